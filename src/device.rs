@@ -1,0 +1,131 @@
+//! Where the numbers live: device, element type, thread count. The only module that touches process-wide libtorch state.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tch::{Device, Kind};
+
+use crate::error::{Error, Result};
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        // libtorch appends its C++ stack after the first line; users need only the reason.
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or("unknown failure").trim();
+        Self::Torch(reason.trim_start_matches("Internal torch error: ").to_owned())
+    }
+}
+
+/// Element type of parameters, activations and gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE single precision: the default; kernels agree with double precision to about 1e-5 relative.
+    F32,
+    /// IEEE double precision: for golden comparisons and small models.
+    F64,
+}
+
+impl Dtype {
+    /// libtorch's name of the type.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        })
+    }
+}
+
+/// What the user asked to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// `cuda:0` where a CUDA libtorch finds a GPU, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device by its index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceRequest {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => s
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("`{s}` is none of auto, cpu, cuda, cuda:INDEX")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(i) => write!(f, "cuda:{i}"),
+        }
+    }
+}
+
+impl DeviceRequest {
+    /// The device to use. Fails when a GPU is asked for by name and there is none.
+    pub fn resolve(self) -> Result<Device> {
+        if self == Self::Cpu {
+            return Ok(Device::Cpu);
+        }
+        load_cuda_backend();
+        let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+        match self {
+            Self::Cuda(i) if i < count => Ok(Device::Cuda(i)),
+            Self::Cuda(i) => Err(Error::Settings(format!(
+                "--device cuda:{i}: libtorch sees {count} CUDA device(s); use --device cpu, or a libtorch built with CUDA (LIBTORCH)"
+            ))),
+            _ if count > 0 => Ok(Device::Cuda(0)),
+            _ => Ok(Device::Cpu),
+        }
+    }
+}
+
+/// A CUDA libtorch registers its devices only when `libtorch_cuda.so` is loaded, and nothing in this program refers to
+/// a symbol of it, so the linker drops it: load it by hand. A CPU-only libtorch has no such file and nothing happens.
+fn load_cuda_backend() {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the name is a NUL-terminated constant; loading runs libtorch's own initializers, as linking would.
+        unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    }
+}
+
+/// Sets the number of threads of libtorch's CPU kernels.
+pub fn set_threads(threads: usize) -> Result<()> {
+    if threads == 0 {
+        return Err(Error::Settings("--threads must be at least 1".into()));
+    }
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    Ok(())
+}
+
+/// Name of a device as the reports print it.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".into(),
+        Device::Cuda(i) => format!("cuda:{i}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

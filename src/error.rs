@@ -1,0 +1,106 @@
+//! Every failure a user can meet, with the file, the field, the shapes and the way out in its message.
+//!
+//! Knows nothing of tensors or networks, so that every module can use it.
+
+use std::path::{Path, PathBuf};
+
+/// The result type of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. [`Error::exit_code`] gives the process's exit status.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted: "read", "write", "create", …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file was read but its content is not what it must be.
+    #[error("{}: {message}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, which field it concerns, and what was expected.
+        message: String,
+    },
+    /// One row of a data file is wrong.
+    #[error("{}, row {row}: {message}", path.display())]
+    Row {
+        /// The data file.
+        path: PathBuf,
+        /// Row number as an editor shows it: 1 is the first line.
+        row: usize,
+        /// What is wrong and what was expected.
+        message: String,
+    },
+    /// A checkpoint lacks a tensor that its architecture needs.
+    #[error("{}: tensor `{tensor}` (shape {expected:?}) is missing; {hint}", path.display())]
+    TensorMissing {
+        /// The checkpoint file or directory.
+        path: PathBuf,
+        /// The tensor's canonical name.
+        tensor: String,
+        /// The shape that the configuration asks for.
+        expected: Vec<i64>,
+        /// What was found instead, or what to check.
+        hint: String,
+    },
+    /// A tensor of a checkpoint has another shape than its configuration says.
+    #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} ({reason})", path.display())]
+    TensorShape {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// The tensor's name as in the file.
+        tensor: String,
+        /// The shape that the configuration asks for.
+        expected: Vec<i64>,
+        /// The shape in the file.
+        found: Vec<i64>,
+        /// Which fields of the configuration ask for it.
+        reason: String,
+    },
+    /// Settings that contradict each other or lie outside their range.
+    #[error("{0}")]
+    Settings(String),
+    /// A quantity that must be finite is not, or a system has no solution.
+    #[error("{0}")]
+    Numeric(String),
+    /// libtorch reported a failure.
+    #[error("libtorch: {0}")]
+    Torch(String),
+    /// The user asked to stop (Ctrl-C); finished parts are kept.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Wraps an I/O error with the action and the path it concerns.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// A file whose content is wrong.
+    pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::Format { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// A row of a data file that is wrong; `row` counts from 1 as an editor does.
+    pub fn row(path: impl AsRef<Path>, row: usize, message: impl Into<String>) -> Self {
+        Self::Row { path: path.as_ref().to_path_buf(), row, message: message.into() }
+    }
+
+    /// 2 for bad input or settings, 130 for an interruption, 1 for everything else.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Numeric(_) | Self::Torch(_) => 1,
+            Self::Interrupted => 130,
+            _ => 2,
+        }
+    }
+}

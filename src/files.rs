@@ -1,0 +1,53 @@
+//! Writing files so that a reader never sees half of one, and naming contents by their SHA-256 digest.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Writes `bytes` to a temporary neighbour, flushes it to disk and renames it to `path`.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = part_path(path);
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(e) = written.and_then(|()| fs::rename(&part, path)) {
+        // The half-written neighbour is of no use to anybody; failing to remove it changes nothing.
+        let _ = fs::remove_file(&part);
+        return Err(Error::io("write", path)(e));
+    }
+    Ok(())
+}
+
+/// The temporary name beside `path`, different for every process.
+fn part_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".part-{}", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Creates a directory and its parents.
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create directory", path))
+}
+
+/// Reads a whole file as text.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    String::from_utf8(bytes)
+        .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+}
+
+/// Lower-case hexadecimal SHA-256 of several byte strings, each preceded by its length.
+pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}

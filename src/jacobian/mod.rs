@@ -1,0 +1,51 @@
+//! Per-example gradients of a network's outputs with respect to its parameters.
+//!
+//! A network's forward pass is written once over [`Tap`]; a [`PlainTap`] just computes, a [`RecordingTap`] keeps what
+//! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
+
+mod parameters;
+mod recorded;
+mod tap;
+
+pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
+pub(crate) use recorded::visit_blocks;
+pub use recorded::{Recorded, RowSet};
+pub use tap::{PlainTap, RecordingTap, Tap};
+
+use std::ops::Range;
+
+use tch::Tensor;
+
+/// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of.
+pub trait Examples {
+    /// Number of examples N.
+    fn len(&self) -> usize;
+
+    /// Whether there is no example.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of outputs C per example.
+    fn outputs(&self) -> usize;
+
+    /// Outputs \[B, C\] of the examples in `range`, every parameter reached through `tap`. An example's outputs may not
+    /// depend on which other examples share its batch.
+    fn forward(&self, tap: &mut dyn Tap, range: Range<usize>) -> Tensor;
+}
+
+/// Outputs \[N, C\] in double precision, computed in batches without gradients.
+pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let mut tap = PlainTap::new(parameters);
+    let parts: Vec<Tensor> = blocks(examples.len(), batch)
+        .map(|range| examples.forward(&mut tap, range).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
+        .collect();
+    Tensor::cat(&parts, 0)
+}
+
+/// Splits `0..len` into ranges of at most `size`.
+pub fn blocks(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let size = size.max(1);
+    (0..len.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(len))
+}

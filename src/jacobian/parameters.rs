@@ -1,0 +1,154 @@
+//! The parameters of a network: names, shapes, roles and values in one fixed order.
+
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+/// Index of a parameter in its network's [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Param(pub usize);
+
+/// Where in the network a parameter sits; parameter subsets are chosen by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Token, position and segment embeddings and their layer norm.
+    Embedding,
+    /// Everything between embeddings and head.
+    Body,
+    /// The prediction head (without a decoder that is tied to the token embeddings).
+    Head,
+}
+
+/// Name, shape and place of one parameter tensor.
+#[derive(Clone, Debug)]
+pub struct ParameterSpec {
+    /// Name as in the checkpoint format, e.g. `roberta.encoder.layer.0.output.dense.weight`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<i64>,
+    /// Place in the network.
+    pub role: Role,
+    /// The layer that a report groups it under, e.g. `embeddings`, `layer 0`, `head`.
+    pub layer: String,
+    /// Whether every gradient of it is zero in exact arithmetic (key biases under softmax attention). In floating point
+    /// such gradients are round-off noise, so the sign kernels count them as zero.
+    pub structural_zero: bool,
+}
+
+impl ParameterSpec {
+    /// Number of entries.
+    pub fn numel(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Whether it is an additive bias (of a linear map or a layer norm).
+    pub fn is_bias(&self) -> bool {
+        self.name.ends_with("bias")
+    }
+}
+
+/// Which parameters a kernel or a fine-tuning run concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subset {
+    /// Every parameter.
+    #[default]
+    All,
+    /// All but the embeddings (a decoder tied to them is left out with them).
+    NoEmbeddings,
+    /// All but the prediction head.
+    NoHead,
+    /// Biases of linear maps and layer norms only.
+    BiasesOnly,
+}
+
+impl Subset {
+    /// Whether the subset contains a parameter.
+    pub fn contains(self, spec: &ParameterSpec) -> bool {
+        match self {
+            Self::All => true,
+            Self::NoEmbeddings => spec.role != Role::Embedding,
+            Self::NoHead => spec.role != Role::Head,
+            Self::BiasesOnly => spec.is_bias(),
+        }
+    }
+}
+
+/// The values of a network's parameters beside their specifications.
+#[derive(Debug)]
+pub struct Parameters {
+    specs: Rc<[ParameterSpec]>,
+    values: Vec<Tensor>,
+}
+
+impl Parameters {
+    /// Pairs specifications with values of the same shapes, in the same order.
+    ///
+    /// # Panics
+    /// If counts or shapes differ: loaders check them first and report the file.
+    pub fn new(specs: Rc<[ParameterSpec]>, values: Vec<Tensor>) -> Self {
+        assert_eq!(specs.len(), values.len(), "one value per specification");
+        for (spec, value) in specs.iter().zip(&values) {
+            assert_eq!(spec.shape, value.size(), "shape of {}", spec.name);
+        }
+        Self { specs, values }
+    }
+
+    /// The specifications, in order.
+    pub fn specs(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// The values, in order.
+    pub fn values(&self) -> &[Tensor] {
+        &self.values
+    }
+
+    /// The value of one parameter.
+    pub fn get(&self, p: Param) -> &Tensor {
+        &self.values[p.0]
+    }
+
+    /// Number of parameter tensors.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Number of parameter entries P.
+    pub fn numel(&self) -> i64 {
+        self.specs.iter().map(ParameterSpec::numel).sum()
+    }
+
+    /// Element type of the values.
+    pub fn kind(&self) -> Kind {
+        self.values.first().map_or(Kind::Float, Tensor::kind)
+    }
+
+    /// Device of the values.
+    pub fn device(&self) -> Device {
+        self.values.first().map_or(Device::Cpu, Tensor::device)
+    }
+
+    /// The same specifications with new values, one per parameter.
+    pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
+        Self { specs: Rc::clone(&self.specs), values: self.values.iter().map(f).collect() }
+    }
+
+    /// An independent copy without autograd history.
+    #[must_use]
+    pub fn detached_copy(&self) -> Self {
+        self.map(|v| v.detach().copy())
+    }
+
+    /// `self - other`, parameter by parameter, without autograd history.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let values = self.values.iter().zip(&other.values).map(|(a, b)| a.detach() - b.detach()).collect();
+        Self { specs: Rc::clone(&self.specs), values }
+    }
+}

@@ -1,0 +1,128 @@
+//! The tap: the four operations through which a network's forward pass reaches its parameters.
+
+use tch::{Kind, Tensor};
+
+use super::parameters::{Param, Parameters};
+use super::recorded::{Recorded, Site};
+
+/// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization
+/// without its affine part) is ordinary tensor code. Every method takes a batch axis B first, because per-example
+/// gradients are kept apart along it.
+pub trait Tap {
+    /// `x Wᵀ + b`: x \[B, T, in\] or \[B, in\], W \[out, in\], b \[out\].
+    fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
+
+    /// Rows of a table: ids \[B, T\] of integers, table \[V, d\] → \[B, T, d\].
+    fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor;
+
+    /// `x ∘ w + b` along the last axis (the affine part of a layer norm): x \[B, T, d\] or \[B, d\].
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor;
+
+    /// `h · E[r] + b[r]` for a few rows r of a table: h \[B, d\], E \[V, d\], b \[V\], rows \[R\] → \[B, R\]. The
+    /// decoder of a language model restricted to the label words; E may be tied to the token embeddings.
+    fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor;
+}
+
+/// Computes and keeps nothing. Differentiable in the usual way when the parameters require gradients.
+pub struct PlainTap<'a> {
+    parameters: &'a Parameters,
+}
+
+impl<'a> PlainTap<'a> {
+    /// A tap over these values.
+    pub fn new(parameters: &'a Parameters) -> Self {
+        Self { parameters }
+    }
+}
+
+impl Tap for PlainTap<'_> {
+    fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
+        x.linear(self.parameters.get(weight), bias.map(|b| self.parameters.get(b)))
+    }
+
+    fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
+        Tensor::embedding(self.parameters.get(table), ids, -1, false, false)
+    }
+
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+        x * self.parameters.get(weight) + self.parameters.get(bias)
+    }
+
+    fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
+        let weight = self.parameters.get(table).index_select(0, rows);
+        let bias = bias.map(|b| self.parameters.get(b).index_select(0, rows));
+        h.linear(&weight, bias.as_ref())
+    }
+}
+
+/// Computes, and keeps each site's input and output, so that one backward pass per output index gives the gradients of
+/// every example in the batch. The parameters themselves take no part in the autograd graph: a site's output is a leaf
+/// when nothing before it needs a gradient.
+pub struct RecordingTap<'a> {
+    plain: PlainTap<'a>,
+    sites: Vec<Site>,
+}
+
+impl<'a> RecordingTap<'a> {
+    /// A tap over these values, which must not require gradients.
+    pub fn new(parameters: &'a Parameters) -> Self {
+        Self { plain: PlainTap::new(parameters), sites: Vec::new() }
+    }
+
+    fn keep(&mut self, output: Tensor, site: impl FnOnce(Tensor) -> Site) -> Tensor {
+        let output = if output.requires_grad() { output } else { output.set_requires_grad(true) };
+        self.sites.push(site(output.shallow_clone()));
+        output
+    }
+
+    /// Runs one backward pass per output index and gathers the per-example gradient factors.
+    ///
+    /// `outputs` \[B, C\] is what the forward pass over this tap returned.
+    pub fn finish(self, outputs: &Tensor) -> Recorded {
+        let (batch, count) = (outputs.size()[0], outputs.size()[1]);
+        let inputs: Vec<&Tensor> = self.sites.iter().map(Site::output).collect();
+        let mut gradients: Vec<Vec<Tensor>> = (0..inputs.len()).map(|_| Vec::new()).collect();
+        for c in 0..count {
+            // Examples do not mix within a batch, so the gradient of the sum is each example's own gradient.
+            let total = outputs.select(1, c).sum(outputs.kind());
+            let per_site = Tensor::run_backward(&[total], &inputs, c + 1 < count, false);
+            for (all, one) in gradients.iter_mut().zip(per_site) {
+                all.push(one);
+            }
+        }
+        let gradients: Vec<Tensor> = gradients.into_iter().map(stack_outputs).collect();
+        let values = outputs.detach().to_kind(Kind::Double);
+        Recorded::from_sites(batch, count, values, self.plain.parameters, self.sites, gradients)
+    }
+}
+
+impl Tap for RecordingTap<'_> {
+    fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
+        let y = self.plain.linear(x, weight, bias);
+        let x = x.detach();
+        self.keep(y, |output| Site::Linear { weight, bias, x, output })
+    }
+
+    fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
+        let y = self.plain.embedding(table, ids);
+        let ids = ids.shallow_clone();
+        self.keep(y, |output| Site::Embedding { table, ids, output })
+    }
+
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+        let y = self.plain.scale_shift(x, weight, bias);
+        let x = x.detach();
+        self.keep(y, |output| Site::ScaleShift { weight, bias, x, output })
+    }
+
+    fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
+        let y = self.plain.select_rows(h, table, bias, rows);
+        let (h, rows) = (h.detach(), rows.shallow_clone());
+        self.keep(y, |output| Site::SelectRows { table, bias, h, rows, output })
+    }
+}
+
+/// Joins the gradients of C outputs to \[B, C, …\]; for one output this is a view, not a copy.
+fn stack_outputs(gradients: Vec<Tensor>) -> Tensor {
+    if let [one] = gradients.as_slice() { one.unsqueeze(1) } else { Tensor::stack(&gradients, 1) }
+}

@@ -1,0 +1,114 @@
+//! The kernel file: safetensors with kernels as \[N, C, M, C\], outputs, labels, and metadata that says what they are of.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use tch::{Kind, Tensor};
+
+use super::formula::Formula;
+use super::gram::Gram;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+/// Version of the file's layout; readers refuse others.
+pub const FORMAT_VERSION: &str = "1";
+
+/// Contents of a kernel file. Tensors are double precision (labels are 64-bit integers), on the CPU.
+#[derive(Debug)]
+pub struct KernelFile {
+    /// Tensors by name: `kernel.sgd`, `kernel.asymmetric`, `kernel.signgd` \[N, C, M, C\], `logits` \[N, C\], `labels`
+    /// \[N\]; between two sets also `kernel.asymmetric_reversed` (signs on the left), `logits_right`, `labels_right`.
+    pub tensors: Vec<(String, Tensor)>,
+    /// Model, task, seed, formula, versions, as text.
+    pub metadata: HashMap<String, String>,
+}
+
+impl KernelFile {
+    /// The file of a Gram matrix. `labels` are class indices of the left and right examples.
+    pub fn of(gram: &Gram, labels: (&[usize], &[usize]), mut metadata: HashMap<String, String>) -> Self {
+        let mut tensors = Vec::new();
+        for formula in [Formula::Sgd, Formula::Asymmetric, Formula::Signgd] {
+            if let Some(t) = gram.tensor(formula) {
+                tensors.push((format!("kernel.{formula}"), t));
+            }
+        }
+        let classes = |l: &[usize]| Tensor::from_slice(&l.iter().map(|c| *c as i64).collect::<Vec<_>>());
+        tensors.push(("logits".into(), gram.left_outputs.shallow_clone()));
+        tensors.push(("labels".into(), classes(labels.0)));
+        if !gram.symmetric {
+            let shape = [gram.left, gram.outputs, gram.right, gram.outputs];
+            if let Some(t) = &gram.asymmetric_reversed {
+                tensors.push(("kernel.asymmetric_reversed".into(), t.view(shape)));
+            }
+            tensors.push(("logits_right".into(), gram.right_outputs.shallow_clone()));
+            tensors.push(("labels_right".into(), classes(labels.1)));
+        }
+        metadata.insert("format".into(), "kernelview-kernel".into());
+        metadata.insert("format_version".into(), FORMAT_VERSION.into());
+        Self { tensors, metadata }
+    }
+
+    /// A tensor by name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Writes the file; a reader never sees half of it.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let raw: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, t)| {
+                let shape = t.size().iter().map(|n| *n as usize).collect();
+                let flat = t.contiguous().view(-1);
+                if t.kind() == Kind::Int64 {
+                    let v = Vec::<i64>::try_from(&flat).expect("a flat int64 tensor");
+                    (name.as_str(), Dtype::I64, shape, v.iter().flat_map(|x| x.to_le_bytes()).collect())
+                } else {
+                    let v = Vec::<f64>::try_from(&flat.to_kind(Kind::Double)).expect("a flat f64 tensor");
+                    (name.as_str(), Dtype::F64, shape, v.iter().flat_map(|x| x.to_le_bytes()).collect())
+                }
+            })
+            .collect();
+        let views: Vec<(&str, TensorView<'_>)> = raw
+            .iter()
+            .map(|(name, dtype, shape, bytes)| TensorView::new(*dtype, shape.clone(), bytes).map(|v| (*name, v)))
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::format(path, e.to_string()))?;
+        let bytes = safetensors::serialize(views, Some(self.metadata.clone()))
+            .map_err(|e| Error::format(path, e.to_string()))?;
+        write_atomic(path, &bytes)
+    }
+
+    /// Reads a file written by [`KernelFile::write`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a complete kernel file ({e})"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        match metadata.get("format_version").map(String::as_str) {
+            Some(FORMAT_VERSION) => {}
+            Some(other) => {
+                let message = format!("format_version {other}, this program reads {FORMAT_VERSION}; make the file again");
+                return Err(Error::format(path, message));
+            }
+            None => return Err(Error::format(path, "a safetensors file, but not a kernel file (no format_version)")),
+        }
+        let archive = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
+        let mut tensors = Vec::new();
+        for (name, view) in archive.iter() {
+            let kind = match view.dtype() {
+                Dtype::I64 => Kind::Int64,
+                Dtype::F64 => Kind::Double,
+                other => return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}"))),
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+            tensors.push((name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, kind)?));
+        }
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Self { tensors, metadata })
+    }
+}

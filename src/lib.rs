@@ -1,0 +1,13 @@
+//! `kernelview` tells whether fine-tuning a language model is in the kernel (lazy) regime, after S. Malladi, A. Wettig,
+//! D. Yu, D. Chen, S. Arora, "A Kernel-Based View of Language Model Fine-Tuning" (ICML 2023, arXiv 2210.05643).
+//!
+//! Data flows one way: task and model → prompted batch → per-example gradients → kernels → solvers and measures →
+//! report. See `ARCHITECTURE.md` for the map.
+
+pub mod device;
+pub mod error;
+pub mod files;
+pub mod jacobian;
+pub mod kernel;
+pub mod lm;
+pub mod progress;

@@ -1,0 +1,115 @@
+//! Tensors of a checkpoint directory: `model.safetensors`, sharded safetensors, or `pytorch_model.bin`.
+//!
+//! Checkpoints are data: nothing in them is executed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype as StoredType, SafeTensors};
+use tch::{Kind, Tensor};
+
+use super::pickle;
+use crate::error::{Error, Result};
+use crate::files::read_text;
+
+/// A tensor of a checkpoint and the file it came from.
+pub struct TensorSource {
+    /// The tensor, in the stored element type, on the CPU.
+    pub tensor: Tensor,
+    /// The file.
+    pub file: PathBuf,
+}
+
+/// All tensors of a checkpoint by their names in the files.
+pub struct Checkpoint {
+    /// Name → tensor and file.
+    pub tensors: BTreeMap<String, TensorSource>,
+    /// The files read, for digests and messages.
+    pub files: Vec<PathBuf>,
+}
+
+impl Checkpoint {
+    /// Opens the weights in a checkpoint directory. Safetensors are preferred where both kinds exist.
+    pub fn open(directory: &Path) -> Result<Self> {
+        if !directory.is_dir() {
+            let hint = if directory.exists() { "it is a file" } else { "it does not exist" };
+            return Err(Error::format(
+                directory,
+                format!("not a model directory ({hint}); expected a directory with config.json, weights and tokenizer.json"),
+            ));
+        }
+        let single = directory.join("model.safetensors");
+        let index = directory.join("model.safetensors.index.json");
+        let bin = directory.join("pytorch_model.bin");
+        let files = if single.exists() {
+            vec![single]
+        } else if index.exists() {
+            shards(directory, &index)?
+        } else if bin.exists() {
+            return Ok(Self { tensors: pickle::read(&bin)?, files: vec![bin] });
+        } else {
+            return Err(Error::format(
+                directory,
+                "no weights: expected model.safetensors, model.safetensors.index.json or pytorch_model.bin",
+            ));
+        };
+        let mut tensors = BTreeMap::new();
+        for file in &files {
+            read_safetensors(file, &mut tensors)?;
+        }
+        Ok(Self { tensors, files })
+    }
+}
+
+/// The shard files that an index names, in order of their names, all inside the directory.
+fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let json: serde_json::Value = serde_json::from_str(&read_text(index)?)
+        .map_err(|e| Error::format(index, format!("not a JSON document: {e}")))?;
+    let map = json
+        .get("weight_map")
+        .and_then(serde_json::Value::as_object)
+        .ok_or_else(|| Error::format(index, "the object `weight_map` (tensor name → shard file) is missing"))?;
+    let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Error::format(index, "`weight_map` names no shard"));
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            if Path::new(name).file_name().is_none_or(|f| f != name) {
+                return Err(Error::format(index, format!("shard `{name}` lies outside the model directory")));
+            }
+            let path = directory.join(name);
+            if path.exists() { Ok(path) } else { Err(Error::format(index, format!("shard `{name}` does not exist"))) }
+        })
+        .collect()
+}
+
+fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> Result<()> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let archive = SafeTensors::deserialize(&bytes).map_err(|e| {
+        Error::format(path, format!("not a complete safetensors file of {} bytes ({e}); download it again", bytes.len()))
+    })?;
+    for (name, view) in archive.iter() {
+        let kind = match view.dtype() {
+            StoredType::F64 => Kind::Double,
+            StoredType::F32 => Kind::Float,
+            StoredType::F16 => Kind::Half,
+            StoredType::BF16 => Kind::BFloat16,
+            StoredType::I64 => Kind::Int64,
+            StoredType::I32 => Kind::Int,
+            StoredType::U8 => Kind::Uint8,
+            StoredType::BOOL => Kind::Bool,
+            other => {
+                return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}, which is not supported")));
+            }
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+        into.insert(name.to_owned(), TensorSource { tensor, file: path.to_path_buf() });
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Prompted examples of a masked language model, as `jacobian` sees them.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+use super::encoder::{MaskedLm, TokenBatch};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Tap};
+
+/// Token ids of one prompted example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptExample {
+    /// Token ids, special tokens included, no padding.
+    pub input_ids: Vec<i64>,
+    /// Segment ids, as long as `input_ids`.
+    pub segment_ids: Vec<i64>,
+    /// Index of the mask token.
+    pub mask_position: usize,
+}
+
+/// What f is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputMode {
+    /// The logits of the C label words.
+    Logits,
+    /// The second label word's logit minus the first's: one output, for tasks of two classes.
+    Difference,
+}
+
+/// Prompted examples with a model and label words: N examples, C outputs.
+pub struct PromptExamples<'a> {
+    model: &'a MaskedLm,
+    examples: Vec<PromptExample>,
+    label_ids: Vec<i64>,
+    mode: OutputMode,
+    device: Device,
+}
+
+impl<'a> PromptExamples<'a> {
+    /// Checks the examples against the model.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, sequences longer than the position table, segment ids outside the segment
+    /// table, difference mode with other than two label words.
+    pub fn new(
+        model: &'a MaskedLm,
+        examples: Vec<PromptExample>,
+        label_ids: &[i64],
+        mode: OutputMode,
+        device: Device,
+    ) -> Result<Self> {
+        let config = model.config();
+        let check_id = |id: i64, what: &str| -> Result<()> {
+            if (0..config.vocab_size).contains(&id) {
+                return Ok(());
+            }
+            Err(Error::Settings(format!(
+                "{what} has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the \
+                 tokenizer does not belong to this model",
+                config.vocab_size
+            )))
+        };
+        if mode == OutputMode::Difference && label_ids.len() != 2 {
+            return Err(Error::Settings(format!(
+                "--output-mode difference needs exactly two label words, the task has {}; use --output-mode logits",
+                label_ids.len()
+            )));
+        }
+        for (c, id) in label_ids.iter().enumerate() {
+            check_id(*id, &format!("label word {c}"))?;
+        }
+        for (i, e) in examples.iter().enumerate() {
+            if e.input_ids.len() as i64 > config.max_tokens() {
+                return Err(Error::Settings(format!(
+                    "example {i} has {} tokens, the model's position table covers {}; lower --max-length",
+                    e.input_ids.len(),
+                    config.max_tokens()
+                )));
+            }
+            for id in &e.input_ids {
+                check_id(*id, &format!("example {i}"))?;
+            }
+            if let Some(s) = e.segment_ids.iter().find(|s| !(0..config.type_vocab_size).contains(*s)) {
+                return Err(Error::Settings(format!(
+                    "example {i} uses segment id {s}, the model's segment table has {} rows; leave --segments off",
+                    config.type_vocab_size
+                )));
+            }
+            if e.segment_ids.len() != e.input_ids.len() || e.mask_position >= e.input_ids.len() {
+                return Err(Error::Settings(format!("example {i}: segment ids or mask position do not fit its tokens")));
+            }
+        }
+        Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device })
+    }
+
+    /// The same examples in another output mode.
+    pub fn with_mode(&self, mode: OutputMode) -> Result<Self> {
+        Self::new(self.model, self.examples.clone(), &self.label_ids, mode, self.device)
+    }
+
+    /// The examples at `indices`, in that order.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            model: self.model,
+            examples: indices.iter().map(|i| self.examples[*i].clone()).collect(),
+            label_ids: self.label_ids.clone(),
+            mode: self.mode,
+            device: self.device,
+        }
+    }
+
+    /// Number of tokens of the longest example.
+    pub fn longest(&self) -> usize {
+        self.examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0)
+    }
+
+    /// Examples in `range` as one padded batch.
+    fn batch(&self, range: Range<usize>) -> TokenBatch {
+        let examples = &self.examples[range];
+        let (b, t) = (examples.len(), examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0));
+        let mut ids = vec![self.model.config().pad_token_id; b * t];
+        let mut segments = vec![0i64; b * t];
+        let mut present = vec![false; b * t];
+        for (i, e) in examples.iter().enumerate() {
+            let n = e.input_ids.len();
+            ids[i * t..i * t + n].copy_from_slice(&e.input_ids);
+            segments[i * t..i * t + n].copy_from_slice(&e.segment_ids);
+            present[i * t..i * t + n].fill(true);
+        }
+        let positions: Vec<i64> = examples.iter().map(|e| e.mask_position as i64).collect();
+        let shaped = |t_: Tensor| t_.view([b as i64, t as i64]).to_device(self.device);
+        TokenBatch {
+            ids: shaped(Tensor::from_slice(&ids)),
+            present: shaped(Tensor::from_slice(&present).to_kind(Kind::Bool)),
+            segments: shaped(Tensor::from_slice(&segments)),
+            mask_positions: Tensor::from_slice(&positions).to_device(self.device),
+        }
+    }
+}
+
+impl Examples for PromptExamples<'_> {
+    fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn outputs(&self) -> usize {
+        match self.mode {
+            OutputMode::Logits => self.label_ids.len(),
+            OutputMode::Difference => 1,
+        }
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, range: Range<usize>) -> Tensor {
+        let batch = self.batch(range);
+        let label_ids = Tensor::from_slice(&self.label_ids).to_device(self.device);
+        let logits = self.model.label_logits(tap, &batch, &label_ids);
+        match self.mode {
+            OutputMode::Logits => logits,
+            OutputMode::Difference => logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Shared by the integration tests: where golden values are, how tensors are compared, tiny models.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kernelview::jacobian::Parameters;
+use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples};
+use tch::{Device, Kind, Tensor};
+
+/// The folder of golden values beside the checkout, or a plain word that the test skips.
+pub fn shared(part: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there, so nothing was compared", path.display());
+    None
+}
+
+/// All tensors of a safetensors file.
+pub fn read_tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    Tensor::read_safetensors(path).expect("golden file").into_iter().collect()
+}
+
+/// Largest entrywise difference over the largest magnitude of `expected`.
+pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
+    let (a, e) = (actual.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    assert_eq!(a.size(), e.size(), "shapes");
+    let scale = e.abs().max().double_value(&[]);
+    (a - e).abs().max().double_value(&[]) / scale.max(f64::MIN_POSITIVE)
+}
+
+pub fn integers(t: &Tensor) -> Vec<i64> {
+    Vec::try_from(t.to_kind(Kind::Int64).contiguous().view(-1)).expect("integers")
+}
+
+/// Unpadded prompts of a golden file.
+pub fn golden_prompts(golden: &BTreeMap<String, Tensor>) -> Vec<PromptExample> {
+    let (ids, mask, pos) = (&golden["input_ids"], &golden["attention_mask"], integers(&golden["mask_pos"]));
+    (0..ids.size()[0])
+        .map(|i| {
+            let n = integers(&mask.get(i)).iter().sum::<i64>();
+            let input_ids = integers(&ids.get(i).narrow(0, 0, n));
+            PromptExample { segment_ids: vec![0; input_ids.len()], input_ids, mask_position: pos[i as usize] as usize }
+        })
+        .collect()
+}
+
+/// A golden checkpoint with its values.
+pub struct Golden {
+    pub model: MaskedLm,
+    pub parameters: Parameters,
+    pub values: BTreeMap<String, Tensor>,
+}
+
+impl Golden {
+    pub fn load(architecture: &str, kind: Kind) -> Option<Self> {
+        let directory = shared(&format!("oracle/{architecture}"))?;
+        let (model, parameters) = MaskedLm::load(&directory, kind, Device::Cpu).expect("golden checkpoint");
+        Some(Self { model, parameters, values: read_tensors(&directory.join("golden.safetensors")) })
+    }
+
+    pub fn examples(&self) -> PromptExamples<'_> {
+        let labels = integers(&self.values["label_ids"]);
+        PromptExamples::new(&self.model, golden_prompts(&self.values), &labels, OutputMode::Logits, Device::Cpu)
+            .expect("golden prompts")
+    }
+
+    /// A golden [N,C,N,C] kernel as [NC,NC].
+    pub fn kernel(&self, name: &str) -> Tensor {
+        let rows = self.values["logits"].numel() as i64;
+        self.values[name].view([rows, rows])
+    }
+}

@@ -1,0 +1,134 @@
+//! Logits, Jacobians and kernels against values made with Hugging Face transformers and torch.func in double precision.
+//!
+//! Tolerances: double precision 1e-12 relative for logits (about 30 layers of rounding at 1e-16), 1e-10 for kernels
+//! (sums over 3e4 products of them); single precision 1e-5 for logits. Sign kernels are integers and must be equal.
+
+mod common;
+
+use common::{Golden, relative_error};
+use kernelview::jacobian::{Examples, outputs};
+use kernelview::kernel::{
+    Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
+};
+use kernelview::progress::Silent;
+use tch::{Kind, Tensor};
+
+const ARCHITECTURES: [&str; 2] = ["roberta", "bert"];
+
+#[test]
+fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
+    for architecture in ARCHITECTURES {
+        for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+            let Some(golden) = Golden::load(architecture, kind) else { return };
+            for batch in [1, 3, 8] {
+                let f = outputs(&golden.parameters, &golden.examples(), batch);
+                let error = relative_error(&f, &golden.values["logits"]);
+                assert!(error <= tolerance, "{architecture} {kind:?} batch {batch}: {error:.2e}");
+            }
+        }
+    }
+}
+
+fn check_kernels(golden: &Golden, gram: &Gram, what: &str) {
+    for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+        let expected = golden.kernel(&format!("kernel.{formula}"));
+        let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
+        assert!(error <= tolerance, "{what} {formula}: {error:.2e}");
+    }
+    let reversed = gram.asymmetric_reversed.as_ref().expect("computed");
+    assert!(relative_error(reversed, &golden.kernel("kernel.asymmetric").tr()) <= 1e-10, "{what} reversed");
+    for share in &gram.shares {
+        let name = &golden.parameters.specs()[share.parameter].name;
+        let expected = &golden.values[&format!("by_parameter.{name}")];
+        let actual = share.sgd.as_ref().expect("asked for");
+        // Shares are compared on the kernel's own scale: a key bias' share is round-off around zero.
+        let scale = golden.kernel("kernel.sgd").abs().max().double_value(&[]);
+        let error = (actual - expected).abs().max().double_value(&[]) / scale;
+        assert!(error <= 1e-10, "{what} share of {name}: {error:.2e}");
+        let trace = expected.trace().double_value(&[]);
+        assert!((share.trace_sgd - trace).abs() <= 1e-10 * scale * 16.0, "{what} trace of {name}");
+    }
+    let counted: f64 = gram.shares.iter().map(|s| s.trace_signgd).sum();
+    assert_eq!(counted, golden.values["grad_nonzero"].sum(Kind::Double).double_value(&[]), "{what} non-zero entries");
+}
+
+#[test]
+fn both_engines_equal_the_golden_kernels_and_shares() {
+    for architecture in ARCHITECTURES {
+        let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
+        let (p, examples) = (&golden.parameters, golden.examples());
+        let include = vec![true; p.len()];
+        let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &include).expect("reference");
+        check_kernels(&golden, &reference, &format!("{architecture} reference"));
+        for (batch, block_entries, keep_bytes) in [(8, 1 << 22, 1 << 30), (3, 4096, 1 << 30), (1, 100_000, 0)] {
+            let mut options = GramOptions::new(FormulaSet::ALL, p.len());
+            (options.batch, options.block_entries, options.keep_bytes) = (batch, block_entries, keep_bytes);
+            options.share_matrices = true;
+            let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
+            check_kernels(&golden, &gram, &format!("{architecture} structured, batch {batch}"));
+        }
+    }
+}
+
+#[test]
+fn a_rectangular_kernel_is_a_part_of_the_square_one() {
+    for architecture in ARCHITECTURES {
+        let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
+        let (p, all) = (&golden.parameters, golden.examples());
+        let (left, right) = (all.select(&[0, 1, 2]), all.select(&[5, 3, 7, 4, 6]));
+        let mut options = GramOptions::new(FormulaSet::ALL, p.len());
+        (options.batch, options.keep_bytes) = (2, 1);
+        let gram = structured_gram(p, &left, Some(&right), &options, &Silent).expect("structured");
+        let part = |name: &str| {
+            let rows = Tensor::from_slice(&[0i64, 1, 2]);
+            let columns = Tensor::from_slice(&[5i64, 3, 7, 4, 6]);
+            golden.values[name].index_select(0, &rows).index_select(2, &columns)
+        };
+        for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+            let error = relative_error(&gram.tensor(formula).expect("computed"), &part(&format!("kernel.{formula}")));
+            assert!(error <= tolerance, "{architecture} {formula}: {error:.2e}");
+        }
+        let reversed = gram.asymmetric_reversed.as_ref().expect("computed").view([3, 2, 5, 2]);
+        let columns = Tensor::from_slice(&[5i64, 3, 7, 4, 6]);
+        let rows = Tensor::from_slice(&[0i64, 1, 2]);
+        let flipped = golden.values["kernel.asymmetric"].permute([2, 3, 0, 1]);
+        let expected = flipped.index_select(0, &rows).index_select(2, &columns);
+        assert!(relative_error(&reversed, &expected) <= 1e-10, "{architecture} reversed");
+        assert!(relative_error(&gram.right_outputs, &golden.values["logits"].index_select(0, &columns)) <= 1e-12);
+    }
+}
+
+#[test]
+fn gradient_facts_per_row_equal_the_golden_ones() {
+    for architecture in ARCHITECTURES {
+        let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
+        let examples = golden.examples();
+        let j = dense_jacobian(&golden.parameters, &examples);
+        let shape = [examples.len() as i64, examples.outputs() as i64];
+        let norm1 = j.abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
+        let norm2 = (&j * &j).sum_dim_intlist(1, false, Kind::Double).sqrt().view(shape);
+        let nonzero = sign_rows(&golden.parameters, &j).abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
+        assert!(relative_error(&norm1, &golden.values["grad_norm1"]) <= 1e-12);
+        assert!(relative_error(&norm2, &golden.values["grad_norm2"]) <= 1e-12);
+        assert_eq!(relative_error(&nonzero, &golden.values["grad_nonzero"]), 0.0);
+    }
+}
+
+/// Single precision: products in f32, sums across blocks in f64. 1e-5 relative to the largest entry.
+#[test]
+fn single_precision_kernels_agree_with_double_to_1e_5() {
+    for architecture in ARCHITECTURES {
+        let Some(golden) = Golden::load(architecture, Kind::Float) else { return };
+        let options = GramOptions::new(FormulaSet::ALL, golden.parameters.len());
+        let gram = structured_gram(&golden.parameters, &golden.examples(), None, &options, &Silent).expect("f32");
+        for formula in [Formula::Sgd, Formula::Asymmetric] {
+            let error =
+                relative_error(gram.matrix(formula).expect("computed"), &golden.kernel(&format!("kernel.{formula}")));
+            assert!(error <= 1e-5, "{architecture} {formula}: {error:.2e}");
+        }
+        // Signs of entries near zero may differ between precisions; the share of such entries is tiny.
+        let expected = golden.kernel("kernel.signgd");
+        let error = relative_error(gram.matrix(Formula::Signgd).expect("computed"), &expected);
+        assert!(error <= 2e-3, "{architecture} signgd: {error:.2e}");
+    }
+}
