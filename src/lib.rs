@@ -10,4 +10,6 @@ pub mod files;
 pub mod jacobian;
 pub mod kernel;
 pub mod lm;
+pub mod measure;
 pub mod progress;
+pub mod train;

@@ -29,9 +29,9 @@ pub trait Examples {
     /// Number of outputs C per example.
     fn outputs(&self) -> usize;
 
-    /// Outputs \[B, C\] of the examples in `range`, every parameter reached through `tap`. An example's outputs may not
-    /// depend on which other examples share its batch.
-    fn forward(&self, tap: &mut dyn Tap, range: Range<usize>) -> Tensor;
+    /// Outputs \[B, C\] of the examples at `indices`, every parameter reached through `tap`. An example's outputs may
+    /// not depend on which other examples share its batch.
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor;
 }
 
 /// Outputs \[N, C\] in double precision, computed in batches without gradients.
@@ -39,9 +39,16 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
     let _guard = tch::no_grad_guard();
     let mut tap = PlainTap::new(parameters);
     let parts: Vec<Tensor> = blocks(examples.len(), batch)
-        .map(|range| examples.forward(&mut tap, range).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
+        .map(|range| examples.forward(&mut tap, &range.collect::<Vec<_>>()).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
         .collect();
     Tensor::cat(&parts, 0)
+}
+
+/// Gradients of the examples in `range`, in factored form: one forward and C backward passes.
+pub fn record(parameters: &Parameters, examples: &dyn Examples, range: Range<usize>) -> Recorded {
+    let mut tap = RecordingTap::new(parameters);
+    let outputs = examples.forward(&mut tap, &range.collect::<Vec<_>>());
+    tap.finish(&outputs)
 }
 
 /// Splits `0..len` into ranges of at most `size`.

@@ -11,4 +11,4 @@ pub use file::KernelFile;
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};
 pub use reference::{dense_jacobian, reference_gram, sign_rows};
-pub use structured::{GramOptions, structured_gram};
+pub use structured::{GramOptions, gram_units, structured_gram};

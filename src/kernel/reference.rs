@@ -15,7 +15,7 @@ pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Tenso
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
     let mut rows = Vec::new();
     for i in 0..examples.len() {
-        let outputs = examples.forward(&mut PlainTap::new(&leaves), i..i + 1);
+        let outputs = examples.forward(&mut PlainTap::new(&leaves), &[i]);
         for c in 0..examples.outputs() {
             let output = outputs.get(0).get(c as i64);
             let gradients = gradient_or_zero(&output, leaves.values());

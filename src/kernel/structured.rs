@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::formula::FormulaSet;
 use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Param, Parameters, Recorded, RecordingTap, blocks, visit_blocks};
+use crate::jacobian::{Examples, Param, Parameters, Recorded, blocks, record, visit_blocks};
 use crate::progress::{Monitor, check_stop};
 
 /// How to compute a Gram matrix.
@@ -42,13 +42,6 @@ impl GramOptions {
             share_matrices: false,
         }
     }
-}
-
-/// Gradients of the examples in `range`, in factored form.
-pub fn record(parameters: &Parameters, examples: &dyn Examples, range: std::ops::Range<usize>) -> Recorded {
-    let mut tap = RecordingTap::new(parameters);
-    let outputs = examples.forward(&mut tap, range);
-    tap.finish(&outputs)
 }
 
 /// Kernels between `left` and itself (`right` absent) or `right`.

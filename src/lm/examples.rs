@@ -1,7 +1,5 @@
 //! Prompted examples of a masked language model, as `jacobian` sees them.
 
-use std::ops::Range;
-
 use tch::{Device, Kind, Tensor};
 
 use super::encoder::{MaskedLm, TokenBatch};
@@ -117,9 +115,9 @@ impl<'a> PromptExamples<'a> {
         self.examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0)
     }
 
-    /// Examples in `range` as one padded batch.
-    fn batch(&self, range: Range<usize>) -> TokenBatch {
-        let examples = &self.examples[range];
+    /// The examples at `indices` as one padded batch.
+    fn batch(&self, indices: &[usize]) -> TokenBatch {
+        let examples: Vec<&PromptExample> = indices.iter().map(|i| &self.examples[*i]).collect();
         let (b, t) = (examples.len(), examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0));
         let mut ids = vec![self.model.config().pad_token_id; b * t];
         let mut segments = vec![0i64; b * t];
@@ -153,8 +151,8 @@ impl Examples for PromptExamples<'_> {
         }
     }
 
-    fn forward(&self, tap: &mut dyn Tap, range: Range<usize>) -> Tensor {
-        let batch = self.batch(range);
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        let batch = self.batch(indices);
         let label_ids = Tensor::from_slice(&self.label_ids).to_device(self.device);
         let logits = self.model.label_logits(tap, &batch, &label_ids);
         match self.mode {

@@ -1,0 +1,36 @@
+//! Lets every binary, test, bench and doctest of this package find libtorch at run time, with no LD_LIBRARY_PATH.
+//!
+//! The bindings (torch-sys, `links = "tch"`) tell where they found libtorch, but a build script can set linker
+//! arguments for its own package only: so it is done here.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    // Absent on Windows, where libraries are found through PATH.
+    let Some(library) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
+    // A relative LIBTORCH means relative to where the bindings were built, which cargo does not tell. Only the
+    // workspace root makes sense, and that is this package's directory.
+    let library = manifest_directory().join(library);
+
+    // First the directory itself, so that the program outlives the checkout and its link; then the way through the
+    // link, so that it also outlives a move of the cache.
+    let mut places = vec![library.canonicalize().unwrap_or_else(|_| library.clone())];
+    if places[0] != library {
+        places.push(library.clone());
+    }
+    for place in places {
+        // `-Wl,` splits at commas, and a directory may have one in its name; `-Xlinker` passes anything.
+        for argument in ["-rpath".as_ref(), place.as_os_str()] {
+            println!("cargo::rustc-link-arg=-Xlinker");
+            println!("cargo::rustc-link-arg={}", argument.display());
+        }
+    }
+    // Another libtorch behind the same link: link again.
+    println!("cargo::rerun-if-changed={}", library.join("libtorch_cpu.so").display());
+}
+
+fn manifest_directory() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| Path::new(".").to_path_buf(), PathBuf::from)
+}

@@ -1,0 +1,48 @@
+//! The first-order Taylor expansion of a network in its parameters, and how far the network is from it.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::jacobian::{Examples, Parameters, blocks, record};
+use crate::progress::check_stop;
+
+/// First-order expansion around a parameter vector along one direction, on N examples.
+pub struct Taylor {
+    /// f at the expansion point \[N, C\].
+    pub value: Tensor,
+    /// `<∇f, direction>` \[N, C\].
+    pub slope: Tensor,
+}
+
+impl Taylor {
+    /// The linearized model's outputs `f(θ_0) + <∇f(θ_0), θ - θ_0>` \[N, C\].
+    pub fn linearized(&self) -> Tensor {
+        &self.value + &self.slope
+    }
+}
+
+/// Expands f around `at` along `direction`, over the parameters that `include` marks. Double precision on the CPU; the
+/// gradients are never materialized.
+pub fn taylor(
+    at: &Parameters,
+    direction: &Parameters,
+    examples: &dyn Examples,
+    include: &[bool],
+    batch: usize,
+) -> Result<Taylor> {
+    let (mut values, mut slopes) = (Vec::new(), Vec::new());
+    for range in blocks(examples.len(), batch) {
+        check_stop()?;
+        let recorded = record(at, examples, range);
+        values.push(recorded.outputs().to_device(tch::Device::Cpu));
+        slopes.push(recorded.dot(direction, include).to_device(tch::Device::Cpu));
+    }
+    Ok(Taylor { value: Tensor::cat(&values, 0), slope: Tensor::cat(&slopes, 0) })
+}
+
+/// `|actual - predicted| / |actual|` in the Frobenius norm; `None` when nothing moved.
+pub fn relative_residual(actual: &Tensor, predicted: &Tensor) -> Option<f64> {
+    let norm = |t: &Tensor| t.to_kind(Kind::Double).norm().double_value(&[]);
+    let size = norm(actual);
+    (size > 0.0).then(|| norm(&(actual - predicted)) / size)
+}

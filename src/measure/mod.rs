@@ -1,0 +1,14 @@
+//! What kernel behaviour is measured by (the paper's Definitions 3.1 and 3.2): output derivative, linearization,
+//! fixed features, kernel drift, shares of layers.
+//!
+//! Knows networks only as [`Examples`](crate::jacobian::Examples) and kernels as matrices; draws no conclusion.
+
+mod drift;
+mod linearization;
+mod shares;
+mod summary;
+
+pub use drift::{GradientDrift, KernelDrift, gradient_drift, kernel_drift};
+pub use linearization::{Taylor, relative_residual, taylor};
+pub use shares::{LayerShare, layer_shares};
+pub use summary::{Summary, output_derivative_norms};

@@ -1,0 +1,36 @@
+//! Which layers a kernel comes from.
+
+use crate::jacobian::ParameterSpec;
+use crate::kernel::ParameterShare;
+
+/// One layer's part of the trace of the kernels.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LayerShare {
+    /// Name of the layer, e.g. `embeddings`, `layer 0`, `head`.
+    pub layer: String,
+    /// Parameters in it.
+    pub parameters: i64,
+    /// Share of the trace of K(SGD), between 0 and 1.
+    pub sgd: f64,
+    /// Share of the trace of K(SignGD): of the non-zero gradient entries.
+    pub signgd: f64,
+}
+
+/// Groups the shares of parameters by their layer, in the network's order.
+pub fn layer_shares(specs: &[ParameterSpec], shares: &[ParameterShare]) -> Vec<LayerShare> {
+    let total = |f: fn(&ParameterShare) -> f64| shares.iter().map(f).sum::<f64>().max(f64::MIN_POSITIVE);
+    let (sgd, signgd) = (total(|s| s.trace_sgd), total(|s| s.trace_signgd));
+    let mut layers: Vec<LayerShare> = Vec::new();
+    for share in shares {
+        let spec = &specs[share.parameter];
+        let index = layers.iter().position(|l| l.layer == spec.layer).unwrap_or_else(|| {
+            layers.push(LayerShare { layer: spec.layer.clone(), parameters: 0, sgd: 0.0, signgd: 0.0 });
+            layers.len() - 1
+        });
+        let layer = &mut layers[index];
+        layer.parameters += spec.numel();
+        layer.sgd += share.trace_sgd / sgd;
+        layer.signgd += share.trace_signgd / signgd;
+    }
+    layers
+}

@@ -1,0 +1,206 @@
+//! A fine-tuning run: mini-batches from a named seed, evaluation on dev, the best checkpoint kept.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+use super::loss::{cross_entropy, loss_gradient};
+use super::optimizer::{Optimizer, OptimizerKind};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Parameters, outputs};
+use crate::progress::{Monitor, check_stop};
+
+/// Examples with their classes.
+pub struct LabelledExamples<'a> {
+    /// The examples; outputs are the C label words' logits.
+    pub examples: &'a dyn Examples,
+    /// Class index of each example.
+    pub labels: &'a [usize],
+}
+
+impl LabelledExamples<'_> {
+    /// Class indices as a tensor \[N\].
+    pub fn label_tensor(&self) -> Tensor {
+        Tensor::from_slice(&self.labels.iter().map(|l| *l as i64).collect::<Vec<_>>())
+    }
+}
+
+/// Settings of one run.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct FineTuning {
+    /// Update rule.
+    pub optimizer: OptimizerKind,
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// Examples per step.
+    pub batch_size: usize,
+    /// Number of steps.
+    pub steps: usize,
+    /// Dev is evaluated after every so many steps (and after the last).
+    pub eval_every: usize,
+    /// Seed of the order of examples.
+    pub seed: u64,
+}
+
+/// Dev metrics after some step.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// Steps made so far.
+    pub step: usize,
+    /// Mean training loss of the mini-batches since the last evaluation.
+    pub train_loss: f64,
+    /// Accuracy on dev.
+    pub dev_accuracy: f64,
+    /// Mean cross-entropy on dev.
+    pub dev_loss: f64,
+}
+
+/// One step as an observer sees it.
+pub struct Step<'a> {
+    /// Number of the step, from 1.
+    pub number: usize,
+    /// Parameters before it.
+    pub before: &'a Parameters,
+    /// Parameters after it.
+    pub after: &'a Parameters,
+}
+
+/// Result of a run.
+pub struct TrainedModel {
+    /// Parameters at the selected step.
+    pub parameters: Parameters,
+    /// The evaluation that selected them: best dev accuracy, ties by lower dev loss, then by the earlier step.
+    pub selected: Evaluation,
+    /// All evaluations.
+    pub history: Vec<Evaluation>,
+    /// Whether the run stopped early because the loss was no longer finite.
+    pub diverged: bool,
+}
+
+/// Fine-tunes from `initial`. `observe` sees every step; what it returns as an error stops the run.
+///
+/// # Errors
+/// [`Error::Settings`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; and
+/// [`Error::Numeric`] when the loss is not finite at the first step.
+pub fn fine_tune(
+    initial: &Parameters,
+    train: &LabelledExamples<'_>,
+    dev: &LabelledExamples<'_>,
+    include: &[bool],
+    settings: &FineTuning,
+    monitor: &dyn Monitor,
+    mut observe: impl FnMut(&Step<'_>) -> Result<()>,
+) -> Result<TrainedModel> {
+    let n = train.examples.len();
+    if n == 0 || settings.batch_size == 0 || settings.steps == 0 || settings.eval_every == 0 {
+        return Err(Error::Settings("fine-tuning needs examples, steps, a batch size and an evaluation interval".into()));
+    }
+    let labels = train.label_tensor().to_device(initial.device());
+    let batch = settings.batch_size.min(n);
+    let mut order = BatchOrder::new(n, settings.seed);
+    let mut optimizer = Optimizer::new(settings.optimizer, settings.learning_rate, initial.len());
+    let mut parameters = initial.detached_copy();
+    let mut best: Option<(Evaluation, Parameters)> = None;
+    let mut history = Vec::new();
+    let (mut loss_sum, mut loss_count, mut diverged) = (0.0, 0usize, false);
+    for number in 1..=settings.steps {
+        check_stop()?;
+        let indices = order.next(batch);
+        let (loss, gradients) = loss_gradient(&parameters, train.examples, &labels, &indices, include);
+        if !loss.is_finite() {
+            diverged = true;
+            break;
+        }
+        loss_sum += loss;
+        loss_count += 1;
+        let after = optimizer.step(&parameters, &gradients);
+        observe(&Step { number, before: &parameters, after: &after })?;
+        parameters = after;
+        monitor.advance(1);
+        if number % settings.eval_every == 0 || number == settings.steps {
+            let (dev_accuracy, dev_loss) = evaluate(&parameters, dev);
+            if !dev_loss.is_finite() {
+                diverged = true;
+                break;
+            }
+            let evaluation = Evaluation { step: number, train_loss: loss_sum / loss_count as f64, dev_accuracy, dev_loss };
+            (loss_sum, loss_count) = (0.0, 0);
+            history.push(evaluation);
+            let better = best.as_ref().is_none_or(|(b, _)| {
+                (dev_accuracy, -dev_loss).partial_cmp(&(b.dev_accuracy, -b.dev_loss)) == Some(std::cmp::Ordering::Greater)
+            });
+            if better {
+                best = Some((evaluation, parameters.detached_copy()));
+            }
+        }
+    }
+    let Some((selected, parameters)) = best else {
+        return Err(Error::Numeric(format!(
+            "{} with learning rate {} diverged before its first evaluation (step {}); use a smaller learning rate",
+            settings.optimizer.name(),
+            settings.learning_rate,
+            settings.eval_every
+        )));
+    };
+    Ok(TrainedModel { parameters, selected, history, diverged })
+}
+
+/// Epochs of shuffled indices, cut into batches; a batch may span two epochs.
+struct BatchOrder {
+    rng: ChaCha8Rng,
+    order: Vec<usize>,
+    at: usize,
+}
+
+impl BatchOrder {
+    fn new(n: usize, seed: u64) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), order: (0..n).collect(), at: n }
+    }
+
+    fn next(&mut self, batch: usize) -> Vec<usize> {
+        if batch == self.order.len() {
+            // Full batches keep the examples' order: sums are then the same in every step.
+            return (0..batch).collect();
+        }
+        (0..batch)
+            .map(|_| {
+                if self.at == self.order.len() {
+                    self.order.shuffle(&mut self.rng);
+                    self.at = 0;
+                }
+                self.at += 1;
+                self.order[self.at - 1]
+            })
+            .collect()
+    }
+}
+
+/// Predicted classes of outputs \[N, C\]: the largest logit, ties to the lower index; for one output class 1 where it is
+/// positive.
+pub fn predictions(outputs: &Tensor) -> Vec<usize> {
+    let (n, c) = (outputs.size()[0], outputs.size()[1]);
+    let flat = Vec::<f64>::try_from(outputs.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");
+    (0..n as usize)
+        .map(|i| {
+            let row = &flat[i * c as usize..(i + 1) * c as usize];
+            if c == 1 {
+                return usize::from(row[0] > 0.0);
+            }
+            (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best })
+        })
+        .collect()
+}
+
+/// Share of examples whose prediction is their label.
+pub fn accuracy(outputs: &Tensor, labels: &[usize]) -> f64 {
+    let correct = predictions(outputs).iter().zip(labels).filter(|(p, l)| p == l).count();
+    correct as f64 / labels.len().max(1) as f64
+}
+
+/// Accuracy and mean cross-entropy of logits on labelled examples.
+pub fn evaluate(parameters: &Parameters, data: &LabelledExamples<'_>) -> (f64, f64) {
+    let logits = outputs(parameters, data.examples, 64);
+    let loss = cross_entropy(&logits, &data.label_tensor()).double_value(&[]);
+    (accuracy(&logits, data.labels), loss)
+}
