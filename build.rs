@@ -27,8 +27,11 @@ fn main() {
             println!("cargo::rustc-link-arg={}", argument.display());
         }
     }
-    // Another libtorch behind the same link: link again.
-    println!("cargo::rerun-if-changed={}", library.join("libtorch_cpu.so").display());
+    // Another libtorch behind the same link: link again. A path that does not exist would rebuild every time.
+    let core = library.join("libtorch_cpu.so");
+    if core.exists() {
+        println!("cargo::rerun-if-changed={}", core.display());
+    }
 }
 
 fn manifest_directory() -> PathBuf {

@@ -16,6 +16,9 @@ impl From<tch::TchError> for Error {
     }
 }
 
+/// The libtorch release that this program is built against.
+pub const TORCH_VERSION: &str = "2.11.0";
+
 /// Element type of parameters, activations and gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

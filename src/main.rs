@@ -1,1 +1,5 @@
-fn main(){}
+//! The `kernelview` command.
+
+fn main() -> std::process::ExitCode {
+    kernelview::cli::main()
+}

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, Tensor};
 
 use super::formula::Formula;
-use super::gram::Gram;
+use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -49,6 +49,54 @@ impl KernelFile {
         metadata.insert("format".into(), "kernelview-kernel".into());
         metadata.insert("format_version".into(), FORMAT_VERSION.into());
         Self { tensors, metadata }
+    }
+
+    /// The Gram matrix that the file was made of; `None` when tensors are missing or their shapes do not fit. Shares come
+    /// from the metadata field `shares`, in the order of parameters.
+    pub fn to_gram(&self) -> Option<Gram> {
+        let left_outputs = self.get("logits")?.shallow_clone();
+        let symmetric = self.get("logits_right").is_none();
+        let right_outputs = self.get("logits_right").unwrap_or(&left_outputs).shallow_clone();
+        let (left, outputs) = left_outputs.size2().ok()?;
+        let (right, right_count) = right_outputs.size2().ok()?;
+        let shape = [left, outputs, right, outputs];
+        if right_count != outputs || self.tensors.iter().any(|(n, t)| n.starts_with("kernel.") && t.size() != shape) {
+            return None;
+        }
+        let matrix = |name: &str| self.get(name).map(|t| t.view([left * outputs, right * outputs]));
+        let asymmetric = matrix("kernel.asymmetric");
+        let asymmetric_reversed = if symmetric {
+            asymmetric.as_ref().map(|a| a.tr().contiguous())
+        } else {
+            matrix("kernel.asymmetric_reversed")
+        };
+        let shares = match self.metadata.get("shares") {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str::<Vec<(String, f64, f64)>>(text)
+                .ok()?
+                .into_iter()
+                .enumerate()
+                .map(|(parameter, (_, trace_sgd, trace_signgd))| ParameterShare {
+                    parameter,
+                    trace_sgd,
+                    trace_signgd,
+                    sgd: None,
+                })
+                .collect(),
+        };
+        Some(Gram {
+            left,
+            right,
+            outputs,
+            symmetric,
+            sgd: matrix("kernel.sgd"),
+            asymmetric,
+            asymmetric_reversed,
+            signgd: matrix("kernel.signgd"),
+            left_outputs,
+            right_outputs,
+            shares,
+        })
     }
 
     /// A tensor by name.

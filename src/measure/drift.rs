@@ -2,32 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::summary::Summary;
 use crate::error::Result;
+use crate::evidence::{GradientDrift, KernelDrift, Summary};
 use crate::jacobian::{Examples, Parameters, blocks, record, visit_blocks};
 use crate::progress::check_stop;
-
-/// Movement of the gradient features.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct GradientDrift {
-    /// `|∇f_t - ∇f_0| / |∇f_0|` over examples and outputs.
-    pub relative: Summary,
-    /// The same with the norms taken over all examples and outputs together.
-    pub total: f64,
-}
-
-/// Movement of a kernel matrix.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct KernelDrift {
-    /// `|K_t - K_0|_F / |K_0|_F`
-    pub frobenius: f64,
-    /// Mean over entries of `|K_t(i,j) - K_0(i,j)| / |K_0(i,j)|`: the paper's fixed-features measure, threshold 2.
-    pub mean_relative: f64,
-    /// Median of the same, which single entries near zero cannot carry away.
-    pub median_relative: f64,
-    /// Cosine between the matrices, `<K_t, K_0>_F / (|K_t|_F |K_0|_F)`: 1 when the kernel only changed its scale.
-    pub alignment: f64,
-}
 
 /// Distance between the gradients at two parameter vectors, example by example. Gradients are compared directly, block
 /// by block, so that small drifts are not lost to cancellation.

@@ -3,12 +3,12 @@
 //!
 //! Knows networks only as [`Examples`](crate::jacobian::Examples) and kernels as matrices; draws no conclusion.
 
+mod chi;
 mod drift;
 mod linearization;
 mod shares;
-mod summary;
 
-pub use drift::{GradientDrift, KernelDrift, gradient_drift, kernel_drift};
+pub use chi::output_derivative_norms;
+pub use drift::{gradient_drift, kernel_drift};
 pub use linearization::{Taylor, relative_residual, taylor};
-pub use shares::{LayerShare, layer_shares};
-pub use summary::{Summary, output_derivative_norms};
+pub use shares::layer_shares;

@@ -1,20 +1,8 @@
 //! Which layers a kernel comes from.
 
+use crate::evidence::LayerShare;
 use crate::jacobian::ParameterSpec;
 use crate::kernel::ParameterShare;
-
-/// One layer's part of the trace of the kernels.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct LayerShare {
-    /// Name of the layer, e.g. `embeddings`, `layer 0`, `head`.
-    pub layer: String,
-    /// Parameters in it.
-    pub parameters: i64,
-    /// Share of the trace of K(SGD), between 0 and 1.
-    pub sgd: f64,
-    /// Share of the trace of K(SignGD): of the non-zero gradient entries.
-    pub signgd: f64,
-}
 
 /// Groups the shares of parameters by their layer, in the network's order.
 pub fn layer_shares(specs: &[ParameterSpec], shares: &[ParameterShare]) -> Vec<LayerShare> {

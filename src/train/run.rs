@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use super::loss::{cross_entropy, loss_gradient};
 use super::optimizer::{Optimizer, OptimizerKind};
 use crate::error::{Error, Result};
+use crate::evidence::Evaluation;
 use crate::jacobian::{Examples, Parameters, outputs};
 use crate::progress::{Monitor, check_stop};
 
@@ -41,19 +42,6 @@ pub struct FineTuning {
     pub eval_every: usize,
     /// Seed of the order of examples.
     pub seed: u64,
-}
-
-/// Dev metrics after some step.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Evaluation {
-    /// Steps made so far.
-    pub step: usize,
-    /// Mean training loss of the mini-batches since the last evaluation.
-    pub train_loss: f64,
-    /// Accuracy on dev.
-    pub dev_accuracy: f64,
-    /// Mean cross-entropy on dev.
-    pub dev_loss: f64,
 }
 
 /// One step as an observer sees it.

@@ -1,0 +1,232 @@
+//! Fine-tuning over a grid of learning rates, and the measures of the selected run.
+
+use tch::{Kind, Tensor};
+
+use super::kernels::train_kernel;
+use super::parts::Parts;
+use super::plan::{OptimizerPlan, Plan};
+use super::study::{SplitName, Study};
+use super::{LogitsAtStart, output_derivative};
+use crate::error::{Error, Result};
+use crate::evidence::{Candidate, FineTuningResult, Linearization, Movement, StepResidual};
+use crate::jacobian::{Examples, Parameters, outputs};
+use crate::kernel::{Formula, Gram};
+use crate::lm::{OutputMode, PromptExamples};
+use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
+use crate::progress::Monitor;
+use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, fine_tune};
+
+/// Test examples whose movement is kept for the scatter plot.
+const MOVEMENTS: usize = 400;
+
+/// Runs the grid of one optimizer and measures the best run; every run and the measures are stored parts.
+pub(super) fn fine_tuning(
+    study: &Study,
+    plan: &Plan,
+    optimizer: &OptimizerPlan,
+    kernel: &Gram,
+    start: &LogitsAtStart,
+    parts: &Parts,
+    monitor: &dyn Monitor,
+) -> Result<FineTuningResult> {
+    let name = optimizer.kind.name();
+    let data = TrainingData::of(study)?;
+    let mut candidates = Vec::new();
+    for rate in &optimizer.learning_rates {
+        let settings = settings(plan, optimizer.kind, *rate);
+        candidates.push(parts.json(&format!("{name}-{rate}"), &("candidate", &settings), monitor, || {
+            monitor.begin(&format!("{name}, learning rate {rate}"), plan.steps as u64);
+            let run = data.run(study, &settings, monitor, |_| Ok(()));
+            monitor.end();
+            match run {
+                Ok(run) => {
+                    Ok(Candidate { learning_rate: *rate, selected: Some(run.selected), diverged: run.diverged })
+                }
+                Err(Error::Numeric(_)) => Ok(Candidate { learning_rate: *rate, selected: None, diverged: true }),
+                Err(e) => Err(e),
+            }
+        })?);
+    }
+    let Some(rate) = best_rate(&candidates) else {
+        return Err(Error::Numeric(format!(
+            "{name} diverged at every learning rate ({:?}); give smaller ones with --lr-{name}",
+            optimizer.learning_rates
+        )));
+    };
+    let settings = settings(plan, optimizer.kind, rate);
+    parts.json(&format!("{name}-measures"), &("measures", &settings, &plan.formulas, &candidates), monitor, || {
+        measure(study, plan, &settings, &candidates, &data, kernel, start, monitor)
+    })
+}
+
+fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
+    FineTuning {
+        optimizer: kind,
+        learning_rate: rate,
+        batch_size: plan.batch_size,
+        steps: plan.steps,
+        eval_every: plan.eval_every,
+        seed: plan.seed,
+    }
+}
+
+/// Best dev accuracy, ties by lower dev loss, then by the smaller rate.
+fn best_rate(candidates: &[Candidate]) -> Option<f64> {
+    let key = |c: &Candidate| c.selected.map(|s| (s.dev_accuracy, -s.dev_loss, -c.learning_rate));
+    let mut best: Option<&Candidate> = None;
+    for candidate in candidates.iter().filter(|c| c.selected.is_some()) {
+        if best.is_none_or(|b| key(candidate) > key(b)) {
+            best = Some(candidate);
+        }
+    }
+    best.map(|c| c.learning_rate)
+}
+
+/// Train and dev with label-word logits.
+struct TrainingData<'a> {
+    train: PromptExamples<'a>,
+    dev: PromptExamples<'a>,
+}
+
+impl<'a> TrainingData<'a> {
+    fn of(study: &'a Study) -> Result<Self> {
+        Ok(Self {
+            train: study.examples(SplitName::Train, OutputMode::Logits)?,
+            dev: study.examples(SplitName::Dev, OutputMode::Logits)?,
+        })
+    }
+
+    fn run(
+        &self,
+        study: &Study,
+        settings: &FineTuning,
+        monitor: &dyn Monitor,
+        observe: impl FnMut(&Step<'_>) -> Result<()>,
+    ) -> Result<TrainedModel> {
+        let train = LabelledExamples { examples: &self.train, labels: study.labels(SplitName::Train) };
+        let dev = LabelledExamples { examples: &self.dev, labels: study.labels(SplitName::Dev) };
+        fine_tune(&study.parameters, &train, &dev, &study.include, settings, monitor, observe)
+    }
+}
+
+/// Repeats the selected run up to its selected step, watching the linearization, and measures where it ended.
+#[allow(clippy::too_many_arguments, reason = "the inputs of one stored part")]
+fn measure(
+    study: &Study,
+    plan: &Plan,
+    settings: &FineTuning,
+    candidates: &[Candidate],
+    data: &TrainingData<'_>,
+    kernel: &Gram,
+    start: &LogitsAtStart,
+    monitor: &dyn Monitor,
+) -> Result<FineTuningResult> {
+    let name = settings.optimizer.name();
+    let chosen = candidates.iter().find(|c| c.learning_rate == settings.learning_rate).and_then(|c| c.selected);
+    let last = chosen.map_or(settings.steps, |s| s.step);
+    let mut residuals = Vec::new();
+    monitor.begin(&format!("{name}, measures along the run"), settings.steps as u64);
+    let run = data.run(study, settings, monitor, |step| {
+        let watched = step.number <= 5 || step.number % settings.eval_every == 0;
+        if watched && step.number <= last {
+            residuals.push(step_residual(study, plan, step, &data.dev, &start.dev)?);
+        }
+        Ok(())
+    });
+    monitor.end();
+    let run = run?;
+
+    let direction = run.parameters.minus(&study.parameters);
+    let test = study.examples(SplitName::Test, OutputMode::Logits)?;
+    monitor.begin(&format!("{name}, linearization and drift"), 3);
+    let expansion = taylor(&study.parameters, &direction, &test, &study.include, plan.batch)?;
+    monitor.advance(1);
+    let (at_test, at_train) = (outputs(&run.parameters, &test, 64), outputs(&run.parameters, &data.train, 64));
+    study.check_finite(&at_test, SplitName::Test)?;
+    let labels = study.labels(SplitName::Test);
+    let (before, after) = (accuracy(&start.test, labels), accuracy(&at_test, labels));
+    let linearized = expansion.linearized();
+    let linear_accuracy = accuracy(&linearized, labels);
+    let features = study.examples(SplitName::Train, study.mode)?;
+    let gradients = gradient_drift(&study.parameters, &run.parameters, &features, &study.include, plan.batch)?;
+    monitor.advance(1);
+    monitor.end();
+    let moved = train_kernel(study, &run.parameters, plan, &format!("kernel of train after {name}"), monitor)?;
+    let drifts = plan
+        .formulas
+        .iter()
+        .filter_map(|f| Some((f.name().to_owned(), kernel_drift(kernel.matrix(*f)?, moved.matrix(*f)?)?)))
+        .collect();
+    Ok(FineTuningResult {
+        optimizer: name.into(),
+        analog: match settings.optimizer {
+            OptimizerKind::Sgd => Formula::Sgd.name().into(),
+            OptimizerKind::Signgd | OptimizerKind::Adam { .. } => Formula::Asymmetric.name().into(),
+        },
+        batch_size: settings.batch_size.min(data.train.len()),
+        steps: settings.steps,
+        candidates: candidates.to_vec(),
+        learning_rate: settings.learning_rate,
+        selected: run.selected,
+        history: run.history,
+        test_accuracy: after,
+        parameter_change: norm(&direction) / norm(&study.parameters),
+        linearization: Linearization {
+            test_accuracy: linear_accuracy,
+            recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
+            cumulative_residual: relative_residual(&(&at_test - &expansion.value), &expansion.slope),
+            steps: residuals,
+            movements: movements(&at_test, &linearized, labels),
+        },
+        gradient_drift: gradients,
+        kernel_drift: drifts,
+        output_derivative: output_derivative(study, &at_train, &at_test)?,
+    })
+}
+
+/// Per-step and cumulative residual on dev. `start` \[N, C\] are the logits at θ_0.
+fn step_residual(
+    study: &Study,
+    plan: &Plan,
+    step: &Step<'_>,
+    dev: &PromptExamples<'_>,
+    start: &Tensor,
+) -> Result<StepResidual> {
+    let local = taylor(step.before, &step.after.minus(step.before), dev, &study.include, plan.batch)?;
+    let whole = taylor(&study.parameters, &step.after.minus(&study.parameters), dev, &study.include, plan.batch)?;
+    let after = outputs(step.after, dev, plan.batch);
+    Ok(StepResidual {
+        step: step.number,
+        residual: relative_residual(&(&after - &local.value), &local.slope),
+        cumulative: relative_residual(&(&after - start), &whole.slope),
+    })
+}
+
+fn norm(parameters: &Parameters) -> f64 {
+    let squares: f64 = parameters.values().iter().map(|v| v.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])).sum();
+    squares.sqrt()
+}
+
+/// Margins of the right class over the best other one, of the first [`MOVEMENTS`] examples.
+fn movements(trained: &Tensor, linearized: &Tensor, labels: &[usize]) -> Vec<Movement> {
+    let margins = |logits: &Tensor| -> Vec<f64> {
+        let count = logits.size()[1] as usize;
+        let flat = Vec::<f64>::try_from(logits.contiguous().view(-1)).expect("a flat f64 tensor");
+        labels
+            .iter()
+            .enumerate()
+            .map(|(i, label)| {
+                let row = &flat[i * count..(i + 1) * count];
+                let others = row.iter().enumerate().filter(|(c, _)| c != label).map(|(_, f)| *f);
+                row[*label] - others.fold(f64::NEG_INFINITY, f64::max)
+            })
+            .collect()
+    };
+    let (a, b) = (margins(trained), margins(linearized));
+    labels
+        .iter()
+        .zip(a.into_iter().zip(b))
+        .take(MOVEMENTS)
+        .map(|(class, (trained, linearized))| Movement { trained, linearized, class: *class })
+        .collect()
+}

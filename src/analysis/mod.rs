@@ -1,0 +1,105 @@
+//! One analysis: a model, a task, and everything the paper asks about them, as resumable parts.
+//!
+//! Joins the other modules; draws nothing and prints nothing. Every part (a kernel, a run, its measures) is stored when
+//! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
+
+mod fine_tuning;
+mod kernels;
+mod parts;
+mod plan;
+mod regress;
+mod study;
+
+pub use kernels::train_kernel;
+pub use parts::Parts;
+pub use plan::{OptimizerPlan, Plan};
+pub use study::{SplitName, Study, StudyRequest};
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::evidence::{Accuracy, Analysis, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
+use crate::jacobian::outputs;
+use crate::lm::OutputMode;
+use crate::measure::{layer_shares, output_derivative_norms};
+use crate::progress::Monitor;
+use crate::train::accuracy;
+
+/// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
+pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
+    let parts = Parts::open(directory, &study.digest)?;
+    let start = LogitsAtStart::of(study)?;
+    let grams = kernels::kernels(study, plan, &parts, monitor)?;
+    let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;
+    let layers = layer_shares(study.parameters.specs(), &grams.train.shares);
+    let mut fine_tuning = Vec::new();
+    for optimizer in &plan.optimizers {
+        fine_tuning.push(fine_tuning::fine_tuning(study, plan, optimizer, &grams.train, &start, &parts, monitor)?);
+    }
+    let verdicts = judge(&kernels, &fine_tuning);
+    Ok(Analysis {
+        schema_version: SCHEMA_VERSION,
+        run: run_facts(study, plan, command),
+        model: study.model_facts.clone(),
+        task: study.task_facts(),
+        zero_shot: Accuracy {
+            dev: accuracy(&start.dev, study.labels(SplitName::Dev)),
+            test: accuracy(&start.test, study.labels(SplitName::Test)),
+        },
+        output_derivative: start.output_derivative(study)?,
+        kernels,
+        layers,
+        fine_tuning,
+        verdicts,
+    })
+}
+
+/// Facts about the run for the report.
+fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
+    RunFacts {
+        program_version: env!("CARGO_PKG_VERSION").into(),
+        torch_version: crate::device::TORCH_VERSION.into(),
+        device: crate::device::device_name(study.device),
+        dtype: study.dtype.to_string(),
+        subset: study.subset_name(),
+        seed: plan.seed,
+        command: command.into(),
+        digest: plan.digest(&study.digest),
+    }
+}
+
+/// Label-word logits \[N, C\] of the model before any training.
+pub(crate) struct LogitsAtStart {
+    train: tch::Tensor,
+    dev: tch::Tensor,
+    test: tch::Tensor,
+}
+
+impl LogitsAtStart {
+    fn of(study: &Study) -> Result<Self> {
+        let at = |split| -> Result<tch::Tensor> {
+            Ok(outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, 64))
+        };
+        let start = Self { train: at(SplitName::Train)?, dev: at(SplitName::Dev)?, test: at(SplitName::Test)? };
+        for (logits, split) in
+            [(&start.train, SplitName::Train), (&start.dev, SplitName::Dev), (&start.test, SplitName::Test)]
+        {
+            study.check_finite(logits, split)?;
+        }
+        Ok(start)
+    }
+
+    fn output_derivative(&self, study: &Study) -> Result<OutputDerivative> {
+        output_derivative(study, &self.train, &self.test)
+    }
+}
+
+/// |χ| on train and test for logits there.
+fn output_derivative(study: &Study, train: &tch::Tensor, test: &tch::Tensor) -> Result<OutputDerivative> {
+    let summary = |logits: &tch::Tensor, split: SplitName| {
+        Summary::of(&output_derivative_norms(logits, study.labels(split))).ok_or_else(|| {
+            crate::error::Error::Numeric(format!("the output derivative on {} is not finite", split.name()))
+        })
+    };
+    Ok(OutputDerivative { train: summary(train, SplitName::Train)?, test: summary(test, SplitName::Test)? })
+}

@@ -1,0 +1,75 @@
+//! Finished parts of an analysis on disk: written whole, reused when nothing that they depend on has changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::files::{create_dir, digest, write_atomic};
+use crate::progress::Monitor;
+
+/// Grows whenever the meaning of a stored part changes, so that parts of older programs are made again.
+const PARTS_VERSION: &str = "1";
+
+/// The store of one analysis.
+pub struct Parts {
+    root: PathBuf,
+    study: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    digest: String,
+    value: T,
+}
+
+impl Parts {
+    /// Opens (and creates) the store in an output directory, for a study of this digest.
+    pub fn open(root: &Path, study: &str) -> Result<Self> {
+        create_dir(&root.join("parts"))?;
+        create_dir(&root.join("kernels"))?;
+        Ok(Self { root: root.to_path_buf(), study: study.to_owned() })
+    }
+
+    /// Digest of a part: of the study and of the part's own settings.
+    pub fn digest(&self, settings: &impl Serialize) -> String {
+        let settings = serde_json::to_string(settings).expect("settings are plain data");
+        digest([PARTS_VERSION.as_bytes(), self.study.as_bytes(), settings.as_bytes()])
+    }
+
+    /// Path of a kernel file in the output directory.
+    pub fn kernel_path(&self, name: &str) -> PathBuf {
+        self.root.join("kernels").join(format!("{name}.safetensors"))
+    }
+
+    /// Path of an intermediate file.
+    pub fn part_path(&self, name: &str) -> PathBuf {
+        self.root.join("parts").join(name)
+    }
+
+    /// The stored value of a part, or a newly computed one. A file that cannot be read as the part counts as absent:
+    /// the part is made again.
+    pub fn json<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        settings: &impl Serialize,
+        monitor: &dyn Monitor,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let path = self.part_path(&format!("{name}.json"));
+        let digest = self.digest(settings);
+        if let Ok(bytes) = fs::read(&path)
+            && let Ok(stored) = serde_json::from_slice::<Stored<T>>(&bytes)
+            && stored.digest == digest
+        {
+            monitor.note(&format!("{name}: already there"));
+            return Ok(stored.value);
+        }
+        let stored = Stored { digest, value: compute()? };
+        let bytes = serde_json::to_vec(&stored).expect("a part is plain data");
+        write_atomic(&path, &bytes)?;
+        Ok(stored.value)
+    }
+}

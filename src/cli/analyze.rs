@@ -1,0 +1,77 @@
+//! `kernelview analyze`.
+
+use super::arguments::AnalyzeArgs;
+use super::select;
+use super::terminal::Terminal;
+use crate::analysis::{OptimizerPlan, Plan, analyze};
+use crate::error::{Error, Result};
+use crate::files::create_dir;
+use crate::progress::Monitor;
+use crate::report;
+use crate::train::OptimizerKind;
+
+/// Runs the analysis and writes the report.
+pub(super) fn run(args: AnalyzeArgs) -> Result<()> {
+    let plan = plan(&args)?;
+    let study = select::study(&args.model, &args.task)?;
+    create_dir(&args.out_dir)?;
+    let terminal = Terminal::new();
+    terminal.note(&format!(
+        "{} ({} parameters) on {}: {} train, {} dev, {} test examples, {}",
+        study.model_facts.name,
+        study.model_facts.parameters,
+        study.task.definition.name,
+        study.task.train.len(),
+        study.task.dev.len(),
+        study.task.test.len(),
+        crate::device::device_name(study.device),
+    ));
+    let analysis = analyze(&study, &plan, &command_line(), &args.out_dir, &terminal)?;
+    let written = report::write(&analysis, &args.out_dir)?;
+    println!("{}", report::terminal_summary(&analysis));
+    println!("report: {}", written.markdown.display());
+    Ok(())
+}
+
+fn plan(args: &AnalyzeArgs) -> Result<Plan> {
+    let optimizers = args
+        .optimizers
+        .iter()
+        .map(|name| match name.as_str() {
+            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: args.lr_sgd.clone() }),
+            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: args.lr_signgd.clone() }),
+            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: args.lr_adam.clone() }),
+            "none" => Err(Error::Settings("--optimizers none: leave fine-tuning out with --optimizers ''".into())),
+            other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut formulas = args.formula.clone();
+    formulas.sort_unstable();
+    formulas.dedup();
+    let plan = Plan {
+        formulas,
+        batch: args.model.batch,
+        optimizers,
+        batch_size: args.train_batch_size,
+        steps: args.steps,
+        eval_every: args.eval_every,
+        seed: args.task.seed,
+    };
+    plan.validate()?;
+    Ok(plan)
+}
+
+/// The command as typed, with quotes where a shell needs them, the output directory left out (it changes nothing).
+fn command_line() -> String {
+    let mut words = vec!["kernelview".to_owned()];
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
+        if word == "--out-dir" {
+            arguments.next();
+        } else if !word.starts_with("--out-dir=") {
+            let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
+            words.push(if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) });
+        }
+    }
+    words.join(" ")
+}

@@ -1,0 +1,188 @@
+//! Arguments as the user types them, with the help text that teaches them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::analysis::SplitName;
+use crate::device::{DeviceRequest, Dtype};
+use crate::jacobian::Subset;
+use crate::kernel::Formula;
+use crate::lm::OutputMode;
+
+/// Is this fine-tuning in the kernel regime? Empirical kernels of language models, after Malladi et al. (ICML 2023).
+#[derive(Parser)]
+#[command(name = "kernelview", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Kernels, kernel regression, fine-tuning and all measures of one model on one task, as a report
+    ///
+    /// Computes the empirical kernels of the pre-trained model on a prompted few-shot task, solves the task by kernel
+    /// regression, fine-tunes with the optimizers that the kernels are analogs of, and measures how far fine-tuning is
+    /// from its kernel: output derivative, linearization, gradient and kernel drift. Writes report.md, report.json,
+    /// plots and kernels to --out-dir. An interrupted run continues where it was when the same command is given again.
+    ///
+    /// Without arguments: the English BERT-tiny of `cargo xtask model bert-tiny-splade` on a small built-in task.
+    #[command(after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good")]
+    Analyze(Box<AnalyzeArgs>),
+    /// Kernel matrices of one model on one task, as a safetensors file
+    ///
+    /// Writes kernel.sgd, kernel.asymmetric and kernel.signgd as [N, C, M, C] in double precision (row example, row
+    /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
+    /// columns), logits, labels, and metadata.
+    #[command(after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b --out K.safetensors")]
+    Kernel(Box<KernelArgs>),
+    /// The built-in tasks with their templates and label words
+    Tasks,
+}
+
+/// Which model, and how to run it.
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelArgs {
+    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a model fetched by `cargo xtask model`
+    #[arg(long, default_value = "bert-tiny-splade", value_name = "DIR|NAME")]
+    pub model: String,
+    /// Element type of weights, activations and gradients
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: Dtype,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Parameters that take part in kernels and fine-tuning
+    #[arg(long, value_enum, default_value = "all")]
+    pub parameters: Subset,
+    /// What f is: the label words' logits, or (two classes) the second's logit minus the first's [default: difference
+    /// for two classes, logits otherwise]
+    #[arg(long, value_enum)]
+    pub output_mode: Option<OutputMode>,
+    /// Examples per forward and backward pass of the kernel engine
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
+}
+
+/// Which task and which examples.
+#[derive(Args)]
+#[command(next_help_heading = "Task")]
+pub(super) struct TaskArgs {
+    /// One of the paper's 14 tasks by name (see `kernelview tasks`); with --data-dir its few-shot splits are read
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// A task definition of one's own in TOML
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    pub task_file: Option<PathBuf>,
+    /// Directory of few-shot splits, laid out as TASK/K-SEED/{train,dev,test}
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A TSV or CSV file of one's own: header text[,text2],label
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    pub data: Option<PathBuf>,
+    /// Dev examples for --data [default: k rows per label of the same file]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub dev_data: Option<PathBuf>,
+    /// Test examples for --data [default: the remaining rows of the same file]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub test_data: Option<PathBuf>,
+    /// Training examples per class
+    #[arg(long, default_value_t = 16)]
+    pub k: usize,
+    /// Seed of the few-shot split and of mini-batch orders
+    #[arg(long, default_value_t = 13)]
+    pub seed: u64,
+    /// Use at most so many test examples (drawn by --seed)
+    #[arg(long, value_name = "N")]
+    pub test_limit: Option<usize>,
+    /// Template in LM-BFF's language, e.g. '*cls**sent_0*_It_was*mask*.*sep+*'
+    #[arg(long)]
+    pub template: Option<String>,
+    /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good
+    #[arg(long, value_name = "WORDS")]
+    pub label_words: Option<String>,
+    /// Longest prompt in tokens
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
+    /// Longest first text in tokens (0: no limit)
+    #[arg(long, value_name = "TOKENS")]
+    pub first_limit: Option<usize>,
+    /// Longest other text in tokens (0: no limit)
+    #[arg(long, value_name = "TOKENS")]
+    pub other_limit: Option<usize>,
+    /// Segment ids that grow after each sep+ (the paper's runs have zeros everywhere)
+    #[arg(long)]
+    pub segments: bool,
+}
+
+#[derive(Args)]
+pub(super) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Where the report goes; finished parts found there are reused
+    #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Kernel formulas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,signgd,asymmetric")]
+    pub formula: Vec<Formula>,
+    /// Optimizers to fine-tune with: sgd, signgd, adam
+    #[arg(long, value_delimiter = ',', default_value = "sgd,adam", help_heading = "Fine-tuning")]
+    pub optimizers: Vec<String>,
+    /// Learning rates for SGD; the best on dev is kept
+    #[arg(long, value_delimiter = ',', default_value = "1e-4,1e-3,1e-2,1e-1", help_heading = "Fine-tuning")]
+    pub lr_sgd: Vec<f64>,
+    /// Learning rates for SignGD
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
+    pub lr_signgd: Vec<f64>,
+    /// Learning rates for Adam
+    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3", help_heading = "Fine-tuning")]
+    pub lr_adam: Vec<f64>,
+    /// Examples per fine-tuning step
+    #[arg(long, default_value_t = 8, help_heading = "Fine-tuning")]
+    pub train_batch_size: usize,
+    /// Fine-tuning steps
+    #[arg(long, default_value_t = 500, help_heading = "Fine-tuning")]
+    pub steps: usize,
+    /// Steps between evaluations on dev
+    #[arg(long, default_value_t = 50, help_heading = "Fine-tuning")]
+    pub eval_every: usize,
+}
+
+#[derive(Args)]
+pub(super) struct KernelArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Kernel formulas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,asymmetric,signgd")]
+    pub formula: Vec<Formula>,
+    /// Columns of the kernel: another split [default: the training examples themselves]
+    #[arg(long, value_enum)]
+    pub against: Option<SplitName>,
+    /// The structured engine, or the reference engine (plain autograd, whole Jacobian in memory) to check it
+    #[arg(long, value_enum, default_value = "structured")]
+    pub engine: Engine,
+    /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
+    #[arg(long)]
+    pub shares: bool,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Engines of the kernel command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Engine {
+    /// Factored gradients, blocked products.
+    Structured,
+    /// Plain autograd.
+    Reference,
+}

@@ -1,0 +1,95 @@
+//! `kernelview kernel`.
+
+use std::collections::HashMap;
+
+use super::arguments::{Engine, KernelArgs};
+use super::select;
+use super::terminal::Terminal;
+use crate::analysis::{SplitName, Study};
+use crate::error::{Error, Result};
+use crate::jacobian::Examples;
+use crate::kernel::{
+    FormulaSet, Gram, GramOptions, KernelFile, gram_units, reference_gram, structured_gram,
+};
+use crate::progress::Monitor;
+
+/// Computes the kernel and writes its file.
+pub(super) fn run(args: KernelArgs) -> Result<()> {
+    if args.out.is_dir() {
+        return Err(Error::format(&args.out, "--out names a directory; give a file, e.g. K.safetensors"));
+    }
+    if let Some(parent) = args.out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+        return Err(Error::format(parent, "the directory of --out does not exist"));
+    }
+    let against = args.against.filter(|s| *s != SplitName::Train);
+    if args.shares && against.is_some() {
+        return Err(Error::Settings("--shares belongs to the kernel of the training examples; leave --against out".into()));
+    }
+    let study = select::study(&args.model, &args.task)?;
+    let terminal = Terminal::new();
+    let gram = compute(&study, &args, against, &terminal)?;
+    let mut file = KernelFile::of(
+        &gram,
+        (study.labels(SplitName::Train), against.map_or(&[], |s| study.labels(s))),
+        metadata(&study, &args, against),
+    );
+    if args.shares {
+        for share in &gram.shares {
+            if let Some(matrix) = &share.sgd {
+                let name = &study.parameters.specs()[share.parameter].name;
+                file.tensors.push((format!("share.{name}"), matrix.shallow_clone()));
+            }
+        }
+    }
+    file.write(&args.out)?;
+    println!(
+        "{}: {} x {} examples, {} output(s), {}",
+        args.out.display(),
+        gram.left,
+        gram.right,
+        gram.outputs,
+        args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
+}
+
+fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor: &dyn Monitor) -> Result<Gram> {
+    let train = study.examples(SplitName::Train, study.mode)?;
+    let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
+    let other = other.as_ref().map(|e| e as &dyn Examples);
+    let formulas = FormulaSet::of(&args.formula);
+    if args.engine == Engine::Reference {
+        monitor.note("reference engine: one example at a time");
+        return reference_gram(&study.parameters, &train, other, formulas, &study.include);
+    }
+    let mut options = GramOptions::new(formulas, study.parameters.len());
+    options.include.clone_from(&study.include);
+    options.batch = args.model.batch;
+    options.share_matrices = args.shares;
+    monitor.begin("kernel", gram_units(train.len(), other.map(Examples::len), options.batch));
+    let gram = structured_gram(&study.parameters, &train, other, &options, monitor);
+    monitor.end();
+    gram
+}
+
+fn metadata(study: &Study, args: &KernelArgs, against: Option<SplitName>) -> HashMap<String, String> {
+    let facts = study.task_facts();
+    HashMap::from([
+        ("model".to_owned(), study.model_facts.name.clone()),
+        ("model_digest".to_owned(), study.model_facts.digest.clone()),
+        ("task".to_owned(), facts.name),
+        ("source".to_owned(), facts.source),
+        ("template".to_owned(), facts.template),
+        ("label_words".to_owned(), facts.label_words.iter().map(|w| w.word.as_str()).collect::<Vec<_>>().join(",")),
+        ("k".to_owned(), args.task.k.to_string()),
+        ("seed".to_owned(), args.task.seed.to_string()),
+        ("rows".to_owned(), SplitName::Train.name().to_owned()),
+        ("columns".to_owned(), against.unwrap_or(SplitName::Train).name().to_owned()),
+        ("formula".to_owned(), args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(",")),
+        ("output_mode".to_owned(), facts.output_mode),
+        ("subset".to_owned(), study.subset_name()),
+        ("dtype".to_owned(), study.dtype.to_string()),
+        ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("torch_version".to_owned(), crate::device::TORCH_VERSION.to_owned()),
+    ])
+}

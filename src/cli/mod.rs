@@ -1,0 +1,91 @@
+//! The command line: raw arguments → checked settings → run. Everything a terminal sees is printed from here.
+
+mod analyze;
+mod arguments;
+mod kernel;
+mod select;
+mod tasks;
+mod terminal;
+
+use std::panic;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+
+use crate::error::{Error, Result};
+use crate::progress::request_stop;
+use arguments::{Cli, Command};
+
+/// Exit status of an internal error, after the BSD convention for software failures.
+const INTERNAL: u8 = 70;
+
+/// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation failed, 2 bad input or
+/// settings, 130 interrupted, 70 an internal error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let panic_text = catch_panics();
+    if let Err(e) = watch_interrupts() {
+        eprintln!("warning: Ctrl-C will not be graceful: {e}");
+    }
+    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run(cli.command)));
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(e)) => {
+            eprintln!("error: {e}");
+            if matches!(e, Error::Interrupted) {
+                eprintln!("finished parts are kept; the same command continues from them");
+            }
+            ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
+        }
+        Err(_) => {
+            let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
+            eprintln!("internal error: {text}\nThis is a defect of kernelview. Please report it with the command that caused it.");
+            ExitCode::from(INTERNAL)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Analyze(a) => analyze::run(*a),
+        Command::Kernel(k) => kernel::run(*k),
+        Command::Tasks => tasks::run(),
+    }
+}
+
+/// Keeps a panic's first line instead of printing a backtrace: libtorch's failures arrive as panics with pages of C++
+/// stack.
+fn catch_panics() -> &'static Mutex<String> {
+    static TEXT: Mutex<String> = Mutex::new(String::new());
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        panic::set_hook(Box::new(|info| {
+            let message = info
+                .payload()
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| info.payload().downcast_ref::<&str>().copied())
+                .unwrap_or("unknown panic");
+            let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+            if let Ok(mut text) = TEXT.lock() {
+                // libtorch's text carries its stack behind escaped or real line ends.
+                let first = message.split("\\n").next().unwrap_or(message).lines().next().unwrap_or(message);
+                *text = format!("{first}{place}");
+            }
+        }));
+    }
+    &TEXT
+}
+
+/// The first Ctrl-C asks computations to stop at their next safe point; the second ends the process.
+fn watch_interrupts() -> std::result::Result<(), ctrlc::Error> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping at the next safe point (Ctrl-C again to stop at once)");
+        request_stop();
+    })
+}

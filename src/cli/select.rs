@@ -1,0 +1,137 @@
+//! From arguments to a loaded study: which model directory, which task definition, which examples.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::{ModelArgs, TaskArgs};
+use crate::analysis::{Study, StudyRequest};
+use crate::device::set_threads;
+use crate::error::{Error, Result};
+use crate::task::{DataFormat, OwnSplit, Overrides, Splits, TaskDefinition, builtin, demo, demo_definition};
+
+/// Loads model and task as the arguments say.
+pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
+    if let Some(threads) = model.threads {
+        set_threads(threads)?;
+    }
+    if model.batch == 0 {
+        return Err(Error::Settings("--batch must be at least 1".into()));
+    }
+    let device = model.device.resolve()?;
+    let directory = model_directory(&model.model)?;
+    let chosen = choose(task)?;
+    Study::load(StudyRequest {
+        model: &directory,
+        dtype: model.dtype,
+        device,
+        subset: model.parameters,
+        output_mode: model.output_mode,
+        definition: &chosen.definition,
+        splits: &chosen.splits,
+        source: chosen.source,
+        k: chosen.k,
+        split_seed: chosen.seed,
+    })
+}
+
+/// A directory as given, or a fetched model's directory in the user's cache.
+fn model_directory(name: &str) -> Result<PathBuf> {
+    let direct = Path::new(name);
+    if direct.exists() || name.contains(['/', '\\']) {
+        return Ok(direct.to_path_buf());
+    }
+    let missing = |place: String| {
+        Error::Settings(format!(
+            "--model {name}: no such directory, and no fetched model of that name{place}; `cargo xtask model` lists and \
+             fetches models, or give the path of a Hugging Face checkpoint directory"
+        ))
+    };
+    let Some(cache) = cache_directory() else { return Err(missing(String::new())) };
+    let cached = cache.join("models").join(name);
+    if cached.join("config.json").exists() { Ok(cached) } else { Err(missing(format!(" in {}", cached.display()))) }
+}
+
+/// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.
+fn cache_directory() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    variable("KERNELVIEW_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|c| c.join("kernelview")))
+        .or_else(|| variable("HOME").map(|h| h.join(".cache").join("kernelview")))
+}
+
+struct Chosen {
+    definition: TaskDefinition,
+    splits: Splits,
+    source: String,
+    k: Option<usize>,
+    seed: Option<u64>,
+}
+
+fn choose(args: &TaskArgs) -> Result<Chosen> {
+    let overrides = Overrides {
+        template: args.template.clone(),
+        label_words: args.label_words.clone(),
+        max_length: args.max_length,
+        first_sentence_limit: args.first_limit,
+        other_sentence_limit: args.other_limit,
+        segments: args.segments.then_some(true),
+    };
+    let named = match (&args.task_file, &args.task) {
+        (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
+        (None, Some(name)) => Some(builtin(name)?),
+        (None, None) => None,
+    };
+    if let Some(directory) = &args.data_dir {
+        let Some(definition) = named else {
+            return Err(Error::Settings("--data-dir needs --task NAME (or --task-file): which of its tasks?".into()));
+        };
+        let definition = definition.with(&overrides)?;
+        let splits = Splits::from_directory(directory, &definition, args.k, args.seed, args.test_limit)?;
+        let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
+        return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
+    }
+    if let Some(file) = &args.data {
+        let definition = own_definition(named, args, &overrides, file)?;
+        let own = OwnSplit {
+            k: args.k,
+            seed: args.seed,
+            test_limit: args.test_limit,
+            dev: args.dev_data.clone(),
+            test: args.test_data.clone(),
+        };
+        let splits = Splits::from_file(file, &definition, &own)?;
+        let source = file.display().to_string();
+        return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
+    }
+    if let Some(definition) = named {
+        return Err(Error::Settings(format!(
+            "--task {}: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
+            definition.name
+        )));
+    }
+    let definition = demo_definition()?.with(&overrides)?;
+    let mut splits = demo()?;
+    if let Some(limit) = args.test_limit {
+        splits.test.examples.truncate(limit);
+    }
+    Ok(Chosen { definition, splits, source: "built in (short remarks written for this project)".into(), k: Some(16), seed: None })
+}
+
+/// The definition for a file of one's own: a named task's template and words, or those given by flags.
+fn own_definition(
+    named: Option<TaskDefinition>,
+    args: &TaskArgs,
+    overrides: &Overrides,
+    file: &Path,
+) -> Result<TaskDefinition> {
+    if let Some(definition) = named {
+        let named_format = TaskDefinition { format: DataFormat::Named, ..definition };
+        return named_format.with(overrides);
+    }
+    let (Some(template), Some(words)) = (&args.template, &args.label_words) else {
+        return Err(Error::Settings(
+            "--data needs a task: --template and --label-words, or --task NAME, or --task-file FILE".into(),
+        ));
+    };
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    TaskDefinition::new(&name, template, words)?.with(overrides)
+}

@@ -1,0 +1,55 @@
+//! Progress on the terminal: one bar per stage, with rate and remaining time; nothing where stderr is no terminal but
+//! one line per stage.
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::progress::Monitor;
+
+/// Draws the progress of one command on stderr.
+pub(super) struct Terminal {
+    bar: RefCell<Option<ProgressBar>>,
+    interactive: bool,
+}
+
+impl Terminal {
+    /// Bars where stderr is a terminal, lines otherwise.
+    pub(super) fn new() -> Self {
+        Self { bar: RefCell::new(None), interactive: std::io::stderr().is_terminal() }
+    }
+}
+
+impl Monitor for Terminal {
+    fn begin(&self, stage: &str, total: u64) {
+        if !self.interactive {
+            eprintln!("{stage} …");
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg:42} {bar:24} {pos:>5}/{len:<5} {per_sec:>10} {eta:>5} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(stage.to_owned());
+        *self.bar.borrow_mut() = Some(bar);
+    }
+
+    fn advance(&self, units: u64) {
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.inc(units);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish();
+        }
+    }
+
+    fn note(&self, message: &str) {
+        match self.bar.borrow().as_ref() {
+            Some(bar) => bar.println(message),
+            None => eprintln!("{message}"),
+        }
+    }
+}

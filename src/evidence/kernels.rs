@@ -1,0 +1,56 @@
+//! What was found about kernels and kernel regression.
+
+/// One kernel formula on the training set, and the regressions with it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KernelFacts {
+    /// `sgd`, `signgd` or `asymmetric`.
+    pub formula: String,
+    /// The paper's name: `K(SGD)`, `K(SignGD)`, `K(A-SignGD)`.
+    pub title: String,
+    /// Jacobian rows of the training set, N·C.
+    pub rows: i64,
+    /// Mean of the diagonal.
+    pub mean_diagonal: f64,
+    /// Mean of the entries between examples of one class over the mean between classes, both off the diagonal; above 1
+    /// the kernel sees the classes. `None` where a mean is not positive.
+    pub class_contrast: Option<f64>,
+    /// `exp` of the entropy of the spectrum's shares: how many directions the kernel effectively has, from 1 to N·C.
+    /// Singular values for the asymmetric kernel.
+    pub effective_rank: f64,
+    /// Kernel regression by one or more solvers; the first is the one that summaries quote.
+    pub methods: Vec<MethodResult>,
+    /// The training kernel's picture, examples ordered by class.
+    pub picture: MatrixPicture,
+}
+
+/// Kernel regression with settings chosen on dev.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MethodResult {
+    /// `least squares`, `asymmetric least squares`, `logistic`, `svm`, …
+    pub solver: String,
+    /// Chosen settings in words, e.g. `regularization 0.01, f0 scaling 100`.
+    pub setting: String,
+    /// Accuracy on dev with them.
+    pub dev_accuracy: f64,
+    /// Loss on dev with them (mean squared error per example, or cross-entropy for logistic regression).
+    pub dev_loss: f64,
+    /// Accuracy on test.
+    pub test_accuracy: f64,
+    /// Loss on test.
+    pub test_loss: f64,
+    /// Number of settings that were compared.
+    pub grid_size: usize,
+}
+
+/// A matrix, coarse enough to draw: at most 96 x 96 cells, each the mean over its entries.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MatrixPicture {
+    /// Cells per side.
+    pub size: usize,
+    /// Cells by rows.
+    pub cells: Vec<f64>,
+    /// First cell of each class, in order of classes (rows of one class lie together).
+    pub class_starts: Vec<usize>,
+    /// Label words in the same order.
+    pub class_names: Vec<String>,
+}

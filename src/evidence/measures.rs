@@ -1,0 +1,185 @@
+//! What was measured of training: accuracies, linearization, fixed features, output derivative.
+
+/// Mean, quartiles and extremes of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// Number of values.
+    pub count: usize,
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Smallest value.
+    pub min: f64,
+    /// Lower quartile (linear interpolation between order statistics).
+    pub q25: f64,
+    /// Median.
+    pub median: f64,
+    /// Upper quartile.
+    pub q75: f64,
+    /// Largest value.
+    pub max: f64,
+}
+
+impl Summary {
+    /// Summarizes a sample; `None` when it is empty or holds a value that is not finite.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |q: f64| {
+            let position = q * (sorted.len() - 1) as f64;
+            let (low, part) = (position.floor() as usize, position.fract());
+            let high = (low + 1).min(sorted.len() - 1);
+            sorted[low] + part * (sorted[high] - sorted[low])
+        };
+        Some(Self {
+            count: sorted.len(),
+            mean: sorted.iter().sum::<f64>() / sorted.len() as f64,
+            min: at(0.0),
+            q25: at(0.25),
+            median: at(0.5),
+            q75: at(0.75),
+            max: at(1.0),
+        })
+    }
+}
+
+/// Norms of the output derivative χ = ∂ℓ/∂f (Definition 3.1): 0 when the model is already certain and right, at most
+/// √2 for cross-entropy over label words.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct OutputDerivative {
+    /// |χ| over training examples.
+    pub train: Summary,
+    /// |χ| over test examples.
+    pub test: Summary,
+}
+
+/// Dev metrics after some step.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// Steps made so far.
+    pub step: usize,
+    /// Mean training loss of the mini-batches since the last evaluation.
+    pub train_loss: f64,
+    /// Accuracy on dev.
+    pub dev_accuracy: f64,
+    /// Mean cross-entropy on dev.
+    pub dev_loss: f64,
+}
+
+/// One learning rate of a grid.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Candidate {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Best evaluation of its run; `None` when the run diverged before the first.
+    pub selected: Option<Evaluation>,
+    /// Whether the loss stopped being finite.
+    pub diverged: bool,
+}
+
+/// Residual of the linearization over one step.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct StepResidual {
+    /// Number of the step, from 1.
+    pub step: usize,
+    /// `|Δf - <∇f_{t-1}, Δθ>| / |Δf|` over the dev examples; `None` when the outputs did not move.
+    pub residual: Option<f64>,
+    /// The cumulative residual up to this step, `|f_t - f_0 - <∇f_0, θ_t - θ_0>| / |f_t - f_0|`, on the same examples.
+    pub cumulative: Option<f64>,
+}
+
+/// Movement of one test example's output: as trained, and as the linearized model says.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Movement {
+    /// Output of the trained model (difference of the right label word's logit and the best other one's).
+    pub trained: f64,
+    /// The same for the linearized model.
+    pub linearized: f64,
+    /// Class of the example.
+    pub class: usize,
+}
+
+/// How well the first-order Taylor expansion describes the fine-tuned model.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Linearization {
+    /// Accuracy on test of `f_0 + <∇f_0, θ_T - θ_0>`.
+    pub test_accuracy: f64,
+    /// Share of fine-tuning's gain over the pre-trained model that it recovers; `None` when fine-tuning gained nothing.
+    pub recovered_share: Option<f64>,
+    /// `|f_T - f_0 - <∇f_0, θ_T - θ_0>| / |f_T - f_0|` on test.
+    pub cumulative_residual: Option<f64>,
+    /// Residuals along the run.
+    pub steps: Vec<StepResidual>,
+    /// Margins of (at most 400) test examples.
+    pub movements: Vec<Movement>,
+}
+
+/// Movement of the gradient features on the training set.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct GradientDrift {
+    /// `|∇f_t - ∇f_0| / |∇f_0|` over examples and outputs.
+    pub relative: Summary,
+    /// The same with the norms taken over all examples and outputs together.
+    pub total: f64,
+}
+
+/// Movement of a kernel matrix.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KernelDrift {
+    /// `|K_t - K_0|_F / |K_0|_F`
+    pub frobenius: f64,
+    /// Mean over entries of `|K_t(i,j) - K_0(i,j)| / |K_0(i,j)|`: the paper's fixed-features measure, threshold 2.
+    pub mean_relative: f64,
+    /// Median of the same, which single entries near zero cannot carry away.
+    pub median_relative: f64,
+    /// Cosine between the matrices, `<K_t, K_0>_F / (|K_t|_F |K_0|_F)`: 1 when the kernel only changed its scale.
+    pub alignment: f64,
+}
+
+/// One layer's part of the trace of the kernels.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LayerShare {
+    /// Name of the layer, e.g. `embeddings`, `layer 0`, `head`.
+    pub layer: String,
+    /// Parameters in it.
+    pub parameters: i64,
+    /// Share of the trace of K(SGD), between 0 and 1.
+    pub sgd: f64,
+    /// Share of the trace of K(SignGD): of the non-zero gradient entries.
+    pub signgd: f64,
+}
+
+/// Fine-tuning with one optimizer: the selected run and its measures.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct FineTuningResult {
+    /// `sgd`, `signgd` or `adam`.
+    pub optimizer: String,
+    /// The kernel formula that is its analog: `sgd`, or `asymmetric` for SignGD and Adam.
+    pub analog: String,
+    /// Examples per step.
+    pub batch_size: usize,
+    /// Steps per run.
+    pub steps: usize,
+    /// The learning rates tried.
+    pub candidates: Vec<Candidate>,
+    /// The selected learning rate.
+    pub learning_rate: f64,
+    /// The selected evaluation.
+    pub selected: Evaluation,
+    /// All evaluations of the selected run.
+    pub history: Vec<Evaluation>,
+    /// Accuracy on test at the selected step.
+    pub test_accuracy: f64,
+    /// `|θ_T - θ_0| / |θ_0|`
+    pub parameter_change: f64,
+    /// Linearization.
+    pub linearization: Linearization,
+    /// Movement of the gradients; `None` when it is not finite.
+    pub gradient_drift: Option<GradientDrift>,
+    /// Movement of the training kernel, by formula name.
+    pub kernel_drift: Vec<(String, KernelDrift)>,
+    /// |χ| after training.
+    pub output_derivative: OutputDerivative,
+}

@@ -1,0 +1,53 @@
+//! Evidence: what an analysis found, as plain data. Verdicts, tables, plots and JSON are all made from it.
+//!
+//! Knows no tensors, no files and no terminal. Every figure of a report is in here; [`Analysis`] is `report.json`.
+
+mod kernels;
+mod measures;
+mod setting;
+mod verdict;
+
+pub use kernels::{KernelFacts, MatrixPicture, MethodResult};
+pub use measures::{
+    Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
+    OutputDerivative, StepResidual, Summary,
+};
+pub use setting::{LabelWordFacts, ModelFacts, RunFacts, TaskFacts};
+pub use verdict::{Outcome, Question, Verdict, judge};
+
+/// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything that one analysis of one model on one task found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Analysis {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// What was run, with which settings.
+    pub run: RunFacts,
+    /// The language model.
+    pub model: ModelFacts,
+    /// The task, its data and its prompt.
+    pub task: TaskFacts,
+    /// Accuracy of the model before any training: on dev and on test.
+    pub zero_shot: Accuracy,
+    /// |χ| per training example before training.
+    pub output_derivative: OutputDerivative,
+    /// The kernels and the accuracy of kernel regression with each.
+    pub kernels: Vec<KernelFacts>,
+    /// Shares of the layers in the kernels' traces.
+    pub layers: Vec<LayerShare>,
+    /// Fine-tuning runs and what they did to outputs, features and kernels.
+    pub fine_tuning: Vec<FineTuningResult>,
+    /// The paper's three questions, answered per optimizer.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Accuracies on the two evaluation sets, between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Accuracy {
+    /// On dev.
+    pub dev: f64,
+    /// On test.
+    pub test: f64,
+}

@@ -1,0 +1,89 @@
+//! What an analysis was run on.
+
+/// Program, machine-independent settings and seeds. Nothing here changes between two runs of the same analysis.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RunFacts {
+    /// Version of this program.
+    pub program_version: String,
+    /// Version of libtorch.
+    pub torch_version: String,
+    /// `cpu`, `cuda:0`, …
+    pub device: String,
+    /// `f32` or `f64`
+    pub dtype: String,
+    /// Which parameters took part: `all`, `no-embeddings`, `no-head`, `biases-only`.
+    pub subset: String,
+    /// Seed of mini-batch orders.
+    pub seed: u64,
+    /// The command's arguments that matter, as a shell would take them; paths as given.
+    pub command: String,
+    /// SHA-256 over weights, tokenizer, prompts and settings: two analyses with one digest are the same analysis.
+    pub digest: String,
+}
+
+/// The language model.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ModelFacts {
+    /// Name of the checkpoint directory.
+    pub name: String,
+    /// `bert`, `roberta`, …
+    pub architecture: String,
+    /// Number of parameters.
+    pub parameters: i64,
+    /// Number of parameters that take part (see [`RunFacts::subset`]).
+    pub parameters_in_subset: i64,
+    /// Encoder layers.
+    pub layers: i64,
+    /// Width of the residual stream.
+    pub width: i64,
+    /// SHA-256 of the weights' files.
+    pub digest: String,
+    /// What the model's own description says one should know, if anything.
+    pub note: Option<String>,
+}
+
+/// A class and its label word.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LabelWordFacts {
+    /// Label as in the data.
+    pub label: String,
+    /// Label word.
+    pub word: String,
+    /// Its token id.
+    pub token_id: i64,
+    /// Training examples of the class.
+    pub train: usize,
+    /// Test examples of the class.
+    pub test: usize,
+}
+
+/// The task, its data and its prompt.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TaskFacts {
+    /// Name.
+    pub name: String,
+    /// Where the examples come from.
+    pub source: String,
+    /// Template in LM-BFF's language.
+    pub template: String,
+    /// Classes in the order of outputs.
+    pub label_words: Vec<LabelWordFacts>,
+    /// Examples per class, where the split is k-shot.
+    pub k: Option<usize>,
+    /// Seed of the split, where it has one.
+    pub split_seed: Option<u64>,
+    /// Number of training examples.
+    pub train: usize,
+    /// Number of dev examples.
+    pub dev: usize,
+    /// Number of test examples.
+    pub test: usize,
+    /// Tokens of the longest prompt.
+    pub longest_prompt: usize,
+    /// What f is in the kernels: `logits` (one output per class) or `difference` (second label word minus first).
+    pub output_mode: String,
+    /// Accuracy of always answering the most frequent class of the test set.
+    pub majority_accuracy: f64,
+    /// Notes of the data's readers, e.g. how a split was derived.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,99 @@
+//! The paper's three questions about a task (Section 6, Table 1) and their thresholds.
+
+use super::{FineTuningResult, KernelFacts};
+
+/// A question about kernel behaviour on one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Does the kernel analog solve the task: at least 90% of fine-tuning's accuracy?
+    Solved,
+    /// Does the linearized model recover at least 50% of fine-tuning's gain over the pre-trained model?
+    Linearization,
+    /// Do the features stay: is the mean relative distance of the kernels before and after below 2?
+    FixedFeatures,
+}
+
+/// How a question came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The figure is on the good side of its threshold.
+    Holds,
+    /// It is not.
+    Fails,
+    /// The question cannot be asked, e.g. because fine-tuning gained nothing.
+    NotApplicable,
+}
+
+/// One question, answered with its figure beside its threshold.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Verdict {
+    /// The question.
+    pub question: Question,
+    /// The optimizer it is about.
+    pub optimizer: String,
+    /// The kernel formula it is about.
+    pub formula: String,
+    /// The measured figure; `None` where the question cannot be asked.
+    pub value: Option<f64>,
+    /// The paper's threshold.
+    pub threshold: f64,
+    /// The outcome.
+    pub outcome: Outcome,
+}
+
+impl Question {
+    /// All questions.
+    pub const ALL: [Self; 3] = [Self::Solved, Self::Linearization, Self::FixedFeatures];
+
+    /// The paper's threshold.
+    pub fn threshold(self) -> f64 {
+        match self {
+            Self::Solved => 0.9,
+            Self::Linearization => 0.5,
+            Self::FixedFeatures => 2.0,
+        }
+    }
+
+    fn outcome(self, value: Option<f64>) -> Outcome {
+        let holds = |v: f64| match self {
+            Self::Solved | Self::Linearization => v >= self.threshold(),
+            Self::FixedFeatures => v < self.threshold(),
+        };
+        match value {
+            Some(v) if holds(v) => Outcome::Holds,
+            Some(_) => Outcome::Fails,
+            None => Outcome::NotApplicable,
+        }
+    }
+}
+
+/// Answers the three questions for every optimizer with its kernel analog.
+///
+/// Solved compares test accuracies, kernel over fine-tuned. Fixed features uses the mean relative distance of the
+/// analog's training kernel.
+pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult]) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for run in fine_tuning {
+        let kernel = kernels.iter().find(|k| k.formula == run.analog);
+        let accuracy = kernel.and_then(|k| k.methods.first()).map(|m| m.test_accuracy);
+        let drift = run.kernel_drift.iter().find(|(f, _)| *f == run.analog).map(|(_, d)| d.mean_relative);
+        for question in Question::ALL {
+            let value = match question {
+                Question::Solved => accuracy.filter(|_| run.test_accuracy > 0.0).map(|a| a / run.test_accuracy),
+                Question::Linearization => run.linearization.recovered_share,
+                Question::FixedFeatures => drift,
+            };
+            verdicts.push(Verdict {
+                question,
+                optimizer: run.optimizer.clone(),
+                formula: run.analog.clone(),
+                value,
+                threshold: question.threshold(),
+                outcome: question.outcome(value),
+            });
+        }
+    }
+    verdicts
+}

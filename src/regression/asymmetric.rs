@@ -1,0 +1,88 @@
+//! Least squares for asymmetric kernels: two coefficient vectors, one for each side of the kernel. Knows no grid.
+//!
+//! The system is that of He et al., "Learning with asymmetric kernels: least squares and feature interpretation", without
+//! biases, as Malladi et al. 2023 use it for the A-SignGD kernel:
+//!
+//! `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = [1; 1]`, `H = diag(y) K diag(y)`.
+//!
+//! Its first row asks `Σ_j k(i, j) y_j β_j ≈ y_i`, the second `Σ_j k(j, i) y_j α_j ≈ y_i`. Hence `α` belongs to `k(train, eval)`
+//! and `β` to `k(eval, train)`, and the prediction is `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `Kf` being the flipped kernel.
+//!
+//! The matrix is `I/γ + D` with the dilation `D = [[0, H], [Hᵀ, 0]]`: one eigendecomposition of D, eigenvalues `±σ`, serves all γ
+//! and λ, and where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
+
+use super::linear::{Dilation, divide_rows};
+use super::{checks, predict, relative_cutoff};
+use crate::error::{Error, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// A training kernel and targets, decomposed once for all γ.
+pub struct AsymmetricLeastSquares {
+    targets: DVector<f64>,
+    dilation: Dilation,
+}
+
+/// The coefficients of both sides, `[n]` each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AsymmetricSolution {
+    /// Coefficients of `k(train, eval)`, before the multiplication by the targets.
+    pub alpha: DVector<f64>,
+    /// Coefficients of `k(eval, train)`, before the multiplication by the targets.
+    pub beta: DVector<f64>,
+    targets: DVector<f64>,
+}
+
+impl AsymmetricLeastSquares {
+    /// Decomposes `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, less `f₀/s`).
+    ///
+    /// # Errors
+    /// `Settings` for mismatched, empty or non-square shapes; `Numeric` for non-finite entries or a failed decomposition.
+    pub fn new(kernel: &DMatrix<f64>, targets: &DVector<f64>) -> Result<Self> {
+        checks::training_kernel(kernel)?;
+        checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
+        let n = kernel.nrows();
+        let signed = DMatrix::from_fn(n, n, |i, j| targets[i] * kernel[(i, j)] * targets[j]);
+        Ok(Self { targets: targets.clone(), dilation: Dilation::new(&signed)? })
+    }
+
+    /// Both coefficient vectors for `γ > 0` (large γ: little regularization).
+    ///
+    /// # Errors
+    /// `Settings` for a γ that is not finite and above zero; `Numeric` for a solution that is not finite.
+    pub fn solve(&self, gamma: f64) -> Result<AsymmetricSolution> {
+        checks::non_negative("kernel gamma", gamma, true)?;
+        let n = self.targets.len();
+        let Dilation { values, upper, lower } = &self.dilation;
+        let ones = DMatrix::from_element(n, 1, 1.0);
+        let mut inner = upper.tr_mul(&ones) + lower.tr_mul(&ones);
+        divide_rows(&mut inner, &values.add_scalar(1.0 / gamma), relative_cutoff(2 * n));
+        let alpha = (upper * &inner).column(0).into_owned();
+        let beta = (lower * inner).column(0).into_owned();
+        checks::vector("alpha of the asymmetric system", alpha.as_slice(), n)?;
+        checks::vector("beta of the asymmetric system", beta.as_slice(), n)?;
+        Ok(AsymmetricSolution { alpha, beta, targets: self.targets.clone() })
+    }
+}
+
+impl AsymmetricSolution {
+    /// `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `[m]`: `eval[i, e] = k(train i, eval e)`, `flipped[i, e] = k(eval e, train i)`, both
+    /// `[n, m]`; λ in `[0, 1]`.
+    ///
+    /// # Errors
+    /// `Settings` for mismatched shapes or a λ outside `[0, 1]`; `Numeric` for non-finite entries.
+    pub fn predict(&self, lambda: f64, eval: &DMatrix<f64>, flipped: &DMatrix<f64>) -> Result<DVector<f64>> {
+        if !(0.0..=1.0).contains(&lambda) {
+            return Err(Error::Settings(format!("kernel lambda is {lambda}; it must lie in [0, 1]")));
+        }
+        if eval.shape() != flipped.shape() {
+            return Err(Error::Settings(format!(
+                "the evaluation kernel has shape {:?} and its flipped form {:?}; both must be [n, m]",
+                checks::shape(eval),
+                checks::shape(flipped)
+            )));
+        }
+        let straight = predict(eval, &self.alpha.component_mul(&self.targets))?;
+        let back = predict(flipped, &self.beta.component_mul(&self.targets))?;
+        Ok(straight * lambda + back * (1.0 - lambda))
+    }
+}

@@ -1,0 +1,105 @@
+//! Preconditions that every solver shares, each with the shapes in its message. Knows no solver.
+
+use crate::error::{Error, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// Largest relative asymmetry `max|K - Kᵀ| / max|K|` of a kernel that is called symmetric. A Gram matrix accumulated in
+/// float32 in another order above than below the diagonal differs by a few 1e-7; a truly asymmetric kernel by about 1.
+pub(super) const SYMMETRY_TOLERANCE: f64 = 1e-5;
+
+/// `[rows, columns]`, as messages show it.
+pub(super) fn shape(matrix: &DMatrix<f64>) -> [usize; 2] {
+    [matrix.nrows(), matrix.ncols()]
+}
+
+/// A training kernel: square, not empty, finite.
+pub(super) fn training_kernel(kernel: &DMatrix<f64>) -> Result<()> {
+    if kernel.is_empty() {
+        return Err(Error::Settings(format!("the training kernel is empty: shape {:?}", shape(kernel))));
+    }
+    if !kernel.is_square() {
+        return Err(Error::Settings(format!(
+            "the training kernel has shape {:?}; it must be square, [n·C, n·C]",
+            shape(kernel)
+        )));
+    }
+    finite("training kernel", kernel)
+}
+
+/// An evaluation kernel: `rows` rows, at least one column, finite.
+pub(super) fn evaluation_kernel(name: &str, kernel: &DMatrix<f64>, rows: usize) -> Result<()> {
+    if kernel.nrows() != rows {
+        return Err(Error::Settings(format!(
+            "the {name} kernel has shape {:?}; it needs one row per row of the training kernel, [{rows}, m·C]",
+            shape(kernel)
+        )));
+    }
+    if kernel.ncols() == 0 {
+        return Err(Error::Settings(format!("the {name} kernel has shape {:?}: no example to predict", shape(kernel))));
+    }
+    finite(&format!("{name} kernel"), kernel)
+}
+
+/// Every entry finite; the first that is not is named.
+pub(super) fn finite(name: &str, matrix: &DMatrix<f64>) -> Result<()> {
+    match matrix.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::Numeric(format!(
+            "the {name} (shape {:?}) has the non-finite entry {} at row {}, column {}",
+            shape(matrix),
+            matrix[at],
+            at % matrix.nrows(),
+            at / matrix.nrows()
+        ))),
+    }
+}
+
+/// A vector of the given length with finite entries.
+pub(super) fn vector(name: &str, values: &[f64], length: usize) -> Result<()> {
+    if values.len() != length {
+        return Err(Error::Settings(format!("{name}: {} values for {length} rows of the kernel", values.len())));
+    }
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::Numeric(format!("{name}: entry {at} of {length} is {}", values[at]))),
+    }
+}
+
+/// The symmetric part of a kernel that must be symmetric up to [`SYMMETRY_TOLERANCE`].
+pub(super) fn symmetric_part(kernel: &DMatrix<f64>) -> Result<DMatrix<f64>> {
+    let transposed = kernel.transpose();
+    let (scale, gap) = (kernel.amax(), (kernel - &transposed).amax());
+    if gap > SYMMETRY_TOLERANCE * scale {
+        return Err(Error::Settings(format!(
+            "the training kernel (shape {:?}) is not symmetric: max|K - Kᵀ| = {gap:.3e}, max|K| = {scale:.3e}; \
+             use a solver for asymmetric kernels",
+            shape(kernel)
+        )));
+    }
+    Ok((kernel + transposed) * 0.5)
+}
+
+/// Targets that are -1 or 1, with both present.
+pub(super) fn signs(targets: &DVector<f64>) -> Result<()> {
+    if let Some(at) = targets.iter().position(|y| y.abs().total_cmp(&1.0).is_ne()) {
+        return Err(Error::Settings(format!("target {at} is {}; a classifier needs targets -1 or 1", targets[at])));
+    }
+    let positive = targets.iter().filter(|&&y| y > 0.0).count();
+    if positive == 0 || positive == targets.len() {
+        return Err(Error::Settings(format!(
+            "all {} training targets are {}: a classifier needs two classes",
+            targets.len(),
+            targets[0]
+        )));
+    }
+    Ok(())
+}
+
+/// A finite setting that is at least zero (`strict`: above zero).
+pub(super) fn non_negative(name: &str, value: f64, strict: bool) -> Result<()> {
+    if value.is_finite() && (value > 0.0 || (value >= 0.0 && !strict)) {
+        return Ok(());
+    }
+    let bound = if strict { "above 0" } else { "at least 0" };
+    Err(Error::Settings(format!("{name} is {value}; it must be finite and {bound}")))
+}

@@ -1,0 +1,128 @@
+//! Support vector regression and classification on a kernel, by `libsvm-rs`. Knows no grid and no logits.
+//!
+//! The kernel is regularized as everywhere, `K + r·‖K‖₂·I`; `C`, the tube's half-width and the stopping tolerance default to
+//! scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality conditions are violated by
+//! less than its tolerance, 1e-3, so two correct implementations agree on decision values to about that, not to rounding.
+
+use super::{checks, operator_norm, predict};
+use crate::error::{Error, Result};
+use libsvm_rs::{KernelType, SvmNode, SvmParameter, SvmProblem, SvmType, check_parameter, train::svm_train};
+use nalgebra::{DMatrix, DVector};
+
+/// Which machine was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SvmKind {
+    /// ε-insensitive regression (SVR).
+    Regression,
+    /// Classification into -1 and 1 (C-SVC).
+    Classification,
+}
+
+/// The settings of the machine; [`Default`] is scikit-learn's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SvmSettings {
+    /// Relative regularization of the kernel, `r ≥ 0`.
+    pub regularization: f64,
+    /// Bound of each dual coefficient.
+    pub cost: f64,
+    /// Half-width of the tube within which a regression error is free.
+    pub tube: f64,
+    /// Largest violation of the optimality conditions at which the solver stops.
+    pub tolerance: f64,
+}
+
+impl Default for SvmSettings {
+    fn default() -> Self {
+        Self { regularization: 0.0, cost: 1.0, tube: 0.1, tolerance: 1e-3 }
+    }
+}
+
+/// A fitted machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Svm {
+    /// What [`Svm::predict`] returns.
+    pub kind: SvmKind,
+    /// Signed dual coefficient per training row, `[n]`; zero for all but the support vectors.
+    pub coefficients: DVector<f64>,
+    /// Constant of the decision function.
+    pub bias: f64,
+}
+
+impl Svm {
+    /// Fits a symmetric training kernel `[n, n]` and targets `[n]` (±1 for classification, any number for regression).
+    ///
+    /// # Errors
+    /// `Settings` for shapes, settings, targets or an asymmetric kernel that do not fit; `Numeric` for non-finite entries.
+    pub fn fit(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Self> {
+        checks::training_kernel(kernel)?;
+        checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
+        checks::non_negative("kernel regularization", settings.regularization, false)?;
+        checks::non_negative("SVM cost", settings.cost, true)?;
+        checks::non_negative("SVM tube", settings.tube, false)?;
+        checks::non_negative("SVM tolerance", settings.tolerance, true)?;
+        if kind == SvmKind::Classification {
+            checks::signs(targets)?;
+        }
+        let mut regularized = checks::symmetric_part(kernel)?;
+        if settings.regularization > 0.0 {
+            let shift = settings.regularization * operator_norm(&regularized)?;
+            for i in 0..regularized.nrows() {
+                regularized[(i, i)] += shift;
+            }
+        }
+        train(kind, &regularized, targets, settings)
+    }
+
+    /// `Σ_i c_i eval[i, e] + b`, `[m]`, from an evaluation kernel `[n, m]`.
+    ///
+    /// # Errors
+    /// As [`predict`].
+    pub fn decision(&self, eval: &DMatrix<f64>) -> Result<DVector<f64>> {
+        Ok(predict(eval, &self.coefficients)?.add_scalar(self.bias))
+    }
+
+    /// The decision value for regression; its sign, ±1, for classification (zero counts as -1).
+    ///
+    /// # Errors
+    /// As [`predict`].
+    pub fn predict(&self, eval: &DMatrix<f64>) -> Result<DVector<f64>> {
+        let decision = self.decision(eval)?;
+        Ok(match self.kind {
+            SvmKind::Regression => decision,
+            SvmKind::Classification => decision.map(|value| if value > 0.0 { 1.0 } else { -1.0 }),
+        })
+    }
+}
+
+/// Hands the kernel to the library as rows `0:serial 1:k(i, 1) 2:k(i, 2) …` and reads the coefficients back.
+fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Svm> {
+    let n = kernel.nrows();
+    let row = |i: usize| {
+        let serial = std::iter::once(SvmNode { index: 0, value: (i + 1) as f64 });
+        serial.chain((0..n).map(|j| SvmNode { index: j as i32 + 1, value: kernel[(i, j)] })).collect()
+    };
+    let problem = SvmProblem { labels: targets.as_slice().to_vec(), instances: (0..n).map(row).collect() };
+    let parameters = SvmParameter {
+        svm_type: match kind {
+            SvmKind::Regression => SvmType::EpsilonSvr,
+            SvmKind::Classification => SvmType::CSvc,
+        },
+        kernel_type: KernelType::Precomputed,
+        c: settings.cost,
+        p: settings.tube,
+        eps: settings.tolerance,
+        ..SvmParameter::default()
+    };
+    check_parameter(&problem, &parameters).map_err(|e| Error::Settings(format!("SVM: {e}")))?;
+    libsvm_rs::set_quiet(true);
+    let model = svm_train(&problem, &parameters);
+    // A two-class model is positive for its first label; of -1 and 1 the library puts 1 first.
+    let mut coefficients = DVector::zeros(n);
+    for (&index, &coefficient) in model.sv_indices.iter().zip(&model.sv_coef[0]) {
+        coefficients[index - 1] = coefficient;
+    }
+    let bias = -model.rho[0];
+    checks::vector("SVM coefficients", coefficients.as_slice(), n)?;
+    checks::vector("SVM bias", &[bias], 1)?;
+    Ok(Svm { kind, coefficients, bias })
+}

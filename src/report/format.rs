@@ -1,0 +1,183 @@
+//! Numbers, names and other people's texts as they appear in a report.
+//!
+//! Knows Markdown and the terminal, nothing of what an analysis is.
+
+/// A share as a percentage with one decimal; scientific where that would be a row of digits.
+pub(super) fn percent(share: f64) -> String {
+    let value = 100.0 * share;
+    if value.is_finite() && value.abs() < 1e5 {
+        return format!("{}%", unsigned_zero(format!("{value:.1}")));
+    }
+    format!("{}%", number(value))
+}
+
+/// A number with three significant digits (whole numbers with all of theirs); scientific below 1e-3 and from 1e5 on.
+pub(super) fn number(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let scientific = format!("{value:.2e}");
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(i32::MAX);
+    if !(-3..5).contains(&exponent) {
+        return scientific;
+    }
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.*}", (2 - exponent).max(0) as usize) }
+}
+
+/// A learning rate in its shortest form, e.g. `1e-5`.
+pub(super) fn rate(value: f64) -> String {
+    format!("{value:e}")
+}
+
+/// A count with a comma between thousands.
+pub(super) fn count(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value < 0 { format!("-{text}") } else { text }
+}
+
+/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing.
+pub(super) fn standard_error(accuracy: f64, n: usize) -> Option<f64> {
+    (n > 0 && (0.0..=1.0).contains(&accuracy)).then(|| (accuracy * (1.0 - accuracy) / n as f64).sqrt())
+}
+
+/// An accuracy with its standard error in percentage points, e.g. `78.1% ± 1.4`.
+pub(super) fn with_error(accuracy: f64, n: usize) -> String {
+    match standard_error(accuracy, n) {
+        Some(error) => format!("{} ± {:.1}", percent(accuracy), 100.0 * error),
+        None => percent(accuracy),
+    }
+}
+
+fn unsigned_zero(text: String) -> String {
+    if text.starts_with('-') && text.bytes().all(|b| !(b'1'..=b'9').contains(&b)) { text[1..].to_owned() } else { text }
+}
+
+/// The paper's name of an optimizer.
+pub(super) fn optimizer_title(name: &str) -> String {
+    match name {
+        "sgd" => "SGD".to_owned(),
+        "signgd" => "SignGD".to_owned(),
+        "adam" => "Adam".to_owned(),
+        other => plain(other),
+    }
+}
+
+/// The paper's name of a kernel formula.
+pub(super) fn kernel_title(formula: &str) -> String {
+    match formula {
+        "sgd" => "K(SGD)".to_owned(),
+        "signgd" => "K(SignGD)".to_owned(),
+        "asymmetric" => "K(A-SignGD)".to_owned(),
+        other => format!("K({})", plain(other)),
+    }
+}
+
+/// One line without control characters, so that no text of others can break a table, an XML file or a terminal.
+pub(super) fn plain(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
+    text.chars().map(harmless).collect::<String>().trim().to_owned()
+}
+
+/// At most `limit` characters, the last one an ellipsis where something was cut.
+pub(super) fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Text that Markdown shows as it is, also in a table.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in plain(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '|' | '~' | '$' => out.extend(['\\', c]),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// A code span that shows the text as it is, also in a table and with backticks in it.
+pub(super) fn code(text: &str) -> String {
+    let text = plain(text);
+    if text.is_empty() {
+        return "(empty)".to_owned();
+    }
+    if text.contains('|') {
+        // A table is split at bars before code spans are read; only character references are safe from that.
+        let literal = |c: char| if c.is_ascii_punctuation() { format!("&#{};", c as u32) } else { c.to_string() };
+        return format!("<code>{}</code>", text.chars().map(literal).collect::<String>());
+    }
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// A name that is safe in a file name and a link.
+pub(super) fn slug(text: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let slug: String = text.chars().take(40).map(letter).collect();
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() { "unnamed".to_owned() } else { slug.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_and_go_scientific_at_the_ends() {
+        let cases = [
+            (0.0, "0"),
+            (0.5, "0.500"),
+            (2.0, "2"),
+            (-3.14159, "-3.14"),
+            (9.999, "10.0"),
+            (123.456, "123"),
+            (99_999.9, "1.00e5"),
+            (43_211.0, "43211"),
+            (0.001_234, "0.00123"),
+            (0.000_999_9, "1.00e-3"),
+            (0.000_12, "1.20e-4"),
+            (1e-300, "1.00e-300"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text, "{value:e}");
+        }
+    }
+
+    #[test]
+    fn percentages_have_one_decimal() {
+        let cases = [(0.78125, "78.1%"), (1.0, "100.0%"), (-0.0001, "0.0%"), (-0.5, "-50.0%"), (1e6, "1.00e8%")];
+        for (value, text) in cases {
+            assert_eq!(percent(value), text);
+        }
+        assert_eq!(with_error(0.5, 100), "50.0% ± 5.0");
+        assert_eq!(with_error(0.5, 0), "50.0%");
+        assert_eq!(count(4_385_920), "4,385,920");
+        assert_eq!(count(-12), "-12");
+    }
+
+    #[test]
+    fn texts_of_others_stay_literal() {
+        assert_eq!(escape("a*b_c <d> | e\nf"), r"a\*b\_c &lt;d&gt; \| e f");
+        assert_eq!(code("*cls**sent_0*"), "`*cls**sent_0*`");
+        assert_eq!(code("a`b"), "``a`b``");
+        assert_eq!(code("`"), "`` ` ``");
+        assert_eq!(code("a|b"), "<code>a&#124;b</code>");
+        assert_eq!(slug("../A b"), "a-b");
+        assert_eq!(shorten("abcdef", 4), "abc…");
+    }
+}

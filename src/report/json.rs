@@ -1,0 +1,79 @@
+//! `report.json`: the evidence itself, whole and exact.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::evidence::{Analysis, SCHEMA_VERSION};
+use crate::files::read_text;
+
+/// The file's content. JSON knows no infinity and no NaN: evidence that holds one is refused, with the field's name.
+pub(super) fn to_json(analysis: &Analysis) -> Result<String> {
+    let value = minijinja::Value::from_serialize(analysis);
+    if let Some(field) = not_finite(&value, "") {
+        return Err(Error::Numeric(format!(
+            "the analysis cannot be reported: `{field}` is not a finite number (did a run diverge, or is a kernel not finite?)"
+        )));
+    }
+    let mut text = serde_json::to_string_pretty(analysis)
+        .map_err(|e| Error::Numeric(format!("the analysis cannot be written as JSON: {e}")))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Path of the first number that is not finite.
+fn not_finite(value: &minijinja::Value, path: &str) -> Option<String> {
+    use minijinja::value::ValueKind;
+    match value.kind() {
+        ValueKind::Number => {
+            let bad = !value.is_integer() && f64::try_from(value.clone()).is_ok_and(|v| !v.is_finite());
+            bad.then(|| path.to_owned())
+        }
+        ValueKind::Map => value.try_iter().ok()?.find_map(|key| {
+            let dot = if path.is_empty() { "" } else { "." };
+            not_finite(&value.get_item(&key).ok()?, &format!("{path}{dot}{key}"))
+        }),
+        ValueKind::Seq => {
+            value.try_iter().ok()?.enumerate().find_map(|(i, item)| not_finite(&item, &format!("{path}[{i}]")))
+        }
+        _ => None,
+    }
+}
+
+/// What every version of the file has.
+#[derive(serde::Deserialize)]
+struct Header {
+    schema_version: Option<serde_json::Value>,
+    run: Option<WrittenBy>,
+}
+
+#[derive(serde::Deserialize)]
+struct WrittenBy {
+    program_version: Option<String>,
+}
+
+/// Reads a `report.json`.
+///
+/// # Errors
+/// [`Error::Io`] where the file cannot be read; [`Error::Format`] where it is not a report, or one of another
+/// [`SCHEMA_VERSION`]: the message names both versions and the program that wrote it.
+pub fn read_json(path: &Path) -> Result<Analysis> {
+    let text = read_text(path)?;
+    let header: Header =
+        serde_json::from_str(&text).map_err(|e| Error::format(path, format!("not a kernelview report: {e}")))?;
+    let Some(found) = header.schema_version else {
+        return Err(Error::format(path, "not a kernelview report: field `schema_version` is missing"));
+    };
+    if found.as_u64() != Some(u64::from(SCHEMA_VERSION)) {
+        let writer = header.run.and_then(|r| r.program_version);
+        let writer = writer.map_or_else(String::new, |v| format!(" (written by kernelview {v})"));
+        return Err(Error::format(
+            path,
+            format!(
+                "field `schema_version` is {found}{writer}, but kernelview {} reads version {SCHEMA_VERSION}: read it \
+                 with the kernelview that wrote it, or analyze again",
+                env!("CARGO_PKG_VERSION")
+            ),
+        ));
+    }
+    serde_json::from_str(&text).map_err(|e| Error::format(path, format!("not a report of version {SCHEMA_VERSION}: {e}")))
+}

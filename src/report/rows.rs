@@ -1,0 +1,166 @@
+//! The two tables that a report begins with, as plain rows: accuracies, and the paper's questions.
+//!
+//! The Markdown, the terminal summary and the bar chart all show these rows.
+
+use super::format::{kernel_title, number, optimizer_title, percent, with_error};
+use crate::evidence::{Analysis, Outcome, Question, Verdict};
+
+/// What a row of accuracies is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    ZeroShot,
+    FineTuned,
+    Kernel,
+}
+
+/// Accuracies of one way of solving the task.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct AccuracyRow {
+    pub kind: Kind,
+    /// `SGD-FT`, `K(SGD)`, …
+    pub name: String,
+    /// What it is, in words.
+    pub what: String,
+    pub dev: f64,
+    pub test: f64,
+    /// The same as texts, with standard errors.
+    pub dev_text: String,
+    pub test_text: String,
+}
+
+/// Zero-shot, then SGD with its kernel, then the sign methods with theirs: the order of the paper's tables.
+pub(super) fn accuracies(analysis: &Analysis) -> Vec<AccuracyRow> {
+    let task = &analysis.task;
+    let row = |kind, name: String, what: String, dev, test| AccuracyRow {
+        kind,
+        name,
+        what,
+        dev,
+        test,
+        dev_text: with_error(dev, task.dev),
+        test_text: with_error(test, task.test),
+    };
+    let before = analysis.zero_shot;
+    let zero_shot =
+        row(Kind::ZeroShot, "zero-shot".into(), "the prompted model, not trained".into(), before.dev, before.test);
+    let mut ranked = vec![(0, zero_shot)];
+    for run in &analysis.fine_tuning {
+        let title = optimizer_title(&run.optimizer);
+        let what = format!("fine-tuning with {title}, all steps and rates chosen on dev");
+        let rank = if run.optimizer == "sgd" { 1 } else { 3 };
+        ranked.push((
+            rank,
+            row(Kind::FineTuned, format!("{title}-FT"), what, run.selected.dev_accuracy, run.test_accuracy),
+        ));
+    }
+    for kernel in &analysis.kernels {
+        let Some(method) = kernel.methods.first() else { continue };
+        let rank = if kernel.formula == "sgd" { 2 } else { 4 };
+        let what = format!("regression with the kernel ({})", method.solver);
+        ranked.push((rank, row(Kind::Kernel, kernel.title.clone(), what, method.dev_accuracy, method.test_accuracy)));
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, row)| row).collect()
+}
+
+/// One of the paper's questions with its answer, in words.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct VerdictRow {
+    pub question: &'static str,
+    pub definition: &'static str,
+    pub optimizer: String,
+    pub kernel: String,
+    pub figure: String,
+    pub threshold: String,
+    pub outcome: &'static str,
+    /// Why there is no figure, where there is none.
+    pub reason: Option<String>,
+}
+
+/// The rows of the table of verdicts, in the evidence's order.
+pub(super) fn verdicts(analysis: &Analysis) -> Vec<VerdictRow> {
+    analysis
+        .verdicts
+        .iter()
+        .map(|verdict| VerdictRow {
+            question: question(verdict.question),
+            definition: definition(verdict.question),
+            optimizer: optimizer_title(&verdict.optimizer),
+            kernel: title_of(analysis, &verdict.formula),
+            figure: verdict.value.map_or_else(|| "n/a".to_owned(), |v| figure(verdict.question, v)),
+            threshold: threshold(verdict),
+            outcome: outcome(verdict.outcome),
+            reason: why_not(analysis, verdict),
+        })
+        .collect()
+}
+
+/// The kernel's title as the evidence has it, or made from its formula's name.
+pub(super) fn title_of(analysis: &Analysis, formula: &str) -> String {
+    let known = analysis.kernels.iter().find(|k| k.formula == formula).map(|k| k.title.clone());
+    known.unwrap_or_else(|| kernel_title(formula))
+}
+
+pub(super) fn question(question: Question) -> &'static str {
+    match question {
+        Question::Solved => "the kernel solves the task",
+        Question::Linearization => "linearization",
+        Question::FixedFeatures => "fixed features",
+    }
+}
+
+fn definition(question: Question) -> &'static str {
+    match question {
+        Question::Solved => "test accuracy of kernel regression over that of fine-tuning",
+        Question::Linearization => "share of fine-tuning's gain over the pre-trained model that the linearized model keeps",
+        Question::FixedFeatures => "distance of the training kernel's entries before and after, relative to before, mean",
+    }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Holds => "holds",
+        Outcome::Fails => "fails",
+        Outcome::NotApplicable => "n/a",
+    }
+}
+
+/// A question's figure: two are shares, one is a ratio of distances.
+pub(super) fn figure(question: Question, value: f64) -> String {
+    match question {
+        Question::Solved | Question::Linearization => percent(value),
+        Question::FixedFeatures => number(value),
+    }
+}
+
+fn threshold(verdict: &Verdict) -> String {
+    let sign = if verdict.question == Question::FixedFeatures { "<" } else { "≥" };
+    format!("{sign} {}", figure(verdict.question, verdict.threshold))
+}
+
+/// Why a question could not be asked.
+fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> {
+    if verdict.outcome != Outcome::NotApplicable {
+        return None;
+    }
+    let optimizer = optimizer_title(&verdict.optimizer);
+    let kernel = title_of(analysis, &verdict.formula);
+    let Some(run) = analysis.fine_tuning.iter().find(|r| r.optimizer == verdict.optimizer) else {
+        return Some(format!("there is no fine-tuning with {optimizer}"));
+    };
+    let before = analysis.zero_shot.test;
+    let has_kernel = analysis.kernels.iter().any(|k| k.formula == verdict.formula && !k.methods.is_empty());
+    Some(match verdict.question {
+        Question::Solved if !has_kernel => format!("no regression with {kernel} was run"),
+        Question::Solved if run.test_accuracy <= 0.0 => "fine-tuning answers no test example right".to_owned(),
+        Question::Linearization if run.test_accuracy <= before => format!(
+            "fine-tuning gained nothing over the pre-trained model ({} before, {} after), so linearization has nothing \
+             to recover",
+            percent(before),
+            percent(run.test_accuracy)
+        ),
+        Question::FixedFeatures => format!("the movement of {kernel} was not measured, or was not finite"),
+        _ => "the figure was not measured".to_owned(),
+    })
+}

@@ -1,0 +1,322 @@
+//! What a task is: name, template, label words, lengths and the layout of its data files; built in, overridden, or from
+//! a TOML file.
+//!
+//! May not know tokenizers or read data; whether a word is one token is decided where the tokenizer is known.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::template::Template;
+use crate::error::{Error, Result};
+
+/// The label as the data files write it, and the word that stands for it at the mask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LabelWord {
+    /// The label in the data: `1`, `entailment`.
+    pub label: String,
+    /// One word; a space in front of it is understood.
+    pub word: String,
+}
+
+impl LabelWord {
+    /// A pair of label and word.
+    pub fn new(label: &str, word: &str) -> Self {
+        Self { label: label.to_string(), word: word.to_string() }
+    }
+}
+
+/// How the rows of a data file are laid out. Columns count from 0; a negative label column counts from the row's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", from = "FormatFields")]
+pub enum DataFormat {
+    /// GLUE's TSV: one header line, then rows split at tabs; quotation marks are ordinary characters.
+    Tsv {
+        /// Columns of the texts, in order.
+        texts: Vec<usize>,
+        /// Column of the label.
+        label: i64,
+    },
+    /// CSV without a header line, quoted as usual.
+    Csv {
+        /// Columns of the texts, in order.
+        texts: Vec<usize>,
+        /// A column put before the first text as `title. text` where it is not empty.
+        title: Option<usize>,
+        /// Column of the label.
+        label: i64,
+    },
+    /// One's own TSV or CSV: the header names the columns `text`, `text2` (if there is one) and `label`, in any order.
+    #[default]
+    Named,
+}
+
+/// A format as TOML gives it. Its own type because serde takes no notice of stray fields beside a unit variant.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum FormatFields {
+    Tsv {
+        texts: Vec<usize>,
+        label: i64,
+    },
+    Csv {
+        texts: Vec<usize>,
+        #[serde(default)]
+        title: Option<usize>,
+        label: i64,
+    },
+    Named {},
+}
+
+impl From<FormatFields> for DataFormat {
+    fn from(fields: FormatFields) -> Self {
+        match fields {
+            FormatFields::Tsv { texts, label } => Self::Tsv { texts, label },
+            FormatFields::Csv { texts, title, label } => Self::Csv { texts, title, label },
+            FormatFields::Named {} => Self::Named,
+        }
+    }
+}
+
+impl DataFormat {
+    /// The highest number of texts that a row can have.
+    pub fn text_count(&self) -> usize {
+        match self {
+            Self::Tsv { texts, .. } | Self::Csv { texts, .. } => texts.len(),
+            Self::Named => 2,
+        }
+    }
+
+    /// The file name extensions to look for, the first that exists being read.
+    pub fn extensions(&self) -> &'static [&'static str] {
+        match self {
+            Self::Tsv { .. } => &["tsv"],
+            Self::Csv { .. } => &["csv"],
+            Self::Named => &["tsv", "csv"],
+        }
+    }
+}
+
+/// A prompt-based classification task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskDefinition {
+    /// Its name; for the built-in tasks also that of its data directory.
+    pub name: String,
+    /// The prompt.
+    pub template: Template,
+    /// Labels and their words; the order is that of the model's outputs.
+    pub label_words: Vec<LabelWord>,
+    /// Tokens of a whole prompt, at most; the tail is cut.
+    pub max_length: usize,
+    /// Tokens of text 0, at most; no limit if `None`.
+    pub first_sentence_limit: Option<usize>,
+    /// Tokens of each other text, at most; no limit if `None`.
+    pub other_sentence_limit: Option<usize>,
+    /// The layout of the data files.
+    pub format: DataFormat,
+    /// Whether segment ids grow after each `sep+`; the paper's runs have zeros everywhere.
+    pub segments: bool,
+}
+
+/// Settings that replace those of a definition; `None` keeps what is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// A template in LM-BFF's language.
+    pub template: Option<String>,
+    /// `terrible,great` (in the order of the labels) or `0=terrible,1=great`.
+    pub label_words: Option<String>,
+    /// Tokens of a whole prompt.
+    pub max_length: Option<usize>,
+    /// Tokens of text 0; 0 means no limit.
+    pub first_sentence_limit: Option<usize>,
+    /// Tokens of each other text; 0 means no limit.
+    pub other_sentence_limit: Option<usize>,
+    /// Segment ids.
+    pub segments: Option<bool>,
+}
+
+/// A task TOML, field by field; see [`TaskDefinition::from_toml`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskFile {
+    name: String,
+    template: String,
+    label_words: Vec<String>,
+    #[serde(default = "default_max_length")]
+    max_length: usize,
+    #[serde(default)]
+    first_sentence_limit: usize,
+    #[serde(default)]
+    other_sentence_limit: usize,
+    #[serde(default)]
+    format: DataFormat,
+    #[serde(default)]
+    segments: bool,
+}
+
+const fn default_max_length() -> usize {
+    128
+}
+
+impl TaskDefinition {
+    /// A task for one's own data file ([`DataFormat::Named`], 128 tokens, no sentence limits). Label words without
+    /// labels (`terrible,great`) stand for the labels 0, 1, ….
+    pub fn new(name: &str, template: &str, label_words: &str) -> Result<Self> {
+        let definition = Self {
+            name: name.to_string(),
+            template: Template::parse(template)?,
+            label_words: parse_label_words(label_words, None)?,
+            max_length: default_max_length(),
+            first_sentence_limit: None,
+            other_sentence_limit: None,
+            format: DataFormat::Named,
+            segments: false,
+        };
+        definition.check()?;
+        Ok(definition)
+    }
+
+    /// Reads a task from a TOML file. Only `name`, `template` and `label_words` are required; without `format` the data
+    /// are one's own file with named columns. Sentence limits of 0 mean none. A field that is not listed here is
+    /// an error.
+    ///
+    /// ```toml
+    /// name = "reviews"
+    /// template = "*cls**sent_0*_It_was*mask*.*sep+*"
+    /// label_words = ["negative=terrible", "positive=great"]
+    /// max_length = 128
+    /// first_sentence_limit = 110
+    /// other_sentence_limit = 50
+    /// segments = false
+    /// [format]
+    /// kind = "tsv"      # header line, no quoting; or "csv": no header line, quoted; or "named", as without [format]
+    /// texts = [0]       # columns count from 0
+    /// label = -1        # from the end
+    /// ```
+    pub fn from_toml(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let source = String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))?;
+        let file: TaskFile = toml::from_str(&source).map_err(|reason| {
+            let place = reason.span().and_then(|span| source.get(..span.start));
+            let line = place.map_or_else(String::new, |before| format!("line {}: ", before.matches('\n').count() + 1));
+            Error::format(path, format!("{line}{}", reason.message()))
+        })?;
+        let build = || {
+            let definition = Self {
+                name: file.name,
+                template: Template::parse(&file.template)?,
+                label_words: parse_label_words(&file.label_words.join(","), None)?,
+                max_length: file.max_length,
+                first_sentence_limit: limit(file.first_sentence_limit),
+                other_sentence_limit: limit(file.other_sentence_limit),
+                format: file.format,
+                segments: file.segments,
+            };
+            definition.check()?;
+            Ok(definition)
+        };
+        build().map_err(|error: Error| Error::format(path, error.to_string()))
+    }
+
+    /// The definition with some settings replaced.
+    pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
+        if let Some(template) = &overrides.template {
+            self.template = Template::parse(template)?;
+        }
+        if let Some(words) = &overrides.label_words {
+            self.label_words = parse_label_words(words, Some(&self.label_words))?;
+        }
+        self.max_length = overrides.max_length.unwrap_or(self.max_length);
+        self.first_sentence_limit = overrides.first_sentence_limit.map_or(self.first_sentence_limit, limit);
+        self.other_sentence_limit = overrides.other_sentence_limit.map_or(self.other_sentence_limit, limit);
+        self.segments = overrides.segments.unwrap_or(self.segments);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Whether the settings fit each other: two labels at least, no label twice, a template that its data can fill.
+    pub fn check(&self) -> Result<()> {
+        let fail = |problem: String| Err(Error::Settings(format!("task `{}`: {problem}", self.name)));
+        if self.label_words.len() < 2 {
+            let count = self.label_words.len();
+            return fail(format!("{count} label word(s), but a classification needs two at least"));
+        }
+        for (at, pair) in self.label_words.iter().enumerate() {
+            if self.label_words[..at].iter().any(|earlier| earlier.label == pair.label) {
+                return fail(format!("the label `{}` has two words", pair.label));
+            }
+        }
+        if self.max_length == 0 {
+            return fail("max_length must be 1 at least".to_string());
+        }
+        let (wanted, available) = (self.template.text_count(), self.format.text_count());
+        if wanted == 0 {
+            return fail(format!("the template `{}` reads no text (sent_0 is the first)", self.template));
+        }
+        if wanted > available {
+            let last = wanted - 1;
+            return fail(format!("the template reads sent_{last}, but its rows have {available} text(s), from sent_0"));
+        }
+        if self.template.label_count() > self.label_words.len() {
+            let (last, count) = (self.template.label_count() - 1, self.label_words.len());
+            return fail(format!("the template reads label_{last}, but there are {count} labels, from label_0"));
+        }
+        Ok(())
+    }
+
+    /// The index of a label of the data among the label words.
+    pub fn label_index(&self, label: &str) -> Option<usize> {
+        self.label_words.iter().position(|pair| pair.label == label)
+    }
+
+    /// Labels and words as messages show them: `0=terrible, 1=great`.
+    pub fn label_summary(&self) -> String {
+        let pairs: Vec<_> = self.label_words.iter().map(|pair| format!("{}={}", pair.label, pair.word)).collect();
+        pairs.join(", ")
+    }
+}
+
+/// 0 is no limit.
+fn limit(tokens: usize) -> Option<usize> {
+    (tokens > 0).then_some(tokens)
+}
+
+/// `terrible,great` or `0=terrible,1=great`; words alone take the labels of `known`, or 0, 1, ….
+fn parse_label_words(source: &str, known: Option<&[LabelWord]>) -> Result<Vec<LabelWord>> {
+    let fail = |problem: String| {
+        Err(Error::Settings(format!(
+            "label words `{source}`: {problem}; write `terrible,great` in the order of the labels, or \
+             `0=terrible,1=great`"
+        )))
+    };
+    let items: Vec<&str> = source.split(',').map(str::trim).collect();
+    let with_label = items.iter().filter(|item| item.contains('=')).count();
+    if with_label != 0 && with_label != items.len() {
+        return fail("some words have a label and some have none".to_string());
+    }
+    if let Some(known) = known
+        && with_label == 0
+        && known.len() != items.len()
+    {
+        let labels: Vec<_> = known.iter().map(|pair| pair.label.as_str()).collect();
+        return fail(format!("{} word(s) for the {} labels {}", items.len(), known.len(), labels.join(", ")));
+    }
+    let mut pairs = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let number = at.to_string();
+        let (label, word) = item.split_once('=').unwrap_or_else(|| {
+            (known.and_then(|known| known.get(at)).map_or(number.as_str(), |pair| pair.label.as_str()), item)
+        });
+        let (label, word) = (label.trim(), word.trim());
+        if label.is_empty() || word.is_empty() {
+            return fail(format!("item {} is empty", at + 1));
+        }
+        if word.contains(char::is_whitespace) {
+            return fail(format!("`{word}` is more than one word"));
+        }
+        pairs.push(LabelWord::new(label, word));
+    }
+    Ok(pairs)
+}

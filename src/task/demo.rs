@@ -1,0 +1,35 @@
+//! The built-in demonstration: short remarks, positive or negative, embedded in the binary so that it runs without
+//! data.
+//!
+//! The texts were written for this project; the layout is that of SST-2. May not read files.
+
+use std::path::PathBuf;
+
+use super::builtin::builtin;
+use super::data::parse_examples;
+use super::definition::TaskDefinition;
+use super::split::{Split, Splits};
+use crate::error::Result;
+
+/// The demonstration's name.
+pub const DEMO_NAME: &str = "remarks";
+
+const TRAIN: &str = include_str!("../../fixtures/tasks/SST-2/16-13/train.tsv");
+const DEV: &str = include_str!("../../fixtures/tasks/SST-2/16-13/dev.tsv");
+const TEST: &str = include_str!("../../fixtures/tasks/SST-2/16-13/test.tsv");
+
+/// SST-2's definition under the name `remarks`.
+pub fn demo_definition() -> Result<TaskDefinition> {
+    Ok(TaskDefinition { name: DEMO_NAME.to_string(), ..builtin("SST-2")? })
+}
+
+/// 32 remarks to train on, 32 to select on, 96 to test on; half of each positive.
+pub fn demo() -> Result<Splits> {
+    let task = demo_definition()?;
+    let split = |file: &str, text: &str| -> Result<Split> {
+        let source = PathBuf::from(format!("(built in)/{DEMO_NAME}/{file}"));
+        Ok(Split { examples: parse_examples(&source, text.as_bytes(), &task)?, source })
+    };
+    let (train, dev, test) = (split("train.tsv", TRAIN)?, split("dev.tsv", DEV)?, split("test.tsv", TEST)?);
+    Ok(Splits { train, dev, test, notes: Vec::new() })
+}

@@ -1,0 +1,25 @@
+//! Prompt-based few-shot tasks: from data files and a template to the token ids that a language model reads.
+//!
+//! [`definition`] says what a task is, [`data`] reads its rows, [`split`] its few-shot splits, [`template`] the language
+//! of prompts, [`tokenizer`] the checkpoint's tokenizer, [`prompt`] puts them together; [`mod@builtin`] holds the paper's
+//! tasks, [`mod@demo`] a small task that needs no files.
+//!
+//! May not know tensors, models or kernels: its results are plain integers.
+
+pub mod builtin;
+pub mod data;
+pub mod definition;
+pub mod demo;
+pub mod prompt;
+pub mod split;
+pub mod template;
+pub mod tokenizer;
+
+pub use builtin::{BUILTIN_NAMES, builtin};
+pub use data::{Example, parse_examples, read_examples};
+pub use definition::{DataFormat, LabelWord, Overrides, TaskDefinition};
+pub use demo::{DEMO_NAME, demo, demo_definition};
+pub use prompt::{Prompt, PromptedTask, encode, label_word_ids};
+pub use split::{OwnSplit, Split, Splits};
+pub use template::{FirstLetter, Part, Sentence, Template};
+pub use tokenizer::{PromptTokenizer, SpecialToken};

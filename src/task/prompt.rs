@@ -1,0 +1,234 @@
+//! Prompts: a task's template filled with an example's texts, as token ids around one mask.
+//!
+//! Joins definition, tokenizer and examples; may not know tensors, padding or models.
+//!
+//! Source of the rules: LM-BFF (Gao et al., ACL 2021). Each text is cut at its limit, then the whole at `max_length`
+//! from the tail; the mask must survive.
+
+use std::path::Path;
+
+use super::data::Example;
+use super::definition::TaskDefinition;
+use super::split::{Split, Splits};
+use super::template::{Part, Sentence};
+use super::tokenizer::{PromptTokenizer, SpecialToken};
+use crate::error::{Error, Result};
+
+/// One example as a masked language model reads it, not padded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Token ids, `max_length` at most.
+    pub input_ids: Vec<i64>,
+    /// Segment ids, as many as token ids; zeros unless the task has segments.
+    pub segment_ids: Vec<i64>,
+    /// Position of the mask in `input_ids`, counted from 0.
+    pub mask_pos: usize,
+    /// Index of the label among the task's label words.
+    pub label: usize,
+    /// Line of the data file, counted from 1.
+    pub row: usize,
+}
+
+/// A task's splits, ready for a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptedTask {
+    /// The task.
+    pub definition: TaskDefinition,
+    /// The token id of each label's word, in the order of the labels.
+    pub label_ids: Vec<i64>,
+    /// Examples to train on.
+    pub train: Vec<Prompt>,
+    /// Examples to select settings on.
+    pub dev: Vec<Prompt>,
+    /// Examples to report on.
+    pub test: Vec<Prompt>,
+}
+
+impl PromptedTask {
+    /// Encodes all three splits and the label words.
+    pub fn new(definition: &TaskDefinition, tokenizer: &PromptTokenizer, splits: &Splits) -> Result<Self> {
+        let prompts = |split: &Split| encode(definition, tokenizer, &split.examples, &split.source);
+        Ok(Self {
+            label_ids: label_word_ids(definition, tokenizer)?,
+            train: prompts(&splits.train)?,
+            dev: prompts(&splits.dev)?,
+            test: prompts(&splits.test)?,
+            definition: definition.clone(),
+        })
+    }
+
+    /// The number of tokens of the longest prompt.
+    pub fn longest(&self) -> usize {
+        let prompts = self.train.iter().chain(&self.dev).chain(&self.test);
+        prompts.map(|prompt| prompt.input_ids.len()).max().unwrap_or(0)
+    }
+}
+
+/// A template's part that waits for an example, or the tokens that are the same in every prompt.
+enum Piece {
+    Fixed { ids: Vec<i64>, next_segment: bool },
+    Mask(i64),
+    Text(Sentence),
+}
+
+/// Encodes examples in their order; `source` is the data file, for messages.
+pub fn encode(
+    task: &TaskDefinition,
+    tokenizer: &PromptTokenizer,
+    examples: &[Example],
+    source: &Path,
+) -> Result<Vec<Prompt>> {
+    task.check()?;
+    let pieces = pieces(task, tokenizer)?;
+    examples.iter().map(|example| encode_one(task, tokenizer, &pieces, example, source)).collect()
+}
+
+/// The token id of each label's word, in the order of the labels. A word stands with a space in front and must be one
+/// token then; one that starts with `<`, `[`, `.` or `,` is looked up in the vocabulary as it is.
+pub fn label_word_ids(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<i64>> {
+    let mut ids: Vec<i64> = Vec::with_capacity(task.label_words.len());
+    for pair in &task.label_words {
+        let (label, word) = (&pair.label, &pair.word);
+        let fail = |problem: String| {
+            let message = format!(
+                "label `{label}` of task `{}`: the word `{word}` {problem}; choose another word in the label words",
+                task.name
+            );
+            Err(Error::format(tokenizer.source(), message))
+        };
+        let id = if word.starts_with(['<', '[', '.', ',']) {
+            tokenizer.token_to_id(word)
+        } else {
+            match tokenizer.encode(&format!(" {word}"))?.as_slice() {
+                [id] => Some(*id),
+                [] => None,
+                several => {
+                    let tokens: Vec<_> = several.iter().map(|id| shown(tokenizer, *id)).collect();
+                    let problem = format!("is {} tokens ({}), but must be one", tokens.len(), tokens.join(" "));
+                    return fail(problem);
+                }
+            }
+        };
+        let Some(id) = id.filter(|id| Some(*id) != tokenizer.special(SpecialToken::Unk)) else {
+            return fail("is not in the tokenizer's vocabulary".to_string());
+        };
+        if let Some(at) = ids.iter().position(|earlier| *earlier == id) {
+            let other = &task.label_words[at];
+            let token = shown(tokenizer, id);
+            return fail(format!("is the same token ({token}) as `{}` of label `{}`", other.word, other.label));
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+/// A token for a message: as in the vocabulary, in quotation marks of code.
+fn shown(tokenizer: &PromptTokenizer, id: i64) -> String {
+    tokenizer.id_to_token(id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"))
+}
+
+/// Tokenizes what all prompts have in common.
+fn pieces(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Piece>> {
+    let label_ids = if task.template.label_count() > 0 { label_word_ids(task, tokenizer)? } else { Vec::new() };
+    let fixed = |ids: Vec<i64>| Piece::Fixed { ids, next_segment: false };
+    let mut pieces = Vec::with_capacity(task.template.parts().len());
+    for part in task.template.parts() {
+        pieces.push(match part {
+            Part::Cls => fixed(vec![tokenizer.require(SpecialToken::Cls)?]),
+            Part::Sep { next_segment } => {
+                Piece::Fixed { ids: vec![tokenizer.require(SpecialToken::Sep)?], next_segment: *next_segment }
+            }
+            Part::Mask => Piece::Mask(tokenizer.require(SpecialToken::Mask)?),
+            Part::Sentence(sentence) => Piece::Text(*sentence),
+            Part::Label(index) => fixed(label_ids.get(*index).copied().into_iter().collect()),
+            Part::Literal(text) => fixed(literal(task, tokenizer, text)?),
+        });
+    }
+    Ok(pieces)
+}
+
+/// One character is a token of its own; anything longer is tokenized.
+fn literal(task: &TaskDefinition, tokenizer: &PromptTokenizer, text: &str) -> Result<Vec<i64>> {
+    let mut characters = text.chars();
+    if let (Some(_), None) = (characters.next(), characters.next()) {
+        let id = tokenizer.token_to_id(text);
+        return Ok(vec![id.map_or_else(|| tokenizer.require(SpecialToken::Unk), Ok)?]);
+    }
+    for (token, variable) in [(SpecialToken::Cls, "cls"), (SpecialToken::Sep, "sep"), (SpecialToken::Mask, "mask")] {
+        let name = tokenizer.special(token).and_then(|id| tokenizer.id_to_token(id));
+        if let Some(name) = name.filter(|name| text.contains(name.as_str())) {
+            return Err(Error::Settings(format!(
+                "template `{}`: `{name}` is a special token of this tokenizer; write `*{variable}*` in its place",
+                task.template
+            )));
+        }
+    }
+    tokenizer.encode(text)
+}
+
+fn encode_one(
+    task: &TaskDefinition,
+    tokenizer: &PromptTokenizer,
+    pieces: &[Piece],
+    example: &Example,
+    source: &Path,
+) -> Result<Prompt> {
+    let mut input_ids = Vec::new();
+    let mut segment_ids = Vec::new();
+    let mut segment = 0;
+    let mut mask_pos = 0;
+    // The texts in front of the mask with their lengths: one of them must be cut if the mask does not fit.
+    let mut before_mask = Vec::new();
+    let mut mask_seen = false;
+    for piece in pieces {
+        match piece {
+            Piece::Fixed { ids, .. } => input_ids.extend_from_slice(ids),
+            Piece::Mask(id) => {
+                mask_pos = input_ids.len();
+                mask_seen = true;
+                input_ids.push(*id);
+            }
+            Piece::Text(sentence) => {
+                let Some(text) = example.texts.get(sentence.index) else {
+                    let (wanted, found) = (sentence.index + 1, example.texts.len());
+                    let message = format!("has {found} text(s), but the template `{}` needs {wanted}", task.template);
+                    return Err(Error::row(source, example.row, message));
+                };
+                let mut ids = tokenizer.encode(&sentence.apply(text))?;
+                let limit = if sentence.index == 0 { task.first_sentence_limit } else { task.other_sentence_limit };
+                ids.truncate(limit.unwrap_or(usize::MAX));
+                if !mask_seen {
+                    before_mask.push((sentence.index, ids.len()));
+                }
+                input_ids.append(&mut ids);
+            }
+        }
+        segment_ids.resize(input_ids.len(), segment);
+        if task.segments && matches!(piece, Piece::Fixed { next_segment: true, .. }) {
+            segment += 1;
+        }
+    }
+    if mask_pos >= task.max_length {
+        return Err(Error::row(source, example.row, mask_lost(task, mask_pos, &before_mask)));
+    }
+    input_ids.truncate(task.max_length);
+    segment_ids.truncate(task.max_length);
+    Ok(Prompt { input_ids, segment_ids, mask_pos, label: example.label, row: example.row })
+}
+
+/// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.
+fn mask_lost(task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
+    let excess = mask_pos + 1 - task.max_length;
+    let message = format!(
+        "the mask would be token {} of a prompt cut at {} tokens (max_length); set max_length to {} or more",
+        mask_pos + 1,
+        task.max_length,
+        mask_pos + 1
+    );
+    if let Some((index, length)) = before_mask.iter().filter(|(_, length)| *length > excess).max_by_key(|text| text.1) {
+        let name = if *index == 0 { "first_sentence_limit" } else { "other_sentence_limit" };
+        let enough = length - excess;
+        return format!("{message}, or {name} to {enough} or less");
+    }
+    message
+}

