@@ -33,7 +33,8 @@ fn trajectory(golden: &Golden, settings: &FineTuning) -> Vec<Parameters> {
 fn sgd_and_adam_equal_the_golden_trajectories() {
     for architecture in ["roberta", "bert"] {
         let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
-        for (kind, rate, name) in [(OptimizerKind::Sgd, 0.05, "sgd.logits"), (OptimizerKind::ADAM, 1e-3, "adam.logits")] {
+        for (kind, rate, name) in [(OptimizerKind::Sgd, 0.05, "sgd.logits"), (OptimizerKind::ADAM, 1e-3, "adam.logits")]
+        {
             let path = trajectory(&golden, &settings(kind, rate, 5));
             for (t, parameters) in path.iter().enumerate() {
                 let f = outputs(parameters, &golden.examples(), 8);
@@ -49,10 +50,8 @@ fn sgd_and_adam_equal_the_golden_trajectories() {
 fn adams_first_step_is_signgd() {
     let Some(golden) = Golden::load("bert", Kind::Double) else { return };
     let adam = OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 };
-    let (a, s) = (
-        trajectory(&golden, &settings(adam, 1e-3, 1)),
-        trajectory(&golden, &settings(OptimizerKind::Signgd, 1e-3, 1)),
-    );
+    let (a, s) =
+        (trajectory(&golden, &settings(adam, 1e-3, 1)), trajectory(&golden, &settings(OptimizerKind::Signgd, 1e-3, 1)));
     let (a, s) = (a[1].minus(&a[0]), s[1].minus(&s[0]));
     for (i, spec) in golden.parameters.specs().iter().enumerate().filter(|(_, s)| !s.structural_zero) {
         let error = (&a.values()[i] - &s.values()[i]).abs().max().double_value(&[]);
@@ -137,12 +136,14 @@ fn a_small_sgd_step_moves_outputs_by_the_kernel() {
     )
     .expect("one step");
     let moved = outputs(&run.parameters, &examples, 8) - &golden.values["logits"];
-    let chi = kernelview::train::output_derivative(&golden.values["logits"].narrow(0, 4, 1), &Tensor::from_slice(&[0i64]));
+    let chi =
+        kernelview::train::output_derivative(&golden.values["logits"].narrow(0, 4, 1), &Tensor::from_slice(&[0i64]));
     let k = golden.values["kernel.sgd"].narrow(2, 4, 1).squeeze_dim(2); // [N, C, C]
     let predicted = k.matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     let error = relative_error(&moved, &predicted);
     assert!(error <= 1e-3, "{error:.2e}");
     // The control: the transposed sign kernel predicts something else.
-    let wrong = golden.values["kernel.signgd"].narrow(2, 4, 1).squeeze_dim(2).matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
+    let wrong =
+        golden.values["kernel.signgd"].narrow(2, 4, 1).squeeze_dim(2).matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     assert!(relative_error(&moved, &wrong) > 0.1);
 }

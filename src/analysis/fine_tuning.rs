@@ -6,11 +6,11 @@ use super::kernels::train_kernel;
 use super::parts::Parts;
 use super::plan::{OptimizerPlan, Plan};
 use super::study::{SplitName, Study};
-use super::{LogitsAtStart, output_derivative};
+use super::{Start, output_derivative};
 use crate::error::{Error, Result};
-use crate::evidence::{Candidate, FineTuningResult, Linearization, Movement, StepResidual};
+use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
 use crate::jacobian::{Examples, Parameters, outputs};
-use crate::kernel::{Formula, Gram};
+use crate::kernel::Formula;
 use crate::lm::{OutputMode, PromptExamples};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::progress::Monitor;
@@ -24,38 +24,42 @@ pub(super) fn fine_tuning(
     study: &Study,
     plan: &Plan,
     optimizer: &OptimizerPlan,
-    kernel: &Gram,
-    start: &LogitsAtStart,
+    start: &Start<'_>,
     parts: &Parts,
     monitor: &dyn Monitor,
 ) -> Result<FineTuningResult> {
     let name = optimizer.kind.name();
     let data = TrainingData::of(study)?;
-    let mut candidates = Vec::new();
+    let mut runs: Vec<(Candidate, Vec<Evaluation>)> = Vec::new();
     for rate in &optimizer.learning_rates {
         let settings = settings(plan, optimizer.kind, *rate);
-        candidates.push(parts.json(&format!("{name}-{rate}"), &("candidate", &settings), monitor, || {
+        runs.push(parts.json(&format!("{name}-{rate}"), &("candidate", &settings), monitor, || {
             monitor.begin(&format!("{name}, learning rate {rate}"), plan.steps as u64);
             let run = data.run(study, &settings, monitor, |_| Ok(()));
             monitor.end();
             match run {
                 Ok(run) => {
-                    Ok(Candidate { learning_rate: *rate, selected: Some(run.selected), diverged: run.diverged })
+                    let found =
+                        Candidate { learning_rate: *rate, selected: Some(run.selected), diverged: run.diverged };
+                    Ok((found, run.history))
                 }
-                Err(Error::Numeric(_)) => Ok(Candidate { learning_rate: *rate, selected: None, diverged: true }),
+                Err(Error::Numeric(_)) => {
+                    Ok((Candidate { learning_rate: *rate, selected: None, diverged: true }, Vec::new()))
+                }
                 Err(e) => Err(e),
             }
         })?);
     }
-    let Some(rate) = best_rate(&candidates) else {
+    let candidates: Vec<Candidate> = runs.iter().map(|(c, _)| c.clone()).collect();
+    let Some(best) = best_rate(&candidates) else {
         return Err(Error::Numeric(format!(
             "{name} diverged at every learning rate ({:?}); give smaller ones with --lr-{name}",
             optimizer.learning_rates
         )));
     };
-    let settings = settings(plan, optimizer.kind, rate);
+    let settings = settings(plan, optimizer.kind, candidates[best].learning_rate);
     parts.json(&format!("{name}-measures"), &("measures", &settings, &plan.formulas, &candidates), monitor, || {
-        measure(study, plan, &settings, &candidates, &data, kernel, start, monitor)
+        measure(study, plan, &settings, &runs, best, start, monitor)
     })
 }
 
@@ -70,16 +74,10 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
     }
 }
 
-/// Best dev accuracy, ties by lower dev loss, then by the smaller rate.
-fn best_rate(candidates: &[Candidate]) -> Option<f64> {
-    let key = |c: &Candidate| c.selected.map(|s| (s.dev_accuracy, -s.dev_loss, -c.learning_rate));
-    let mut best: Option<&Candidate> = None;
-    for candidate in candidates.iter().filter(|c| c.selected.is_some()) {
-        if best.is_none_or(|b| key(candidate) > key(b)) {
-            best = Some(candidate);
-        }
-    }
-    best.map(|c| c.learning_rate)
+/// Index of the best dev accuracy, ties by lower dev loss, then by the smaller rate.
+fn best_rate(candidates: &[Candidate]) -> Option<usize> {
+    let key = |i: usize| candidates[i].selected.map(|s| (s.dev_accuracy, -s.dev_loss, -candidates[i].learning_rate));
+    (0..candidates.len()).filter(|i| key(*i).is_some()).reduce(|best, i| if key(i) > key(best) { i } else { best })
 }
 
 /// Train and dev with label-word logits.
@@ -110,26 +108,26 @@ impl<'a> TrainingData<'a> {
 }
 
 /// Repeats the selected run up to its selected step, watching the linearization, and measures where it ended.
-#[allow(clippy::too_many_arguments, reason = "the inputs of one stored part")]
 fn measure(
     study: &Study,
     plan: &Plan,
     settings: &FineTuning,
-    candidates: &[Candidate],
-    data: &TrainingData<'_>,
-    kernel: &Gram,
-    start: &LogitsAtStart,
+    runs: &[(Candidate, Vec<Evaluation>)],
+    best: usize,
+    start: &Start<'_>,
     monitor: &dyn Monitor,
 ) -> Result<FineTuningResult> {
     let name = settings.optimizer.name();
-    let chosen = candidates.iter().find(|c| c.learning_rate == settings.learning_rate).and_then(|c| c.selected);
-    let last = chosen.map_or(settings.steps, |s| s.step);
+    let data = TrainingData::of(study)?;
+    let (chosen, history) = &runs[best];
+    // Later steps were already found to be no better on dev.
+    let last = chosen.selected.map_or(settings.steps, |s| s.step);
+    let until = FineTuning { steps: last, ..settings.clone() };
     let mut residuals = Vec::new();
-    monitor.begin(&format!("{name}, measures along the run"), settings.steps as u64);
-    let run = data.run(study, settings, monitor, |step| {
-        let watched = step.number <= 5 || step.number % settings.eval_every == 0;
-        if watched && step.number <= last {
-            residuals.push(step_residual(study, plan, step, &data.dev, &start.dev)?);
+    monitor.begin(&format!("{name}, measures along the run"), last as u64);
+    let run = data.run(study, &until, monitor, |step| {
+        if step.number <= 5 || step.number % settings.eval_every == 0 {
+            residuals.push(step_residual(study, plan, step, &data.dev, &start.logits.dev)?);
         }
         Ok(())
     });
@@ -144,7 +142,7 @@ fn measure(
     let (at_test, at_train) = (outputs(&run.parameters, &test, 64), outputs(&run.parameters, &data.train, 64));
     study.check_finite(&at_test, SplitName::Test)?;
     let labels = study.labels(SplitName::Test);
-    let (before, after) = (accuracy(&start.test, labels), accuracy(&at_test, labels));
+    let (before, after) = (accuracy(&start.logits.test, labels), accuracy(&at_test, labels));
     let linearized = expansion.linearized();
     let linear_accuracy = accuracy(&linearized, labels);
     let features = study.examples(SplitName::Train, study.mode)?;
@@ -155,7 +153,7 @@ fn measure(
     let drifts = plan
         .formulas
         .iter()
-        .filter_map(|f| Some((f.name().to_owned(), kernel_drift(kernel.matrix(*f)?, moved.matrix(*f)?)?)))
+        .filter_map(|f| Some((f.name().to_owned(), kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?)?)))
         .collect();
     Ok(FineTuningResult {
         optimizer: name.into(),
@@ -165,10 +163,10 @@ fn measure(
         },
         batch_size: settings.batch_size.min(data.train.len()),
         steps: settings.steps,
-        candidates: candidates.to_vec(),
+        candidates: runs.iter().map(|(c, _)| c.clone()).collect(),
         learning_rate: settings.learning_rate,
         selected: run.selected,
-        history: run.history,
+        history: history.clone(),
         test_accuracy: after,
         parameter_change: norm(&direction) / norm(&study.parameters),
         linearization: Linearization {
@@ -203,7 +201,8 @@ fn step_residual(
 }
 
 fn norm(parameters: &Parameters) -> f64 {
-    let squares: f64 = parameters.values().iter().map(|v| v.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])).sum();
+    let squares: f64 =
+        parameters.values().iter().map(|v| v.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])).sum();
     squares.sqrt()
 }
 

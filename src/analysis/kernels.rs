@@ -41,7 +41,7 @@ pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn M
                 between(study, plan, SplitName::Test, Some(&indices), monitor)
             })?);
         }
-        Ok(join_columns(pieces))
+        Ok(join_columns(&pieces))
     })?;
     // The pieces are part of the whole now; a leftover that cannot be removed only costs space.
     for i in 0..study.prompts(SplitName::Test).len().div_ceil(PIECE) {
@@ -86,7 +86,10 @@ fn between(
         other = other.select(indices);
     }
     let options = options(study, plan);
-    monitor.begin(&format!("kernel of train x {}", split.name()), gram_units(train.len(), Some(other.len()), options.batch));
+    monitor.begin(
+        &format!("kernel of train x {}", split.name()),
+        gram_units(train.len(), Some(other.len()), options.batch),
+    );
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
     monitor.end();
     gram
@@ -153,7 +156,7 @@ fn shares_json(study: &Study, shares: &[ParameterShare]) -> String {
 }
 
 /// Joins Gram matrices with the same left examples along the right ones.
-fn join_columns(pieces: Vec<Gram>) -> Gram {
+fn join_columns(pieces: &[Gram]) -> Gram {
     let join = |f: fn(&Gram) -> Option<&Tensor>| -> Option<Tensor> {
         let parts: Option<Vec<&Tensor>> = pieces.iter().map(f).collect();
         parts.map(|p| Tensor::cat(&p, 1))

@@ -32,9 +32,10 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
     let grams = kernels::kernels(study, plan, &parts, monitor)?;
     let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;
     let layers = layer_shares(study.parameters.specs(), &grams.train.shares);
+    let before = Start { logits: &start, kernel: &grams.train };
     let mut fine_tuning = Vec::new();
     for optimizer in &plan.optimizers {
-        fine_tuning.push(fine_tuning::fine_tuning(study, plan, optimizer, &grams.train, &start, &parts, monitor)?);
+        fine_tuning.push(fine_tuning::fine_tuning(study, plan, optimizer, &before, &parts, monitor)?);
     }
     let verdicts = judge(&kernels, &fine_tuning);
     Ok(Analysis {
@@ -66,6 +67,12 @@ fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
         command: command.into(),
         digest: plan.digest(&study.digest),
     }
+}
+
+/// The model before any training, as fine-tuning is compared with it.
+pub(crate) struct Start<'a> {
+    logits: &'a LogitsAtStart,
+    kernel: &'a crate::kernel::Gram,
 }
 
 /// Label-word logits \[N, C\] of the model before any training.

@@ -1,5 +1,6 @@
 //! A study: a loaded model and a prompted task that fit each other.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -231,7 +232,8 @@ impl Study {
         );
         for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
             for p in self.prompts(split) {
-                text += &format!("\n{} {:?} {:?} {} {}", split.name(), p.input_ids, p.segment_ids, p.mask_pos, p.label);
+                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
+                let _ = write!(text, "\n{} {row:?}", split.name());
             }
         }
         digest([text.as_bytes()])

@@ -11,8 +11,8 @@ use crate::report;
 use crate::train::OptimizerKind;
 
 /// Runs the analysis and writes the report.
-pub(super) fn run(args: AnalyzeArgs) -> Result<()> {
-    let plan = plan(&args)?;
+pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
+    let plan = plan(args)?;
     let study = select::study(&args.model, &args.task)?;
     create_dir(&args.out_dir)?;
     let terminal = Terminal::new();

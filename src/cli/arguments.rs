@@ -28,14 +28,18 @@ pub(super) enum Command {
     /// plots and kernels to --out-dir. An interrupted run continues where it was when the same command is given again.
     ///
     /// Without arguments: the English BERT-tiny of `cargo xtask model bert-tiny-splade` on a small built-in task.
-    #[command(after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good")]
+    #[command(
+        after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
+    )]
     Analyze(Box<AnalyzeArgs>),
     /// Kernel matrices of one model on one task, as a safetensors file
     ///
     /// Writes kernel.sgd, kernel.asymmetric and kernel.signgd as [N, C, M, C] in double precision (row example, row
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
     /// columns), logits, labels, and metadata.
-    #[command(after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b --out K.safetensors")]
+    #[command(
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b --out K.safetensors"
+    )]
     Kernel(Box<KernelArgs>),
     /// The built-in tasks with their templates and label words
     Tasks,

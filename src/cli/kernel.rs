@@ -8,13 +8,11 @@ use super::terminal::Terminal;
 use crate::analysis::{SplitName, Study};
 use crate::error::{Error, Result};
 use crate::jacobian::Examples;
-use crate::kernel::{
-    FormulaSet, Gram, GramOptions, KernelFile, gram_units, reference_gram, structured_gram,
-};
+use crate::kernel::{FormulaSet, Gram, GramOptions, KernelFile, gram_units, reference_gram, structured_gram};
 use crate::progress::Monitor;
 
 /// Computes the kernel and writes its file.
-pub(super) fn run(args: KernelArgs) -> Result<()> {
+pub(super) fn run(args: &KernelArgs) -> Result<()> {
     if args.out.is_dir() {
         return Err(Error::format(&args.out, "--out names a directory; give a file, e.g. K.safetensors"));
     }
@@ -23,15 +21,17 @@ pub(super) fn run(args: KernelArgs) -> Result<()> {
     }
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
-        return Err(Error::Settings("--shares belongs to the kernel of the training examples; leave --against out".into()));
+        return Err(Error::Settings(
+            "--shares belongs to the kernel of the training examples; leave --against out".into(),
+        ));
     }
     let study = select::study(&args.model, &args.task)?;
     let terminal = Terminal::new();
-    let gram = compute(&study, &args, against, &terminal)?;
+    let gram = compute(&study, args, against, &terminal)?;
     let mut file = KernelFile::of(
         &gram,
         (study.labels(SplitName::Train), against.map_or(&[], |s| study.labels(s))),
-        metadata(&study, &args, against),
+        metadata(&study, args, against),
     );
     if args.shares {
         for share in &gram.shares {

@@ -41,7 +41,9 @@ pub fn main() -> ExitCode {
         }
         Err(_) => {
             let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
-            eprintln!("internal error: {text}\nThis is a defect of kernelview. Please report it with the command that caused it.");
+            eprintln!(
+                "internal error: {text}\nThis is a defect of kernelview. Please report it with the command that caused it."
+            );
             ExitCode::from(INTERNAL)
         }
     }
@@ -49,8 +51,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Analyze(a) => analyze::run(*a),
-        Command::Kernel(k) => kernel::run(*k),
+        Command::Analyze(a) => analyze::run(&a),
+        Command::Kernel(k) => kernel::run(&k),
         Command::Tasks => tasks::run(),
     }
 }

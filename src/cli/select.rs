@@ -6,7 +6,7 @@ use super::arguments::{ModelArgs, TaskArgs};
 use crate::analysis::{Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
-use crate::task::{DataFormat, OwnSplit, Overrides, Splits, TaskDefinition, builtin, demo, demo_definition};
+use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, demo, demo_definition};
 
 /// Loads model and task as the arguments say.
 pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
@@ -113,7 +113,13 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
     if let Some(limit) = args.test_limit {
         splits.test.examples.truncate(limit);
     }
-    Ok(Chosen { definition, splits, source: "built in (short remarks written for this project)".into(), k: Some(16), seed: None })
+    Ok(Chosen {
+        definition,
+        splits,
+        source: "built in (short remarks written for this project)".into(),
+        k: Some(16),
+        seed: None,
+    })
 }
 
 /// The definition for a file of one's own: a named task's template and words, or those given by flags.

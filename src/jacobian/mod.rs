@@ -39,7 +39,12 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
     let _guard = tch::no_grad_guard();
     let mut tap = PlainTap::new(parameters);
     let parts: Vec<Tensor> = blocks(examples.len(), batch)
-        .map(|range| examples.forward(&mut tap, &range.collect::<Vec<_>>()).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
+        .map(|range| {
+            examples
+                .forward(&mut tap, &range.collect::<Vec<_>>())
+                .to_kind(tch::Kind::Double)
+                .to_device(tch::Device::Cpu)
+        })
         .collect();
     Tensor::cat(&parts, 0)
 }

@@ -135,6 +135,7 @@ impl Parameters {
     }
 
     /// The same specifications with new values, one per parameter.
+    #[must_use]
     pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
         Self { specs: Rc::clone(&self.specs), values: self.values.iter().map(f).collect() }
     }

@@ -191,7 +191,9 @@ impl Recorded {
                 Some(s) => s + part,
             });
         }
-        sum.unwrap_or_else(|| Tensor::zeros([self.rows(), width * columns], (self.outputs.kind(), self.outputs.device())))
+        sum.unwrap_or_else(|| {
+            Tensor::zeros([self.rows(), width * columns], (self.outputs.kind(), self.outputs.device()))
+        })
     }
 
     fn scatter(&self, ids: &Tensor, g: &Tensor, set: &RowSet, range: &Range<i64>, columns: i64) -> Tensor {

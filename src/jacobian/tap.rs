@@ -90,7 +90,7 @@ impl<'a> RecordingTap<'a> {
                 all.push(one);
             }
         }
-        let gradients: Vec<Tensor> = gradients.into_iter().map(stack_outputs).collect();
+        let gradients: Vec<Tensor> = gradients.iter().map(|g| stack_outputs(g)).collect();
         let values = outputs.detach().to_kind(Kind::Double);
         Recorded::from_sites(batch, count, values, self.plain.parameters, self.sites, gradients)
     }
@@ -123,6 +123,6 @@ impl Tap for RecordingTap<'_> {
 }
 
 /// Joins the gradients of C outputs to \[B, C, …\]; for one output this is a view, not a copy.
-fn stack_outputs(gradients: Vec<Tensor>) -> Tensor {
-    if let [one] = gradients.as_slice() { one.unsqueeze(1) } else { Tensor::stack(&gradients, 1) }
+fn stack_outputs(gradients: &[Tensor]) -> Tensor {
+    if let [one] = gradients { one.unsqueeze(1) } else { Tensor::stack(gradients, 1) }
 }

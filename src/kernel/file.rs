@@ -140,7 +140,8 @@ impl KernelFile {
         match metadata.get("format_version").map(String::as_str) {
             Some(FORMAT_VERSION) => {}
             Some(other) => {
-                let message = format!("format_version {other}, this program reads {FORMAT_VERSION}; make the file again");
+                let message =
+                    format!("format_version {other}, this program reads {FORMAT_VERSION}; make the file again");
                 return Err(Error::format(path, message));
             }
             None => return Err(Error::format(path, "a safetensors file, but not a kernel file (no format_version)")),

@@ -58,7 +58,7 @@ pub fn reference_gram(
     formulas: FormulaSet,
     include: &[bool],
 ) -> Result<Gram> {
-    if left.is_empty() || right.is_some_and(|r| r.is_empty()) {
+    if left.is_empty() || right.is_some_and(Examples::is_empty) {
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
     let dense = |examples: &dyn Examples| {

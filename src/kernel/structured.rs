@@ -54,7 +54,7 @@ pub fn structured_gram(
     options: &GramOptions,
     monitor: &dyn Monitor,
 ) -> Result<Gram> {
-    if left.is_empty() || right.is_some_and(|r| r.is_empty()) {
+    if left.is_empty() || right.is_some_and(Examples::is_empty) {
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
     let mut sums = Sums::new(parameters, left, right, options);

@@ -36,7 +36,9 @@ impl Checkpoint {
             let hint = if directory.exists() { "it is a file" } else { "it does not exist" };
             return Err(Error::format(
                 directory,
-                format!("not a model directory ({hint}); expected a directory with config.json, weights and tokenizer.json"),
+                format!(
+                    "not a model directory ({hint}); expected a directory with config.json, weights and tokenizer.json"
+                ),
             ));
         }
         let single = directory.join("model.safetensors");
@@ -91,7 +93,10 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> Result<()> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let archive = SafeTensors::deserialize(&bytes).map_err(|e| {
-        Error::format(path, format!("not a complete safetensors file of {} bytes ({e}); download it again", bytes.len()))
+        Error::format(
+            path,
+            format!("not a complete safetensors file of {} bytes ({e}); download it again", bytes.len()),
+        )
     })?;
     for (name, view) in archive.iter() {
         let kind = match view.dtype() {
@@ -104,7 +109,10 @@ fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> R
             StoredType::U8 => Kind::Uint8,
             StoredType::BOOL => Kind::Bool,
             other => {
-                return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}, which is not supported")));
+                return Err(Error::format(
+                    path,
+                    format!("tensor `{name}` has element type {other:?}, which is not supported"),
+                ));
             }
         };
         let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();

@@ -87,7 +87,9 @@ impl<'a> PromptExamples<'a> {
                 )));
             }
             if e.segment_ids.len() != e.input_ids.len() || e.mask_position >= e.input_ids.len() {
-                return Err(Error::Settings(format!("example {i}: segment ids or mask position do not fit its tokens")));
+                return Err(Error::Settings(format!(
+                    "example {i}: segment ids or mask position do not fit its tokens"
+                )));
             }
         }
         Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device })

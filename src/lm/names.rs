@@ -82,8 +82,7 @@ pub(super) fn layout(config: &ModelConfig) -> (Rc<[ParameterSpec]>, Layout, Vec<
         b.add(format!("{prefix}.embeddings.{name}.weight"), &[rows, h], Role::Embedding, e, reason)
     };
     let tokens = table(&mut b, "word_embeddings", v, "vocab_size x hidden_size");
-    let positions =
-        table(&mut b, "position_embeddings", config.max_positions, "max_position_embeddings x hidden_size");
+    let positions = table(&mut b, "position_embeddings", config.max_positions, "max_position_embeddings x hidden_size");
     let segments = table(&mut b, "token_type_embeddings", config.type_vocab_size, "type_vocab_size x hidden_size");
     let embedding_norm = b.affine(&format!("{prefix}.embeddings.LayerNorm"), &[h], Role::Embedding, e, NORM);
     let layers = (0..config.layers)

@@ -87,9 +87,12 @@ fn view(bytes: &[u8], kind: Kind, offset: i64, shape: &[i64], stride: &[i64]) ->
         last = (n - 1).checked_mul(*s).and_then(|step| last.checked_add(step)).ok_or_else(overflow)?;
     }
     if offset < 0 || (shape.iter().all(|n| *n > 0) && last >= count) {
-        return Err(format!("shape {shape:?} needs element {last}, but its storage holds {count}: the file is truncated"));
+        return Err(format!(
+            "shape {shape:?} needs element {last}, but its storage holds {count}: the file is truncated"
+        ));
     }
-    let flat = Tensor::f_from_data_size(&bytes[..(count * size) as usize], &[count], kind).map_err(|e| e.to_string())?;
+    let flat =
+        Tensor::f_from_data_size(&bytes[..(count * size) as usize], &[count], kind).map_err(|e| e.to_string())?;
     flat.f_as_strided(shape, stride, offset).map(|t| t.contiguous()).map_err(|e| e.to_string())
 }
 
@@ -317,25 +320,27 @@ fn reduce(function: Value, arguments: Value) -> Result<Value, String> {
     let (Value::Global(name), Value::Tuple(arguments)) = (function, arguments) else {
         return Err("a call of unknown form".into());
     };
-    let integers = |v: &Value| -> Result<Vec<i64>, String> {
-        let Value::Tuple(items) = v else { return Err("a shape that is no tuple".into()) };
-        items
-            .iter()
-            .map(|i| if let Value::Int(n) = i { Ok(*n) } else { Err("a shape that is not made of integers".to_string()) })
-            .collect()
-    };
+    let integers =
+        |v: &Value| -> Result<Vec<i64>, String> {
+            let Value::Tuple(items) = v else { return Err("a shape that is no tuple".into()) };
+            items
+                .iter()
+                .map(|i| {
+                    if let Value::Int(n) = i { Ok(*n) } else { Err("a shape that is not made of integers".to_string()) }
+                })
+                .collect()
+        };
     match (name.as_str(), arguments.as_slice()) {
         ("collections.OrderedDict", []) => Ok(Value::Dict(Vec::new())),
-        (
-            "torch._utils._rebuild_tensor_v2",
-            [Value::Storage { kind, key }, Value::Int(offset), shape, stride, ..],
-        ) => Ok(Value::Tensor {
-            kind: *kind,
-            key: key.clone(),
-            offset: *offset,
-            shape: integers(shape)?,
-            stride: integers(stride)?,
-        }),
+        ("torch._utils._rebuild_tensor_v2", [Value::Storage { kind, key }, Value::Int(offset), shape, stride, ..]) => {
+            Ok(Value::Tensor {
+                kind: *kind,
+                key: key.clone(),
+                offset: *offset,
+                shape: integers(shape)?,
+                stride: integers(stride)?,
+            })
+        }
         ("torch._utils._rebuild_parameter", [tensor @ Value::Tensor { .. }, ..]) => Ok(tensor.clone()),
         (other, _) => Err(format!("it calls `{other}`, which a state dictionary has no use for: refused")),
     }

@@ -65,15 +65,22 @@ impl Optimizer {
                     OptimizerKind::Sgd => Some(g * -eta),
                     OptimizerKind::Signgd => (!parameters.specs()[i].structural_zero).then(|| g.sign() * -eta),
                     OptimizerKind::Adam { beta1, beta2, epsilon } => {
-                        let (m, v) = self.moments[i].take().unwrap_or_else(|| (g.zeros_like(), g.zeros_like()));
-                        let m = m * beta1 + g * (1.0 - beta1);
-                        let v = v * beta2 + g * g * (1.0 - beta2);
+                        let (mut m, mut v) = self.moments[i].take().unwrap_or_else(|| (g.zeros_like(), g.zeros_like()));
+                        m *= beta1;
+                        m += g * (1.0 - beta1);
+                        v *= beta2;
+                        v += g * g * (1.0 - beta2);
                         let first = 1.0 - beta1.powi(self.steps);
                         let second = 1.0 - beta2.powi(self.steps);
-                        let denominator = (&v / second).sqrt() + epsilon;
-                        // With ε = 0 an entry that never had a gradient is 0/0: it does not move.
-                        let ratio = (&m / &denominator).masked_fill(&denominator.eq(0.0), 0.0);
-                        let update = ratio * (-eta / first);
+                        let mut denominator = v.sqrt();
+                        denominator *= 1.0 / second.sqrt();
+                        denominator += epsilon;
+                        let mut update = &m / &denominator;
+                        if epsilon == 0.0 {
+                            // An entry that never had a gradient is 0/0: it does not move.
+                            update = update.masked_fill(&denominator.eq(0.0), 0.0);
+                        }
+                        update *= -eta / first;
                         self.moments[i] = Some((m, v));
                         Some(update)
                     }

@@ -82,7 +82,9 @@ pub fn fine_tune(
 ) -> Result<TrainedModel> {
     let n = train.examples.len();
     if n == 0 || settings.batch_size == 0 || settings.steps == 0 || settings.eval_every == 0 {
-        return Err(Error::Settings("fine-tuning needs examples, steps, a batch size and an evaluation interval".into()));
+        return Err(Error::Settings(
+            "fine-tuning needs examples, steps, a batch size and an evaluation interval".into(),
+        ));
     }
     let labels = train.label_tensor().to_device(initial.device());
     let batch = settings.batch_size.min(n);
@@ -112,11 +114,13 @@ pub fn fine_tune(
                 diverged = true;
                 break;
             }
-            let evaluation = Evaluation { step: number, train_loss: loss_sum / loss_count as f64, dev_accuracy, dev_loss };
+            let evaluation =
+                Evaluation { step: number, train_loss: loss_sum / loss_count as f64, dev_accuracy, dev_loss };
             (loss_sum, loss_count) = (0.0, 0);
             history.push(evaluation);
             let better = best.as_ref().is_none_or(|(b, _)| {
-                (dev_accuracy, -dev_loss).partial_cmp(&(b.dev_accuracy, -b.dev_loss)) == Some(std::cmp::Ordering::Greater)
+                (dev_accuracy, -dev_loss).partial_cmp(&(b.dev_accuracy, -b.dev_loss))
+                    == Some(std::cmp::Ordering::Greater)
             });
             if better {
                 best = Some((evaluation, parameters.detached_copy()));

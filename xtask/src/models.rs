@@ -33,7 +33,7 @@ static MODELS: [Model; 2] = [
         summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval; the default",
         description: "An English BERT-tiny masked language model: 2 layers, width 128, 2 heads, 4.4M parameters, uncased \
                       WordPiece vocabulary of 30522.\n\n\
-                      It was fine-tuned for sparse retrieval (SPLADE), so it is not a pristine pre-trained model: its \
+                      Note: fine-tuned for sparse retrieval (SPLADE), so it is not a pristine pre-trained model: its \
                       masked-word predictions lean towards words useful for search, and figures measured on it say \
                       how kernelview works, not how BERT-tiny behaves.",
         licence: "Apache-2.0",
