@@ -47,10 +47,14 @@ pub fn sign_rows(parameters: &Parameters, jacobian: &Tensor) -> Tensor {
     signs
 }
 
-/// All kernels between examples and themselves (`right` absent) or others, from dense Jacobians.
+/// Parameter entries that are multiplied at a time, in double precision.
+const CHUNK: i64 = 1 << 20;
+
+/// All kernels between examples and themselves (`right` absent) or others, from dense Jacobians, over the parameters
+/// that `include` marks. Memory N·P for each side.
 ///
 /// # Errors
-/// [`Error::Numeric`] when outputs or gradients are not finite.
+/// [`Error::Settings`] without examples, [`Error::Numeric`] when outputs or gradients are not finite.
 pub fn reference_gram(
     parameters: &Parameters,
     left: &dyn Examples,
@@ -61,47 +65,54 @@ pub fn reference_gram(
     if left.is_empty() || right.is_some_and(Examples::is_empty) {
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
-    let dense = |examples: &dyn Examples| {
-        let j = dense_jacobian(parameters, examples);
-        let mut start = 0;
-        for (spec, keep) in parameters.specs().iter().zip(include) {
-            if !keep {
-                let _ = j.narrow(1, start, spec.numel()).zero_();
-            }
-            start += spec.numel();
-        }
-        let signs = sign_rows(parameters, &j);
-        (j.to_kind(Kind::Double), signs.to_kind(Kind::Double))
-    };
-    let outputs = |e: &dyn Examples| crate::jacobian::outputs(parameters, e, 1);
-    let (jl, sl) = dense(left);
-    let other = right.map(dense);
-    let (jr, sr) = other.as_ref().map_or((&jl, &sl), |(j, s)| (j, s));
-    let product = |wanted: bool, a: &Tensor, b: &Tensor| wanted.then(|| a.matmul(&b.tr()).to_device(tch::Device::Cpu));
+    let jl = dense_jacobian(parameters, left);
+    let other = right.map(|r| dense_jacobian(parameters, r));
+    let jr = other.as_ref().unwrap_or(&jl);
+    let zeros = || Tensor::zeros([jl.size()[0], jr.size()[0]], (Kind::Double, jl.device()));
+    let matrix = |wanted: bool| wanted.then(zeros);
+    let (mut sgd, mut signgd) = (matrix(formulas.sgd), matrix(formulas.signgd));
+    let (mut asymmetric, mut reversed) = (matrix(formulas.asymmetric), matrix(formulas.asymmetric));
     let mut shares = Vec::new();
-    if right.is_none() {
-        let mut start = 0;
-        for (i, spec) in parameters.specs().iter().enumerate() {
-            let j = jl.narrow(1, start, spec.numel());
-            let s = sl.narrow(1, start, spec.numel());
-            shares.push(ParameterShare {
-                parameter: i,
-                trace_sgd: (&j * &j).sum(Kind::Double).double_value(&[]),
-                trace_signgd: s.abs().sum(Kind::Double).double_value(&[]),
-                sgd: Some(j.matmul(&j.tr())),
-            });
-            start += spec.numel();
+    let mut start = 0;
+    for (i, spec) in parameters.specs().iter().enumerate() {
+        let (mut trace_sgd, mut trace_signgd, mut share) = (0.0, 0.0, zeros());
+        let mut at = 0;
+        while include[i] && at < spec.numel() {
+            let width = CHUNK.min(spec.numel() - at);
+            let part = |j: &Tensor| j.narrow(1, start + at, width).to_kind(Kind::Double);
+            let signs = |g: &Tensor| if spec.structural_zero { g.zeros_like() } else { g.sign() };
+            let (gl, gr) = (part(&jl), part(jr));
+            let (sl, sr) = (signs(&gl), signs(&gr));
+            let products =
+                [(&mut sgd, &gl, &gr), (&mut asymmetric, &gl, &sr), (&mut reversed, &sl, &gr), (&mut signgd, &sl, &sr)];
+            for (sum, a, b) in products {
+                if let Some(sum) = sum {
+                    *sum += a.matmul(&b.tr());
+                }
+            }
+            if right.is_none() {
+                trace_sgd += (&gl * &gl).sum(Kind::Double).double_value(&[]);
+                trace_signgd += sl.abs().sum(Kind::Double).double_value(&[]);
+                share += gl.matmul(&gl.tr());
+            }
+            at += width;
         }
+        if right.is_none() {
+            shares.push(ParameterShare { parameter: i, trace_sgd, trace_signgd, sgd: Some(share) });
+        }
+        start += spec.numel();
     }
+    let on_cpu = |t: Option<Tensor>| t.map(|t| t.to_device(tch::Device::Cpu));
+    let outputs = |e: &dyn Examples| crate::jacobian::outputs(parameters, e, 1);
     let gram = Gram {
         left: left.len() as i64,
         right: right.map_or(left.len(), Examples::len) as i64,
         outputs: left.outputs() as i64,
         symmetric: right.is_none(),
-        sgd: product(formulas.sgd, &jl, jr),
-        asymmetric: product(formulas.asymmetric, &jl, sr),
-        asymmetric_reversed: product(formulas.asymmetric, &sl, jr),
-        signgd: product(formulas.signgd, &sl, sr),
+        sgd: on_cpu(sgd),
+        asymmetric: on_cpu(asymmetric),
+        asymmetric_reversed: on_cpu(reversed),
+        signgd: on_cpu(signgd),
         left_outputs: outputs(left),
         right_outputs: outputs(right.unwrap_or(left)),
         shares,
