@@ -51,7 +51,7 @@ fn engines(c: &mut Criterion) {
             b.iter(|| reference_gram(&parameters, &examples, None, formulas, &include).expect("finite"));
         });
     }
-    group.bench_function("recording alone", |b| b.iter(|| record(&parameters, &examples, 0..EXAMPLES)));
+    group.bench_function("recording alone", |b| b.iter(|| record(&parameters, &examples, &[0, 1, 2, 3, 4, 5, 6, 7])));
     group.finish();
 }
 

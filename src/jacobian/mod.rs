@@ -29,6 +29,12 @@ pub trait Examples {
     /// Number of outputs C per example.
     fn outputs(&self) -> usize;
 
+    /// Relative cost of an example, e.g. its number of tokens. Engines batch examples of like cost, so that little work is
+    /// spent on padding.
+    fn cost(&self, _index: usize) -> usize {
+        1
+    }
+
     /// Outputs \[B, C\] of the examples at `indices`, every parameter reached through `tap`. An example's outputs may
     /// not depend on which other examples share its batch.
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor;
@@ -49,11 +55,18 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
     Tensor::cat(&parts, 0)
 }
 
-/// Gradients of the examples in `range`, in factored form: one forward and C backward passes.
-pub fn record(parameters: &Parameters, examples: &dyn Examples, range: Range<usize>) -> Recorded {
+/// Gradients of the examples at `indices`, in factored form: one forward and C backward passes.
+pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize]) -> Recorded {
     let mut tap = RecordingTap::new(parameters);
-    let outputs = examples.forward(&mut tap, &range.collect::<Vec<_>>());
+    let outputs = examples.forward(&mut tap, indices);
     tap.finish(&outputs)
+}
+
+/// Batches of at most `size` examples of like cost, the cheapest first; equal costs keep their order.
+pub fn batches_by_cost(examples: &dyn Examples, size: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by_key(|i| examples.cost(*i));
+    order.chunks(size.max(1)).map(<[usize]>::to_vec).collect()
 }
 
 /// Splits `0..len` into ranges of at most `size`.

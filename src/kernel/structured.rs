@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::formula::FormulaSet;
 use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Param, Parameters, Recorded, blocks, record, visit_blocks};
+use crate::jacobian::{Examples, Param, Parameters, Recorded, batches_by_cost, record, visit_blocks};
 use crate::progress::{Monitor, check_stop};
 
 /// How to compute a Gram matrix.
@@ -58,18 +58,18 @@ pub fn structured_gram(
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
     let mut sums = Sums::new(parameters, left, right, options);
-    let left_blocks: Vec<_> = blocks(left.len(), options.batch).collect();
-    let right_blocks: Vec<_> = blocks(right.unwrap_or(left).len(), options.batch).collect();
+    let left_blocks = batches_by_cost(left, options.batch);
+    let right_blocks = batches_by_cost(right.unwrap_or(left), options.batch);
     let mut first = 0;
     while first < left_blocks.len() {
         let group = record_group(parameters, left, &left_blocks[first..], options)?;
         let next = first + group.len();
         for (k, a) in group.iter().enumerate() {
-            sums.left_outputs.push(a.outputs().to_device(tch::Device::Cpu));
+            put_rows(&mut sums.left_outputs, &left_blocks[first + k], a.outputs());
             if right.is_none() {
                 for (l, b) in group.iter().enumerate().skip(k) {
                     check_stop()?;
-                    sums.add_pair(a, b, left_blocks[first + k].start, left_blocks[first + l].start);
+                    sums.add_pair(a, b, &left_blocks[first + k], &left_blocks[first + l], k == l);
                     monitor.advance(1);
                 }
             }
@@ -77,13 +77,13 @@ pub fn structured_gram(
         let others = if right.is_some() { 0..right_blocks.len() } else { next..left_blocks.len() };
         for j in others {
             check_stop()?;
-            let b = record(parameters, right.unwrap_or(left), right_blocks[j].clone());
+            let b = record(parameters, right.unwrap_or(left), &right_blocks[j]);
             if right.is_some() && first == 0 {
-                sums.right_outputs.push(b.outputs().to_device(tch::Device::Cpu));
+                put_rows(&mut sums.right_outputs, &right_blocks[j], b.outputs());
             }
             for (k, a) in group.iter().enumerate() {
                 check_stop()?;
-                sums.add_pair(a, &b, left_blocks[first + k].start, right_blocks[j].start);
+                sums.add_pair(a, &b, &left_blocks[first + k], &right_blocks[j], false);
                 monitor.advance(1);
             }
         }
@@ -104,17 +104,17 @@ pub fn gram_units(left: usize, right: Option<usize>, batch: usize) -> u64 {
 fn record_group(
     parameters: &Parameters,
     examples: &dyn Examples,
-    ranges: &[std::ops::Range<usize>],
+    batches: &[Vec<usize>],
     options: &GramOptions,
 ) -> Result<Vec<Recorded>> {
     let mut group: Vec<Recorded> = Vec::new();
     let mut bytes = 0;
-    for range in ranges {
+    for batch in batches {
         check_stop()?;
         if !group.is_empty() && bytes + group[0].bytes() > options.keep_bytes {
             break;
         }
-        let recorded = record(parameters, examples, range.clone());
+        let recorded = record(parameters, examples, batch);
         bytes += recorded.bytes();
         group.push(recorded);
     }
@@ -133,8 +133,8 @@ struct Sums<'a> {
     asymmetric: Option<Tensor>,
     reversed: Option<Tensor>,
     signgd: Option<Tensor>,
-    left_outputs: Vec<Tensor>,
-    right_outputs: Vec<Tensor>,
+    left_outputs: Tensor,
+    right_outputs: Tensor,
     shares: Vec<ParameterShare>,
 }
 
@@ -178,14 +178,14 @@ impl<'a> Sums<'a> {
             asymmetric: matrix(f.asymmetric),
             reversed: matrix(f.asymmetric),
             signgd: matrix(f.signgd),
-            left_outputs: Vec::new(),
-            right_outputs: Vec::new(),
+            left_outputs: Tensor::zeros([n, count], cpu),
+            right_outputs: Tensor::zeros([m, count], cpu),
             shares,
         }
     }
 
-    /// Adds the products of two batches whose first examples are `i` (left) and `j` (right).
-    fn add_pair(&mut self, a: &Recorded, b: &Recorded, i: usize, j: usize) {
+    /// Adds the products of two batches of examples; `same` when both are one batch.
+    fn add_pair(&mut self, a: &Recorded, b: &Recorded, left: &[usize], right: &[usize], same: bool) {
         let device = a.outputs().device();
         let zeros = |wanted: bool| wanted.then(|| Tensor::zeros([a.rows(), b.rows()], (Kind::Double, device)));
         let f = self.options.formulas;
@@ -195,45 +195,34 @@ impl<'a> Sums<'a> {
             reversed: zeros(f.asymmetric),
             signgd: zeros(f.signgd),
         };
-        let (row, column) = (i as i64 * self.count, j as i64 * self.count);
-        let diagonal_block = self.symmetric && i == j;
+        let place = Place {
+            rows: jacobian_rows(left, self.count),
+            columns: jacobian_rows(right, self.count),
+            mirror: self.symmetric && !same,
+        };
         let width = (self.options.block_entries / a.rows().max(b.rows())).clamp(1, 1 << 24);
         let (structural, shares) = (&self.structural, &mut self.shares);
         visit_blocks(a, b, &self.options.include, true, width, |p, left, right| {
             pair.add(left, right, structural[p.0], f);
             if !shares.is_empty() {
-                add_share(&mut shares[p.0], p, left, right, (row, column), diagonal_block, structural[p.0]);
+                add_share(&mut shares[p.0], p, left, right, &place, same, structural[p.0]);
             }
         });
-        for (total, part) in [
-            (&self.sgd, &pair.sgd),
-            (&self.asymmetric, &pair.asymmetric),
-            (&self.reversed, &pair.reversed),
-            (&self.signgd, &pair.signgd),
-        ] {
-            if let (Some(total), Some(part)) = (total, part) {
-                total.narrow(0, row, a.rows()).narrow(1, column, b.rows()).copy_(part);
-            }
-        }
-        if self.symmetric && i != j {
-            // The lower triangle: the same products, read the other way round.
-            for (total, part) in [
-                (&self.sgd, &pair.sgd),
-                (&self.asymmetric, &pair.reversed),
-                (&self.reversed, &pair.asymmetric),
-                (&self.signgd, &pair.signgd),
-            ] {
-                if let (Some(total), Some(part)) = (total, part) {
-                    total.narrow(0, column, b.rows()).narrow(1, row, a.rows()).copy_(&part.tr());
-                }
+        let upper = [
+            (&mut self.sgd, &pair.sgd, &pair.sgd),
+            (&mut self.asymmetric, &pair.asymmetric, &pair.reversed),
+            (&mut self.reversed, &pair.reversed, &pair.asymmetric),
+            (&mut self.signgd, &pair.signgd, &pair.signgd),
+        ];
+        for (total, part, mirrored) in upper {
+            if let (Some(total), Some(part), Some(mirrored)) = (total, part, mirrored) {
+                place.add(total, part, mirrored);
             }
         }
     }
 
     fn finish(self) -> Gram {
-        let left_outputs = Tensor::cat(&self.left_outputs, 0);
-        let right_outputs =
-            if self.symmetric { left_outputs.shallow_clone() } else { Tensor::cat(&self.right_outputs, 0) };
+        let right_outputs = if self.symmetric { self.left_outputs.shallow_clone() } else { self.right_outputs };
         Gram {
             left: self.n,
             right: self.m,
@@ -243,11 +232,45 @@ impl<'a> Sums<'a> {
             asymmetric: self.asymmetric,
             asymmetric_reversed: self.reversed,
             signgd: self.signgd,
-            left_outputs,
+            left_outputs: self.left_outputs,
             right_outputs,
             shares: self.shares,
         }
     }
+}
+
+/// Where a pair of batches lies in the whole matrix.
+struct Place {
+    rows: Tensor,
+    columns: Tensor,
+    /// Whether the transposed place takes the same products read the other way round.
+    mirror: bool,
+}
+
+impl Place {
+    /// Adds `part` at its place and the transpose of `mirrored` at the mirrored place.
+    fn add(&self, total: &mut Tensor, part: &Tensor, mirrored: &Tensor) {
+        let put = |total: &mut Tensor, rows: &Tensor, columns: &Tensor, part: &Tensor| {
+            let index = [Some(rows.unsqueeze(1)), Some(columns.unsqueeze(0))];
+            let _ = total.index_put_(&index, &part.to_device(total.device()), true);
+        };
+        put(total, &self.rows, &self.columns, part);
+        if self.mirror {
+            put(total, &self.columns, &self.rows, &mirrored.tr());
+        }
+    }
+}
+
+/// Row numbers of the Jacobian for some examples: `i·C + c`.
+fn jacobian_rows(examples: &[usize], count: i64) -> Tensor {
+    let rows: Vec<i64> = examples.iter().flat_map(|i| (0..count).map(move |c| *i as i64 * count + c)).collect();
+    Tensor::from_slice(&rows)
+}
+
+/// Copies a batch's outputs to its examples' rows.
+fn put_rows(target: &mut Tensor, examples: &[usize], rows: &Tensor) {
+    let index = Tensor::from_slice(&examples.iter().map(|i| *i as i64).collect::<Vec<_>>());
+    let _ = target.index_copy_(0, &index, &rows.to_device(target.device()));
 }
 
 impl Pair {
@@ -276,24 +299,19 @@ fn add_share(
     p: Param,
     left: &Tensor,
     right: &Tensor,
-    (row, column): (i64, i64),
-    diagonal_block: bool,
+    place: &Place,
+    same: bool,
     structural_zero: bool,
 ) {
     debug_assert_eq!(share.parameter, p.0);
-    if diagonal_block {
+    if same {
         share.trace_sgd += (left * left).sum(Kind::Double).double_value(&[]);
         if !structural_zero {
             share.trace_signgd += left.not_equal(0.0).sum(Kind::Int64).int64_value(&[]) as f64;
         }
     }
-    if let Some(matrix) = &share.sgd {
-        let product = left.matmul(&right.tr()).to_kind(Kind::Double).to_device(tch::Device::Cpu);
-        let mut upper = matrix.narrow(0, row, product.size()[0]).narrow(1, column, product.size()[1]);
-        let _ = upper.g_add_(&product);
-        if !diagonal_block {
-            let mut lower = matrix.narrow(0, column, product.size()[1]).narrow(1, row, product.size()[0]);
-            let _ = lower.g_add_(&product.tr());
-        }
+    if let Some(matrix) = &mut share.sgd {
+        let product = left.matmul(&right.tr()).to_kind(Kind::Double);
+        place.add(matrix, &product, &product);
     }
 }

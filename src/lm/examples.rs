@@ -153,6 +153,10 @@ impl Examples for PromptExamples<'_> {
         }
     }
 
+    fn cost(&self, index: usize) -> usize {
+        self.examples[index].input_ids.len()
+    }
+
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
         let batch = self.batch(indices);
         let label_ids = Tensor::from_slice(&self.label_ids).to_device(self.device);

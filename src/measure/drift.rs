@@ -19,8 +19,9 @@ pub fn gradient_drift(
     let (mut distances, mut sizes) = (Vec::new(), Vec::new());
     for range in blocks(examples.len(), batch) {
         check_stop()?;
-        let a = record(start, examples, range.clone());
-        let b = record(end, examples, range);
+        let indices: Vec<usize> = range.collect();
+        let a = record(start, examples, &indices);
+        let b = record(end, examples, &indices);
         let zeros = || Tensor::zeros([a.rows()], (Kind::Double, a.outputs().device()));
         let (mut distance, mut size) = (zeros(), zeros());
         let width = (1 << 22) / a.rows();

@@ -33,7 +33,7 @@ pub fn taylor(
     let (mut values, mut slopes) = (Vec::new(), Vec::new());
     for range in blocks(examples.len(), batch) {
         check_stop()?;
-        let recorded = record(at, examples, range);
+        let recorded = record(at, examples, &range.collect::<Vec<_>>());
         values.push(recorded.outputs().to_device(tch::Device::Cpu));
         slopes.push(recorded.dot(direction, include).to_device(tch::Device::Cpu));
     }

@@ -1,12 +1,22 @@
 //! Shared by the integration tests: where golden values are, how tensors are compared, tiny models.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod bin;
+pub mod command;
+pub mod fixture;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples};
 use tch::{Device, Kind, Tensor};
+
+/// Tests run side by side on tiny tensors: one libtorch thread each is fastest.
+pub fn one_thread() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| tch::set_num_threads(1));
+}
 
 /// The folder of golden values beside the checkout, or a plain word that the test skips.
 pub fn shared(part: &str) -> Option<PathBuf> {
@@ -56,6 +66,7 @@ pub struct Golden {
 
 impl Golden {
     pub fn load(architecture: &str, kind: Kind) -> Option<Self> {
+        one_thread();
         let directory = shared(&format!("oracle/{architecture}"))?;
         let (model, parameters) = MaskedLm::load(&directory, kind, Device::Cpu).expect("golden checkpoint");
         Some(Self { model, parameters, values: read_tensors(&directory.join("golden.safetensors")) })
