@@ -277,7 +277,7 @@ fn single_and_double_precision_agree() {
     for source in sources() {
         let write = |d: &Path| write_safetensors(&d.join("model.safetensors"), &source.tensors);
         let (single, double) = (source.stored(Kind::Float, write), source.stored(Kind::Double, write));
-        assert_eq!((single.logits.kind(), double.logits.kind()), (Kind::Float, Kind::Double));
+        assert_eq!((single.parameters.kind(), double.parameters.kind()), (Kind::Float, Kind::Double));
         let error = relative_error(&single.logits, &double.logits);
         assert!(error <= 1e-5, "{}: {error:.2e}", source.name);
         assert!(error > 1e-10, "{}: {error:.2e} is too good for single precision", source.name);

@@ -140,13 +140,13 @@ pub(super) struct AnalyzeArgs {
     #[arg(long, value_delimiter = ',', default_value = "sgd,adam", help_heading = "Fine-tuning")]
     pub optimizers: Vec<String>,
     /// Learning rates for SGD; the best on dev is kept
-    #[arg(long, value_delimiter = ',', default_value = "1e-4,1e-3,1e-2,1e-1", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3,1e-2", help_heading = "Fine-tuning")]
     pub lr_sgd: Vec<f64>,
     /// Learning rates for SignGD
     #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
     pub lr_signgd: Vec<f64>,
     /// Learning rates for Adam
-    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
     pub lr_adam: Vec<f64>,
     /// Examples per fine-tuning step
     #[arg(long, default_value_t = 8, help_heading = "Fine-tuning")]

@@ -32,15 +32,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens the weights in a checkpoint directory. Safetensors are preferred where both kinds exist.
     pub fn open(directory: &Path) -> Result<Self> {
-        if !directory.is_dir() {
-            let hint = if directory.exists() { "it is a file" } else { "it does not exist" };
-            return Err(Error::format(
-                directory,
-                format!(
-                    "not a model directory ({hint}); expected a directory with config.json, weights and tokenizer.json"
-                ),
-            ));
-        }
+        check_directory(directory)?;
         let single = directory.join("model.safetensors");
         let index = directory.join("model.safetensors.index.json");
         let bin = directory.join("pytorch_model.bin");
@@ -64,6 +56,18 @@ impl Checkpoint {
     }
 }
 
+/// Fails unless there is such a directory, saying what a model directory holds.
+pub(super) fn check_directory(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let hint = if directory.exists() { "it is a file" } else { "it does not exist" };
+    Err(Error::format(
+        directory,
+        format!("not a model directory ({hint}); expected a directory with config.json, weights and tokenizer.json"),
+    ))
+}
+
 /// The shard files that an index names, in order of their names, all inside the directory.
 fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let json: serde_json::Value = serde_json::from_str(&read_text(index)?)
@@ -72,7 +76,12 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         .get("weight_map")
         .and_then(serde_json::Value::as_object)
         .ok_or_else(|| Error::format(index, "the object `weight_map` (tensor name → shard file) is missing"))?;
-    let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+    let mut names = Vec::with_capacity(map.len());
+    for (tensor, file) in map {
+        names.push(file.as_str().ok_or_else(|| {
+            Error::format(index, format!("`weight_map` gives {file} for tensor `{tensor}`, expected the name of a file"))
+        })?);
+    }
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
@@ -82,10 +91,13 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         .into_iter()
         .map(|name| {
             if Path::new(name).file_name().is_none_or(|f| f != name) {
-                return Err(Error::format(index, format!("shard `{name}` lies outside the model directory")));
+                return Err(Error::format(index, format!("shard `{name}` does not lie in the model directory itself")));
             }
             let path = directory.join(name);
-            if path.exists() { Ok(path) } else { Err(Error::format(index, format!("shard `{name}` does not exist"))) }
+            if path.exists() {
+                return Ok(path);
+            }
+            Err(Error::format(index, format!("shard `{name}` does not exist beside it; download it too")))
         })
         .collect()
 }
@@ -116,7 +128,8 @@ fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> R
             }
         };
         let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+            .map_err(|e| Error::format(path, format!("tensor `{name}` of shape {shape:?}: {}", Error::from(e))))?;
         into.insert(name.to_owned(), TensorSource { tensor, file: path.to_path_buf() });
     }
     Ok(())

@@ -32,6 +32,9 @@ pub enum Activation {
     Tanh,
 }
 
+/// More encoder layers than any model has: beyond it a number is a mistake, and names of its tensors would fill memory.
+const MOST_LAYERS: i64 = 1000;
+
 /// The fields of `config.json` that determine the network.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
@@ -65,6 +68,11 @@ impl ModelConfig {
     /// Reads `config.json` in a checkpoint directory.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
+        if !path.exists() {
+            let message = "no config.json here: expected a Hugging Face checkpoint directory with config.json, weights and \
+                           tokenizer.json";
+            return Err(Error::format(directory, message));
+        }
         let text = read_text(&path)?;
         let json: Value =
             serde_json::from_str(&text).map_err(|e| Error::format(&path, format!("not a JSON document: {e}")))?;
@@ -73,36 +81,66 @@ impl ModelConfig {
 
     fn parse(path: &Path, json: &Value) -> Result<Self> {
         let fail = |message: String| Error::format(path, message);
-        let architecture = match json.get("model_type").and_then(Value::as_str) {
-            Some("bert") => Architecture::Bert,
-            Some("roberta") => Architecture::Roberta,
-            Some(other) => {
-                return Err(fail(format!("model_type `{other}` is not supported; supported are: bert, roberta")));
-            }
-            None => {
+        if !json.is_object() {
+            return Err(fail("expected a JSON object with the model's settings".into()));
+        }
+        // Absent and null are the same; a value of another type is an error, never the default.
+        let present = |field: &str| json.get(field).filter(|v| !v.is_null());
+        let wrong = |field: &str, wanted: &str, found: &Value| {
+            fail(format!("the field `{field}` must be {wanted}, found {found}"))
+        };
+        let text = |field: &str, default: &'static str| match present(field) {
+            None => Ok(default),
+            Some(v) => v.as_str().ok_or_else(|| wrong(field, "a string", v)),
+        };
+        let architecture = match text("model_type", "")? {
+            "bert" => Architecture::Bert,
+            "roberta" => Architecture::Roberta,
+            "" => {
                 return Err(fail("the field `model_type` is missing (expected \"bert\" or \"roberta\")".into()));
+            }
+            other => {
+                return Err(fail(format!("model_type `{other}` is not supported; supported are: bert, roberta")));
             }
         };
         let size = |field: &str, default: Option<i64>| -> Result<i64> {
-            match (json.get(field), default) {
-                (None | Some(Value::Null), Some(d)) => Ok(d),
-                (None, None) => Err(fail(format!("the field `{field}` is missing"))),
+            match (present(field), default) {
+                (None, Some(d)) => Ok(d),
+                (None, None) => Err(fail(format!("the field `{field}` is missing (expected a positive integer)"))),
                 (Some(v), _) => v
                     .as_i64()
                     .filter(|n| *n > 0 && *n <= 1 << 31)
-                    .ok_or_else(|| fail(format!("the field `{field}` must be a positive integer, found {v}"))),
+                    .ok_or_else(|| wrong(field, "a positive integer", v)),
             }
         };
-        let pad = match json.get("pad_token_id") {
-            None | Some(Value::Null) => i64::from(architecture == Architecture::Roberta),
-            Some(v) => v.as_i64().filter(|n| *n >= 0).ok_or_else(|| fail(format!("pad_token_id is {v}")))?,
+        let vocab_size = size("vocab_size", None)?;
+        let pad = match present("pad_token_id") {
+            None => i64::from(architecture == Architecture::Roberta),
+            Some(v) => v
+                .as_i64()
+                .filter(|n| (0..vocab_size).contains(n))
+                .ok_or_else(|| wrong("pad_token_id", &format!("a token id below vocab_size {vocab_size}"), v))?,
         };
-        if let Some(kind) = json.get("position_embedding_type").and_then(Value::as_str)
-            && kind != "absolute"
-        {
-            return Err(fail(format!("position_embedding_type `{kind}` is not supported; only `absolute` is")));
+        let layers = size("num_hidden_layers", None)?;
+        if layers > MOST_LAYERS {
+            return Err(wrong("num_hidden_layers", &format!("at most {MOST_LAYERS}"), &layers.into()));
         }
-        let activation = match json.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu") {
+        let layer_norm_eps = match present("layer_norm_eps") {
+            None => 1e-12,
+            Some(v) => v
+                .as_f64()
+                .filter(|x| *x >= 0.0)
+                .ok_or_else(|| wrong("layer_norm_eps", "a number that is not negative", v))?,
+        };
+        let tied_decoder = match present("tie_word_embeddings") {
+            None => true,
+            Some(v) => v.as_bool().ok_or_else(|| wrong("tie_word_embeddings", "true or false", v))?,
+        };
+        let positions = text("position_embedding_type", "absolute")?;
+        if positions != "absolute" {
+            return Err(fail(format!("position_embedding_type `{positions}` is not supported; only `absolute` is")));
+        }
+        let activation = match text("hidden_act", "gelu")? {
             "gelu" => Activation::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
             "relu" => Activation::Relu,
@@ -116,17 +154,17 @@ impl ModelConfig {
         };
         let config = Self {
             architecture,
-            vocab_size: size("vocab_size", None)?,
+            vocab_size,
             hidden_size: size("hidden_size", None)?,
-            layers: size("num_hidden_layers", None)?,
+            layers,
             heads: size("num_attention_heads", None)?,
             intermediate_size: size("intermediate_size", None)?,
             max_positions: size("max_position_embeddings", None)?,
             type_vocab_size: size("type_vocab_size", Some(1))?,
-            layer_norm_eps: json.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(1e-12),
+            layer_norm_eps,
             activation,
             pad_token_id: pad,
-            tied_decoder: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(true),
+            tied_decoder,
         };
         if config.hidden_size % config.heads != 0 {
             return Err(fail(format!(

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, check_directory};
 use super::config::{Activation, Architecture, ModelConfig};
 use super::names::{self, Affine, Layer, Layout};
 use crate::error::{Error, Result};
-use crate::jacobian::{ParameterSpec, Parameters, Tap};
+use crate::jacobian::{ParameterSpec, Parameters, Role, Tap};
 
 /// Token sequences of one batch, padded on the right.
 #[derive(Debug)]
@@ -44,9 +44,10 @@ impl MaskedLm {
     /// # Errors
     /// Unknown architectures; missing, misshapen or non-finite tensors; layers beyond the configured number.
     pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Self, Parameters)> {
-        // The weights' directory is checked first: its message explains what a model directory holds.
-        let checkpoint = Checkpoint::open(directory)?;
+        check_directory(directory)?;
+        // Before the weights, which may be large: another architecture is refused at once.
         let config = ModelConfig::read(directory)?;
+        let checkpoint = Checkpoint::open(directory)?;
         let model = Self::new(config);
         let parameters = model.assemble(directory, &checkpoint, kind, device)?;
         Ok((model, parameters))
@@ -64,11 +65,7 @@ impl MaskedLm {
                     path: checkpoint.files.first().map_or_else(|| directory.to_path_buf(), Clone::clone),
                     tensor: spec.name.clone(),
                     expected: spec.shape.clone(),
-                    hint: format!(
-                        "looked for {}; the file holds {} tensors",
-                        aliases.join(", "),
-                        checkpoint.tensors.len()
-                    ),
+                    hint: self.why_missing(spec, &aliases, checkpoint),
                 });
             };
             used.insert(name.clone());
@@ -83,14 +80,23 @@ impl MaskedLm {
                 });
             }
             if !value.is_floating_point() {
-                let message = format!("tensor `{name}` holds {:?}, expected floating-point numbers", value.kind());
+                let message = format!(
+                    "tensor `{name}` holds {:?}, expected floating-point numbers; quantized checkpoints are not \
+                     supported",
+                    value.kind()
+                );
                 return Err(Error::format(&source.file, message));
             }
-            let value = value.to_kind(kind);
-            if value.isfinite().logical_not().any().int64_value(&[]) != 0 {
-                return Err(Error::format(&source.file, format!("tensor `{name}` holds NaN or infinity")));
+            let converted = value.to_kind(kind);
+            if !all_finite(&converted) {
+                let message = if all_finite(value) {
+                    format!("tensor `{name}` holds numbers beyond the range of {kind:?}; use --dtype f64")
+                } else {
+                    format!("tensor `{name}` holds NaN or infinity: the training that made this checkpoint diverged")
+                };
+                return Err(Error::format(&source.file, message));
             }
-            values.push(value.to_device(device));
+            values.push(converted.to_device(device));
         }
         for (name, source) in checkpoint.tensors.iter().filter(|(n, _)| !used.contains(*n)) {
             if names::layer_number(name).is_some_and(|l| l >= self.config.layers) {
@@ -110,6 +116,29 @@ impl MaskedLm {
             }
         }
         Ok(Parameters::new(Rc::clone(&self.specs), values))
+    }
+
+    /// What to check when a checkpoint lacks a parameter.
+    fn why_missing(&self, spec: &ParameterSpec, aliases: &[String], checkpoint: &Checkpoint) -> String {
+        let has = |test: &dyn Fn(&str) -> bool| checkpoint.tensors.keys().any(|name| test(name));
+        if spec.role == Role::Head {
+            if !has(&|name| names::is_head(name)) {
+                return "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class".into();
+            }
+            if spec.name.ends_with("decoder.weight") {
+                return "tie_word_embeddings in config.json is false, so the decoder must have weights of its own".into();
+            }
+        }
+        if let Some(layer) = names::layer_number(&spec.name)
+            && !has(&|name| names::layer_number(name).is_some_and(|l| l >= layer))
+        {
+            return format!(
+                "the checkpoint has {layer} encoder layer(s), num_hidden_layers in config.json is {}",
+                self.config.layers
+            );
+        }
+        let like = checkpoint.tensors.keys().next().map_or_else(String::new, |name| format!(", such as {name}"));
+        format!("looked for {} among its {} tensors{like}", aliases.join(", "), checkpoint.tensors.len())
     }
 
     /// The configuration.
@@ -197,6 +226,10 @@ impl MaskedLm {
         let n = x.layer_norm([self.config.hidden_size], none, none, self.config.layer_norm_eps, false);
         tap.scale_shift(&n, affine.weight, affine.bias)
     }
+}
+
+fn all_finite(t: &Tensor) -> bool {
+    t.isfinite().all().int64_value(&[]) != 0
 }
 
 fn linear(tap: &mut dyn Tap, x: &Tensor, affine: Affine) -> Tensor {

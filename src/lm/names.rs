@@ -178,6 +178,11 @@ pub(super) fn is_expected_extra(name: &str) -> bool {
         || name.ends_with("decoder.bias")
 }
 
+/// Whether a tensor belongs to a masked-language-model head.
+pub(super) fn is_head(name: &str) -> bool {
+    name.starts_with("cls.predictions.") || name.starts_with("lm_head.")
+}
+
 /// Number of the encoder layer that a tensor's name speaks of.
 pub(super) fn layer_number(name: &str) -> Option<i64> {
     let rest = name.split_once("encoder.layer.")?.1;

@@ -34,14 +34,23 @@ enum Value {
 /// Reads every tensor of a `torch.save`d state dictionary.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TensorSource>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let mut archive = ZipArchive::new(file).map_err(|e| {
-        Error::format(
-            path,
-            format!(
-                "not a zip archive ({e}): the file is truncated, or was saved before PyTorch 1.6; convert it to model.safetensors"
-            ),
-        )
-    })?;
+    let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    let mut archive = match ZipArchive::new(file) {
+        Ok(archive) => archive,
+        Err(e) if starts_as_archive(path) => {
+            return Err(Error::format(
+                path,
+                format!("not a complete PyTorch archive of {bytes} bytes ({e}); download it again"),
+            ));
+        }
+        Err(_) => {
+            return Err(Error::format(
+                path,
+                "not a PyTorch archive: damaged, or saved before PyTorch 1.6; save it again with a newer PyTorch \
+                 (torch.save(torch.load(FILE), FILE)), or convert it to model.safetensors",
+            ));
+        }
+    };
     let program_name = archive
         .file_names()
         .find(|n| n.ends_with("/data.pkl"))
@@ -50,8 +59,14 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TensorSource>> {
     let root = program_name.trim_end_matches("data.pkl").to_owned();
     let program = entry(&mut archive, path, &program_name)?;
     let value = Machine::new(&program).run().map_err(|m| Error::format(path, format!("{program_name}: {m}")))?;
-    let Value::Dict(items) = value else {
-        return Err(Error::format(path, "the pickled value is not a dictionary of tensors"));
+    let items = match value {
+        Value::Dict(items) if items.iter().any(|(_, value)| matches!(value, Value::Tensor { .. })) => items,
+        _ => {
+            return Err(Error::format(
+                path,
+                "the pickled value is not a dictionary of tensors; save the model's state dictionary alone",
+            ));
+        }
     };
     let mut storages: HashMap<String, Vec<u8>> = HashMap::new();
     let mut tensors = BTreeMap::new();
@@ -67,6 +82,12 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TensorSource>> {
     Ok(tensors)
 }
 
+/// Whether a file begins as zip archives do. One that cannot be read does not.
+fn starts_as_archive(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"PK\x03\x04"
+}
+
 fn entry(archive: &mut ZipArchive<File>, path: &Path, name: &str) -> Result<Vec<u8>> {
     let mut file = archive.by_name(name).map_err(|e| Error::format(path, format!("entry {name}: {e}")))?;
     let mut bytes = Vec::new();
@@ -78,22 +99,58 @@ fn entry(archive: &mut ZipArchive<File>, path: &Path, name: &str) -> Result<Vec<
 fn view(bytes: &[u8], kind: Kind, offset: i64, shape: &[i64], stride: &[i64]) -> Result<Tensor, String> {
     let size = kind.elt_size_in_bytes() as i64;
     let count = bytes.len() as i64 / size;
-    let overflow = || "its shape and strides overflow".to_string();
-    let mut last = offset;
-    for (n, s) in shape.iter().zip(stride) {
-        if *n < 0 || *s < 0 || shape.len() != stride.len() {
-            return Err(overflow());
-        }
-        last = (n - 1).checked_mul(*s).and_then(|step| last.checked_add(step)).ok_or_else(overflow)?;
+    let wrong = || format!("shape {shape:?} with strides {stride:?} from element {offset} describes no tensor");
+    if shape.len() != stride.len() || [&[offset], shape, stride].concat().iter().any(|n| *n < 0) {
+        return Err(wrong());
     }
-    if offset < 0 || (shape.iter().all(|n| *n > 0) && last >= count) {
+    let (mut last, mut numel) = (offset, 1i64);
+    for (n, s) in shape.iter().zip(stride) {
+        numel = numel.checked_mul(*n).ok_or_else(wrong)?;
+        last = (n - 1).checked_mul(*s).and_then(|step| last.checked_add(step)).ok_or_else(wrong)?;
+    }
+    if numel > 0 && last >= count {
         return Err(format!(
             "shape {shape:?} needs element {last}, but its storage holds {count}: the file is truncated"
         ));
     }
-    let flat =
-        Tensor::f_from_data_size(&bytes[..(count * size) as usize], &[count], kind).map_err(|e| e.to_string())?;
-    flat.f_as_strided(shape, stride, offset).map(|t| t.contiguous()).map_err(|e| e.to_string())
+    // Strides of zero would let a few bytes stand for a tensor that fills memory; no parameter is stored like that.
+    if numel > count {
+        return Err(wrong());
+    }
+    let reason = |e| Error::from(e).to_string();
+    let flat = Tensor::f_from_data_size(&bytes[..(count * size) as usize], &[count], kind).map_err(reason)?;
+    flat.f_as_strided(shape, stride, offset).and_then(|t| t.f_contiguous()).map_err(reason)
+}
+
+/// Deepest nesting of values: state dictionaries have three levels. Deeper ones could exhaust the call stack.
+const DEEPEST: usize = 16;
+
+/// Most values that a program may copy to and from its memo: a hundred thousand tensors need no more.
+const MOST_COPIES: usize = 1 << 22;
+
+impl Value {
+    /// How many values it is made of, long texts counting for more. Fails where they are nested too deeply.
+    fn count(&self, depth: usize) -> Result<usize, String> {
+        if depth > DEEPEST {
+            return Err("values are nested more deeply than in a state dictionary".into());
+        }
+        let mut count = 1;
+        match self {
+            Self::Tuple(items) | Self::List(items) => {
+                for item in items {
+                    count += item.count(depth + 1)?;
+                }
+            }
+            Self::Dict(items) => {
+                for (key, value) in items {
+                    count += key.count(depth + 1)? + value.count(depth + 1)?;
+                }
+            }
+            Self::Text(text) | Self::Global(text) => count += text.len() / 16,
+            _ => {}
+        }
+        Ok(count)
+    }
 }
 
 /// The pickle machine, reduced to what state dictionaries use (protocol 2).
@@ -102,11 +159,12 @@ struct Machine<'a> {
     at: usize,
     stack: Vec<Value>,
     memo: HashMap<u32, Value>,
+    copies: usize,
 }
 
 impl<'a> Machine<'a> {
     fn new(code: &'a [u8]) -> Self {
-        Self { code, at: 0, stack: Vec::new(), memo: HashMap::new() }
+        Self { code, at: 0, stack: Vec::new(), memo: HashMap::new(), copies: 0 }
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
@@ -150,13 +208,30 @@ impl<'a> Machine<'a> {
     }
 
     fn put(&mut self, slot: u32) -> Result<(), String> {
-        let top = self.stack.last().cloned().ok_or("the stack is empty")?;
+        let top = self.stack.last().ok_or("the stack is empty")?.clone();
+        self.count_copy(&top)?;
         self.memo.insert(slot, top);
         Ok(())
     }
 
     fn get(&mut self, slot: u32) -> Result<(), String> {
         let value = self.memo.get(&slot).cloned().ok_or("an unknown memo slot")?;
+        self.count_copy(&value)?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn count_copy(&mut self, value: &Value) -> Result<(), String> {
+        self.copies += value.count(0)?;
+        if self.copies > MOST_COPIES {
+            return Err("it copies more values than any state dictionary".into());
+        }
+        Ok(())
+    }
+
+    /// Pushes a tuple, list or dictionary, not too deeply nested.
+    fn push_nested(&mut self, value: Value) -> Result<(), String> {
+        value.count(0)?;
         self.stack.push(value);
         Ok(())
     }
@@ -233,13 +308,13 @@ impl<'a> Machine<'a> {
                 }
                 b't' => {
                     let items = self.pop_to_mark()?;
-                    self.stack.push(Value::Tuple(items));
+                    self.push_nested(Value::Tuple(items))?;
                 }
                 code @ (0x85..=0x87) => {
                     let n = usize::from(code - 0x84);
                     let start = self.stack.len().checked_sub(n).ok_or("the stack is empty")?;
                     let items = self.stack.split_off(start);
-                    self.stack.push(Value::Tuple(items));
+                    self.push_nested(Value::Tuple(items))?;
                 }
                 b'a' => {
                     let item = self.pop()?;
@@ -273,6 +348,7 @@ impl<'a> Machine<'a> {
     }
 
     fn extend_list(&mut self, items: Vec<Value>) -> Result<(), String> {
+        items.iter().try_for_each(|item| item.count(1).map(drop))?;
         match self.stack.last_mut() {
             Some(Value::List(list)) => list.extend(items),
             _ => return Err("appending to something that is no list".into()),
@@ -281,6 +357,7 @@ impl<'a> Machine<'a> {
     }
 
     fn extend_dict(&mut self, items: Vec<Value>) -> Result<(), String> {
+        items.iter().try_for_each(|item| item.count(1).map(drop))?;
         let Some(Value::Dict(dict)) = self.stack.last_mut() else {
             return Err("setting items of something that is no dictionary".into());
         };
