@@ -16,19 +16,6 @@ pub mod lm;
 pub mod measure;
 pub mod progress;
 pub mod regression;
-#[allow(missing_docs)]
-pub mod report {
-    pub struct Written {
-        pub markdown: std::path::PathBuf,
-    }
-    pub fn write(a: &crate::evidence::Analysis, d: &std::path::Path) -> crate::error::Result<Written> {
-        let p = d.join("report.json");
-        crate::files::write_atomic(&p, serde_json::to_string_pretty(a).unwrap().as_bytes())?;
-        Ok(Written { markdown: p })
-    }
-    pub fn terminal_summary(_: &crate::evidence::Analysis) -> String {
-        String::new()
-    }
-}
+pub mod report;
 pub mod task;
 pub mod train;

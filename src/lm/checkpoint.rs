@@ -79,7 +79,10 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let mut names = Vec::with_capacity(map.len());
     for (tensor, file) in map {
         names.push(file.as_str().ok_or_else(|| {
-            Error::format(index, format!("`weight_map` gives {file} for tensor `{tensor}`, expected the name of a file"))
+            Error::format(
+                index,
+                format!("`weight_map` gives {file} for tensor `{tensor}`, expected the name of a file"),
+            )
         })?);
     }
     names.sort_unstable();

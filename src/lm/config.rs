@@ -107,10 +107,9 @@ impl ModelConfig {
             match (present(field), default) {
                 (None, Some(d)) => Ok(d),
                 (None, None) => Err(fail(format!("the field `{field}` is missing (expected a positive integer)"))),
-                (Some(v), _) => v
-                    .as_i64()
-                    .filter(|n| *n > 0 && *n <= 1 << 31)
-                    .ok_or_else(|| wrong(field, "a positive integer", v)),
+                (Some(v), _) => {
+                    v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31).ok_or_else(|| wrong(field, "a positive integer", v))
+                }
             }
         };
         let vocab_size = size("vocab_size", None)?;

@@ -90,9 +90,9 @@ impl MaskedLm {
             let converted = value.to_kind(kind);
             if !all_finite(&converted) {
                 let message = if all_finite(value) {
-                    format!("tensor `{name}` holds numbers beyond the range of {kind:?}; use --dtype f64")
+                    format!("tensor `{name}` holds numbers beyond the range of single precision; use --dtype f64")
                 } else {
-                    format!("tensor `{name}` holds NaN or infinity: the training that made this checkpoint diverged")
+                    format!("tensor `{name}` holds NaN or infinity: its training diverged, or the file is damaged")
                 };
                 return Err(Error::format(&source.file, message));
             }
@@ -126,7 +126,8 @@ impl MaskedLm {
                 return "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class".into();
             }
             if spec.name.ends_with("decoder.weight") {
-                return "tie_word_embeddings in config.json is false, so the decoder must have weights of its own".into();
+                return "tie_word_embeddings in config.json is false, so the decoder must have weights of its own"
+                    .into();
             }
         }
         if let Some(layer) = names::layer_number(&spec.name)

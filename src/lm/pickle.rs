@@ -342,7 +342,12 @@ impl<'a> Machine<'a> {
                 }
                 // BUILD sets attributes, e.g. `_metadata` of a state dictionary: dropped.
                 b'b' => drop(self.pop()?),
-                other => return Err(format!("pickle instruction {other:#04x} has no place in a state dictionary")),
+                other => {
+                    return Err(format!(
+                        "pickle instruction {other:#04x} has no place in a state dictionary; save it with torch.save's \
+                         own settings, or as model.safetensors"
+                    ));
+                }
             }
         }
     }

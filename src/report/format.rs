@@ -8,7 +8,7 @@ pub(super) fn percent(share: f64) -> String {
     if value.is_finite() && value.abs() < 1e5 {
         return format!("{}%", unsigned_zero(format!("{value:.1}")));
     }
-    format!("{}%", number(value))
+    if value.is_finite() { format!("{}%", number(value)) } else { format!("{} times 100%", number(share)) }
 }
 
 /// A number with three significant digits (whole numbers with all of theirs); scientific below 1e-3 and from 1e5 on.
@@ -81,7 +81,9 @@ pub(super) fn kernel_title(formula: &str) -> String {
 
 /// One line without control characters, so that no text of others can break a table, an XML file or a terminal.
 pub(super) fn plain(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
+    let harmless = |c: char| {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { c }
+    };
     text.chars().map(harmless).collect::<String>().trim().to_owned()
 }
 
@@ -143,13 +145,13 @@ mod tests {
             (0.0, "0"),
             (0.5, "0.500"),
             (2.0, "2"),
-            (-3.14159, "-3.14"),
+            (-3.216_59, "-3.22"),
             (9.999, "10.0"),
             (123.456, "123"),
             (99_999.9, "1.00e5"),
             (43_211.0, "43211"),
             (0.001_234, "0.00123"),
-            (0.000_999_9, "1.00e-3"),
+            (0.000_999_9, "0.00100"),
             (0.000_12, "1.20e-4"),
             (1e-300, "1.00e-300"),
         ];

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use minijinja::value::Serde;
+
 use crate::error::{Error, Result};
 use crate::evidence::{Analysis, SCHEMA_VERSION};
 use crate::files::read_text;
 
 /// The file's content. JSON knows no infinity and no NaN: evidence that holds one is refused, with the field's name.
 pub(super) fn to_json(analysis: &Analysis) -> Result<String> {
-    let value = minijinja::Value::from_serialize(analysis);
+    let value = minijinja::Value::from(Serde(analysis));
     if let Some(field) = not_finite(&value, "") {
         return Err(Error::Numeric(format!(
             "the analysis cannot be reported: `{field}` is not a finite number (did a run diverge, or is a kernel not finite?)"
@@ -75,5 +77,6 @@ pub fn read_json(path: &Path) -> Result<Analysis> {
             ),
         ));
     }
-    serde_json::from_str(&text).map_err(|e| Error::format(path, format!("not a report of version {SCHEMA_VERSION}: {e}")))
+    serde_json::from_str(&text)
+        .map_err(|e| Error::format(path, format!("not a report of version {SCHEMA_VERSION}: {e}")))
 }

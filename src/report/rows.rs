@@ -47,7 +47,7 @@ pub(super) fn accuracies(analysis: &Analysis) -> Vec<AccuracyRow> {
     let mut ranked = vec![(0, zero_shot)];
     for run in &analysis.fine_tuning {
         let title = optimizer_title(&run.optimizer);
-        let what = format!("fine-tuning with {title}, all steps and rates chosen on dev");
+        let what = format!("fine-tuning with {title}, learning rate and step chosen on dev");
         let rank = if run.optimizer == "sgd" { 1 } else { 3 };
         ranked.push((
             rank,
@@ -113,8 +113,12 @@ pub(super) fn question(question: Question) -> &'static str {
 fn definition(question: Question) -> &'static str {
     match question {
         Question::Solved => "test accuracy of kernel regression over that of fine-tuning",
-        Question::Linearization => "share of fine-tuning's gain over the pre-trained model that the linearized model keeps",
-        Question::FixedFeatures => "distance of the training kernel's entries before and after, relative to before, mean",
+        Question::Linearization => {
+            "share of fine-tuning's gain over the pre-trained model that the linearized model keeps"
+        }
+        Question::FixedFeatures => {
+            "distance of the training kernel's entries before and after, relative to before, mean"
+        }
     }
 }
 
@@ -140,7 +144,7 @@ fn threshold(verdict: &Verdict) -> String {
 }
 
 /// Why a question could not be asked.
-fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> {
+pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> {
     if verdict.outcome != Outcome::NotApplicable {
         return None;
     }

@@ -1,0 +1,170 @@
+//! The answer in words: one paragraph on all optimizers, one on each.
+//!
+//! Every sentence is made from the verdicts and the figures beside them; nothing is concluded that they do not say.
+
+use super::format::{code, escape, optimizer_title, percent, with_error};
+use super::rows::{figure, question, title_of, why_not};
+use crate::evidence::{Analysis, FineTuningResult, Outcome, Question, Verdict};
+
+/// One paragraph for each optimizer, first the one on all of them; Markdown.
+pub(super) fn paragraphs(analysis: &Analysis) -> Vec<String> {
+    let pairs = pairs(analysis);
+    let setting = format!("On {} with the model {}", code(&analysis.task.name), code(&analysis.model.name));
+    if pairs.is_empty() {
+        return vec![format!(
+            "{setting}, nothing was fine-tuned, so whether fine-tuning is in the kernel regime cannot be said. {}",
+            kernels_alone(analysis)
+        )];
+    }
+    let parts: Vec<String> = pairs.iter().map(Pair::headline).collect();
+    let mut paragraphs = vec![format!("{setting}, {}.", parts.join("; "))];
+    paragraphs.extend(pairs.iter().map(|pair| pair.paragraph(analysis)));
+    paragraphs
+}
+
+fn kernels_alone(analysis: &Analysis) -> String {
+    let results: Vec<String> = analysis
+        .kernels
+        .iter()
+        .filter_map(|k| Some((k, k.methods.first()?)))
+        .map(|(k, m)| format!("{} {}", escape(&k.title), with_error(m.test_accuracy, analysis.task.test)))
+        .collect();
+    let before = with_error(analysis.zero_shot.test, analysis.task.test);
+    if results.is_empty() {
+        return format!("The model without any training answers {before} of the test examples right.");
+    }
+    format!("Test accuracy is {before} without any training; regression with the kernels reaches {}.", join(&results))
+}
+
+/// An optimizer with its kernel and the verdicts on them.
+struct Pair<'a> {
+    optimizer: String,
+    kernel: String,
+    formula: &'a str,
+    run: Option<&'a FineTuningResult>,
+    verdicts: Vec<&'a Verdict>,
+}
+
+fn pairs(analysis: &Analysis) -> Vec<Pair<'_>> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    for verdict in &analysis.verdicts {
+        let run = analysis.fine_tuning.iter().find(|r| r.optimizer == verdict.optimizer);
+        let optimizer = escape(&optimizer_title(&verdict.optimizer));
+        if let Some(known) = pairs.iter_mut().find(|p| p.optimizer == optimizer && p.formula == verdict.formula) {
+            known.verdicts.push(verdict);
+            continue;
+        }
+        let kernel = escape(&title_of(analysis, &verdict.formula));
+        pairs.push(Pair { optimizer, kernel, formula: &verdict.formula, run, verdicts: vec![verdict] });
+    }
+    pairs
+}
+
+impl Pair<'_> {
+    /// Respects that hold, and those that can be asked.
+    fn tally(&self) -> (usize, usize) {
+        let count = |outcome| self.verdicts.iter().filter(|v| v.outcome == outcome).count();
+        (count(Outcome::Holds), count(Outcome::Holds) + count(Outcome::Fails))
+    }
+
+    fn headline(&self) -> String {
+        let Self { optimizer, kernel, .. } = self;
+        match self.tally() {
+            (_, 0) => format!("whether fine-tuning with {optimizer} behaves like its kernel {kernel} cannot be said"),
+            (holds, asked) if holds == asked && asked == Question::ALL.len() => format!(
+                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **all {asked} respects**: by the \
+                 paper's measures it is in the kernel regime"
+            ),
+            (0, asked) => format!(
+                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **none of the {asked} respects** that \
+                 can be asked"
+            ),
+            (holds, asked) => {
+                let rest = if asked < self.verdicts.len() { " that can be asked" } else { "" };
+                format!(
+                    "fine-tuning with {optimizer} behaves like its kernel {kernel} in **{holds} of {asked} \
+                     respects**{rest}"
+                )
+            }
+        }
+    }
+
+    fn paragraph(&self, analysis: &Analysis) -> String {
+        let mut sentences = vec![format!("**{}.**", self.optimizer)];
+        sentences.extend(self.accuracies(analysis));
+        let clauses = |outcome| -> Vec<String> {
+            self.verdicts.iter().filter(|v| v.outcome == outcome).map(|v| self.clause(v)).collect()
+        };
+        let (holds, fails) = (clauses(Outcome::Holds), clauses(Outcome::Fails));
+        if !holds.is_empty() {
+            sentences.push(format!("As a kernel would have it, {}.", join(&holds)));
+        }
+        if !fails.is_empty() {
+            let start = if holds.is_empty() { "Unlike with a kernel," } else { "But" };
+            sentences.push(format!("{start} {}.", join(&fails)));
+        }
+        for verdict in &self.verdicts {
+            if let Some(reason) = why_not(analysis, verdict) {
+                let name = question(verdict.question);
+                sentences.push(format!("The question of “{name}” cannot be asked: {}.", escape(&reason)));
+            }
+        }
+        sentences.join(" ")
+    }
+
+    /// How well fine-tuning, the kernel and the model without training do.
+    fn accuracies(&self, analysis: &Analysis) -> Vec<String> {
+        let Some(run) = self.run else { return Vec::new() };
+        let n = analysis.task.test;
+        let fitted = analysis.kernels.iter().find(|k| k.formula == self.formula).and_then(|k| k.methods.first());
+        let kernel = fitted.map_or_else(String::new, |method| {
+            format!(" regression with {} {},", self.kernel, with_error(method.test_accuracy, n))
+        });
+        let mut sentences = vec![format!(
+            "Fine-tuning answers {} of the {n} test examples right,{kernel} the model without any training {}.",
+            with_error(run.test_accuracy, n),
+            with_error(analysis.zero_shot.test, n),
+        )];
+        if run.test_accuracy <= analysis.task.majority_accuracy {
+            let below = run.test_accuracy < analysis.zero_shot.test;
+            sentences.push(format!(
+                "Fine-tuning is not above the {} of always answering the most frequent class{}.",
+                percent(analysis.task.majority_accuracy),
+                if below { ", and below the model without any training" } else { "" }
+            ));
+        }
+        sentences
+    }
+
+    /// One verdict as part of a sentence.
+    fn clause(&self, verdict: &Verdict) -> String {
+        let Some(value) = verdict.value else { return "one figure is missing".to_owned() };
+        let (value, asked) = (figure(verdict.question, value), figure(verdict.question, verdict.threshold));
+        let good = verdict.outcome == Outcome::Holds;
+        match verdict.question {
+            Question::Solved => format!(
+                "{} {} the task ({value} of fine-tuning's accuracy; at least {asked} is asked)",
+                self.kernel,
+                if good { "solves" } else { "does not solve" }
+            ),
+            Question::Linearization => format!(
+                "the linearized model recovers {value} of fine-tuning's gain over the pre-trained model (at least {asked} \
+                 is asked)"
+            ),
+            Question::FixedFeatures => format!(
+                "the features {} (the kernel's entries change by {value} times their size on average; less than {asked} is \
+                 asked)",
+                if good { "stay" } else { "move" }
+            ),
+        }
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn join(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}

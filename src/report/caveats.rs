@@ -1,0 +1,120 @@
+//! What one should know before relying on the answer.
+
+use super::answer::join;
+use super::format::{code, escape, number, optimizer_title, percent, rate, standard_error};
+use super::rows::title_of;
+use crate::evidence::{Analysis, FineTuningResult, Question};
+
+/// What one should know before relying on the answer; Markdown.
+pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if let Some(note) = analysis.model.note.as_deref().filter(|n| !n.trim().is_empty()) {
+        caveats.push(format!("About the model: {}", escape(note)));
+    }
+    caveats.extend(near_majority(analysis));
+    for run in &analysis.fine_tuning {
+        caveats.extend(within_noise(analysis, run));
+        caveats.extend(on_the_edge(run));
+        caveats.extend(carried_by_few(analysis, run));
+    }
+    if analysis.run.subset != "all" {
+        caveats.push(format!(
+            "Only a part of the parameters took part ({}): kernels, fine-tuning and linearization are those of this part.",
+            code(&analysis.run.subset)
+        ));
+    }
+    caveats
+}
+
+/// Ways of solving the task that do no better than always naming one class.
+fn near_majority(analysis: &Analysis) -> Option<String> {
+    let majority = analysis.task.majority_accuracy;
+    let weak: Vec<String> = super::rows::accuracies(analysis)
+        .iter()
+        .filter(|row| row.test <= majority)
+        .map(|row| format!("{} ({})", escape(&row.name), percent(row.test)))
+        .collect();
+    (!weak.is_empty()).then(|| {
+        format!(
+            "Always answering the most frequent class gets {} of the test examples right. Not above that: {}. Where \
+             fine-tuning itself is among them, “{}” says little.",
+            percent(majority),
+            join(&weak),
+            super::rows::question(Question::Solved),
+        )
+    })
+}
+
+/// Differences that the size of the test set does not resolve.
+fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
+    let n = analysis.task.test;
+    let close = |a: f64, b: f64| {
+        let error = standard_error(a, n).zip(standard_error(b, n)).map(|(x, y)| x.hypot(y))?;
+        ((a - b).abs() < 2.0 * error).then_some(error)
+    };
+    let title = escape(&optimizer_title(&run.optimizer));
+    let points = |a: f64, b: f64| format!("{:.1}", 100.0 * (a - b).abs());
+    let mut found = Vec::new();
+    let gain = run.test_accuracy - analysis.zero_shot.test;
+    if gain > 0.0
+        && let Some(error) = close(run.test_accuracy, analysis.zero_shot.test)
+    {
+        found.push(format!(
+            "{title} gains only {} points over the pre-trained model, with a standard error of about {:.1} points: the \
+             recovered share is a ratio to a number that may be noise.",
+            points(run.test_accuracy, analysis.zero_shot.test),
+            100.0 * error
+        ));
+    }
+    let kernel = analysis.kernels.iter().find(|k| k.formula == run.analog);
+    if let Some((kernel, method)) = kernel.and_then(|k| Some((k, k.methods.first()?)))
+        && let Some(error) = close(run.test_accuracy, method.test_accuracy)
+    {
+        found.push(format!(
+            "{title} and {} differ by {} points on test, with a standard error of about {:.1} points: which of the two is \
+             better cannot be told from {n} examples.",
+            escape(&kernel.title),
+            points(run.test_accuracy, method.test_accuracy),
+            100.0 * error
+        ));
+    }
+    found
+}
+
+/// A learning rate at the end of its grid, or runs that diverged.
+fn on_the_edge(run: &FineTuningResult) -> Vec<String> {
+    let title = escape(&optimizer_title(&run.optimizer));
+    let mut found = Vec::new();
+    let rates: Vec<f64> = run.candidates.iter().map(|c| c.learning_rate).collect();
+    let end = |fold: fn(f64, f64) -> f64| rates.iter().copied().reduce(fold);
+    for (name, at) in [("smallest", end(f64::min)), ("largest", end(f64::max))] {
+        if rates.len() > 1 && at == Some(run.learning_rate) {
+            found.push(format!(
+                "The learning rate chosen for {title}, {}, is the {name} that was tried: a {} one might do better.",
+                rate(run.learning_rate),
+                if name == "smallest" { "smaller" } else { "larger" }
+            ));
+        }
+    }
+    let diverged = run.candidates.iter().filter(|c| c.diverged).count();
+    if diverged > 0 {
+        found.push(format!("{diverged} of the {} learning rates tried for {title} diverged.", run.candidates.len()));
+    }
+    found
+}
+
+/// A mean relative distance far from the median: a few entries near zero carry it.
+fn carried_by_few(analysis: &Analysis, run: &FineTuningResult) -> Option<String> {
+    let drift = run.kernel_drift.iter().find(|(formula, _)| *formula == run.analog).map(|(_, drift)| drift)?;
+    let threshold = Question::FixedFeatures.threshold();
+    (drift.mean_relative >= threshold && drift.median_relative < threshold).then(|| {
+        format!(
+            "With {}, the entries of {} change by {} times their size on average, but by {} at the median: a few entries \
+             near zero carry the mean, and with it the verdict on fixed features.",
+            escape(&optimizer_title(&run.optimizer)),
+            escape(&title_of(analysis, &run.analog)),
+            number(drift.mean_relative),
+            number(drift.median_relative)
+        )
+    })
+}
