@@ -456,8 +456,11 @@ prop_compose! {
         options in prop::collection::vec(prop::option::of(any_number()), 4),
         movements in prop::collection::vec((any_number(), any_number(), 0usize..12), 0..8),
         history in prop::collection::vec((0usize..100, any_number(), any_number(), any_number()), 0..6),
-        steps in prop::collection::vec((0usize..100, prop::option::of(any_number()), prop::option::of(any_number())), 0..8),
+        steps in prop::collection::vec(
+            (0usize..100, prop::option::of(any_number()), prop::option::of(any_number())), 0..8),
     ) -> FineTuningResult {
+        let movement = |(trained, linearized, class)| Movement { trained, linearized, class };
+        let step = |(step, residual, cumulative)| StepResidual { step, residual, cumulative };
         let evaluation = |(step, train_loss, dev_accuracy, dev_loss): (usize, f64, f64, f64)| {
             Evaluation { step, train_loss, dev_accuracy, dev_loss }
         };
@@ -471,7 +474,9 @@ prop_compose! {
             analog: analog.clone(),
             batch_size: 1,
             steps: 3,
-            candidates: vec![Candidate { learning_rate: figures[7], selected: history.first().copied(), diverged: true }],
+            candidates: vec![Candidate {
+                learning_rate: figures[7], selected: history.first().copied(), diverged: true,
+            }],
             learning_rate: figures[7],
             selected,
             history,
@@ -481,8 +486,8 @@ prop_compose! {
                 test_accuracy: figures[10],
                 recovered_share: options[0],
                 cumulative_residual: options[1],
-                steps: steps.into_iter().map(|(step, residual, cumulative)| StepResidual { step, residual, cumulative }).collect(),
-                movements: movements.into_iter().map(|(trained, linearized, class)| Movement { trained, linearized, class }).collect(),
+                steps: steps.into_iter().map(step).collect(),
+                movements: movements.into_iter().map(movement).collect(),
             },
             gradient_drift: options[2].map(|total| GradientDrift { relative: summary(0.5), total }),
             kernel_drift: if options[3].is_some() { vec![(analog, drift)] } else { Vec::new() },

@@ -76,8 +76,8 @@ impl Pair<'_> {
                  paper's measures it is in the kernel regime"
             ),
             (0, asked) => format!(
-                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **none of the {asked} respects** that \
-                 can be asked"
+                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **none of the {asked} respects** \
+                 that can be asked"
             ),
             (holds, asked) => {
                 let rest = if asked < self.verdicts.len() { " that can be asked" } else { "" };
@@ -148,12 +148,12 @@ impl Pair<'_> {
                 if good { "solves" } else { "does not solve" }
             ),
             Question::Linearization => format!(
-                "the linearized model recovers {value} of fine-tuning's gain over the pre-trained model (at least {asked} \
-                 is asked)"
+                "the linearized model recovers {value} of fine-tuning's gain over the pre-trained model (at least \
+                 {asked} is asked)"
             ),
             Question::FixedFeatures => format!(
-                "the features {} (the kernel's entries change by {value} times their size on average; less than {asked} is \
-                 asked)",
+                "the features {} (the kernel's entries change by {value} times their size on average; less than \
+                 {asked} is asked)",
                 if good { "stay" } else { "move" }
             ),
         }

@@ -19,7 +19,8 @@ pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
     }
     if analysis.run.subset != "all" {
         caveats.push(format!(
-            "Only a part of the parameters took part ({}): kernels, fine-tuning and linearization are those of this part.",
+            "Only a part of the parameters took part ({}): kernels, fine-tuning and linearization are those \
+             of this part.",
             code(&analysis.run.subset)
         ));
     }
@@ -71,8 +72,8 @@ fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
         && let Some(error) = close(run.test_accuracy, method.test_accuracy)
     {
         found.push(format!(
-            "{title} and {} differ by {} points on test, with a standard error of about {:.1} points: which of the two is \
-             better cannot be told from {n} examples.",
+            "{title} and {} differ by {} points on test, with a standard error of about {:.1} points: which of the two \
+             is better cannot be told from {n} examples.",
             escape(&kernel.title),
             points(run.test_accuracy, method.test_accuracy),
             100.0 * error
@@ -109,8 +110,8 @@ fn carried_by_few(analysis: &Analysis, run: &FineTuningResult) -> Option<String>
     let threshold = Question::FixedFeatures.threshold();
     (drift.mean_relative >= threshold && drift.median_relative < threshold).then(|| {
         format!(
-            "With {}, the entries of {} change by {} times their size on average, but by {} at the median: a few entries \
-             near zero carry the mean, and with it the verdict on fixed features.",
+            "With {}, the entries of {} change by {} times their size on average, but by {} at the median: a minority \
+             of the entries, usually those near zero, carries the mean and with it the verdict on fixed features.",
             escape(&optimizer_title(&run.optimizer)),
             escape(&title_of(analysis, &run.analog)),
             number(drift.mean_relative),

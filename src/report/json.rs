@@ -13,7 +13,8 @@ pub(super) fn to_json(analysis: &Analysis) -> Result<String> {
     let value = minijinja::Value::from(Serde(analysis));
     if let Some(field) = not_finite(&value, "") {
         return Err(Error::Numeric(format!(
-            "the analysis cannot be reported: `{field}` is not a finite number (did a run diverge, or is a kernel not finite?)"
+            "the analysis cannot be reported: `{field}` is not a finite number (did a run \
+             diverge, or is a kernel not finite?)"
         )));
     }
     let mut text = serde_json::to_string_pretty(analysis)

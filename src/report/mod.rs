@@ -1,7 +1,7 @@
 //! From evidence to files: `report.md` for people, `report.json` for programs, `plots/*.svg` for both.
 //!
-//! Reads nothing but [`Analysis`]: knows no tensors, no models and no data. Nothing in a report depends on the time, the
-//! machine or its fonts, so that two reports of one analysis are the same bytes.
+//! Reads nothing but [`Analysis`]: knows no tensors, no models and no data. Nothing in a report depends on the time,
+//! the machine or its fonts, so that two reports of one analysis are the same bytes.
 
 mod answer;
 mod caveats;
