@@ -12,8 +12,9 @@ use crate::train::OptimizerKind;
 
 /// Runs the analysis and writes the report.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
-    let plan = plan(args)?;
+    let mut plan = plan(args)?;
     let study = select::study(&args.model, &args.task)?;
+    plan.batch = select::batch(&args.model, &study);
     create_dir(&args.out_dir)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
@@ -50,7 +51,7 @@ fn plan(args: &AnalyzeArgs) -> Result<Plan> {
     formulas.dedup();
     let plan = Plan {
         formulas,
-        batch: args.model.batch,
+        batch: 1,
         optimizers,
         batch_size: args.train_batch_size,
         steps: args.steps,

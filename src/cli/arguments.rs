@@ -12,7 +12,12 @@ use crate::lm::OutputMode;
 
 /// Is this fine-tuning in the kernel regime? Empirical kernels of language models, after Malladi et al. (ICML 2023).
 #[derive(Parser)]
-#[command(name = "kernelview", version, arg_required_else_help = true)]
+#[command(
+    name = "kernelview",
+    version,
+    arg_required_else_help = true,
+    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -29,7 +34,7 @@ pub(super) enum Command {
     ///
     /// Without arguments: the English BERT-tiny of `cargo xtask model bert-tiny-splade` on a small built-in task.
     #[command(
-        after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
+        after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
     )]
     Analyze(Box<AnalyzeArgs>),
     /// Kernel matrices of one model on one task, as a safetensors file
@@ -38,10 +43,14 @@ pub(super) enum Command {
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
     /// columns), logits, labels, and metadata.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b --out K.safetensors"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
     )]
     Kernel(Box<KernelArgs>),
     /// The built-in tasks with their templates and label words
+    ///
+    /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and
+    /// --label-words replace the other two.
+    #[command(after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --data-dir DATA --task RTE")]
     Tasks,
 }
 
@@ -68,9 +77,10 @@ pub(super) struct ModelArgs {
     /// for two classes, logits otherwise]
     #[arg(long, value_enum)]
     pub output_mode: Option<OutputMode>,
-    /// Examples per forward and backward pass of the kernel engine
-    #[arg(long, default_value_t = 16)]
-    pub batch: usize,
+    /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer where there
+    /// are many outputs]
+    #[arg(long)]
+    pub batch: Option<usize>,
 }
 
 /// Which task and which examples.

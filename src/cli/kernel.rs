@@ -1,6 +1,8 @@
 //! `kernelview kernel`.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
 
 use super::arguments::{Engine, KernelArgs};
 use super::select;
@@ -13,12 +15,7 @@ use crate::progress::Monitor;
 
 /// Computes the kernel and writes its file.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {
-    if args.out.is_dir() {
-        return Err(Error::format(&args.out, "--out names a directory; give a file, e.g. K.safetensors"));
-    }
-    if let Some(parent) = args.out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-        return Err(Error::format(parent, "the directory of --out does not exist"));
-    }
+    check_out(&args.out)?;
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
         return Err(Error::Settings(
@@ -35,7 +32,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     );
     if args.shares {
         for share in &gram.shares {
-            if let Some(matrix) = &share.sgd {
+            if let Some(matrix) = share.sgd.as_ref().filter(|_| study.include[share.parameter]) {
                 let name = &study.parameters.specs()[share.parameter].name;
                 file.tensors.push((format!("share.{name}"), matrix.shallow_clone()));
             }
@@ -53,6 +50,20 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     Ok(())
 }
 
+/// Fails before the computation, not after it, where the file cannot be written.
+fn check_out(out: &Path) -> Result<()> {
+    if out.is_dir() {
+        return Err(Error::format(out, "--out names a directory; give a file, e.g. K.safetensors"));
+    }
+    if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+        return Err(Error::format(parent, "the directory of --out does not exist; make it first"));
+    }
+    let mut probe = out.file_name().unwrap_or_default().to_os_string();
+    probe.push(format!(".part-{}", std::process::id()));
+    let probe = out.with_file_name(probe);
+    File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write", out))
+}
+
 fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor: &dyn Monitor) -> Result<Gram> {
     let train = study.examples(SplitName::Train, study.mode)?;
     let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
@@ -64,7 +75,7 @@ fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor
     }
     let mut options = GramOptions::new(formulas, study.parameters.len());
     options.include.clone_from(&study.include);
-    options.batch = args.model.batch;
+    options.batch = select::batch(&args.model, study);
     options.share_matrices = args.shares;
     monitor.begin("kernel", gram_units(train.len(), other.map(Examples::len), options.batch));
     let gram = structured_gram(&study.parameters, &train, other, &options, monitor);

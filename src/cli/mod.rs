@@ -25,6 +25,8 @@ const INTERNAL: u8 = 70;
 /// settings, 130 interrupted, 70 an internal error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    die_with_closed_pipes();
+    let keeps_parts = matches!(cli.command, Command::Analyze(_));
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
         eprintln!("warning: Ctrl-C will not be graceful: {e}");
@@ -35,7 +37,14 @@ pub fn main() -> ExitCode {
         Ok(Err(e)) => {
             eprintln!("error: {e}");
             if matches!(e, Error::Interrupted) {
-                eprintln!("finished parts are kept; the same command continues from them");
+                eprintln!(
+                    "{}",
+                    if keeps_parts {
+                        "finished parts are kept; the same command continues from them"
+                    } else {
+                        "nothing was written"
+                    }
+                );
             }
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
         }
@@ -54,6 +63,16 @@ fn run(command: Command) -> Result<()> {
         Command::Analyze(a) => analyze::run(&a),
         Command::Kernel(k) => kernel::run(&k),
         Command::Tasks => tasks::run(),
+    }
+}
+
+/// Rust ignores SIGPIPE, so that printing into `| head -1` would panic. A reader that leaves ends this program quietly,
+/// as it does every other.
+fn die_with_closed_pipes() {
+    #[cfg(unix)]
+    {
+        // SAFETY: this restores the default action of a signal; no handler of ours runs in signal context.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
 }
 

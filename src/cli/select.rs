@@ -6,6 +6,7 @@ use super::arguments::{ModelArgs, TaskArgs};
 use crate::analysis::{Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
+use crate::lm::OutputMode;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, demo, demo_definition};
 
 /// Loads model and task as the arguments say.
@@ -13,7 +14,7 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     if let Some(threads) = model.threads {
         set_threads(threads)?;
     }
-    if model.batch == 0 {
+    if model.batch == Some(0) {
         return Err(Error::Settings("--batch must be at least 1".into()));
     }
     let device = model.device.resolve()?;
@@ -31,6 +32,13 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
         k: chosen.k,
         split_seed: chosen.seed,
     })
+}
+
+/// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much as
+/// its examples times outputs).
+pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
+    let outputs = if study.mode == OutputMode::Difference { 1 } else { study.task.label_ids.len().max(1) };
+    model.batch.unwrap_or_else(|| (64 / outputs).clamp(4, 32))
 }
 
 /// A directory as given, or a fetched model's directory in the user's cache.
@@ -57,6 +65,9 @@ fn cache_directory() -> Option<PathBuf> {
         .or_else(|| variable("XDG_CACHE_HOME").map(|c| c.join("kernelview")))
         .or_else(|| variable("HOME").map(|h| h.join(".cache").join("kernelview")))
 }
+
+/// Training examples per class of the built-in task.
+const DEMO_K: usize = 16;
 
 struct Chosen {
     definition: TaskDefinition,
@@ -108,6 +119,12 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
             definition.name
         )));
     }
+    if args.k != DEMO_K {
+        return Err(Error::Settings(format!(
+            "--k {}: the built-in task has {DEMO_K} training examples per class; --k goes with --data-dir or --data",
+            args.k
+        )));
+    }
     let definition = demo_definition()?.with(&overrides)?;
     let mut splits = demo()?;
     if let Some(limit) = args.test_limit {
@@ -117,7 +134,7 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
         definition,
         splits,
         source: "built in (short remarks written for this project)".into(),
-        k: Some(16),
+        k: Some(DEMO_K),
         seed: None,
     })
 }

@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 pub struct ParameterShare {
     /// Index of the parameter.
     pub parameter: usize,
-    /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`.
+    /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`; 0 when that kernel was not asked for.
     pub trace_sgd: f64,
-    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows.
+    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows; 0
+    /// when that kernel was not asked for.
     pub trace_signgd: f64,
     /// Its share of the SGD kernel \[NC, NC\], when asked for.
     pub sgd: Option<Tensor>,

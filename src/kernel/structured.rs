@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::formula::FormulaSet;
 use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Param, Parameters, Recorded, batches_by_cost, record, visit_blocks};
+use crate::jacobian::{Examples, Parameters, Recorded, batches_by_cost, record, visit_blocks};
 use crate::progress::{Monitor, check_stop};
 
 /// How to compute a Gram matrix.
@@ -138,7 +138,7 @@ struct Sums<'a> {
     shares: Vec<ParameterShare>,
 }
 
-/// One block's products, added into a pair's matrices.
+/// Products of two batches: of one block of parameter entries, or summed over blocks.
 struct Pair {
     sgd: Option<Tensor>,
     asymmetric: Option<Tensor>,
@@ -203,9 +203,10 @@ impl<'a> Sums<'a> {
         let width = (self.options.block_entries / a.rows().max(b.rows())).clamp(1, 1 << 24);
         let (structural, shares) = (&self.structural, &mut self.shares);
         visit_blocks(a, b, &self.options.include, true, width, |p, left, right| {
-            pair.add(left, right, structural[p.0], f);
+            let block = Pair::of(left, right, same, structural[p.0], f);
+            pair.add(&block);
             if !shares.is_empty() {
-                add_share(&mut shares[p.0], p, left, right, &place, same, structural[p.0]);
+                add_share(&mut shares[p.0], &block, &place, same);
             }
         });
         let upper = [
@@ -274,44 +275,45 @@ fn put_rows(target: &mut Tensor, examples: &[usize], rows: &Tensor) {
 }
 
 impl Pair {
-    fn add(&mut self, left: &Tensor, right: &Tensor, structural_zero: bool, formulas: FormulaSet) {
-        if let Some(sum) = &mut self.sgd {
-            *sum += left.matmul(&right.tr());
+    /// Adds the products of one block, in the network's precision, to the double-precision sums.
+    fn add(&mut self, block: &Pair) {
+        let sums = [&mut self.sgd, &mut self.asymmetric, &mut self.reversed, &mut self.signgd];
+        let parts = [&block.sgd, &block.asymmetric, &block.reversed, &block.signgd];
+        for (sum, part) in sums.into_iter().zip(parts) {
+            if let (Some(sum), Some(part)) = (sum, part) {
+                *sum += part;
+            }
         }
+    }
+
+    /// Products of one block of gradients \[rows, w\]; `same` when left and right are one batch. Sign products are zero for
+    /// structurally zero parameters.
+    fn of(left: &Tensor, right: &Tensor, same: bool, structural_zero: bool, formulas: FormulaSet) -> Self {
+        let sgd = formulas.sgd.then(|| left.matmul(&right.tr()));
         if structural_zero || !(formulas.asymmetric || formulas.signgd) {
-            return;
+            return Self { sgd, asymmetric: None, reversed: None, signgd: None };
         }
-        let (sign_left, sign_right) = (left.sign(), right.sign());
-        if let Some(sum) = &mut self.asymmetric {
-            *sum += left.matmul(&sign_right.tr());
-        }
-        if let Some(sum) = &mut self.reversed {
-            *sum += sign_left.matmul(&right.tr());
-        }
-        if let Some(sum) = &mut self.signgd {
-            *sum += sign_left.to_kind(Kind::Float).matmul(&sign_right.to_kind(Kind::Float).tr());
-        }
+        let sign_left = left.sign();
+        let sign_right = if same { sign_left.shallow_clone() } else { right.sign() };
+        let asymmetric = formulas.asymmetric.then(|| left.matmul(&sign_right.tr()));
+        let reversed = asymmetric.as_ref().map(|a| if same { a.tr() } else { sign_left.matmul(&right.tr()) });
+        // Exact in f32: a block is shorter than 2²⁴.
+        let single = |t: &Tensor| t.to_kind(Kind::Float);
+        let signgd = formulas.signgd.then(|| single(&sign_left).matmul(&single(&sign_right).tr()));
+        Self { sgd, asymmetric, reversed, signgd }
     }
 }
 
-fn add_share(
-    share: &mut ParameterShare,
-    p: Param,
-    left: &Tensor,
-    right: &Tensor,
-    place: &Place,
-    same: bool,
-    structural_zero: bool,
-) {
-    debug_assert_eq!(share.parameter, p.0);
+/// Adds one block's part of a parameter to its share.
+fn add_share(share: &mut ParameterShare, block: &Pair, place: &Place, same: bool) {
     if same {
-        share.trace_sgd += (left * left).sum(Kind::Double).double_value(&[]);
-        if !structural_zero {
-            share.trace_signgd += left.not_equal(0.0).sum(Kind::Int64).int64_value(&[]) as f64;
-        }
+        let trace =
+            |t: &Option<Tensor>| t.as_ref().map_or(0.0, |t| t.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]));
+        share.trace_sgd += trace(&block.sgd);
+        share.trace_signgd += trace(&block.signgd);
     }
-    if let Some(matrix) = &mut share.sgd {
-        let product = left.matmul(&right.tr()).to_kind(Kind::Double);
+    if let (Some(matrix), Some(product)) = (&mut share.sgd, &block.sgd) {
+        let product = product.to_kind(Kind::Double);
         place.add(matrix, &product, &product);
     }
 }

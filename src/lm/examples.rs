@@ -70,11 +70,11 @@ impl<'a> PromptExamples<'a> {
             check_id(*id, &format!("label word {c}"))?;
         }
         for (i, e) in examples.iter().enumerate() {
-            if e.input_ids.len() as i64 > config.max_tokens() {
+            let max = config.max_tokens();
+            if e.input_ids.len() as i64 > max {
                 return Err(Error::Settings(format!(
-                    "example {i} has {} tokens, the model's position table covers {}; lower --max-length",
-                    e.input_ids.len(),
-                    config.max_tokens()
+                    "example {i} has {} tokens, the model's position table covers {max}; set --max-length to {max} or less",
+                    e.input_ids.len()
                 )));
             }
             for id in &e.input_ids {

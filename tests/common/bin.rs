@@ -121,7 +121,9 @@ impl Program {
 
     fn integers(&mut self, numbers: &[i64]) {
         self.0.push(b'(');
-        numbers.iter().for_each(|n| self.integer(*n));
+        for n in numbers {
+            self.integer(*n);
+        }
         self.0.push(b't');
     }
 }
