@@ -210,7 +210,7 @@ fn prompts_that_do_not_fit() {
     // How many tokens the first remark has belongs to the demonstration, not to this test.
     let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
     assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
-    assert!(rest.contains(" of a prompt cut at 3 tokens (max_length); set max_length to "), "{rest}");
+    assert!(rest.contains(" of a prompt cut at 3 tokens (max_length); set max_length (--max-length) to "), "{rest}");
     assert!(!scratch.path("K.safetensors").exists());
 
     kernel_refused(
@@ -231,7 +231,7 @@ fn prompts_that_do_not_fit() {
         &scratch,
         &format!("text\tlabel\n{long}\t0\nb\t0\nc\t1\nd\t1\ne\t1\n"),
         &["--label-words", "bad,good", "--max-length", "400"],
-        "example 0 has 206 tokens, the model's position table covers 136; set --max-length to 136 or less",
+        "train, row 2: the prompt has 206 tokens, the model's position table covers 136; set --max-length to 136 or less",
     );
 }
 
@@ -409,7 +409,7 @@ fn prompts_longer_than_the_position_table() {
     refused(
         &scratch,
         &arguments,
-        "example 0 has 146 tokens, the model's position table covers 134; set --max-length to 134 or less",
+        "train, row 4: the prompt has 146 tokens, the model's position table covers 134; set --max-length to 134 or less",
     );
     let shorter = [&arguments[..], &["--first-limit", "20"]].concat();
     let answer = scratch.run(&shorter);

@@ -129,7 +129,7 @@ proptest! {
     fn engines_agree(case in case()) {
         let built = case.build();
         let examples = case.examples(&built);
-        let j = dense_jacobian(&built.parameters, &examples);
+        let j = dense_jacobian(&built.parameters, &examples).expect("not interrupted");
         let recorded = record(&built.parameters, &examples, &(0..examples.len()).collect::<Vec<_>>()).dense();
         prop_assert!((&recorded - &j).abs().max().double_value(&[]) <= 1e-12 * largest(&j));
         let reference = reference_gram(&built.parameters, &examples, None, FormulaSet::ALL, &include(&built)).unwrap();
@@ -146,7 +146,7 @@ proptest! {
         let built = case.build();
         let examples = case.examples(&built);
         let gram = case.gram(&built, &examples);
-        let j = dense_jacobian(&built.parameters, &examples);
+        let j = dense_jacobian(&built.parameters, &examples).expect("not interrupted");
         let signs = sign_rows(&built.parameters, &j);
         for k in [gram.sgd.as_ref().unwrap(), gram.signgd.as_ref().unwrap()] {
             prop_assert!(largest(&(k - k.tr())) <= 1e-12 * largest(k));
@@ -205,7 +205,7 @@ proptest! {
     fn structural_zeros(case in case()) {
         let built = case.build();
         let examples = case.examples(&built);
-        let j = dense_jacobian(&built.parameters, &examples);
+        let j = dense_jacobian(&built.parameters, &examples).expect("not interrupted");
         let signs = sign_rows(&built.parameters, &j);
         let mut start = 0;
         for spec in built.parameters.specs() {
@@ -254,7 +254,7 @@ proptest! {
         let (_, gradient) = loss_gradient(&built.parameters, &logits, &labels, &[0], &include(&built));
         let flat: Vec<Tensor> = gradient.into_iter().map(|g| g.unwrap().reshape([-1])).collect();
         let loss_signs = sign_rows(&built.parameters, &Tensor::cat(&flat, 0).unsqueeze(0));
-        let j = dense_jacobian(&built.parameters, &difference);
+        let j = dense_jacobian(&built.parameters, &difference).expect("not interrupted");
         let predicted = sign_rows(&built.parameters, &j) * chi.signum();
         // Autograd sums the two logits' paths in another order than the difference's: entries that cancel to round-off
         // have no defined sign and are left out.
@@ -303,7 +303,7 @@ fn with_several_outputs_signs_do_not_factor() {
     let (_, gradient) = loss_gradient(&built.parameters, &examples, &labels, &[0], &include(&built));
     let flat: Vec<Tensor> = gradient.into_iter().map(|g| g.expect("included").reshape([-1])).collect();
     let loss_signs = Tensor::cat(&flat, 0).sign();
-    let j = dense_jacobian(&built.parameters, &examples);
+    let j = dense_jacobian(&built.parameters, &examples).expect("not interrupted");
     for c in 0..3 {
         let predicted = j.get(c).sign() * chi.double_value(&[0, c]).signum();
         let different = loss_signs.not_equal_tensor(&predicted).sum(Kind::Int64).int64_value(&[]);

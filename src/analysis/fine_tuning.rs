@@ -33,8 +33,8 @@ pub(super) fn fine_tuning(
     let mut runs: Vec<(Candidate, Vec<Evaluation>)> = Vec::new();
     for rate in &optimizer.learning_rates {
         let settings = settings(plan, optimizer.kind, *rate);
-        runs.push(parts.json(&format!("{name}-{rate}"), &("candidate", &settings), monitor, || {
-            monitor.begin(&format!("{name}, learning rate {rate}"), plan.steps as u64);
+        runs.push(parts.json(&format!("{name}-{rate:e}"), &("candidate", &settings), monitor, || {
+            monitor.begin(&format!("{name}, learning rate {rate:e}"), plan.steps as u64);
             let run = data.run(study, &settings, monitor, |_| Ok(()));
             monitor.end();
             match run {
@@ -53,8 +53,8 @@ pub(super) fn fine_tuning(
     let candidates: Vec<Candidate> = runs.iter().map(|(c, _)| c.clone()).collect();
     let Some(best) = best_rate(&candidates) else {
         return Err(Error::Numeric(format!(
-            "{name} diverged at every learning rate ({:?}); give smaller ones with --lr-{name}",
-            optimizer.learning_rates
+            "{name} diverged at every learning rate ({}); give smaller ones with --lr-{name}",
+            optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", ")
         )));
     };
     let settings = settings(plan, optimizer.kind, candidates[best].learning_rate);

@@ -134,9 +134,25 @@ impl Study {
         };
         study.digest = study.compute_digest();
         for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            study.check_lengths(split)?;
             study.examples(split, mode)?;
         }
         Ok(study)
+    }
+
+    /// Fails when a prompt is longer than the model's position table, naming its row.
+    fn check_lengths(&self, split: SplitName) -> Result<()> {
+        let max = self.model.config().max_tokens();
+        match self.prompts(split).iter().find(|p| p.input_ids.len() as i64 > max) {
+            None => Ok(()),
+            Some(p) => Err(Error::Settings(format!(
+                "{}, row {}: the prompt has {} tokens, the model's position table covers {max}; set --max-length to {max} \
+                 or less",
+                split.name(),
+                p.row,
+                p.input_ids.len()
+            ))),
+        }
     }
 
     /// The prompts of a split.

@@ -12,9 +12,8 @@ use crate::train::OptimizerKind;
 
 /// Runs the analysis and writes the report.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
-    let mut plan = plan(args)?;
     let study = select::study(&args.model, &args.task)?;
-    plan.batch = select::batch(&args.model, &study);
+    let plan = plan(args, select::batch(&args.model, &study))?;
     create_dir(&args.out_dir)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
@@ -34,15 +33,15 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
     Ok(())
 }
 
-fn plan(args: &AnalyzeArgs) -> Result<Plan> {
+fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
     let optimizers = args
         .optimizers
         .iter()
+        .filter(|name| !name.is_empty())
         .map(|name| match name.as_str() {
             "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: args.lr_sgd.clone() }),
             "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: args.lr_signgd.clone() }),
             "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: args.lr_adam.clone() }),
-            "none" => Err(Error::Settings("--optimizers none: leave fine-tuning out with --optimizers ''".into())),
             other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
         })
         .collect::<Result<Vec<_>>>()?;
@@ -51,7 +50,7 @@ fn plan(args: &AnalyzeArgs) -> Result<Plan> {
     formulas.dedup();
     let plan = Plan {
         formulas,
-        batch: 1,
+        batch,
         optimizers,
         batch_size: args.train_batch_size,
         steps: args.steps,

@@ -146,7 +146,7 @@ pub(super) struct AnalyzeArgs {
     /// Kernel formulas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,signgd,asymmetric")]
     pub formula: Vec<Formula>,
-    /// Optimizers to fine-tune with: sgd, signgd, adam
+    /// Optimizers to fine-tune with: sgd, signgd, adam; '' for none
     #[arg(long, value_delimiter = ',', default_value = "sgd,adam", help_heading = "Fine-tuning")]
     pub optimizers: Vec<String>,
     /// Learning rates for SGD; the best on dev is kept

@@ -127,9 +127,7 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
     }
     let definition = demo_definition()?.with(&overrides)?;
     let mut splits = demo()?;
-    if let Some(limit) = args.test_limit {
-        splits.test.examples.truncate(limit);
-    }
+    splits.limit_test(args.test_limit, args.seed);
     Ok(Chosen {
         definition,
         splits,

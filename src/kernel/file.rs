@@ -128,7 +128,7 @@ impl KernelFile {
             .map_err(|e| Error::format(path, e.to_string()))?;
         let bytes = safetensors::serialize(views, Some(self.metadata.clone()))
             .map_err(|e| Error::format(path, e.to_string()))?;
-        write_atomic(path, &bytes)
+        write_atomic(path, &with_ordered_metadata(bytes))
     }
 
     /// Reads a file written by [`KernelFile::write`].
@@ -160,4 +160,23 @@ impl KernelFile {
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self { tensors, metadata })
     }
+}
+
+/// A safetensors file with the names of its metadata in order: the library writes them in a hash table's, which differs
+/// from run to run.
+fn with_ordered_metadata(mut file: Vec<u8>) -> Vec<u8> {
+    let Some((length, rest)) = file.split_first_chunk_mut::<8>() else { return file };
+    let length = u64::from_le_bytes(*length) as usize;
+    let header = &mut rest[..length];
+    let Ok(mut json) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(header) else {
+        return file;
+    };
+    if let Some(metadata) = json.get_mut("__metadata__").and_then(serde_json::Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let text = serde_json::to_vec(&json).expect("a JSON object prints");
+    // The same entries in another order are as long as before, up to the padding with spaces.
+    header.fill(b' ');
+    header[..text.len()].copy_from_slice(&text);
+    file
 }

@@ -7,14 +7,19 @@ use super::formula::FormulaSet;
 use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, PlainTap};
+use crate::progress::check_stop;
 
 /// The Jacobian \[N·C, P\] of all outputs with respect to all parameters, by autograd, in the parameters' precision.
 ///
 /// Memory N·C·P; meant for tests and small networks.
-pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Tensor {
+///
+/// # Errors
+/// [`Error::Interrupted`] between two examples.
+pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Result<Tensor> {
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
     let mut rows = Vec::new();
     for i in 0..examples.len() {
+        check_stop()?;
         let outputs = examples.forward(&mut PlainTap::new(&leaves), &[i]);
         for c in 0..examples.outputs() {
             let output = outputs.get(0).get(c as i64);
@@ -22,7 +27,7 @@ pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Tenso
             rows.push(Tensor::cat(&gradients.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0));
         }
     }
-    Tensor::stack(&rows, 0)
+    Ok(Tensor::stack(&rows, 0))
 }
 
 /// Gradients of a scalar, zero where it does not depend on a parameter (libtorch would fail there).
@@ -65,8 +70,8 @@ pub fn reference_gram(
     if left.is_empty() || right.is_some_and(Examples::is_empty) {
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
-    let jl = dense_jacobian(parameters, left);
-    let other = right.map(|r| dense_jacobian(parameters, r));
+    let jl = dense_jacobian(parameters, left)?;
+    let other = right.map(|r| dense_jacobian(parameters, r)).transpose()?;
     let jr = other.as_ref().unwrap_or(&jl);
     let zeros = || Tensor::zeros([jl.size()[0], jr.size()[0]], (Kind::Double, jl.device()));
     let matrix = |wanted: bool| wanted.then(zeros);

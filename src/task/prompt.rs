@@ -220,13 +220,14 @@ fn encode_one(
 fn mask_lost(task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
     let message = format!(
-        "the mask would be token {} of a prompt cut at {} tokens (max_length); set max_length to {} or more",
+        "the mask would be token {} of a prompt cut at {} tokens (max_length); set max_length (--max-length) to {} or more",
         mask_pos + 1,
         task.max_length,
         mask_pos + 1
     );
     if let Some((index, length)) = before_mask.iter().filter(|(_, length)| *length > excess).max_by_key(|text| text.1) {
-        let name = if *index == 0 { "first_sentence_limit" } else { "other_sentence_limit" };
+        let name =
+            if *index == 0 { "first_sentence_limit (--first-limit)" } else { "other_sentence_limit (--other-limit)" };
         let enough = length - excess;
         return format!("{message}, or {name} to {enough} or less");
     }

@@ -82,7 +82,7 @@ impl Splits {
         } else {
             return Err(no_split(&task_dir, k, seed));
         };
-        splits.test.examples = limited(splits.test.examples, test_limit, seed);
+        splits.limit_test(test_limit, seed);
         Ok(splits)
     }
 
@@ -235,6 +235,13 @@ fn derive(large: Split, test: Split, task: &TaskDefinition, k: usize) -> Result<
     let source = large.source;
     let train = Split { examples: train, source: source.clone() };
     Ok(Splits { train, dev: Split { examples: dev, source }, test, notes })
+}
+
+impl Splits {
+    /// Keeps at most `limit` test rows: the first after a shuffle seeded by `seed`, in the file's order.
+    pub fn limit_test(&mut self, limit: Option<usize>, seed: u64) {
+        self.test.examples = limited(std::mem::take(&mut self.test.examples), limit, seed);
+    }
 }
 
 /// The first `limit` rows after a seeded shuffle, put back into the file's order.
