@@ -369,7 +369,7 @@ fn outputs_that_cannot_be_written() {
     refused(
         &scratch,
         &["analyze", "--model", "model", "--out-dir", "file"],
-        "cannot create directory file: File exists (os error 17)",
+        "file: --out-dir names a file; give a directory, new or of an earlier run",
     );
 }
 

@@ -166,7 +166,7 @@ fn realistic() -> Analysis {
     ];
     let fine_tuning =
         vec![run("sgd", 0.7982, zero_shot.test, &mut numbers), run("adam", 0.502, zero_shot.test, &mut numbers)];
-    let verdicts = judge(&kernels, &fine_tuning);
+    let verdicts = judge(&kernels, &fine_tuning, 0.5);
     let class = |label: &str, word: &str, token_id, test| LabelWordFacts {
         label: label.into(),
         word: word.into(),
@@ -386,10 +386,10 @@ fn degenerate_evidence_is_reported() {
         kernel.methods.clear();
         kernel.picture.cells.truncate(5);
     }
-    analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning);
+    analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning, 0.5);
     assert!(analysis.verdicts.iter().all(|v| v.outcome == Outcome::NotApplicable));
     let text = render_markdown(&analysis).unwrap();
-    assert!(text.contains("no regression with K(SGD) was run"), "{text}");
+    assert!(text.contains("K(SGD) is not among this analysis' kernels (see --formula)"), "{text}");
     assert_eq!(write(&analysis, directory.path()).unwrap().plots.len(), 2);
 
     let mut one_class = realistic();
@@ -505,7 +505,7 @@ prop_compose! {
         classes in 0usize..9,
     ) -> Analysis {
         let mut analysis = bare();
-        analysis.verdicts = judge(&kernels, &fine_tuning);
+        analysis.verdicts = judge(&kernels, &fine_tuning, 0.5);
         // A quotient of extreme numbers need not be finite (in percent); such an analysis is refused, another test.
         for verdict in &mut analysis.verdicts {
             verdict.value = verdict.value.filter(|v| (100.0 * v).is_finite());

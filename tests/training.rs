@@ -4,9 +4,11 @@ mod common;
 
 use common::{Golden, relative_error};
 use kernelview::jacobian::{Parameters, outputs, record};
+use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
+use kernelview::lm::OutputMode;
 use kernelview::measure::{gradient_drift, kernel_drift, taylor};
 use kernelview::progress::Silent;
-use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune, output_derivative};
 use tch::{Kind, Tensor};
 
 fn settings(optimizer: OptimizerKind, learning_rate: f64, steps: usize) -> FineTuning {
@@ -139,14 +141,41 @@ fn a_small_sgd_step_moves_outputs_by_the_kernel() {
     )
     .expect("one step");
     let moved = outputs(&run.parameters, &examples, 8) - &golden.values["logits"];
-    let chi =
-        kernelview::train::output_derivative(&golden.values["logits"].narrow(0, 4, 1), &Tensor::from_slice(&[0i64]));
+    let chi = output_derivative(&golden.values["logits"].narrow(0, 4, 1), &Tensor::from_slice(&[0i64]));
     let k = golden.values["kernel.sgd"].narrow(2, 4, 1).squeeze_dim(2); // [N, C, C]
     let predicted = k.matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     let error = relative_error(&moved, &predicted);
     assert!(error <= 1e-3, "{error:.2e}");
-    // The control: the transposed sign kernel predicts something else.
+    // The control: the SignGD kernel predicts something else.
     let wrong =
         golden.values["kernel.signgd"].narrow(2, 4, 1).squeeze_dim(2).matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     assert!(relative_error(&moved, &wrong) > 0.1);
+}
+
+/// One small SignGD step on one example moves the difference of the label words' logits by `-η sign(χ) K_A(ξ, ξ_t)`, with
+/// plain gradients at ξ and signs at ξ_t (the paper's Theorem 4.3), up to O(η). The controls: the transposed kernel and
+/// the SGD kernel predict something else.
+#[test]
+fn a_small_signgd_step_moves_outputs_by_the_asymmetric_kernel() {
+    let Some(golden) = Golden::load("bert", Kind::Double) else { return };
+    let logits = golden.examples();
+    let difference = logits.with_mode(OutputMode::Difference).expect("two label words");
+    let (one, at) = (logits.select(&[4]), 4);
+    let include = vec![true; golden.parameters.len()];
+    let eta = 1e-9;
+    let data = LabelledExamples { examples: &one, labels: &[0] };
+    let step = FineTuning { batch_size: 1, ..settings(OptimizerKind::Signgd, eta, 1) };
+    let run = fine_tune(&golden.parameters, &data, &data, &include, &step, &Silent, |_| Ok(())).expect("one step");
+    let start = outputs(&golden.parameters, &difference, 8);
+    let moved = outputs(&run.parameters, &difference, 8) - &start;
+    let options = GramOptions::new(FormulaSet::ALL, golden.parameters.len());
+    let gram = structured_gram(&golden.parameters, &difference, None, &options, &Silent).expect("kernels");
+    let chi = output_derivative(&start.narrow(0, at, 1), &Tensor::from_slice(&[0i64])).double_value(&[0, 0]);
+    let predicted = |k: &Tensor| k.select(1, at).view([-1, 1]) * (-eta * chi.signum());
+    let asymmetric = gram.asymmetric.as_ref().expect("computed");
+    let error = relative_error(&moved, &predicted(asymmetric));
+    assert!(error <= 1e-3, "{error:.2e}");
+    for wrong in [&asymmetric.tr(), gram.sgd.as_ref().expect("computed")] {
+        assert!(relative_error(&moved, &predicted(wrong)) > 0.02, "a control predicts as well");
+    }
 }

@@ -1,6 +1,5 @@
 //! The kernels of a study: train x train, train x dev, train x test, each stored as a kernel file when finished.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use tch::Tensor;
@@ -25,29 +24,68 @@ pub(super) struct Grams {
 
 /// Computes or reads the three kernels.
 pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn Monitor) -> Result<Grams> {
-    let train = stored(study, plan, parts, monitor, "train", || {
+    let store = Store { study, plan, parts, monitor };
+    let (dev_labels, test_labels) = (study.labels(SplitName::Dev), study.labels(SplitName::Test));
+    let train = store.kernel(&parts.kernel_path("train"), "train", (SplitName::Train, &[]), || {
         train_kernel(study, &study.parameters, plan, "kernel of train", monitor)
     })?;
-    let dev = stored(study, plan, parts, monitor, "dev", || between(study, plan, SplitName::Dev, None, monitor))?;
-    let test = stored(study, plan, parts, monitor, "test", || {
-        let total = study.prompts(SplitName::Test).len();
+    let dev = store.kernel(&parts.kernel_path("dev"), "dev", (SplitName::Dev, dev_labels), || {
+        between(study, plan, SplitName::Dev, None, monitor)
+    })?;
+    let piece_path = |i: usize| parts.part_path(&format!("kernel-test-{i}.safetensors"));
+    let test = store.kernel(&parts.kernel_path("test"), "test", (SplitName::Test, test_labels), || {
         let mut pieces = Vec::new();
-        for (i, range) in crate::jacobian::blocks(total, PIECE).enumerate() {
+        for (i, range) in crate::jacobian::blocks(test_labels.len(), PIECE).enumerate() {
+            let columns = (SplitName::Test, &test_labels[range.clone()]);
             let indices: Vec<usize> = range.collect();
-            let name = format!("kernel-test-{i}");
-            let path = parts.part_path(&format!("{name}.safetensors"));
-            let digest = digest(plan, parts, &name);
-            pieces.push(load_or(&path, &digest, &name, study, monitor, || {
+            pieces.push(store.kernel(&piece_path(i), &format!("test, piece {i}"), columns, || {
                 between(study, plan, SplitName::Test, Some(&indices), monitor)
             })?);
         }
         Ok(join_columns(&pieces))
     })?;
     // The pieces are part of the whole now; a leftover that cannot be removed only costs space.
-    for i in 0..study.prompts(SplitName::Test).len().div_ceil(PIECE) {
-        let _ = std::fs::remove_file(parts.part_path(&format!("kernel-test-{i}.safetensors")));
+    for i in 0..test_labels.len().div_ceil(PIECE) {
+        let _ = std::fs::remove_file(piece_path(i));
     }
     Ok(Grams { train, dev, test })
+}
+
+/// Where finished kernels are kept.
+struct Store<'a> {
+    study: &'a Study,
+    plan: &'a Plan,
+    parts: &'a Parts,
+    monitor: &'a dyn Monitor,
+}
+
+impl Store<'_> {
+    /// The kernel in a file, if it is the one wanted; otherwise a newly computed one, which is then written. `columns`
+    /// are the right examples' split and classes (no classes for the training kernel itself).
+    fn kernel(
+        &self,
+        path: &Path,
+        name: &str,
+        columns: (SplitName, &[usize]),
+        compute: impl FnOnce() -> Result<Gram>,
+    ) -> Result<Gram> {
+        let digest = self.parts.digest(&(name, &self.plan.formulas));
+        if let Ok(file) = KernelFile::read(path)
+            && file.metadata.get("digest").is_some_and(|d| *d == digest)
+            && let Some(gram) = file.to_gram()
+        {
+            self.monitor.note(&format!("kernel {name}: already there"));
+            return Ok(gram);
+        }
+        let gram = compute()?;
+        let mut metadata = self.study.kernel_metadata(columns.0, &self.plan.formulas);
+        metadata.insert("digest".into(), digest);
+        if !gram.shares.is_empty() {
+            metadata.insert("shares".into(), shares_json(self.study, &gram.shares));
+        }
+        KernelFile::of(&gram, (self.study.labels(SplitName::Train), columns.1), metadata).write(path)?;
+        Ok(gram)
+    }
 }
 
 /// The training kernel at any parameters.
@@ -93,57 +131,6 @@ fn between(
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
     monitor.end();
     gram
-}
-
-fn digest(plan: &Plan, parts: &Parts, name: &str) -> String {
-    parts.digest(&(name, &plan.formulas))
-}
-
-fn stored(
-    study: &Study,
-    plan: &Plan,
-    parts: &Parts,
-    monitor: &dyn Monitor,
-    name: &str,
-    compute: impl FnOnce() -> Result<Gram>,
-) -> Result<Gram> {
-    load_or(&parts.kernel_path(name), &digest(plan, parts, name), name, study, monitor, compute)
-}
-
-/// The kernel in a file of this digest, or a newly computed one, which is then written.
-fn load_or(
-    path: &Path,
-    digest: &str,
-    name: &str,
-    study: &Study,
-    monitor: &dyn Monitor,
-    compute: impl FnOnce() -> Result<Gram>,
-) -> Result<Gram> {
-    if let Ok(file) = KernelFile::read(path)
-        && file.metadata.get("digest").is_some_and(|d| d == digest)
-        && let Some(gram) = file.to_gram()
-    {
-        monitor.note(&format!("kernel {name}: already there"));
-        return Ok(gram);
-    }
-    let gram = compute()?;
-    let split = if name.contains("test") { SplitName::Test } else { SplitName::Dev };
-    let right = study.labels(split);
-    let right = if gram.right as usize == right.len() { right } else { &[] };
-    let mut metadata = HashMap::from([
-        ("digest".to_owned(), digest.to_owned()),
-        ("model".to_owned(), study.model_facts.name.clone()),
-        ("task".to_owned(), study.task.definition.name.clone()),
-        ("output_mode".to_owned(), study.task_facts().output_mode),
-        ("subset".to_owned(), study.subset_name()),
-        ("dtype".to_owned(), study.dtype.to_string()),
-        ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    if !gram.shares.is_empty() {
-        metadata.insert("shares".into(), shares_json(study, &gram.shares));
-    }
-    KernelFile::of(&gram, (study.labels(SplitName::Train), right), metadata).write(path)?;
-    Ok(gram)
 }
 
 /// Traces per parameter as JSON: `[[name, trace of sgd, trace of signgd], …]`.

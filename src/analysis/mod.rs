@@ -31,13 +31,13 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
     let start = LogitsAtStart::of(study)?;
     let grams = kernels::kernels(study, plan, &parts, monitor)?;
     let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;
-    let layers = layer_shares(study.parameters.specs(), &grams.train.shares);
+    let layers = layer_shares(study.parameters.specs(), &grams.train.shares, &study.include);
     let before = Start { logits: &start, kernel: &grams.train };
     let mut fine_tuning = Vec::new();
     for optimizer in &plan.optimizers {
         fine_tuning.push(fine_tuning::fine_tuning(study, plan, optimizer, &before, &parts, monitor)?);
     }
-    let verdicts = judge(&kernels, &fine_tuning);
+    let verdicts = judge(&kernels, &fine_tuning, study.task_facts().majority_accuracy);
     Ok(Analysis {
         schema_version: SCHEMA_VERSION,
         run: run_facts(study, plan, command),

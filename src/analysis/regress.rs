@@ -105,7 +105,8 @@ fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<M
             // The paper's asymmetric solver is stated for targets ±1.
             return Ok(vec![plain]);
         }
-        // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>.
+        // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>. It only exchanges the roles of
+        // λ and 1 - λ, but the reported λ is then the paper's.
         let swapped = KernelProblem {
             train: problem.train.transpose(),
             dev: problem.dev_flipped.clone().expect("an asymmetric problem"),
@@ -167,7 +168,7 @@ fn logistic(problem: &KernelProblem) -> Result<MethodResult> {
             let dev_loss = cross_entropy(&dev, &problem.dev_labels, problem.outputs);
             let result = MethodResult {
                 solver: "logistic regression".into(),
-                setting: format!("λ {strength}, offset f0 {}", if offset { "yes" } else { "no" }),
+                setting: format!("λ {strength}·‖K‖, offset f0 {}", if offset { "yes" } else { "no" }),
                 dev_accuracy: score(&dev, &problem.dev_labels, problem.outputs)?.accuracy,
                 dev_loss,
                 test_accuracy: score(&test, &problem.test_labels, problem.outputs)?.accuracy,

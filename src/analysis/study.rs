@@ -1,5 +1,6 @@
 //! A study: a loaded model and a prompted task that fit each other.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
+use crate::kernel::Formula;
 use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Splits, TaskDefinition};
 
@@ -78,7 +80,7 @@ pub struct Study {
     pub task: PromptedTask,
     /// Facts about the model for the report.
     pub model_facts: ModelFacts,
-    /// Digest of weights, prompts and what f is.
+    /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
     pub digest: String,
     subset: Subset,
     labels: [Vec<usize>; 3],
@@ -134,6 +136,12 @@ impl Study {
         };
         study.digest = study.compute_digest();
         for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            if study.labels(split).is_empty() {
+                return Err(Error::Settings(format!(
+                    "the {} set is empty; an analysis needs examples in train, dev and test (is --test-limit 0?)",
+                    split.name()
+                )));
+            }
             study.check_lengths(split)?;
             study.examples(split, mode)?;
         }
@@ -202,6 +210,32 @@ impl Study {
         )))
     }
 
+    /// What a kernel file says of itself: train rows against the columns of a split, in these formulas.
+    pub fn kernel_metadata(&self, columns: SplitName, formulas: &[Formula]) -> HashMap<String, String> {
+        let facts = self.task_facts();
+        let words: Vec<&str> = facts.label_words.iter().map(|w| w.word.as_str()).collect();
+        let names: Vec<&str> = formulas.iter().map(|f| f.name()).collect();
+        let number = |n: Option<u64>| n.map_or_else(|| "none".into(), |n| n.to_string());
+        HashMap::from([
+            ("model".to_owned(), self.model_facts.name.clone()),
+            ("model_digest".to_owned(), self.model_facts.digest.clone()),
+            ("task".to_owned(), facts.name),
+            ("source".to_owned(), facts.source),
+            ("template".to_owned(), facts.template),
+            ("label_words".to_owned(), words.join(",")),
+            ("k".to_owned(), number(self.k.map(|k| k as u64))),
+            ("seed".to_owned(), number(self.split_seed)),
+            ("rows".to_owned(), SplitName::Train.name().to_owned()),
+            ("columns".to_owned(), columns.name().to_owned()),
+            ("formula".to_owned(), names.join(",")),
+            ("output_mode".to_owned(), facts.output_mode),
+            ("subset".to_owned(), self.subset_name()),
+            ("dtype".to_owned(), self.dtype.to_string()),
+            ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("torch_version".to_owned(), crate::device::TORCH_VERSION.to_owned()),
+        ])
+    }
+
     /// Facts about the task for the report.
     pub fn task_facts(&self) -> TaskFacts {
         let count = |split: SplitName, class: usize| self.labels(split).iter().filter(|l| **l == class).count();
@@ -237,8 +271,11 @@ impl Study {
     }
 
     fn compute_digest(&self) -> String {
+        let config = serde_json::to_string(self.model.config()).expect("a configuration is plain data");
         let mut text = format!(
-            "{} {} {} {:?} {:?} {:?}",
+            "{} {} {} {config} {} {} {:?} {:?} {:?}",
+            env!("CARGO_PKG_VERSION"),
+            crate::device::TORCH_VERSION,
             self.model_facts.digest,
             self.dtype,
             crate::device::device_name(self.device),
@@ -283,8 +320,9 @@ fn model_facts(directory: &Path, model: &MaskedLm, parameters: &Parameters, incl
 fn weights_digest(parameters: &Parameters) -> String {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for (spec, value) in parameters.specs().iter().zip(parameters.values()) {
-        let single = value.to_kind(tch::Kind::Float).to_device(Device::Cpu).contiguous().view(-1);
-        let numbers = Vec::<f32>::try_from(single).expect("a flat f32 tensor");
+        // Double precision holds the values of either element type exactly.
+        let exact = value.to_kind(tch::Kind::Double).to_device(Device::Cpu).contiguous().view(-1);
+        let numbers = Vec::<f64>::try_from(exact).expect("a flat f64 tensor");
         let mut hash_input = spec.name.clone().into_bytes();
         hash_input.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
         parts.push(digest([hash_input.as_slice()]).into_bytes());

@@ -12,6 +12,9 @@ use crate::train::OptimizerKind;
 
 /// Runs the analysis and writes the report.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
+    if args.out_dir.exists() && !args.out_dir.is_dir() {
+        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
+    }
     let study = select::study(&args.model, &args.task)?;
     let plan = plan(args, select::batch(&args.model, &study))?;
     create_dir(&args.out_dir)?;
@@ -34,14 +37,28 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
 }
 
 fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
-    let optimizers = args
-        .optimizers
-        .iter()
+    let rates = |given: &[f64]| {
+        let mut rates: Vec<f64> = Vec::new();
+        for rate in given {
+            if !rates.contains(rate) {
+                rates.push(*rate);
+            }
+        }
+        rates
+    };
+    let mut names: Vec<&String> = Vec::new();
+    for name in &args.optimizers {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let optimizers = names
+        .into_iter()
         .filter(|name| !name.is_empty())
         .map(|name| match name.as_str() {
-            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: args.lr_sgd.clone() }),
-            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: args.lr_signgd.clone() }),
-            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: args.lr_adam.clone() }),
+            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: rates(&args.lr_sgd) }),
+            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: rates(&args.lr_signgd) }),
+            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: rates(&args.lr_adam) }),
             other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
         })
         .collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,5 @@
 //! `kernelview kernel`.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     let mut file = KernelFile::of(
         &gram,
         (study.labels(SplitName::Train), against.map_or(&[], |s| study.labels(s))),
-        metadata(&study, args, against),
+        study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula),
     );
     if args.shares {
         for share in &gram.shares {
@@ -81,26 +80,4 @@ fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor
     let gram = structured_gram(&study.parameters, &train, other, &options, monitor);
     monitor.end();
     gram
-}
-
-fn metadata(study: &Study, args: &KernelArgs, against: Option<SplitName>) -> HashMap<String, String> {
-    let facts = study.task_facts();
-    HashMap::from([
-        ("model".to_owned(), study.model_facts.name.clone()),
-        ("model_digest".to_owned(), study.model_facts.digest.clone()),
-        ("task".to_owned(), facts.name),
-        ("source".to_owned(), facts.source),
-        ("template".to_owned(), facts.template),
-        ("label_words".to_owned(), facts.label_words.iter().map(|w| w.word.as_str()).collect::<Vec<_>>().join(",")),
-        ("k".to_owned(), args.task.k.to_string()),
-        ("seed".to_owned(), args.task.seed.to_string()),
-        ("rows".to_owned(), SplitName::Train.name().to_owned()),
-        ("columns".to_owned(), against.unwrap_or(SplitName::Train).name().to_owned()),
-        ("formula".to_owned(), args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(",")),
-        ("output_mode".to_owned(), facts.output_mode),
-        ("subset".to_owned(), study.subset_name()),
-        ("dtype".to_owned(), study.dtype.to_string()),
-        ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("torch_version".to_owned(), crate::device::TORCH_VERSION.to_owned()),
-    ])
 }

@@ -76,12 +76,17 @@ fn die_with_closed_pipes() {
     }
 }
 
-/// Keeps a panic's first line instead of printing a backtrace: libtorch's failures arrive as panics with pages of C++
-/// stack.
+/// Keeps a panic's first line; the backtrace is printed only where `RUST_BACKTRACE` asks for it, because libtorch's
+/// failures arrive as panics with pages of C++ stack.
 fn catch_panics() -> &'static Mutex<String> {
     static TEXT: Mutex<String> = Mutex::new(String::new());
-    if std::env::var_os("RUST_BACKTRACE").is_none() {
-        panic::set_hook(Box::new(|info| {
+    let default = panic::take_hook();
+    let wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    {
+        panic::set_hook(Box::new(move |info| {
+            if wanted {
+                default(info);
+            }
             let message = info
                 .payload()
                 .downcast_ref::<String>()

@@ -71,9 +71,10 @@ impl Question {
 
 /// Answers the three questions for every optimizer with its kernel analog.
 ///
-/// Solved compares test accuracies, kernel over fine-tuned. Fixed features uses the mean relative distance of the
+/// Solved compares test accuracies, kernel over fine-tuned; where fine-tuning is no better than always answering the
+/// most frequent class (`majority`), there is nothing to solve and the question is not applicable. Fixed features uses the mean relative distance of the
 /// analog's training kernel.
-pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult]) -> Vec<Verdict> {
+pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult], majority: f64) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for run in fine_tuning {
         let kernel = kernels.iter().find(|k| k.formula == run.analog);
@@ -81,7 +82,7 @@ pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult]) -> Vec<V
         let drift = run.kernel_drift.iter().find(|(f, _)| *f == run.analog).map(|(_, d)| d.mean_relative);
         for question in Question::ALL {
             let value = match question {
-                Question::Solved => accuracy.filter(|_| run.test_accuracy > 0.0).map(|a| a / run.test_accuracy),
+                Question::Solved => accuracy.filter(|_| run.test_accuracy > majority).map(|a| a / run.test_accuracy),
                 Question::Linearization => run.linearization.recovered_share,
                 Question::FixedFeatures => drift,
             };

@@ -1,6 +1,6 @@
 //! Gram matrices: kernel values between two sets of Jacobian rows, in double precision.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::formula::Formula;
 use crate::error::{Error, Result};
@@ -10,10 +10,9 @@ use crate::error::{Error, Result};
 pub struct ParameterShare {
     /// Index of the parameter.
     pub parameter: usize,
-    /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`; 0 when that kernel was not asked for.
+    /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`.
     pub trace_sgd: f64,
-    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows; 0
-    /// when that kernel was not asked for.
+    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows.
     pub trace_signgd: f64,
     /// Its share of the SGD kernel \[NC, NC\], when asked for.
     pub sgd: Option<Tensor>,
@@ -85,10 +84,5 @@ impl Gram {
             }
         }
         Ok(())
-    }
-
-    /// Restricts a symmetric Gram to its diagonal in one formula: \[N·C\].
-    pub fn diagonal(&self, formula: Formula) -> Option<Tensor> {
-        self.matrix(formula).map(|m| m.diagonal(0, 0, 1).to_kind(Kind::Double))
     }
 }

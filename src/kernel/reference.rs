@@ -17,17 +17,20 @@ use crate::progress::check_stop;
 /// [`Error::Interrupted`] between two examples.
 pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Result<Tensor> {
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
-    let mut rows = Vec::new();
+    let count = examples.outputs() as i64;
+    let shape = [examples.len() as i64 * count, parameters.numel()];
+    let jacobian = Tensor::zeros(shape, (parameters.kind(), parameters.device()));
     for i in 0..examples.len() {
         check_stop()?;
         let outputs = examples.forward(&mut PlainTap::new(&leaves), &[i]);
         for c in 0..examples.outputs() {
             let output = outputs.get(0).get(c as i64);
             let gradients = gradient_or_zero(&output, leaves.values());
-            rows.push(Tensor::cat(&gradients.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0));
+            let row = Tensor::cat(&gradients.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0);
+            jacobian.get(i as i64 * count + c as i64).copy_(&row);
         }
     }
-    Ok(Tensor::stack(&rows, 0))
+    Ok(jacobian)
 }
 
 /// Gradients of a scalar, zero where it does not depend on a parameter (libtorch would fail there).

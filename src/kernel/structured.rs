@@ -206,7 +206,7 @@ impl<'a> Sums<'a> {
             let block = Pair::of(left, right, same, structural[p.0], f);
             pair.add(&block);
             if !shares.is_empty() {
-                add_share(&mut shares[p.0], &block, &place, same);
+                add_share(&mut shares[p.0], &block, left, &place, same.then_some(structural[p.0]));
             }
         });
         let upper = [
@@ -304,13 +304,20 @@ impl Pair {
     }
 }
 
-/// Adds one block's part of a parameter to its share.
-fn add_share(share: &mut ParameterShare, block: &Pair, place: &Place, same: bool) {
-    if same {
-        let trace =
-            |t: &Option<Tensor>| t.as_ref().map_or(0.0, |t| t.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]));
-        share.trace_sgd += trace(&block.sgd);
-        share.trace_signgd += trace(&block.signgd);
+/// Adds one block's part of a parameter to its share. Traces grow with blocks on the diagonal (`same` holds whether the
+/// parameter is structurally zero), whichever formulas were asked for.
+fn add_share(share: &mut ParameterShare, block: &Pair, left: &Tensor, place: &Place, same: Option<bool>) {
+    if let Some(structural_zero) = same {
+        let trace = |t: &Tensor| t.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]);
+        share.trace_sgd += match &block.sgd {
+            Some(product) => trace(product),
+            None => (left * left).sum(Kind::Double).double_value(&[]),
+        };
+        share.trace_signgd += match &block.signgd {
+            _ if structural_zero => 0.0,
+            Some(product) => trace(product),
+            None => left.not_equal(0.0).sum(Kind::Int64).int64_value(&[]) as f64,
+        };
     }
     if let (Some(matrix), Some(product)) = (&mut share.sgd, &block.sgd) {
         let product = product.to_kind(Kind::Double);

@@ -18,7 +18,7 @@ pub enum Architecture {
 }
 
 /// Elementwise activation of the feed-forward layers and the head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Activation {
     /// `x Φ(x)` with the exact normal distribution function.
     Gelu,
@@ -36,7 +36,7 @@ pub enum Activation {
 const MOST_LAYERS: i64 = 1000;
 
 /// The fields of `config.json` that determine the network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct ModelConfig {
     /// Architecture.
     pub architecture: Architecture,

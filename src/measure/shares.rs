@@ -4,12 +4,12 @@ use crate::evidence::LayerShare;
 use crate::jacobian::ParameterSpec;
 use crate::kernel::ParameterShare;
 
-/// Groups the shares of parameters by their layer, in the network's order.
-pub fn layer_shares(specs: &[ParameterSpec], shares: &[ParameterShare]) -> Vec<LayerShare> {
+/// Groups the shares of the parameters that `include` marks by their layer, in the network's order.
+pub fn layer_shares(specs: &[ParameterSpec], shares: &[ParameterShare], include: &[bool]) -> Vec<LayerShare> {
     let total = |f: fn(&ParameterShare) -> f64| shares.iter().map(f).sum::<f64>().max(f64::MIN_POSITIVE);
     let (sgd, signgd) = (total(|s| s.trace_sgd), total(|s| s.trace_signgd));
     let mut layers: Vec<LayerShare> = Vec::new();
-    for share in shares {
+    for share in shares.iter().filter(|s| include[s.parameter]) {
         let spec = &specs[share.parameter];
         let index = layers.iter().position(|l| l.layer == spec.layer).unwrap_or_else(|| {
             layers.push(LayerShare { layer: spec.layer.clone(), parameters: 0, sgd: 0.0, signgd: 0.0 });

@@ -156,8 +156,14 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
     let before = analysis.zero_shot.test;
     let has_kernel = analysis.kernels.iter().any(|k| k.formula == verdict.formula && !k.methods.is_empty());
     Some(match verdict.question {
-        Question::Solved if !has_kernel => format!("no regression with {kernel} was run"),
-        Question::Solved if run.test_accuracy <= 0.0 => "fine-tuning answers no test example right".to_owned(),
+        _ if !has_kernel && verdict.question != Question::Linearization => {
+            format!("{kernel} is not among this analysis' kernels (see --formula)")
+        }
+        Question::Solved => format!(
+            "fine-tuning itself answers no more test examples right ({}) than the most frequent class would ({})",
+            percent(run.test_accuracy),
+            percent(analysis.task.majority_accuracy)
+        ),
         Question::Linearization if run.test_accuracy <= before => format!(
             "fine-tuning gained nothing over the pre-trained model ({} before, {} after), so linearization has nothing \
              to recover",
@@ -165,6 +171,6 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
             percent(run.test_accuracy)
         ),
         Question::FixedFeatures => format!("the movement of {kernel} was not measured, or was not finite"),
-        _ => "the figure was not measured".to_owned(),
+        Question::Linearization => "the figure was not measured".to_owned(),
     })
 }
