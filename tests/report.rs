@@ -184,6 +184,7 @@ fn realistic() -> Analysis {
             dtype: "f32".into(),
             subset: "all".into(),
             seed: 13,
+            plan: serde_json::json!({"steps": 500}),
             command: "kernelview analyze --task SST-2 --k 16 --seed 13".into(),
             digest: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
         },

@@ -64,6 +64,7 @@ fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
         dtype: study.dtype.to_string(),
         subset: study.subset_name(),
         seed: plan.seed,
+        plan: serde_json::to_value(plan).expect("a plan is plain data"),
         command: command.into(),
         digest: plan.digest(&study.digest),
     }

@@ -11,7 +11,7 @@ use crate::files::{create_dir, digest, write_atomic};
 use crate::progress::Monitor;
 
 /// Grows whenever the meaning of a stored part changes, so that parts of older programs are made again.
-const PARTS_VERSION: &str = "1";
+const PARTS_VERSION: &str = "2";
 
 /// The store of one analysis.
 pub struct Parts {

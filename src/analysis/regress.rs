@@ -7,7 +7,7 @@ use super::kernels::Grams;
 use super::parts::Parts;
 use super::plan::Plan;
 use super::study::{SplitName, Study};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evidence::{KernelFacts, MatrixPicture, MethodResult};
 use crate::kernel::{Formula, Gram};
 use crate::progress::{Monitor, check_stop};
@@ -22,6 +22,9 @@ const PICTURE: usize = 96;
 /// Rows up to which the slower solvers (logistic regression, SVM) are run beside least squares.
 const SMALL: i64 = 1024;
 
+/// Rows beyond which kernel regression is refused: its decompositions take time with the cube of the rows.
+const LARGEST: i64 = 6144;
+
 /// Facts and regressions of every formula of the plan, each a stored part.
 pub(super) fn kernel_facts(
     study: &Study,
@@ -30,6 +33,17 @@ pub(super) fn kernel_facts(
     parts: &Parts,
     monitor: &dyn Monitor,
 ) -> Result<Vec<KernelFacts>> {
+    let rows = grams.train.left * grams.train.outputs;
+    if rows > LARGEST {
+        return Err(Error::Settings(format!(
+            "kernel regression would decompose matrices of {rows} x {rows} ({} training examples x {} outputs); up to \
+             {LARGEST} rows are supported: use a smaller --k, or `kernelview kernel` for the kernels alone",
+            grams.train.left, grams.train.outputs
+        )));
+    }
+    if rows > SMALL {
+        monitor.note(&format!("kernel regression with {rows} rows takes minutes; Ctrl-C acts between two kernels"));
+    }
     let formulas: Vec<Formula> = Formula::ALL.into_iter().filter(|f| plan.formulas.contains(f)).collect();
     monitor.begin("kernel regression", formulas.len() as u64);
     let mut facts = Vec::new();

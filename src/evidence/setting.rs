@@ -15,9 +15,11 @@ pub struct RunFacts {
     pub subset: String,
     /// Seed of mini-batch orders.
     pub seed: u64,
+    /// All settings of the analysis: formulas, batch sizes, optimizers with their learning rates and constants, steps.
+    pub plan: serde_json::Value,
     /// The command's arguments that matter, as a shell would take them; paths as given.
     pub command: String,
-    /// SHA-256 over weights, tokenizer, prompts and settings: two analyses with one digest are the same analysis.
+    /// SHA-256 over versions, weights, configuration, prompts and settings: two analyses with one digest are the same analysis.
     pub digest: String,
 }
 

@@ -31,12 +31,12 @@ pub struct GramOptions {
 }
 
 impl GramOptions {
-    /// Defaults for all parameters: batches of 16, blocks of 4M entries, 2 GB of kept factors.
+    /// Defaults for all parameters: batches of 32, blocks of 4M entries, 2 GB of kept factors.
     pub fn new(formulas: FormulaSet, parameters: usize) -> Self {
         Self {
             formulas,
             include: vec![true; parameters],
-            batch: 16,
+            batch: 32,
             block_entries: 1 << 22,
             keep_bytes: 2 << 30,
             share_matrices: false,

@@ -51,7 +51,7 @@ fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
     let n = analysis.task.test;
     let close = |a: f64, b: f64| {
         let error = standard_error(a, n).zip(standard_error(b, n)).map(|(x, y)| x.hypot(y))?;
-        ((a - b).abs() < 2.0 * error).then_some(error)
+        ((a - b).abs() <= 2.0 * error).then_some(error)
     };
     let title = escape(&optimizer_title(&run.optimizer));
     let points = |a: f64, b: f64| format!("{:.1}", 100.0 * (a - b).abs());
