@@ -170,7 +170,10 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(percent(value), text);
         }
-        assert_eq!(with_error(0.5, 100), "50.0% ± 5.0");
+        // By hand, with two right and two wrong answers added: √(52/104 · 52/104 / 104) = 0.0490, √(12/14 · 2/14 / 14) =
+        // 0.0935.
+        assert_eq!(with_error(0.5, 100), "50.0% ± 4.9");
+        assert_eq!(with_error(1.0, 10), "100.0% ± 9.4");
         assert_eq!(with_error(0.5, 0), "50.0%");
         assert_eq!(count(4_385_920), "4,385,920");
         assert_eq!(count(-12), "-12");
