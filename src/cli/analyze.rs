@@ -37,28 +37,13 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
 }
 
 fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
-    let rates = |given: &[f64]| {
-        let mut rates: Vec<f64> = Vec::new();
-        for rate in given {
-            if !rates.contains(rate) {
-                rates.push(*rate);
-            }
-        }
-        rates
-    };
-    let mut names: Vec<&String> = Vec::new();
-    for name in &args.optimizers {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let optimizers = names
-        .into_iter()
+    let optimizers = distinct(&args.optimizers)
+        .iter()
         .filter(|name| !name.is_empty())
         .map(|name| match name.as_str() {
-            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: rates(&args.lr_sgd) }),
-            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: rates(&args.lr_signgd) }),
-            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: rates(&args.lr_adam) }),
+            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&args.lr_sgd) }),
+            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&args.lr_signgd) }),
+            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&args.lr_adam) }),
             other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
         })
         .collect::<Result<Vec<_>>>()?;
@@ -76,6 +61,17 @@ fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
     };
     plan.validate()?;
     Ok(plan)
+}
+
+/// The items without repetitions, in order of their first.
+fn distinct<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for item in items {
+        if !found.contains(item) {
+            found.push(item.clone());
+        }
+    }
+    found
 }
 
 /// The command as typed, with quotes where a shell needs them, the output directory left out (it changes nothing).
