@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of tensors or networks, so that every module can use it.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 /// The result type of this crate.
@@ -103,4 +104,17 @@ impl Error {
             _ => 2,
         }
     }
+}
+
+/// The first line of what a panic said. libtorch's failures arrive as panics whose text carries a C++ stack behind
+/// escaped or real line ends.
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic");
+    let first = message.split("\\n").next().unwrap_or(message).lines().next().unwrap_or(message);
+    let unwrapped = "called `Result::unwrap()` on an `Err` value: Torch(\"";
+    first.strip_prefix(unwrapped).map_or_else(|| first.to_owned(), |reason| format!("libtorch: {reason}"))
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -41,6 +43,27 @@ pub fn read_text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     String::from_utf8(bytes)
         .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+}
+
+/// A stored value beside the digest of everything it depends on.
+#[derive(Serialize, Deserialize)]
+struct Part<T> {
+    digest: String,
+    value: T,
+}
+
+/// The value that [`store_part`] left in a file under this digest. A file that is absent, cannot be read as the part or
+/// has another digest gives none: the part is to be made again.
+pub fn load_part<T: DeserializeOwned>(path: &Path, digest: &str) -> Option<T> {
+    let bytes = fs::read(path).ok()?;
+    let part = serde_json::from_slice::<Part<T>>(&bytes).ok()?;
+    (part.digest == digest).then_some(part.value)
+}
+
+/// Stores a value as JSON under the digest of everything it depends on.
+pub fn store_part(path: &Path, digest: &str, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(&Part { digest: digest.to_owned(), value }).expect("a part is plain data");
+    write_atomic(path, &bytes)
 }
 
 /// Lower-case hexadecimal SHA-256 of several byte strings, each preceded by its length.

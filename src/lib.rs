@@ -14,8 +14,14 @@ pub mod jacobian;
 pub mod kernel;
 pub mod lm;
 pub mod measure;
+pub mod network;
 pub mod progress;
 pub mod regression;
 pub mod report;
+pub mod stats;
+pub mod subspace;
 pub mod task;
+#[path = "../theorems/mod.rs"]
+pub mod theorems;
 pub mod train;
+pub mod verify;

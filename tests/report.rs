@@ -1,5 +1,8 @@
 //! Reports of made-up evidence: a realistic one as snapshots, degenerate and random ones for what must not break.
 
+#[path = "common/svg.rs"]
+mod svg;
+
 use std::fmt::Write;
 
 use kernelview::evidence::{
@@ -9,6 +12,7 @@ use kernelview::evidence::{
 };
 use kernelview::report::{read_json, render_markdown, terminal_summary, write};
 use proptest::prelude::*;
+use svg::texts_of;
 
 /// Numbers between 0 and 1 that are the same on every machine.
 struct Numbers(u64);
@@ -241,29 +245,6 @@ fn bare() -> Analysis {
     analysis.model.note = None;
     (analysis.task.train, analysis.task.dev, analysis.task.test) = (0, 0, 0);
     analysis
-}
-
-/// Checks that tags nest and that no bare `&` or `<` is left in texts; returns the texts.
-fn texts_of(svg: &str) -> Vec<String> {
-    let (mut open, mut texts, mut rest) = (Vec::new(), Vec::new(), svg);
-    while let Some(start) = rest.find('<') {
-        let text = rest[..start].trim();
-        assert!(text.split('&').skip(1).all(|t| t.contains(';')), "bare ampersand in {text}");
-        if !text.is_empty() {
-            texts.push(text.to_owned());
-        }
-        let end = start + rest[start..].find('>').expect("a tag ends");
-        let tag = &rest[start + 1..end];
-        assert_eq!(tag.matches('"').count() % 2, 0, "quotes of {tag}");
-        if let Some(name) = tag.strip_prefix('/') {
-            assert_eq!(open.pop(), Some(name), "closing tag");
-        } else if !tag.ends_with('/') {
-            open.push(tag.split_whitespace().next().expect("a tag has a name"));
-        }
-        rest = &rest[end + 1..];
-    }
-    assert!(open.is_empty(), "left open: {open:?}");
-    texts
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Finished parts of an analysis on disk: written whole, reused when nothing that they depend on has changed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::files::{create_dir, digest, write_atomic};
+use crate::files::{create_dir, digest, load_part, store_part};
 use crate::progress::Monitor;
 
 /// Grows whenever the meaning of a stored part changes, so that parts of older programs are made again.
@@ -17,12 +16,6 @@ const PARTS_VERSION: &str = "2";
 pub struct Parts {
     root: PathBuf,
     study: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Stored<T> {
-    digest: String,
-    value: T,
 }
 
 impl Parts {
@@ -60,16 +53,12 @@ impl Parts {
     ) -> Result<T> {
         let path = self.part_path(&format!("{name}.json"));
         let digest = self.digest(settings);
-        if let Ok(bytes) = fs::read(&path)
-            && let Ok(stored) = serde_json::from_slice::<Stored<T>>(&bytes)
-            && stored.digest == digest
-        {
+        if let Some(value) = load_part(&path, &digest) {
             monitor.note(&format!("{name}: already there"));
-            return Ok(stored.value);
+            return Ok(value);
         }
-        let stored = Stored { digest, value: compute()? };
-        let bytes = serde_json::to_vec(&stored).expect("a part is plain data");
-        write_atomic(&path, &bytes)?;
-        Ok(stored.value)
+        let value = compute()?;
+        store_part(&path, &digest, &value)?;
+        Ok(value)
     }
 }

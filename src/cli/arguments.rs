@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::analysis::SplitName;
 use crate::device::{DeviceRequest, Dtype};
+use crate::evidence::Profile;
 use crate::jacobian::Subset;
 use crate::kernel::Formula;
 use crate::lm::OutputMode;
@@ -16,7 +17,7 @@ use crate::lm::OutputMode;
     name = "kernelview",
     version,
     arg_required_else_help = true,
-    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
+    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -52,6 +53,29 @@ pub(super) enum Command {
     /// --label-words replace the other two.
     #[command(after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --data-dir DATA --task RTE")]
     Tasks,
+    /// Check the theory: every claim of the paper and of what it rests on, measured, with controls that must fail
+    ///
+    /// Each claim (`kernelview claims` lists them) predicts numbers, such as the slope of an error in width. They are
+    /// measured on networks drawn from --seed and compared through confidence intervals; the same check is made where it
+    /// must fail, so that a check that cannot fail shows. Writes report.md, report.json, junit.xml and plots to --out-dir.
+    /// An interrupted run continues where it was when the same command is given again.
+    ///
+    /// A mutant is a deliberately wrong implementation or formula that its claim must notice; with mutants, mutants.md
+    /// is written too.
+    ///
+    /// Needs no model and no data. Exit status: 0 no claim is violated, no control passes, no mutant survives and every
+    /// experiment came to its end; 1 otherwise; 2 bad settings; 130 interrupted.
+    #[command(
+        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,linearization --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
+    )]
+    Verify(Box<VerifyArgs>),
+    /// The claims that `kernelview verify` examines, with their predictions and sources
+    ///
+    /// The identifier goes with `kernelview verify --claim`.
+    #[command(
+        after_help = "Examples:\n  kernelview claims\n  kernelview claims --format markdown\n  kernelview claims --format json"
+    )]
+    Claims(ClaimsArgs),
 }
 
 /// Which model, and how to run it.
@@ -199,4 +223,51 @@ pub(super) enum Engine {
     Structured,
     /// Plain autograd.
     Reference,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
+    /// narrower intervals), full is for a GPU
+    #[arg(long, value_enum, default_value = "quick")]
+    pub profile: Profile,
+    /// Examine these claims only; may be repeated
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub claim: Vec<String>,
+    /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]
+    #[arg(long, overrides_with = "no_mutants")]
+    pub mutants: bool,
+    /// Run no mutants
+    #[arg(long, overrides_with = "mutants")]
+    pub no_mutants: bool,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// Seed from which every draw follows
+    #[arg(long, default_value_t = 13)]
+    pub seed: u64,
+    /// Experiments at a time, each on one CPU thread; one on a GPU [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Where the report goes; what an interrupted run left there is reused
+    #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
+    pub out_dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct ClaimsArgs {
+    /// Lines for reading, the README's table, or everything for programs
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
+/// Forms of the list of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ListFormat {
+    /// Three lines a claim, by family.
+    Table,
+    /// A Markdown table.
+    Markdown,
+    /// An array of objects.
+    Json,
 }

@@ -2,10 +2,13 @@
 
 mod analyze;
 mod arguments;
+mod board;
+mod claims;
 mod kernel;
 mod select;
 mod tasks;
 mod terminal;
+mod verify;
 
 use std::panic;
 use std::process::ExitCode;
@@ -14,26 +17,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::progress::request_stop;
 use arguments::{Cli, Command};
 
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;
 
-/// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation failed, 2 bad input or
+/// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation or a claim failed, 2 bad input or
 /// settings, 130 interrupted, 70 an internal error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     die_with_closed_pipes();
-    let keeps_parts = matches!(cli.command, Command::Analyze(_));
+    let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Verify(_));
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
         eprintln!("warning: Ctrl-C will not be graceful: {e}");
     }
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run(cli.command)));
     match outcome {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(e)) => {
             eprintln!("error: {e}");
             if matches!(e, Error::Interrupted) {
@@ -58,12 +62,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+/// Whether what the command was asked to establish holds; only `verify` can say no.
+fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Analyze(a) => analyze::run(&a),
-        Command::Kernel(k) => kernel::run(&k),
-        Command::Tasks => tasks::run(),
+        Command::Analyze(a) => analyze::run(&a)?,
+        Command::Claims(c) => claims::run(&c),
+        Command::Kernel(k) => kernel::run(&k)?,
+        Command::Tasks => tasks::run()?,
+        Command::Verify(v) => return verify::run(&v),
     }
+    Ok(true)
 }
 
 /// Rust ignores SIGPIPE, so that printing into `| head -1` would panic. A reader that leaves ends this program quietly,
@@ -87,16 +95,9 @@ fn catch_panics() -> &'static Mutex<String> {
             if wanted {
                 default(info);
             }
-            let message = info
-                .payload()
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| info.payload().downcast_ref::<&str>().copied())
-                .unwrap_or("unknown panic");
+            let first = panic_text(info.payload());
             let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
             if let Ok(mut text) = TEXT.lock() {
-                // libtorch's text carries its stack behind escaped or real line ends.
-                let first = message.split("\\n").next().unwrap_or(message).lines().next().unwrap_or(message);
                 *text = format!("{first}{place}");
             }
         }));

@@ -2,11 +2,16 @@
 //!
 //! Knows no tensors, no files and no terminal. Every figure of a report is in here; [`Analysis`] is `report.json`.
 
+mod claim;
 mod kernels;
 mod measures;
 mod setting;
 mod verdict;
 
+pub use claim::{
+    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
+    Table, Verification, VerificationFacts,
+};
 pub use kernels::{KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,

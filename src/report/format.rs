@@ -13,15 +13,54 @@ pub(super) fn percent(share: f64) -> String {
 
 /// A number with three significant digits (whole numbers with all of theirs); scientific below 1e-3 and from 1e5 on.
 pub(super) fn number(value: f64) -> String {
+    significant(value, 3)
+}
+
+/// The same with another number of significant digits, one at least.
+pub(super) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    let scientific = format!("{value:.2e}");
+    let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(i32::MAX);
     if !(-3..5).contains(&exponent) {
         return scientific;
     }
-    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.*}", (2 - exponent).max(0) as usize) }
+    if value.fract() == 0.0 {
+        format!("{value}")
+    } else {
+        format!("{value:.*}", (digits as i32 - 1 - exponent).max(0) as usize)
+    }
+}
+
+/// A number with the ends of its interval, in as many digits (three to six) as it takes to tell the ends apart.
+pub(super) fn interval(value: f64, low: f64, high: f64) -> (String, String, String) {
+    let at = |digits| (significant(value, digits), significant(low, digits), significant(high, digits));
+    let texts = (3..6).map(at).find(|(_, low_text, high_text)| low == high || low_text != high_text);
+    texts.unwrap_or_else(|| at(6))
+}
+
+/// A number that somebody chose, in its shortest form where that is short: `0.05`, `1e-10`.
+pub(super) fn chosen(value: f64) -> String {
+    let plain = format!("{value}");
+    if plain.len() <= 6 {
+        return plain;
+    }
+    let scientific = format!("{value:e}");
+    if scientific.len() <= 6 { scientific } else { number(value) }
+}
+
+/// A slope as theory writes it, `-1/2`, where it is a fraction of small numbers.
+pub(super) fn fraction(value: f64) -> String {
+    for denominator in [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0] {
+        let numerator = value * denominator;
+        if (numerator - numerator.round()).abs() < 1e-9 && numerator.abs() < 100.0 {
+            // Adding zero takes the sign from -0.
+            let numerator = numerator.round() + 0.0;
+            return if denominator == 1.0 { format!("{numerator}") } else { format!("{numerator}/{denominator}") };
+        }
+    }
+    number(value)
 }
 
 /// A learning rate in its shortest form, e.g. `1e-5`.
@@ -162,6 +201,22 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(number(value), text, "{value:e}");
         }
+    }
+
+    #[test]
+    fn intervals_show_their_width_and_slopes_are_fractions() {
+        let texts = |value, low, high| {
+            let (value, low, high) = interval(value, low, high);
+            format!("{value} [{low}, {high}]")
+        };
+        assert_eq!(texts(-0.5, -0.51, -0.49), "-0.500 [-0.510, -0.490]");
+        assert_eq!(texts(0.99991, 0.99981, 1.00001), "0.9999 [0.9998, 1.000]");
+        assert_eq!(texts(2.5, 2.5, 2.5), "2.50 [2.50, 2.50]");
+        assert_eq!(texts(1.0 / 3.0, 1.0 / 3.0 - 1e-9, 1.0 / 3.0 + 1e-9), "0.333333 [0.333333, 0.333333]");
+        assert_eq!(texts(f64::NAN, f64::NEG_INFINITY, f64::INFINITY), "NaN [-inf, inf]");
+        assert_eq!([0.05, 1e-10, -0.5, 1.0 / 3.0, 10.0].map(chosen), ["0.05", "1e-10", "-0.5", "0.333", "10"]);
+        let slopes = [-0.5, 0.0, -0.0, 1.0, -1.0 / 3.0, 0.75, 0.37];
+        assert_eq!(slopes.map(fraction), ["-1/2", "0", "0", "1", "-1/3", "3/4", "0.370"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod answer;
 mod caveats;
+mod claims;
 mod format;
 mod json;
 mod markdown;
@@ -18,6 +19,10 @@ use crate::error::Result;
 use crate::evidence::Analysis;
 use crate::files::{create_dir, write_atomic};
 
+pub use claims::{
+    ClaimFacts, WrittenClaims, check_directory, claims_markdown, claims_summary, junit, mutants_markdown,
+    registry_list, registry_markdown, write_claims,
+};
 pub use json::read_json;
 pub use terminal::terminal_summary;
 

@@ -5,7 +5,7 @@ use super::rows::{AccuracyRow, Kind, VerdictRow, accuracies, verdicts};
 use crate::evidence::Analysis;
 
 /// No line is longer than this.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 100;
 
 /// Accuracies and verdicts as plain text, at most 100 columns wide; ends with a newline.
 pub fn terminal_summary(analysis: &Analysis) -> String {
@@ -60,7 +60,7 @@ fn verdict(row: &VerdictRow) -> [String; 6] {
 }
 
 /// Lines of whole words, the later ones indented.
-fn wrap(text: &str) -> Vec<String> {
+pub(super) fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.last_mut().expect("never empty");
@@ -75,7 +75,7 @@ fn wrap(text: &str) -> Vec<String> {
 }
 
 /// Columns padded to their widest cell, two spaces between them.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; COLUMNS] = std::array::from_fn(width);
     let line = |row: &[String; COLUMNS]| {

@@ -65,6 +65,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up, then run `kernelview verify ARGS`: the claims of the theory, measured. Needs no model.
+    ///
+    /// For kernelview's own options: `cargo xtask verify -- --help`.
+    Verify {
+        /// Arguments for `kernelview verify`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace ARGS`.
     ///
     /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
@@ -106,6 +114,10 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Analyze { args } => {
             provide_all(&root)?;
             return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "analyze"], &args);
+        }
+        Command::Verify { args } => {
+            libtorch::setup(&root)?;
+            return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "verify"], &args);
         }
         Command::Test { args } => {
             provide_all(&root)?;

@@ -3,7 +3,7 @@
 use plotters::prelude::RGBColor;
 
 use super::canvas::{At, BLACK, Canvas, Drawn, GREY, LABEL, PALE, Point, TICK, text_width};
-use crate::report::format::{number, percent};
+use crate::report::format::{chosen, number, percent};
 
 /// A range of values with its ticks.
 pub(super) struct Axis {
@@ -55,18 +55,45 @@ impl Axis {
         let (low, high) = (low.log10() - 0.1, high.log10() + 0.1);
         let powers = (high.floor() - low.ceil()).max(0.0);
         let stride = (powers / 8.0).ceil().max(1.0);
-        let fractions: &[f64] = if powers < 1.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-        let mut ticks = Vec::new();
-        let mut power = (low / stride).floor() * stride;
-        while power <= high {
-            for value in fractions.iter().map(|f| f * 10f64.powf(power)) {
-                if (low..=high).contains(&value.log10()) {
-                    ticks.push((value, power_text(value)));
+        let at = |fractions: &[f64]| {
+            let mut ticks = Vec::new();
+            let mut power = (low / stride).floor() * stride;
+            while power <= high {
+                for value in fractions.iter().map(|f| f * 10f64.powf(power)) {
+                    if (low..=high).contains(&value.log10()) {
+                        ticks.push((value, power_text(value)));
+                    }
                 }
+                power += stride;
             }
-            power += stride;
+            ticks
+        };
+        let mut ticks = if powers < 1.0 { at(&[1.0, 2.0, 5.0]) } else { at(&[1.0]) };
+        if ticks.len() < 2 {
+            let halves: Vec<f64> = (2..20).map(|i| f64::from(i) / 2.0).collect();
+            ticks = at(&halves);
         }
         Self { label: label.into(), low, high, logarithmic: true, ticks }
+    }
+
+    /// Positive values on a logarithmic scale with ticks where the data are, as many as there is room for: widths are
+    /// powers of two, of which powers of ten say little. `values` are ascending.
+    pub(super) fn of_marks(label: &str, values: &[f64]) -> Option<Self> {
+        let (first, last) = (*values.first()?, *values.last()?);
+        let mut axis = Self::logarithmic(label, first, last);
+        let stride = values.len().div_ceil(9);
+        // From the right, because the largest is what a limit is read from.
+        axis.ticks = values.iter().rev().step_by(stride).map(|v| (*v, chosen(*v))).collect();
+        let apart = 0.06 * (axis.high - axis.low);
+        let mut previous = f64::INFINITY;
+        axis.ticks.retain(|(v, _)| {
+            let keep = previous - v.log10() > apart;
+            if keep {
+                previous = v.log10();
+            }
+            keep
+        });
+        Some(axis)
     }
 
     pub(super) fn range(&self) -> (f64, f64) {
@@ -115,7 +142,7 @@ fn tick_text(value: f64, step: f64) -> String {
 
 fn power_text(value: f64) -> String {
     if !(1e-3..1e5).contains(&value) {
-        return format!("{value:.0e}");
+        return format!("{value:.1e}").replace(".0e", "e");
     }
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -160,6 +187,8 @@ impl Frame<'_> {
 pub(super) enum Swatch {
     Line(RGBColor),
     Dashes(RGBColor),
+    /// A line through marks of this shape; dotted where it is no real measurement of the thing itself.
+    Points(usize, RGBColor, bool),
     Mark(usize, RGBColor),
     Box(RGBColor),
 }
@@ -175,6 +204,14 @@ pub(super) fn legend(canvas: &Canvas, from: Point, right: f64, entries: &[(Swatc
         match *swatch {
             Swatch::Line(colour) => canvas.path(&[(x, y), (x + 20.0, y)], colour, 2.0)?,
             Swatch::Dashes(colour) => canvas.dashes((x, y), (x + 20.0, y), colour, 1.5)?,
+            Swatch::Points(shape, colour, dotted) => {
+                if dotted {
+                    canvas.dots((x - 2.0, y), (x + 22.0, y), colour, 1.5)?;
+                } else {
+                    canvas.path(&[(x - 2.0, y), (x + 22.0, y)], colour, 2.0)?;
+                }
+                canvas.mark((x + 10.0, y), shape, colour)?;
+            }
             Swatch::Mark(shape, colour) => canvas.mark((x + 12.0, y), shape, colour)?,
             Swatch::Box(colour) => canvas.fill((x + 5.0, y - 6.0), (x + 17.0, y + 6.0), colour)?,
         }

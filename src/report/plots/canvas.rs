@@ -114,13 +114,22 @@ impl Canvas<'_> {
     }
 
     pub(super) fn dashes(&self, from: Point, to: Point, colour: RGBColor, width: f64) -> Drawn {
+        self.broken((from, to), (5.0, 4.0), colour, width)
+    }
+
+    pub(super) fn dots(&self, from: Point, to: Point, colour: RGBColor, width: f64) -> Drawn {
+        self.broken((from, to), (2.0, 2.5), colour, width)
+    }
+
+    /// A line drawn for `on` pixels and left out for `off` in turn.
+    fn broken(&self, (from, to): (Point, Point), (on, off): (f64, f64), colour: RGBColor, width: f64) -> Drawn {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = dx.hypot(dy).max(1e-9);
         let along = |d: f64| (from.0 + dx * d / length, from.1 + dy * d / length);
         let mut start = 0.0;
         while start < length {
-            self.path(&[along(start), along((start + 5.0).min(length))], colour, width)?;
-            start += 9.0;
+            self.path(&[along(start), along((start + on).min(length))], colour, width)?;
+            start += on + off;
         }
         Ok(())
     }

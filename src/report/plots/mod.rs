@@ -8,6 +8,7 @@ mod bars;
 mod canvas;
 mod heatmap;
 mod lines;
+mod scaling;
 mod scatter;
 
 use std::collections::HashSet;
@@ -16,6 +17,8 @@ use super::format::{optimizer_title, plain, slug};
 use super::rows::accuracies;
 use crate::error::Result;
 use crate::evidence::{Analysis, FineTuningResult};
+
+pub(super) use scaling::scaling;
 
 /// Directory of the figures inside that of the report.
 pub(super) const DIRECTORY: &str = "plots";

@@ -1,0 +1,128 @@
+//! `kernelview verify`.
+
+use std::thread::available_parallelism;
+
+use super::arguments::VerifyArgs;
+use super::board::Board;
+use crate::error::{Error, Result};
+use crate::evidence::Profile;
+use crate::files::create_dir;
+use crate::report::{check_directory, claims_summary, write_claims};
+use crate::theorems::{Claim, registry};
+use crate::verify::{self, Plan};
+
+/// Runs the suite and writes its report; whether it succeeded.
+pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
+    if args.out_dir.exists() && !args.out_dir.is_dir() {
+        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
+    }
+    check_directory(&args.out_dir)?;
+    let plan = plan(args, registry())?;
+    create_dir(&args.out_dir)?;
+    let board = Board::new(plan.experiments().len());
+    let verification = verify::run(&plan, &args.out_dir, &board);
+    board.clear();
+    let verification = verification?;
+    let written = write_claims(&verification, &args.out_dir)?;
+    verify::forget(&args.out_dir)?;
+    println!("{}", claims_summary(&verification));
+    println!("report: {}", written.markdown.display());
+    Ok(verification.succeeded())
+}
+
+fn plan(args: &VerifyArgs, registry: &'static [Claim]) -> Result<Plan> {
+    let jobs = match args.jobs {
+        Some(0) => return Err(Error::Settings("--jobs must be at least 1".into())),
+        Some(jobs) => jobs,
+        None => available_parallelism().map_or(1, usize::from),
+    };
+    Ok(Plan {
+        profile: args.profile,
+        seed: args.seed,
+        claims: chosen(&args.claim, registry)?,
+        mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
+        device: args.device.resolve()?,
+        jobs,
+    })
+}
+
+/// The claims of these identifiers in the registry's order; all where none is given.
+fn chosen(ids: &[String], registry: &'static [Claim]) -> Result<Vec<&'static Claim>> {
+    for id in ids {
+        if !registry.iter().any(|c| c.id == id) {
+            let near = nearest(id, registry.iter().map(|c| c.id));
+            let hint = near.map_or_else(String::new, |near| format!(" did you mean `{near}`?"));
+            return Err(Error::Settings(format!("--claim {id}: no such claim;{hint} `kernelview claims` lists them")));
+        }
+    }
+    Ok(registry.iter().filter(|c| ids.is_empty() || ids.iter().any(|id| id == c.id)).collect())
+}
+
+/// The name with the fewest differences, unless those are more than half of it.
+fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.map(|candidate| (distance(name, candidate), candidate)).min()?;
+    (2 * near.0 <= near.1.chars().count()).then_some(near.1)
+}
+
+/// Letters to insert, remove or replace to make one text the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Findings;
+    use crate::theorems::Family;
+
+    const fn claim(id: &'static str) -> Claim {
+        Claim {
+            id,
+            family: Family::Width,
+            title: "",
+            source: "",
+            prediction: "",
+            text: "",
+            mutants: &[],
+            experiment: |_| Ok(Findings::default()),
+        }
+    }
+
+    static CLAIMS: [Claim; 3] = [claim("chain-rule"), claim("sign-kernel-limit"), claim("adam-analog")];
+
+    fn ids(wanted: &[&str]) -> std::result::Result<Vec<&'static str>, String> {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        chosen(&wanted, &CLAIMS).map(|c| c.iter().map(|c| c.id).collect()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn claims_are_chosen_in_the_order_of_the_registry() {
+        assert_eq!(ids(&[]), Ok(vec!["chain-rule", "sign-kernel-limit", "adam-analog"]));
+        assert_eq!(ids(&["adam-analog", "chain-rule", "adam-analog"]), Ok(vec!["chain-rule", "adam-analog"]));
+    }
+
+    #[test]
+    fn an_unknown_claim_is_refused_with_the_nearest() {
+        let message = |id| ids(&[id]).expect_err("an unknown claim");
+        assert_eq!(
+            message("sign-kernel-limits"),
+            "--claim sign-kernel-limits: no such claim; did you mean `sign-kernel-limit`? `kernelview claims` lists them"
+        );
+        assert_eq!(
+            message("nothing-like-it-at-all"),
+            "--claim nothing-like-it-at-all: no such claim; `kernelview claims` lists them"
+        );
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,314 @@
+//! Evidence for a claim of the theory: what was expected, what was measured, what the controls did. Plain data; the
+//! verdict follows from it by one rule.
+
+use crate::stats::{Estimate, Expectation, Outcome};
+
+/// How much an experiment spends.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// About two minutes for the whole suite on two cores.
+    #[default]
+    Quick,
+    /// About fifteen minutes on two cores: wider networks, more seeds, narrower intervals.
+    Standard,
+    /// For a GPU: widths to 16384.
+    Full,
+}
+
+impl Profile {
+    /// Name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// One measured quantity and what it was expected to be.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Check {
+    /// What was measured, e.g. "slope of the NTK's relative error in width".
+    pub name: String,
+    /// What it must be.
+    pub expectation: Expectation,
+    /// What it was, with its interval.
+    pub estimate: Estimate,
+    /// The comparison of the two.
+    pub outcome: Outcome,
+    /// Power: the smallest distance beyond the accepted region that this check would call violated nine times out of
+    /// ten at its sample size; zero for an exact comparison.
+    pub detectable: Option<f64>,
+}
+
+/// What came out of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimVerdict {
+    /// Every check holds and every control fails.
+    Holds,
+    /// A check is violated.
+    Violated,
+    /// An interval is too wide to decide.
+    Underpowered,
+    /// A hypothesis of the claim is not met.
+    NotApplicable,
+    /// A control passed: the check cannot tell the claim from its opposite.
+    Broken,
+}
+
+impl ClaimVerdict {
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Violated => "violated",
+            Self::Underpowered => "underpowered",
+            Self::NotApplicable => "not applicable",
+            Self::Broken => "broken check",
+        }
+    }
+
+    /// Whether a suite with this verdict in it must not exit with success.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Violated | Self::Broken)
+    }
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// A number, formatted by the report.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+impl From<f64> for Cell {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// Figures that do not fit into one number.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Table {
+    /// What the rows are.
+    pub title: String,
+    /// Column heads.
+    pub columns: Vec<String>,
+    /// Rows of as many cells.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// Mean of a statistic at one place of the x axis, with the spread of its samples.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Mark {
+    /// Width, rank, step or learning rate.
+    pub x: f64,
+    /// Geometric mean over seeds.
+    pub y: f64,
+    /// One standard deviation of the logarithm below.
+    pub low: f64,
+    /// One standard deviation of the logarithm above.
+    pub high: f64,
+}
+
+/// One line of a figure.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// Measured points, by x.
+    pub marks: Vec<Mark>,
+    /// The slope that the theory predicts on logarithmic axes; drawn through the last mark.
+    pub predicted_slope: Option<f64>,
+    /// Whether this is a control.
+    pub control: bool,
+}
+
+/// A plot on logarithmic axes.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Figure {
+    /// File name without extension, unique within the claim.
+    pub name: String,
+    /// Title.
+    pub title: String,
+    /// Label of the x axis.
+    pub x_label: String,
+    /// Label of the y axis.
+    pub y_label: String,
+    /// Lines.
+    pub series: Vec<Series>,
+}
+
+/// What an experiment found, before it is judged.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Findings {
+    /// Settings of the experiment: name and value.
+    pub settings: Vec<(String, String)>,
+    /// What the claim presupposes, measured first.
+    pub hypotheses: Vec<Check>,
+    /// What the claim predicts.
+    pub checks: Vec<Check>,
+    /// The same predictions where they must fail.
+    pub controls: Vec<Check>,
+    /// Tables of the section.
+    pub tables: Vec<Table>,
+    /// Plots of the section.
+    pub figures: Vec<Figure>,
+    /// Remarks that depend on the measurement, one paragraph each.
+    pub notes: Vec<String>,
+}
+
+impl Findings {
+    /// The verdict, by the rule of the suite: hypotheses first, then controls, then checks.
+    pub fn verdict(&self) -> ClaimVerdict {
+        let any = |checks: &[Check], outcome: Outcome| checks.iter().any(|c| c.outcome == outcome);
+        if any(&self.hypotheses, Outcome::Violated) {
+            ClaimVerdict::NotApplicable
+        } else if any(&self.checks, Outcome::Violated) {
+            ClaimVerdict::Violated
+        } else if self.checks.is_empty() || self.controls.is_empty() || any(&self.controls, Outcome::Holds) {
+            // Without a check or without a control nothing could have failed.
+            ClaimVerdict::Broken
+        } else if [&self.hypotheses, &self.checks, &self.controls].into_iter().any(|c| any(c, Outcome::Underpowered)) {
+            ClaimVerdict::Underpowered
+        } else {
+            ClaimVerdict::Holds
+        }
+    }
+
+    /// Sum of the error probabilities of all intervals: what the claim takes from the suite's error rate.
+    pub fn error_rate(&self) -> f64 {
+        let all = self.hypotheses.iter().chain(&self.checks).chain(&self.controls);
+        all.map(|c| 1.0 - c.estimate.confidence).sum()
+    }
+}
+
+/// One claim, measured and judged.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ClaimEvidence {
+    /// Identifier, e.g. `sign-kernel-limit`.
+    pub id: String,
+    /// Family, e.g. "infinite width".
+    pub family: String,
+    /// One line.
+    pub title: String,
+    /// Where the statement comes from.
+    pub source: String,
+    /// The prediction in a few words.
+    pub prediction: String,
+    /// Statement, hypotheses, derivation, experiment, controls and meaning, as markdown.
+    pub statement: String,
+    /// What was measured.
+    pub findings: Findings,
+    /// What follows.
+    pub verdict: ClaimVerdict,
+    /// Run time.
+    pub seconds: f64,
+}
+
+/// What became of a deliberately wrong implementation or formula.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MutantResult {
+    /// The claim that must notice it.
+    pub claim: String,
+    /// Its name.
+    pub mutant: String,
+    /// What was made wrong.
+    pub change: String,
+    /// The claim's verdict under it.
+    pub verdict: ClaimVerdict,
+    /// The checks that were violated, with their measured values.
+    pub caught_by: Vec<String>,
+    /// Run time.
+    pub seconds: f64,
+}
+
+impl MutantResult {
+    /// Whether nothing noticed.
+    pub fn survived(&self) -> bool {
+        self.caught_by.is_empty()
+    }
+}
+
+/// A claim or a mutant whose experiment ended without findings.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ExperimentError {
+    /// The claim.
+    pub claim: String,
+    /// Its family.
+    pub family: String,
+    /// Its prediction.
+    pub prediction: String,
+    /// The mutant that was run, where it was one.
+    pub mutant: Option<String>,
+    /// What went wrong, in one line.
+    pub message: String,
+}
+
+impl ExperimentError {
+    /// The experiment's name: the claim, or the claim and the mutant.
+    pub fn name(&self) -> String {
+        self.mutant.as_ref().map_or_else(|| self.claim.clone(), |m| format!("{} / {m}", self.claim))
+    }
+}
+
+/// Settings of a run of the suite.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct VerificationFacts {
+    /// Version of the program.
+    pub version: String,
+    /// Profile of the claims.
+    pub profile: Profile,
+    /// Seed from which every draw of the run follows.
+    pub seed: u64,
+    /// Device.
+    pub device: String,
+    /// Probability that any interval of a whole run misses its true value.
+    pub error_rate: f64,
+    /// Number of claims that share it.
+    pub claims_in_registry: usize,
+}
+
+/// A run of the suite: `report.json`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Verification {
+    /// [`super::SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// What was run.
+    pub run: VerificationFacts,
+    /// The claims, in the registry's order.
+    pub claims: Vec<ClaimEvidence>,
+    /// The mutants that were run, if any.
+    pub mutants: Vec<MutantResult>,
+    /// Claims and mutants that could not be examined; they appear in no other list.
+    pub errors: Vec<ExperimentError>,
+}
+
+impl Verification {
+    /// Whether no claim is violated, no control passes, no mutant survives, and every experiment came to its end.
+    pub fn succeeded(&self) -> bool {
+        self.errors.is_empty()
+            && !self.claims.iter().any(|c| c.verdict.is_failure())
+            && !self.mutants.iter().any(MutantResult::survived)
+    }
+}

@@ -1,0 +1,115 @@
+//! What a run of the suite found, in plain words.
+
+use crate::evidence::{ClaimVerdict, Figure, Verification};
+use crate::report::format::{code, fraction, plain};
+
+/// The verdicts in one paragraph.
+pub(super) fn paragraph(verification: &Verification) -> String {
+    let claims = &verification.claims;
+    let failed_claims: Vec<String> = names(verification, false);
+    let all = claims.len() + failed_claims.len();
+    let of =
+        |verdict| -> Vec<String> { claims.iter().filter(|c| c.verdict == verdict).map(|c| linked(&c.id)).collect() };
+    let holding = of(ClaimVerdict::Holds).len();
+    let mut sentences = vec![match (all, holding) {
+        (0, _) => "No claim was examined.".to_owned(),
+        (1, 1) => "The one claim examined holds.".to_owned(),
+        (all, holding) if all == holding => format!("All {all} claims hold."),
+        (all, holding) => format!("Of {all} claim{}, {}.", plural(all), hold(holding)),
+    }];
+    let mut tell = |ids: Vec<String>, one: &str, many: &str| {
+        if !ids.is_empty() {
+            let text = if ids.len() == 1 { one } else { many };
+            sentences.push(format!("{} {text}.", listed(&ids)));
+        }
+    };
+    tell(of(ClaimVerdict::Violated), "is **violated**", "are **violated**");
+    tell(
+        of(ClaimVerdict::Broken),
+        "proves nothing: a **control passed** that must fail, or there was none",
+        "prove nothing: a **control passed** that must fail, or there was none",
+    );
+    tell(
+        failed_claims,
+        "could **not be examined**: its experiment failed",
+        "could **not be examined**: their experiments failed",
+    );
+    tell(
+        of(ClaimVerdict::Underpowered),
+        "is undecided: an interval is too wide",
+        "are undecided: an interval of each is too wide",
+    );
+    tell(
+        of(ClaimVerdict::NotApplicable),
+        "does not apply: a hypothesis is not met",
+        "do not apply: a hypothesis of each is not met",
+    );
+    sentences.extend(mutants(verification));
+    sentences.push(if verification.succeeded() { "The run succeeded." } else { "**The run failed.**" }.to_owned());
+    sentences.join(" ")
+}
+
+/// How the mutants fared, where there were any.
+pub(super) fn mutants(verification: &Verification) -> Option<String> {
+    let failed = names(verification, true).len();
+    let all = verification.mutants.len() + failed;
+    let survivors = verification.mutants.iter().filter(|m| m.survived()).count();
+    if all == 0 {
+        return None;
+    }
+    let text = match survivors {
+        0 if failed == 0 && all == 1 => "The one mutant was noticed".to_owned(),
+        0 if failed == 0 => format!("All {all} mutants were noticed"),
+        0 => format!("Of {all} mutants, {} {} noticed", all - failed, if all - failed == 1 { "was" } else { "were" }),
+        1 => format!("**1 of {all} mutants survived**"),
+        n => format!("**{n} of {all} mutants survived**"),
+    };
+    let unrun = if failed > 0 { format!(", and {failed} could **not be run**") } else { String::new() };
+    Some(format!("{text}{unrun}."))
+}
+
+/// Claims, or mutants, whose experiments failed.
+fn names(verification: &Verification, mutants: bool) -> Vec<String> {
+    let errors = verification.errors.iter().filter(|e| e.mutant.is_some() == mutants);
+    errors.map(|e| code(&e.name())).collect()
+}
+
+/// What a figure shows, for those who cannot see it.
+pub(super) fn alt(figure: &Figure) -> String {
+    let series: Vec<String> = figure
+        .series
+        .iter()
+        .map(|s| {
+            let control = if s.control { " (control)" } else { "" };
+            let slope = s.predicted_slope.map_or_else(String::new, |p| format!(", predicted slope {}", fraction(p)));
+            format!("{}{control}{slope}", plain(&s.name))
+        })
+        .collect();
+    let (title, y, x) = (plain(&figure.title), plain(&figure.y_label), plain(&figure.x_label));
+    format!("{title}: {y} against {x}, both logarithmic. {}.", series.join("; "))
+}
+
+fn linked(id: &str) -> String {
+    format!("[{}](#{})", code(id), super::slug(id))
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn hold(count: usize) -> String {
+    match count {
+        0 => "none holds".to_owned(),
+        1 => "1 holds".to_owned(),
+        n => format!("{n} hold"),
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}

@@ -1,0 +1,91 @@
+//! `junit.xml`: a suite per family with a case per claim, and a suite of mutants, for continuous integration.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::rows::reasons;
+use crate::error::{Error, Result};
+use crate::evidence::{ClaimEvidence, ClaimVerdict, ExperimentError, MutantResult, Verification};
+use crate::report::format::plain;
+
+/// The file's content.
+///
+/// # Errors
+/// [`Error::Numeric`] where it cannot be made.
+pub fn junit(verification: &Verification) -> Result<String> {
+    // Suites are in the order in which their families first appear.
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for claim in &verification.claims {
+        suite(&mut suites, &claim.family).add_test_case(of_claim(claim));
+    }
+    for error in verification.errors.iter().filter(|e| e.mutant.is_none()) {
+        suite(&mut suites, &error.family).add_test_case(of_error(error));
+    }
+    for mutant in &verification.mutants {
+        suite(&mut suites, "mutants").add_test_case(of_mutant(mutant));
+    }
+    for error in verification.errors.iter().filter(|e| e.mutant.is_some()) {
+        suite(&mut suites, "mutants").add_test_case(of_error(error));
+    }
+    let mut report = Report::new("kernelview verify");
+    report.add_test_suites(suites);
+    report.to_string().map_err(|e| Error::Numeric(format!("junit.xml cannot be made: {e}")))
+}
+
+/// The suite of this name, made where it is missing.
+fn suite<'a>(suites: &'a mut Vec<TestSuite>, name: &str) -> &'a mut TestSuite {
+    let index = suites.iter().position(|s| s.name.as_str() == name).unwrap_or_else(|| {
+        suites.push(TestSuite::new(plain(name)));
+        suites.len() - 1
+    });
+    &mut suites[index]
+}
+
+fn of_claim(claim: &ClaimEvidence) -> TestCase {
+    let text = format!("{}: {}", claim.verdict.text(), reasons(claim).join("; "));
+    let status = match claim.verdict {
+        ClaimVerdict::Holds => TestCaseStatus::success(),
+        ClaimVerdict::Violated | ClaimVerdict::Broken => {
+            non_success(NonSuccessKind::Failure, claim.verdict.text(), &text)
+        }
+        ClaimVerdict::Underpowered | ClaimVerdict::NotApplicable => {
+            let mut skipped = TestCaseStatus::skipped();
+            skipped.set_message(plain(&text));
+            skipped
+        }
+    };
+    case(&claim.id, &claim.family, claim.seconds, status)
+}
+
+fn of_mutant(mutant: &MutantResult) -> TestCase {
+    let status = if mutant.survived() {
+        let text = format!("nothing noticed it: {}", mutant.change);
+        non_success(NonSuccessKind::Failure, "survived", &text)
+    } else {
+        TestCaseStatus::success()
+    };
+    case(&mutant.mutant, &mutant.claim, mutant.seconds, status)
+}
+
+fn of_error(error: &ExperimentError) -> TestCase {
+    let status = non_success(NonSuccessKind::Error, "error", &error.message);
+    match &error.mutant {
+        Some(mutant) => case(mutant, &error.claim, 0.0, status),
+        None => case(&error.claim, &error.family, 0.0, status),
+    }
+}
+
+fn non_success(kind: NonSuccessKind, type_: &str, text: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_type(type_).set_message(plain(text));
+    status
+}
+
+fn case(name: &str, class: &str, seconds: f64, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(plain(name), status);
+    case.set_classname(plain(class));
+    // A stored time that is no time counts as none.
+    case.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    case
+}

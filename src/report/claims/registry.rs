@@ -1,0 +1,50 @@
+//! The claims there are, for people who choose among them and for the README.
+
+use crate::report::format::{escape, plain};
+
+/// What a list of claims says of each.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ClaimFacts<'a> {
+    /// Identifier.
+    pub id: &'a str,
+    /// Family.
+    pub family: &'a str,
+    /// One line.
+    pub title: &'a str,
+    /// Where the statement comes from.
+    pub source: &'a str,
+    /// The prediction in a few words.
+    pub prediction: &'a str,
+    /// How many mutants its checks must notice.
+    pub mutants: usize,
+}
+
+/// A Markdown table, without a line end at its end.
+pub fn registry_markdown(claims: &[ClaimFacts]) -> String {
+    let mut lines = vec!["| claim | statement | prediction | source |".to_owned(), "|---|---|---|---|".to_owned()];
+    lines.extend(
+        claims
+            .iter()
+            .map(|c| format!("| `{}` | {} | {} | {} |", c.id, escape(c.title), escape(c.prediction), escape(c.source))),
+    );
+    lines.join("\n")
+}
+
+/// For a terminal: families with their claims, three lines a claim.
+pub fn registry_list(claims: &[ClaimFacts]) -> String {
+    let mut lines = Vec::new();
+    let mut family = "";
+    for claim in claims {
+        if claim.family != family {
+            if !lines.is_empty() {
+                lines.push(String::new());
+            }
+            lines.push(format!("{}:", claim.family));
+            family = claim.family;
+        }
+        lines.push(format!("  {}  {}", claim.id, plain(claim.title)));
+        lines.push(format!("      predicts  {}", plain(claim.prediction)));
+        lines.push(format!("      source    {}", plain(claim.source)));
+    }
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}

@@ -1,0 +1,160 @@
+//! Checks, verdicts and cells of claims in the words and digits of a report.
+
+use crate::evidence::{Cell, Check, ClaimEvidence, ClaimVerdict, Findings};
+use crate::report::format::{chosen, escape, interval, number};
+use crate::stats::{Estimate, Expectation, Method, Outcome};
+
+/// Below this, an exact result is round-off, which no two machines share: only its size is printed.
+const ROUND_OFF: f64 = 1e-9;
+
+/// The part that a check plays in its claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A condition of the claim.
+    Hypothesis,
+    /// A prediction of the claim.
+    Prediction,
+    /// A place where the prediction must fail.
+    Control,
+}
+
+/// A check as a row of a table.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct CheckRow {
+    pub name: String,
+    pub expected: String,
+    pub measured: String,
+    pub samples: usize,
+    pub outcome: &'static str,
+    pub detectable: String,
+}
+
+impl CheckRow {
+    pub(super) fn of(check: &Check, role: Role) -> Self {
+        let detectable = match check.detectable {
+            _ if check.estimate.method == Method::Exact => "exact".to_owned(),
+            Some(distance) if distance.is_finite() => number(distance),
+            _ => "n/a".to_owned(),
+        };
+        Self {
+            name: check.name.clone(),
+            expected: expected(&check.expectation),
+            measured: measured(check),
+            samples: check.estimate.samples,
+            outcome: outcome(check.outcome, role),
+            detectable,
+        }
+    }
+}
+
+/// What a check asks for, e.g. `-0.5 ± 0.05`.
+pub(super) fn expected(expectation: &Expectation) -> String {
+    match *expectation {
+        Expectation::Within { target, tolerance } => format!("{} ± {}", chosen(target), chosen(tolerance)),
+        Expectation::AtMost { bound } => format!("≤ {}", chosen(bound)),
+        Expectation::AtLeast { bound } => format!("≥ {}", chosen(bound)),
+    }
+}
+
+/// A check's number with its interval, e.g. `-0.497 [-0.512, -0.482]`; a number without sampling error alone.
+pub(super) fn measured(check: &Check) -> String {
+    let Estimate { value, low, high, method, .. } = check.estimate;
+    if method == Method::Exact {
+        // A violated check shows all of its number, whatever its size.
+        return if check.outcome == Outcome::Holds { small(value) } else { number(value) };
+    }
+    let (value, low, high) = interval(value, low, high);
+    format!("{value} [{low}, {high}]")
+}
+
+/// A number, or its size in powers of a thousand where it is round-off.
+fn small(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() || value.abs() >= ROUND_OFF {
+        return number(value);
+    }
+    let power = -3 * ((-value.abs().log10()).floor() as i32 / 3);
+    let sign = if value < 0.0 { "-" } else { "" };
+    format!("{}{sign}1e{power}", if value < 0.0 { "> " } else { "< " })
+}
+
+/// A cell of a table, as Markdown.
+pub(super) fn cell(cell: &Cell) -> String {
+    match cell {
+        Cell::Number(value) => escape(&small(*value)),
+        Cell::Text(text) => escape(text),
+    }
+}
+
+fn outcome(outcome: Outcome, role: Role) -> &'static str {
+    match (role, outcome) {
+        (_, Outcome::Underpowered) => "undecided",
+        (Role::Hypothesis, Outcome::Holds) => "met",
+        (Role::Hypothesis, Outcome::Violated) => "**not met**",
+        (Role::Prediction, Outcome::Holds) => "holds",
+        (Role::Prediction, Outcome::Violated) => "**violated**",
+        (Role::Control, Outcome::Violated) => "fails, as it must",
+        (Role::Control, Outcome::Holds) => "**passes!**",
+    }
+}
+
+/// A verdict, loud where the suite fails because of it.
+pub(super) fn verdict(verdict: ClaimVerdict) -> String {
+    if verdict.is_failure() { format!("**{}**", verdict.text().to_uppercase()) } else { verdict.text().to_owned() }
+}
+
+/// The checks that decide a claim's verdict: those that went wrong, or all predictions where nothing did.
+pub(super) fn deciding(claim: &ClaimEvidence) -> Vec<(&Check, Role)> {
+    let Findings { hypotheses, checks, controls, .. } = &claim.findings;
+    let all = || {
+        let hypotheses = hypotheses.iter().map(|c| (c, Role::Hypothesis));
+        let checks = checks.iter().map(|c| (c, Role::Prediction));
+        hypotheses.chain(checks).chain(controls.iter().map(|c| (c, Role::Control)))
+    };
+    let (role, outcome) = match claim.verdict {
+        ClaimVerdict::Holds => (Some(Role::Prediction), Outcome::Holds),
+        ClaimVerdict::Violated => (Some(Role::Prediction), Outcome::Violated),
+        ClaimVerdict::NotApplicable => (Some(Role::Hypothesis), Outcome::Violated),
+        ClaimVerdict::Broken => (Some(Role::Control), Outcome::Holds),
+        ClaimVerdict::Underpowered => (None, Outcome::Underpowered),
+    };
+    all().filter(|(c, r)| c.outcome == outcome && role.is_none_or(|role| role == *r)).collect()
+}
+
+/// What decides a claim's verdict, a text for each of its checks; where there are none, what is missing.
+pub(super) fn reasons(claim: &ClaimEvidence) -> Vec<String> {
+    let text = |(check, role): &(&Check, Role)| {
+        format!("{}: {}, expected {}", name(check, *role), measured(check), expected(&check.expectation))
+    };
+    let texts: Vec<String> = deciding(claim).iter().map(text).collect();
+    if !texts.is_empty() {
+        return texts;
+    }
+    let missing = if claim.findings.checks.is_empty() { "check" } else { "control" };
+    vec![format!("there is no {missing}, so nothing could have failed")]
+}
+
+/// A check's name, with its part in the claim where it is not a prediction.
+pub(super) fn name(check: &Check, role: Role) -> String {
+    let role = match role {
+        Role::Hypothesis => "hypothesis: ",
+        Role::Prediction => "",
+        Role::Control => "control: ",
+    };
+    format!("{role}{}", check.name)
+}
+
+/// What the controls did, in a few words.
+pub(super) fn controls(findings: &Findings) -> String {
+    let all = findings.controls.len();
+    let count = |outcome| findings.controls.iter().filter(|c| c.outcome == outcome).count();
+    let (passed, undecided) = (count(Outcome::Holds), count(Outcome::Underpowered));
+    match (all, passed, undecided) {
+        (0, ..) => "**none**".to_owned(),
+        (1, 0, 0) => "fails, as it must".to_owned(),
+        (_, 0, 0) => format!("all {all} fail, as they must"),
+        (1, 1, _) => "**passes!**".to_owned(),
+        (_, 0, _) => format!("{undecided} of {all} undecided"),
+        (_, 1, _) => format!("**1 of {all} passes!**"),
+        _ => format!("**{passed} of {all} pass!**"),
+    }
+}

@@ -1,0 +1,21 @@
+//! What a sample says about a statement: estimates with intervals, exponents of power laws, three-way judgements that
+//! can also say "too few samples", family-wise p-values, and the size of what a check could have found.
+//!
+//! Knows only numbers: no tensors, no claims, no files. Every function is a function of its arguments; where one draws
+//! random numbers, the seed is an argument.
+//!
+//! Confidences lie strictly between 0 and 1 and may be as close to 1 as 1 - 1e-9 (the error rate of a suite split over
+//! many checks); another confidence is a defect of the caller and panics.
+
+mod distribution;
+mod estimate;
+mod expectation;
+mod exponent;
+mod p_value;
+mod power;
+
+pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, student_mean};
+pub use expectation::{Expectation, Outcome};
+pub use exponent::{Exponent, Scaling, exponent};
+pub use p_value::{holm, mean_p_value};
+pub use power::{detectable, probability_of_holding, seeds_needed};

@@ -1,0 +1,12 @@
+//! Fine-tuning in a subspace: low-rank adapters and random projections of all parameters.
+//!
+//! Both keep the pre-trained parameters θ_0 and train a few new ones that enter θ linearly at initialization, so that
+//! the new kernel is a compressed K_SGD. An adapted network is again [`Examples`](crate::jacobian::Examples) with
+//! [`Parameters`](crate::jacobian::Parameters): kernel engines, optimizers and measures work on it unchanged. Knows no
+//! language model and no claim.
+
+mod lora;
+mod projection;
+
+pub use lora::{Adapted, Adapter, Init, Lora, Target, Trained};
+pub use projection::Projection;

@@ -1,0 +1,191 @@
+//! Worker threads for experiments. All they have to say goes through one channel to the thread that waits for them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Instant;
+
+use tch::Device;
+
+use super::store::Store;
+use super::{Done, Event, Experiment, Listener, Plan};
+use crate::device::set_threads;
+use crate::error::{Error, Result, panic_text};
+use crate::evidence::{ClaimVerdict, ExperimentError};
+use crate::progress::{Monitor, check_stop};
+use crate::theorems::Context;
+
+/// From a worker: about an experiment, by its number.
+enum Message {
+    Event(Event),
+    Done(Done),
+    /// The whole run must end.
+    Fatal(Error),
+}
+
+/// What all workers share.
+struct Shared<'a> {
+    plan: &'a Plan,
+    store: &'a Store<'a>,
+    experiments: &'a [Experiment],
+    /// Number of the next experiment that nobody has begun.
+    next: AtomicUsize,
+    /// Set when the run must end: no further experiment is begun.
+    ended: AtomicBool,
+}
+
+/// Runs all experiments of the plan; results in the order of the plan.
+pub(super) fn work(plan: &Plan, store: &Store, listener: &dyn Listener) -> Result<Vec<Done>> {
+    let experiments = plan.experiments();
+    let jobs = if plan.device == Device::Cpu { plan.jobs } else { 1 };
+    let shared =
+        Shared { plan, store, experiments: &experiments, next: AtomicUsize::new(0), ended: AtomicBool::new(false) };
+    let mut results: Vec<Option<Done>> = experiments.iter().map(|_| None).collect();
+    let mut fatal: Option<Error> = None;
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, experiments.len().max(1)) {
+            let (shared, sender) = (&shared, sender.clone());
+            scope.spawn(move || shared.worker(&sender));
+        }
+        // The loop ends when the last worker drops its sender.
+        drop(sender);
+        for (index, message) in receiver {
+            match message {
+                Message::Event(event) => listener.hear(&experiments[index], &event),
+                Message::Done(done) => results[index] = Some(done),
+                Message::Fatal(error) => {
+                    if fatal.is_none() || matches!(error, Error::Interrupted) {
+                        fatal = Some(error);
+                    }
+                }
+            }
+        }
+    });
+    match fatal {
+        Some(error) => Err(error),
+        None => Ok(results.into_iter().map(|done| done.expect("every experiment ends")).collect()),
+    }
+}
+
+impl Shared<'_> {
+    fn worker(&self, sender: &Sender<(usize, Message)>) {
+        if self.plan.device == Device::Cpu {
+            // The workers are the parallelism; a second level would only make them wait for each other.
+            set_threads(1).expect("one is a number of threads");
+        }
+        while !self.ended.load(Ordering::SeqCst) {
+            let index = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(experiment) = self.experiments.get(index) else { return };
+            let say = |message: Message| {
+                // The other end outlives every worker.
+                let _ = sender.send((index, message));
+            };
+            match self.one(experiment, &say) {
+                Ok(done) => say(Message::Done(done)),
+                Err(error) => {
+                    self.ended.store(true, Ordering::SeqCst);
+                    say(Message::Fatal(error));
+                }
+            }
+        }
+    }
+
+    /// One experiment, from the store or by running it. An error here ends the run.
+    fn one(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
+        check_stop()?;
+        say(Message::Event(Event::Started));
+        let start = Instant::now();
+        let stored = self.store.load(experiment);
+        let was_stored = stored.is_some();
+        let done = match stored {
+            Some(done) => done,
+            None => self.examine(experiment, say)?,
+        };
+        let (result, seconds) = ending(&done);
+        let seconds = seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
+        say(Message::Event(Event::Finished { result, seconds, stored: was_stored }));
+        Ok(done)
+    }
+
+    fn examine(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
+        let monitor = Remote { say };
+        let context = Context {
+            profile: experiment.profile(self.plan),
+            seed: self.plan.seed,
+            device: self.plan.device,
+            monitor: &monitor,
+            mutant: None,
+        };
+        let claim = experiment.claim;
+        // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
+        let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {
+            None => claim.examine(&context).map(|evidence| Done::Claim(Box::new(evidence))),
+            Some(mutant) => claim.challenge(mutant, &context).map(Done::Mutant),
+        }));
+        let message = match outcome {
+            Ok(Ok(done)) => {
+                self.store.save(experiment, &done)?;
+                return Ok(done);
+            }
+            Ok(Err(Error::Interrupted)) => return Err(Error::Interrupted),
+            Ok(Err(error)) => error.to_string(),
+            Err(payload) => format!("{} (RUST_BACKTRACE=1 shows where)", panic_text(payload.as_ref())),
+        };
+        Ok(Done::Error(ExperimentError {
+            claim: claim.id.to_owned(),
+            family: claim.family.text().to_owned(),
+            prediction: claim.prediction.to_owned(),
+            mutant: experiment.mutant.map(|m| m.name.to_owned()),
+            message,
+        }))
+    }
+}
+
+/// What came out in a few words, and the time it took to measure.
+fn ending(done: &Done) -> (String, Option<f64>) {
+    match done {
+        Done::Claim(claim) => (claim.verdict.text().to_owned(), Some(claim.seconds)),
+        Done::Mutant(mutant) => {
+            let result = if mutant.survived() {
+                "SURVIVED"
+            } else if mutant.verdict == ClaimVerdict::NotApplicable {
+                "caught by a hypothesis"
+            } else {
+                "caught"
+            };
+            (result.to_owned(), Some(mutant.seconds))
+        }
+        Done::Error(error) => (format!("error: {}", error.message), None),
+    }
+}
+
+/// Progress of an experiment, sent to the thread that waits.
+struct Remote<'a> {
+    say: &'a dyn Fn(Message),
+}
+
+impl Remote<'_> {
+    fn event(&self, event: Event) {
+        (self.say)(Message::Event(event));
+    }
+}
+
+impl Monitor for Remote<'_> {
+    fn begin(&self, stage: &str, total: u64) {
+        self.event(Event::Stage(stage.to_owned(), total));
+    }
+
+    fn advance(&self, units: u64) {
+        self.event(Event::Advanced(units));
+    }
+
+    fn end(&self) {
+        self.event(Event::StageEnded);
+    }
+
+    fn note(&self, message: &str) {
+        self.event(Event::Note(message.to_owned()));
+    }
+}

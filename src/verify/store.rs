@@ -1,0 +1,86 @@
+//! Finished experiments on disk, until the whole run is finished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Done, Experiment, Plan};
+use crate::device::device_name;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, digest, load_part, store_part};
+
+/// How the names of our files begin: the directory may hold parts of an analysis, too.
+const PREFIX: &str = "verify-";
+
+/// The store of one run.
+pub(super) struct Store<'a> {
+    directory: PathBuf,
+    plan: &'a Plan,
+    /// Digest of this program: what another build of it has measured is measured anew.
+    program: String,
+}
+
+impl<'a> Store<'a> {
+    pub(super) fn open(out_dir: &Path, plan: &'a Plan) -> Result<Self> {
+        let directory = directory(out_dir);
+        create_dir(&directory)?;
+        let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+        let program = fs::read(&program).map_err(Error::io("read", &program))?;
+        Ok(Self { directory, plan, program: digest([program.as_slice()]) })
+    }
+
+    /// The result that an interrupted run has left.
+    pub(super) fn load(&self, experiment: &Experiment) -> Option<Done> {
+        let digest = self.digest(experiment);
+        let path = self.path(experiment, &digest);
+        match experiment.mutant {
+            None => load_part(&path, &digest).map(|claim| Done::Claim(Box::new(claim))),
+            Some(_) => load_part(&path, &digest).map(Done::Mutant),
+        }
+    }
+
+    /// Stores a result; errors are not kept, because the next run may not meet them.
+    pub(super) fn save(&self, experiment: &Experiment, done: &Done) -> Result<()> {
+        let digest = self.digest(experiment);
+        let path = self.path(experiment, &digest);
+        match done {
+            Done::Claim(claim) => store_part(&path, &digest, claim),
+            Done::Mutant(mutant) => store_part(&path, &digest, mutant),
+            Done::Error(_) => Ok(()),
+        }
+    }
+
+    fn digest(&self, experiment: &Experiment) -> String {
+        let settings = (
+            &self.program,
+            experiment.claim.id,
+            experiment.mutant.map(|m| m.name),
+            experiment.profile(self.plan),
+            self.plan.seed,
+            device_name(self.plan.device),
+        );
+        let settings = serde_json::to_string(&settings).expect("settings are plain data");
+        digest([settings.as_bytes()])
+    }
+
+    fn path(&self, experiment: &Experiment, digest: &str) -> PathBuf {
+        self.directory.join(format!("{PREFIX}{}-{}.json", experiment.claim.id, &digest[..16]))
+    }
+}
+
+/// Removes what runs have stored below `out_dir`, so that the next one measures anew.
+pub fn forget(out_dir: &Path) -> Result<()> {
+    let directory = directory(out_dir);
+    let Ok(entries) = fs::read_dir(&directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+        }
+    }
+    // Fails where others keep files here, which is as it should be.
+    let _ = fs::remove_dir(&directory);
+    Ok(())
+}
+
+fn directory(out_dir: &Path) -> PathBuf {
+    out_dir.join("parts")
+}

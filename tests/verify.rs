@@ -1,0 +1,182 @@
+//! Runs of made-up claims: order, errors, panics, interruption and what is measured anew after it.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use kernelview::error::{Error, Result};
+use kernelview::evidence::{Check, Findings, Profile, Verification};
+use kernelview::progress::Silent;
+use kernelview::stats::{Estimate, Expectation, Outcome};
+use kernelview::theorems::{Claim, Context, Family, Mutant};
+use kernelview::verify::{Event, Experiment, Listener, Plan, forget, run};
+use tch::Device;
+
+fn check(name: &str, value: f64) -> Check {
+    let (expectation, estimate) = (Expectation::AtMost { bound: 0.5 }, Estimate::exact(value, 1));
+    let outcome = if value <= 0.5 { Outcome::Holds } else { Outcome::Violated };
+    Check { name: name.into(), expectation, estimate, outcome, detectable: Some(0.0) }
+}
+
+/// Holds, unless it is the mutant that its check notices.
+fn findings(context: &Context<'_>) -> Findings {
+    let value = if context.is("noticed") { 1.0 } else { 0.0 };
+    Findings { checks: vec![check("value", value)], controls: vec![check("control", 1.0)], ..Findings::default() }
+}
+
+const fn claim(
+    id: &'static str,
+    mutants: &'static [Mutant],
+    experiment: fn(&Context<'_>) -> Result<Findings>,
+) -> Claim {
+    Claim {
+        id,
+        family: Family::Width,
+        title: "a title",
+        source: "a source",
+        prediction: "a prediction",
+        text: "//! A statement.\n",
+        mutants,
+        experiment,
+    }
+}
+
+fn plan(claims: &[&'static Claim], jobs: usize) -> Plan {
+    let claims = claims.to_vec();
+    Plan { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs }
+}
+
+fn ids(verification: &Verification) -> Vec<&str> {
+    verification.claims.iter().map(|c| c.id.as_str()).collect()
+}
+
+fn parts(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("parts")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn results_come_in_the_order_of_the_plan() {
+    static SLOW: Claim = claim("slow", &[], |context| {
+        sleep(Duration::from_millis(150));
+        Ok(findings(context))
+    });
+    static MUTATED: Claim = claim(
+        "mutated",
+        &[Mutant { name: "noticed", change: "a change" }, Mutant { name: "unnoticed", change: "a change" }],
+        |context| {
+            let expected = if context.mutant.is_some() { Profile::Quick } else { Profile::Standard };
+            assert_eq!(context.profile, expected);
+            Ok(findings(context))
+        },
+    );
+    static QUICK: Claim = claim("quick", &[], |context| Ok(findings(context)));
+    let claims: [&'static Claim; 3] = [&SLOW, &MUTATED, &QUICK];
+    for jobs in [1, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        let verification = run(&plan(&claims, jobs), directory.path(), &Silent).unwrap();
+        assert_eq!(ids(&verification), ["slow", "mutated", "quick"]);
+        let mutants: Vec<_> = verification.mutants.iter().map(|m| (m.mutant.as_str(), m.survived())).collect();
+        assert_eq!(mutants, [("noticed", false), ("unnoticed", true)]);
+        assert_eq!((verification.errors.as_slice(), verification.succeeded()), (&[][..], false));
+        assert_eq!(parts(directory.path()), 5);
+        forget(directory.path()).unwrap();
+        assert!(!directory.path().join("parts").exists());
+    }
+}
+
+#[test]
+fn failures_and_panics_take_no_other_claim_with_them() {
+    static FAILING: Claim =
+        claim("failing", &[], |_| Err(Error::Numeric("the kernel has no inverse at width 64".into())));
+    static PANICKING: Claim =
+        claim("panicking", &[Mutant { name: "any", change: "a change" }], |_| panic!("shapes differ\nstack"));
+    static SOUND: Claim = claim("sound", &[], |context| Ok(findings(context)));
+    let directory = tempfile::tempdir().unwrap();
+    let verification = run(&plan(&[&FAILING, &PANICKING, &SOUND], 2), directory.path(), &Silent).unwrap();
+    assert_eq!(ids(&verification), ["sound"]);
+    let errors: Vec<_> = verification.errors.iter().map(|e| format!("{}: {}", e.name(), e.message)).collect();
+    assert_eq!(
+        errors,
+        [
+            "failing: the kernel has no inverse at width 64",
+            "panicking: shapes differ (RUST_BACKTRACE=1 shows where)",
+            "panicking / any: shapes differ (RUST_BACKTRACE=1 shows where)"
+        ]
+    );
+    assert!(!verification.succeeded());
+    assert_eq!(parts(directory.path()), 1, "errors are not kept");
+}
+
+#[test]
+fn an_interrupted_run_continues() {
+    static FIRST_RUNS: AtomicUsize = AtomicUsize::new(0);
+    static SECOND_RUNS: AtomicUsize = AtomicUsize::new(0);
+    static FAILING: Claim = claim("failing", &[], |_| Err(Error::Numeric("no inverse".into())));
+    static FIRST: Claim = claim("first", &[], |context| {
+        FIRST_RUNS.fetch_add(1, Ordering::SeqCst);
+        Ok(findings(context))
+    });
+    static SECOND: Claim = claim("second", &[], |context| match SECOND_RUNS.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(Error::Interrupted),
+        _ => Ok(findings(context)),
+    });
+    static LAST: Claim = claim("last", &[], |context| {
+        assert!(SECOND_RUNS.load(Ordering::SeqCst) > 1, "nothing is begun after an interruption");
+        Ok(findings(context))
+    });
+    let counts = || (FIRST_RUNS.load(Ordering::SeqCst), SECOND_RUNS.load(Ordering::SeqCst));
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&[&FAILING, &FIRST, &SECOND, &LAST], 1);
+    let error = run(&plan, directory.path(), &Silent).unwrap_err();
+    assert_eq!((error.exit_code(), parts(directory.path()), counts()), (130, 1, (1, 1)), "{error}");
+
+    let verification = run(&plan, directory.path(), &Silent).unwrap();
+    assert_eq!((ids(&verification), counts()), (vec!["first", "second", "last"], (1, 2)));
+    // Another seed is another measurement.
+    run(&Plan { seed: 4, ..plan.clone() }, directory.path(), &Silent).unwrap();
+    assert_eq!(counts(), (2, 3));
+    run(&plan, directory.path(), &Silent).unwrap();
+    assert_eq!(counts(), (2, 3));
+    // So is a run after one that finished.
+    std::fs::write(directory.path().join("parts/of-an-analysis.json"), "{}").unwrap();
+    forget(directory.path()).unwrap();
+    assert_eq!(parts(directory.path()), 1, "files of others stay");
+    run(&plan, directory.path(), &Silent).unwrap();
+    assert_eq!(counts(), (3, 4));
+}
+
+#[test]
+fn a_listener_hears_everything_on_its_own_thread() {
+    struct Ear(RefCell<Vec<(String, Event)>>);
+    impl Listener for Ear {
+        fn hear(&self, experiment: &Experiment, event: &Event) {
+            let mut event = event.clone();
+            if let Event::Finished { seconds, .. } = &mut event {
+                *seconds = 0.0;
+            }
+            self.0.borrow_mut().push((experiment.name(), event));
+        }
+    }
+    static TALKING: Claim = claim("talking", &[], |context| {
+        context.monitor.begin("stage", 2);
+        context.monitor.advance(2);
+        context.monitor.note("a note");
+        context.monitor.end();
+        Ok(findings(context))
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let heard = || {
+        let ear = Ear(RefCell::default());
+        run(&plan(&[&TALKING], 2), directory.path(), &ear).unwrap();
+        ear.0.into_inner().into_iter().map(|(name, event)| (name == "talking").then_some(event).unwrap()).collect()
+    };
+    let finished = |stored| Event::Finished { result: "holds".into(), seconds: 0.0, stored };
+    let events: Vec<Event> = heard();
+    let stage = Event::Stage("stage".into(), 2);
+    let note = Event::Note("a note".into());
+    assert_eq!(events, [Event::Started, stage, Event::Advanced(2), note, Event::StageEnded, finished(false)]);
+    let events: Vec<Event> = heard();
+    assert_eq!(events, [Event::Started, finished(true)]);
+}

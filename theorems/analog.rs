@@ -1,0 +1,142 @@
+//! What both kernel analogs measure: every step of a trajectory with batches of one example, against the step that a kernel of
+//! the initial parameters predicts.
+
+use tch::{Kind, Tensor};
+
+use super::context::Context;
+use super::scan::{Scan, doubled, list};
+use super::training::{Trainer, loss_gradient, outputs};
+use crate::error::Result;
+use crate::evidence::{Figure, Findings};
+use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
+use crate::network::{Abc, Activation, Mlp, normal_tensor, unit_inputs};
+use crate::progress::Silent;
+use crate::stats::Expectation;
+use crate::train::OptimizerKind;
+
+const INPUT: i64 = 6;
+const TRAIN: i64 = 4;
+const PROBES: i64 = 6;
+const STEPS: usize = 12;
+
+/// A kernel between probes (rows) and training examples (columns) with the factor that χ contributes.
+pub(super) struct Prediction {
+    /// What it is, e.g. "K(SGD)".
+    pub name: &'static str,
+    /// The kernel \[probes, train\] at the initial parameters.
+    pub kernel: fn(&Gram) -> Tensor,
+    /// χ or its sign.
+    pub factor: fn(f64) -> f64,
+}
+
+/// An analog with the predictions that must fail in its place.
+pub(super) struct Analog {
+    pub optimizer: OptimizerKind,
+    pub abc: Abc,
+    pub eta: f64,
+    pub claimed: Prediction,
+    pub controls: Vec<Prediction>,
+    pub setting: &'static str,
+}
+
+/// Runs the trajectories and compares. Controls are granted the best scale, so that what is refuted is their shape and not
+/// their unit; the claimed prediction has none.
+pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findings> {
+    let widths = context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7));
+    let seeds = context.seeds(16, 24, 16);
+    let mut names = vec![analog.claimed.name];
+    names.extend(analog.controls.iter().map(|c| c.name));
+    let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
+        residuals(context, analog, width, seed)
+    })?;
+    let confidence = context.confidence(2 + analog.controls.len());
+    let falls = Expectation::AtMost { bound: -0.5 };
+    let title = |name: &str| format!("{name}: exponent of the relative residual per step");
+    let mut findings = Findings {
+        settings: vec![
+            ("network".into(), analog.setting.into()),
+            ("widths".into(), list(&widths)),
+            ("seeds".into(), seeds.to_string()),
+            ("training".into(), format!("{STEPS} steps, one example each, squared loss; inputs of different lengths")),
+        ],
+        checks: vec![scan.slope(title(analog.claimed.name), analog.claimed.name, None, falls, confidence)?],
+        tables: vec![scan.local_slopes(&[(analog.claimed.name, -0.5)])?],
+        ..Findings::default()
+    };
+    let small = Expectation::AtMost { bound: 0.1 };
+    let title_last = format!("{}: relative residual at the largest width", analog.claimed.name);
+    findings.checks.push(super::check(title_last, small, scan.last_mean(analog.claimed.name, confidence)));
+    let mut series = vec![scan.series(analog.claimed.name, analog.claimed.name, Some(-0.5), false)];
+    for control in &analog.controls {
+        findings.controls.push(scan.slope(title(control.name), control.name, None, falls, confidence)?);
+        series.push(scan.series(control.name, control.name, None, true));
+    }
+    findings.figures.push(Figure {
+        name: "residual".into(),
+        title: "Residual of one-step predictions along the trajectory".into(),
+        x_label: "width n".into(),
+        y_label: "relative residual".into(),
+        series,
+    });
+    Ok(findings)
+}
+
+/// Relative residual of every prediction, over all steps and probes of one trajectory.
+fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) -> Result<Vec<f64>> {
+    let abc = analog.abc.clone();
+    let mlp =
+        Mlp { input: INPUT, width: width as i64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
+    let weights = context.seed(&format!("width {width}, seed {seed}"));
+    let mut parameters = mlp.parameters(weights, Context::KIND, context.device);
+    let draw = context.seed(&format!("inputs, seed {seed}"));
+    let inputs = unit_inputs(TRAIN + PROBES, INPUT, draw, Context::KIND, context.device);
+    // Lengths between 1/2 and 2: with equal lengths <∇f, sign ∇f'> would be nearly symmetric.
+    let lengths =
+        (normal_tensor(&[TRAIN + PROBES, 1], 0.5, draw, 7, Context::KIND, context.device)).clamp(-0.7, 0.7).exp();
+    let inputs = inputs * lengths;
+    let train = mlp.examples(inputs.narrow(0, 0, TRAIN));
+    let probes = mlp.examples(inputs.narrow(0, TRAIN, PROBES));
+    let gram = structured_gram(&parameters, &probes, Some(&train), &GramOptions::new(FormulaSet::ALL, 3), &Silent)?;
+    // Distances to the targets between 1/2 and 2, so that χ and its sign are told apart.
+    let distances = Tensor::from_slice(&[0.5, -1.0, 2.0, -0.7]).view([TRAIN, 1]);
+    let targets = outputs(&parameters, &train) + distances;
+    let rates = mlp.learning_rates(analog.eta);
+    let rate = rates[1];
+    let mut trainer = Trainer::new(analog.optimizer, rates);
+    let predictions: Vec<&Prediction> = std::iter::once(&analog.claimed).chain(&analog.controls).collect();
+    let kernels: Vec<Tensor> = predictions.iter().map(|p| (p.kernel)(&gram)).collect();
+    let mut actual = Vec::new();
+    let mut predicted: Vec<Vec<Tensor>> = predictions.iter().map(|_| Vec::new()).collect();
+    for step in 0..STEPS {
+        let i = step % TRAIN as usize;
+        let all = outputs(&parameters, &train) - &targets;
+        let chi = all.narrow(0, i as i64, 1);
+        let before = outputs(&parameters, &probes);
+        let gradients = loss_gradient(&parameters, &train, &[i], &chi);
+        parameters = trainer.step(&parameters, &gradients);
+        actual.push((outputs(&parameters, &probes) - before).squeeze_dim(1));
+        for ((sequence, kernel), prediction) in predicted.iter_mut().zip(&kernels).zip(&predictions) {
+            let factor = -rate * (prediction.factor)(chi.double_value(&[0, 0]));
+            sequence.push(kernel.select(1, i as i64) * factor);
+        }
+    }
+    let actual = Tensor::cat(&actual, 0);
+    let norm = |t: &Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
+    let residual = |(k, parts): (usize, &Vec<Tensor>)| {
+        let guess = Tensor::cat(parts, 0);
+        let best = (&actual * &guess).sum(Kind::Double).double_value(&[]) / norm(&guess).powi(2);
+        let scale = if k == 0 { 1.0 } else { best };
+        norm(&(&actual - guess * scale)) / norm(&actual)
+    };
+    Ok(predicted.iter().enumerate().map(residual).collect())
+}
+
+/// A matrix of a Gram that was asked for.
+pub(super) fn asked(matrix: Option<&Tensor>) -> Tensor {
+    matrix.expect("all formulas were asked for").shallow_clone()
+}
+
+/// The columns of a kernel assigned to the wrong training examples.
+pub(super) fn permuted(kernel: &Tensor) -> Tensor {
+    kernel.roll([1i64].as_slice(), [1i64].as_slice())
+}

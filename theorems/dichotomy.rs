@@ -1,0 +1,290 @@
+//! What both dynamical dichotomies share: random abc-parametrizations, and how features and outputs of a network move
+//! with width in a few steps of training.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use super::context::Context;
+use super::identity;
+use super::scan::{Scan, doubled, list};
+use super::training::{Trainer, loss_gradient, outputs, rms};
+use crate::error::Result;
+use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::network::{Abc, Activation, Classification, Mlp, Scale, unit_inputs};
+use crate::stats::Expectation;
+use crate::train::OptimizerKind;
+
+/// Input dimension, training inputs and probe inputs.
+const INPUT: i64 = 6;
+const TRAIN: i64 = 3;
+const PROBES: i64 = 8;
+
+/// Accepted distance between a measured and a predicted exponent: half of 1/4, the distance at which parametrizations are usually
+/// told apart (r = 0, 1/4, 1/2).
+const TOLERANCE: f64 = 0.125;
+
+/// Exponents of unstable and trivial draws lie at least 1/4 from zero; half of it is demanded.
+const CLEARLY: f64 = 0.125;
+
+const FEATURES: &str = "feature change";
+const OUTPUTS: &str = "output change";
+const INITIAL: &str = "initial output";
+const STATISTICS: [&str; 3] = [FEATURES, OUTPUTS, INITIAL];
+
+/// An update rule with its theory.
+pub(super) struct Rule {
+    /// What is drawn: exponents that are stable and non-trivial by construction.
+    pub draw: fn(&mut Draws, usize) -> Draw,
+    /// The theory's classification.
+    pub classify: fn(&Abc) -> Classification,
+    /// The predicted r; the classification's own, or a mutant's.
+    pub predicted: fn(&Context<'_>, &Abc) -> f64,
+    /// The parametrizations of the controls: with feature learning and in the kernel regime.
+    pub feature_learning: fn(usize) -> Abc,
+    pub kernel_regime: fn(usize) -> Abc,
+    /// How controls and unstable draws are trained.
+    pub optimizer: OptimizerKind,
+}
+
+/// A drawn parametrization with what it takes to measure it.
+pub(super) struct Draw {
+    pub abc: Abc,
+    pub optimizer: OptimizerKind,
+    /// η, the part of the learning rate that does not depend on the width.
+    pub eta: f64,
+}
+
+/// Trains a tanh network and measures root mean squares over probe inputs: of the change of the last hidden layer's
+/// features, of the change of the output, and of the initial output.
+fn movement(context: &Context<'_>, draw: &Draw, steps: usize, width: f64, seed: &str) -> Vec<f64> {
+    let mlp = Mlp {
+        input: INPUT,
+        width: width as i64,
+        depth: draw.abc.hidden(),
+        outputs: 1,
+        activation: Activation::Tanh,
+        gain: 1.0,
+        abc: draw.abc.clone(),
+    };
+    let weights = context.seed(&format!("{seed}, weights of width {width}"));
+    let mut parameters = mlp.parameters(weights, Context::KIND, context.device);
+    // One seed has the same inputs at every width: their spread then cancels in the seed's slope.
+    let inputs = context.seed(&format!("{seed}, inputs"));
+    let inputs = unit_inputs(TRAIN + PROBES, INPUT, inputs, Context::KIND, context.device);
+    let train = mlp.examples(inputs.narrow(0, 0, TRAIN));
+    let probes = mlp.examples(inputs.narrow(0, TRAIN, PROBES));
+    let last = |p: &_| Activation::Tanh.apply(mlp.hidden(p, probes.inputs()).last().expect("a hidden layer"));
+    let (features, start) = (last(&parameters), outputs(&parameters, &probes));
+    // Targets one unit above and below the initial outputs: χ starts at ∓1 whatever the network, so that the random
+    // initial output does not add its spread to that of the measured change.
+    let targets = outputs(&parameters, &train) + Tensor::from_slice(&[1.0, -1.0, 1.0]).view([TRAIN, 1]);
+    let indices: Vec<usize> = (0..TRAIN as usize).collect();
+    let rates = if context.is("unscaled-learning-rate") {
+        vec![draw.eta; draw.abc.layers.len()]
+    } else {
+        mlp.learning_rates(draw.eta)
+    };
+    let mut trainer = Trainer::new(draw.optimizer, rates);
+    for _ in 0..steps {
+        let chi = outputs(&parameters, &train) - &targets;
+        let gradients = loss_gradient(&parameters, &train, &indices, &chi);
+        parameters = trainer.step(&parameters, &gradients);
+    }
+    let moved = outputs(&parameters, &probes) - &start;
+    vec![rms(&(last(&parameters) - features)), rms(&moved), rms(&start)]
+}
+
+/// Sizes of an experiment.
+struct Size {
+    widths: Vec<f64>,
+    seeds: usize,
+    draws: usize,
+}
+
+impl Size {
+    fn of(context: &Context<'_>) -> Self {
+        Self {
+            widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
+            seeds: context.seeds(32, 24, 16),
+            // A mutant is wrong for every draw of some kind; all kinds are among the first four.
+            draws: if context.mutant.is_some() { 4 } else { context.pick(6, 24, 12) },
+        }
+    }
+
+    fn scan(&self, context: &Context<'_>, stage: &str, draw: &Draw, steps: usize) -> Result<Scan> {
+        Scan::over(context, stage, &self.widths, self.seeds, &STATISTICS, |width, seed| {
+            Ok(movement(context, draw, steps, width, &format!("{stage}, seed {seed}")))
+        })
+    }
+}
+
+/// Steps of training: features respond to what the output layer has learned only from the second step on.
+const STEPS: usize = 3;
+
+/// The whole experiment of a dichotomy.
+pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings> {
+    let size = Size::of(context);
+    let mut draws = Draws::new(context, "parametrizations");
+    let mut findings = Findings {
+        settings: vec![
+            ("network".into(), "tanh, 1 to 3 hidden layers, 6 inputs".into()),
+            ("widths".into(), list(&size.widths)),
+            ("seeds".into(), size.seeds.to_string()),
+            ("random stable and non-trivial parametrizations".into(), size.draws.to_string()),
+            ("training".into(), format!("{STEPS} steps on {TRAIN} examples, squared loss")),
+        ],
+        ..Findings::default()
+    };
+    // Per draw one hypothesis and one check; five recognitions, two controls.
+    let confidence = context.confidence(2 * size.draws + 7);
+    let mut figure = Figure {
+        name: "features".into(),
+        title: "Feature change in three steps".into(),
+        x_label: "width n".into(),
+        y_label: "RMS change of x^L".into(),
+        series: vec![],
+    };
+    let mut rows = Vec::new();
+    let mut misjudged = 0;
+    for number in 1..=size.draws {
+        let draw = (rule.draw)(&mut draws, number);
+        let class = (rule.classify)(&draw.abc);
+        misjudged += usize::from(!(class.stable && class.non_trivial));
+        let r = (rule.predicted)(context, &draw.abc);
+        let scan = size.scan(context, &format!("parametrization {number}"), &draw, STEPS)?;
+        let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
+        let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
+        findings.hypotheses.push(scan.slope(title, OUTPUTS, None, moves, confidence)?);
+        let within = Expectation::Within { target: -r, tolerance: TOLERANCE };
+        let title = format!("parametrization {number}: exponent of the feature change");
+        findings.checks.push(scan.slope(title, FEATURES, None, within, confidence)?);
+        let fit = scan.exponent(FEATURES, None, confidence)?;
+        let mut row = vec![Cell::from(number as f64), describe(&draw).into(), (-r).into(), fit.slope.value.into()];
+        row.extend(fit.local_slopes.into_iter().map(Cell::from));
+        rows.push(row);
+        if number <= 4 {
+            figure.series.push(scan.series(&format!("parametrization {number}"), FEATURES, Some(-r), false));
+        }
+    }
+    findings.checks.push(identity(
+        "stable draws that the theory's inequalities misjudge",
+        0.5,
+        misjudged as f64,
+        size.draws,
+    ));
+    let mut columns: Vec<String> =
+        ["", "(a, b, c) per layer", "predicted -r", "measured"].into_iter().map(Into::into).collect();
+    columns.extend(size.widths.windows(2).map(|w| format!("{} → {}", w[0], w[1])));
+    findings.tables.push(Table { title: "Exponents, and slopes between neighbouring widths".into(), columns, rows });
+    recognitions(context, rule, &size, confidence, &mut findings)?;
+
+    for (name, abc, wrong) in [
+        ("features of a feature-learning parametrization against the kernel regime's -1/2", rule.feature_learning, 0.5),
+        ("features in the kernel regime against feature learning's 0", rule.kernel_regime, 0.0),
+    ] {
+        let draw = Draw { abc: abc(2), optimizer: rule.optimizer, eta: 0.5 };
+        let scan = size.scan(context, name, &draw, STEPS)?;
+        let within = Expectation::Within { target: -wrong, tolerance: TOLERANCE };
+        findings.controls.push(scan.slope(name, FEATURES, None, within, confidence)?);
+        figure.series.push(scan.series(name.split(" against").next().unwrap_or(name), FEATURES, None, true));
+    }
+    findings.figures.push(figure);
+    Ok(findings)
+}
+
+/// Draws that violate one inequality: the theory must say so, and the first step must show it.
+fn recognitions(
+    context: &Context<'_>,
+    rule: &Rule,
+    size: &Size,
+    confidence: f64,
+    findings: &mut Findings,
+) -> Result<()> {
+    let base = || (rule.kernel_regime)(2);
+    let changed = |change: &dyn Fn(&mut Abc)| {
+        let mut abc = base();
+        change(&mut abc);
+        abc
+    };
+    let last = 2;
+    let grows = Expectation::AtLeast { bound: CLEARLY };
+    let vanishes = Expectation::AtMost { bound: -CLEARLY };
+    let cases: [(&str, &str, Abc, Expectation); 4] = [
+        ("unstable: the output layer learns too fast", OUTPUTS, changed(&|p| p.c[last] -= 0.5), grows),
+        ("unstable: hidden layers learn too fast", OUTPUTS, changed(&|p| p.c[1] -= 0.75), grows),
+        ("unstable: the initial output is too large", INITIAL, changed(&|p| p.layers[last].b -= 0.5), grows),
+        (
+            "trivial: every layer learns too slowly",
+            OUTPUTS,
+            changed(&|p| p.c.iter_mut().for_each(|c| *c += 0.5)),
+            vanishes,
+        ),
+    ];
+    let mut unrecognized = 0;
+    for (name, statistic, abc, expectation) in cases {
+        let class = (rule.classify)(&abc);
+        let recognized = if expectation == vanishes { class.stable && !class.non_trivial } else { !class.stable };
+        unrecognized += usize::from(!recognized);
+        let draw = Draw { abc, optimizer: rule.optimizer, eta: 0.5 };
+        let scan = size.scan(context, name, &draw, 1)?;
+        findings.checks.push(scan.slope(
+            format!("{name}: exponent of the {statistic}"),
+            statistic,
+            None,
+            expectation,
+            confidence,
+        )?);
+    }
+    findings.checks.push(identity(
+        "unstable and trivial parametrizations that the theory does not recognize",
+        0.5,
+        unrecognized as f64,
+        4,
+    ));
+    Ok(())
+}
+
+/// Exponents in one line.
+fn describe(draw: &Draw) -> String {
+    let layers = draw.abc.layers.iter().zip(&draw.abc.c).map(|(s, c)| format!("({}, {}, {})", s.a, s.b, c));
+    format!("{} {}", draw.optimizer.name(), layers.collect::<Vec<_>>().join(" "))
+}
+
+/// Draws exponents on a grid of 1/8, so that drawn equalities hold exactly in floating point.
+pub(super) struct Draws {
+    rng: ChaCha8Rng,
+}
+
+impl Draws {
+    fn new(context: &Context<'_>, name: &str) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(context.seed(name)) }
+    }
+
+    /// A multiple of 1/8 between two others.
+    pub(super) fn eighths(&mut self, low: f64, high: f64) -> f64 {
+        f64::from(self.rng.random_range((low * 8.0).round() as i32..=(high * 8.0).round() as i32)) / 8.0
+    }
+
+    /// One of two values.
+    pub(super) fn either(&mut self, one: f64, other: f64) -> f64 {
+        if self.rng.random() { one } else { other }
+    }
+
+    /// By which power of n each of 1 to 3 hidden layers lies behind the fastest, 0 or 1: in odd draws the first is the fastest, in
+    /// even ones it is not; every fourth network has but one.
+    pub(super) fn lags(&mut self, number: usize) -> Vec<f64> {
+        let depth = if number % 4 == 3 { 1 } else { self.rng.random_range(2..=3) };
+        let fastest = if number % 2 == 1 { 0 } else { self.rng.random_range(1..depth) };
+        let mut lags: Vec<f64> = (0..depth).map(|_| self.either(0.0, 1.0)).collect();
+        lags[0] = 1.0;
+        lags[fastest] = 0.0;
+        lags
+    }
+
+    /// Hidden layers with these a, and b such that initial features are of order one.
+    pub(super) fn layers(a: &[f64], last: Scale) -> Vec<Scale> {
+        let hidden = a.iter().enumerate().map(|(l, a)| Scale { a: *a, b: if l == 0 { -a } else { 0.5 - a } });
+        hidden.chain([last]).collect()
+    }
+}

@@ -1,0 +1,287 @@
+//! Early Adam is SignGD, for as long as gradients keep near the first one; then it leaves, when the bound says.
+//!
+//! **Statement.** While every later gradient stays within a relative distance `ρ` of the first, entry by entry, Adam's updates are those of
+//! SignGD up to a factor in `[(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]` (adam-bound). In the kernel regime with one training example the gradient is
+//! `χ_t ∇f_0`, so all entries share the factor `a_t = m̂_t/√v̂_t` of the scalar sequence χ, and outputs move by
+//! `f_t(ξ) - f_{t-1}(ξ) ≈ -η a_t K_A(ξ, ξ_1)`, `a_1 = sign χ_1`. Adam leaves SignGD at the step where `|a_t|` leaves 1, which depends on
+//! `β₁`, `β₂` and how χ varies.
+//!
+//! **Hypotheses.** Kernel behaviour under sign updates (`r = 1/2`), one training example and one output, `ε = 0`.
+//!
+//! **Derivation.** With bias correction `m̂` is a weighted mean of the gradients so far and `v̂` one of their squares. In the kernel
+//! regime entry `i` of the gradient at step `s` is `χ_s g_i`, so `m̂_i/√v̂_i = sign(g_i) m̂(χ)/√v̂(χ)`: the entry's size cancels. The outputs then
+//! follow as for SignGD (kernel-analog-signgd).
+//!
+//! **Experiment.** A tanh perceptron of growing width, Adam with several `(β₁, β₂)`, one example whose χ falls from 1 to 0 while it is fitted and
+//! overshoots. Entry by entry: updates against the adam-bound with the measured `ρ`. Outputs: the residual of the prediction with `a_t`, in
+//! width; and the step at which a step's size on probes is 10% off SignGD's, measured at the largest width, against the step that the scalar
+//! recursion gives.
+//!
+//! **Control.** Two training examples with opposite targets, where the sign of a sum is not the sum of signs; and Adam without bias
+//! correction, whose first update is not SignGD's.
+//!
+//! **Meaning.** "Adam is SignGD early on" has a range of validity that can be computed: with the usual `β₂ = 0.999` it is the factor by which χ has
+//! fallen, not the number of steps, that ends it.
+
+use tch::{Kind, Tensor};
+
+use super::context::Context;
+use super::scan::{Scan, doubled, list};
+use super::training::{Trainer, loss_gradient, outputs};
+use super::{Claim, Family, Mutant, identity};
+use crate::error::Result;
+use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::kernel::{FormulaSet, GramOptions, structured_gram};
+use crate::network::{Abc, Activation, Mlp, unit_inputs};
+use crate::progress::Silent;
+use crate::stats::Expectation;
+use crate::train::OptimizerKind;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "early-adam",
+    family: Family::Kernel,
+    title: "Early Adam follows SignGD and its kernel, and leaves when the bound says",
+    source: "the paper, Section 4",
+    prediction: "no update outside the bound; residual falls at least as n^-1/2; leaving step as computed",
+    text: include_str!("early_adam.rs"),
+    mutants: &[
+        Mutant { name: "no-bias-correction", change: "Adam without bias correction" },
+        Mutant { name: "exchanged-betas", change: "β₁ and β₂ exchanged in the scalar recursion" },
+        Mutant {
+            name: "transposed-kernel", change: "<sign ∇f(ξ), ∇f(ξ')> in place of <∇f(ξ), sign ∇f(ξ')>"
+        },
+    ],
+    experiment,
+};
+
+/// β₁, β₂. With β₁ = β₂ = 0 Adam is SignGD at every step.
+const BETAS: [(f64, f64); 4] = [(0.9, 0.999), (0.9, 0.95), (0.5, 0.999), (0.0, 0.9)];
+
+const ONE: &str = "one training example";
+const TWO: &str = "two training examples";
+
+const PROBES: i64 = 6;
+const INPUT: i64 = 6;
+
+/// Steps, and η such that χ falls to zero in about half of them.
+const STEPS: usize = 20;
+const ETA: f64 = 0.2;
+
+/// A step whose size differs by this much from SignGD's has left it.
+const LEFT: f64 = 0.1;
+
+/// What one trajectory shows.
+struct Trajectory {
+    /// χ before each step.
+    chi: Vec<f64>,
+    /// Size of each step on the probes in units of SignGD's.
+    factors: Vec<f64>,
+    /// Residual of the predicted outputs, relative, over all steps.
+    residual: f64,
+    /// Updates outside the adam-bound, and how many were compared.
+    outside: usize,
+    compared: usize,
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(256.0, 6));
+    let seeds = context.seeds(24, 24, 12);
+    let names = [ONE, TWO];
+    let (mut outside, mut compared) = (0, 0);
+    let mut rows = Vec::new();
+    let mut worst_step = 0.0f64;
+    let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
+        // One network per pair of decays: the root mean square over them is one sample.
+        let mut squares = 0.0;
+        for (k, betas) in BETAS.into_iter().enumerate() {
+            // The bound is exact at every width: the smallest is the cheapest.
+            let compare = Some(&width) == widths.first();
+            let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare)?;
+            outside += run.outside;
+            compared += run.compared;
+            squares += run.residual.powi(2) / BETAS.len() as f64;
+            if Some(&width) == widths.last() {
+                let measured = leaves(&run.factors);
+                let computed = leaves(&scalar_factors(context, &run.chi, betas));
+                worst_step = worst_step.max((measured as f64 - computed as f64).abs());
+                if seed == 0 {
+                    let variation = run.chi[computed.min(STEPS) - 1] / run.chi[0];
+                    rows.push([betas.0, betas.1, measured as f64, computed as f64, variation].map(Cell::from).to_vec());
+                }
+            }
+        }
+        Ok(vec![squares.sqrt(), trajectory(context, BETAS[0], 2, width, seed, false)?.residual])
+    })?;
+    let confidence = context.confidence(names.len());
+    let falls = Expectation::AtMost { bound: -0.5 };
+    let mut findings = Findings {
+        settings: vec![
+            ("network".into(), format!("tanh, two hidden layers, NTK parametrization, learning rate {ETA}/n, ε = 0")),
+            ("widths".into(), list(&widths)),
+            ("seeds".into(), seeds.to_string()),
+            ("training".into(), format!("{STEPS} steps on one example, squared loss")),
+        ],
+        tables: vec![
+            Table {
+                title: "Step at which Adam's outputs leave SignGD's by 10% (first seed, largest width)".into(),
+                columns: ["β₁", "β₂", "measured step", "computed step", "χ there over χ at the start"]
+                    .map(Into::into)
+                    .to_vec(),
+                rows,
+            },
+            scan.local_slopes(&[(ONE, -0.5)])?,
+        ],
+        ..Findings::default()
+    };
+    findings.checks.push(identity("updates outside the adam-bound", 0.5, outside as f64, compared));
+    // The factor passes the threshold within a step, and finite width moves it by a few percent: one step either way.
+    let steps = "steps between the measured and the computed departure from SignGD, at the largest width";
+    findings.checks.push(identity(steps, 1.0, worst_step, BETAS.len() * seeds));
+    let title = |name: &str| format!("{name}: exponent of the residual of -η a_t K(A-SignGD)");
+    findings.checks.push(scan.slope(title(ONE), ONE, None, falls, confidence)?);
+    findings.controls.push(scan.slope(title(TWO), TWO, None, falls, confidence)?);
+    let series = vec![scan.series(ONE, ONE, Some(-0.5), false), scan.series(TWO, TWO, None, true)];
+    findings.controls.push(identity(
+        "first update without bias correction against SignGD's",
+        LEFT,
+        (1.0 - uncorrected(1, BETAS[0])).abs(),
+        1,
+    ));
+    findings.figures.push(Figure {
+        name: "residual".into(),
+        title: "Residual of Adam's outputs predicted by K(A-SignGD)".into(),
+        x_label: "width n".into(),
+        y_label: "relative residual".into(),
+        series,
+    });
+    Ok(findings)
+}
+
+/// The factor between Adam's updates without and with bias correction at step t (ε = 0).
+fn uncorrected(step: i32, (beta1, beta2): (f64, f64)) -> f64 {
+    (1.0 - beta1.powi(step)) / (1.0 - beta2.powi(step)).sqrt()
+}
+
+/// `a_t = m̂_t/√v̂_t` of a scalar sequence of gradients.
+fn scalar_factors(context: &Context<'_>, chi: &[f64], (beta1, beta2): (f64, f64)) -> Vec<f64> {
+    let (beta1, beta2) = if context.is("exchanged-betas") { (beta2, beta1) } else { (beta1, beta2) };
+    let (mut m, mut v) = (0.0, 0.0);
+    let step = |(t, chi): (usize, &f64)| {
+        m = beta1 * m + (1.0 - beta1) * chi;
+        v = beta2 * v + (1.0 - beta2) * chi * chi;
+        let t = t as i32 + 1;
+        (m / (1.0 - beta1.powi(t))) / (v / (1.0 - beta2.powi(t))).sqrt()
+    };
+    chi.iter().enumerate().map(step).collect()
+}
+
+/// The first step (from 1) whose factor is off by more than [`LEFT`]; one past the last if none is.
+fn leaves(factors: &[f64]) -> usize {
+    factors.iter().position(|a| (a.abs() - 1.0).abs() > LEFT || a * factors[0] < 0.0).unwrap_or(factors.len()) + 1
+}
+
+fn trajectory(
+    context: &Context<'_>,
+    betas: (f64, f64),
+    examples: i64,
+    width: f64,
+    seed: usize,
+    compare: bool,
+) -> Result<Trajectory> {
+    let abc = Abc::ntk(2).with_learning_rates(vec![1.0; 3]);
+    let mlp =
+        Mlp { input: INPUT, width: width as i64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
+    let weights = context.seed(&format!("width {width}, seed {seed}"));
+    let start = mlp.parameters(weights, Context::KIND, context.device);
+    let inputs = context.seed(&format!("inputs, seed {seed}"));
+    let inputs = unit_inputs(examples + PROBES, INPUT, inputs, Context::KIND, context.device);
+    // Different lengths, so that K_A is not symmetric.
+    let lengths = Tensor::linspace(0.6, 1.5, examples + PROBES, (Context::KIND, context.device)).unsqueeze(1);
+    let inputs = inputs * lengths;
+    let train = mlp.examples(inputs.narrow(0, 0, examples));
+    let probes = mlp.examples(inputs.narrow(0, examples, PROBES));
+    let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: false };
+    let gram = structured_gram(&start, &probes, Some(&train), &GramOptions::new(formulas, 3), &Silent)?;
+    let side = if context.is("transposed-kernel") { gram.asymmetric_reversed } else { gram.asymmetric };
+    let kernel = side.expect("asked for");
+    // χ starts at 1 on the first example and at -1 on a second.
+    let signs =
+        Tensor::linspace(1.0, if examples == 1 { 1.0 } else { -1.0 }, examples, (Kind::Double, tch::Device::Cpu));
+    let targets = outputs(&start, &train) - signs.unsqueeze(1);
+    let rates = mlp.learning_rates(ETA);
+    let rate = rates[1];
+    let (beta1, beta2) = betas;
+    let mut trainer = Trainer::new(OptimizerKind::Adam { beta1, beta2, epsilon: 0.0 }, rates);
+    let indices: Vec<usize> = (0..examples as usize).collect();
+    let mut bound = Bound::default();
+    let mut parameters = start.detached_copy();
+    let (mut chis, mut moves) = (Vec::new(), Vec::new());
+    for step in 1..=STEPS {
+        let chi = outputs(&parameters, &train) - &targets;
+        let gradients = loss_gradient(&parameters, &train, &indices, &chi);
+        let factor = if context.is("no-bias-correction") { uncorrected(step as i32, betas) } else { 1.0 };
+        let after = trainer.scaled_step(&parameters, &gradients, factor);
+        if compare {
+            let updates: Vec<Tensor> = after.minus(&parameters).values().iter().map(|u| u / -rate).collect();
+            bound.compare(&gradients, &updates);
+        }
+        moves.push((outputs(&after, &probes) - outputs(&parameters, &probes)).squeeze_dim(1));
+        chis.push(chi);
+        parameters = after;
+    }
+    // With two examples each has a recursion of its own: what would hold if signs of sums were sums of signs.
+    let mut predicted: Vec<Tensor> =
+        (0..STEPS).map(|_| Tensor::zeros([PROBES], (Kind::Double, tch::Device::Cpu))).collect();
+    let mut first = Vec::new();
+    for i in 0..examples {
+        let sequence: Vec<f64> = chis.iter().map(|c| c.double_value(&[i, 0])).collect();
+        for (sum, a) in predicted.iter_mut().zip(scalar_factors(context, &sequence, betas)) {
+            *sum += kernel.select(1, i) * (-rate * a);
+        }
+        if i == 0 {
+            first = sequence;
+        }
+    }
+    let (actual, predicted) = (Tensor::cat(&moves, 0), Tensor::cat(&predicted, 0));
+    let norm = |t: &Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
+    let unit = kernel.select(1, 0) * -rate;
+    let scale = unit.square().sum(Kind::Double).double_value(&[]);
+    Ok(Trajectory {
+        chi: first,
+        factors: moves.iter().map(|m| (m * &unit).sum(Kind::Double).double_value(&[]) / scale).collect(),
+        residual: norm(&(&actual - &predicted)) / norm(&actual),
+        outside: bound.outside,
+        compared: bound.compared,
+    })
+}
+
+/// The adam-bound, entry by entry, with each entry's own ρ so far.
+#[derive(Default)]
+struct Bound {
+    /// The first gradients and each entry's largest relative distance from them.
+    state: Vec<(Tensor, Tensor)>,
+    outside: usize,
+    compared: usize,
+}
+
+impl Bound {
+    /// Compares updates in units of -η with the bound for the gradients so far. Rounding may exceed it by 1e-9.
+    fn compare(&mut self, gradients: &[Option<Tensor>], updates: &[Tensor]) {
+        for (k, gradient) in gradients.iter().flatten().enumerate() {
+            if self.state.len() == k {
+                self.state.push((gradient.copy(), gradient.zeros_like()));
+            }
+            let (first, rho) = &mut self.state[k];
+            *rho = rho.maximum(&((gradient - &*first) / &*first).abs());
+            let ratio = &updates[k] * first.sign();
+            // An entry whose first gradient is zero has ρ = NaN or ∞ and no bound.
+            let applies = rho.lt(1.0);
+            let low = (1.0 - &*rho) / (1.0 + &*rho) - 1e-9;
+            let high = (1.0 + &*rho) / (1.0 - &*rho) + 1e-9;
+            let within = ratio.ge_tensor(&low).logical_and(&ratio.le_tensor(&high));
+            let count = |t: &Tensor| t.sum(Kind::Int64).int64_value(&[]) as usize;
+            self.compared += count(&applies);
+            self.outside += count(&applies.logical_and(&within.logical_not()));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The kernel analog of SGD is the empirical NTK: each step moves outputs by -ηχK.
+//!
+//! **Statement.** In the kernel regime, with batches of one example, `f_t(ξ) - f_{t-1}(ξ) ≈ -η χ_t K(ξ, ξ_t)` at every step of the
+//! trajectory, with `K(ξ, ξ') = <∇f(ξ), ∇f(ξ')>` taken once, at `θ_0` (the paper's Definition 3.3 for SGD).
+//!
+//! **Hypotheses.** Kernel behaviour, which the NTK parametrization has (ntk-regime).
+//!
+//! **Derivation.** The update is `θ_t - θ_{t-1} = -η χ_t ∇f_{t-1}(ξ_t)`. Linearization gives
+//! `f_t(ξ) - f_{t-1}(ξ) ≈ <∇f_{t-1}(ξ), -η χ_t ∇f_{t-1}(ξ_t)>`, and fixed features replace both gradients by those of `θ_0`. Both
+//! errors are of relative order `n^-1/2`.
+//!
+//! **Experiment.** A tanh perceptron of growing width, twelve steps through four examples; the residual of the predicted steps on
+//! probe inputs, relative to the actual steps, over the whole trajectory: its exponent, and its size at the largest width.
+//!
+//! **Control.** The SignGD kernels in its place and the kernel of the wrong training example, each with the best scale that a
+//! least-squares fit can give it: the residual must not fall.
+//!
+//! **Meaning.** Where this holds, fine-tuning with SGD is kernel regression with the empirical NTK.
+
+use super::analog::{self, Analog, Prediction, asked, permuted};
+use super::context::Context;
+use super::{Claim, Family, Mutant};
+use crate::error::Result;
+use crate::evidence::Findings;
+use crate::network::Abc;
+use crate::train::OptimizerKind;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "kernel-analog-sgd",
+    family: Family::Kernel,
+    title: "Each SGD step moves outputs by -ηχK(SGD)",
+    source: "the paper, Definition 3.3",
+    prediction: "residual falls at least as n^-1/2",
+    text: include_str!("kernel_analog_sgd.rs"),
+    mutants: &[
+        Mutant { name: "missing-chi", change: "the sign of χ in place of χ" },
+        Mutant { name: "wrong-sign", change: "+ηχK in place of -ηχK" },
+        Mutant { name: "double-kernel", change: "a factor 2, as from the gradient of (f-y)² without its ½" },
+    ],
+    experiment,
+};
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let factor = match context.mutant {
+        Some("missing-chi") => f64::signum,
+        Some("wrong-sign") => |chi: f64| -chi,
+        Some("double-kernel") => |chi: f64| 2.0 * chi,
+        _ => |chi: f64| chi,
+    };
+    analog::experiment(
+        context,
+        &Analog {
+            optimizer: OptimizerKind::Sgd,
+            abc: Abc::ntk(2),
+            eta: 0.3,
+            claimed: Prediction { name: "K(SGD)", kernel: |g| asked(g.sgd.as_ref()), factor },
+            controls: vec![
+                Prediction { name: "K(SignGD)", kernel: |g| asked(g.signgd.as_ref()), factor: |chi| chi },
+                Prediction { name: "K(A-SignGD)", kernel: |g| asked(g.asymmetric.as_ref()), factor: |chi| chi },
+                Prediction {
+                    name: "K(SGD) of another example",
+                    kernel: |g| permuted(&asked(g.sgd.as_ref())),
+                    factor: |chi| chi,
+                },
+            ],
+            setting: "tanh, two hidden layers, NTK parametrization, learning rate 0.3",
+        },
+    )
+}

@@ -1,0 +1,88 @@
+//! The kernel analog of SignGD is the asymmetric kernel of gradients and signs: each step moves outputs by -η sign(χ) K_A.
+//!
+//! **Statement.** In the kernel regime of SignGD, with batches of one example,
+//! `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t) K_A(ξ, ξ_t)` at every step, with `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` taken once, at `θ_0` (the paper's
+//! Theorem 4.3).
+//!
+//! **Hypotheses.** Kernel behaviour under sign updates: the NTK parametrization with learning rate `η n^-1`, whose `r` is 1/2
+//! (dynamical-dichotomy-sign).
+//!
+//! **Derivation.** With one example and one output the loss gradient is `χ_t ∇f(ξ_t)`, whose sign is `sign(χ_t) sign(∇f(ξ_t))`
+//! (sign-factorization); the update is `-η` times that. Linearization gives
+//! `<∇f_{t-1}(ξ), -η sign(χ_t) sign ∇f_{t-1}(ξ_t)>`, and fixed features replace the gradients by those of `θ_0`: entries whose sign
+//! has changed are those near zero, which carry little of the inner product.
+//!
+//! **Experiment.** As for SGD, with SignGD; inputs and targets have different sizes, so that χ differs from its sign and `K_A` from its
+//! transpose.
+//!
+//! **Control.** χ in place of its sign, the SGD kernel, and the transposed kernel `<sign ∇f(ξ), ∇f(ξ_t)>`, each with the best
+//! scale: the residual must not fall.
+//!
+//! **Meaning.** Early Adam is SignGD up to the bound of adam-bound, so this is the kernel that speaks of fine-tuning with Adam.
+//! It is not symmetric: which of its two sides carries the sign matters.
+
+use tch::Tensor;
+
+use super::analog::{self, Analog, Prediction, asked};
+use super::context::Context;
+use super::{Claim, Family, Mutant};
+use crate::error::Result;
+use crate::evidence::Findings;
+use crate::kernel::Gram;
+use crate::network::Abc;
+use crate::train::OptimizerKind;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "kernel-analog-signgd",
+    family: Family::Kernel,
+    title: "Each SignGD step moves outputs by -η sign(χ) K(A-SignGD)",
+    source: "the paper, Theorem 4.3",
+    prediction: "residual falls at least as n^-1/2",
+    text: include_str!("kernel_analog_signgd.rs"),
+    mutants: &[
+        Mutant {
+            name: "transposed-kernel",
+            change: "the sign on the probe's gradient instead of the training example's",
+        },
+        Mutant { name: "chi-for-its-sign", change: "χ in place of sign(χ)" },
+        Mutant { name: "wrong-sign", change: "+η in place of -η" },
+        Mutant { name: "sgd-updates", change: "SGD in place of SignGD" },
+    ],
+    experiment,
+};
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let factor = match context.mutant {
+        Some("chi-for-its-sign") => |chi: f64| chi,
+        Some("wrong-sign") => |chi: f64| -chi.signum(),
+        _ => f64::signum,
+    };
+    let kernel: fn(&Gram) -> Tensor = if context.is("transposed-kernel") {
+        |g: &Gram| asked(g.asymmetric_reversed.as_ref())
+    } else {
+        |g: &Gram| asked(g.asymmetric.as_ref())
+    };
+    analog::experiment(
+        context,
+        &Analog {
+            optimizer: if context.is("sgd-updates") { OptimizerKind::Sgd } else { OptimizerKind::Signgd },
+            abc: Abc::ntk(2).with_learning_rates(vec![1.0; 3]),
+            eta: 0.3,
+            claimed: Prediction { name: "K(A-SignGD)", kernel, factor },
+            controls: vec![
+                Prediction {
+                    name: "χ in place of its sign",
+                    kernel: |g| asked(g.asymmetric.as_ref()),
+                    factor: |chi| chi,
+                },
+                Prediction { name: "K(SGD)", kernel: |g| asked(g.sgd.as_ref()), factor: f64::signum },
+                Prediction {
+                    name: "K(A-SignGD) transposed",
+                    kernel: |g| asked(g.asymmetric_reversed.as_ref()),
+                    factor: f64::signum,
+                },
+            ],
+            setting: "tanh, two hidden layers, NTK parametrization, learning rate 0.3/n",
+        },
+    )
+}

@@ -1,0 +1,120 @@
+//! What both limit claims share: perceptrons in NTK parametrization, their empirical kernels layer by layer, and the distance
+//! from a limit.
+
+use nalgebra::DMatrix;
+use tch::{Device, Kind, Tensor};
+
+use super::context::Context;
+use crate::error::Result;
+use crate::jacobian::Parameters;
+use crate::kernel::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
+use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
+use crate::progress::Silent;
+
+/// Input dimension and number of inputs.
+const INPUT: i64 = 8;
+const COUNT: i64 = 4;
+
+/// Networks that make one sample of the relative error: its root mean square over them. The logarithm of a single network's error
+/// has a long tail towards small errors, which would take many more seeds to average out.
+pub(super) fn block(context: &Context<'_>) -> usize {
+    context.pick(10, 8, 4)
+}
+
+/// An activation with a depth.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    pub activation: Activation,
+    pub depth: usize,
+}
+
+impl Setting {
+    /// √2 keeps the variance of relu networks over layers; the others need no gain.
+    pub(super) fn gain(self) -> f64 {
+        if self.activation == Activation::Relu { 2f64.sqrt() } else { 1.0 }
+    }
+
+    pub(super) fn name(self) -> String {
+        format!("{}, {} hidden layers", self.activation.name(), self.depth)
+    }
+
+    fn mlp(self, width: f64) -> Mlp {
+        let (activation, depth, gain) = (self.activation, self.depth, self.gain());
+        Mlp { input: INPUT, width: width as i64, depth, outputs: 1, activation, gain, abc: Abc::ntk(depth) }
+    }
+}
+
+/// The claim's inputs, the same at every width: four directions with lengths √d times 0.7 to 1.6, so that kernels which are not
+/// symmetric show it.
+pub(super) fn inputs(context: &Context<'_>) -> Tensor {
+    let lengths = Tensor::from_slice(&[0.7, 1.0, 1.3, 1.6]).view([COUNT, 1]);
+    unit_inputs(COUNT, INPUT, context.seed("inputs"), Kind::Double, Device::Cpu) * lengths
+}
+
+/// Kernels of every layer of a random network, from the first to the output layer.
+pub(super) fn layer_kernels(
+    context: &Context<'_>,
+    setting: Setting,
+    width: f64,
+    seed: usize,
+    formulas: FormulaSet,
+) -> Result<Vec<Gram>> {
+    let (parameters, examples) = network(context, setting, width, seed);
+    (0..=setting.depth)
+        .map(|layer| {
+            let mut options = GramOptions::new(formulas, parameters.len());
+            options.include = (0..parameters.len()).map(|p| p == layer).collect();
+            structured_gram(&parameters, &examples, None, &options, &Silent)
+        })
+        .collect()
+}
+
+/// Shares of every layer of a random network in the SGD kernel, from the first to the output layer.
+pub(super) fn sgd_shares(
+    context: &Context<'_>,
+    setting: Setting,
+    width: f64,
+    seed: usize,
+) -> Result<Vec<DMatrix<f64>>> {
+    let (parameters, examples) = network(context, setting, width, seed);
+    let sgd = FormulaSet { sgd: true, asymmetric: false, signgd: false };
+    let options = GramOptions { share_matrices: true, ..GramOptions::new(sgd, parameters.len()) };
+    let gram = structured_gram(&parameters, &examples, None, &options, &Silent)?;
+    Ok(gram.shares.iter().map(|s| matrix(s.sgd.as_ref().expect("shares were asked for"))).collect())
+}
+
+fn network(context: &Context<'_>, setting: Setting, width: f64, seed: usize) -> (Parameters, MlpExamples) {
+    let mlp = setting.mlp(width);
+    let weights = context.seed(&format!("{}, width {width}, seed {seed}", setting.name()));
+    let parameters = mlp.parameters(weights, Context::KIND, context.device);
+    (parameters, mlp.examples(inputs(context).to_device(context.device)))
+}
+
+/// One formula's matrix of a Gram that was asked for it, divided by n^order.
+pub(super) fn scaled(gram: &Gram, formula: Formula, width: f64, order: f64) -> DMatrix<f64> {
+    matrix(gram.matrix(formula).expect("a formula that was asked for")) / width.powf(order)
+}
+
+/// A \[rows, columns\] tensor as a matrix.
+pub(super) fn matrix(t: &Tensor) -> DMatrix<f64> {
+    let (rows, columns) = (t.size()[0] as usize, t.size()[1] as usize);
+    let flat = Vec::<f64>::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");
+    DMatrix::from_row_slice(rows, columns, &flat)
+}
+
+/// Root mean square of each column.
+pub(super) fn root_mean_squares(rows: &[Vec<f64>]) -> Vec<f64> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let mean = |c: usize| rows.iter().map(|r| r[c] * r[c]).sum::<f64>() / rows.len() as f64;
+    (0..columns).map(|c| mean(c).sqrt()).collect()
+}
+
+/// `|measured - limit| / |limit|` in the Frobenius norm.
+pub(super) fn distance(measured: &DMatrix<f64>, limit: &DMatrix<f64>) -> f64 {
+    (measured - limit).norm() / limit.norm()
+}
+
+/// The factor c that makes c·limit closest to what was measured: 1 if there is no bias.
+pub(super) fn ratio(measured: &DMatrix<f64>, limit: &DMatrix<f64>) -> f64 {
+    measured.dot(limit) / limit.dot(limit)
+}

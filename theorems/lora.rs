@@ -1,0 +1,342 @@
+//! LoRA keeps the kernel of the weights that it adapts, and drops that of the others
+//!
+//! **Statement.** Adapt some weights by `W + s B A`, `B = 0`, with `A` of `k x in` independent entries of variance
+//! `v`. Let `G_l(ξ)` be the gradient of the `l`-th adapted weight and `M_l = G_l(ξ)ᵀ G_l(ξ')`. Then the expectation
+//! of `K_LoRA(ξ,ξ')` is `Σ_l k s² v_l tr M_l`: with `s = 1`, `v = 1/k` exactly the share of `K_SGD` that the adapted
+//! weights have, with PEFT's default (Kaiming-uniform, `v = 1/(3 in)`) that share times `s² k / (3 in)`, weight by
+//! weight. For normal entries the variance is `k s⁴ Σ_l v_l² (|M_l|² + tr M_l²)`; where a weight sees one token per
+//! example, `G = b xᵀ`, a term is `<b,b'>² (|x|²|x'|² + <x,x'>²)/k`. For uniform entries `-(6/5) Σ_a (M_l)_aa²` is
+//! added in the bracket. With `v = 1/k` the bound of intrinsic-dimension holds unchanged:
+//! `Pr[some entry is off by at least cε] ≤ 4N² exp(-(ε² - ε³) k / 4)`, for any number of adapted weights and tokens.
+//!
+//! **Hypotheses.** `A` independent of network and examples and between weights; `B = 0`, before training.
+//!
+//! **Derivation.** `K_LoRA = Σ_l s² <G_l Aᵀ, G_l' Aᵀ> = Σ_l s² Σ_r a_rᵀ M_l a_r` over the rows `a_r` of `A` (see
+//! lora-at-init): a sum of quadratic forms in independent variables. `E[aᵀMa] = v tr M`;
+//! `Var[aᵀMa] = v² (|M|² + tr M² + κ Σ M_aa²)` with excess kurtosis `κ`, 0 for normal and -6/5 for uniform entries;
+//! rows and weights add. For the bound, `K_LoRA(ξ,ξ)` is `(1/k)` times a sum of `χ²_k` variables, weighted by the
+//! squared singular values of the `G_l`, whose sum is `K_SGD(ξ,ξ)`. A weighted sum concentrates at least as well as
+//! one variable of the same total weight, because its logarithmic moment generating function `ψ` is convex with
+//! `ψ(0) = 0`, so that `Σ ψ(λ_i t) ≤ ψ(t Σ λ_i)`. Polarization and union as there.
+//!
+//! **Experiment.** First, on random networks: an `A` with orthonormal columns (`AᵀA = 1`) must give the share itself.
+//! Then many draws of `A` for a perceptron (one token) and a small transformer (five tokens), kernels by the
+//! structured engine on the adapted network: means and variances of all entries under normal and PEFT's initial
+//! distribution; how often an entry is off by `c/2` at `k = 256`; the exponent of the error in `k`.
+//!
+//! **Control.** Adapters on the first layer alone, compared with the kernel of all weights: no rank closes the gap.
+//! And the sign kernel of the adapters, compared with that of the weights: not preserved either.
+//!
+//! **Meaning.** In the kernel regime LoRA of rank `log(N)/ε²` learns what fine-tuning of the same weights learns, and
+//! choosing weights means choosing a share of the kernel. With PEFT's default the kernel is smaller by a known factor
+//! per weight, to be made up for by the learning rate under SGD. Under Adam none of this is granted.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::cases::{Network, NetworkCase, Shape, relative, worst};
+use super::compression::{
+    BOUND_RANK, EPSILON, EXAMPLES, Moments, RANKS, cosines, family, frobenius_error, largest_deviation, p_values,
+    power, quadratic_moments, union_bound,
+};
+use super::context::Context;
+use super::scan::Scan;
+use super::{Claim, Family, Mutant, check, identity};
+use crate::error::Result;
+use crate::evidence::{Figure, Findings};
+use crate::jacobian::{Param, Parameters};
+use crate::kernel::{FormulaSet, Gram, GramOptions, dense_jacobian, structured_gram};
+use crate::network::Activation;
+use crate::progress::{Silent, check_stop};
+use crate::stats::{Expectation, clopper_pearson};
+use crate::subspace::{Init, Lora, Target, Trained};
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "lora",
+    family: Family::Subspace,
+    title: "LoRA keeps the kernel of the weights that it adapts, and drops that of the others",
+    source: "the paper, Section 7 (LoRA); exact variances ours",
+    prediction: "E K_LoRA = share of K_SGD; error ~ k^-1/2 with exact variance; PEFT's init: times s²k/(3 in)",
+    text: include_str!("lora.rs"),
+    mutants: &[
+        Mutant { name: "variance-one-over-n", change: "entries of A have variance 1/in instead of 1/k" },
+        Mutant { name: "shared-a", change: "adapters of the same shape share one A" },
+        Mutant { name: "no-cross-term", change: "the variance formula lacks tr M² (<x,x'>² for one token)" },
+        Mutant { name: "peft-variance", change: "PEFT's initial variance taken for 1/in instead of 1/(3 in)" },
+    ],
+    experiment,
+};
+
+/// Sums of up to 1e4 products in another order, with an orthonormal factor in between.
+const TOLERANCE: f64 = 1e-11;
+/// What the exponent may be off (see intrinsic-dimension).
+const SLOPE_TOLERANCE: f64 = 0.1;
+/// Checks and controls with an interval or a p-value.
+const INTERVALS: usize = 6;
+/// Rank at which means and variances are tested; they are exact at every rank.
+const MOMENT_RANK: i64 = 16;
+/// PEFT's alpha of the test; s = alpha / k.
+const ALPHA: f64 = 12.0;
+
+/// A network and an A with orthonormal columns for each of its matrices.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The network.
+    pub network: NetworkCase,
+    /// By how much the rank exceeds the largest fan-in.
+    pub excess: i64,
+    /// Seed of A.
+    pub seed: u64,
+}
+
+impl Case {
+    /// A random case.
+    pub fn random(rng: &mut ChaCha8Rng) -> Self {
+        Self { network: NetworkCase::random(rng), excess: rng.random_range(0..4), seed: rng.random() }
+    }
+}
+
+/// Relative difference between K_LoRA for AᵀA = 1 and the adapted weights' share of K_SGD.
+pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
+    let network = case.network.build(context);
+    let weights = linear_weights(&network.parameters);
+    let rank = weights.iter().map(|w| network.parameters.get(*w).size()[1]).max().expect("a network has weights");
+    let lora = adapters(&network, rank + case.excess, 1.0)?;
+    let start = lora.parameters(&network.parameters, Init::Gaussian, case.seed);
+    let factors = lora.adapters().iter().map(|x| {
+        let (a, _) = Tensor::linalg_qr(start.get(x.a), "reduced");
+        (a, start.get(x.b).shallow_clone())
+    });
+    let extended = lora.assemble(&network.parameters, factors);
+    let kernel = gram(&lora, &extended, &network, false)?.sgd.expect("asked for");
+    let mut options = GramOptions::new(FormulaSet::SGD, network.parameters.len());
+    options.include = lora.adapted_weights();
+    let share = structured_gram(&network.parameters, &*network.examples, None, &options, &Silent)?.sgd;
+    Ok(relative(&kernel, &share.expect("asked for")))
+}
+
+/// The matrices that a network multiplies by.
+fn linear_weights(parameters: &Parameters) -> Vec<Param> {
+    let is_linear = |name: &str| !(name.contains("embedding") || name.ends_with("decoder.weight"));
+    let specs = parameters.specs().iter().enumerate();
+    specs.filter(|(_, s)| s.shape.len() == 2 && is_linear(&s.name)).map(|(i, _)| Param(i)).collect()
+}
+
+/// Adapters of one rank and factor for all matrices.
+fn adapters(network: &Network, rank: i64, scaling: f64) -> Result<Lora> {
+    let targets: Vec<Target> =
+        linear_weights(&network.parameters).into_iter().map(|weight| Target { weight, rank, scaling }).collect();
+    Lora::new(network.parameters.specs(), &targets)
+}
+
+/// K_SGD of the adapters' parameters; on demand also their K_SignGD, and each one's share of K_SGD.
+fn gram(lora: &Lora, extended: &Parameters, network: &Network, all: bool) -> Result<Gram> {
+    let formulas = FormulaSet { sgd: true, asymmetric: false, signgd: all };
+    let mut options = GramOptions::new(formulas, extended.len());
+    options.include = lora.include(Trained::OnlyB);
+    options.share_matrices = all;
+    structured_gram(extended, &lora.examples(&*network.examples), None, &options, &Silent)
+}
+
+/// Initial parameters of a draw, or what a mutant takes for them.
+fn draw(lora: &Lora, network: &Network, init: Init, name: &str, context: &Context<'_>) -> Parameters {
+    let extended = lora.parameters(&network.parameters, init, context.seed(&format!("lora {name}")));
+    if init != Init::Gaussian || !(context.is("variance-one-over-n") || context.is("shared-a")) {
+        return extended;
+    }
+    let factors = lora.adapters().iter().map(|x| {
+        let a = extended.get(x.a);
+        let (rank, input) = a.size2().expect("A is a matrix");
+        let a = if context.is("shared-a") {
+            let same = lora.adapters().iter().map(|y| extended.get(y.a)).find(|other| other.size() == a.size());
+            same.expect("A itself has its shape").shallow_clone()
+        } else {
+            a * (rank as f64 / input as f64).sqrt()
+        };
+        (a, extended.get(x.b).shallow_clone())
+    });
+    lora.assemble(&network.parameters, factors)
+}
+
+/// The gradients of a network's matrices and what follows from them.
+struct Compressed {
+    network: Network,
+    /// Gradients \[N, out, in\] of the matrices.
+    gradients: Vec<Tensor>,
+    /// The matrices' share of K_SGD.
+    kernel: Tensor,
+    /// Cosines of their K_SignGD.
+    sign_cosines: Tensor,
+}
+
+impl Compressed {
+    fn new(shape: Shape, name: &str, context: &Context<'_>) -> Result<Self> {
+        let seed = context.seed(&format!("lora {name}"));
+        let network = NetworkCase { shape, examples: EXAMPLES, outputs: 1, seed }.build(context);
+        let jacobian = dense_jacobian(&network.parameters, &*network.examples)?.to_device(Device::Cpu);
+        let (mut start, mut starts) = (0, Vec::new());
+        for spec in network.parameters.specs() {
+            starts.push(start);
+            start += spec.numel();
+        }
+        let of = |w: &Param| {
+            let shape = &network.parameters.specs()[w.0].shape;
+            jacobian.narrow(1, starts[w.0], shape[0] * shape[1]).reshape([-1, shape[0], shape[1]])
+        };
+        let gradients: Vec<Tensor> = linear_weights(&network.parameters).iter().map(of).collect();
+        let flat = Tensor::cat(&gradients.iter().map(|g| g.flatten(1, 2)).collect::<Vec<_>>(), 1);
+        let signs = flat.sign();
+        let (kernel, sign_cosines) = (flat.matmul(&flat.tr()), cosines(&signs.matmul(&signs.tr())));
+        Ok(Self { network, gradients, kernel, sign_cosines })
+    }
+
+    /// Kernels of many draws.
+    fn draws(
+        &self,
+        init: Init,
+        rank: i64,
+        scaling: f64,
+        count: usize,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<Vec<Tensor>> {
+        let lora = adapters(&self.network, rank, scaling)?;
+        (0..count)
+            .map(|i| {
+                check_stop()?;
+                let extended = draw(&lora, &self.network, init, &format!("{name} {i}"), context);
+                Ok(gram(&lora, &extended, &self.network, false)?.sgd.expect("asked for"))
+            })
+            .collect()
+    }
+
+    /// Exact moments of the entries of K_LoRA.
+    fn moments(&self, init: Init, rank: i64, scaling: f64, context: &Context<'_>) -> Moments {
+        let n = EXAMPLES as i64;
+        let wrong = if context.is("peft-variance") && init == Init::KaimingUniform { 3.0 } else { 1.0 };
+        let terms = |i: i64, j: i64| -> Vec<(Tensor, f64)> {
+            let term = |g: &Tensor| {
+                let variance = init.variance(rank, g.size()[2]) * wrong;
+                (g.get(i).tr().matmul(&g.get(j)), scaling * scaling * variance)
+            };
+            self.gradients.iter().map(term).collect()
+        };
+        let matrices: Vec<Vec<_>> = (0..n).map(|i| (0..n).map(|j| terms(i, j)).collect()).collect();
+        let kurtosis = if init == Init::KaimingUniform { -1.2 } else { 0.0 };
+        let moments = quadratic_moments(&matrices, rank, kurtosis);
+        if !context.is("no-cross-term") {
+            return moments;
+        }
+        let first = |terms: &Vec<(Tensor, f64)>| -> f64 {
+            terms.iter().map(|(m, s)| s * s * rank as f64 * m.square().sum(Kind::Double).double_value(&[])).sum()
+        };
+        let variance: Vec<f64> = matrices.iter().flatten().map(first).collect();
+        Moments { variance: Tensor::from_slice(&variance).view([n, n]), ..moments }
+    }
+
+    /// Root mean square errors over k: of the adapted weights' kernel, of the first layer's adapters as a stand-in for
+    /// all, and of the sign kernel's cosines.
+    fn scan(&self, context: &Context<'_>) -> Result<Scan> {
+        let (seeds, draws) = (context.pick(40, 60, 100), context.pick(3, 12, 30));
+        let names = ["error", "first layer", "sign"];
+        Scan::over(context, "lora", &RANKS, seeds, &names, |k, seed| {
+            let lora = adapters(&self.network, k as i64, 1.0)?;
+            let mut squares = [0.0; 3];
+            for i in 0..draws {
+                let name = format!("scan {k} {seed} {i}");
+                let extended = draw(&lora, &self.network, Init::Gaussian, &name, context);
+                let gram = gram(&lora, &extended, &self.network, true)?;
+                let of_first = gram.shares[lora.adapters()[0].b.0].sgd.as_ref().expect("shares were asked for");
+                let signs = cosines(gram.signgd.as_ref().expect("asked for"));
+                squares[0] += frobenius_error(gram.sgd.as_ref().expect("asked for"), &self.kernel).powi(2);
+                squares[1] += frobenius_error(of_first, &self.kernel).powi(2);
+                squares[2] += frobenius_error(&signs, &self.sign_cosines).powi(2);
+            }
+            Ok(squares.iter().map(|s| (s / f64::from(draws)).sqrt()).collect())
+        })
+    }
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let cases = context.pick(20, 200, 1000);
+    let [wrong] = worst(context, "lora", cases, Case::random, |case, context| Ok([error(case, context)?]))?;
+
+    let width = context.pick(12, 24, 48);
+    let shape = Shape::Mlp { input: 8, width, depth: 3, activation: Activation::Tanh };
+    let perceptron = Compressed::new(shape, "perceptron", context)?;
+    let shape = Shape::Transformer { width: context.pick(6, 8, 16), layers: 1, length: 5 };
+    let transformer = Compressed::new(shape, "transformer", context)?;
+    let confidence = context.confidence(INTERVALS);
+    let share = 1.0 - confidence;
+
+    let trials = context.pick(200, 1000, 4000);
+    let kernels = perceptron.draws(Init::Gaussian, BOUND_RANK, 1.0, trials, "bound", context)?;
+    let off: Vec<f64> = kernels.iter().map(|k| largest_deviation(k, &perceptron.kernel)).collect();
+    let exceeded = off.iter().filter(|off| **off >= EPSILON).count();
+    let bound = union_bound(BOUND_RANK);
+
+    let draws = context.pick(500, 4000, 10_000);
+    let (mut means, mut variances) = (Vec::new(), Vec::new());
+    let families = [
+        (&perceptron, Init::Gaussian, 1.0, "perceptron"),
+        (&perceptron, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
+        (&transformer, Init::Gaussian, 1.0, "transformer"),
+    ];
+    for (compressed, init, scaling, name) in families {
+        let kernels = compressed.draws(init, MOMENT_RANK, scaling, draws, name, context)?;
+        let (m, v) = p_values(&kernels, &compressed.moments(init, MOMENT_RANK, scaling, context));
+        means.extend(m);
+        variances.extend(v);
+    }
+
+    let scan = perceptron.scan(context)?;
+    let slope = Expectation::Within { target: -0.5, tolerance: SLOPE_TOLERANCE };
+    let checks = vec![
+        identity("relative error of K_LoRA = share of K_SGD when AᵀA = 1", TOLERANCE, wrong, cases),
+        check(
+            "frequency of an entry off by c/2, k = 256",
+            Expectation::AtMost { bound },
+            clopper_pearson(exceeded, trials, confidence),
+        ),
+        family("smallest adjusted p-value of the entries' means", &means, share, draws),
+        family("smallest adjusted p-value of the entries' variances", &variances, share, draws),
+        scan.slope("exponent in k of the kernel's relative error", "error", None, slope, confidence)?,
+    ];
+    let controls = vec![
+        scan.slope("exponent in k with adapters on the first layer only", "first layer", None, slope, confidence)?,
+        scan.slope("exponent in k of the sign kernel's error", "sign", None, slope, confidence)?,
+    ];
+    let figure = Figure {
+        name: "error".into(),
+        title: "Error of LoRA's kernel".into(),
+        x_label: "rank k".into(),
+        y_label: "relative error (Frobenius)".into(),
+        series: vec![
+            scan.series("all weights adapted", "error", Some(-0.5), false),
+            scan.series("first layer only", "first layer", None, true),
+            scan.series("sign kernel", "sign", None, true),
+        ],
+    };
+    let largest = off.into_iter().fold(0.0, f64::max);
+    Ok(Findings {
+        settings: vec![
+            ("examples N".into(), EXAMPLES.to_string()),
+            ("draws for the bound".into(), trials.to_string()),
+            (format!("draws for moments, at k = {MOMENT_RANK}"), draws.to_string()),
+            ("PEFT's alpha".into(), ALPHA.to_string()),
+        ],
+        checks,
+        controls,
+        tables: vec![scan.local_slopes(&[("error", -0.5)])?],
+        figures: vec![figure],
+        notes: vec![
+            format!(
+                "The bound at k = {BOUND_RANK} is {bound:.3}; the largest deviation of {trials} draws was {largest:.2} c, \
+                 where ε = {EPSILON}."
+            ),
+            power(share, means.len(), draws),
+        ],
+        ..Findings::default()
+    })
+}

@@ -1,0 +1,184 @@
+//! The claims of the paper and of the theory it rests on, one file each, and their registry.
+//!
+//! The only place that knows the paper. A claim's file starts with its statement, hypotheses, derivation, experiment,
+//! control and meaning; its code is the experiment. An experiment returns [`Findings`], never a verdict: that follows
+//! by one rule in `evidence`. The mathematics of the networks is in `network`, the statistics in `stats`.
+
+pub mod adam_bound;
+pub mod adam_first_step;
+mod analog;
+pub mod cases;
+mod chi_law;
+mod compression;
+mod context;
+mod dichotomy;
+mod dynamical_dichotomy_sgd;
+mod dynamical_dichotomy_sign;
+mod early_adam;
+pub mod intrinsic_dimension;
+pub mod kernel_algebra;
+mod kernel_analog_sgd;
+mod kernel_analog_signgd;
+mod limits;
+pub mod lora;
+pub mod lora_at_init;
+mod ntk_limit;
+mod ntk_regime;
+pub mod output_derivative;
+mod pretraining;
+mod scan;
+pub mod sign_factorization;
+mod sign_kernel_limit;
+pub mod structural_zeros;
+mod training;
+
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
+use crate::stats::{Estimate, Expectation, Outcome, detectable};
+
+pub use context::{Context, ERROR_RATE};
+
+/// What a claim is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Exact identities.
+    Identity,
+    /// Limits of infinite width.
+    Width,
+    /// Kernel behaviour and kernel analogs.
+    Kernel,
+    /// Pre-trained networks and prompts.
+    Prompt,
+    /// Subspace methods.
+    Subspace,
+}
+
+impl Family {
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Identity => "exact identity",
+            Self::Width => "infinite width",
+            Self::Kernel => "kernel behaviour",
+            Self::Prompt => "pre-training and prompts",
+            Self::Subspace => "subspace methods",
+        }
+    }
+}
+
+/// A deliberately wrong variant of an implementation or a formula, which its claim must notice.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// Name, unique within the claim.
+    pub name: &'static str,
+    /// What is made wrong.
+    pub change: &'static str,
+}
+
+/// One claim.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    /// Identifier, e.g. `sign-kernel-limit`; its file and its test have the same name with underscores.
+    pub id: &'static str,
+    /// What it is about.
+    pub family: Family,
+    /// One line.
+    pub title: &'static str,
+    /// Where the statement comes from.
+    pub source: &'static str,
+    /// The prediction in a few words.
+    pub prediction: &'static str,
+    /// The text of its file.
+    pub text: &'static str,
+    /// Wrong variants that it must notice.
+    pub mutants: &'static [Mutant],
+    /// The experiment.
+    pub experiment: fn(&Context<'_>) -> Result<Findings>,
+}
+
+/// All claims, in the order of reports.
+pub fn registry() -> &'static [Claim] {
+    &[
+        output_derivative::CLAIM,
+        kernel_algebra::CLAIM,
+        sign_factorization::CLAIM,
+        adam_first_step::CLAIM,
+        adam_bound::CLAIM,
+        lora_at_init::CLAIM,
+        structural_zeros::CLAIM,
+        ntk_limit::CLAIM,
+        sign_kernel_limit::CLAIM,
+        dynamical_dichotomy_sgd::CLAIM,
+        dynamical_dichotomy_sign::CLAIM,
+        ntk_regime::CLAIM,
+        kernel_analog_sgd::CLAIM,
+        kernel_analog_signgd::CLAIM,
+        early_adam::CLAIM,
+        chi_law::CLAIM,
+        intrinsic_dimension::CLAIM,
+        lora::CLAIM,
+    ]
+}
+
+/// The claim with this identifier.
+pub fn find(id: &str) -> Option<&'static Claim> {
+    registry().iter().find(|c| c.id == id)
+}
+
+impl Claim {
+    /// Statement, hypotheses, derivation, experiment, control and meaning: the head of the claim's file, as markdown.
+    pub fn statement(&self) -> String {
+        let lines = self.text.lines().map_while(|l| l.strip_prefix("//!"));
+        let lines: Vec<&str> = lines.map(|l| l.strip_prefix(' ').unwrap_or(l)).collect();
+        lines.join("\n")
+    }
+
+    /// Runs the experiment and judges what it found.
+    pub fn examine(&self, context: &Context<'_>) -> Result<ClaimEvidence> {
+        let start = Instant::now();
+        let findings = (self.experiment)(context)?;
+        Ok(ClaimEvidence {
+            id: self.id.into(),
+            family: self.family.text().into(),
+            title: self.title.into(),
+            source: self.source.into(),
+            prediction: self.prediction.into(),
+            statement: self.statement(),
+            verdict: findings.verdict(),
+            findings,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Runs the experiment with one of the claim's mutants in place of the real thing.
+    pub fn challenge(&self, mutant: &Mutant, context: &Context<'_>) -> Result<MutantResult> {
+        let start = Instant::now();
+        let context = Context { mutant: Some(mutant.name), ..*context };
+        let findings = (self.experiment)(&context)?;
+        // Hypotheses count too: a mutant that makes the claim inapplicable has not gone unnoticed.
+        let violated = findings.hypotheses.iter().chain(&findings.checks).filter(|c| c.outcome == Outcome::Violated);
+        let caught_by = violated.map(|c| c.name.clone()).collect();
+        Ok(MutantResult {
+            claim: self.id.into(),
+            mutant: mutant.name.into(),
+            change: mutant.change.into(),
+            verdict: findings.verdict(),
+            caught_by,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// A measured quantity beside its expectation.
+fn check(name: impl Into<String>, expectation: Expectation, estimate: Estimate) -> Check {
+    let outcome = expectation.judge(&estimate);
+    let detectable = detectable(&estimate, &expectation, 0.9);
+    Check { name: name.into(), expectation, estimate, outcome, detectable }
+}
+
+/// The worst relative error over `cases` cases of an identity must stay below `tolerance`.
+fn identity(name: impl Into<String>, tolerance: f64, worst: f64, cases: usize) -> Check {
+    check(name, Expectation::AtMost { bound: tolerance }, Estimate::exact(worst, cases))
+}

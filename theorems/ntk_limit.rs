@@ -1,0 +1,177 @@
+//! Empirical NTK and NNGP kernels of wide perceptrons converge to their closed limits.
+//!
+//! **Statement.** For a perceptron in NTK parametrization with Gaussian weights, the empirical tangent kernel and the covariance of
+//! the outputs given the hidden layers converge, as the width `n` grows, to deterministic kernels `Θ` and `K`; the relative error falls as
+//! `n^-1/2`.
+//!
+//! **Hypotheses.** Independent Gaussian weights at initialization, a fixed number of layers, `h¹ = g W¹ξ/√d`, `h^l = g W^l x^{l-1}/√n`,
+//! `f = g v·x^L/√n`.
+//!
+//! **Derivation.** `Σ¹ = g² ξ·ξ'/d` and `Σ^{l+1} = g² E[φ(h)φ(h')]` with `(h, h')` Gaussian of covariance `Σ^l`; the derivatives' covariance is
+//! `Γ^l = g² E[φ'(h)φ'(h')] Γ^{l+1}`, `Γ^L = g²`. A layer's share of the kernel is a product of an average over its outputs and an average over its
+//! inputs, so `Θ = Σ_l g² E[b b'] E[x x']`. For relu the expectations are the arc-cosine kernels, for erf the arcsine kernel; tanh and gelu are
+//! integrated by quadrature. Averages over `n` independent entries fluctuate by `n^-1/2`.
+//!
+//! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the exponent of the
+//! relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and limit at the largest width.
+//!
+//! **Control.** The NNGP kernel in place of the NTK, and the limit of a network with one layer less: their errors must not fall.
+//!
+//! **Meaning.** The kernel of a wide network at initialization is known without drawing its weights. All other claims on width measure
+//! departures from such limits.
+
+use std::f64::consts::FRAC_2_PI;
+
+use super::context::Context;
+use super::limits::{Setting, block, distance, inputs, matrix, ratio, root_mean_squares, sgd_shares};
+use super::scan::{Scan, doubled, list};
+use super::{Claim, Family, Mutant, check, identity};
+use crate::error::Result;
+use crate::evidence::{Figure, Findings};
+use crate::network::Activation;
+use crate::network::limits::{LimitKernels, limit_kernels};
+use crate::stats::Expectation;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "ntk-limit",
+    family: Family::Width,
+    title: "Empirical NTK and NNGP kernels converge to their closed limits",
+    source: "Jacot et al. 2018; Lee et al. 2018; Cho and Saul 2009",
+    prediction: "relative error falls as n^-1/2",
+    text: include_str!("ntk_limit.rs"),
+    mutants: &[
+        Mutant { name: "smaller-gain", change: "a gain g that is a tenth too small" },
+        Mutant { name: "missing-first-layer", change: "the first layer's share left out of Θ" },
+        Mutant { name: "other-activation", change: "the limits of another activation" },
+    ],
+    experiment,
+};
+
+/// ReLU with weight variance 2, inputs with |x|²/n = 1: cosine, hidden layers, K, Θ.
+const VALUES: [(f64, usize, f64, f64); 4] = [
+    (0.5, 1, 1.217_995_562, 1.884_662_229),
+    (0.5, 2, 1.367_811_302, 2.702_959_122),
+    (0.5, 3, 1.476_256_385, 3.475_689_358),
+    (0.0, 1, FRAC_2_PI, FRAC_2_PI),
+];
+
+const NTK: &str = "NTK";
+const NNGP: &str = "NNGP";
+const NTK_RATIO: &str = "NTK over its limit";
+const NNGP_FOR_NTK: &str = "NNGP in place of the NTK";
+const SHALLOWER: &str = "NTK of one layer less";
+const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
+    let block = 2 * block(context);
+    let seeds = context.seeds(24, 32, 24);
+    let setting = |activation, depth| Setting { activation, depth };
+    let mut settings = vec![setting(Activation::Relu, 2), setting(Activation::Erf, 2)];
+    if context.profile > crate::evidence::Profile::Quick {
+        settings.extend([setting(Activation::Relu, 3), setting(Activation::Tanh, 2), setting(Activation::Gelu, 2)]);
+    }
+    let confidence = context.confidence(3 * settings.len() + 2);
+    let mut findings = Findings {
+        settings: vec![
+            ("networks".into(), settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
+            ("widths".into(), list(&widths)),
+            ("seeds".into(), format!("{seeds}, each the root mean square of {block} networks")),
+        ],
+        ..Findings::default()
+    };
+    let mut figure = Figure {
+        name: "error".into(),
+        title: "Relative error of the empirical NTK".into(),
+        x_label: "width n".into(),
+        y_label: "relative error".into(),
+        series: vec![],
+    };
+    let sharp = Expectation::Within { target: -0.5, tolerance: 0.1 };
+    for (number, setting) in settings.iter().enumerate() {
+        let limits = limits(context, *setting);
+        let scan = Scan::over(context, &setting.name(), &widths, seeds, &STATISTICS, |width, seed| {
+            let rows: Vec<Vec<f64>> = (0..block)
+                .map(|k| errors(context, *setting, &limits, width, seed * block + k))
+                .collect::<Result<_>>()?;
+            let mut sample = root_mean_squares(&rows);
+            let ratio = STATISTICS.iter().position(|s| *s == NTK_RATIO).expect("a statistic");
+            sample[ratio] = rows.iter().map(|r| r[ratio]).sum::<f64>() / rows.len() as f64;
+            Ok(sample)
+        })?;
+        for kernel in [NTK, NNGP] {
+            let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
+            findings.checks.push(scan.slope(title, kernel, None, sharp, confidence)?);
+        }
+        let title =
+            format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), widths[widths.len() - 1]);
+        let unbiased = Expectation::Within { target: 1.0, tolerance: 0.05 };
+        findings.checks.push(check(title, unbiased, scan.last_mean(NTK_RATIO, confidence)));
+        let mut table = scan.local_slopes(&[(NTK, -0.5), (NNGP, -0.5)])?;
+        table.title = format!("Slopes between neighbouring widths: {}", setting.name());
+        findings.tables.push(table);
+        figure.series.push(scan.series(&setting.name(), NTK, Some(-0.5), false));
+        if number == 0 {
+            for wrong in [NNGP_FOR_NTK, SHALLOWER] {
+                let title = format!("{}: exponent of the error of the {wrong}", setting.name());
+                findings.controls.push(scan.slope(title, wrong, None, sharp, confidence)?);
+                figure.series.push(scan.series(wrong, wrong, None, true));
+            }
+        }
+    }
+    // The published digits end after nine decimals.
+    findings.checks.push(identity("closed values of K and Θ for relu", 1e-9, closed_values(), 2 * VALUES.len()));
+    findings.figures.push(figure);
+    Ok(findings)
+}
+
+/// Worst difference between the recursion and the known values.
+fn closed_values() -> f64 {
+    let differences = VALUES.iter().map(|(cosine, depth, nngp, ntk)| {
+        let sine = (1.0 - cosine * cosine).sqrt();
+        let pair =
+            nalgebra::DMatrix::from_row_slice(2, 2, &[2f64.sqrt(), 0.0, 2f64.sqrt() * cosine, 2f64.sqrt() * sine]);
+        let limit = limit_kernels(&pair, *depth, Activation::Relu, 2f64.sqrt());
+        // The first layer sees |ξ|²/d = 1 and, without biases, has no kernel share that the recursion of the values leaves out.
+        (limit.nngp[(0, 1)] - nngp).abs().max((limit.ntk[(0, 1)] - ntk).abs())
+    });
+    differences.fold(0.0, f64::max)
+}
+
+/// The limits of a network and of one with a layer less, or a mutant's.
+fn limits(context: &Context<'_>, setting: Setting) -> (LimitKernels, LimitKernels) {
+    let inputs = matrix(&inputs(context));
+    let gain = if context.is("smaller-gain") { setting.gain() * 0.9 } else { setting.gain() };
+    let activation = match (context.is("other-activation"), setting.activation) {
+        (true, Activation::Relu) => Activation::Gelu,
+        (true, _) => Activation::Tanh,
+        (false, activation) => activation,
+    };
+    let mut limit = limit_kernels(&inputs, setting.depth, activation, gain);
+    if context.is("missing-first-layer") {
+        limit.ntk -= &limit.per_layer[0].sgd;
+    }
+    let shallower = limit_kernels(&inputs, setting.depth - 1, activation, gain);
+    (limit, shallower)
+}
+
+/// Relative errors of one network's kernels, in the order of [`STATISTICS`].
+fn errors(
+    context: &Context<'_>,
+    setting: Setting,
+    (limit, shallower): &(LimitKernels, LimitKernels),
+    width: f64,
+    seed: usize,
+) -> Result<Vec<f64>> {
+    let shares = sgd_shares(context, setting, width, seed)?;
+    let ntk = shares.iter().skip(1).fold(shares[0].clone(), |sum, share| sum + share);
+    // Given the hidden layers, outputs are Gaussian with the covariance g² x·x'/n, which is the output layer's share.
+    let nngp = shares.last().expect("an output layer");
+    Ok(vec![
+        distance(&ntk, &limit.ntk),
+        distance(nngp, &limit.nngp),
+        ratio(&ntk, &limit.ntk),
+        distance(&ntk, &limit.nngp),
+        distance(&ntk, &shallower.ntk),
+    ])
+}

@@ -1,0 +1,115 @@
+//! Statistics measured over widths (or ranks, or learning rates) and seeds, their exponents, and their plots.
+
+use super::check;
+use super::context::Context;
+use crate::error::Result;
+use crate::evidence::{Cell, Check, Mark, Series, Table};
+use crate::progress::check_stop;
+use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
+
+/// `points` numbers from `first`, each twice the one before.
+pub(super) fn doubled(first: f64, points: i32) -> Vec<f64> {
+    (0..points).map(|p| first * 2f64.powi(p)).collect()
+}
+
+/// Numbers as reports list them.
+pub(super) fn list(numbers: &[f64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Positive statistics over an x axis and seeds.
+pub(super) struct Scan {
+    /// Names of the statistics.
+    names: Vec<&'static str>,
+    /// The x axis.
+    x: Vec<f64>,
+    /// `values[statistic][seed][x]`.
+    values: Vec<Vec<Vec<f64>>>,
+}
+
+impl Scan {
+    /// Measures every statistic at every x for every seed. `measure` gets x and the seed's number and returns one value
+    /// per name; draws of different x must not share random numbers, or the seeds' slopes would not be independent
+    /// of their level.
+    pub fn over(
+        context: &Context<'_>,
+        stage: &str,
+        x: &[f64],
+        seeds: usize,
+        names: &[&'static str],
+        mut measure: impl FnMut(f64, usize) -> Result<Vec<f64>>,
+    ) -> Result<Self> {
+        context.monitor.begin(stage, (seeds * x.len()) as u64);
+        let mut values = vec![vec![Vec::with_capacity(x.len()); seeds]; names.len()];
+        for &at in x {
+            for seed in 0..seeds {
+                check_stop()?;
+                let measured = measure(at, seed)?;
+                assert_eq!(measured.len(), names.len(), "one value per statistic");
+                for (all, value) in values.iter_mut().zip(measured) {
+                    all[seed].push(value);
+                }
+                context.monitor.advance(1);
+            }
+        }
+        context.monitor.end();
+        Ok(Self { names: names.to_vec(), x: x.to_vec(), values })
+    }
+
+    fn index(&self, name: &str) -> usize {
+        self.names.iter().position(|n| *n == name).expect("a statistic of this scan")
+    }
+
+    /// Exponent of a statistic in x.
+    pub fn exponent(&self, name: &str, correction: Option<f64>, confidence: f64) -> Result<Exponent> {
+        exponent(&Scaling { widths: &self.x, values: &self.values[self.index(name)] }, correction, confidence)
+    }
+
+    /// A check on the exponent of a statistic.
+    pub fn slope(
+        &self,
+        title: impl Into<String>,
+        name: &str,
+        correction: Option<f64>,
+        expectation: Expectation,
+        confidence: f64,
+    ) -> Result<Check> {
+        Ok(check(title, expectation, self.exponent(name, correction, confidence)?.slope))
+    }
+
+    /// The seeds' values at the largest x.
+    pub fn last(&self, name: &str) -> Vec<f64> {
+        let seeds = &self.values[self.index(name)];
+        seeds.iter().map(|v| *v.last().expect("an x axis of at least one point")).collect()
+    }
+
+    /// A line of a plot.
+    pub fn series(&self, legend: &str, name: &str, predicted_slope: Option<f64>, control: bool) -> Series {
+        let seeds = &self.values[self.index(name)];
+        let marks = self.x.iter().enumerate().map(|(i, x)| {
+            let logs: Vec<f64> = seeds.iter().map(|v| v[i].ln()).collect();
+            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+            let spread = (logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / logs.len() as f64).sqrt();
+            Mark { x: *x, y: mean.exp(), low: (mean - spread).exp(), high: (mean + spread).exp() }
+        });
+        Series { name: legend.into(), marks: marks.collect(), predicted_slope, control }
+    }
+
+    /// Slopes between neighbouring x of some statistics: a drift along a row is a finite-size effect.
+    pub fn local_slopes(&self, statistics: &[(&str, f64)]) -> Result<Table> {
+        let mut columns = vec!["statistic".to_owned(), "predicted".to_owned()];
+        columns.extend(self.x.windows(2).map(|w| format!("{} → {}", w[0], w[1])));
+        let mut rows = Vec::new();
+        for (name, predicted) in statistics {
+            let mut row = vec![Cell::from(*name), Cell::from(*predicted)];
+            row.extend(self.exponent(name, None, 0.95)?.local_slopes.into_iter().map(Cell::from));
+            rows.push(row);
+        }
+        Ok(Table { title: "Slopes between neighbouring points".into(), columns, rows })
+    }
+
+    /// Mean of a statistic at the largest x.
+    pub fn last_mean(&self, name: &str, confidence: f64) -> Estimate {
+        crate::stats::student_mean(&self.last(name), confidence)
+    }
+}

@@ -1,0 +1,205 @@
+//! The sign kernels of wide perceptrons have closed limits too, layer by layer.
+//!
+//! **Statement.** In NTK parametrization, with `Σ^l` the limiting covariance of `h^l`, `Γ^l` that of the back-propagated `z^l` and
+//! `b^l = φ'(h^l) z^l`, a hidden layer's share of the asymmetric kernel `<∇f, sign ∇f'>` grows as `n`, and of the SignGD kernel
+//! `<sign ∇f, sign ∇f'>` as `n²`: `K_A/n → g E[b sign b'] E[x sign x']`, `K_SignGD/n² → E[sign b sign b'] E[sign x sign x']`. In the first and the output
+//! layer the powers are `n^1/2` and `n`. The relative error falls as `n^-1/2`.
+//!
+//! **Hypotheses.** Gaussian weights at initialization, no biases, one output, a fixed number of layers.
+//!
+//! **Derivation.** The gradient of a hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs, so both
+//! kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z` are independent in the
+//! limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π) Γ(ξ,ξ')/√Γ(ξ',ξ')` and
+//! `E[sign z sign z'] = (2/π) arcsin ρ`. For relu `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`,
+//! `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' > 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after
+//! conditioning on one variable, which removes the jump.
+//!
+//! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the mean ratio of kernel
+//! and limit at the largest width, layer by layer.
+//!
+//! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and correlations in place of their arcsines.
+//!
+//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and known in closed form. It weighs layers differently:
+//! hidden layers outgrow the first and the last, because a sign forgets how small a gradient is.
+
+use super::context::Context;
+use super::limits::{Setting, block, distance, inputs, layer_kernels, matrix, ratio, root_mean_squares, scaled};
+use super::scan::{Scan, doubled, list};
+use super::{Claim, Family, Mutant, check};
+use crate::error::Result;
+use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::kernel::{Formula, FormulaSet};
+use crate::network::Activation;
+use crate::network::limits::{LimitKernels, limit_kernels};
+use crate::stats::Expectation;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "sign-kernel-limit",
+    family: Family::Width,
+    title: "Sign kernels of wide perceptrons converge to closed limits, layer by layer",
+    source: "derived here from the Gaussian limits of Jacot et al. 2018",
+    prediction: "relative error falls as n^-1/2",
+    text: include_str!("sign_kernel_limit.rs"),
+    mutants: &[
+        Mutant { name: "transposed-kernel", change: "the asymmetric limit with its sides exchanged" },
+        Mutant {
+            name: "missing-derivative",
+            change: "hidden layers without E[sign φ' sign φ'] (relu's P) in the SignGD limit",
+        },
+        Mutant { name: "missing-arcsine", change: "correlations in place of (2/π) arcsin in the SignGD limit" },
+        Mutant {
+            name: "hidden-order-everywhere",
+            change: "the first and the output layer divided by n and n² like hidden ones",
+        },
+    ],
+    experiment,
+};
+
+const ASYMMETRIC: &str = "K(A-SignGD)";
+const SIGNGD: &str = "K(SignGD)";
+const TRANSPOSED: &str = "K(A-SignGD) against the transposed limit";
+const LINEAR: &str = "K(SignGD) against correlations";
+const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, LINEAR];
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
+    let block = block(context);
+    let seeds = context.seeds(24, 32, 24);
+    let setting = |activation, depth| Setting { activation, depth };
+    let mut settings = vec![setting(Activation::Relu, 2), setting(Activation::Tanh, 2)];
+    if context.profile > crate::evidence::Profile::Quick {
+        settings.extend([setting(Activation::Relu, 3), setting(Activation::Erf, 2), setting(Activation::Gelu, 2)]);
+    }
+    let confidence = context.confidence(4 * settings.len() + 2);
+    let mut findings = Findings {
+        settings: vec![
+            ("networks".into(), settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
+            ("widths".into(), list(&widths)),
+            ("seeds".into(), format!("{seeds}, each the root mean square of {block} networks")),
+        ],
+        ..Findings::default()
+    };
+    let mut figure = Figure {
+        name: "error".into(),
+        title: "Relative error of the sign kernels".into(),
+        x_label: "width n".into(),
+        y_label: "relative error".into(),
+        series: vec![],
+    };
+    let sharp = Expectation::Within { target: -0.5, tolerance: 0.1 };
+    let unbiased = Expectation::Within { target: 1.0, tolerance: 0.05 };
+    let mut rows = Vec::new();
+    for (number, setting) in settings.iter().enumerate() {
+        let limit = limit(context, *setting);
+        let mut ratios: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; setting.depth + 1];
+        let scan = Scan::over(context, &setting.name(), &widths, seeds, &STATISTICS, |width, seed| {
+            let mut rows = Vec::new();
+            for k in 0..block {
+                let (errors, layers) = errors(context, *setting, &limit, width, seed * block + k)?;
+                rows.push(errors);
+                if Some(&width) == widths.last() {
+                    for (all, one) in ratios.iter_mut().zip(layers) {
+                        all[0].push(one[0]);
+                        all[1].push(one[1]);
+                    }
+                }
+            }
+            Ok(root_mean_squares(&rows))
+        })?;
+        for (k, name) in [ASYMMETRIC, SIGNGD].into_iter().enumerate() {
+            let title = format!("{}: exponent of the relative error of {name}", setting.name());
+            findings.checks.push(scan.slope(title, name, None, sharp, confidence)?);
+            // Per seed the mean over layers; the table has each layer's.
+            let means: Vec<f64> = (0..seeds * block)
+                .map(|s| ratios.iter().map(|layer| layer[k][s]).sum::<f64>() / ratios.len() as f64)
+                .collect();
+            let title = format!("{}: mean ratio of {name} and its limit at the largest width", setting.name());
+            findings.checks.push(check(title, unbiased, crate::stats::student_mean(&means, confidence)));
+            let legend = format!("{name}, {}", setting.activation.name());
+            if number < 2 {
+                figure.series.push(scan.series(&legend, name, Some(-0.5), false));
+            }
+        }
+        for (layer, ratio) in ratios.iter().enumerate() {
+            let name = if layer == setting.depth { "output".to_owned() } else { format!("layer {}", layer + 1) };
+            let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+            rows.push(vec![Cell::from(setting.name()), name.into(), mean(&ratio[0]).into(), mean(&ratio[1]).into()]);
+        }
+        let mut table = scan.local_slopes(&[(ASYMMETRIC, -0.5), (SIGNGD, -0.5)])?;
+        table.title = format!("Slopes between neighbouring widths: {}", setting.name());
+        findings.tables.push(table);
+        if number == 0 {
+            for wrong in [TRANSPOSED, LINEAR] {
+                let title = format!("{}: exponent of the error of {wrong}", setting.name());
+                findings.controls.push(scan.slope(title, wrong, None, sharp, confidence)?);
+                figure.series.push(scan.series(wrong, wrong, None, true));
+            }
+        }
+    }
+    findings.tables.push(Table {
+        title: format!("Mean ratio of kernel and limit at width {}", widths[widths.len() - 1]),
+        columns: ["network", "layer", ASYMMETRIC, SIGNGD].into_iter().map(Into::into).collect(),
+        rows,
+    });
+    findings.figures.push(figure);
+    Ok(findings)
+}
+
+/// The limits, or a mutant's.
+fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
+    let mut limit = limit_kernels(&matrix(&inputs(context)), setting.depth, setting.activation, setting.gain());
+    let depth = setting.depth;
+    for (l, layer) in limit.per_layer.iter_mut().enumerate() {
+        if context.is("transposed-kernel") {
+            layer.asymmetric = layer.asymmetric.transpose();
+        }
+        if context.is("missing-arcsine") {
+            layer.signgd = linear(&layer.signgd);
+        }
+        if context.is("missing-derivative") && l < depth {
+            // relu's signs of derivatives agree with probability P ≤ 1/2; without the factor every share is at least twice as large.
+            let largest = layer.signgd[(0, 0)];
+            layer.signgd.apply(|v| *v /= largest);
+        }
+        if context.is("hidden-order-everywhere") {
+            (layer.asymmetric_order, layer.signgd_order) = (1.0, 2.0);
+        }
+    }
+    limit
+}
+
+/// A SignGD limit with its arcsine undone: `sin(π/2 · v/v_max) v_max`, entry by entry.
+fn linear(limit: &nalgebra::DMatrix<f64>) -> nalgebra::DMatrix<f64> {
+    let largest = limit.amax();
+    limit.map(|v| (std::f64::consts::FRAC_PI_2 * v / largest).sin() * largest)
+}
+
+/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both kernels and their
+/// limits.
+fn errors(
+    context: &Context<'_>,
+    setting: Setting,
+    limit: &LimitKernels,
+    width: f64,
+    seed: usize,
+) -> Result<(Vec<f64>, Vec<[f64; 2]>)> {
+    let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: true };
+    let layers = layer_kernels(context, setting, width, seed, formulas)?;
+    let mut squares = [0.0; 4];
+    let mut ratios = Vec::new();
+    for (gram, limit) in layers.iter().zip(&limit.per_layer) {
+        let asymmetric = scaled(gram, Formula::Asymmetric, width, limit.asymmetric_order);
+        let signgd = scaled(gram, Formula::Signgd, width, limit.signgd_order);
+        let errors = [
+            distance(&asymmetric, &limit.asymmetric),
+            distance(&signgd, &limit.signgd),
+            distance(&asymmetric, &limit.asymmetric.transpose()),
+            distance(&signgd, &linear(&limit.signgd)),
+        ];
+        for (sum, error) in squares.iter_mut().zip(errors) {
+            *sum += error * error / layers.len() as f64;
+        }
+        ratios.push([ratio(&asymmetric, &limit.asymmetric), ratio(&signgd, &limit.signgd)]);
+    }
+    Ok((squares.iter().map(|s| s.sqrt()).collect(), ratios))
+}
