@@ -110,7 +110,9 @@ fn every_claim_states_itself_completely() {
             assert!(statement.contains(&format!("\n**{head}.** ")), "{}: no paragraph **{head}.**", claim.id);
         }
         let mut names: Vec<&str> = claim.mutants.iter().map(|m| m.name).collect();
+        names.sort_unstable();
         names.dedup();
+        assert_eq!(names.len(), claim.mutants.len(), "{}: two mutants of one name", claim.id);
         assert!(names.len() >= 2, "{}: fewer than two mutants", claim.id);
     }
 }

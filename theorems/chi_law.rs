@@ -2,8 +2,9 @@
 //!
 //! **Statement.** At pre-trained weights `θ_0`, one SGD step on `(ξ', y)` moves outputs by
 //! `Δf(ξ) = -ηχK(ξ,ξ') + ½η²χ² ∇f(ξ')ᵀH(ξ)∇f(ξ') + …`, with `H` the Hessian of `f`: relative to the kernel's prediction the residual is
-//! proportional to χ, and so is the gradient drift `|∇f_1 - ∇f_0|/|∇f_0|`. Under SignGD, and Adam, whose updates do not shrink with χ, both
-//! are proportional to η and independent of χ's size. This is the mechanism of the paper's Theorem 5.5: a natural task has a small χ.
+//! proportional to χ, and so is the gradient drift `|∇f_1 - ∇f_0|/|∇f_0|`. Under SignGD, whose update does not shrink with χ, both
+//! are proportional to η and independent of χ's size (the slope in χ is exactly 0: the update does not see it); Adam's first step is the
+//! same (adam-first-step). This is the mechanism of the paper's Theorem 5.5: a natural task has a small χ.
 //!
 //! **Hypotheses.** The network is pre-trained: it predicts masked tokens it has not seen in training. The task is natural: with the right label words
 //! χ is small on most examples before any fine-tuning. Both are measured.

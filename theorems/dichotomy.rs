@@ -12,7 +12,7 @@ use super::training::{Trainer, loss_gradient, outputs, rms};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::network::{Abc, Activation, Classification, Mlp, Scale, unit_inputs};
-use crate::stats::Expectation;
+use crate::stats::{Expectation, Exponent};
 use crate::train::OptimizerKind;
 
 /// Input dimension, training inputs and probe inputs.
@@ -20,8 +20,8 @@ const INPUT: i64 = 6;
 const TRAIN: i64 = 3;
 const PROBES: i64 = 8;
 
-/// Accepted distance between a measured and a predicted exponent: half of 1/4, the distance at which parametrizations are usually
-/// told apart (r = 0, 1/4, 1/2).
+/// Accepted distance between a measured and a predicted exponent: half of 1/4, the grid on
+/// which r is drawn.
 const TOLERANCE: f64 = 0.125;
 
 /// Exponents of unstable and trivial draws lie at least 1/4 from zero; half of it is demanded.
@@ -108,7 +108,7 @@ impl Size {
             widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
             seeds: context.seeds(32, 24, 16),
             // A mutant is wrong for every draw of some kind; all kinds are among the first four.
-            draws: if context.mutant.is_some() { 4 } else { context.pick(6, 24, 12) },
+            draws: if context.mutant.is_some() { 4 } else { context.pick(6, 12, 12) },
         }
     }
 
@@ -117,6 +117,28 @@ impl Size {
             Ok(movement(context, draw, steps, width, &format!("{stage}, seed {seed}")))
         })
     }
+}
+
+/// One drawn parametrization with its prediction and its measurement.
+pub struct Measured {
+    /// The exponents.
+    pub abc: Abc,
+    /// What the theory says of them.
+    pub class: Classification,
+    /// Measured exponent of the feature change, which must be -r.
+    pub features: Exponent,
+    /// Measured exponent of the output change, which must be 0.
+    pub outputs: Exponent,
+}
+
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+pub(super) fn measure(context: &Context<'_>, rule: &Rule, number: usize) -> Result<Measured> {
+    let draw = (rule.draw)(&mut Draws::new(context, &format!("parametrization of kind {number}")), number);
+    let size = Size { widths: doubled(64.0, 4), seeds: 12, draws: 1 };
+    let scan = size.scan(context, "one parametrization", &draw, STEPS)?;
+    let exponent = |statistic| scan.exponent(statistic, None, 0.999);
+    let class = (rule.classify)(&draw.abc);
+    Ok(Measured { class, features: exponent(FEATURES)?, outputs: exponent(OUTPUTS)?, abc: draw.abc })
 }
 
 /// Steps of training: features respond to what the output layer has learned only from the second step on.
@@ -136,8 +158,8 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         ],
         ..Findings::default()
     };
-    // Per draw one hypothesis and one check; five recognitions, two controls.
-    let confidence = context.confidence(2 * size.draws + 7);
+    // Per draw one hypothesis and one check; four recognitions, two controls.
+    let confidence = context.confidence(2 * size.draws + 6);
     let mut figure = Figure {
         name: "features".into(),
         title: "Feature change in three steps".into(),
@@ -251,7 +273,7 @@ fn describe(draw: &Draw) -> String {
     format!("{} {}", draw.optimizer.name(), layers.collect::<Vec<_>>().join(" "))
 }
 
-/// Draws exponents on a grid of 1/8, so that drawn equalities hold exactly in floating point.
+/// Draws exponents on grids of powers of 1/2, so that drawn equalities hold exactly in floating point.
 pub(super) struct Draws {
     rng: ChaCha8Rng,
 }
@@ -259,6 +281,11 @@ pub(super) struct Draws {
 impl Draws {
     fn new(context: &Context<'_>, name: &str) -> Self {
         Self { rng: ChaCha8Rng::seed_from_u64(context.seed(name)) }
+    }
+
+    /// A multiple of 1/4 between two others.
+    pub(super) fn quarters(&mut self, low: f64, high: f64) -> f64 {
+        f64::from(self.rng.random_range((low * 4.0).round() as i32..=(high * 4.0).round() as i32)) / 4.0
     }
 
     /// A multiple of 1/8 between two others.

@@ -17,11 +17,11 @@
 //! move by `n^(1-2a_{L+1}-c)` through the output layer and by `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Hu,
 //! Tensor Programs IV).
 //!
-//! **Experiment.** Parametrizations are drawn at random among the stable, non-trivial ones, on a grid of 1/8, with 1 to 3 hidden
+//! **Experiment.** Parametrizations are drawn at random among the stable, non-trivial ones, with `r` on a grid of 1/4, with 1 to 3 hidden
 //! layers. Networks of growing width are trained for three steps; the slope of the features' change on logarithmic axes must
 //! be `-r`. A sum of two powers of `n` shows the larger one's exponent only where they differ enough: layers are drawn to be equally fast
 //! or `n` times slower, gradients through initial and through learned output weights to be at least a factor `n` apart or of different
-//! order in the step size, which is small then. One inequality at a time is then broken, and the outputs must blow up or stand
+//! order in the step size, which is small then. Inequalities are then broken, and the outputs must blow up or stand
 //! still.
 //!
 //! **Control.** A feature-learning parametrization (muP) measured against the kernel regime's exponent, and the NTK parametrization
@@ -31,7 +31,7 @@
 //! parametrization (`r = 1/2`) does, muP (`r = 0`) does not.
 
 use super::context::Context;
-use super::dichotomy::{self, Draw, Draws, Rule};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -55,17 +55,23 @@ pub(super) const CLAIM: Claim = Claim {
 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    dichotomy::experiment(
-        context,
-        &Rule {
-            draw: if context.is("sign-updates") { draw_with_signs } else { draw },
-            classify: classify_sgd,
-            predicted,
-            feature_learning: Abc::mup,
-            kernel_regime: Abc::ntk,
-            optimizer: OptimizerKind::Sgd,
-        },
-    )
+    dichotomy::experiment(context, &rule(context))
+}
+
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
+    dichotomy::measure(context, &rule(context), number)
+}
+
+fn rule(context: &Context<'_>) -> Rule {
+    Rule {
+        draw: if context.is("sign-updates") { draw_with_signs } else { draw },
+        classify: classify_sgd,
+        predicted,
+        feature_learning: Abc::mup,
+        kernel_regime: Abc::ntk,
+        optimizer: OptimizerKind::Sgd,
+    }
 }
 
 /// Predicted r, or a mutant's.
@@ -90,12 +96,12 @@ fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
     let (big_b, big_s, r, eta) = match number % 3 {
         0 => {
-            let b = draws.eighths(0.5, 1.0);
+            let b = draws.quarters(0.5, 1.0);
             (b, 1.0, draws.either(1.0 - b, 1.5 - b), 0.25)
         }
         1 => (draws.eighths(2.0, 2.5), 1.0, draws.either(0.0, 0.5), 1.0),
         _ => {
-            let b = draws.eighths(0.5, 1.0);
+            let b = draws.quarters(0.5, 1.0);
             (b, draws.eighths(1.5, 2.0), 1.0 - b, 0.25)
         }
     };

@@ -13,8 +13,8 @@
 //! one for inputs. The fastest layer decides. Outputs move by `n^(1-a_{L+1}-c_{L+1})` through the output layer and by
 //! `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Littwin, Tensor Programs IVb).
 //!
-//! **Experiment.** As for SGD: random stable, non-trivial parametrizations on a grid of 1/8, SignGD and Adam (with ε = 0) in
-//! turn, three steps, the slope of the features' change against `-r`; then one inequality at a time is broken.
+//! **Experiment.** As for SGD: random stable, non-trivial parametrizations with `r` on a grid of 1/4, SignGD and Adam (with ε = 0) in
+//! turn, three steps, the slope of the features' change against `-r`; then inequalities are broken.
 //!
 //! **Control.** A feature-learning parametrization (muP with the learning rates of sign updates) measured against the kernel
 //! regime's exponent, and the NTK parametrization against feature learning's.
@@ -23,7 +23,7 @@
 //! under SGD may learn features, or blow up, under Adam.
 
 use super::context::Context;
-use super::dichotomy::{self, Draw, Draws, Rule};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -53,17 +53,23 @@ pub(super) const CLAIM: Claim = Claim {
 const ADAM: OptimizerKind = OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    dichotomy::experiment(
-        context,
-        &Rule {
-            draw: if context.is("sgd-updates") { draw_with_sgd } else { draw },
-            classify: classify_sign,
-            predicted,
-            feature_learning: Abc::mup_sign,
-            kernel_regime: Abc::ntk_sign,
-            optimizer: OptimizerKind::Signgd,
-        },
-    )
+    dichotomy::experiment(context, &rule(context))
+}
+
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
+    dichotomy::measure(context, &rule(context), number)
+}
+
+fn rule(context: &Context<'_>) -> Rule {
+    Rule {
+        draw: if context.is("sgd-updates") { draw_with_sgd } else { draw },
+        classify: classify_sign,
+        predicted,
+        feature_learning: Abc::mup_sign,
+        kernel_regime: Abc::ntk_sign,
+        optimizer: OptimizerKind::Signgd,
+    }
 }
 
 /// Predicted r, or a mutant's.
@@ -82,7 +88,7 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
 /// learns (S = 1), or only features move the output (S > 1, B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
-    let b = draws.eighths(0.5, 1.0);
+    let b = draws.quarters(0.5, 1.0);
     let (big_s, r) = if (number / 2).is_multiple_of(2) {
         (1.0, draws.either(1.0 - b, 1.5 - b))
     } else {

@@ -1,4 +1,4 @@
-//! Early Adam is SignGD, for as long as gradients keep near the first one; then it leaves, when the bound says.
+//! Early Adam is SignGD, for as long as gradients keep near the first one; then it leaves, when χ says.
 //!
 //! **Statement.** While every later gradient stays within a relative distance `ρ` of the first, entry by entry, Adam's updates are those of
 //! SignGD up to a factor in `[(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]` (adam-bound). In the kernel regime with one training example the gradient is
@@ -40,7 +40,7 @@ use crate::train::OptimizerKind;
 pub(super) const CLAIM: Claim = Claim {
     id: "early-adam",
     family: Family::Kernel,
-    title: "Early Adam follows SignGD and its kernel, and leaves when the bound says",
+    title: "Early Adam follows SignGD and its kernel, and leaves when χ's recursion says",
     source: "the paper, Section 4",
     prediction: "no update outside the bound; residual falls at least as n^-1/2; leaving step as computed",
     text: include_str!("early_adam.rs"),
@@ -59,6 +59,7 @@ const BETAS: [(f64, f64); 4] = [(0.9, 0.999), (0.9, 0.95), (0.5, 0.999), (0.0, 0
 
 const ONE: &str = "one training example";
 const TWO: &str = "two training examples";
+const MOVES: &str = "movement of the outputs";
 
 const PROBES: i64 = 6;
 const INPUT: i64 = 6;
@@ -76,6 +77,8 @@ struct Trajectory {
     chi: Vec<f64>,
     /// Size of each step on the probes in units of SignGD's.
     factors: Vec<f64>,
+    /// Root mean square of the steps on the probes.
+    moved: f64,
     /// Residual of the predicted outputs, relative, over all steps.
     residual: f64,
     /// Updates outside the adam-bound, and how many were compared.
@@ -86,20 +89,22 @@ struct Trajectory {
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(256.0, 6));
     let seeds = context.seeds(24, 24, 12);
-    let names = [ONE, TWO];
+    let names = [ONE, TWO, MOVES];
+    let corrected = !context.is("no-bias-correction");
     let (mut outside, mut compared) = (0, 0);
     let mut rows = Vec::new();
     let mut worst_step = 0.0f64;
     let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
         // One network per pair of decays: the root mean square over them is one sample.
-        let mut squares = 0.0;
+        let (mut squares, mut moved) = (0.0, 0.0);
         for (k, betas) in BETAS.into_iter().enumerate() {
             // The bound is exact at every width: the smallest is the cheapest.
             let compare = Some(&width) == widths.first();
-            let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare)?;
+            let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare, corrected)?;
             outside += run.outside;
             compared += run.compared;
             squares += run.residual.powi(2) / BETAS.len() as f64;
+            moved += run.moved.powi(2) / BETAS.len() as f64;
             if Some(&width) == widths.last() {
                 let measured = leaves(&run.factors);
                 let computed = leaves(&scalar_factors(context, &run.chi, betas));
@@ -110,9 +115,13 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
                 }
             }
         }
-        Ok(vec![squares.sqrt(), trajectory(context, BETAS[0], 2, width, seed, false)?.residual])
+        let two = trajectory(context, BETAS[0], 2, width, seed, false, corrected)?;
+        Ok(vec![squares.sqrt(), two.residual, moved.sqrt()])
     })?;
-    let confidence = context.confidence(names.len());
+    let wrong = trajectory(context, BETAS[0], 1, widths[0], 0, true, false)?;
+    let (uncorrected_outside, uncorrected_compared) = (wrong.outside, wrong.compared);
+    // Two exponents and two of what training presupposes.
+    let confidence = context.confidence(4);
     let falls = Expectation::AtMost { bound: -0.5 };
     let mut findings = Findings {
         settings: vec![
@@ -133,6 +142,9 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ],
         ..Findings::default()
     };
+    let moves = Expectation::Within { target: 0.0, tolerance: 0.25 };
+    let title = "exponent of the outputs' movement (there is something to predict)";
+    findings.hypotheses.push(scan.slope(title, MOVES, None, moves, confidence)?);
     findings.checks.push(identity("updates outside the adam-bound", 0.5, outside as f64, compared));
     // The factor passes the threshold within a step, and finite width moves it by a few percent: one step either way.
     let steps = "steps between the measured and the computed departure from SignGD, at the largest width";
@@ -141,12 +153,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     findings.checks.push(scan.slope(title(ONE), ONE, None, falls, confidence)?);
     findings.controls.push(scan.slope(title(TWO), TWO, None, falls, confidence)?);
     let series = vec![scan.series(ONE, ONE, Some(-0.5), false), scan.series(TWO, TWO, None, true)];
-    findings.controls.push(identity(
-        "first update without bias correction against SignGD's",
-        LEFT,
-        (1.0 - uncorrected(1, BETAS[0])).abs(),
-        1,
-    ));
+    let title = "without bias correction: updates outside the adam-bound";
+    findings.controls.push(identity(title, 0.5, uncorrected_outside as f64, uncorrected_compared));
     findings.figures.push(Figure {
         name: "residual".into(),
         title: "Residual of Adam's outputs predicted by K(A-SignGD)".into(),
@@ -187,6 +195,7 @@ fn trajectory(
     width: f64,
     seed: usize,
     compare: bool,
+    corrected: bool,
 ) -> Result<Trajectory> {
     let abc = Abc::ntk(2).with_learning_rates(vec![1.0; 3]);
     let mlp =
@@ -219,7 +228,7 @@ fn trajectory(
     for step in 1..=STEPS {
         let chi = outputs(&parameters, &train) - &targets;
         let gradients = loss_gradient(&parameters, &train, &indices, &chi);
-        let factor = if context.is("no-bias-correction") { uncorrected(step as i32, betas) } else { 1.0 };
+        let factor = if corrected { 1.0 } else { uncorrected(step as i32, betas) };
         let after = trainer.scaled_step(&parameters, &gradients, factor);
         if compare {
             let updates: Vec<Tensor> = after.minus(&parameters).values().iter().map(|u| u / -rate).collect();
@@ -250,6 +259,7 @@ fn trajectory(
         chi: first,
         factors: moves.iter().map(|m| (m * &unit).sum(Kind::Double).double_value(&[]) / scale).collect(),
         residual: norm(&(&actual - &predicted)) / norm(&actual),
+        moved: norm(&actual) / (actual.numel() as f64).sqrt(),
         outside: bound.outside,
         compared: bound.compared,
     })

@@ -13,7 +13,8 @@
 //! probe inputs, relative to the actual steps, over the whole trajectory: its exponent, and its size at the largest width.
 //!
 //! **Control.** The SignGD kernels in its place and the kernel of the wrong training example, each with the best scale that a
-//! least-squares fit can give it: the residual must not fall.
+//! least-squares fit can give it: the residual must neither fall as `n^-1/2` nor
+//! become small.
 //!
 //! **Meaning.** Where this holds, fine-tuning with SGD is kernel regression with the empirical NTK.
 

@@ -16,7 +16,8 @@
 //! transpose.
 //!
 //! **Control.** χ in place of its sign, the SGD kernel, and the transposed kernel `<sign ∇f(ξ), ∇f(ξ_t)>`, each with the best
-//! scale: the residual must not fall.
+//! scale: the residual must neither fall as `n^-1/2` nor
+//! become small.
 //!
 //! **Meaning.** Early Adam is SignGD up to the bound of adam-bound, so this is the kernel that speaks of fine-tuning with Adam.
 //! It is not symmetric: which of its two sides carries the sign matters.

@@ -18,7 +18,7 @@ const COUNT: i64 = 4;
 /// Networks that make one sample of the relative error: its root mean square over them. The logarithm of a single network's error
 /// has a long tail towards small errors, which would take many more seeds to average out.
 pub(super) fn block(context: &Context<'_>) -> usize {
-    context.pick(10, 8, 4)
+    context.pick(10, 4, 4)
 }
 
 /// An activation with a depth.

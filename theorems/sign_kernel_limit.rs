@@ -7,20 +7,27 @@
 //!
 //! **Hypotheses.** Gaussian weights at initialization, no biases, one output, a fixed number of layers.
 //!
-//! **Derivation.** The gradient of a hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs, so both
+//! **Derivation.** `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]`, `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}` (ntk-limit). The gradient of a
+//! hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs, so both
 //! kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z` are independent in the
 //! limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π) Γ(ξ,ξ')/√Γ(ξ',ξ')` and
-//! `E[sign z sign z'] = (2/π) arcsin ρ`. For relu `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`,
+//! `E[sign z sign z'] = (2/π) arcsin ρ`. The first layer's is `g/√(dn) b¹_i ξ_j`, the output
+//! layer's `g x^L_i/√n`: the sums over inputs are `ξ·sign ξ'/√d` and `sign ξ·sign ξ'` there, and the output layer has no `b`. For relu `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`,
 //! `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' > 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after
 //! conditioning on one variable, which removes the jump.
 //!
 //! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the mean ratio of kernel
 //! and limit at the largest width, layer by layer.
 //!
-//! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and correlations in place of their arcsines.
+//! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and the SignGD limit without the
+//! factor `E[sign φ' sign φ']`.
 //!
-//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and known in closed form. It weighs layers differently:
+//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and can be computed without drawing weights, for relu in closed form. It weighs layers differently:
 //! hidden layers outgrow the first and the last, because a sign forgets how small a gradient is.
+
+use std::f64::consts::FRAC_PI_2;
+
+use nalgebra::DMatrix;
 
 use super::context::Context;
 use super::limits::{Setting, block, distance, inputs, layer_kernels, matrix, ratio, root_mean_squares, scaled};
@@ -30,7 +37,7 @@ use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::kernel::{Formula, FormulaSet};
 use crate::network::Activation;
-use crate::network::limits::{LimitKernels, limit_kernels};
+use crate::network::limits::{LayerLimit, LimitKernels, limit_kernels};
 use crate::stats::Expectation;
 
 pub(super) const CLAIM: Claim = Claim {
@@ -42,11 +49,8 @@ pub(super) const CLAIM: Claim = Claim {
     text: include_str!("sign_kernel_limit.rs"),
     mutants: &[
         Mutant { name: "transposed-kernel", change: "the asymmetric limit with its sides exchanged" },
-        Mutant {
-            name: "missing-derivative",
-            change: "hidden layers without E[sign φ' sign φ'] (relu's P) in the SignGD limit",
-        },
-        Mutant { name: "missing-arcsine", change: "correlations in place of (2/π) arcsin in the SignGD limit" },
+        Mutant { name: "missing-derivative", change: "the SignGD limit without E[sign φ' sign φ'], relu's P" },
+        Mutant { name: "missing-normalization", change: "arcsin ρ in place of (2/π) arcsin ρ in the SignGD limit" },
         Mutant {
             name: "hidden-order-everywhere",
             change: "the first and the output layer divided by n and n² like hidden ones",
@@ -58,8 +62,8 @@ pub(super) const CLAIM: Claim = Claim {
 const ASYMMETRIC: &str = "K(A-SignGD)";
 const SIGNGD: &str = "K(SignGD)";
 const TRANSPOSED: &str = "K(A-SignGD) against the transposed limit";
-const LINEAR: &str = "K(SignGD) against correlations";
-const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, LINEAR];
+const BACKWARD: &str = "K(SignGD) against its limit without the signs of φ'";
+const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, BACKWARD];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
@@ -129,7 +133,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         table.title = format!("Slopes between neighbouring widths: {}", setting.name());
         findings.tables.push(table);
         if number == 0 {
-            for wrong in [TRANSPOSED, LINEAR] {
+            for wrong in [TRANSPOSED, BACKWARD] {
                 let title = format!("{}: exponent of the error of {wrong}", setting.name());
                 findings.controls.push(scan.slope(title, wrong, None, sharp, confidence)?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
@@ -148,18 +152,16 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 /// The limits, or a mutant's.
 fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
     let mut limit = limit_kernels(&matrix(&inputs(context)), setting.depth, setting.activation, setting.gain());
-    let depth = setting.depth;
-    for (l, layer) in limit.per_layer.iter_mut().enumerate() {
+    for layer in &mut limit.per_layer {
         if context.is("transposed-kernel") {
             layer.asymmetric = layer.asymmetric.transpose();
         }
-        if context.is("missing-arcsine") {
-            layer.signgd = linear(&layer.signgd);
+        if context.is("missing-normalization") {
+            // In the output layer, which has no z, the factor is 1.
+            layer.signgd *= if layer.sign_factors[2].iter().all(|v| *v == 1.0) { 1.0 } else { FRAC_PI_2 };
         }
-        if context.is("missing-derivative") && l < depth {
-            // relu's signs of derivatives agree with probability P ≤ 1/2; without the factor every share is at least twice as large.
-            let largest = layer.signgd[(0, 0)];
-            layer.signgd.apply(|v| *v /= largest);
+        if context.is("missing-derivative") {
+            layer.signgd = without_derivative(layer);
         }
         if context.is("hidden-order-everywhere") {
             (layer.asymmetric_order, layer.signgd_order) = (1.0, 2.0);
@@ -168,10 +170,10 @@ fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
     limit
 }
 
-/// A SignGD limit with its arcsine undone: `sin(π/2 · v/v_max) v_max`, entry by entry.
-fn linear(limit: &nalgebra::DMatrix<f64>) -> nalgebra::DMatrix<f64> {
-    let largest = limit.amax();
-    limit.map(|v| (std::f64::consts::FRAC_PI_2 * v / largest).sin() * largest)
+/// A layer's SignGD limit without the signs of φ'.
+fn without_derivative(layer: &LayerLimit) -> DMatrix<f64> {
+    let [features, _, errors] = &layer.sign_factors;
+    features.component_mul(errors)
 }
 
 /// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both kernels and their
@@ -194,7 +196,7 @@ fn errors(
             distance(&asymmetric, &limit.asymmetric),
             distance(&signgd, &limit.signgd),
             distance(&asymmetric, &limit.asymmetric.transpose()),
-            distance(&signgd, &linear(&limit.signgd)),
+            distance(&signgd, &without_derivative(limit)),
         ];
         for (sum, error) in squares.iter_mut().zip(errors) {
             *sum += error * error / layers.len() as f64;

@@ -80,12 +80,13 @@ impl Case {
 /// token's row; largest difference between sign kernels; largest move of a structurally zero parameter under sign
 /// descent.
 pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
-    let rule = match () {
-        () if context.is("no-rule") => "nothing",
-        () if context.is("query-bias") => "query.bias",
-        () => "key.bias",
+    let network = case.network.build(context);
+    let network = match () {
+        () if context.is("no-rule") => with_rule(network, "nothing"),
+        () if context.is("query-bias") => with_rule(network, "query.bias"),
+        // As the program itself marks them.
+        () => network,
     };
-    let network = with_rule(case.network.build(context), rule);
     let jacobian = dense_jacobian(&network.parameters, &*network.examples)?;
     let all: Vec<usize> = (0..network.examples.len()).collect();
     let batched = record(&network.parameters, &*network.examples, &all).dense();

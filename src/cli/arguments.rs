@@ -66,7 +66,7 @@ pub(super) enum Command {
     /// Needs no model and no data. Exit status: 0 no claim is violated, no control passes, no mutant survives and every
     /// experiment came to its end; 1 otherwise; 2 bad settings; 130 interrupted.
     #[command(
-        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,linearization --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
+        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
     )]
     Verify(Box<VerifyArgs>),
     /// The claims that `kernelview verify` examines, with their predictions and sources

@@ -179,16 +179,18 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The verdict, by the rule of the suite: hypotheses first, then controls, then checks.
+    /// The verdict, by the rule of the suite. A control that passes, or whose value is not a number, breaks the claim whatever else
+    /// was found; then come the hypotheses, then the checks.
     pub fn verdict(&self) -> ClaimVerdict {
         let any = |checks: &[Check], outcome: Outcome| checks.iter().any(|c| c.outcome == outcome);
-        if any(&self.hypotheses, Outcome::Violated) {
+        let passes = |c: &Check| c.outcome == Outcome::Holds || !c.estimate.value.is_finite();
+        // Without a check or without a control nothing could have failed.
+        if self.checks.is_empty() || self.controls.is_empty() || self.controls.iter().any(passes) {
+            ClaimVerdict::Broken
+        } else if any(&self.hypotheses, Outcome::Violated) {
             ClaimVerdict::NotApplicable
         } else if any(&self.checks, Outcome::Violated) {
             ClaimVerdict::Violated
-        } else if self.checks.is_empty() || self.controls.is_empty() || any(&self.controls, Outcome::Holds) {
-            // Without a check or without a control nothing could have failed.
-            ClaimVerdict::Broken
         } else if [&self.hypotheses, &self.checks, &self.controls].into_iter().any(|c| any(c, Outcome::Underpowered)) {
             ClaimVerdict::Underpowered
         } else {
@@ -237,7 +239,7 @@ pub struct MutantResult {
     pub change: String,
     /// The claim's verdict under it.
     pub verdict: ClaimVerdict,
-    /// The checks that were violated, with their measured values.
+    /// The checks that were violated, by name.
     pub caught_by: Vec<String>,
     /// Run time.
     pub seconds: f64,

@@ -73,6 +73,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up, then make the committed report anew: `kernelview verify --profile standard --out-dir reports/standard`.
+    ///
+    /// About fifteen minutes on two cores; an interrupted run continues where it was.
+    Report,
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace ARGS`.
     ///
     /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
@@ -118,6 +122,12 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Verify { args } => {
             libtorch::setup(&root)?;
             return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "verify"], &args);
+        }
+        Command::Report => {
+            libtorch::setup(&root)?;
+            let verify = ["run", "--release", "--bin", "kernelview", "--", "verify"];
+            let args = ["--profile", "standard", "--device", "cpu", "--out-dir", "reports/standard"];
+            return run::become_cargo(&root, &verify, &args.map(OsString::from));
         }
         Command::Test { args } => {
             provide_all(&root)?;

@@ -34,6 +34,9 @@ pub struct LayerLimit {
     pub asymmetric: DMatrix<f64>,
     /// Limit of its share of `<sign ∇f, sign ∇f'>` divided by n^`signgd_order`.
     pub signgd: DMatrix<f64>,
+    /// The factors of `signgd`, entry by entry: what signs of the layer's inputs, of φ' and of the back-propagated z
+    /// contribute (the last two are 1 in the output layer).
+    pub sign_factors: [DMatrix<f64>; 3],
     /// Power of the width with which the asymmetric kernel grows: 1, in the first and last layer 1/2.
     pub asymmetric_order: f64,
     /// Power of the width with which the SignGD kernel grows: 2, in the first and last layer 1.
@@ -91,22 +94,23 @@ pub fn limit_kernels(inputs: &DMatrix<f64>, depth: usize, phi: Activation, gain:
     let nngp = covariances.pop().expect("the output's covariance");
 
     // Backward, from the output layer to the first.
-    let mut per_layer = vec![LayerLimit::new(&forward_factors(&covariances[depth - 1], phi, gain), None, (0.5, 1.0))];
+    let none = Formula::ALL.map(|_| DMatrix::from_element(count, count, 1.0));
+    let last = forward_factors(&covariances[depth - 1], phi, gain);
+    let mut per_layer = vec![LayerLimit::new(&last, &none, &none, (0.5, 1.0))];
     let mut backward = DMatrix::from_element(count, count, gain * gain);
     for l in (0..depth).rev() {
-        let errors = Formula::ALL.map(|formula| {
-            let slopes = expectations(&covariances[l], |pair| pair.expectation(phi, Part::Derivative, formula));
-            slopes.component_mul(&expectations(&backward, |pair| pair.identity_expectation(formula)))
-        });
-        // The SGD formula's factor is E[bb'], which the next Γ is made of.
-        backward = &errors[0] * (gain * gain);
+        let slopes =
+            Formula::ALL.map(|f| expectations(&covariances[l], |pair| pair.expectation(phi, Part::Derivative, f)));
+        let errors = Formula::ALL.map(|f| expectations(&backward, |pair| pair.identity_expectation(f)));
+        // E[bb'] of the SGD formula is what the next Γ is made of.
+        backward = slopes[0].component_mul(&errors[0]) * (gain * gain);
         let (features, orders) = if l == 0 {
             let mixed = inputs * signs.transpose() * (gain / (dimension as f64).sqrt());
             ([&gram * (gain * gain), &signs * signs.transpose(), mixed], (0.5, 1.0))
         } else {
             (forward_factors(&covariances[l - 1], phi, gain), (1.0, 2.0))
         };
-        per_layer.push(LayerLimit::new(&features, Some(&errors), orders));
+        per_layer.push(LayerLimit::new(&features, &slopes, &errors, orders));
     }
     per_layer.reverse();
     let ntk = per_layer.iter().fold(DMatrix::zeros(count, count), |sum, layer| sum + &layer.sgd);
@@ -114,12 +118,17 @@ pub fn limit_kernels(inputs: &DMatrix<f64>, depth: usize, phi: Activation, gain:
 }
 
 impl LayerLimit {
-    /// The product of what comes from a layer's input and what comes from the gradient of its output, both in the order
-    /// of [`Formula::ALL`].
-    fn new(features: &[DMatrix<f64>; 3], errors: Option<&[DMatrix<f64>; 3]>, orders: (f64, f64)) -> Self {
-        let product = |i: usize| errors.map_or_else(|| features[i].clone(), |e| features[i].component_mul(&e[i]));
+    /// The product of what comes from a layer's input, from φ' and from z, each in the order of [`Formula::ALL`].
+    fn new(
+        features: &[DMatrix<f64>; 3],
+        slopes: &[DMatrix<f64>; 3],
+        errors: &[DMatrix<f64>; 3],
+        (asymmetric_order, signgd_order): (f64, f64),
+    ) -> Self {
+        let product = |i: usize| features[i].component_mul(&slopes[i]).component_mul(&errors[i]);
         let [sgd, signgd, asymmetric] = [product(0), product(1), product(2)];
-        Self { sgd, asymmetric, signgd, asymmetric_order: orders.0, signgd_order: orders.1 }
+        let sign_factors = [features[1].clone(), slopes[1].clone(), errors[1].clone()];
+        Self { sgd, asymmetric, signgd, sign_factors, asymmetric_order, signgd_order }
     }
 }
 
