@@ -1,5 +1,5 @@
-//! Criterion benchmarks of both kernel engines on a BERT-tiny-shaped network with random weights: 8 prompts of 32 tokens,
-//! one output, single precision, one thread count for all.
+//! Criterion benchmarks of both kernel engines on a BERT-tiny-shaped network with random weights: 8 prompts of 32
+//! tokens, one output, single precision, one thread count for all.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernelview::jacobian::{Parameters, record};

@@ -1,4 +1,5 @@
-//! Where the numbers live: device, element type, thread count. The only module that touches process-wide libtorch state.
+//! Where the numbers live: device, element type, thread count. The only module that touches process-wide libtorch
+//! state.
 
 use std::fmt;
 use std::str::FromStr;

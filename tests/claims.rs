@@ -1,5 +1,6 @@
-//! Every claim of the registry, measured with its quick profile: it must hold, its controls must fail, each of its mutants must
-//! be noticed, and what it found must read the same on every machine. One test a claim: `cargo test sign_kernel_limit`.
+//! Every claim of the registry, measured with its quick profile: it must hold, its controls must fail, each of its
+//! mutants must be noticed, and what it found must read the same on every machine. One test a claim: `cargo test
+//! sign_kernel_limit`.
 
 mod common;
 

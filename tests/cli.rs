@@ -216,8 +216,9 @@ fn the_difference_kernel_follows_from_the_kernel_of_the_logits() {
     assert_eq!(tensor(&default, "kernel.sgd"), tensor(&difference, "kernel.sgd"));
 }
 
-/// The SGD kernel is a sum over parameters; a subset's kernel is the sum over its parameters. 1e-12 of the largest entry:
-/// 42 matrices added in another order. Breaks when a parameter is left out, counted twice, or put in the wrong subset.
+/// The SGD kernel is a sum over parameters; a subset's kernel is the sum over its parameters. 1e-12 of the largest
+/// entry: 42 matrices added in another order. Breaks when a parameter is left out, counted twice, or put in the wrong
+/// subset.
 #[test]
 fn shares_add_up_to_the_kernel_of_every_parameter_subset() {
     let scratch = Scratch::new();

@@ -1,5 +1,5 @@
-//! The dynamical dichotomies as property tests: random stable, non-trivial parametrizations are measured, and unstable and trivial
-//! ones recognized.
+//! The dynamical dichotomies as property tests: random stable, non-trivial parametrizations are measured, and unstable
+//! and trivial ones recognized.
 
 mod common;
 
@@ -12,8 +12,8 @@ use kernelview::theorems::{Context, dynamical_dichotomy_sgd, dynamical_dichotomy
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-/// Half of the grid of r. Small networks and few seeds: what is asked is that no draw refutes the theory at 99.9%, and that r + 1/2 and
-/// r - 1/2 are refuted.
+/// Half of the grid of r. Small networks and few seeds: what is asked is that no draw refutes the theory at 99.9%, and
+/// that r + 1/2 and r - 1/2 are refuted.
 const TOLERANCE: f64 = 0.125;
 
 fn outcome(estimate: &Estimate, target: f64) -> Outcome {
@@ -35,7 +35,8 @@ fn agrees(measured: &Measured) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Breaks one thing of a stable, non-trivial parametrization; which of them makes it trivial rather than unstable comes with it.
+/// Breaks one thing of a stable, non-trivial parametrization; which of them makes it trivial rather than unstable comes
+/// with it.
 fn broken(abc: &Abc, how: usize) -> (Abc, bool) {
     let mut abc = abc.clone();
     let last = abc.hidden();

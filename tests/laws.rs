@@ -1,7 +1,7 @@
 //! Laws of kernels that hold for every network, as property tests over random tiny language models in double precision.
 //!
-//! Tolerance: 1e-10 relative to a kernel's largest entry for sums of products taken in another order (about 1e4 terms at
-//! 1e-16 each); integers and signs must be equal.
+//! Tolerance: 1e-10 relative to a kernel's largest entry for sums of products taken in another order (about 1e4 terms
+//! at 1e-16 each); integers and signs must be equal.
 
 mod common;
 

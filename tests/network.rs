@@ -212,7 +212,8 @@ fn transformer_learning_rates_follow_the_kinds() {
     }
 }
 
-/// Single precision, and the CUDA device where there is one, give the outputs and kernels of double precision on the CPU.
+/// Single precision, and the CUDA device where there is one, give the outputs and kernels of double precision on the
+/// CPU.
 #[test]
 fn precisions_and_devices_agree() {
     one_thread();

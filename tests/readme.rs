@@ -1,4 +1,5 @@
-//! What the README says of the claims is what the program says. `KERNELVIEW_UPDATE=1 cargo test --test readme` rewrites it.
+//! What the README says of the claims is what the program says. `KERNELVIEW_UPDATE=1 cargo test --test readme` rewrites
+//! it.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Kernel solvers against golden values of the paper's repository, and their properties on random kernels.
 //!
-//! The golden values are not part of this repository; where they are absent that test says so and passes. Every test names the
-//! changes of the code that make it fail.
+//! The golden values are not part of this repository; where they are absent that test says so and passes. Every test
+//! names the changes of the code that make it fail.
 
 use approx::assert_relative_eq;
 use kernelview::regression::{
@@ -54,7 +54,8 @@ fn solve(case: &Value) -> (DVector<f64>, f64) {
             let flipped = matrix(&case["eval_kernel_flipped"]);
             (solution.predict(number("kernel_lambda").expect("lambda"), &eval, &flipped).expect("predictions"), 1e-5)
         }
-        // Both stop at violations of 1e-3, so other steps could end 1e-3 apart; these take the same steps (off by 4e-16).
+        // Both stop at violations of 1e-3, so other steps could end 1e-3 apart; these take the same steps (off by
+        // 4e-16).
         "svr" => (svm(SvmKind::Regression), 1e-6),
         // Predictions are exactly -1 or 1.
         "svc" => (svm(SvmKind::Classification), 0.0),
@@ -63,8 +64,8 @@ fn solve(case: &Value) -> (DVector<f64>, f64) {
     (scaling.predictions(&raw, &optional("eval_logits")).expect("predictions"), tolerance)
 }
 
-/// Fails for: an absolute regularization, f0 added to the targets, `Ke` for `Keᵀ`, α and β or λ and 1 - λ exchanged, H without
-/// targets, 1/γ for γ, another SVM cost, tube or sign, a loss per output instead of per example.
+/// Fails for: an absolute regularization, f0 added to the targets, `Ke` for `Keᵀ`, α and β or λ and 1 - λ exchanged, H
+/// without targets, 1/γ for γ, another SVM cost, tube or sign, a loss per output instead of per example.
 #[test]
 fn golden_values_of_the_papers_repository() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/oracle/solvers.json");
@@ -161,14 +162,15 @@ fn regress(kernel: &DMatrix<f64>, symmetric: bool, y: &DVector<f64>, r: f64) -> 
     LeastSquares::new(kernel, symmetric).and_then(|s| s.solve(y, r)).expect("a solution")
 }
 
-/// Rounding of these problems (n < 12, condition below 150) stays below 150·12·ε = 4e-13; 1e-10 leaves room, and any wrong
-/// formula is off by far more.
+/// Rounding of these problems (n < 12, condition below 150) stays below 150·12·ε = 4e-13; 1e-10 leaves room, and any
+/// wrong formula is off by far more.
 const ROUNDING: f64 = 1e-10;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Fails for: a solver that transposes an asymmetric kernel, a shift without regularization, a cutoff that is too large.
+    /// Fails for: a solver that transposes an asymmetric kernel, a shift without regularization, a cutoff that is too
+    /// large.
     #[test]
     fn without_regularization_the_residual_is_zero(p in random()) {
         for (kernel, symmetric) in [(p.positive(), true), (p.positive(), false), (p.asymmetric(), false)] {
@@ -193,7 +195,8 @@ proptest! {
         }
     }
 
-    /// Fails for: any step that reads the order of the examples, such as a kernel or targets transposed or sorted on the way.
+    /// Fails for: any step that reads the order of the examples, such as a kernel or targets transposed or sorted on
+    /// the way.
     #[test]
     fn the_order_of_training_examples_does_not_matter(p in random(), r in 0.0..1.0_f64, gamma in 0.05..2.0_f64) {
         for (kernel, symmetric) in [(p.positive(), true), (p.asymmetric(), false)] {
@@ -224,7 +227,8 @@ proptest! {
         }
     }
 
-    /// Fails for: logits read at infinity, a sign exchanged between targets and predictions. Exact: no arithmetic differs.
+    /// Fails for: logits read at infinity, a sign exchanged between targets and predictions. Exact: no arithmetic
+    /// differs.
     #[test]
     fn infinite_scaling_is_zero_logits(p in random(), s in 0.5..1e4_f64) {
         let (scaling, zero) = (F0Scaling::new(s).expect("a scaling"), vec![0.0; p.targets.len()]);
@@ -240,8 +244,8 @@ proptest! {
         prop_assert!((fitted[0] - (p.targets[0] - logits[0] / s)).abs() <= 4.0 * f64::EPSILON * (1.0 + 1.0 / s));
     }
 
-    /// Fails for: a system solved without a cutoff (huge coefficients), a cutoff that drops real directions, a solution that is
-    /// not of least norm. With `K = ABᵀ`, A and B of full rank, the pseudo-inverse is `B(BᵀB)⁻¹(AᵀA)⁻¹Aᵀ`.
+    /// Fails for: a system solved without a cutoff (huge coefficients), a cutoff that drops real directions, a solution
+    /// that is not of least norm. With `K = ABᵀ`, A and B of full rank, the pseudo-inverse is `B(BᵀB)⁻¹(AᵀA)⁻¹Aᵀ`.
     #[test]
     fn a_singular_kernel_gets_the_solution_of_least_norm(p in random(), share in 0.0..1.0_f64) {
         let n = p.square.nrows();
@@ -305,8 +309,8 @@ fn a_singular_asymmetric_system_gets_the_solution_of_least_norm() {
 }
 
 /// `K + r·‖K‖₂·I` is singular at r = 1 for a kernel with the eigenvalue -‖K‖₂: elimination must hand over to the
-/// pseudo-inverse, also where rounding leaves a tiny pivot. Fails for: elimination without a look at its pivots (solutions near
-/// 1e16), the unshifted kernel's pseudo-inverse. Rounding: a few ε times a condition near 4.
+/// pseudo-inverse, also where rounding leaves a tiny pivot. Fails for: elimination without a look at its pivots
+/// (solutions near 1e16), the unshifted kernel's pseudo-inverse. Rounding: a few ε times a condition near 4.
 #[test]
 fn a_shift_onto_an_eigenvalue_stays_finite() {
     let kernel = DMatrix::from_row_slice(3, 3, &[-2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0]);
@@ -322,8 +326,8 @@ fn a_shift_onto_an_eigenvalue_stays_finite() {
     }
 }
 
-/// Fails for: `Ke` where the flipped kernel belongs. With the training set as evaluation set, `k(e, i) = K[e, i]`: the flipped
-/// kernel `Kᵀ` returns the targets, the straight one does not.
+/// Fails for: `Ke` where the flipped kernel belongs. With the training set as evaluation set, `k(e, i) = K[e, i]`: the
+/// flipped kernel `Kᵀ` returns the targets, the straight one does not.
 #[test]
 fn an_asymmetric_kernel_predicts_with_its_flipped_form() {
     let kernel = DMatrix::from_row_slice(2, 2, &[2.0, 1.0, 0.0, 1.0]);

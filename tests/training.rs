@@ -152,9 +152,9 @@ fn a_small_sgd_step_moves_outputs_by_the_kernel() {
     assert!(relative_error(&moved, &wrong) > 0.1);
 }
 
-/// One small SignGD step on one example moves the difference of the label words' logits by `-η sign(χ) K_A(ξ, ξ_t)`, with
-/// plain gradients at ξ and signs at ξ_t (the paper's Theorem 4.3), up to O(η). The controls: the transposed kernel and
-/// the SGD kernel predict something else.
+/// One small SignGD step on one example moves the difference of the label words' logits by `-η sign(χ) K_A(ξ, ξ_t)`,
+/// with plain gradients at ξ and signs at ξ_t (the paper's Theorem 4.3), up to O(η). The controls: the transposed
+/// kernel and the SGD kernel predict something else.
 #[test]
 fn a_small_signgd_step_moves_outputs_by_the_asymmetric_kernel() {
     let Some(golden) = Golden::load("bert", Kind::Double) else { return };

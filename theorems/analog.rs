@@ -1,5 +1,5 @@
-//! What both kernel analogs measure: every step of a trajectory with batches of one example, against the step that a kernel of
-//! the initial parameters predicts.
+//! What both kernel analogs measure: every step of a trajectory with batches of one example, against the step that a
+//! kernel of the initial parameters predicts.
 
 use tch::{Kind, Tensor};
 
@@ -41,8 +41,8 @@ pub(super) struct Analog {
     pub setting: &'static str,
 }
 
-/// Runs the trajectories and compares. Controls are granted the best scale, so that what is refuted is their shape and not
-/// their unit; the claimed prediction has none.
+/// Runs the trajectories and compares. Controls are granted the best scale, so that what is refuted is their shape and
+/// not their unit; the claimed prediction has none.
 pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findings> {
     let widths = context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7));
     let seeds = context.seeds(16, 24, 16);
@@ -62,7 +62,7 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
             ("seeds".into(), seeds.to_string()),
             ("training".into(), format!("{STEPS} steps, one example each, squared loss; inputs of different lengths")),
         ],
-        checks: vec![scan.slope(title(analog.claimed.name), analog.claimed.name, None, falls, confidence)?],
+        checks: vec![scan.slope(title(analog.claimed.name), analog.claimed.name, falls, confidence)?],
         tables: vec![scan.local_slopes(&[(analog.claimed.name, -0.5)])?],
         ..Findings::default()
     };
@@ -75,10 +75,10 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
     findings.checks.push(level(analog.claimed.name));
     let moves = Expectation::Within { target: 0.0, tolerance: 0.25 };
     let title_moves = "exponent of the outputs' movement along the trajectory (there is something to predict)";
-    findings.hypotheses.push(scan.slope(title_moves, MOVES, None, moves, confidence)?);
+    findings.hypotheses.push(scan.slope(title_moves, MOVES, moves, confidence)?);
     let mut series = vec![scan.series(analog.claimed.name, analog.claimed.name, Some(-0.5), false)];
     for control in &analog.controls {
-        findings.controls.push(scan.slope(title(control.name), control.name, None, falls, confidence)?);
+        findings.controls.push(scan.slope(title(control.name), control.name, falls, confidence)?);
         findings.controls.push(level(control.name));
         series.push(scan.series(control.name, control.name, None, true));
     }

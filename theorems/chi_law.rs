@@ -57,8 +57,8 @@ const RESIDUAL: &str = "residual";
 const DRIFT: &str = "gradient drift";
 const PROBES: usize = 6;
 
-/// Learning rates are chosen by how far the step moves the output of its own example, to first order: SGD by χ times this, SignGD
-/// by this at most. The next term of the expansion is then a small part of the first.
+/// Learning rates are chosen by how far the step moves the output of its own example, to first order: SGD by χ times
+/// this, SignGD by this at most. The next term of the expansion is then a small part of the first.
 const SGD_MOVE: f64 = 1.0;
 const SIGN_MOVE: f64 = 0.1;
 
@@ -127,16 +127,17 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let title = "natural, with a new random readout: mean |χ|";
     findings.controls.push(check(title, small, student_mean(&random, confidence)));
 
-    // Slopes over two decades of an expansion whose next term is a tenth of the leading one at the largest δ: the slope is off by less than 0.01.
+    // Slopes over two decades of an expansion whose next term is a tenth of the leading one at the largest δ: the slope
+    // is off by less than 0.01.
     let slope = |target: f64| Expectation::Within { target, tolerance: 0.02 };
     for statistic in statistics {
         let title = |update: &str, x: &str| format!("{update}: exponent of the {statistic} in {x}");
-        findings.checks.push(in_chi.slope(title("SGD", "χ"), statistic, None, slope(1.0), confidence)?);
-        findings.checks.push(sign_in_chi.slope(title("SignGD", "χ"), statistic, None, slope(0.0), confidence)?);
-        findings.checks.push(in_eta.slope(title("SignGD", "η"), statistic, None, slope(1.0), confidence)?);
+        findings.checks.push(in_chi.slope(title("SGD", "χ"), statistic, slope(1.0), confidence)?);
+        findings.checks.push(sign_in_chi.slope(title("SignGD", "χ"), statistic, slope(0.0), confidence)?);
+        findings.checks.push(in_eta.slope(title("SignGD", "η"), statistic, slope(1.0), confidence)?);
     }
     let title = format!("SignGD: exponent of the {RESIDUAL} in χ against SGD's");
-    findings.controls.push(sign_in_chi.slope(title, RESIDUAL, None, slope(1.0), confidence)?);
+    findings.controls.push(sign_in_chi.slope(title, RESIDUAL, slope(1.0), confidence)?);
     findings.figures.push(Figure {
         name: "chi".into(),
         title: "Departure from the kernel after one step".into(),

@@ -131,12 +131,13 @@ pub struct Measured {
     pub outputs: Exponent,
 }
 
-/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small
+/// networks.
 pub(super) fn measure(context: &Context<'_>, rule: &Rule, number: usize) -> Result<Measured> {
     let draw = (rule.draw)(&mut Draws::new(context, &format!("parametrization of kind {number}")), number);
     let size = Size { widths: doubled(64.0, 4), seeds: 12, draws: 1 };
     let scan = size.scan(context, "one parametrization", &draw, STEPS)?;
-    let exponent = |statistic| scan.exponent(statistic, None, 0.999);
+    let exponent = |statistic| scan.exponent(statistic, 0.999);
     let class = (rule.classify)(&draw.abc);
     Ok(Measured { class, features: exponent(FEATURES)?, outputs: exponent(OUTPUTS)?, abc: draw.abc })
 }
@@ -177,11 +178,11 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let scan = size.scan(context, &format!("parametrization {number}"), &draw, STEPS)?;
         let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
         let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
-        findings.hypotheses.push(scan.slope(title, OUTPUTS, None, moves, confidence)?);
+        findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);
         let within = Expectation::Within { target: -r, tolerance: TOLERANCE };
         let title = format!("parametrization {number}: exponent of the feature change");
-        findings.checks.push(scan.slope(title, FEATURES, None, within, confidence)?);
-        let fit = scan.exponent(FEATURES, None, confidence)?;
+        findings.checks.push(scan.slope(title, FEATURES, within, confidence)?);
+        let fit = scan.exponent(FEATURES, confidence)?;
         let mut row = vec![Cell::from(number as f64), describe(&draw).into(), (-r).into(), fit.slope.value.into()];
         row.extend(fit.local_slopes.into_iter().map(Cell::from));
         rows.push(row);
@@ -208,7 +209,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let draw = Draw { abc: abc(2), optimizer: rule.optimizer, eta: 0.5 };
         let scan = size.scan(context, name, &draw, STEPS)?;
         let within = Expectation::Within { target: -wrong, tolerance: TOLERANCE };
-        findings.controls.push(scan.slope(name, FEATURES, None, within, confidence)?);
+        findings.controls.push(scan.slope(name, FEATURES, within, confidence)?);
         figure.series.push(scan.series(name.split(" against").next().unwrap_or(name), FEATURES, None, true));
     }
     findings.figures.push(figure);
@@ -253,7 +254,6 @@ fn recognitions(
         findings.checks.push(scan.slope(
             format!("{name}: exponent of the {statistic}"),
             statistic,
-            None,
             expectation,
             confidence,
         )?);
@@ -298,8 +298,8 @@ impl Draws {
         if self.rng.random() { one } else { other }
     }
 
-    /// By which power of n each of 1 to 3 hidden layers lies behind the fastest, 0 or 1: in odd draws the first is the fastest, in
-    /// even ones it is not; every fourth network has but one.
+    /// By which power of n each of 1 to 3 hidden layers lies behind the fastest, 0 or 1: in odd draws the first is the
+    /// fastest, in even ones it is not; every fourth network has but one.
     pub(super) fn lags(&mut self, number: usize) -> Vec<f64> {
         let depth = if number % 4 == 3 { 1 } else { self.rng.random_range(2..=3) };
         let fastest = if number % 2 == 1 { 0 } else { self.rng.random_range(1..depth) };

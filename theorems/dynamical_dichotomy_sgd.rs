@@ -58,7 +58,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     dichotomy::experiment(context, &rule(context))
 }
 
-/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small
+/// networks.
 pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
     dichotomy::measure(context, &rule(context), number)
 }
@@ -89,9 +90,9 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
     classify_sgd(abc).r
 }
 
-/// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = 2a_{L+1} + c` there are three kinds, drawn
-/// in turn: the output layer learns (S = 1) and gradients come from its initial weights (B ≤ 1); it learns and gradients
-/// come from what it has learned (B > 1); only features move the output (S > 1, B + r = 1).
+/// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = 2a_{L+1} + c` there are three kinds,
+/// drawn in turn: the output layer learns (S = 1) and gradients come from its initial weights (B ≤ 1); it learns and
+/// gradients come from what it has learned (B > 1); only features move the output (S > 1, B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
     let (big_b, big_s, r, eta) = match number % 3 {

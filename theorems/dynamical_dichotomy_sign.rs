@@ -56,7 +56,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     dichotomy::experiment(context, &rule(context))
 }
 
-/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small networks.
+/// Draws a stable, non-trivial parametrization of the `number`-th kind from the context's seed and measures it on small
+/// networks.
 pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
     dichotomy::measure(context, &rule(context), number)
 }

@@ -190,7 +190,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         check("frequency of an entry off by c/2, k = 256", at_most, clopper_pearson(exceeded, trials, confidence)),
         family("smallest adjusted p-value of the entries' means", &means, share, draws),
         family("smallest adjusted p-value of the entries' variances", &variances, share, draws),
-        scan.slope("exponent in k of the kernel's relative error", "error", None, slope, confidence)?,
+        scan.slope("exponent in k of the kernel's relative error", "error", slope, confidence)?,
         family("smallest adjusted p-value of the sign kernel's means, (2/π) arcsin expected", &of_angles, share, draws),
     ];
     let controls = vec![

@@ -1,4 +1,5 @@
-//! The kernel analog of SignGD is the asymmetric kernel of gradients and signs: each step moves outputs by -η sign(χ) K_A.
+//! The kernel analog of SignGD is the asymmetric kernel of gradients and signs: each step moves outputs by -η sign(χ)
+//! K_A.
 //!
 //! **Statement.** In the kernel regime of SignGD, with batches of one example,
 //! `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t) K_A(ξ, ξ_t)` at every step, with `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` taken once, at `θ_0` (the paper's

@@ -1,25 +1,84 @@
-//! What both limit claims share: perceptrons in NTK parametrization, their empirical kernels layer by layer, and the distance
-//! from a limit.
+//! What both limit claims share: their plan, perceptrons in NTK parametrization, their empirical kernels layer by
+//! layer, and the distance from a limit.
 
 use nalgebra::DMatrix;
 use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
+use super::scan::{doubled, list};
 use crate::error::Result;
+use crate::evidence::{Figure, Findings, Profile};
 use crate::jacobian::Parameters;
 use crate::kernel::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
 use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
 use crate::progress::Silent;
+use crate::stats::Expectation;
 
 /// Input dimension and number of inputs.
 const INPUT: i64 = 8;
 const COUNT: i64 = 4;
 
-/// Networks that make one sample of the relative error: its root mean square over them. The logarithm of a single network's error
-/// has a long tail towards small errors, which would take many more seeds to average out.
+/// Networks that make one sample of the relative error: its root mean square over them. The logarithm of a single
+/// network's error has a long tail towards small errors, which would take many more seeds to average out.
 pub(super) fn block(context: &Context<'_>) -> usize {
     context.pick(10, 4, 4)
 }
+
+/// What both claims measure: widths, samples and networks.
+pub(super) struct Plan {
+    pub widths: Vec<f64>,
+    pub seeds: usize,
+    /// Networks that make one sample.
+    pub block: usize,
+    pub settings: Vec<Setting>,
+}
+
+impl Plan {
+    /// Samples of `block` networks each, of relu and `second` with two hidden layers; the longer profiles add deeper
+    /// relu networks and the `others`.
+    pub fn new(context: &Context<'_>, block: usize, second: Activation, others: [Activation; 2]) -> Self {
+        let setting = |activation, depth| Setting { activation, depth };
+        let mut settings = vec![setting(Activation::Relu, 2), setting(second, 2)];
+        if context.profile > Profile::Quick {
+            settings.push(setting(Activation::Relu, 3));
+            settings.extend(others.map(|activation| setting(activation, 2)));
+        }
+        let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
+        Self { widths, seeds: context.seeds(24, 32, 24), block, settings }
+    }
+
+    /// Findings that say what is measured, and nothing else.
+    pub fn findings(&self) -> Findings {
+        let settings = vec![
+            ("networks".into(), self.settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
+            ("widths".into(), list(&self.widths)),
+            ("seeds".into(), format!("{}, each the root mean square of {} networks", self.seeds, self.block)),
+        ];
+        Findings { settings, ..Findings::default() }
+    }
+
+    /// The largest width.
+    pub fn widest(&self) -> f64 {
+        *self.widths.last().expect("every profile has widths")
+    }
+}
+
+/// The plot of relative errors over widths, without series.
+pub(super) fn error_figure(kernel: &str) -> Figure {
+    Figure {
+        name: "error".into(),
+        title: format!("Relative error of the {kernel}"),
+        x_label: "width n".into(),
+        y_label: "relative error".into(),
+        series: vec![],
+    }
+}
+
+/// What the exponent of a relative error must be.
+pub(super) const ERROR_EXPONENT: Expectation = Expectation::Within { target: -0.5, tolerance: 0.1 };
+
+/// What the mean ratio of a kernel and its limit at the largest width must be.
+pub(super) const UNBIASED: Expectation = Expectation::Within { target: 1.0, tolerance: 0.05 };
 
 /// An activation with a depth.
 #[derive(Clone, Copy)]
@@ -44,8 +103,8 @@ impl Setting {
     }
 }
 
-/// The claim's inputs, the same at every width: four directions with lengths √d times 0.7 to 1.6, so that kernels which are not
-/// symmetric show it.
+/// The claim's inputs, the same at every width: four directions with lengths √d times 0.7 to 1.6, so that kernels which
+/// are not symmetric show it.
 pub(super) fn inputs(context: &Context<'_>) -> Tensor {
     let lengths = Tensor::from_slice(&[0.7, 1.0, 1.3, 1.6]).view([COUNT, 1]);
     unit_inputs(COUNT, INPUT, context.seed("inputs"), Kind::Double, Device::Cpu) * lengths

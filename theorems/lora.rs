@@ -301,11 +301,11 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ),
         family("smallest adjusted p-value of the entries' means", &means, share, draws),
         family("smallest adjusted p-value of the entries' variances", &variances, share, draws),
-        scan.slope("exponent in k of the kernel's relative error", "error", None, slope, confidence)?,
+        scan.slope("exponent in k of the kernel's relative error", "error", slope, confidence)?,
     ];
     let controls = vec![
-        scan.slope("exponent in k with adapters on the first layer only", "first layer", None, slope, confidence)?,
-        scan.slope("exponent in k of the sign kernel's error", "sign", None, slope, confidence)?,
+        scan.slope("exponent in k with adapters on the first layer only", "first layer", slope, confidence)?,
+        scan.slope("exponent in k of the sign kernel's error", "sign", slope, confidence)?,
     ];
     let figure = Figure {
         name: "error".into(),

@@ -24,14 +24,16 @@
 use std::f64::consts::FRAC_2_PI;
 
 use super::context::Context;
-use super::limits::{Setting, block, distance, inputs, matrix, ratio, root_mean_squares, sgd_shares};
-use super::scan::{Scan, doubled, list};
+use super::limits::{
+    ERROR_EXPONENT, Plan, Setting, UNBIASED, block, distance, error_figure, inputs, matrix, ratio, root_mean_squares,
+    sgd_shares,
+};
+use super::scan::Scan;
 use super::{Claim, Family, Mutant, check, identity};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::Findings;
 use crate::network::Activation;
 use crate::network::limits::{LimitKernels, limit_kernels};
-use crate::stats::Expectation;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "ntk-limit",
@@ -64,35 +66,16 @@ const SHALLOWER: &str = "NTK of one layer less";
 const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
-    let block = 2 * block(context);
-    let seeds = context.seeds(24, 32, 24);
-    let setting = |activation, depth| Setting { activation, depth };
-    let mut settings = vec![setting(Activation::Relu, 2), setting(Activation::Erf, 2)];
-    if context.profile > crate::evidence::Profile::Quick {
-        settings.extend([setting(Activation::Relu, 3), setting(Activation::Tanh, 2), setting(Activation::Gelu, 2)]);
-    }
+    // The NTK's error has the longer tail of the two claims.
+    let plan = Plan::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
+    let Plan { widths, seeds, block, settings } = &plan;
     let confidence = context.confidence(3 * settings.len() + 2);
-    let mut findings = Findings {
-        settings: vec![
-            ("networks".into(), settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
-            ("widths".into(), list(&widths)),
-            ("seeds".into(), format!("{seeds}, each the root mean square of {block} networks")),
-        ],
-        ..Findings::default()
-    };
-    let mut figure = Figure {
-        name: "error".into(),
-        title: "Relative error of the empirical NTK".into(),
-        x_label: "width n".into(),
-        y_label: "relative error".into(),
-        series: vec![],
-    };
-    let sharp = Expectation::Within { target: -0.5, tolerance: 0.1 };
+    let mut findings = plan.findings();
+    let mut figure = error_figure("empirical NTK");
     for (number, setting) in settings.iter().enumerate() {
         let limits = limits(context, *setting);
-        let scan = Scan::over(context, &setting.name(), &widths, seeds, &STATISTICS, |width, seed| {
-            let rows: Vec<Vec<f64>> = (0..block)
+        let scan = Scan::over(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
+            let rows: Vec<Vec<f64>> = (0..*block)
                 .map(|k| errors(context, *setting, &limits, width, seed * block + k))
                 .collect::<Result<_>>()?;
             let mut sample = root_mean_squares(&rows);
@@ -102,12 +85,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })?;
         for kernel in [NTK, NNGP] {
             let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
-            findings.checks.push(scan.slope(title, kernel, None, sharp, confidence)?);
+            findings.checks.push(scan.slope(title, kernel, ERROR_EXPONENT, confidence)?);
         }
-        let title =
-            format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), widths[widths.len() - 1]);
-        let unbiased = Expectation::Within { target: 1.0, tolerance: 0.05 };
-        findings.checks.push(check(title, unbiased, scan.last_mean(NTK_RATIO, confidence)));
+        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), plan.widest());
+        findings.checks.push(check(title, UNBIASED, scan.last_mean(NTK_RATIO, confidence)));
         let mut table = scan.local_slopes(&[(NTK, -0.5), (NNGP, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {}", setting.name());
         findings.tables.push(table);
@@ -115,7 +96,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if number == 0 {
             for wrong in [NNGP_FOR_NTK, SHALLOWER] {
                 let title = format!("{}: exponent of the error of the {wrong}", setting.name());
-                findings.controls.push(scan.slope(title, wrong, None, sharp, confidence)?);
+                findings.controls.push(scan.slope(title, wrong, ERROR_EXPONENT, confidence)?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
             }
         }
@@ -133,7 +114,8 @@ fn closed_values() -> f64 {
         let pair =
             nalgebra::DMatrix::from_row_slice(2, 2, &[2f64.sqrt(), 0.0, 2f64.sqrt() * cosine, 2f64.sqrt() * sine]);
         let limit = limit_kernels(&pair, *depth, Activation::Relu, 2f64.sqrt());
-        // The first layer sees |ξ|²/d = 1 and, without biases, has no kernel share that the recursion of the values leaves out.
+        // The first layer sees |ξ|²/d = 1 and, without biases, has no kernel share that the recursion of the values
+        // leaves out.
         (limit.nngp[(0, 1)] - nngp).abs().max((limit.ntk[(0, 1)] - ntk).abs())
     });
     differences.fold(0.0, super::cases::larger)

@@ -72,8 +72,8 @@ const TOKENS: i64 = 6;
 /// The transformer's kernel has many more shares than the perceptron's: the same rate would overshoot.
 const TRANSFORMER_RATE: f64 = 0.05;
 
-/// Accepted shortfall of an exponent from -1/2: the gradient drift's is -1/2 exactly, which no interval around it could confirm
-/// without some room.
+/// Accepted shortfall of an exponent from -1/2: the gradient drift's is -1/2 exactly, which no interval around it could
+/// confirm without some room.
 const TOLERANCE: f64 = 0.1;
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
@@ -128,10 +128,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     figure("gradient-drift", GRADIENT);
     for (network, scan) in [("perceptron", &mlp), ("transformer", &attention)] {
         let title = format!("{network}: exponent of the output change");
-        findings.hypotheses.push(scan.slope(title, OUTPUTS, None, moves, confidence)?);
+        findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);
         for statistic in [RESIDUAL, GRADIENT, KERNEL] {
             let title = format!("{network}: exponent of the {statistic}");
-            findings.checks.push(scan.slope(title, statistic, None, falls, confidence)?);
+            findings.checks.push(scan.slope(title, statistic, falls, confidence)?);
         }
         let mut table = scan.local_slopes(&[(RESIDUAL, -0.5), (GRADIENT, -0.5), (KERNEL, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {network}");
@@ -143,7 +143,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     {
         for statistic in statistics {
             let title = format!("{network} in muP: exponent of the {statistic}");
-            findings.controls.push(scan.slope(title, statistic, None, falls, confidence)?);
+            findings.controls.push(scan.slope(title, statistic, falls, confidence)?);
         }
     }
     Ok(findings)

@@ -119,8 +119,8 @@ impl Examples for Choice<'_> {
 }
 
 impl Choice<'_> {
-    /// Label words \[N, 2\]: the hidden token first, and another drawn at random; every second pair exchanged, so that both
-    /// answers occur. Returns the words and which of them is right (0 or 1).
+    /// Label words \[N, 2\]: the hidden token first, and another drawn at random; every second pair exchanged, so that
+    /// both answers occur. Returns the words and which of them is right (0 or 1).
     pub(super) fn words(tokens: &[i64], seed: u64) -> (Tensor, Vec<usize>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (mut words, mut right) = (Vec::new(), Vec::new());

@@ -7,6 +7,9 @@ use crate::evidence::{Cell, Check, Mark, Series, Table};
 use crate::progress::check_stop;
 use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
 
+/// Points that a fit of three coefficients needs, to be more than an interpolation.
+const CORRECTED_POINTS: usize = 5;
+
 /// `points` numbers from `first`, each twice the one before.
 pub(super) fn doubled(first: f64, points: i32) -> Vec<f64> {
     (0..points).map(|p| first * 2f64.powi(p)).collect()
@@ -29,8 +32,8 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Measures every statistic at every x for every seed. `measure` gets x and the seed's number and returns one value
-    /// per name; draws of different x must not share random numbers, or the seeds' slopes would not be independent
-    /// of their level.
+    /// per name. Different seeds must draw independently; one seed may use the same numbers at every x, which only
+    /// makes its slope sharper.
     pub fn over(
         context: &Context<'_>,
         stage: &str,
@@ -61,7 +64,11 @@ impl Scan {
     }
 
     /// Exponent of a statistic in x.
-    pub fn exponent(&self, name: &str, correction: Option<f64>, confidence: f64) -> Result<Exponent> {
+    pub fn exponent(&self, name: &str, confidence: f64) -> Result<Exponent> {
+        self.fit(name, None, confidence)
+    }
+
+    fn fit(&self, name: &str, correction: Option<f64>, confidence: f64) -> Result<Exponent> {
         exponent(&Scaling { widths: &self.x, values: &self.values[self.index(name)] }, correction, confidence)
     }
 
@@ -70,11 +77,10 @@ impl Scan {
         &self,
         title: impl Into<String>,
         name: &str,
-        correction: Option<f64>,
         expectation: Expectation,
         confidence: f64,
     ) -> Result<Check> {
-        Ok(check(title, expectation, self.exponent(name, correction, confidence)?.slope))
+        Ok(check(title, expectation, self.exponent(name, confidence)?.slope))
     }
 
     /// The seeds' values at the largest x.
@@ -95,14 +101,23 @@ impl Scan {
         Series { name: legend.into(), marks: marks.collect(), predicted_slope, control }
     }
 
-    /// Slopes between neighbouring x of some statistics: a drift along a row is a finite-size effect.
+    /// Finite-size analysis of some statistics: slopes between neighbouring x, where a drift along a row is a
+    /// finite-size effect, and the exponent that a fit with such an effect of relative order x^-1/2 leaves, where x has
+    /// points enough for it.
     pub fn local_slopes(&self, statistics: &[(&str, f64)]) -> Result<Table> {
+        let corrected = self.x.len() >= CORRECTED_POINTS;
         let mut columns = vec!["statistic".to_owned(), "predicted".to_owned()];
         columns.extend(self.x.windows(2).map(|w| format!("{} → {}", w[0], w[1])));
+        if corrected {
+            columns.push("with a correction x^-1/2".to_owned());
+        }
         let mut rows = Vec::new();
         for (name, predicted) in statistics {
             let mut row = vec![Cell::from(*name), Cell::from(*predicted)];
-            row.extend(self.exponent(name, None, 0.95)?.local_slopes.into_iter().map(Cell::from));
+            row.extend(self.exponent(name, 0.95)?.local_slopes.into_iter().map(Cell::from));
+            if corrected {
+                row.push(Cell::from(self.fit(name, Some(0.5), 0.95)?.slope));
+            }
             rows.push(row);
         }
         Ok(Table { title: "Slopes between neighbouring points".into(), columns, rows })

@@ -30,15 +30,17 @@ use std::f64::consts::FRAC_PI_2;
 use nalgebra::DMatrix;
 
 use super::context::Context;
-use super::limits::{Setting, block, distance, inputs, layer_kernels, matrix, ratio, root_mean_squares, scaled};
-use super::scan::{Scan, doubled, list};
+use super::limits::{
+    ERROR_EXPONENT, Plan, Setting, UNBIASED, block, distance, error_figure, inputs, layer_kernels, matrix, ratio,
+    root_mean_squares, scaled,
+};
+use super::scan::Scan;
 use super::{Claim, Family, Mutant, check};
 use crate::error::Result;
-use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::evidence::{Cell, Findings, Table};
 use crate::kernel::{Formula, FormulaSet};
 use crate::network::Activation;
 use crate::network::limits::{LayerLimit, LimitKernels, limit_kernels};
-use crate::stats::Expectation;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-kernel-limit",
@@ -66,42 +68,21 @@ const BACKWARD: &str = "K(SignGD) against its limit without the signs of φ'";
 const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, BACKWARD];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
-    let block = block(context);
-    let seeds = context.seeds(24, 32, 24);
-    let setting = |activation, depth| Setting { activation, depth };
-    let mut settings = vec![setting(Activation::Relu, 2), setting(Activation::Tanh, 2)];
-    if context.profile > crate::evidence::Profile::Quick {
-        settings.extend([setting(Activation::Relu, 3), setting(Activation::Erf, 2), setting(Activation::Gelu, 2)]);
-    }
+    let plan = Plan::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
+    let Plan { widths, seeds, block, settings } = &plan;
     let confidence = context.confidence(4 * settings.len() + 2);
-    let mut findings = Findings {
-        settings: vec![
-            ("networks".into(), settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
-            ("widths".into(), list(&widths)),
-            ("seeds".into(), format!("{seeds}, each the root mean square of {block} networks")),
-        ],
-        ..Findings::default()
-    };
-    let mut figure = Figure {
-        name: "error".into(),
-        title: "Relative error of the sign kernels".into(),
-        x_label: "width n".into(),
-        y_label: "relative error".into(),
-        series: vec![],
-    };
-    let sharp = Expectation::Within { target: -0.5, tolerance: 0.1 };
-    let unbiased = Expectation::Within { target: 1.0, tolerance: 0.05 };
+    let mut findings = plan.findings();
+    let mut figure = error_figure("sign kernels");
     let mut rows = Vec::new();
     for (number, setting) in settings.iter().enumerate() {
         let limit = limit(context, *setting);
         let mut ratios: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; setting.depth + 1];
-        let scan = Scan::over(context, &setting.name(), &widths, seeds, &STATISTICS, |width, seed| {
+        let scan = Scan::over(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
             let mut rows = Vec::new();
-            for k in 0..block {
+            for k in 0..*block {
                 let (errors, layers) = errors(context, *setting, &limit, width, seed * block + k)?;
                 rows.push(errors);
-                if Some(&width) == widths.last() {
+                if width == plan.widest() {
                     for (all, one) in ratios.iter_mut().zip(layers) {
                         all[0].push(one[0]);
                         all[1].push(one[1]);
@@ -112,13 +93,13 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })?;
         for (k, name) in [ASYMMETRIC, SIGNGD].into_iter().enumerate() {
             let title = format!("{}: exponent of the relative error of {name}", setting.name());
-            findings.checks.push(scan.slope(title, name, None, sharp, confidence)?);
+            findings.checks.push(scan.slope(title, name, ERROR_EXPONENT, confidence)?);
             // Per seed the mean over layers; the table has each layer's.
             let means: Vec<f64> = (0..seeds * block)
                 .map(|s| ratios.iter().map(|layer| layer[k][s]).sum::<f64>() / ratios.len() as f64)
                 .collect();
             let title = format!("{}: mean ratio of {name} and its limit at the largest width", setting.name());
-            findings.checks.push(check(title, unbiased, crate::stats::student_mean(&means, confidence)));
+            findings.checks.push(check(title, UNBIASED, crate::stats::student_mean(&means, confidence)));
             let legend = format!("{name}, {}", setting.activation.name());
             if number < 2 {
                 figure.series.push(scan.series(&legend, name, Some(-0.5), false));
@@ -135,13 +116,13 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if number == 0 {
             for wrong in [TRANSPOSED, BACKWARD] {
                 let title = format!("{}: exponent of the error of {wrong}", setting.name());
-                findings.controls.push(scan.slope(title, wrong, None, sharp, confidence)?);
+                findings.controls.push(scan.slope(title, wrong, ERROR_EXPONENT, confidence)?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
             }
         }
     }
     findings.tables.push(Table {
-        title: format!("Mean ratio of kernel and limit at width {}", widths[widths.len() - 1]),
+        title: format!("Mean ratio of kernel and limit at width {}", plan.widest()),
         columns: ["network", "layer", ASYMMETRIC, SIGNGD].into_iter().map(Into::into).collect(),
         rows,
     });
@@ -176,8 +157,8 @@ fn without_derivative(layer: &LayerLimit) -> DMatrix<f64> {
     features.component_mul(errors)
 }
 
-/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both kernels and their
-/// limits.
+/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both
+/// kernels and their limits.
 fn errors(
     context: &Context<'_>,
     setting: Setting,

@@ -119,8 +119,8 @@ fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<M
             // The paper's asymmetric solver is stated for targets ±1.
             return Ok(vec![plain]);
         }
-        // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>. It only exchanges the roles of
-        // λ and 1 - λ, but the reported λ is then the paper's.
+        // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>. It only exchanges the roles
+        // of λ and 1 - λ, but the reported λ is then the paper's.
         let swapped = KernelProblem {
             train: problem.train.transpose(),
             dev: problem.dev_flipped.clone().expect("an asymmetric problem"),

@@ -56,9 +56,9 @@ pub(super) enum Command {
     /// Check the theory: every claim of the paper and of what it rests on, measured, with controls that must fail
     ///
     /// Each claim (`kernelview claims` lists them) predicts numbers, such as the slope of an error in width. They are
-    /// measured on networks drawn from --seed and compared through confidence intervals; the same check is made where it
-    /// must fail, so that a check that cannot fail shows. Writes report.md, report.json, junit.xml and plots to --out-dir.
-    /// An interrupted run continues where it was when the same command is given again.
+    /// measured on networks drawn from --seed and compared through confidence intervals; the same check is made where
+    /// it must fail, so that a check that cannot fail shows. Writes report.md, report.json, junit.xml and plots to
+    /// --out-dir. An interrupted run continues where it was when the same command is given again.
     ///
     /// A mutant is a deliberately wrong implementation or formula that its claim must notice; with mutants, mutants.md
     /// is written too.
@@ -82,7 +82,8 @@ pub(super) enum Command {
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
-    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a model fetched by `cargo xtask model`
+    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a model fetched by `cargo xtask
+    /// model`
     #[arg(long, default_value = "bert-tiny-splade", value_name = "DIR|NAME")]
     pub model: String,
     /// Element type of weights, activations and gradients
@@ -101,8 +102,8 @@ pub(super) struct ModelArgs {
     /// for two classes, logits otherwise]
     #[arg(long, value_enum)]
     pub output_mode: Option<OutputMode>,
-    /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer where there
-    /// are many outputs]
+    /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer where
+    /// there are many outputs]
     #[arg(long)]
     pub batch: Option<usize>,
 }

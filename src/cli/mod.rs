@@ -24,8 +24,8 @@ use arguments::{Cli, Command};
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;
 
-/// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation or a claim failed, 2 bad input or
-/// settings, 130 interrupted, 70 an internal error.
+/// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation or a claim failed, 2
+/// bad input or settings, 130 interrupted, 70 an internal error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     die_with_closed_pipes();

@@ -34,8 +34,8 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     })
 }
 
-/// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much as
-/// its examples times outputs).
+/// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much
+/// as its examples times outputs).
 pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
     let outputs = if study.mode == OutputMode::Difference { 1 } else { study.task.label_ids.len().max(1) };
     model.batch.unwrap_or_else(|| (64 / outputs).clamp(4, 32))

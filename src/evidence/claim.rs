@@ -85,6 +85,15 @@ impl ClaimVerdict {
 pub enum Cell {
     /// A number, formatted by the report.
     Number(f64),
+    /// A number with its confidence interval.
+    Interval {
+        /// The estimate.
+        value: f64,
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+    },
     /// A text.
     Text(String),
 }
@@ -92,6 +101,13 @@ pub enum Cell {
 impl From<f64> for Cell {
     fn from(value: f64) -> Self {
         Self::Number(value)
+    }
+}
+
+impl From<Estimate> for Cell {
+    fn from(estimate: Estimate) -> Self {
+        let Estimate { value, low, high, .. } = estimate;
+        Self::Interval { value, low, high }
     }
 }
 
@@ -179,8 +195,8 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The verdict, by the rule of the suite. A control that passes, or whose value is not a number, breaks the claim whatever else
-    /// was found; then come the hypotheses, then the checks.
+    /// The verdict, by the rule of the suite. A control that passes, or whose value is not a number, breaks the claim
+    /// whatever else was found; then come the hypotheses, then the checks.
     pub fn verdict(&self) -> ClaimVerdict {
         let any = |checks: &[Check], outcome: Outcome| checks.iter().any(|c| c.outcome == outcome);
         let passes = |c: &Check| c.outcome == Outcome::Holds || !c.estimate.value.is_finite();

@@ -19,7 +19,8 @@ pub struct RunFacts {
     pub plan: serde_json::Value,
     /// The command's arguments that matter, as a shell would take them; paths as given.
     pub command: String,
-    /// SHA-256 over versions, weights, configuration, prompts and settings: two analyses with one digest are the same analysis.
+    /// SHA-256 over versions, weights, configuration, prompts and settings: two analyses with one digest are the same
+    /// analysis.
     pub digest: String,
 }
 

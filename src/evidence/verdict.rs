@@ -72,8 +72,8 @@ impl Question {
 /// Answers the three questions for every optimizer with its kernel analog.
 ///
 /// Solved compares test accuracies, kernel over fine-tuned; where fine-tuning is no better than always answering the
-/// most frequent class (`majority`), there is nothing to solve and the question is not applicable. Fixed features uses the mean relative distance of the
-/// analog's training kernel.
+/// most frequent class (`majority`), there is nothing to solve and the question is not applicable. Fixed features uses
+/// the mean relative distance of the analog's training kernel.
 pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult], majority: f64) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for run in fine_tuning {

@@ -29,8 +29,8 @@ pub trait Examples {
     /// Number of outputs C per example.
     fn outputs(&self) -> usize;
 
-    /// Relative cost of an example, e.g. its number of tokens. Engines batch examples of like cost, so that little work is
-    /// spent on padding.
+    /// Relative cost of an example, e.g. its number of tokens. Engines batch examples of like cost, so that little work
+    /// is spent on padding.
     fn cost(&self, _index: usize) -> usize {
         1
     }

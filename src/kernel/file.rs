@@ -1,4 +1,5 @@
-//! The kernel file: safetensors with kernels as \[N, C, M, C\], outputs, labels, and metadata that says what they are of.
+//! The kernel file: safetensors with kernels as \[N, C, M, C\], outputs, labels, and metadata that says what they are
+//! of.
 
 use std::collections::HashMap;
 use std::fs;
@@ -51,8 +52,8 @@ impl KernelFile {
         Self { tensors, metadata }
     }
 
-    /// The Gram matrix that the file was made of; `None` when tensors are missing or their shapes do not fit. Shares come
-    /// from the metadata field `shares`, in the order of parameters.
+    /// The Gram matrix that the file was made of; `None` when tensors are missing or their shapes do not fit. Shares
+    /// come from the metadata field `shares`, in the order of parameters.
     pub fn to_gram(&self) -> Option<Gram> {
         let left_outputs = self.get("logits")?.shallow_clone();
         let symmetric = self.get("logits_right").is_none();

@@ -286,8 +286,8 @@ impl Pair {
         }
     }
 
-    /// Products of one block of gradients \[rows, w\]; `same` when left and right are one batch. Sign products are zero for
-    /// structurally zero parameters.
+    /// Products of one block of gradients \[rows, w\]; `same` when left and right are one batch. Sign products are zero
+    /// for structurally zero parameters.
     fn of(left: &Tensor, right: &Tensor, same: bool, structural_zero: bool, formulas: FormulaSet) -> Self {
         let sgd = formulas.sgd.then(|| left.matmul(&right.tr()));
         if structural_zero || !(formulas.asymmetric || formulas.signgd) {

@@ -51,7 +51,8 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
     }
 }
 
-/// Draws weights: matrices N(0, scale²/fan_in), tables N(0, scale²·0.1), layer norm weights around 1, biases N(0, 0.1²).
+/// Draws weights: matrices N(0, scale²/fan_in), tables N(0, scale²·0.1), layer norm weights around 1, biases N(0,
+/// 0.1²).
 pub fn parameters(model: &MaskedLm, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let values = model

@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
-/// Streams below this one belong to parameters (stream = index of the tensor), so that inputs and parameters of one seed
-/// are independent.
+/// Streams below this one belong to parameters (stream = index of the tensor), so that inputs and parameters of one
+/// seed are independent.
 const INPUT_STREAM: u64 = 1 << 32;
 
 /// Independent N(0, deviation²) entries from ChaCha8. Tensors with the same seed and different streams are independent,

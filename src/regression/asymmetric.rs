@@ -1,15 +1,16 @@
 //! Least squares for asymmetric kernels: two coefficient vectors, one for each side of the kernel. Knows no grid.
 //!
-//! The system is that of He et al., "Learning with asymmetric kernels: least squares and feature interpretation", without
-//! biases, as Malladi et al. 2023 use it for the A-SignGD kernel:
+//! The system is that of He et al., "Learning with asymmetric kernels: least squares and feature interpretation",
+//! without biases, as Malladi et al. 2023 use it for the A-SignGD kernel:
 //!
 //! `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = [1; 1]`, `H = diag(y) K diag(y)`.
 //!
-//! Its first row asks `Σ_j k(i, j) y_j β_j ≈ y_i`, the second `Σ_j k(j, i) y_j α_j ≈ y_i`. Hence `α` belongs to `k(train, eval)`
-//! and `β` to `k(eval, train)`, and the prediction is `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `Kf` being the flipped kernel.
+//! Its first row asks `Σ_j k(i, j) y_j β_j ≈ y_i`, the second `Σ_j k(j, i) y_j α_j ≈ y_i`. Hence `α` belongs to
+//! `k(train, eval)` and `β` to `k(eval, train)`, and the prediction is `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `Kf` being the
+//! flipped kernel.
 //!
-//! The matrix is `I/γ + D` with the dilation `D = [[0, H], [Hᵀ, 0]]`: one eigendecomposition of D, eigenvalues `±σ`, serves all γ
-//! and λ, and where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
+//! The matrix is `I/γ + D` with the dilation `D = [[0, H], [Hᵀ, 0]]`: one eigendecomposition of D, eigenvalues `±σ`,
+//! serves all γ and λ, and where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
 
 use super::linear::{Dilation, divide_rows};
 use super::{checks, predict, relative_cutoff};
@@ -65,8 +66,8 @@ impl AsymmetricLeastSquares {
 }
 
 impl AsymmetricSolution {
-    /// `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `[m]`: `eval[i, e] = k(train i, eval e)`, `flipped[i, e] = k(eval e, train i)`, both
-    /// `[n, m]`; λ in `[0, 1]`.
+    /// `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `[m]`: `eval[i, e] = k(train i, eval e)`, `flipped[i, e] = k(eval e, train i)`,
+    /// both `[n, m]`; λ in `[0, 1]`.
     ///
     /// # Errors
     /// `Settings` for mismatched shapes or a λ outside `[0, 1]`; `Numeric` for non-finite entries.

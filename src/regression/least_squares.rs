@@ -1,8 +1,9 @@
 //! Kernel regression: `(K + r·‖K‖₂·I) α = y`, predictions `Keᵀα`. Knows no labels and no logits (see `offset.rs`).
 //!
-//! The regularization is relative to the kernel's operator norm, so that a kernel and its multiple predict alike (Malladi et
-//! al. 2023). Where the system is singular the least-squares solution of least norm is taken, as `torch.linalg.lstsq`
-//! (LAPACK's `gelsy`) does; singular values up to [`super::relative_cutoff`] of the largest count as zero.
+//! The regularization is relative to the kernel's operator norm, so that a kernel and its multiple predict alike
+//! (Malladi et al. 2023). Where the system is singular the least-squares solution of least norm is taken, as
+//! `torch.linalg.lstsq` (LAPACK's `gelsy`) does; singular values up to [`super::relative_cutoff`] of the largest count
+//! as zero.
 //!
 //! - symmetric kernel: one eigendecomposition serves the whole grid of regularizations;
 //! - asymmetric kernel: one decomposition of its dilation gives the norm and the solution at `r = 0`; each `r > 0` is solved by

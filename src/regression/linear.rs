@@ -1,25 +1,27 @@
 //! The one decomposition that all solvers rest on, guarded, and the decision on what counts as zero. Knows no targets.
 //!
-//! Everything is a symmetric eigendecomposition. A matrix without symmetry enters as its dilation `[[0, K], [Kᵀ, 0]]`, whose
-//! eigenvalues are `±σ`: nalgebra's own singular value decomposition is not accurate enough. (Measured with 0.35 on random
-//! matrices of 3 to 30 rows: relative errors of 1e-9 and more in one case of a hundred, once 0.3; its symmetric
-//! eigendecomposition stayed below 1e-14 on the same matrices.)
+//! Everything is a symmetric eigendecomposition. A matrix without symmetry enters as its dilation `[[0, K], [Kᵀ, 0]]`,
+//! whose eigenvalues are `±σ`: nalgebra's own singular value decomposition is not accurate enough. (Measured with 0.35
+//! on random matrices of 3 to 30 rows: relative errors of 1e-9 and more in one case of a hundred, once 0.3; its
+//! symmetric eigendecomposition stayed below 1e-14 on the same matrices.)
 //!
-//! A decomposition that does not reproduce its matrix is an error, never a wrong prediction: the iteration counts are bounded
-//! and each result is multiplied out once.
+//! A decomposition that does not reproduce its matrix is an error, never a wrong prediction: the iteration counts are
+//! bounded and each result is multiplied out once.
 
 use super::checks;
 use crate::error::{Error, Result};
 use nalgebra::{DMatrix, DVector, Dyn, SymmetricEigen};
 
-/// Largest accepted relative Frobenius error of a decomposition: a backward stable one stays near 1e-14, also at n = 576.
+/// Largest accepted relative Frobenius error of a decomposition: a backward stable one stays near 1e-14, also at n =
+/// 576.
 const RECONSTRUCTION_TOLERANCE: f64 = 1e-12;
 
-/// Singular values up to this share of the largest count as zero: `ε·max(n, 10)`, ε the distance of 1 to the next float64.
+/// Singular values up to this share of the largest count as zero: `ε·max(n, 10)`, ε the distance of 1 to the next
+/// float64.
 ///
-/// `ε·n` is the rule of LAPACK's `gelsy` as `torch.linalg.lstsq` calls it. The floor of 10 serves tiny matrices: the null
-/// eigenvalues of exactly singular Gram matrices come out at up to 2.6 ε of the largest at every size, which `ε·n` alone would
-/// take for a rank when n is 2 or 3.
+/// `ε·n` is the rule of LAPACK's `gelsy` as `torch.linalg.lstsq` calls it. The floor of 10 serves tiny matrices: the
+/// null eigenvalues of exactly singular Gram matrices come out at up to 2.6 ε of the largest at every size, which `ε·n`
+/// alone would take for a rank when n is 2 or 3.
 pub fn relative_cutoff(n: usize) -> f64 {
     f64::EPSILON * n.max(10) as f64
 }
@@ -90,8 +92,8 @@ impl Dilation {
         self.values.amax()
     }
 
-    /// The least-squares solution of least norm of `K x = rhs`, one column per column of `rhs`, `[n, t]`: the dilation's
-    /// pseudo-inverse maps `[rhs; 0]` to `[0; K⁺ rhs]`.
+    /// The least-squares solution of least norm of `K x = rhs`, one column per column of `rhs`, `[n, t]`: the
+    /// dilation's pseudo-inverse maps `[rhs; 0]` to `[0; K⁺ rhs]`.
     pub fn pseudo_solve(&self, rhs: &DMatrix<f64>) -> DMatrix<f64> {
         let mut inner = self.upper.tr_mul(rhs);
         divide_rows(&mut inner, &self.values, relative_cutoff(rhs.nrows()));

@@ -1,12 +1,13 @@
 //! Kernel logistic regression: `min_α Σ_i CE(f_i, y_i) + λ/2 αᵀKα`, `f = Kα + f₀`. Knows no grid.
 //!
-//! With C outputs the cross-entropy is that of a softmax over an example's C entries of `f`; with one output it is that of
-//! `σ(f)` and the classes 0 and 1. For a positive semi-definite `K` the objective is convex, and its minimum is where
-//! `λα = y - p`: a unique α whatever the rank of `K`, bounded by `1/λ`, also on separable data.
+//! With C outputs the cross-entropy is that of a softmax over an example's C entries of `f`; with one output it is that
+//! of `σ(f)` and the classes 0 and 1. For a positive semi-definite `K` the objective is convex, and its minimum is
+//! where `λα = y - p`: a unique α whatever the rank of `K`, bounded by `1/λ`, also on separable data.
 //!
-//! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the block-diagonal Hessian of the cross-entropy in
-//! `f`. Its step is a descent direction of the objective, so halving it finds a decrease. It stops where
-//! `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is absolute.
+//! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the block-diagonal Hessian of the
+//! cross-entropy in `f`. Its step is a descent direction of the objective, so halving it finds a decrease. It stops
+//! where `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is
+//! absolute.
 
 use super::{checks, problem};
 use crate::error::{Error, Result};
@@ -15,7 +16,8 @@ use nalgebra::{DMatrix, DVector};
 /// λ and when to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogisticSettings {
-    /// Strength of the penalty, above zero. Absolute: `c·K` with `c·λ` predicts what K with λ does, so `r·‖K‖₂` is relative.
+    /// Strength of the penalty, above zero. Absolute: `c·K` with `c·λ` predicts what K with λ does, so `r·‖K‖₂` is
+    /// relative.
     pub lambda: f64,
     /// Largest accepted entry of `|λα - (y - p)|`.
     pub tolerance: f64,
@@ -132,8 +134,8 @@ impl Logistic {
         largest(&self.optimality(alpha, &self.probabilities(&self.outputs_at(alpha)), lambda))
     }
 
-    /// The longest of the steps 1, 1/2, 1/4, … that lowers the objective; within the objective's rounding (1e-12 of it) a step
-    /// counts as well if it halves the residual, which stays exact where differences of the objective drown.
+    /// The longest of the steps 1, 1/2, 1/4, … that lowers the objective; within the objective's rounding (1e-12 of it)
+    /// a step counts as well if it halves the residual, which stays exact where differences of the objective drown.
     fn halve(
         &self,
         alpha: &DVector<f64>,

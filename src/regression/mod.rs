@@ -1,7 +1,7 @@
 //! Kernel solvers: from a kernel and labels to predictions on unseen examples.
 //!
-//! Written over `nalgebra` in float64 alone. It may not know tensors, devices, language models, tasks or files: a kernel is a
-//! matrix of numbers whatever it was measured on.
+//! Written over `nalgebra` in float64 alone. It may not know tensors, devices, language models, tasks or files: a
+//! kernel is a matrix of numbers whatever it was measured on.
 //!
 //! **Layout.** A kernel of `N x C x M x C` entries (examples and outputs) arrives flattened row-major to `[N·C, M·C]`: row
 //! `i·C + c` is output `c` of training example `i`. Vectors of targets, logits and predictions are flattened the same way.

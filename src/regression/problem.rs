@@ -1,7 +1,8 @@
 //! A kernel regression problem with its labels, and how predictions are scored. Knows no solver.
 //!
-//! One output (`C = 1`, the difference of two logits): classes 0 and 1 are the targets -1 and 1, and a prediction means class 1
-//! where it is above zero. `C > 1`: one-hot targets, the class of the largest prediction, the lower index on a tie.
+//! One output (`C = 1`, the difference of two logits): classes 0 and 1 are the targets -1 and 1, and a prediction means
+//! class 1 where it is above zero. `C > 1`: one-hot targets, the class of the largest prediction, the lower index on a
+//! tie.
 
 use super::checks;
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! Model selection on development data over the paper's grids, and predictions on test data. Knows no kernel formula.
 //!
-//! The best development accuracy wins; ties go to the lower development loss, then to the stronger regularization (larger r,
-//! smaller γ), then to the larger f0 scaling (less of the network's own logits), then to the earlier row. Test labels serve the
-//! final score only.
+//! The best development accuracy wins; ties go to the lower development loss, then to the stronger regularization
+//! (larger r, smaller γ), then to the larger f0 scaling (less of the network's own logits), then to the earlier row.
+//! Test labels serve the final score only.
 
 use super::{AsymmetricLeastSquares, F0Scaling, KernelProblem, LeastSquares, Score, predict, score};
 use crate::error::{Error, Result};

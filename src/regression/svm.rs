@@ -1,8 +1,9 @@
 //! Support vector regression and classification on a kernel, by `libsvm-rs`. Knows no grid and no logits.
 //!
-//! The kernel is regularized as everywhere, `K + r·‖K‖₂·I`; `C`, the tube's half-width and the stopping tolerance default to
-//! scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality conditions are violated by
-//! less than its tolerance, 1e-3, so two correct implementations agree on decision values to about that, not to rounding.
+//! The kernel is regularized as everywhere, `K + r·‖K‖₂·I`; `C`, the tube's half-width and the stopping tolerance
+//! default to scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality
+//! conditions are violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values to
+//! about that, not to rounding.
 
 use super::{checks, operator_norm, predict};
 use crate::error::{Error, Result};

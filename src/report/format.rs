@@ -81,8 +81,8 @@ pub(super) fn count(value: i64) -> String {
     if value < 0 { format!("-{text}") } else { text }
 }
 
-/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing. Two right and two wrong answers
-/// are added (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
+/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing. Two right and two wrong
+/// answers are added (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
 pub(super) fn standard_error(accuracy: f64, n: usize) -> Option<f64> {
     (n > 0 && (0.0..=1.0).contains(&accuracy)).then(|| {
         let (right, n) = (accuracy * n as f64 + 2.0, n as f64 + 4.0);

@@ -2,7 +2,8 @@
 //!
 //! `statrs` inverts the Student distribution by a Newton iteration that loses digits where these checks live (relative
 //! error 1e-5 with one degree of freedom at confidence 1 - 1e-7, and with 10^5 or more at any confidence). Its
-//! regularized incomplete beta function is good to 1e-9 throughout, so the quantiles here are found from that by bisection.
+//! regularized incomplete beta function is good to 1e-9 throughout, so the quantiles here are found from that by
+//! bisection.
 
 use statrs::function::beta::beta_reg;
 

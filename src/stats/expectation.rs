@@ -49,9 +49,9 @@ impl Expectation {
         }
     }
 
-    /// Compares an interval with the accepted values. Wherever the truth is, the probability of a wrong `Holds` is at most
-    /// (1 - confidence)/2, and so is that of a wrong `Violated` (up to what the interval's method itself is wrong by):
-    /// each needs one particular limit to be wrong.
+    /// Compares an interval with the accepted values. Wherever the truth is, the probability of a wrong `Holds` is at
+    /// most (1 - confidence)/2, and so is that of a wrong `Violated` (up to what the interval's method itself is wrong
+    /// by): each needs one particular limit to be wrong.
     ///
     /// A value that is not finite is a violation, whatever its interval (a diverged run must not pass for a lack of
     /// samples); a finite value with an infinite limit is underpowered.

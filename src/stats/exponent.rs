@@ -32,7 +32,8 @@ pub struct Exponent {
     pub intercept: f64,
     /// p as given and d as fitted; `None` without a correction.
     pub correction: Option<(f64, f64)>,
-    /// The slope's 95% bootstrap-t interval over the seeds, beside Student's: far apart, the seeds' slopes are not normal.
+    /// The slope's 95% bootstrap-t interval over the seeds, beside Student's: far apart, the seeds' slopes are not
+    /// normal.
     pub bootstrap: Estimate,
     /// Root mean square over the widths of what the curve misses of the seeds' mean log value: lack of fit and noise.
     pub residual_rms: f64,
@@ -54,8 +55,8 @@ impl Exponent {
 
 /// Fits a power law, with a finite-size correction n^(-p) where `correction` is p.
 ///
-/// The fit is linear in the log values, so one line per seed averages to the line of all seeds; the interval is taken over
-/// the seeds' slopes, which are independent although the widths of one seed need not be.
+/// The fit is linear in the log values, so one line per seed averages to the line of all seeds; the interval is taken
+/// over the seeds' slopes, which are independent although the widths of one seed need not be.
 ///
 /// # Errors
 /// [`Error::Numeric`] when widths are not positive and strictly increasing, a value is not positive and finite, rows differ

@@ -5,8 +5,9 @@ use super::distribution::{mean_and_error, student_tail};
 /// Two-sided p-value of Student's test that the samples' mean is `expected`. A stated variance, covariance or kernel
 /// entry is tested with it too: give the squares or products of centred variables as samples.
 ///
-/// Samples that are not finite give 0 (an identity that yields NaN is violated). Fewer than two give NaN: no test was made,
-/// which [`Expectation::judge`](super::Expectation::judge) does not let pass. Equal samples give 1 at `expected`, otherwise 0.
+/// Samples that are not finite give 0 (an identity that yields NaN is violated). Fewer than two give NaN: no test was
+/// made, which [`Expectation::judge`](super::Expectation::judge) does not let pass. Equal samples give 1 at `expected`,
+/// otherwise 0.
 pub fn mean_p_value(samples: &[f64], expected: f64) -> f64 {
     if samples.len() < 2 {
         return f64::NAN;

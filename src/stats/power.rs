@@ -1,11 +1,11 @@
 //! What a check could have found: the smallest violation that it would detect, the probability that it confirms a true
 //! statement, and how many seeds that takes.
 //!
-//! All of it takes the observed standard error for the true one. Means use the normal approximation of the non-central t
-//! (Abramowitz & Stegun 26.7.10): a limit at distance c·s from the mean, s the estimated standard error with ν degrees
-//! of freedom, has mean distance c·(1 - 1/(4ν)) and variance 1 + c²/(2ν) in units of the true standard error. Compared with
-//! numerical integration, the power at a distance found for 0.9 is between 0.898 and 0.903 from two samples on, for
-//! confidences from 0.9 to 1 - 1e-7. Proportions use the binomial distribution itself.
+//! All of it takes the observed standard error for the true one. Means use the normal approximation of the non-central
+//! t (Abramowitz & Stegun 26.7.10): a limit at distance c·s from the mean, s the estimated standard error with ν
+//! degrees of freedom, has mean distance c·(1 - 1/(4ν)) and variance 1 + c²/(2ν) in units of the true standard error.
+//! Compared with numerical integration, the power at a distance found for 0.9 is between 0.898 and 0.903 from two
+//! samples on, for confidences from 0.9 to 1 - 1e-7. Proportions use the binomial distribution itself.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -52,7 +52,8 @@ pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) ->
     }
 }
 
-/// Probability that [`Expectation::judge`] says `Holds` if the truth is the target, or, for a bound, the observed value.
+/// Probability that [`Expectation::judge`] says `Holds` if the truth is the target, or, for a bound, the observed
+/// value.
 ///
 /// `None` where a value or a limit is not finite.
 pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) -> Option<f64> {
@@ -139,7 +140,8 @@ fn excess(trials: usize, confidence: f64, bound: f64, power: f64) -> Option<f64>
     }
 }
 
-/// The first count from 0 to `trials` that satisfies a condition which stays true once it is; `trials + 1` if none does.
+/// The first count from 0 to `trials` that satisfies a condition which stays true once it is; `trials + 1` if none
+/// does.
 fn first(trials: usize, condition: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, trials + 1);
     while low < high {

@@ -1,8 +1,8 @@
 //! Prompt-based few-shot tasks: from data files and a template to the token ids that a language model reads.
 //!
-//! [`definition`] says what a task is, [`data`] reads its rows, [`split`] its few-shot splits, [`template`] the language
-//! of prompts, [`tokenizer`] the checkpoint's tokenizer, [`prompt`] puts them together; [`mod@builtin`] holds the paper's
-//! tasks, [`mod@demo`] a small task that needs no files.
+//! [`definition`] says what a task is, [`data`] reads its rows, [`split`] its few-shot splits, [`template`] the
+//! language of prompts, [`tokenizer`] the checkpoint's tokenizer, [`prompt`] puts them together; [`mod@builtin`] holds
+//! the paper's tasks, [`mod@demo`] a small task that needs no files.
 //!
 //! May not know tensors, models or kernels: its results are plain integers.
 

@@ -168,8 +168,8 @@ impl BatchOrder {
     }
 }
 
-/// Predicted classes of outputs \[N, C\]: the largest logit, ties to the lower index; for one output class 1 where it is
-/// positive.
+/// Predicted classes of outputs \[N, C\]: the largest logit, ties to the lower index; for one output class 1 where it
+/// is positive.
 pub fn predictions(outputs: &Tensor) -> Vec<usize> {
     let (n, c) = (outputs.size()[0], outputs.size()[1]);
     let flat = Vec::<f64>::try_from(outputs.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");

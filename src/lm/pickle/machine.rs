@@ -1,5 +1,5 @@
-//! The pickle machine, reduced to what state dictionaries use. Names that a state dictionary has no use for are refused,
-//! so nothing in a file can run. Knows no files.
+//! The pickle machine, reduced to what state dictionaries use. Names that a state dictionary has no use for are
+//! refused, so nothing in a file can run. Knows no files.
 
 use std::collections::HashMap;
 

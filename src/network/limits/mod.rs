@@ -1,10 +1,10 @@
-//! Closed limits of a multilayer perceptron's kernels as its width grows: NNGP, NTK, and the sign kernels per layer. Knows
-//! the network's formula, no tensors and no draw of its weights.
+//! Closed limits of a multilayer perceptron's kernels as its width grows: NNGP, NTK, and the sign kernels per layer.
+//! Knows the network's formula, no tensors and no draw of its weights.
 //!
-//! The network, in NTK parametrization without biases: `h¹ = g W¹ξ/√d`, `h^l = g W^l x^{l-1}/√n`, `x = φ(h)`, `f = g v·x^L/√n`,
-//! Gaussian entries. As n grows the entries of h^l become independent Gaussian functions of the input with covariance
-//! `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l) φ(h^l')]` (R. Neal; J. Lee et al. 2018), and so do those of
-//! `z^l = √n ∂f/∂x^l`, with `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1}) φ'(h^{l+1}')] Γ^{l+1}`, independent of the h (A. Jacot et
+//! The network, in NTK parametrization without biases: `h¹ = g W¹ξ/√d`, `h^l = g W^l x^{l-1}/√n`, `x = φ(h)`, `f = g
+//! v·x^L/√n`, Gaussian entries. As n grows the entries of h^l become independent Gaussian functions of the input with
+//! covariance `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l) φ(h^l')]` (R. Neal; J. Lee et al. 2018), and so do those of `z^l
+//! = √n ∂f/∂x^l`, with `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1}) φ'(h^{l+1}')] Γ^{l+1}`, independent of the h (A. Jacot et
 //! al. 2018; G. Yang 2020, "Tensor Programs III"). With `b^l = φ'(h^l) ∘ z^l` the gradients are
 //!
 //! - hidden layers, 2 ≤ l ≤ L: `(g/n) b^l ⊗ x^{l-1}`, so K_SGD → g² E\[bb'\] E\[xx'\], K_A/n → g E\[b sign b'\]

@@ -1,5 +1,5 @@
-//! Integrals against the standard normal density: the trapezoidal rule for analytic integrands, Gauss-Legendre panels for
-//! integrands with kinks and steep places that the caller names. Knows no network.
+//! Integrals against the standard normal density: the trapezoidal rule for analytic integrands, Gauss-Legendre panels
+//! for integrands with kinks and steep places that the caller names. Knows no network.
 
 use std::sync::LazyLock;
 
@@ -10,9 +10,9 @@ use crate::network::special::normal_density;
 /// Integrals run over ±RANGE standard deviations; the density beyond is below 1e-20.
 const RANGE: f64 = 9.5;
 
-/// Step of the trapezoidal rule for an integrand that varies over lengths of order one. For an integrand that is analytic
-/// in a strip of half-width y the rule errs by about exp(-2πy/step), times a power of 1/step for poles of higher order:
-/// for tanh'², y = π/2, by 1e-13.
+/// Step of the trapezoidal rule for an integrand that varies over lengths of order one. For an integrand that is
+/// analytic in a strip of half-width y the rule errs by about exp(-2πy/step), times a power of 1/step for poles of
+/// higher order: for tanh'², y = π/2, by 1e-13.
 const STEP: f64 = 0.25;
 
 /// Nodes of a Gauss-Legendre panel.
@@ -46,8 +46,8 @@ fn grid(scale: f64) -> (f64, i32) {
     (step, (RANGE / step).ceil() as i32)
 }
 
-/// E\[ψ(Z)\] of a standard normal Z for ψ that varies over lengths of order 1/`scale` between the breaks: kinks, jumps and
-/// the surroundings of steep places. Breaks may come in any order and lie outside the range, or not be finite.
+/// E\[ψ(Z)\] of a standard normal Z for ψ that varies over lengths of order 1/`scale` between the breaks: kinks, jumps
+/// and the surroundings of steep places. Breaks may come in any order and lie outside the range, or not be finite.
 pub fn normal_mean_between(scale: f64, breaks: &[f64], psi: impl Fn(f64) -> f64) -> f64 {
     let panels = (RANGE * scale.max(1.0)).ceil();
     let mut edges: Vec<f64> = (0..=2 * panels as usize).map(|i| RANGE * (i as f64 / panels - 1.0)).collect();

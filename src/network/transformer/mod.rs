@@ -92,7 +92,8 @@ impl Transformer {
         TransformerExamples { network: self, readout: ids.select(1, 0).full_like(last), ids: self.checked(ids) }
     }
 
-    /// The residual stream \[N, T, n\] after the embeddings and after every layer, of token ids \[N, T\]; without gradients.
+    /// The residual stream \[N, T, n\] after the embeddings and after every layer, of token ids \[N, T\]; without
+    /// gradients.
     ///
     /// # Panics
     /// If sequences are longer than the position table.
@@ -148,8 +149,8 @@ impl Transformer {
         x
     }
 
-    /// Softmax attention with explicit products: libtorch's fused kernel would not keep what gradients of single examples
-    /// need.
+    /// Softmax attention with explicit products: libtorch's fused kernel would not keep what gradients of single
+    /// examples need.
     fn attention(&self, tap: &mut dyn Tap, x: &Tensor, layer: &Layer) -> Tensor {
         let (batch, length, width) = x.size3().expect("hidden states have three axes");
         let (heads, dimension) = (self.shape.head_count(), self.shape.head_dimension());
@@ -162,7 +163,8 @@ impl Transformer {
         self.linear(tap, &mixed.transpose(1, 2).reshape([batch, length, width]), layer.attention_output)
     }
 
-    /// `m_w xWᵀ + m_b b`: the tap has one linear map, so the weight's multiplier goes into x and the bias's out of the sum.
+    /// `m_w xWᵀ + m_b b`: the tap has one linear map, so the weight's multiplier goes into x and the bias's out of the
+    /// sum.
     fn linear(&self, tap: &mut dyn Tap, x: &Tensor, affine: Affine) -> Tensor {
         let (weight, bias) = (self.multiplier(affine.weight), self.multiplier(affine.bias));
         tap.linear(&(x * (weight / bias)), affine.weight, Some(affine.bias)) * bias

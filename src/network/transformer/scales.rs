@@ -116,8 +116,8 @@ impl TransformerAbc {
         Self::from_parts([(-0.5, 0.5), (0.0, 0.5), (0.5, 0.5), (-0.5, 0.5)], 1.0)
     }
 
-    /// The same with learning rates for sign updates, of [`Self::ntk`] and [`Self::mup`] alike: c = 1 for hidden matrices,
-    /// 1/2 otherwise (see [`crate::network::Abc::ntk_sign`]).
+    /// The same with learning rates for sign updates, of [`Self::ntk`] and [`Self::mup`] alike: c = 1 for hidden
+    /// matrices, 1/2 otherwise (see [`crate::network::Abc::ntk_sign`]).
     #[must_use]
     pub fn with_sign_rates(mut self) -> Self {
         for kind in [&mut self.embedding, &mut self.output, &mut self.vector] {

@@ -50,8 +50,8 @@ fn optimality(
     worst
 }
 
-/// Tolerance 1e-9: the solver's own 1e-10 and rounding of f. Fails for: a wrong softmax, a lost offset, outputs and examples
-/// exchanged in the flattening, a stopping rule on something else.
+/// Tolerance 1e-9: the solver's own 1e-10 and rounding of f. Fails for: a wrong softmax, a lost offset, outputs and
+/// examples exchanged in the flattening, a stopping rule on something else.
 #[test]
 fn the_minimum_satisfies_its_optimality_condition() {
     for outputs in [1, 2, 3, 5] {
@@ -66,8 +66,8 @@ fn the_minimum_satisfies_its_optimality_condition() {
     }
 }
 
-/// Central differences with h = 1e-5: truncation h², rounding ε/h, both near 1e-10; 1e-7 of the gradient's size leaves room.
-/// Fails for: any term of objective or gradient that the other lacks.
+/// Central differences with h = 1e-5: truncation h², rounding ε/h, both near 1e-10; 1e-7 of the gradient's size leaves
+/// room. Fails for: any term of objective or gradient that the other lacks.
 #[test]
 fn the_gradient_is_the_objectives_derivative() {
     for outputs in [1, 3] {
@@ -87,9 +87,9 @@ fn the_gradient_is_the_objectives_derivative() {
     }
 }
 
-/// Midpoints never lie above chords, and two distant starts meet: α itself, since `λα = y - p` fixes it even on a singular
-/// kernel. Two points of residual 1e-10 differ by at most about 2e-10/λ. Fails for: a sign error that makes the objective
-/// non-convex, a step that stays in the start's subspace.
+/// Midpoints never lie above chords, and two distant starts meet: α itself, since `λα = y - p` fixes it even on a
+/// singular kernel. Two points of residual 1e-10 differ by at most about 2e-10/λ. Fails for: a sign error that makes
+/// the objective non-convex, a step that stays in the start's subspace.
 #[test]
 fn two_starts_meet_in_one_minimum() {
     for outputs in [1, 4] {
@@ -104,8 +104,8 @@ fn two_starts_meet_in_one_minimum() {
     }
 }
 
-/// Plain gradient descent in α, many small steps, as a second path. Its linear rate leaves about 1e-9. Fails for: a Newton
-/// system that converges to another point.
+/// Plain gradient descent in α, many small steps, as a second path. Its linear rate leaves about 1e-9. Fails for: a
+/// Newton system that converges to another point.
 #[test]
 fn gradient_descent_finds_the_same_minimum() {
     for outputs in [1, 2] {
@@ -146,8 +146,9 @@ fn two_outputs_equal_one_difference() {
     }
 }
 
-/// Separable data has no minimum at λ = 0; as λ → 0 the solution stays finite (α ≤ 1/λ always, and grows only like log 1/λ) and
-/// classifies the training set. Fails for: an overflowing softmax, a step without halving, a system that loses λ.
+/// Separable data has no minimum at λ = 0; as λ → 0 the solution stays finite (α ≤ 1/λ always, and grows only like log
+/// 1/λ) and classifies the training set. Fails for: an overflowing softmax, a step without halving, a system that loses
+/// λ.
 #[test]
 fn separable_data_stays_finite_as_lambda_vanishes() {
     for outputs in [1, 3] {

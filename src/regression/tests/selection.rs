@@ -44,8 +44,9 @@ fn assert_best(selection: &Selection) {
     }
 }
 
-/// The chosen setting, solved directly, gives the test predictions. Fails for: another setting's coefficients, dev for test,
-/// unflipped kernels for an asymmetric problem, logits of another set, rows in another order than their solutions.
+/// The chosen setting, solved directly, gives the test predictions. Fails for: another setting's coefficients, dev for
+/// test, unflipped kernels for an asymmetric problem, logits of another set, rows in another order than their
+/// solutions.
 #[test]
 fn least_squares_predicts_with_the_chosen_setting() {
     for (outputs, symmetric) in [(1, true), (3, true), (1, false), (2, false)] {
@@ -82,7 +83,8 @@ fn least_squares_predicts_with_the_chosen_setting() {
     }
 }
 
-/// As above, for both sides of an asymmetric kernel. Fails for: γ and λ exchanged, straight and flipped kernels exchanged.
+/// As above, for both sides of an asymmetric kernel. Fails for: γ and λ exchanged, straight and flipped kernels
+/// exchanged.
 #[test]
 fn asymmetric_least_squares_predicts_with_the_chosen_setting() {
     for seed in 1..5 {
@@ -99,8 +101,9 @@ fn asymmetric_least_squares_predicts_with_the_chosen_setting() {
     }
 }
 
-/// With zero logits every f0 scaling ties and the largest is taken; with a kernel that says nothing about dev every setting
-/// ties and the strongest regularization is taken. Fails for: the first or last row taken, a weak tie-break, `Ke` read at all.
+/// With zero logits every f0 scaling ties and the largest is taken; with a kernel that says nothing about dev every
+/// setting ties and the strongest regularization is taken. Fails for: the first or last row taken, a weak tie-break,
+/// `Ke` read at all.
 #[test]
 fn ties_go_to_the_stronger_regularization() {
     for symmetric in [true, false] {
@@ -140,8 +143,8 @@ fn accuracy_counts_before_loss() {
     assert!(accuracy_first && loss_decides, "the random problems must contain both situations; the last was {p:?}");
 }
 
-/// Zero counts as class 0 for one output; ties go to the lower index for several; loss is per example. Fails for: `≥` for `>`, the
-/// last maximum, a loss per entry.
+/// Zero counts as class 0 for one output; ties go to the lower index for several; loss is per example. Fails for: `≥`
+/// for `>`, the last maximum, a loss per entry.
 #[test]
 fn scores_follow_their_conventions() {
     let one = score(&DVector::from_vec(vec![0.0, 0.5, -0.5, 0.0]), &[0, 1, 1, 0], 1).unwrap();

@@ -11,8 +11,9 @@ fn regularized(kernel: &DMatrix<f64>, r: f64) -> DMatrix<f64> {
     kernel + DMatrix::identity(kernel.nrows(), kernel.nrows()) * (r * operator_norm(kernel).expect("a norm"))
 }
 
-/// `y·f ≥ 1` where the coefficient is 0, `= 1` between, `≤ 1` at the bound C; coefficients carry the target's sign and sum to
-/// zero. Fails for: coefficients in another order or sign than the kernel's rows, a bias of the wrong sign, C or r not passed on.
+/// `y·f ≥ 1` where the coefficient is 0, `= 1` between, `≤ 1` at the bound C; coefficients carry the target's sign and
+/// sum to zero. Fails for: coefficients in another order or sign than the kernel's rows, a bias of the wrong sign, C or
+/// r not passed on.
 #[test]
 fn classification_meets_its_optimality_conditions() {
     for seed in 1..6 {
@@ -32,8 +33,8 @@ fn classification_meets_its_optimality_conditions() {
     }
 }
 
-/// Errors below the tube's half-width where the coefficient is 0, at it between, beyond it at ±C. Fails as above, and for a tube
-/// that is not passed on.
+/// Errors below the tube's half-width where the coefficient is 0, at it between, beyond it at ±C. Fails as above, and
+/// for a tube that is not passed on.
 #[test]
 fn regression_meets_its_optimality_conditions() {
     for seed in 1..6 {
@@ -55,8 +56,8 @@ fn regression_meets_its_optimality_conditions() {
     }
 }
 
-/// Targets exchanged in sign give the exchanged classes, whichever class comes first. Fails for: a sign taken from the order of
-/// first appearance.
+/// Targets exchanged in sign give the exchanged classes, whichever class comes first. Fails for: a sign taken from the
+/// order of first appearance.
 #[test]
 fn the_order_of_classes_does_not_matter() {
     let mut numbers = Numbers::new(3);

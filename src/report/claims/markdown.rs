@@ -104,7 +104,7 @@ fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
 fn table(table: &Table) -> Value {
     let numeric = |column: usize| {
         let mut cells = table.rows.iter().filter_map(|row| row.get(column)).peekable();
-        cells.peek().is_some() && cells.all(|c| matches!(c, Cell::Number(_)))
+        cells.peek().is_some() && cells.all(|c| !matches!(c, Cell::Text(_)))
     };
     let rules: Vec<&str> = (0..table.columns.len()).map(|c| if numeric(c) { "---:" } else { "---" }).collect();
     let rows: Vec<Vec<String>> = table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();

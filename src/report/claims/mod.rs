@@ -1,8 +1,8 @@
 //! Reports of runs of the suite of claims: `report.md` and `mutants.md` for people, `report.json` and `junit.xml` for
 //! programs, `plots/*.svg` for both.
 //!
-//! Reads nothing but [`Verification`]: knows no experiment and no tensors. `report.md` has no times and no machine in it,
-//! so that two runs with one seed give the same bytes.
+//! Reads nothing but [`Verification`]: knows no experiment and no tensors. `report.md` has no times and no machine in
+//! it, so that two runs with one seed give the same bytes.
 
 mod answer;
 mod junit;
@@ -53,8 +53,8 @@ struct Plot {
 }
 
 /// Writes the report into a directory, which is created where it is missing. Everything is made before anything is
-/// written; `report.json`, which lists what belongs to the report, comes last. Plots and `mutants.md` of an earlier run of
-/// the suite that this one does not replace are removed.
+/// written; `report.json`, which lists what belongs to the report, comes last. Plots and `mutants.md` of an earlier run
+/// of the suite that this one does not replace are removed.
 ///
 /// # Errors
 /// [`Error::Format`] where the directory has the report of an analysis; [`Error::Io`].

@@ -64,10 +64,14 @@ pub(super) fn measured(check: &Check) -> String {
             // A violated check shows all of its number, whatever its size.
             _ if check.outcome != Outcome::Holds => number(value),
             // Round-off, and whether it is zero, differs between machines.
-            Expectation::AtMost { bound } if 0.0 < bound && bound <= ROUND_OFF => format!("< {}", number(bound)),
+            Expectation::AtMost { bound } if 0.0 < bound && bound <= ROUND_OFF => format!("< {}", chosen(bound)),
             _ => small(value),
         };
     }
+    bracketed(value, low, high)
+}
+
+fn bracketed(value: f64, low: f64, high: f64) -> String {
     let (value, low, high) = interval(value, low, high);
     format!("{value} [{low}, {high}]")
 }
@@ -86,6 +90,7 @@ fn small(value: f64) -> String {
 pub(super) fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Number(value) => escape(&small(*value)),
+        Cell::Interval { value, low, high } => escape(&bracketed(*value, *low, *high)),
         Cell::Text(text) => escape(text),
     }
 }

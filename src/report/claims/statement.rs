@@ -3,7 +3,8 @@
 /// Level of the statement's highest headings inside a claim's section.
 const LEVEL: usize = 3;
 
-/// The statement with its headings moved below that of its section, whatever their levels; code blocks stay as they are.
+/// The statement with its headings moved below that of its section, whatever their levels; code blocks stay as they
+/// are.
 pub(super) fn fitted(statement: &str) -> String {
     let highest = lines(statement).filter_map(|(line, code)| level(line, code)).min().unwrap_or(LEVEL);
     let fit = |(line, code): (&str, bool)| match level(line, code) {
