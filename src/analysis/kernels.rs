@@ -98,7 +98,7 @@ pub fn train_kernel(
 ) -> Result<Gram> {
     let examples = study.examples(SplitName::Train, study.mode)?;
     let options = options(study, plan);
-    monitor.begin(stage, gram_units(examples.len(), None, options.batch));
+    monitor.begin(stage, gram_units(examples.len(), None));
     let gram = structured_gram(parameters, &examples, None, &options, monitor);
     monitor.end();
     gram
@@ -126,7 +126,7 @@ fn between(
     let options = options(study, plan);
     monitor.begin(
         &format!("kernel of train x {}", split.name()),
-        gram_units(train.len(), Some(other.len()), options.batch),
+        gram_units(train.len(), Some(other.len())),
     );
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
     monitor.end();

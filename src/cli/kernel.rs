@@ -76,7 +76,7 @@ fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor
     options.include.clone_from(&study.include);
     options.batch = select::batch(&args.model, study);
     options.share_matrices = args.shares;
-    monitor.begin("kernel", gram_units(train.len(), other.map(Examples::len), options.batch));
+    monitor.begin("kernel", gram_units(train.len(), other.map(Examples::len)));
     let gram = structured_gram(&study.parameters, &train, other, &options, monitor);
     monitor.end();
     gram

@@ -3,13 +3,17 @@
 //! A network's forward pass is written once over [`Tap`]; a [`PlainTap`] just computes, a [`RecordingTap`] keeps what
 //! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
 
+mod factor;
 mod parameters;
 mod recorded;
+mod shapes;
 mod tap;
+mod tile;
 
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
-pub(crate) use recorded::visit_blocks;
-pub use recorded::{Recorded, RowSet};
+pub use recorded::Recorded;
+pub use shapes::{SiteShape, shapes};
+pub use tile::{RowSet, Tile};
 pub use tap::{PlainTap, RecordingTap, Tap};
 
 use std::ops::Range;

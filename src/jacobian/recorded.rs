@@ -1,15 +1,16 @@
-//! Per-example gradients of one batch in factored form, materialized a few parameter rows at a time.
+//! Per-example gradients of one batch in factored form, materialized one tile of a parameter at a time.
 //!
 //! A linear map's gradient for example i and output c is `Σ_t g_t x_tᵀ` over its tokens t; an embedding's is a few
 //! touched rows; a bias' or a scale's is a vector. The factors of a batch cost as much as its activations, never
 //! examples x parameters.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::factor::{Factor, touched};
 use super::parameters::{Param, Parameters};
+use super::tile::{RowSet, Tile};
 
 /// One use of parameters in a forward pass, with what its gradient needs.
 pub(super) enum Site {
@@ -30,46 +31,15 @@ impl Site {
     }
 }
 
-/// What the gradient of one parameter is made of, per example b and output c.
-enum Factor {
-    /// `Σ_t g[b,c,t,:] x[b,t,:]ᵀ`: x \[B,T,in\], g \[B,C,T,out\].
-    Outer { x: Tensor, g: Tensor },
-    /// The gradient itself: g \[B,C,d\].
-    Vector { g: Tensor },
-    /// Row `ids[b,t]` receives `g[b,c,t,:]`: ids \[B,T\], g \[B,C,T,d\].
-    Rows { ids: Tensor, g: Tensor },
-}
-
-/// Rows of a parameter that a product has to visit.
-pub enum RowSet {
-    /// All rows `0..n`.
-    All(i64),
-    /// These rows, sorted: the others are zero for every example in question.
-    Touched(Tensor),
-}
-
-impl RowSet {
-    /// Number of rows.
-    pub fn len(&self) -> i64 {
-        match self {
-            Self::All(n) => *n,
-            Self::Touched(rows) => rows.size()[0],
-        }
-    }
-
-    /// Whether there is no row to visit.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// The gradients of C outputs for B examples with respect to every parameter, in factored form.
 pub struct Recorded {
     batch: i64,
     count: i64,
     outputs: Tensor,
+    kind: Kind,
     shapes: Vec<(i64, i64)>,
     factors: Vec<Vec<Factor>>,
+    touched: Vec<RowSet>,
 }
 
 /// Adds the token axis T = 1 where a network has none: \[B, …, d\] → \[B, …, 1, d\].
@@ -113,8 +83,10 @@ impl Recorded {
                 }
             }
         }
-        let shapes = parameters.specs().iter().map(|s| (s.shape[0], s.shape[1..].iter().product())).collect();
-        Self { batch, count, outputs, shapes, factors }
+        let shapes: Vec<(i64, i64)> =
+            parameters.specs().iter().map(|s| (s.shape[0], s.shape[1..].iter().product())).collect();
+        let touched = factors.iter().zip(&shapes).map(|(f, (rows, _))| touched(f, *rows)).collect();
+        Self { batch, count, kind: parameters.kind(), outputs, shapes, factors, touched }
     }
 
     /// Number of examples B.
@@ -122,7 +94,12 @@ impl Recorded {
         self.batch
     }
 
-    /// Number of Jacobian rows B·C; row `b·C + c` belongs to output c of example b.
+    /// Number of outputs C per example.
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// Number of Jacobian rows B·C.
     pub fn rows(&self) -> i64 {
         self.batch * self.count
     }
@@ -132,15 +109,11 @@ impl Recorded {
         &self.outputs
     }
 
-    /// Bytes held by the factors.
+    /// Bytes held by the factors. Sites that read the same input share it.
     pub fn bytes(&self) -> usize {
-        let size = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
-        let of = |f: &Factor| match f {
-            Factor::Outer { x, g } => size(x) + size(g),
-            Factor::Vector { g } => size(g),
-            Factor::Rows { ids, g } => size(ids) + size(g),
-        };
-        self.factors.iter().flatten().map(of).sum()
+        let tensors: BTreeMap<_, _> =
+            self.factors.iter().flatten().flat_map(Factor::tensors).map(|t| (t.data_ptr() as usize, t)).collect();
+        tensors.values().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum()
     }
 
     /// Whether any example has a gradient for this parameter.
@@ -148,56 +121,58 @@ impl Recorded {
         !self.factors[p.0].is_empty()
     }
 
-    /// Number of columns of a parameter seen as a matrix rows x columns (1 for vectors).
-    pub fn columns(&self, p: Param) -> i64 {
-        self.shapes[p.0].1
+    /// A parameter's shape seen as a matrix rows x columns (one column for vectors).
+    pub fn shape(&self, p: Param) -> (i64, i64) {
+        self.shapes[p.0]
     }
 
     /// Rows in which the gradient of this parameter can differ from zero for some example of the batch.
-    pub fn touched(&self, p: Param) -> RowSet {
-        let factors = &self.factors[p.0];
-        if factors.iter().any(|f| !matches!(f, Factor::Rows { .. })) {
-            return RowSet::All(self.shapes[p.0].0);
-        }
-        let mut rows = BTreeSet::new();
-        let mut device = tch::Device::Cpu;
-        for factor in factors {
-            if let Factor::Rows { ids, g } = factor {
-                device = g.device();
-                let flat = ids.to_device(tch::Device::Cpu).contiguous().view(-1);
-                rows.extend(Vec::<i64>::try_from(&flat).expect("ids are int64"));
-            }
-        }
-        RowSet::Touched(Tensor::from_slice(&rows.into_iter().collect::<Vec<_>>()).to_device(device))
+    pub fn touched(&self, p: Param) -> &RowSet {
+        &self.touched[p.0]
     }
 
-    /// Dense gradients \[B·C, |range|·columns\] for the rows `set[range]` of a parameter.
-    pub fn materialize(&self, p: Param, set: &RowSet, range: &Range<i64>) -> Tensor {
-        let columns = self.columns(p);
-        let width = range.end - range.start;
-        let mut sum: Option<Tensor> = None;
+    /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, whose
+    /// row `c·B + b` belongs to output c of example b.
+    pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
+        let mut written = false;
         for factor in &self.factors[p.0] {
-            let part = match factor {
-                Factor::Outer { x, g } => {
-                    let g = g.narrow(3, range.start, width).transpose(2, 3);
-                    let tokens = g.size()[3];
-                    g.reshape([self.batch, self.count * width, tokens]).bmm(x).view([self.rows(), width * columns])
+            match factor {
+                Factor::Outer { x, g } => self.write_outer(x, g, tile, out, written),
+                Factor::Vector { g } => {
+                    let values = g.narrow(2, tile.rows.start, tile.height()).transpose(0, 1);
+                    let mut target = out.view([self.count, self.batch, tile.height()]);
+                    if written {
+                        let _ = target.g_add_(&values);
+                    } else {
+                        target.copy_(&values);
+                    }
                 }
-                Factor::Vector { g } => g.narrow(2, range.start, width).reshape([self.rows(), width]),
-                Factor::Rows { ids, g } => self.scatter(ids, g, set, range, columns),
-            };
-            sum = Some(match sum {
-                None => part,
-                Some(s) => s + part,
-            });
+                Factor::Rows { ids, g } => {
+                    if !written {
+                        let _ = out.shallow_clone().zero_();
+                    }
+                    self.add_rows(ids, g, set, tile, out);
+                }
+            }
+            written = true;
         }
-        sum.unwrap_or_else(|| {
-            Tensor::zeros([self.rows(), width * columns], (self.outputs.kind(), self.outputs.device()))
-        })
+        if !written {
+            let _ = out.shallow_clone().zero_();
+        }
     }
 
-    fn scatter(&self, ids: &Tensor, g: &Tensor, set: &RowSet, range: &Range<i64>, columns: i64) -> Tensor {
-        let width = range.end - range.start;
+    /// `Σ_t g_t x_tᵀ`, one batched product per output, into `out` or added to it.
+    fn write_outer(&self, x: &Tensor, g: &Tensor, tile: &Tile, out: &Tensor, add: bool) {
+        let x = x.narrow(2, tile.columns.start, tile.width());
+        for c in 0..self.count {
+            let g = g.select(1, c).narrow(2, tile.rows.start, tile.height()).transpose(1, 2);
+            let mut target = out.narrow(0, c * self.batch, self.batch).view([self.batch, tile.height(), tile.width()]);
+            let _ = if add { target.baddbmm_(&g, &x) } else { g.bmm_out(&target, &x) };
+        }
+    }
+
+    fn add_rows(&self, ids: &Tensor, g: &Tensor, set: &RowSet, tile: &Tile, out: &Tensor) {
+        let range = &tile.rows;
         let (position, present) = match set {
             RowSet::All(_) => (ids.shallow_clone(), ids.ge(range.start).logical_and(&ids.lt(range.end))),
             RowSet::Touched(rows) => {
@@ -208,14 +183,63 @@ impl Recorded {
                 (inside, present)
             }
         };
-        // Row (b·C + c)·width + position of the target; absent rows add zeros to the range's first row.
+        // Row (c·B + b)·height + position of the target; absent rows add zeros to the tile's first row.
         let local = (position - range.start) * present.to_kind(Kind::Int64);
-        let base = Tensor::arange(self.rows(), (Kind::Int64, ids.device())).view([self.batch, self.count, 1]) * width;
+        let base = Tensor::arange(self.rows(), (Kind::Int64, ids.device()));
+        let base = base.view([self.count, self.batch, 1]).transpose(0, 1) * tile.height();
         let index = (base + local.unsqueeze(1)).reshape([-1]);
-        let kept = g * present.unsqueeze(1).unsqueeze(-1).to_kind(g.kind());
-        let mut target = Tensor::zeros([self.rows() * width, columns], (g.kind(), g.device()));
-        let _ = target.index_add_(0, &index, &kept.reshape([-1, columns]));
-        target.view([self.rows(), width * columns])
+        let g = g.narrow(3, tile.columns.start, tile.width());
+        let kept = &g * present.unsqueeze(1).unsqueeze(-1).to_kind(g.kind());
+        let mut target = out.view([self.rows() * tile.height(), tile.width()]);
+        let _ = target.index_add_(0, &index, &kept.reshape([-1, tile.width()]));
+    }
+
+    /// Whether this parameter's gradients are the single factor `Σ_t g_t x_tᵀ`; then the number of tokens T, else `None`.
+    pub fn outer_tokens(&self, p: Param) -> Option<i64> {
+        match self.factors[p.0].as_slice() {
+            [Factor::Outer { x, .. }] => Some(x.size()[1]),
+            _ => None,
+        }
+    }
+
+    /// Inner products of this parameter's gradients with another batch's without materializing either:
+    /// `Σ_{t,u} (x_t·x'_u)(g_t·g'_u)`, as \[C·B, C·B'\]. With one token on both sides the gradient is one outer product, so
+    /// its signs factor too, and the other formulas come the same way (`left` and `right` say whose signs to take).
+    ///
+    /// # Panics
+    /// If [`Recorded::outer_tokens`] is `None` on a side, or signs are asked for with more than one token.
+    pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
+        let factors = |r: &Self| match r.factors[p.0].as_slice() {
+            [Factor::Outer { x, g }] => (x.shallow_clone(), g.transpose(0, 1).contiguous()),
+            _ => panic!("ghost products need a single outer factor"),
+        };
+        let tokens = self.outer_tokens(p).max(other.outer_tokens(p));
+        assert!(signs == (false, false) || tokens == Some(1), "signs of sums do not factor");
+        let (x, g) = factors(self);
+        let (y, h) = factors(other);
+        let signed = |t: Tensor, take: bool| if take { t.sign() } else { t };
+        let (x, g, y, h) = (signed(x, signs.0), signed(g, signs.0), signed(y, signs.1), signed(h, signs.1));
+        let (b, t, _) = x.size3().expect("x has three axes");
+        let (d, u, _) = y.size3().expect("x has three axes");
+        let flat = |t: &Tensor| t.reshape([-1, t.size()[t.dim() - 1]]);
+        let inputs = flat(&x).mm(&flat(&y).tr());
+        if tokens == Some(1) {
+            let errors = flat(&g).mm(&flat(&h).tr());
+            let shape = [self.count, b, other.count, d];
+            return (errors.view(shape) * inputs.view([1, b, 1, d])).view([self.rows(), other.rows()]);
+        }
+        let inputs = inputs.view([b, t, d, u]);
+        // One output of the left batch at a time bounds the memory.
+        let rows = (0..self.count).map(|c| {
+            let columns: Vec<Tensor> = (0..other.count)
+                .map(|k| {
+                    let errors = flat(&g.get(c)).mm(&flat(&h.get(k)).tr()).view([b, t, d, u]);
+                    (errors * &inputs).sum_dim_intlist([1i64, 3].as_slice(), false, x.kind())
+                })
+                .collect();
+            Tensor::cat(&columns, 1)
+        });
+        Tensor::cat(&rows.collect::<Vec<_>>(), 0)
     }
 
     /// Directional derivatives `<∇f_bc, direction>` \[B, C\] in double precision, over the parameters that `include`
@@ -239,68 +263,54 @@ impl Recorded {
         sum
     }
 
-    /// The whole Jacobian \[B·C, P\], parameters in order. For tests and tiny networks: this is what the factors avoid.
+    /// The whole Jacobian \[B·C, P\] in double precision, row `b·C + c` for output c of example b, parameters in order. For
+    /// tests and tiny networks: this is what the factors avoid.
     pub fn dense(&self) -> Tensor {
+        let options = (self.kind(), self.outputs.device());
         let parts: Vec<Tensor> = (0..self.shapes.len())
             .map(|i| {
-                let rows = self.shapes[i].0;
-                self.materialize(Param(i), &RowSet::All(rows), &(0..rows)).to_kind(Kind::Double)
+                let (height, width) = self.shapes[i];
+                let out = Tensor::empty([self.rows(), height * width], options);
+                self.write(Param(i), &RowSet::All(height), &Tile { rows: 0..height, columns: 0..width }, &out);
+                out.to_kind(Kind::Double)
             })
             .collect();
-        Tensor::cat(&parts, 1)
+        let rows = Tensor::cat(&parts, 1).view([self.count, self.batch, -1]).transpose(0, 1);
+        rows.reshape([self.rows(), -1])
+    }
+
+    /// A second handle on the same factors, for another thread.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let factors = self.factors.iter().map(|all| all.iter().map(Factor::shallow_clone).collect()).collect();
+        Self {
+            batch: self.batch,
+            count: self.count,
+            kind: self.kind,
+            outputs: self.outputs.shallow_clone(),
+            shapes: self.shapes.clone(),
+            factors,
+            touched: self.touched.iter().map(RowSet::shallow_clone).collect(),
+        }
+    }
+
+    /// The same gradients with factors of another element type.
+    #[must_use]
+    pub fn to_kind(mut self, kind: Kind) -> Self {
+        for factor in self.factors.iter_mut().flatten() {
+            factor.convert(kind);
+        }
+        self.kind = kind;
+        self
+    }
+
+    /// Element type of the factors.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 }
 
 /// Sums \[B,C,T,d\] over tokens.
 fn sum_tokens(g: &Tensor) -> Tensor {
     if g.size()[2] == 1 { g.squeeze_dim(2) } else { g.sum_dim_intlist(2, false, g.kind()) }
-}
-
-/// Visits two batches' gradients block by block: `visit(p, left, right)` with both \[rows, w\] over the same parameter
-/// entries, at most `max_entries` columns wide (but at least one parameter row). With `common` only rows that both
-/// batches touch are visited (all that an inner product needs), otherwise rows that either touches.
-pub(crate) fn visit_blocks(
-    left: &Recorded,
-    right: &Recorded,
-    include: &[bool],
-    common: bool,
-    max_entries: i64,
-    mut visit: impl FnMut(Param, &Tensor, &Tensor),
-) {
-    let same = std::ptr::eq(left, right);
-    for p in (0..left.shapes.len()).filter(|i| include[*i]).map(Param) {
-        if !left.reaches(p) || !right.reaches(p) {
-            continue;
-        }
-        let set = if same { left.touched(p) } else { combine(left.touched(p), right.touched(p), common) };
-        let step = (max_entries / left.columns(p)).clamp(1, set.len().max(1));
-        let mut start = 0;
-        while start < set.len() {
-            let range = start..(start + step).min(set.len());
-            let a = left.materialize(p, &set, &range);
-            if same {
-                visit(p, &a, &a);
-            } else {
-                visit(p, &a, &right.materialize(p, &set, &range));
-            }
-            start = range.end;
-        }
-    }
-}
-
-/// Intersection (`common`) or union of two row sets.
-fn combine(a: RowSet, b: RowSet, common: bool) -> RowSet {
-    match (a, b) {
-        (RowSet::Touched(a), RowSet::Touched(b)) => {
-            let device = a.device();
-            let set = |t: &Tensor| -> BTreeSet<i64> {
-                Vec::<i64>::try_from(&t.to_device(tch::Device::Cpu)).expect("rows are int64").into_iter().collect()
-            };
-            let (a, b) = (set(&a), set(&b));
-            let rows: Vec<i64> =
-                if common { a.intersection(&b).copied().collect() } else { a.union(&b).copied().collect() };
-            RowSet::Touched(Tensor::from_slice(&rows).to_device(device))
-        }
-        (RowSet::All(n), _) | (_, RowSet::All(n)) => RowSet::All(n),
-    }
 }

@@ -4,8 +4,11 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::evidence::{GradientDrift, KernelDrift, Summary};
-use crate::jacobian::{Examples, Parameters, blocks, record, visit_blocks};
+use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, blocks, record};
 use crate::progress::check_stop;
+
+/// Gradient entries of a batch that are in memory at a time.
+const ENTRIES: i64 = 1 << 20;
 
 /// Distance between the gradients at two parameter vectors, example by example. Gradients are compared directly, block
 /// by block, so that small drifts are not lost to cancellation.
@@ -24,12 +27,20 @@ pub fn gradient_drift(
         let b = record(end, examples, &indices);
         let zeros = || Tensor::zeros([a.rows()], (Kind::Double, a.outputs().device()));
         let (mut distance, mut size) = (zeros(), zeros());
-        let width = (1 << 22) / a.rows();
-        visit_blocks(&a, &b, include, false, width.max(1), |_, x, y| {
-            let d = y - x;
-            distance += (&d * &d).sum_dim_intlist(1, false, Kind::Double);
-            size += (x * x).sum_dim_intlist(1, false, Kind::Double);
-        });
+        for p in (0..include.len()).filter(|p| include[*p]).map(Param) {
+            let (set, columns) = (a.touched(p).union(b.touched(p)), a.shape(p).1);
+            let dense = |r: &Recorded, set: &RowSet, tile: &Tile| {
+                let out = Tensor::empty([r.rows(), tile.entries()], (r.kind(), r.outputs().device()));
+                r.write(p, set, tile, &out);
+                out
+            };
+            for tile in Tile::cover(set.len(), columns, (ENTRIES / a.rows()).max(1)) {
+                let (x, y) = (dense(&a, &set, &tile), dense(&b, &set, &tile));
+                let d = y - &x;
+                distance += (&d * &d).sum_dim_intlist(1, false, Kind::Double);
+                size += (&x * &x).sum_dim_intlist(1, false, Kind::Double);
+            }
+        }
         distances.extend(Vec::<f64>::try_from(distance.to_device(tch::Device::Cpu)).expect("a flat f64 tensor"));
         sizes.extend(Vec::<f64>::try_from(size.to_device(tch::Device::Cpu)).expect("a flat f64 tensor"));
     }

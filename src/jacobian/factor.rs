@@ -1,0 +1,56 @@
+//! What per-example gradients of one parameter are made of.
+
+use std::collections::BTreeSet;
+
+use tch::{Kind, Tensor};
+
+use super::tile::RowSet;
+
+/// What the gradient of one parameter is made of, per example b and output c.
+pub(super) enum Factor {
+    /// `Σ_t g[b,c,t,:] x[b,t,:]ᵀ`: x \[B,T,in\], g \[B,C,T,out\].
+    Outer { x: Tensor, g: Tensor },
+    /// The gradient itself: g \[B,C,d\].
+    Vector { g: Tensor },
+    /// Row `ids[b,t]` receives `g[b,c,t,:]`: ids \[B,T\], g \[B,C,T,d\].
+    Rows { ids: Tensor, g: Tensor },
+}
+
+impl Factor {
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Outer { x, g } => Self::Outer { x: x.shallow_clone(), g: g.shallow_clone() },
+            Self::Vector { g } => Self::Vector { g: g.shallow_clone() },
+            Self::Rows { ids, g } => Self::Rows { ids: ids.shallow_clone(), g: g.shallow_clone() },
+        }
+    }
+
+    pub fn convert(&mut self, kind: Kind) {
+        match self {
+            Self::Outer { x, g } => (*x, *g) = (x.to_kind(kind), g.to_kind(kind)),
+            Self::Vector { g } | Self::Rows { g, .. } => *g = g.to_kind(kind),
+        }
+    }
+
+    /// The tensors held.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Outer { x, g } => vec![x, g],
+            Self::Vector { g } => vec![g],
+            Self::Rows { ids, g } => vec![ids, g],
+        }
+    }
+}
+
+/// Rows that factors can touch.
+pub(super) fn touched(factors: &[Factor], all: i64) -> RowSet {
+    let mut rows = BTreeSet::new();
+    let mut device = tch::Device::Cpu;
+    for factor in factors {
+        let Factor::Rows { ids, g } = factor else { return RowSet::All(all) };
+        device = g.device();
+        let flat = ids.to_device(tch::Device::Cpu).contiguous().view(-1);
+        rows.extend(Vec::<i64>::try_from(&flat).expect("ids are int64"));
+    }
+    RowSet::of(&rows.into_iter().collect::<Vec<_>>(), device)
+}

@@ -1,0 +1,102 @@
+//! The uses of parameters in a forward pass, without gradients: what a plan of a kernel computation is made from.
+
+use tch::{Kind, Tensor};
+
+use super::parameters::{Param, Parameters};
+use super::tap::{PlainTap, Tap};
+use super::Examples;
+
+/// One use of a parameter in the forward pass of one example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteShape {
+    /// A linear map over T tokens: the gradient of its weight is a sum of T outer products.
+    Linear {
+        /// The weight.
+        weight: Param,
+        /// T.
+        tokens: i64,
+        /// Whether the site before read the same input, which is then held once.
+        shared_input: bool,
+    },
+    /// A bias, or the scale or shift of a layer norm: its gradient is a vector.
+    Vector {
+        /// The parameter.
+        parameter: Param,
+    },
+    /// A table of which so many rows are read.
+    Rows {
+        /// The table, or a bias of a decoder.
+        table: Param,
+        /// Rows read by one example.
+        rows: i64,
+    },
+}
+
+impl SiteShape {
+    /// The parameter.
+    pub fn parameter(&self) -> Param {
+        match *self {
+            Self::Linear { weight, .. } => weight,
+            Self::Vector { parameter } => parameter,
+            Self::Rows { table, .. } => table,
+        }
+    }
+}
+
+/// The sites of one example's forward pass, in order.
+pub fn shapes(parameters: &Parameters, examples: &dyn Examples, index: usize) -> Vec<SiteShape> {
+    let _guard = tch::no_grad_guard();
+    let mut tap = ShapeTap { plain: PlainTap::new(parameters), sites: Vec::new(), last_input: None };
+    let _ = examples.forward(&mut tap, &[index]).to_kind(Kind::Double);
+    tap.sites
+}
+
+/// Computes, and notes shapes.
+struct ShapeTap<'a> {
+    plain: PlainTap<'a>,
+    sites: Vec<SiteShape>,
+    last_input: Option<Tensor>,
+}
+
+impl ShapeTap<'_> {
+    fn vector(&mut self, parameter: Param) {
+        self.sites.push(SiteShape::Vector { parameter });
+    }
+}
+
+/// Tokens of \[1, T, d\] or \[1, d\].
+fn tokens(x: &Tensor) -> i64 {
+    if x.dim() < 3 { 1 } else { x.size()[1] }
+}
+
+impl Tap for ShapeTap<'_> {
+    fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
+        let shared_input = self.last_input.as_ref().is_some_and(|last| last.data_ptr() == x.data_ptr());
+        self.last_input = Some(x.shallow_clone());
+        self.sites.push(SiteShape::Linear { weight, tokens: tokens(x), shared_input });
+        if let Some(bias) = bias {
+            self.vector(bias);
+        }
+        self.plain.linear(x, weight, bias)
+    }
+
+    fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
+        self.sites.push(SiteShape::Rows { table, rows: ids.size()[1] });
+        self.plain.embedding(table, ids)
+    }
+
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+        self.vector(weight);
+        self.vector(bias);
+        self.plain.scale_shift(x, weight, bias)
+    }
+
+    fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
+        let read = rows.size()[0];
+        self.sites.push(SiteShape::Rows { table, rows: read });
+        if let Some(bias) = bias {
+            self.sites.push(SiteShape::Rows { table: bias, rows: read });
+        }
+        self.plain.select_rows(h, table, bias, rows)
+    }
+}

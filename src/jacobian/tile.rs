@@ -1,0 +1,108 @@
+//! Parts of a parameter seen as a matrix: rectangles of it, and the rows that gradients can touch.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use tch::Tensor;
+
+/// A rectangle of a parameter seen as a matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Positions in a [`RowSet`].
+    pub rows: Range<i64>,
+    /// Columns.
+    pub columns: Range<i64>,
+}
+
+impl Tile {
+    /// Number of rows.
+    pub fn height(&self) -> i64 {
+        self.rows.end - self.rows.start
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> i64 {
+        self.columns.end - self.columns.start
+    }
+
+    /// Number of parameter entries.
+    pub fn entries(&self) -> i64 {
+        self.height() * self.width()
+    }
+
+    /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`; wide rows are cut so that
+    /// tiles keep a height which matrix products can use.
+    pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
+        const HEIGHT: i64 = 32;
+        let width = columns.min((entries / HEIGHT.min(rows.max(1))).max(1));
+        let height = (entries / width).max(1);
+        let ranges = |length: i64, step: i64| {
+            (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))
+        };
+        ranges(rows, height).flat_map(move |r| {
+            ranges(columns, width).map(move |columns| Self { rows: r.clone(), columns })
+        })
+    }
+}
+
+/// Rows of a parameter that a product has to visit.
+#[derive(Debug)]
+pub enum RowSet {
+    /// All rows `0..n`.
+    All(i64),
+    /// These rows, sorted: the others are zero for every example in question.
+    Touched(Tensor),
+}
+
+impl RowSet {
+    /// Number of rows.
+    pub fn len(&self) -> i64 {
+        match self {
+            Self::All(n) => *n,
+            Self::Touched(rows) => rows.size()[0],
+        }
+    }
+
+    /// Whether there is no row to visit.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// These rows, which must be sorted and different.
+    pub fn of(rows: &[i64], device: tch::Device) -> Self {
+        Self::Touched(Tensor::from_slice(rows).to_device(device))
+    }
+
+    /// A second handle on the same rows.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::All(n) => Self::All(*n),
+            Self::Touched(rows) => Self::Touched(rows.shallow_clone()),
+        }
+    }
+
+    /// Rows of both sets; all rows where one set has all.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a.intersection(b).copied().collect())
+    }
+
+    /// Rows of either set.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a.union(b).copied().collect())
+    }
+
+    fn combine(&self, other: &Self, rule: impl FnOnce(&BTreeSet<i64>, &BTreeSet<i64>) -> Vec<i64>) -> Self {
+        match (self, other) {
+            (Self::Touched(a), Self::Touched(b)) => {
+                let set = |t: &Tensor| -> BTreeSet<i64> {
+                    Vec::<i64>::try_from(&t.to_device(tch::Device::Cpu)).expect("rows are int64").into_iter().collect()
+                };
+                Self::of(&rule(&set(a), &set(b)), a.device())
+            }
+            (Self::All(n), _) | (_, Self::All(n)) => Self::All(*n),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! How a parameter's gradients are multiplied, and which way is cheaper.
+
+use crate::kernel::FormulaSet;
+
+/// A way to multiply the gradients of one parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Method {
+    /// Through their factors: `Σ (x_t·x'_u)(g_t·g'_u)` over pairs of tokens. No gradient is written; the cost grows with
+    /// the square of the number of tokens. Signs of sums do not factor, so sign kernels need one token a side.
+    Ghost,
+    /// Tile by tile: gradients are written to a buffer, multiplied, and their signs packed to bits.
+    Tiles,
+}
+
+impl Method {
+    /// Name in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ghost => "ghost",
+            Self::Tiles => "tiles",
+        }
+    }
+}
+
+/// A linear map's weight between two panels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pairing {
+    /// Tokens of all examples of either panel, padding included.
+    pub tokens: (i64, i64),
+    /// Tokens of the longest example on either side.
+    pub longest: i64,
+    /// Outputs C.
+    pub outputs: i64,
+    /// Jacobian rows of either panel.
+    pub rows: (i64, i64),
+    /// The weight's rows (outputs of the map) and columns (its inputs).
+    pub shape: (i64, i64),
+    /// Whether both panels are the same.
+    pub same: bool,
+}
+
+/// Time of one element of the token-by-token matrices of ghost products, which are written, multiplied and summed, in
+/// units of a multiplication and addition inside a matrix product.
+const ELEMENT: f64 = 40.0;
+
+/// The same for an entry of a materialized gradient: written to and read from a core's cache.
+const ENTRY: f64 = 20.0;
+
+/// The same for taking the sign of an entry and packing it.
+const SIGN: f64 = 20.0;
+
+/// Multiplications in a matrix product that a pair of 64 packed signs takes.
+const PACKED: f64 = 1.0 / 40.0;
+
+impl Pairing {
+    /// Whether ghost products give these formulas.
+    pub fn allows_ghost(&self, formulas: FormulaSet) -> bool {
+        self.longest == 1 || !(formulas.asymmetric || formulas.signgd)
+    }
+
+    /// Relative cost of a method: multiplications and additions in matrix products, with everything else converted.
+    pub fn cost(&self, method: Method, formulas: FormulaSet) -> f64 {
+        let (height, width) = (self.shape.0 as f64, self.shape.1 as f64);
+        let (left, right) = (self.tokens.0 as f64, self.tokens.1 as f64);
+        let (rows, columns) = (self.rows.0 as f64, self.rows.1 as f64);
+        let outputs = self.outputs as f64;
+        let signed = formulas.asymmetric || formulas.signgd;
+        match method {
+            Method::Ghost => {
+                let kinds = f64::from(u8::from(formulas.sgd) + u8::from(formulas.signgd))
+                    + if formulas.asymmetric { 2.0 } else { 0.0 };
+                let elements = left * right * outputs * outputs;
+                kinds * (left * right * width + elements * height + elements * ELEMENT)
+            }
+            Method::Tiles => {
+                let entries = height * width;
+                let written = outputs * (left + if self.same { 0.0 } else { right });
+                let rows_written = rows + if self.same { 0.0 } else { columns };
+                let pairs = rows * columns;
+                let half = if self.same { 0.5 } else { 1.0 };
+                let products = f64::from(u8::from(formulas.sgd)) * pairs
+                    + if formulas.asymmetric { if self.same { pairs } else { 2.0 * pairs } } else { 0.0 }
+                    + if formulas.signgd { half * pairs * PACKED } else { 0.0 };
+                entries * (written + rows_written * (ENTRY + if signed { SIGN } else { 0.0 }) + products)
+            }
+        }
+    }
+
+    /// The cheaper method for these formulas.
+    pub fn choose(&self, formulas: FormulaSet) -> Method {
+        let ghost = self.allows_ghost(formulas)
+            && self.cost(Method::Ghost, formulas) < self.cost(Method::Tiles, formulas);
+        if ghost { Method::Ghost } else { Method::Tiles }
+    }
+}

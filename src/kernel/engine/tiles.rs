@@ -1,0 +1,322 @@
+//! One worker's products: gradients of a tile written to a buffer, multiplied, and their signs packed and counted.
+
+use tch::{Device, Kind, Tensor};
+
+use super::lanes::{Lanes, Real};
+use super::options::GramOptions;
+use super::panel::Panel;
+use super::signs::{NotANumber, Signs};
+use super::sums::Products;
+use crate::error::{Error, Result};
+use crate::jacobian::{Param, RowSet, Tile};
+use crate::kernel::FormulaSet;
+
+/// Rows that are multiplied at a time where both panels are one, so that little more than half of the symmetric matrix is
+/// computed.
+const BAND: i64 = 64;
+
+/// A worker with its panels, its buffers and its sums.
+pub(super) struct Tiler {
+    held: Side,
+    passing: Option<Side>,
+    sets: Vec<(Param, RowSet)>,
+    share_matrices: bool,
+    lanes: Lanes,
+    products: Products,
+    /// Sums of sign products, exact.
+    counts: Vec<i64>,
+}
+
+/// A panel with its buffers.
+struct Side {
+    panel: Panel,
+    /// Gradients of a tile, followed by their signs where a formula needs both.
+    buffer: Tensor,
+    signs: Signs,
+}
+
+impl Side {
+    fn new(panel: Panel) -> Self {
+        let (kind, device) = (panel.first().kind(), panel.first().outputs().device());
+        Self { panel, buffer: Tensor::empty([0], (buffer_kind(kind, device), device)), signs: Signs::default() }
+    }
+
+    fn rows(&self) -> i64 {
+        self.panel.rows()
+    }
+
+    /// Gradients \[rows, entries\] of a tile, with as many rows for signs after them.
+    fn write(&mut self, p: Param, set: &RowSet, tile: &Tile) -> Tensor {
+        let (rows, entries) = (self.rows(), tile.entries());
+        let needed = 2 * rows * entries;
+        if (self.buffer.numel() as i64) < needed {
+            self.buffer = Tensor::empty([needed], (self.buffer.kind(), self.buffer.device()));
+        }
+        let block = self.buffer.narrow(0, 0, needed).view([2 * rows, entries]);
+        let gradients = block.narrow(0, 0, rows);
+        let kind = self.panel.first().kind();
+        if kind == self.buffer.kind() {
+            self.panel.write(p, set, tile, &gradients);
+        } else {
+            let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
+            self.panel.write(p, set, tile, &rounded);
+            let _ = gradients.shallow_clone().copy_(&rounded);
+        }
+        block
+    }
+
+    /// Takes the signs of a written block: packed on the CPU, and as numbers after the gradients where `dense` asks for
+    /// it; on a GPU, whose matrix units multiply them, always as numbers.
+    fn take_signs(&mut self, block: &Tensor, dense: bool, lanes: Lanes) -> Result<()> {
+        let rows = self.rows();
+        let entries = block.size()[1];
+        let result = match (block.device(), block.kind()) {
+            (Device::Cpu, Kind::Double) => pack::<f64>(&mut self.signs, block, rows, entries, dense, lanes),
+            (Device::Cpu, Kind::Float) => pack::<f32>(&mut self.signs, block, rows, entries, dense, lanes),
+            _ => {
+                let _ = block.narrow(0, rows, rows).copy_(&block.narrow(0, 0, rows).sign());
+                Ok(())
+            }
+        };
+        result.map_err(|NotANumber { row }| {
+            Error::Numeric(format!(
+                "a gradient of example {} (counted from 0) is not a number: the weights hold NaN or infinity, or the \
+                 network overflows in this precision (try --dtype f64)",
+                self.panel.example(row)
+            ))
+        })
+    }
+}
+
+/// Element type in which tiles are multiplied. The CPU has no product of halves with a single-precision result, so what
+/// was rounded to halves is multiplied in single precision there.
+fn buffer_kind(kind: Kind, device: Device) -> Kind {
+    if device == Device::Cpu && kind != Kind::Double { Kind::Float } else { kind }
+}
+
+fn pack<T: Real>(
+    signs: &mut Signs,
+    block: &Tensor,
+    rows: i64,
+    entries: i64,
+    dense: bool,
+    lanes: Lanes,
+) -> Result<(), NotANumber> {
+    let half = (rows * entries) as usize;
+    assert!(block.is_contiguous() && block.numel() == 2 * half, "gradients with room for their signs");
+    // SAFETY: the block is a contiguous CPU tensor of 2·half elements of type T (its kind was matched by the caller). It
+    // outlives the slices, and nobody else reads or writes it meanwhile: the buffer is this worker's own.
+    let values = unsafe { std::slice::from_raw_parts_mut(block.data_ptr().cast::<T>(), 2 * half) };
+    let (gradients, after) = values.split_at_mut(half);
+    signs.pack(gradients, entries as usize, dense.then_some(after), lanes)
+}
+
+impl Tiler {
+    pub fn new(held: Panel, passing: Option<Panel>, sets: Vec<(Param, RowSet)>, options: &GramOptions) -> Self {
+        let rows = (held.rows(), passing.as_ref().map_or(held.rows(), Panel::rows));
+        let device = held.first().outputs().device();
+        let same = passing.is_none();
+        let products = Products::zeros(rows, options.formulas, same, options.include.len(), device);
+        Self {
+            held: Side::new(held),
+            passing: passing.map(Side::new),
+            sets,
+            share_matrices: options.share_matrices,
+            lanes: Lanes::best(),
+            products,
+            counts: vec![0; if options.formulas.signgd { (rows.0 * rows.1) as usize } else { 0 }],
+        }
+    }
+
+    /// Products of one parameter through its factors.
+    pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
+        let held = &self.held.panel;
+        let other = self.passing.as_ref().map_or(held, |s| &s.panel);
+        let product = |wanted: bool, signs| wanted.then(|| held.ghost(other, p, signs));
+        let same = self.passing.is_none();
+        let sgd = product(formulas.sgd || same, (false, false));
+        let signgd = product(formulas.signgd, (true, true));
+        let asymmetric = product(formulas.asymmetric, (false, true));
+        let reversed = product(formulas.asymmetric && !same, (true, false));
+        if same {
+            let trace = |t: &Option<Tensor>| t.as_ref().map_or(0.0, diagonal_sum);
+            self.add_traces(p, trace(&sgd), trace(&signgd));
+        }
+        let sums = &mut self.products;
+        let parts = [
+            (&mut sums.sgd, &sgd),
+            (&mut sums.asymmetric, &asymmetric),
+            (&mut sums.reversed, &reversed),
+            (&mut sums.signgd, &signgd),
+        ];
+        for (sum, part) in parts {
+            if let (Some(sum), Some(part)) = (sum, part) {
+                *sum += part;
+            }
+        }
+        if let Some(sgd) = sgd.filter(|_| formulas.sgd && self.share_matrices) {
+            self.products.add_share(p.0, &sgd);
+        }
+    }
+
+    /// Products of one tile of one parameter.
+    pub fn tile(&mut self, set: usize, tile: &Tile, formulas: FormulaSet) -> Result<()> {
+        let (p, set) = (self.sets[set].0, self.sets[set].1.shallow_clone());
+        let signed = formulas.asymmetric || formulas.signgd;
+        let block = self.held.write(p, &set, tile);
+        if signed {
+            self.held.take_signs(&block, formulas.asymmetric, self.lanes)?;
+        }
+        let Some(side) = &mut self.passing else {
+            self.own(p, &block, formulas);
+            return Ok(());
+        };
+        let other = side.write(p, &set, tile);
+        if signed {
+            side.take_signs(&other, formulas.asymmetric, self.lanes)?;
+        }
+        self.across(p, &block, &other, formulas);
+        Ok(())
+    }
+
+    /// Products of a panel with itself; `block` holds its gradients, followed by their signs.
+    fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
+        let rows = self.held.rows();
+        let gradients = block.narrow(0, 0, rows);
+        let band = if self.share_matrices { rows } else { BAND };
+        let from = |start: i64| if formulas.sgd { start } else { rows };
+        let to = if formulas.asymmetric { 2 * rows } else { rows };
+        let mut size = 0.0;
+        let mut start = 0;
+        while start < rows && (formulas.sgd || formulas.asymmetric) {
+            let height = band.min(rows - start);
+            let factors = block.narrow(0, from(start), to - from(start));
+            let product = gradients.narrow(0, start, height).mm(&factors.tr());
+            if let Some(sum) = self.products.sgd.as_ref().filter(|_| formulas.sgd) {
+                let part = product.narrow(1, 0, rows - start);
+                size += diagonal_sum(&part);
+                let _ = sum.narrow(0, start, height).narrow(1, start, rows - start).g_add_(&part);
+                if self.share_matrices {
+                    self.products.add_share(p.0, &part);
+                }
+            }
+            if let Some(sum) = self.products.asymmetric.as_ref().filter(|_| formulas.asymmetric) {
+                let part = product.narrow(1, product.size()[1] - rows, rows);
+                let _ = sum.narrow(0, start, height).g_add_(&part);
+            }
+            start += height;
+        }
+        if !formulas.sgd {
+            let flat = gradients.view(-1);
+            size = flat.dot(&flat).double_value(&[]);
+        }
+        let count = if formulas.signgd || formulas.asymmetric { self.count_nonzero(block) } else { 0.0 };
+        self.add_traces(p, size, count);
+        if formulas.signgd {
+            self.multiply_signs(block, None);
+        }
+    }
+
+    /// Products of two panels.
+    fn across(&mut self, p: Param, block: &Tensor, other: &Tensor, formulas: FormulaSet) {
+        let (rows, columns) = (block.size()[0] / 2, other.size()[0] / 2);
+        let gradients = block.narrow(0, 0, rows);
+        if formulas.sgd || formulas.asymmetric {
+            let from = if formulas.sgd { 0 } else { columns };
+            let to = if formulas.asymmetric { 2 * columns } else { columns };
+            let product = gradients.mm(&other.narrow(0, from, to - from).tr());
+            if let Some(sum) = self.products.sgd.as_mut().filter(|_| formulas.sgd) {
+                let part = product.narrow(1, 0, columns);
+                *sum += &part;
+                if self.share_matrices {
+                    self.products.add_share(p.0, &part);
+                }
+            }
+            if let Some(sum) = self.products.asymmetric.as_mut().filter(|_| formulas.asymmetric) {
+                *sum += product.narrow(1, to - from - columns, columns);
+            }
+        }
+        if let Some(sum) = self.products.reversed.as_mut().filter(|_| formulas.asymmetric) {
+            *sum += block.narrow(0, rows, rows).mm(&other.narrow(0, 0, columns).tr());
+        }
+        if formulas.signgd {
+            self.multiply_signs(block, Some(other));
+        }
+    }
+
+    /// Adds `<sign, sign'>` of the tile: population counts of packed signs on the CPU, 8-bit matrix products with 32-bit
+    /// sums on a GPU.
+    fn multiply_signs(&mut self, block: &Tensor, other: Option<&Tensor>) {
+        if block.device() == Device::Cpu {
+            let right = self.passing.as_ref().map_or(&self.held.signs, |s| &s.signs);
+            self.held.signs.add_products(right, other.is_none(), &mut self.counts, self.lanes);
+        } else if let Some(sum) = &mut self.products.signgd {
+            let signs = |t: &Tensor| t.narrow(0, t.size()[0] / 2, t.size()[0] / 2);
+            *sum += int8_products(&signs(block), &signs(other.unwrap_or(block)));
+        }
+    }
+
+    fn count_nonzero(&self, block: &Tensor) -> f64 {
+        let rows = block.size()[0] / 2;
+        if block.device() == Device::Cpu {
+            (0..rows as usize).map(|r| self.held.signs.count(r)).sum::<u64>() as f64
+        } else {
+            block.narrow(0, rows, rows).abs().sum(Kind::Double).double_value(&[])
+        }
+    }
+
+    fn add_traces(&mut self, p: Param, sgd: f64, signgd: f64) {
+        let sum = &mut self.products.traces[p.0];
+        *sum = (sum.0 + sgd, sum.1 + signgd);
+    }
+
+    /// The sums, with what symmetry left out.
+    pub fn finish(mut self) -> Products {
+        let same = self.passing.is_none();
+        let mirrored = |t: Tensor| t.triu(0) + t.triu(1).tr();
+        if let Some(sgd) = self.products.sgd.take() {
+            // Ghost products fill the lower triangle too; tiles above bands do not. Both agree above.
+            self.products.sgd = Some(if same { mirrored(sgd) } else { sgd });
+        }
+        if let Some(signgd) = self.products.signgd.take() {
+            let counts = Tensor::from_slice(&self.counts).view_as(&signgd);
+            let counts = if same { counts.triu(0) + counts.triu(1).tr() } else { counts };
+            self.products.signgd = Some(signgd + counts.to_device(self.held.buffer.device()));
+        }
+        self.products
+    }
+}
+
+/// Sum of the diagonal of the leading square, in double precision.
+fn diagonal_sum(t: &Tensor) -> f64 {
+    t.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[])
+}
+
+/// Products \[M, N\] of matrices \[M, K\], \[N, K\] of -1, 0 and 1 in 8-bit integers with 32-bit sums, exact for K < 2³¹.
+/// Matrix units want multiples of 32 rows and of 8 entries; zeros do no harm.
+fn int8_products(a: &Tensor, b: &Tensor) -> Tensor {
+    let (m, n) = (a.size()[0], b.size()[0]);
+    let padded = |t: &Tensor| {
+        let (rows, entries) = (t.size()[0], t.size()[1]);
+        let rest = |length: i64, multiple: i64| (multiple - length % multiple) % multiple;
+        t.to_kind(Kind::Int8).constant_pad_nd([0, rest(entries, 8), 0, rest(rows, 32)])
+    };
+    padded(a).internal_int_mm(&padded(b).tr()).narrow(0, 0, m).narrow(1, 0, n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integer_products_are_those_of_signs() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 100), (33, 64, 1000)] {
+            let signs = |rows: i64, seed: i64| {
+                tch::manual_seed(seed);
+                Tensor::randint_low(-1, 2, [rows, k], (Kind::Float, Device::Cpu))
+            };
+            let (a, b) = (signs(m, 1), signs(n, 2));
+            assert_eq!(int8_products(&a, &b).to_kind(Kind::Float), a.mm(&b.tr()));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The products of two panels as units of work, shared among threads.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tch::Device;
+
+use super::method::{Method, Pairing};
+use super::options::GramOptions;
+use super::panel::Panel;
+use super::sums::{Products, Sums};
+use super::tiles::Tiler;
+use crate::error::Result;
+use crate::jacobian::{Param, RowSet, Tile};
+use crate::kernel::FormulaSet;
+use crate::progress::{Monitor, check_stop};
+
+/// Cost (in multiplications and additions) below which threads are not worth starting.
+const PARALLEL: f64 = 5e7;
+
+/// How often progress is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A piece of work that one thread does.
+struct Unit {
+    parameter: Param,
+    formulas: FormulaSet,
+    task: Task,
+    /// In multiplications and additions.
+    cost: f64,
+}
+
+enum Task {
+    Ghost,
+    /// A tile of the rows in a set of the plan.
+    Tile { set: usize, tile: Tile },
+}
+
+/// The work of two panels.
+struct Plan {
+    /// Parameters that are visited tile by tile, with their rows.
+    sets: Vec<(Param, RowSet)>,
+    units: Vec<Unit>,
+}
+
+impl Plan {
+    fn new(held: &Panel, passing: Option<&Panel>, options: &GramOptions, structural: &[bool]) -> Self {
+        let other = passing.unwrap_or(held);
+        let rows = (held.rows(), other.rows());
+        let mut plan = Self { sets: Vec::new(), units: Vec::new() };
+        let reached = |p: &Param| held.reaches(*p) && other.reaches(*p);
+        for p in (0..options.include.len()).filter(|p| options.include[*p]).map(Param).filter(reached) {
+            let formulas = wanted(options.formulas, structural[p.0]);
+            let shape = held.first().shape(p);
+            let pairing = held.outer_tokens(p).zip(other.outer_tokens(p)).map(|(a, b)| Pairing {
+                tokens: (a.0, b.0),
+                longest: a.1.max(b.1),
+                outputs: held.first().count(),
+                rows,
+                shape,
+                same: passing.is_none(),
+            });
+            if let Some(pairing) = pairing {
+                let method = options.method.unwrap_or_else(|| pairing.choose(formulas));
+                if method == Method::Ghost && pairing.allows_ghost(formulas) {
+                    let cost = pairing.cost(Method::Ghost, formulas);
+                    plan.units.push(Unit { parameter: p, formulas, task: Task::Ghost, cost });
+                    continue;
+                }
+            }
+            let set = match passing {
+                None => held.touched(p),
+                Some(other) => held.touched(p).intersection(&other.touched(p)),
+            };
+            let entries = options.tile_entries(held.first().outputs().device()) / rows.0.max(rows.1);
+            let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
+            for tile in Tile::cover(set.len(), shape.1, entries.clamp(1, 1 << 24)) {
+                let cost = cost * tile.entries() as f64;
+                let task = Task::Tile { set: plan.sets.len(), tile };
+                plan.units.push(Unit { parameter: p, formulas, task, cost });
+            }
+            plan.sets.push((p, set));
+        }
+        plan
+    }
+
+    /// Shares the units among workers, the dearest first, each to the worker with the least to do.
+    fn share(&self, workers: usize) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.units.len()).collect();
+        order.sort_by(|a, b| self.units[*b].cost.total_cmp(&self.units[*a].cost).then(a.cmp(b)));
+        let mut shares: Vec<(f64, Vec<usize>)> = vec![(0.0, Vec::new()); workers];
+        for unit in order {
+            let least = (0..workers).min_by(|a, b| shares[*a].0.total_cmp(&shares[*b].0)).unwrap_or(0);
+            shares[least].0 += self.units[unit].cost;
+            shares[least].1.push(unit);
+        }
+        // In the order of parameters, so that factors stay in the cache.
+        let sorted = |(_, mut units): (f64, Vec<usize>)| {
+            units.sort_unstable();
+            units
+        };
+        shares.into_iter().map(sorted).collect()
+    }
+}
+
+/// The sign kernels of a parameter whose gradients are zero in exact arithmetic are zero.
+fn wanted(formulas: FormulaSet, structural_zero: bool) -> FormulaSet {
+    if structural_zero { FormulaSet { asymmetric: false, signgd: false, ..formulas } } else { formulas }
+}
+
+/// Adds the products of a held panel with a passing one, or with itself, to the sums.
+pub(super) fn multiply(
+    held: &Panel,
+    passing: Option<&Panel>,
+    options: &GramOptions,
+    sums: &mut Sums,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let plan = Plan::new(held, passing, options, &sums.structural);
+    let total: f64 = plan.units.iter().map(|u| u.cost).sum();
+    let device = held.first().outputs().device();
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let parallel = device == Device::Cpu && total > PARALLEL;
+    let n = held.len() as u64;
+    let mut bar = Bar { monitor, total, shown: 0, units: passing.map_or(n * (n + 1) / 2, |p| n * p.len() as u64) };
+    let worker = || {
+        let sets = plan.sets.iter().map(|(p, set)| (*p, set.shallow_clone())).collect();
+        Tiler::new(held.shallow_clone(), passing.map(Panel::shallow_clone), sets, options)
+    };
+    let products = if threads < 2 || !parallel {
+        let mut worker = worker();
+        let mut done = 0.0;
+        for unit in &plan.units {
+            check_stop()?;
+            worker.run(unit)?;
+            done += unit.cost;
+            bar.show(done);
+        }
+        worker.finish()
+    } else {
+        in_threads(&plan, worker, threads, &mut bar)?
+    };
+    bar.finish();
+    sums.add(products, held, passing);
+    Ok(())
+}
+
+/// Reports a fraction of a panel's pairs.
+struct Bar<'a> {
+    monitor: &'a dyn Monitor,
+    total: f64,
+    units: u64,
+    shown: u64,
+}
+
+impl Bar<'_> {
+    fn show(&mut self, done: f64) {
+        self.reach((self.units as f64 * (done / self.total).min(1.0)) as u64);
+    }
+
+    fn reach(&mut self, units: u64) {
+        if units > self.shown {
+            self.monitor.advance(units - self.shown);
+            self.shown = units;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.reach(self.units);
+    }
+}
+
+/// Runs the units in threads of one libtorch thread each, and merges their sums in a fixed order. Threads see no tensors
+/// of each other: every worker owns handles of its own on the factors.
+fn in_threads(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
+    let shares = plan.share(threads);
+    let workers: Vec<Tiler> = shares.iter().map(|_| worker()).collect();
+    let units = plan.units.as_slice();
+    let (done, finished) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let results: Vec<Result<Products>> = thread::scope(|scope| {
+        let start = |(mut worker, share): (Tiler, &Vec<usize>)| {
+            let (done, finished, caller, share) = (&done, &finished, thread::current(), share.clone());
+            scope.spawn(move || {
+                let _count = OnDrop(finished, caller);
+                tch::set_num_threads(1);
+                for unit in share {
+                    check_stop()?;
+                    worker.run(&units[unit])?;
+                    done.fetch_add(units[unit].cost as u64, Ordering::Relaxed);
+                }
+                Ok(worker.finish())
+            })
+        };
+        let handles: Vec<_> = workers.into_iter().zip(&shares).map(start).collect();
+        while finished.load(Ordering::Acquire) < handles.len() {
+            thread::park_timeout(POLL);
+            bar.show(done.load(Ordering::Relaxed) as f64);
+        }
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    // Workers set the number of threads of libtorch's later threads; this one is as it was.
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    let mut sum: Option<Products> = None;
+    for part in results {
+        match &mut sum {
+            None => sum = Some(part?),
+            Some(sum) => sum.merge(part?),
+        }
+    }
+    Ok(sum.expect("at least one worker"))
+}
+
+impl Tiler {
+    fn run(&mut self, unit: &Unit) -> Result<()> {
+        match &unit.task {
+            Task::Ghost => {
+                self.ghost(unit.parameter, unit.formulas);
+                Ok(())
+            }
+            Task::Tile { set, tile } => self.tile(*set, tile, unit.formulas),
+        }
+    }
+}
+
+/// Counts a thread's end, however it ends, and wakes who waits for it.
+struct OnDrop<'a>(&'a AtomicUsize, thread::Thread);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+        self.1.unpark();
+    }
+}
