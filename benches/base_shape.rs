@@ -17,6 +17,7 @@ const ROWS: [&str; 5] =
     ["structured:32:sgd", "structured:32:all", "structured:8:sgd", "reference:8:sgd", "reference:32:sgd"];
 
 fn main() {
+    kernelview::device::prepare_process();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if let [flag, row] = arguments.as_slice()
         && flag == "--row"

@@ -116,6 +116,31 @@ fn load_cuda_backend() {
     }
 }
 
+/// Prepares the process for large tensors that come and go: call it first in `main`, before any other thread.
+///
+/// A page that a process touches for the first time costs microseconds on virtual machines, and freed tensors give their
+/// pages back at once. With huge pages for large tensors, and with freed memory kept for the next one, that cost goes
+/// away.
+pub fn prepare_process() {
+    const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
+    if std::env::var_os(HUGE_PAGES).is_none() {
+        // SAFETY: no other thread runs yet that could read the environment.
+        unsafe { std::env::set_var(HUGE_PAGES, "1") };
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: mallopt takes two integers and changes only how later allocations are served.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        }
+    }
+}
+
+/// Bytes up to which an allocation comes from memory that was used before, and up to which free memory is kept.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const KEPT: libc::c_int = 1 << 30;
+
 /// Sets the number of threads of libtorch's CPU kernels.
 pub fn set_threads(threads: usize) -> Result<()> {
     if threads == 0 {

@@ -124,10 +124,7 @@ fn between(
         other = other.select(indices);
     }
     let options = options(study, plan);
-    monitor.begin(
-        &format!("kernel of train x {}", split.name()),
-        gram_units(train.len(), Some(other.len())),
-    );
+    monitor.begin(&format!("kernel of train x {}", split.name()), gram_units(train.len(), Some(other.len())));
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
     monitor.end();
     gram

@@ -27,6 +27,7 @@ const INTERNAL: u8 = 70;
 /// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation or a claim failed, 2
 /// bad input or settings, 130 interrupted, 70 an internal error.
 pub fn main() -> ExitCode {
+    crate::device::prepare_process();
     let cli = Cli::parse();
     die_with_closed_pipes();
     let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Verify(_));

@@ -13,8 +13,8 @@ mod tile;
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
 pub use recorded::Recorded;
 pub use shapes::{SiteShape, shapes};
-pub use tile::{RowSet, Tile};
 pub use tap::{PlainTap, RecordingTap, Tap};
+pub use tile::{RowSet, Tile};
 
 use std::ops::Range;
 

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use super::Examples;
 use super::parameters::{Param, Parameters};
 use super::tap::{PlainTap, Tap};
-use super::Examples;
 
 /// One use of a parameter in the forward pass of one example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

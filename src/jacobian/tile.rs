@@ -39,9 +39,8 @@ impl Tile {
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))
         };
-        ranges(rows, height).flat_map(move |r| {
-            ranges(columns, width).map(move |columns| Self { rows: r.clone(), columns })
-        })
+        ranges(rows, height)
+            .flat_map(move |r| ranges(columns, width).map(move |columns| Self { rows: r.clone(), columns }))
     }
 }
 

@@ -12,4 +12,3 @@ pub use file::KernelFile;
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};
 pub use reference::{dense_jacobian, reference_gram, sign_rows};
-

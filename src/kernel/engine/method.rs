@@ -88,8 +88,8 @@ impl Pairing {
 
     /// The cheaper method for these formulas.
     pub fn choose(&self, formulas: FormulaSet) -> Method {
-        let ghost = self.allows_ghost(formulas)
-            && self.cost(Method::Ghost, formulas) < self.cost(Method::Tiles, formulas);
+        let ghost =
+            self.allows_ghost(formulas) && self.cost(Method::Ghost, formulas) < self.cost(Method::Tiles, formulas);
         if ghost { Method::Ghost } else { Method::Tiles }
     }
 }

@@ -9,6 +9,7 @@
 //! Precision: within a tile products run in the factors' precision; across tiles sums are in double precision. Sign
 //! products are integers throughout, so they are exact and independent of any order of summation.
 
+mod dots;
 mod lanes;
 mod method;
 mod options;
@@ -80,7 +81,8 @@ impl Run<'_> {
         let keep = self.options.keep_bytes as f64;
         let mut next = 0;
         while next < parts.len() {
-            let (held, after) = self.fill(examples, &parts, next, |all| if all <= keep { keep } else { HELD * keep })?;
+            let (held, after) =
+                self.fill(examples, &parts, next, |all| if all <= keep { keep } else { HELD * keep })?;
             next = after;
             self.sums.put_outputs(&held, true);
             work::multiply(&held, None, self.options, &mut self.sums, self.monitor)?;

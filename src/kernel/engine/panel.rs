@@ -5,10 +5,10 @@ use tch::{Kind, Tensor};
 use crate::jacobian::{Examples, Param, Recorded, RowSet, Tile};
 
 /// Padded tokens of a part up to which examples of any length join it: below, passes cost more than padding.
-const SMALL: usize = 512;
+const SMALL: usize = 256;
 
 /// Padded tokens of a part beyond which no example joins it: a pass over more is no faster, and takes more memory.
-const LARGE: usize = 1024;
+const LARGE: usize = 512;
 
 /// Examples in parts of at most `batch` that one pass computes, the cheapest first; equal costs keep their order. In
 /// parts of more than a few hundred tokens at most an eighth is padding.
@@ -141,8 +141,7 @@ impl Panel {
     /// Inner products \[rows, rows\] in double precision without materialized gradients; see [`Recorded::ghost`].
     pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
         let row = |a: &Recorded| {
-            let blocks: Vec<Tensor> =
-                other.parts.iter().map(|b| a.ghost(b, p, signs).to_kind(Kind::Double)).collect();
+            let blocks: Vec<Tensor> = other.parts.iter().map(|b| a.ghost(b, p, signs).to_kind(Kind::Double)).collect();
             Tensor::cat(&blocks, 1)
         };
         Tensor::cat(&self.parts.iter().map(row).collect::<Vec<_>>(), 0)

@@ -133,14 +133,7 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = f64> {
         // The smallest subnormal of single precision has a sign, and so has the least double.
-        prop_oneof![
-            Just(0.0),
-            Just(-0.0),
-            Just(1e-45),
-            Just(-1e-45),
-            Just(f64::INFINITY),
-            -1.0..1.0f64,
-        ]
+        prop_oneof![Just(0.0), Just(-0.0), Just(1e-45), Just(-1e-45), Just(f64::INFINITY), -1.0..1.0f64,]
     }
 
     proptest! {

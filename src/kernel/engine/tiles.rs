@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::dots;
 use super::lanes::{Lanes, Real};
 use super::options::GramOptions;
 use super::panel::Panel;
@@ -10,10 +11,6 @@ use super::sums::Products;
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
-
-/// Rows that are multiplied at a time where both panels are one, so that little more than half of the symmetric matrix is
-/// computed.
-const BAND: i64 = 64;
 
 /// A worker with its panels, its buffers and its sums.
 pub(super) struct Tiler {
@@ -182,33 +179,20 @@ impl Tiler {
     /// Products of a panel with itself; `block` holds its gradients, followed by their signs.
     fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
         let rows = self.held.rows();
-        let gradients = block.narrow(0, 0, rows);
-        let band = if self.share_matrices { rows } else { BAND };
-        let from = |start: i64| if formulas.sgd { start } else { rows };
-        let to = if formulas.asymmetric { 2 * rows } else { rows };
-        let mut size = 0.0;
-        let mut start = 0;
-        while start < rows && (formulas.sgd || formulas.asymmetric) {
-            let height = band.min(rows - start);
-            let factors = block.narrow(0, from(start), to - from(start));
-            let product = gradients.narrow(0, start, height).mm(&factors.tr());
-            if let Some(sum) = self.products.sgd.as_ref().filter(|_| formulas.sgd) {
-                let part = product.narrow(1, 0, rows - start);
-                size += diagonal_sum(&part);
-                let _ = sum.narrow(0, start, height).narrow(1, start, rows - start).g_add_(&part);
-                if self.share_matrices {
-                    self.products.add_share(p.0, &part);
-                }
+        let (gradients, signs) = (block.narrow(0, 0, rows), block.narrow(0, rows, rows));
+        let size = if formulas.sgd {
+            let product = products(&gradients, &gradients, true);
+            if self.share_matrices {
+                self.products.add_share(p.0, &mirrored(&product));
             }
-            if let Some(sum) = self.products.asymmetric.as_ref().filter(|_| formulas.asymmetric) {
-                let part = product.narrow(1, product.size()[1] - rows, rows);
-                let _ = sum.narrow(0, start, height).g_add_(&part);
-            }
-            start += height;
-        }
-        if !formulas.sgd {
+            add(&mut self.products.sgd, &product);
+            diagonal_sum(&product)
+        } else {
             let flat = gradients.view(-1);
-            size = flat.dot(&flat).double_value(&[]);
+            flat.dot(&flat).double_value(&[])
+        };
+        if formulas.asymmetric {
+            add(&mut self.products.asymmetric, &products(&gradients, &signs, false));
         }
         let count = if formulas.signgd || formulas.asymmetric { self.count_nonzero(block) } else { 0.0 };
         self.add_traces(p, size, count);
@@ -219,25 +203,21 @@ impl Tiler {
 
     /// Products of two panels.
     fn across(&mut self, p: Param, block: &Tensor, other: &Tensor, formulas: FormulaSet) {
-        let (rows, columns) = (block.size()[0] / 2, other.size()[0] / 2);
-        let gradients = block.narrow(0, 0, rows);
-        if formulas.sgd || formulas.asymmetric {
-            let from = if formulas.sgd { 0 } else { columns };
-            let to = if formulas.asymmetric { 2 * columns } else { columns };
-            let product = gradients.mm(&other.narrow(0, from, to - from).tr());
-            if let Some(sum) = self.products.sgd.as_mut().filter(|_| formulas.sgd) {
-                let part = product.narrow(1, 0, columns);
-                *sum += &part;
-                if self.share_matrices {
-                    self.products.add_share(p.0, &part);
-                }
+        let halves = |t: &Tensor| {
+            let rows = t.size()[0] / 2;
+            (t.narrow(0, 0, rows), t.narrow(0, rows, rows))
+        };
+        let ((gradients, signs), (others, other_signs)) = (halves(block), halves(other));
+        if formulas.sgd {
+            let product = products(&gradients, &others, false);
+            if self.share_matrices {
+                self.products.add_share(p.0, &product);
             }
-            if let Some(sum) = self.products.asymmetric.as_mut().filter(|_| formulas.asymmetric) {
-                *sum += product.narrow(1, to - from - columns, columns);
-            }
+            add(&mut self.products.sgd, &product);
         }
-        if let Some(sum) = self.products.reversed.as_mut().filter(|_| formulas.asymmetric) {
-            *sum += block.narrow(0, rows, rows).mm(&other.narrow(0, 0, columns).tr());
+        if formulas.asymmetric {
+            add(&mut self.products.asymmetric, &products(&gradients, &other_signs, false));
+            add(&mut self.products.reversed, &products(&signs, &others, false));
         }
         if formulas.signgd {
             self.multiply_signs(block, Some(other));
@@ -273,18 +253,42 @@ impl Tiler {
     /// The sums, with what symmetry left out.
     pub fn finish(mut self) -> Products {
         let same = self.passing.is_none();
-        let mirrored = |t: Tensor| t.triu(0) + t.triu(1).tr();
         if let Some(sgd) = self.products.sgd.take() {
-            // Ghost products fill the lower triangle too; tiles above bands do not. Both agree above.
-            self.products.sgd = Some(if same { mirrored(sgd) } else { sgd });
+            // Ghost products fill the lower triangle too, tiles only parts of it; all fill the upper one.
+            self.products.sgd = Some(if same { mirrored(&sgd) } else { sgd });
         }
         if let Some(signgd) = self.products.signgd.take() {
             let counts = Tensor::from_slice(&self.counts).view_as(&signgd);
-            let counts = if same { counts.triu(0) + counts.triu(1).tr() } else { counts };
+            let counts = if same { mirrored(&counts) } else { counts };
             self.products.signgd = Some(signgd + counts.to_device(self.held.buffer.device()));
         }
         self.products
     }
+}
+
+/// Inner products of the rows of two matrices in double precision; with `upper` at least those on and above the diagonal.
+fn products(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
+    if a.device() != Device::Cpu || a.kind() != Kind::Float || !dots::available() {
+        return a.mm(&b.tr()).to_kind(Kind::Double);
+    }
+    assert!(a.is_contiguous() && b.is_contiguous(), "rows of a tile's block");
+    // SAFETY: contiguous CPU tensors of single precision, which outlive the slices and are not written meanwhile.
+    let slice = |t: &Tensor| unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel()) };
+    let (rows, columns) = (a.size()[0], b.size()[0]);
+    let mut sums = vec![0.0; (rows * columns) as usize];
+    dots::add_products(slice(a), slice(b), a.size()[1] as usize, upper, &mut sums);
+    Tensor::from_slice(&sums).view([rows, columns])
+}
+
+fn add(sum: &mut Option<Tensor>, part: &Tensor) {
+    if let Some(sum) = sum {
+        *sum += part;
+    }
+}
+
+/// A symmetric matrix by its upper triangle.
+fn mirrored(t: &Tensor) -> Tensor {
+    t.triu(0) + t.triu(1).tr()
 }
 
 /// Sum of the diagonal of the leading square, in double precision.

@@ -34,7 +34,10 @@ struct Unit {
 enum Task {
     Ghost,
     /// A tile of the rows in a set of the plan.
-    Tile { set: usize, tile: Tile },
+    Tile {
+        set: usize,
+        tile: Tile,
+    },
 }
 
 /// The work of two panels.
