@@ -150,6 +150,15 @@ pub fn set_threads(threads: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whether the CPU has the AVX-512 instructions in which the innermost loops are written; without them libtorch's matrix
+/// products take their place.
+pub(crate) fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Name of a device as the reports print it.
 pub fn device_name(device: Device) -> String {
     match device {

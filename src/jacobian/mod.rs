@@ -4,6 +4,7 @@
 //! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
 
 mod factor;
+mod outer;
 mod parameters;
 mod recorded;
 mod shapes;

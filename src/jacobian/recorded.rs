@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::factor::{Factor, touched};
+use super::outer::{self, Strided};
 use super::parameters::{Param, Parameters};
 use super::tile::{RowSet, Tile};
+use crate::device::has_avx512;
 
 /// One use of parameters in a forward pass, with what its gradient needs.
 pub(super) enum Site {
@@ -65,7 +67,7 @@ impl Recorded {
                     if let Some(b) = bias {
                         push(b, Factor::Vector { g: sum_tokens(&g) });
                     }
-                    push(weight, Factor::Outer { x, g });
+                    push(weight, Factor::Outer { x: x.contiguous(), g: g.contiguous() });
                 }
                 Site::Embedding { table, ids, .. } => push(table, Factor::Rows { ids, g }),
                 Site::ScaleShift { weight, bias, x, .. } => {
@@ -161,13 +163,39 @@ impl Recorded {
         }
     }
 
-    /// `Σ_t g_t x_tᵀ`, one batched product per output, into `out` or added to it.
+    /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
     fn write_outer(&self, x: &Tensor, g: &Tensor, tile: &Tile, out: &Tensor, add: bool) {
+        if x.device() == Device::Cpu && x.kind() == Kind::Float && has_avx512() {
+            self.write_outer_on_cpu(x, g, tile, out, add);
+            return;
+        }
         let x = x.narrow(2, tile.columns.start, tile.width());
         for c in 0..self.count {
             let g = g.select(1, c).narrow(2, tile.rows.start, tile.height()).transpose(1, 2);
             let mut target = out.narrow(0, c * self.batch, self.batch).view([self.batch, tile.height(), tile.width()]);
             let _ = if add { target.baddbmm_(&g, &x) } else { g.bmm_out(&target, &x) };
+        }
+    }
+
+    fn write_outer_on_cpu(&self, x: &Tensor, g: &Tensor, tile: &Tile, out: &Tensor, add: bool) {
+        assert!(x.is_contiguous() && g.is_contiguous() && out.is_contiguous(), "factors are kept contiguous");
+        // SAFETY: contiguous CPU tensors of single precision, which outlive the slices; `out` is its caller's own.
+        let (inputs, errors, out) = unsafe {
+            let slice = |t: &Tensor| std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel());
+            (slice(x), slice(g), std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()))
+        };
+        let (tokens, width, height) = (x.size()[1] as usize, x.size()[2] as usize, g.size()[3] as usize);
+        let (batch, count) = (self.batch as usize, self.count as usize);
+        for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+            let (c, b) = (row / batch, row % batch);
+            let x = &inputs[b * tokens * width..][..tokens * width];
+            let g = &errors[(b * count + c) * tokens * height..][..tokens * height];
+            outer::write(
+                Strided::new(g, height, tile.rows.start as usize, tile.height() as usize),
+                Strided::new(x, width, tile.columns.start as usize, tile.width() as usize),
+                add,
+                out,
+            );
         }
     }
 

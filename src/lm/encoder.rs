@@ -16,8 +16,8 @@ use crate::jacobian::{ParameterSpec, Parameters, Role, Tap};
 pub struct TokenBatch {
     /// Token ids \[B, T\].
     pub ids: Tensor,
-    /// Whether a position holds a token rather than padding \[B, T\].
-    pub present: Tensor,
+    /// Whether a position holds a token rather than padding \[B, T\]; `None` where all do.
+    pub present: Option<Tensor>,
     /// Segment ids \[B, T\].
     pub segments: Tensor,
     /// Position of the mask token \[B\].
@@ -154,30 +154,35 @@ impl MaskedLm {
 
     /// Logits of the label words at the mask position \[B, C\]; `label_ids` \[C\] are their token ids.
     pub fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        let hidden = self.encode(tap, batch);
-        let width = self.config.hidden_size;
-        let at_mask = batch.mask_positions.view([-1, 1, 1]).expand([-1, 1, width], false);
-        let h = hidden.gather(1, &at_mask, false).squeeze_dim(1);
+        let h = self.encode(tap, batch);
         let h = self.activate(&linear(tap, &h, self.layout.transform));
         let h = self.norm(tap, &h, self.layout.transform_norm);
         tap.select_rows(&h, self.layout.decoder, Some(self.layout.decoder_bias), label_ids)
     }
 
-    /// The encoder's last hidden states \[B, T, hidden\].
+    /// The encoder's last hidden states at the mask positions \[B, hidden\]. Nothing reads the others, so the last layer
+    /// computes the mask's alone, from the keys and values of all tokens.
     fn encode(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let embedded = tap.embedding(self.layout.tokens, &batch.ids)
             + tap.embedding(self.layout.segments, &batch.segments)
             + tap.embedding(self.layout.positions, &self.positions(batch));
         let mut x = self.norm(tap, &embedded, self.layout.embedding_norm);
-        let absent = batch.present.logical_not().unsqueeze(1).unsqueeze(1);
-        for layer in &self.layout.layers {
-            let attended = self.attention(tap, &x, &absent, layer);
-            x = self.norm(tap, &(attended + &x), layer.attention_norm);
+        let absent = batch.present.as_ref().map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
+        let width = self.config.hidden_size;
+        let at_mask = |x: &Tensor| {
+            let index = batch.mask_positions.view([-1, 1, 1]).expand([-1, 1, width], false);
+            x.gather(1, &index, false)
+        };
+        for (number, layer) in self.layout.layers.iter().enumerate() {
+            let queries = if number + 1 == self.layout.layers.len() { at_mask(&x) } else { x.shallow_clone() };
+            let attended = self.attention(tap, &queries, &x, absent.as_ref(), layer);
+            x = self.norm(tap, &(attended + queries), layer.attention_norm);
             let inner = self.activate(&linear(tap, &x, layer.intermediate));
             let written = linear(tap, &inner, layer.output) + &x;
             x = self.norm(tap, &written, layer.output_norm);
         }
-        x
+        // Without layers, the embeddings' own.
+        if self.layout.layers.is_empty() { at_mask(&x).squeeze_dim(1) } else { x.squeeze_dim(1) }
     }
 
     /// Position numbers \[B, T\]: BERT counts from 0; RoBERTa counts the tokens that are not padding from `pad + 1` and
@@ -197,19 +202,30 @@ impl MaskedLm {
         }
     }
 
-    /// Multi-head softmax attention with explicit products: libtorch's fused kernel would not keep what gradients of
-    /// single examples need.
-    fn attention(&self, tap: &mut dyn Tap, x: &Tensor, absent: &Tensor, layer: &Layer) -> Tensor {
-        let (b, t, h) = x.size3().expect("hidden states have three axes");
+    /// Multi-head softmax attention of some positions \[B, Q, hidden\] to all \[B, T, hidden\], with explicit products:
+    /// libtorch's fused kernel would not keep what gradients of single examples need.
+    fn attention(
+        &self,
+        tap: &mut dyn Tap,
+        queries: &Tensor,
+        x: &Tensor,
+        absent: Option<&Tensor>,
+        layer: &Layer,
+    ) -> Tensor {
+        let (b, positions, h) = queries.size3().expect("hidden states have three axes");
         let heads = self.config.heads;
-        let split = |y: Tensor| y.view([b, t, heads, h / heads]).transpose(1, 2);
-        let q = split(linear(tap, x, layer.query));
+        let split = |y: Tensor| y.view([b, -1, heads, h / heads]).transpose(1, 2);
+        let q = split(linear(tap, queries, layer.query));
         let k = split(linear(tap, x, layer.key));
         let v = split(linear(tap, x, layer.value));
         let scale = 1.0 / ((h / heads) as f64).sqrt();
-        let scores = (q.matmul(&k.transpose(-2, -1)) * scale).masked_fill(absent, f64::NEG_INFINITY);
+        let scores = q.matmul(&k.transpose(-2, -1)) * scale;
+        let scores = match absent {
+            Some(absent) => scores.masked_fill(absent, f64::NEG_INFINITY),
+            None => scores,
+        };
         let mixed = scores.softmax(-1, scores.kind()).matmul(&v);
-        linear(tap, &mixed.transpose(1, 2).reshape([b, t, h]), layer.attention_output)
+        linear(tap, &mixed.transpose(1, 2).reshape([b, positions, h]), layer.attention_output)
     }
 
     fn activate(&self, x: &Tensor) -> Tensor {

@@ -134,7 +134,7 @@ impl<'a> PromptExamples<'a> {
         let shaped = |t_: Tensor| t_.view([b as i64, t as i64]).to_device(self.device);
         TokenBatch {
             ids: shaped(Tensor::from_slice(&ids)),
-            present: shaped(Tensor::from_slice(&present).to_kind(Kind::Bool)),
+            present: present.contains(&false).then(|| shaped(Tensor::from_slice(&present).to_kind(Kind::Bool))),
             segments: shaped(Tensor::from_slice(&segments)),
             mask_positions: Tensor::from_slice(&positions).to_device(self.device),
         }

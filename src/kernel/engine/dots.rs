@@ -4,6 +4,8 @@
 //! half of their speed, and compute both halves of a symmetric result. Here four rows meet four rows in registers, entries
 //! are cut so that rows stay in the cache, and only the upper triangle is computed where both blocks are one.
 
+use crate::device::has_avx512;
+
 /// Rows of a register tile on either side: 16 accumulators and 8 operands of 32 registers.
 const TILE: usize = 4;
 
@@ -13,21 +15,13 @@ const CHUNK: usize = 1024;
 /// Entries that are summed in single precision, lane by lane of 16, before double precision takes over.
 const LANES: usize = 16;
 
-/// Whether this machine has the instructions that [`add_products`] is written in.
-pub(super) fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 /// Adds `<a_i, b_j>` to `sums` \[rows of a, rows of b\] for all rows of `entries` numbers; with `upper`, where a is b, for
 /// i ≤ j (and some below the diagonal).
 ///
 /// # Panics
-/// If [`available`] does not hold, or lengths do not fit.
+/// If [`has_avx512`] does not hold, or lengths do not fit.
 pub(super) fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
-    assert!(available(), "AVX-512");
+    assert!(has_avx512(), "AVX-512");
     let (rows, columns) = (a.len() / entries, b.len() / entries);
     assert_eq!((a.len(), b.len(), sums.len()), (rows * entries, columns * entries, rows * columns));
     #[cfg(target_arch = "x86_64")]
@@ -53,7 +47,9 @@ pub(super) fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, su
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m512, __mmask16, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+    };
 
     use super::{LANES, TILE};
 
@@ -141,7 +137,7 @@ mod tests {
             let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
             let mut draw = |n: usize| -> Vec<f32> { (0..n * entries).map(|_| random.random_range(-1.0..1.0)).collect() };
             let (a, b) = (draw(rows), draw(columns));
-            if available() {
+            if has_avx512() {
                 let mut sums = vec![1.0; rows * columns];
                 add_products(&a, &b, entries, false, &mut sums);
                 let mut own = vec![0.0; rows * rows];

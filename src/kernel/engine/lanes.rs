@@ -2,7 +2,11 @@
 //! Every function here is a loop over one row; what the rows mean is the caller's affair.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    _CMP_LT_OQ, _CMP_NEQ_UQ, _CMP_UNORD_Q, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_or_ps,
+    _mm256_setzero_ps, _mm512_add_epi64, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_popcnt_epi64, _mm512_reduce_add_epi64, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_xor_si512,
+};
 
 /// An instruction set of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,26 +123,26 @@ fn pack<T: Copy + PartialOrd>(values: &[T], zero: T, negative: &mut [u64], nonze
             let (below, above) = (*v < zero, *v > zero);
             less |= u64::from(below) << bit;
             other |= u64::from(below | above) << bit;
-            nan |= !(below | above | (*v == zero));
+            nan |= !(below || above || *v == zero);
         }
         (*negative, *nonzero) = (less, other);
     }
     nan
 }
 
-#[inline(always)]
+#[inline]
 fn signs_f32(values: &[f32], signs: &mut [f32]) {
     for (sign, v) in signs.iter_mut().zip(values) {
         *sign = if *v == 0.0 { 0.0 } else { 1f32.copysign(*v) };
     }
 }
 
-#[inline(always)]
+#[inline]
 fn differing(a: &[u64], b: &[u64]) -> u64 {
     a.iter().zip(b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum()
 }
 
-#[inline(always)]
+#[inline]
 fn masked(a: &[u64], b: &[u64], mask_a: &[u64], mask_b: &[u64]) -> i64 {
     let words = a.iter().zip(b).zip(mask_a.iter().zip(mask_b));
     words

@@ -24,15 +24,12 @@ pub(super) fn parts(examples: &dyn Examples, batch: usize) -> Vec<Vec<usize>> {
             let fits = padded <= LARGE && 8 * (padded - tokens - cost) <= padded;
             part.len() < batch.max(1) && (padded <= SMALL || fits)
         });
-        match parts.last_mut().filter(|_| joins) {
-            Some(part) => {
-                part.push(i);
-                tokens += cost;
-            }
-            None => {
-                parts.push(vec![i]);
-                tokens = cost;
-            }
+        if let Some(part) = parts.last_mut().filter(|_| joins) {
+            part.push(i);
+            tokens += cost;
+        } else {
+            parts.push(vec![i]);
+            tokens = cost;
         }
     }
     parts

@@ -8,6 +8,7 @@ use super::options::GramOptions;
 use super::panel::Panel;
 use super::signs::{NotANumber, Signs};
 use super::sums::Products;
+use crate::device::has_avx512;
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
@@ -57,7 +58,7 @@ impl Side {
         } else {
             let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
             self.panel.write(p, set, tile, &rounded);
-            let _ = gradients.shallow_clone().copy_(&rounded);
+            gradients.shallow_clone().copy_(&rounded);
         }
         block
     }
@@ -71,7 +72,7 @@ impl Side {
             (Device::Cpu, Kind::Double) => pack::<f64>(&mut self.signs, block, rows, entries, dense, lanes),
             (Device::Cpu, Kind::Float) => pack::<f32>(&mut self.signs, block, rows, entries, dense, lanes),
             _ => {
-                let _ = block.narrow(0, rows, rows).copy_(&block.narrow(0, 0, rows).sign());
+                block.narrow(0, rows, rows).copy_(&block.narrow(0, 0, rows).sign());
                 Ok(())
             }
         };
@@ -268,7 +269,7 @@ impl Tiler {
 
 /// Inner products of the rows of two matrices in double precision; with `upper` at least those on and above the diagonal.
 fn products(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
-    if a.device() != Device::Cpu || a.kind() != Kind::Float || !dots::available() {
+    if a.device() != Device::Cpu || a.kind() != Kind::Float || !has_avx512() {
         return a.mm(&b.tr()).to_kind(Kind::Double);
     }
     assert!(a.is_contiguous() && b.is_contiguous(), "rows of a tile's block");

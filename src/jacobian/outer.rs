@@ -1,0 +1,158 @@
+//! Sums of outer products, `out[i, j] = Σ_t g[t, i] x[t, j]`, for one tile of a weight: the innermost loop of per-example
+//! gradients.
+//!
+//! The sums are short (a few dozen tokens) and the results are small, so general matrix products spend much of their time
+//! on packing operands. Here the operands are read where they are; six rows of 64 columns are summed in registers.
+
+use crate::device::has_avx512;
+
+/// A matrix inside a larger one: rows of `columns` numbers, `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Strided<'a> {
+    values: &'a [f32],
+    stride: usize,
+    columns: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Columns `from..from + columns` of a matrix whose rows have `stride` numbers.
+    ///
+    /// # Panics
+    /// If the columns do not fit.
+    pub fn new(values: &'a [f32], stride: usize, from: usize, columns: usize) -> Self {
+        assert!(from + columns <= stride && values.len().is_multiple_of(stride), "columns of a matrix");
+        Self { values: &values[from.min(values.len())..], stride, columns }
+    }
+
+    fn rows(&self) -> usize {
+        self.values.len().div_ceil(self.stride)
+    }
+}
+
+/// Writes `Σ_t g_t x_tᵀ` \[columns of g, columns of x\] to `out`, or adds it.
+///
+/// # Panics
+/// If [`has_avx512`] does not hold, or sizes do not fit.
+pub(super) fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
+    assert!(has_avx512(), "AVX-512");
+    assert_eq!(g.rows(), x.rows(), "tokens");
+    assert_eq!(out.len(), g.columns * x.columns, "entries of the tile");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: AVX-512 is available, as asserted.
+    unsafe {
+        x86::write(g, x, add, out);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m512, __mmask16, _mm512_fmadd_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps,
+    };
+
+    use super::Strided;
+
+    /// Rows and vectors of 16 columns of a register tile: 24 accumulators and 5 operands of 32 registers.
+    const HEIGHT: usize = 6;
+    const WIDTH: usize = 4;
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
+        let mut j = 0;
+        while j < x.columns {
+            let columns = (x.columns - j).min(16 * WIDTH);
+            let mut i = 0;
+            while i < g.columns {
+                let rows = (g.columns - i).min(HEIGHT);
+                match rows {
+                    6 => tile::<6>(g, x, (i, j), columns, add, out),
+                    5 => tile::<5>(g, x, (i, j), columns, add, out),
+                    4 => tile::<4>(g, x, (i, j), columns, add, out),
+                    3 => tile::<3>(g, x, (i, j), columns, add, out),
+                    2 => tile::<2>(g, x, (i, j), columns, add, out),
+                    _ => tile::<1>(g, x, (i, j), columns, add, out),
+                }
+                i += rows;
+            }
+            j += columns;
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn tile<const H: usize>(
+        g: Strided<'_>,
+        x: Strided<'_>,
+        (i, j): (usize, usize),
+        columns: usize,
+        add: bool,
+        out: &mut [f32],
+    ) {
+        let masks: [__mmask16; WIDTH] =
+            std::array::from_fn(|k| ((1u32 << columns.saturating_sub(16 * k).min(16)) - 1) as __mmask16);
+        let mut sums = [[_mm512_setzero_ps(); WIDTH]; H];
+        for t in 0..g.rows() {
+            let factors = &g.values[t * g.stride + i..][..H];
+            let row = &x.values[t * x.stride + j..][..columns];
+            // SAFETY: the masks cover `columns` numbers of the row; masked lanes are not read.
+            let load = |k: usize| unsafe { _mm512_maskz_loadu_ps(masks[k], row.as_ptr().wrapping_add(16 * k)) };
+            let vectors: [__m512; WIDTH] = std::array::from_fn(load);
+            for (factor, sums) in factors.iter().zip(&mut sums) {
+                let factor = _mm512_set1_ps(*factor);
+                for (vector, sum) in vectors.iter().zip(sums) {
+                    *sum = _mm512_fmadd_ps(factor, *vector, *sum);
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            let row = &mut out[(i + r) * x.columns + j..][..columns];
+            for (k, (sum, mask)) in sums.into_iter().zip(masks).enumerate() {
+                let place = row.as_mut_ptr().wrapping_add(16 * k);
+                let one = _mm512_set1_ps(1.0);
+                // SAFETY: as above, for the row of the result.
+                unsafe {
+                    let sum = if add { _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(mask, place), sum) } else { sum };
+                    _mm512_mask_storeu_ps(place, mask, sum);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    proptest! {
+        /// Against double precision: T products and sums in sequence, (T + 1)·2⁻²⁴ of the sum of absolute products.
+        #[test]
+        fn tiles_equal_double_precision(
+            tokens in 1usize..40, rows in 1usize..20, columns in 1usize..150, before in 0usize..5, after in 0usize..5,
+            add in any::<bool>(), seed in any::<u64>(),
+        ) {
+            if has_avx512() {
+                let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+                let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| random.random_range(-1.0..1.0)).collect() };
+                let (height, width) = (before + rows + after, after + columns + before);
+                let (g, x) = (draw(tokens * height), draw(tokens * width));
+                let mut out = vec![if add { 0.5 } else { f32::NAN }; rows * columns];
+                write(Strided::new(&g, height, before, rows), Strided::new(&x, width, after, columns), add, &mut out);
+                for i in 0..rows {
+                    for j in 0..columns {
+                        let products = (0..tokens).map(|t| {
+                            f64::from(g[t * height + before + i]) * f64::from(x[t * width + after + j])
+                        });
+                        let size: f64 = products.clone().map(f64::abs).sum::<f64>() + 0.5;
+                        let exact = products.sum::<f64>() + if add { 0.5 } else { 0.0 };
+                        let error = (f64::from(out[i * columns + j]) - exact).abs();
+                        prop_assert!(error <= (tokens + 1) as f64 * 2f64.powi(-24) * size);
+                    }
+                }
+            }
+        }
+    }
+}
