@@ -33,6 +33,19 @@ pub fn bert_base() -> ModelConfig {
     }
 }
 
+/// The shape of RoBERTa-base: 12 layers of width 768 and a vocabulary of 50,265, 125M parameters.
+pub fn roberta_base() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Roberta,
+        vocab_size: 50_265,
+        max_positions: 514,
+        type_vocab_size: 1,
+        layer_norm_eps: 1e-5,
+        pad_token_id: 1,
+        ..bert_base()
+    }
+}
+
 /// A tiny shape for tests: 2 layers of width 16.
 pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
     ModelConfig {
