@@ -74,6 +74,7 @@ fn kernel(formula: &str, title: &str, numbers: &mut Numbers, contrast: f64, meth
         mean_diagonal: 23_456.7,
         class_contrast: (formula != "signgd").then_some(contrast),
         effective_rank: 17.3,
+        precision_error: None,
         methods,
         picture: picture(numbers, 32, &["terrible", "great"], contrast),
     }
@@ -427,6 +428,7 @@ prop_compose! {
         let methods = methods.into_iter().map(|(s, a, b)| method(&s, &s, a, b, a)).collect();
         KernelFacts {
             formula, title, rows: 3, mean_diagonal: 1.0, class_contrast: contrast, effective_rank: 1.5, methods,
+            precision_error: contrast,
             picture: MatrixPicture { size, cells, class_starts: starts, class_names: names },
         }
     }

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::study::{SplitName, Study};
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
-use crate::kernel::{FormulaSet, Gram, GramOptions, KernelFile, ParameterShare, gram_units, structured_gram};
+use crate::kernel::{self, Formula, FormulaSet, Gram, KernelFile, ParameterShare, gram_units, structured_gram};
 use crate::progress::Monitor;
 
 /// Test examples per stored piece of the train x test kernel: an interruption loses at most one piece.
@@ -69,7 +69,7 @@ impl Store<'_> {
         columns: (SplitName, &[usize]),
         compute: impl FnOnce() -> Result<Gram>,
     ) -> Result<Gram> {
-        let digest = self.parts.digest(&(name, &self.plan.formulas));
+        let digest = self.parts.digest(&(name, &self.plan.formulas, self.plan.precision));
         if let Ok(file) = KernelFile::read(path)
             && file.metadata.get("digest").is_some_and(|d| *d == digest)
             && let Some(gram) = file.to_gram()
@@ -97,18 +97,23 @@ pub fn train_kernel(
     monitor: &dyn Monitor,
 ) -> Result<Gram> {
     let examples = study.examples(SplitName::Train, study.mode)?;
-    let options = options(study, plan);
+    let formulas = FormulaSet::of(&plan.formulas);
+    let options = plan.engine().options(study, parameters, formulas, &examples, None)?;
     monitor.begin(stage, gram_units(examples.len(), None));
     let gram = structured_gram(parameters, &examples, None, &options, monitor);
     monitor.end();
     gram
 }
 
-fn options(study: &Study, plan: &Plan) -> GramOptions {
-    let mut options = GramOptions::new(FormulaSet::of(&plan.formulas), study.parameters.len());
-    options.include.clone_from(&study.include);
-    options.batch = plan.batch;
-    options
+/// Errors that the plan's precision makes, by formula; empty where it asks for none.
+pub(super) fn precision_errors(study: &Study, plan: &Plan) -> Result<Vec<(Formula, f64)>> {
+    if plan.precision.is_none() {
+        return Ok(Vec::new());
+    }
+    let examples = study.examples(SplitName::Train, study.mode)?;
+    let formulas = FormulaSet::of(&plan.formulas);
+    let options = plan.engine().options(study, &study.parameters, formulas, &examples, None)?;
+    kernel::precision_errors(&study.parameters, &examples, &options)
 }
 
 fn between(
@@ -123,7 +128,8 @@ fn between(
     if let Some(indices) = indices {
         other = other.select(indices);
     }
-    let options = options(study, plan);
+    let formulas = FormulaSet::of(&plan.formulas);
+    let options = plan.engine().options(study, &study.parameters, formulas, &train, Some(&other))?;
     monitor.begin(&format!("kernel of train x {}", split.name()), gram_units(train.len(), Some(other.len())));
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
     monitor.end();

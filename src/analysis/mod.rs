@@ -3,6 +3,7 @@
 //! Joins the other modules; draws nothing and prints nothing. Every part (a kernel, a run, its measures) is stored when
 //! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
 
+mod engine;
 mod fine_tuning;
 mod kernels;
 mod parts;
@@ -10,6 +11,7 @@ mod plan;
 mod regress;
 mod study;
 
+pub use engine::EngineSettings;
 pub use kernels::train_kernel;
 pub use parts::Parts;
 pub use plan::{OptimizerPlan, Plan};

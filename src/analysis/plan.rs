@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::EngineSettings;
 use crate::error::{Error, Result};
 use crate::files::digest;
-use crate::kernel::Formula;
+use crate::kernel::{Formula, Precision};
 use crate::train::OptimizerKind;
 
 /// An optimizer with the learning rates to try.
@@ -23,6 +24,12 @@ pub struct Plan {
     pub formulas: Vec<Formula>,
     /// Examples per forward and backward pass.
     pub batch: usize,
+    /// Most bytes that the kernel engine may take; changes no result.
+    #[serde(skip)]
+    pub memory: Option<u64>,
+    /// Element type of the products of gradients, where it is not the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Fine-tuning runs.
     pub optimizers: Vec<OptimizerPlan>,
     /// Examples per fine-tuning step.
@@ -62,6 +69,11 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Settings of the kernel engine.
+    pub fn engine(&self) -> EngineSettings {
+        EngineSettings { batch: self.batch, memory: self.memory, precision: self.precision }
     }
 
     /// Digest of a whole analysis, from that of its study.

@@ -45,20 +45,24 @@ pub(super) fn kernel_facts(
         monitor.note(&format!("kernel regression with {rows} rows takes minutes; Ctrl-C acts between two kernels"));
     }
     let formulas: Vec<Formula> = Formula::ALL.into_iter().filter(|f| plan.formulas.contains(f)).collect();
+    let errors = super::kernels::precision_errors(study, plan)?;
     monitor.begin("kernel regression", formulas.len() as u64);
     let mut facts = Vec::new();
     for formula in formulas {
         check_stop()?;
-        facts.push(parts.json(&format!("regression-{formula}"), &("regression", formula), monitor, || {
-            one_formula(study, grams, formula)
-        })?);
+        facts.push(parts.json(
+            &format!("regression-{formula}"),
+            &("regression", formula, plan.precision),
+            monitor,
+            || one_formula(study, grams, formula, errors.iter().find(|(f, _)| *f == formula).map(|(_, error)| *error)),
+        )?);
         monitor.advance(1);
     }
     monitor.end();
     Ok(facts)
 }
 
-fn one_formula(study: &Study, grams: &Grams, formula: Formula) -> Result<KernelFacts> {
+fn one_formula(study: &Study, grams: &Grams, formula: Formula, precision_error: Option<f64>) -> Result<KernelFacts> {
     let matrix = grams.train.matrix(formula).expect("the formula was computed");
     let per_example = over_outputs(matrix, grams.train.outputs);
     let labels = study.labels(SplitName::Train);
@@ -70,6 +74,7 @@ fn one_formula(study: &Study, grams: &Grams, formula: Formula) -> Result<KernelF
         mean_diagonal: matrix.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]),
         class_contrast: class_contrast(&per_example, labels),
         effective_rank: effective_rank(matrix),
+        precision_error,
         methods: methods(&problem, formula, grams.train.left * grams.train.outputs)?,
         picture: picture(&per_example, labels, study),
     })

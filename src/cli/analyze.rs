@@ -53,6 +53,8 @@ fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
     let plan = Plan {
         formulas,
         batch,
+        memory: args.model.memory.map(|m| m.as_u64()),
+        precision: args.model.precision,
         optimizers,
         batch_size: args.train_batch_size,
         steps: args.steps,

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 use crate::analysis::SplitName;
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
 use crate::jacobian::Subset;
-use crate::kernel::Formula;
+use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
 
 /// Is this fine-tuning in the kernel regime? Empirical kernels of language models, after Malladi et al. (ICML 2023).
@@ -44,7 +45,7 @@ pub(super) enum Command {
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
     /// columns), logits, labels, and metadata.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
     )]
     Kernel(Box<KernelArgs>),
     /// The built-in tasks with their templates and label words
@@ -106,6 +107,14 @@ pub(super) struct ModelArgs {
     /// there are many outputs]
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB [default: about 3 GB beside the
+    /// parameters]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Element type in which gradients are kept and multiplied; the error that it makes is measured and stored
+    /// [default: that of --dtype]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
 }
 
 /// Which task and which examples.
@@ -212,9 +221,12 @@ pub(super) struct KernelArgs {
     /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
     #[arg(long)]
     pub shares: bool,
+    /// Print what would be done, with method, time and memory by layer, and stop
+    #[arg(long)]
+    pub plan: bool,
     /// The file to write
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "plan")]
+    pub out: Option<PathBuf>,
 }
 
 /// Engines of the kernel command.

@@ -4,17 +4,20 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use super::arguments::{Engine, KernelArgs};
+use super::plan;
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{SplitName, Study};
+use crate::analysis::SplitName;
 use crate::error::{Error, Result};
 use crate::jacobian::Examples;
-use crate::kernel::{FormulaSet, Gram, GramOptions, KernelFile, gram_units, reference_gram, structured_gram};
+use crate::kernel::{FormulaSet, KernelFile, gram_units, plan_gram, precision_errors, reference_gram, structured_gram};
 use crate::progress::Monitor;
 
-/// Computes the kernel and writes its file.
+/// Computes the kernel and writes its file, or prints the plan.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {
-    check_out(&args.out)?;
+    if let Some(out) = args.out.as_deref().filter(|_| !args.plan) {
+        check_out(out)?;
+    }
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
         return Err(Error::Settings(
@@ -22,13 +25,41 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         ));
     }
     let study = select::study(&args.model, &args.task)?;
+    let train = study.examples(SplitName::Train, study.mode)?;
+    let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
+    let other = other.as_ref().map(|e| e as &dyn Examples);
+    let formulas = FormulaSet::of(&args.formula);
+    let mut options =
+        select::engine(&args.model, &study).options(&study, &study.parameters, formulas, &train, other)?;
+    options.share_matrices = args.shares;
+    let (true, Some(out)) = (!args.plan, &args.out) else {
+        print!("{}", plan::markdown(&plan_gram(&study.parameters, &train, other, &options)));
+        return Ok(());
+    };
     let terminal = Terminal::new();
-    let gram = compute(&study, args, against, &terminal)?;
-    let mut file = KernelFile::of(
-        &gram,
-        (study.labels(SplitName::Train), against.map_or(&[], |s| study.labels(s))),
-        study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula),
-    );
+    let mut metadata = study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula);
+    let gram = if args.engine == Engine::Reference {
+        terminal.note("reference engine: one example at a time");
+        reference_gram(&study.parameters, &train, other, formulas, &study.include)?
+    } else {
+        if let Some(precision) = args.model.precision {
+            let errors = precision_errors(&study.parameters, &train, &options)?;
+            metadata.insert("precision".into(), precision.name().into());
+            let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();
+            terminal.note(&format!(
+                "products in {}: largest error of an entry, relative to the largest, on a few examples: {}",
+                precision.name(),
+                texts.join(", ")
+            ));
+            metadata.insert("precision_error".into(), texts.join(", "));
+        }
+        terminal.begin("kernel", gram_units(train.len(), other.map(Examples::len)));
+        let gram = structured_gram(&study.parameters, &train, other, &options, &terminal);
+        terminal.end();
+        gram?
+    };
+    let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
+    let mut file = KernelFile::of(&gram, labels, metadata);
     if args.shares {
         for share in &gram.shares {
             if let Some(matrix) = share.sgd.as_ref().filter(|_| study.include[share.parameter]) {
@@ -37,10 +68,10 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             }
         }
     }
-    file.write(&args.out)?;
+    file.write(out)?;
     println!(
         "{}: {} x {} examples, {} output(s), {}",
-        args.out.display(),
+        out.display(),
         gram.left,
         gram.right,
         gram.outputs,
@@ -61,23 +92,4 @@ fn check_out(out: &Path) -> Result<()> {
     probe.push(format!(".part-{}", std::process::id()));
     let probe = out.with_file_name(probe);
     File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write", out))
-}
-
-fn compute(study: &Study, args: &KernelArgs, against: Option<SplitName>, monitor: &dyn Monitor) -> Result<Gram> {
-    let train = study.examples(SplitName::Train, study.mode)?;
-    let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
-    let other = other.as_ref().map(|e| e as &dyn Examples);
-    let formulas = FormulaSet::of(&args.formula);
-    if args.engine == Engine::Reference {
-        monitor.note("reference engine: one example at a time");
-        return reference_gram(&study.parameters, &train, other, formulas, &study.include);
-    }
-    let mut options = GramOptions::new(formulas, study.parameters.len());
-    options.include.clone_from(&study.include);
-    options.batch = select::batch(&args.model, study);
-    options.share_matrices = args.shares;
-    monitor.begin("kernel", gram_units(train.len(), other.map(Examples::len)));
-    let gram = structured_gram(&study.parameters, &train, other, &options, monitor);
-    monitor.end();
-    gram
 }

@@ -5,6 +5,7 @@ mod arguments;
 mod board;
 mod claims;
 mod kernel;
+mod plan;
 mod select;
 mod tasks;
 mod terminal;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::{ModelArgs, TaskArgs};
-use crate::analysis::{Study, StudyRequest};
+use crate::analysis::{EngineSettings, Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::lm::OutputMode;
@@ -32,6 +32,11 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
         k: chosen.k,
         split_seed: chosen.seed,
     })
+}
+
+/// Settings of the kernel engine.
+pub(super) fn engine(model: &ModelArgs, study: &Study) -> EngineSettings {
+    EngineSettings { batch: batch(model, study), memory: model.memory.map(|m| m.as_u64()), precision: model.precision }
 }
 
 /// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much

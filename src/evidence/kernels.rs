@@ -17,6 +17,10 @@ pub struct KernelFacts {
     /// `exp` of the entropy of the spectrum's shares: how many directions the kernel effectively has, from 1 to N·C.
     /// Singular values for the asymmetric kernel.
     pub effective_rank: f64,
+    /// Where gradients were multiplied in another precision than the network's: the largest difference of an entry from
+    /// double precision, relative to the largest entry, on a few examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision_error: Option<f64>,
     /// Kernel regression by one or more solvers; the first is the one that summaries quote.
     pub methods: Vec<MethodResult>,
     /// The training kernel's picture, examples ordered by class.

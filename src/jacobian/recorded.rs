@@ -243,8 +243,11 @@ impl Recorded {
         };
         let tokens = self.outer_tokens(p).max(other.outer_tokens(p));
         assert!(signs == (false, false) || tokens == Some(1), "signs of sums do not factor");
-        let (x, g) = factors(self);
-        let (y, h) = factors(other);
+        // Sums of products of halves need more digits than halves have.
+        let wide = |t: Tensor| if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t };
+        let wide = |(x, g): (Tensor, Tensor)| (wide(x), wide(g));
+        let (x, g) = wide(factors(self));
+        let (y, h) = wide(factors(other));
         let signed = |t: Tensor, take: bool| if take { t.sign() } else { t };
         let (x, g, y, h) = (signed(x, signs.0), signed(g, signs.0), signed(y, signs.1), signed(h, signs.1));
         let (b, t, _) = x.size3().expect("x has three axes");

@@ -5,10 +5,12 @@ mod engine;
 mod file;
 mod formula;
 mod gram;
+mod precision;
 mod reference;
 
-pub use engine::{GramOptions, Method, gram_units, structured_gram};
+pub use engine::{GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram};
 pub use file::KernelFile;
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};
+pub use precision::{Precision, precision_errors};
 pub use reference::{dense_jacobian, reference_gram, sign_rows};

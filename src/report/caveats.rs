@@ -11,6 +11,7 @@ pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
     if let Some(note) = analysis.model.note.as_deref().filter(|n| !n.trim().is_empty()) {
         caveats.push(format!("About the model: {}", escape(note)));
     }
+    caveats.extend(reduced_precision(analysis));
     caveats.extend(near_majority(analysis));
     for run in &analysis.fine_tuning {
         caveats.extend(within_noise(analysis, run));
@@ -25,6 +26,24 @@ pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
         ));
     }
     caveats
+}
+
+/// Kernels from products in another precision than the network's.
+fn reduced_precision(analysis: &Analysis) -> Option<String> {
+    let errors: Vec<String> = analysis
+        .kernels
+        .iter()
+        .filter_map(|k| Some(format!("{} {}", escape(&k.title), number(k.precision_error?))))
+        .collect();
+    let precision = analysis.run.plan.get("precision").and_then(serde_json::Value::as_str).unwrap_or("another type");
+    (!errors.is_empty()).then(|| {
+        format!(
+            "Gradients were multiplied in {}. Largest difference of a kernel's entry from double precision on a few \
+             training examples, relative to its largest entry: {}.",
+            escape(precision),
+            join(&errors)
+        )
+    })
 }
 
 /// Ways of solving the task that do no better than always naming one class.

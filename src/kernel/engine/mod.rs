@@ -10,6 +10,7 @@
 //! products are integers throughout, so they are exact and independent of any order of summation.
 
 mod dots;
+mod estimate;
 mod lanes;
 mod method;
 mod options;
@@ -19,10 +20,11 @@ mod sums;
 mod tiles;
 mod work;
 
+pub use estimate::{KernelPlan, LayerPlan, MemoryPlan, plan_gram};
 pub use method::Method;
 pub use options::GramOptions;
 
-use self::panel::{Panel, parts};
+use self::panel::{Panel, padded, parts};
 use self::sums::Sums;
 use super::gram::Gram;
 use crate::error::{Error, Result};
@@ -135,7 +137,7 @@ impl Run<'_> {
         first: usize,
         limit: impl FnOnce(f64) -> f64,
     ) -> Result<(Panel, usize)> {
-        let padded = |part: &[usize]| (part.len() * part.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)) as f64;
+        let padded = |part: &[usize]| padded(examples, part) as f64;
         let kind = self.options.factor_kind(self.parameters);
         let record = |part: &[usize]| -> Result<_> {
             check_stop()?;

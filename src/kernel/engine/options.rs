@@ -28,15 +28,15 @@ pub struct GramOptions {
 }
 
 impl GramOptions {
-    /// Defaults for all parameters: passes of at most 32 examples, tiles that fit into a core's cache, 4 GB of kept
-    /// factors.
+    /// Defaults for all parameters: passes of at most 32 examples, tiles that fit into a core's cache, 2.7 GB of
+    /// kept factors.
     pub fn new(formulas: FormulaSet, parameters: usize) -> Self {
         Self {
             formulas,
             include: vec![true; parameters],
             batch: 32,
             block_entries: 1 << 19,
-            keep_bytes: 4 << 30,
+            keep_bytes: 5 << 29,
             share_matrices: false,
             method: None,
             products: None,

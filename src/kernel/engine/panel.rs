@@ -35,6 +35,16 @@ pub(super) fn parts(examples: &dyn Examples, batch: usize) -> Vec<Vec<usize>> {
     parts
 }
 
+/// Tokens of a part, padding included.
+pub(super) fn padded(examples: &dyn Examples, part: &[usize]) -> usize {
+    part.len() * part.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)
+}
+
+/// Most examples of one length in a part.
+pub(super) fn most_in_part(cost: usize) -> usize {
+    (LARGE / cost.max(1)).max(1)
+}
+
 /// Gradients of some examples in factored form. Its rows are those of its parts in turn, output by output within a
 /// part.
 pub(super) struct Panel {

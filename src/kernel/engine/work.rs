@@ -108,7 +108,7 @@ impl Plan {
 }
 
 /// The sign kernels of a parameter whose gradients are zero in exact arithmetic are zero.
-fn wanted(formulas: FormulaSet, structural_zero: bool) -> FormulaSet {
+pub(super) fn wanted(formulas: FormulaSet, structural_zero: bool) -> FormulaSet {
     if structural_zero { FormulaSet { asymmetric: false, signgd: false, ..formulas } } else { formulas }
 }
 

@@ -1,0 +1,41 @@
+//! How the kernel engine runs on a study: batches, memory, precision.
+
+use super::study::Study;
+use crate::error::Result;
+use crate::jacobian::{Examples, Parameters};
+use crate::kernel::{FormulaSet, GramOptions, Precision};
+
+/// Settings of the kernel engine that a user chooses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EngineSettings {
+    /// Most examples per forward and backward pass.
+    pub batch: usize,
+    /// Most bytes that the process may take.
+    pub memory: Option<u64>,
+    /// Element type of the products of gradients, where it is not the network's.
+    pub precision: Option<Precision>,
+}
+
+impl EngineSettings {
+    /// Options of the kernel between `left` and itself or `right`.
+    ///
+    /// # Errors
+    /// A memory limit that does not suffice; a precision that the device does not have.
+    pub fn options(
+        &self,
+        study: &Study,
+        parameters: &Parameters,
+        formulas: FormulaSet,
+        left: &dyn Examples,
+        right: Option<&dyn Examples>,
+    ) -> Result<GramOptions> {
+        let mut options = GramOptions::new(formulas, parameters.len());
+        options.include.clone_from(&study.include);
+        options.batch = self.batch;
+        options.products = self.precision.map(|p| p.kind(study.device)).transpose()?;
+        if let Some(limit) = self.memory {
+            options.fit(parameters, left, right, limit as f64)?;
+        }
+        Ok(options)
+    }
+}

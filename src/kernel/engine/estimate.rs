@@ -1,0 +1,349 @@
+//! What a computation will cost, before it runs: method, time and memory by layer, and how many gradients to keep so that
+//! a memory limit holds. Derived from shapes alone, so that the same command makes the same plan everywhere; only the
+//! rate of matrix products, by which operations become seconds, is measured.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor};
+
+use super::method::{Method, Pairing};
+use super::options::GramOptions;
+use super::panel::{padded, parts};
+use super::{HELD, work};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Param, Parameters, SiteShape, shapes};
+
+/// Bytes that a process with libtorch takes before it holds a tensor: code, thread stacks, buffers of matrix products.
+const RUNTIME: f64 = 4e8;
+
+/// What one pass needs beyond the factors it leaves, in units of these: activations that autograd saves, and freed blocks
+/// that do not fit the next pass.
+const TRANSIENT: f64 = 2.0;
+
+/// Share of the rate of matrix products that a pass through a network reaches: the rest is activations and
+/// normalization, which are bound by memory.
+const PASS_EFFICIENCY: f64 = 0.6;
+
+/// The same for products of gradients.
+const PRODUCT_EFFICIENCY: f64 = 0.8;
+
+/// The plan of a computation.
+#[derive(Clone, Debug)]
+pub struct KernelPlan {
+    /// By layer, in the network's order.
+    pub layers: Vec<LayerPlan>,
+    /// Seconds for forward and backward passes.
+    pub pass_seconds: f64,
+    /// Bytes by purpose.
+    pub memory: MemoryPlan,
+    /// Examples of a panel that is held, and of one that passes by.
+    pub panels: (usize, usize),
+    /// Examples that are recorded, those that are recorded again included.
+    pub recorded: usize,
+    /// Measured rate of matrix products in operations a second.
+    pub rate: f64,
+}
+
+impl KernelPlan {
+    /// Seconds in all.
+    pub fn seconds(&self) -> f64 {
+        self.pass_seconds + self.layers.iter().map(|l| l.seconds).sum::<f64>()
+    }
+}
+
+/// One layer's part of a plan.
+#[derive(Clone, Debug)]
+pub struct LayerPlan {
+    /// Name as in reports.
+    pub layer: String,
+    /// Parameter entries.
+    pub entries: i64,
+    /// Methods with the number of parameter tensors that they are chosen for.
+    pub methods: BTreeMap<&'static str, usize>,
+    /// Bytes of gradient factors of the examples that are kept at a time.
+    pub bytes: f64,
+    /// Seconds for products of gradients.
+    pub seconds: f64,
+}
+
+/// Bytes by purpose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryPlan {
+    /// libtorch and the parameters.
+    pub fixed: f64,
+    /// The kernel matrices, and one panel's products.
+    pub results: f64,
+    /// Gradient factors that are kept at a time.
+    pub factors: f64,
+    /// What one pass needs while it runs.
+    pub pass: f64,
+    /// Tiles that threads write gradients to.
+    pub tiles: f64,
+}
+
+impl MemoryPlan {
+    /// The peak.
+    pub fn total(&self) -> f64 {
+        self.fixed + self.results + self.factors + self.pass + self.tiles
+    }
+}
+
+/// The shapes behind a plan, for one example of the greatest length.
+struct Shapes<'a> {
+    parameters: &'a Parameters,
+    options: &'a GramOptions,
+    sites: Vec<SiteShape>,
+    outputs: f64,
+    /// Padded tokens of all left and all right examples.
+    tokens: (f64, f64),
+    examples: (usize, usize),
+    same: bool,
+}
+
+impl GramOptions {
+    /// Chooses how many gradients to keep, and how many examples to pass at a time, so that the whole process stays
+    /// within `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with the least limit that would do, where one example on each side does not fit.
+    pub fn fit(
+        &mut self,
+        parameters: &Parameters,
+        left: &dyn Examples,
+        right: Option<&dyn Examples>,
+        limit: f64,
+    ) -> Result<()> {
+        let sites = longest(parameters, left, right);
+        let example = example_bytes(parameters, &sites, left.outputs(), self);
+        let rest = limit - fixed_bytes(parameters) - result_bytes(left, right, self) - tile_bytes(parameters, self);
+        // One part that passes, with what autograd keeps, and a part on either side.
+        let least = (TRANSIENT + 2.0) * example;
+        if rest < least {
+            let needed = limit - rest + least;
+            return Err(Error::Settings(format!(
+                "--memory {}: this kernel needs at least {}: {} for libtorch and the parameters, {} for the kernel \
+                 matrices, {} for the gradients of two examples and one pass",
+                gigabytes(limit),
+                gigabytes((needed / 1e7).ceil() * 1e7),
+                gigabytes(fixed_bytes(parameters)),
+                gigabytes(result_bytes(left, right, self)),
+                gigabytes(least),
+            )));
+        }
+        let longest = costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1);
+        let in_part = |batch: usize| batch.min(super::panel::most_in_part(longest)) as f64;
+        while self.batch > 1 && (TRANSIENT + 2.0) * in_part(self.batch) * example > rest {
+            self.batch -= 1;
+        }
+        self.keep_bytes = (rest - TRANSIENT * in_part(self.batch) * example) as usize;
+        Ok(())
+    }
+}
+
+fn costs(examples: &dyn Examples) -> impl Iterator<Item = usize> {
+    (0..examples.len()).map(|i| examples.cost(i))
+}
+
+/// Sites of the longest example of both sets.
+fn longest(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Vec<SiteShape> {
+    let last = |e: &dyn Examples| (0..e.len()).max_by_key(|i| e.cost(*i)).unwrap_or(0);
+    let i = last(left);
+    match right.map(|r| (r, last(r))) {
+        Some((r, j)) if r.cost(j) > left.cost(i) => shapes(parameters, r, j),
+        _ => shapes(parameters, left, i),
+    }
+}
+
+fn element(kind: Kind) -> f64 {
+    kind.elt_size_in_bytes() as f64
+}
+
+/// Bytes of the factors of one example at a site.
+fn site_bytes(parameters: &Parameters, site: &SiteShape, outputs: f64, size: f64) -> f64 {
+    let spec = &parameters.specs()[site.parameter().0];
+    let (height, width) = (spec.shape[0] as f64, spec.shape[1..].iter().product::<i64>() as f64);
+    match *site {
+        SiteShape::Linear { tokens, shared_input, .. } => {
+            tokens as f64 * size * (outputs * height + if shared_input { 0.0 } else { width })
+        }
+        SiteShape::Vector { .. } => outputs * height * size,
+        SiteShape::Rows { rows, .. } => rows as f64 * (outputs * width * size + 8.0),
+    }
+}
+
+fn example_bytes(parameters: &Parameters, sites: &[SiteShape], outputs: usize, options: &GramOptions) -> f64 {
+    let size = element(options.factor_kind(parameters));
+    sites.iter().map(|s| site_bytes(parameters, s, outputs as f64, size)).sum()
+}
+
+fn fixed_bytes(parameters: &Parameters) -> f64 {
+    RUNTIME + parameters.numel() as f64 * element(parameters.kind())
+}
+
+/// All matrices, and as much again for the products that are added to them.
+fn result_bytes(left: &dyn Examples, right: Option<&dyn Examples>, options: &GramOptions) -> f64 {
+    let f = options.formulas;
+    let matrices = f64::from(u8::from(f.sgd) + 2 * u8::from(f.asymmetric) + u8::from(f.signgd));
+    let rows = (left.len() * left.outputs()) as f64;
+    let columns = right.map_or(rows, |r| (r.len() * r.outputs()) as f64);
+    let shares = if options.share_matrices { options.include.iter().filter(|i| **i).count() as f64 } else { 0.0 };
+    8.0 * rows * columns * (2.0 * matrices + 2.0 * shares)
+}
+
+fn tile_bytes(parameters: &Parameters, options: &GramOptions) -> f64 {
+    let threads = if parameters.device() == Device::Cpu { f64::from(tch::get_num_threads()) } else { 1.0 };
+    // Two sides, each with room for its signs.
+    4.0 * threads * options.tile_entries(parameters.device()) as f64 * element(options.factor_kind(parameters))
+}
+
+/// `1.5 GB`.
+fn gigabytes(bytes: f64) -> String {
+    format!("{:.2} GB", bytes / 1e9)
+}
+
+/// The plan of [`super::structured_gram`] with the same arguments.
+pub fn plan_gram(
+    parameters: &Parameters,
+    left: &dyn Examples,
+    right: Option<&dyn Examples>,
+    options: &GramOptions,
+) -> KernelPlan {
+    let total = |e: &dyn Examples| parts(e, options.batch).iter().map(|p| padded(e, p)).sum::<usize>() as f64;
+    // The smaller set is held.
+    let (held, passing) = match right {
+        Some(r) if r.len() < left.len() => (r, Some(left)),
+        other => (left, other),
+    };
+    let shapes = Shapes {
+        parameters,
+        options,
+        sites: longest(parameters, left, right),
+        outputs: left.outputs() as f64,
+        tokens: (total(held), passing.map_or(0.0, total)),
+        examples: (held.len(), passing.map_or(0, Examples::len)),
+        same: right.is_none(),
+    };
+    shapes.plan(left, right)
+}
+
+impl Shapes<'_> {
+    fn plan(&self, left: &dyn Examples, right: Option<&dyn Examples>) -> KernelPlan {
+        let rate = measured_rate(self.parameters.kind(), self.parameters.device());
+        let example = example_bytes(self.parameters, &self.sites, self.outputs as usize, self.options);
+        let room = (self.options.keep_bytes as f64 / example).max(2.0);
+        let (n, m) = self.examples;
+        let (hold, pass) = match (self.same, n as f64 <= room) {
+            (true, true) => (n, 0),
+            (true, false) => (((HELD * room) as usize).max(1), (((1.0 - HELD) * room) as usize).max(1)),
+            (false, _) => {
+                let hold = n.min((HELD * room) as usize).max(1);
+                (hold, m.min(room as usize - hold.min(room as usize - 1)).max(1))
+            }
+        };
+        let held_panels = n.div_ceil(hold);
+        // Every held panel sees all later examples of the same set, or all of the other one.
+        let passing = if self.same { n.saturating_sub(hold) * held_panels / 2 } else { m * held_panels };
+        let passing_panels = if pass == 0 { 0.0 } else { passing as f64 / pass as f64 };
+        let per_example = self.tokens.0.max(1.0) / n as f64;
+        let mut layers: Vec<LayerPlan> = Vec::new();
+        let mut operations = 0.0;
+        for site in &self.sites {
+            let p = site.parameter();
+            if let SiteShape::Linear { tokens, .. } = *site {
+                operations += 4.0 * self.entries(p) * tokens as f64 * self.outputs.mul_add(0.5, 0.5);
+            }
+            if !self.options.include[p.0] {
+                continue;
+            }
+            let spec = &self.parameters.specs()[p.0];
+            if layers.iter().all(|l| l.layer != spec.layer) {
+                let (layer, methods) = (spec.layer.clone(), BTreeMap::new());
+                layers.push(LayerPlan { layer, entries: 0, methods, bytes: 0.0, seconds: 0.0 });
+            }
+            let layer = layers.iter_mut().find(|l| l.layer == spec.layer).expect("pushed above");
+            let kept = (hold + pass).min(n + m) as f64;
+            let size = element(self.options.factor_kind(self.parameters));
+            layer.bytes += kept * site_bytes(self.parameters, site, self.outputs, size);
+            // A parameter that is used twice is multiplied once; its uses have one shape.
+            let again = self.sites.iter().take_while(|s| !std::ptr::eq(*s, site)).any(|s| s.parameter() == p);
+            if !again {
+                let own = self.products(site, (hold, hold), true);
+                let other = self.products(site, (hold, pass.max(1)), false);
+                let cost = if self.same { held_panels as f64 * own.1 } else { 0.0 } + passing_panels * other.1;
+                layer.entries += spec.numel();
+                *layer.methods.entry(if self.same { own.0 } else { other.0 }).or_default() += 1;
+                layer.seconds += 2.0 * cost / rate / PRODUCT_EFFICIENCY;
+            }
+        }
+        let recorded = n + passing;
+        let scale = per_example / longest_cost(left, right);
+        let part = super::panel::most_in_part(longest_cost(left, right) as usize).min(self.options.batch);
+        KernelPlan {
+            layers,
+            pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
+            memory: MemoryPlan {
+                fixed: fixed_bytes(self.parameters),
+                results: result_bytes(left, right, self.options),
+                factors: (hold + pass).min(n + m) as f64 * example * scale,
+                pass: TRANSIENT * part.min(n.max(m)) as f64 * example,
+                tiles: tile_bytes(self.parameters, self.options),
+            },
+            panels: (hold, pass),
+            recorded,
+            rate,
+        }
+    }
+
+    fn entries(&self, p: Param) -> f64 {
+        self.parameters.specs()[p.0].numel() as f64
+    }
+
+    /// Method and cost of one parameter between panels of so many examples.
+    fn products(&self, site: &SiteShape, (hold, pass): (usize, usize), same: bool) -> (&'static str, f64) {
+        let p = site.parameter();
+        let spec = &self.parameters.specs()[p.0];
+        let shape = (spec.shape[0], spec.shape[1..].iter().product());
+        let outputs = self.outputs as i64;
+        let (tokens, height) = match *site {
+            SiteShape::Linear { tokens, .. } => (tokens, shape.0),
+            SiteShape::Vector { .. } => (1, shape.0),
+            // Rows that some example touches; a guess that no row is shared.
+            SiteShape::Rows { rows, .. } => (1, (rows * hold.max(pass) as i64).min(shape.0)),
+        };
+        let pairing = Pairing {
+            tokens: (tokens * hold as i64, tokens * pass as i64),
+            longest: tokens,
+            outputs,
+            rows: (hold as i64 * outputs, pass as i64 * outputs),
+            shape: (height, shape.1),
+            same,
+        };
+        let formulas = work::wanted(self.options.formulas, spec.structural_zero);
+        let method = match site {
+            SiteShape::Linear { .. } => {
+                let method = self.options.method.unwrap_or_else(|| pairing.choose(formulas));
+                if pairing.allows_ghost(formulas) { method } else { Method::Tiles }
+            }
+            _ => Method::Tiles,
+        };
+        (method.name(), pairing.cost(method, formulas))
+    }
+}
+
+fn longest_cost(left: &dyn Examples, right: Option<&dyn Examples>) -> f64 {
+    costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1) as f64
+}
+
+/// Operations a second of a matrix product of middling size, the best of a few.
+fn measured_rate(kind: Kind, device: Device) -> f64 {
+    const SIZE: i64 = 512;
+    let a = Tensor::ones([SIZE, SIZE], (kind, device));
+    let time = || {
+        let start = Instant::now();
+        let _ = a.mm(&a).double_value(&[0, 0]);
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..6).map(|_| time()).fold(f64::INFINITY, f64::min);
+    2.0 * (SIZE * SIZE * SIZE) as f64 / best
+}

@@ -1,0 +1,106 @@
+//! Reduced or raised precision of the products of gradients, and what it costs in accuracy, measured.
+
+use tch::{Device, Kind};
+
+use super::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Parameters, Tap};
+use crate::progress::Silent;
+
+/// Element type in which gradients are kept and multiplied. The network itself runs in its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Gradient factors of 8 significant bits, in half the memory; sums in single precision.
+    Bf16,
+    /// Single precision with 11 significant bits in matrix products: CUDA only.
+    Tf32,
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+impl Precision {
+    /// Name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::Tf32 => "tf32",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        }
+    }
+
+    /// Element type of gradient factors.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for tf32 elsewhere than on a GPU.
+    pub fn kind(self, device: Device) -> Result<Kind> {
+        match self {
+            Self::Bf16 => Ok(Kind::BFloat16),
+            Self::F32 => Ok(Kind::Float),
+            Self::F64 => Ok(Kind::Double),
+            Self::Tf32 if device.is_cuda() => Ok(Kind::Float),
+            Self::Tf32 => Err(Error::Settings(
+                "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory".into(),
+            )),
+        }
+    }
+}
+
+/// Examples that errors are measured on.
+const SAMPLE: usize = 4;
+
+/// The largest difference of an entry from products in double precision, relative to the largest entry, by formula: on
+/// the kernel of a few examples.
+///
+/// # Errors
+/// What [`structured_gram`] reports.
+pub fn precision_errors(
+    parameters: &Parameters,
+    examples: &dyn Examples,
+    options: &GramOptions,
+) -> Result<Vec<(Formula, f64)>> {
+    let few = First { examples, count: examples.len().min(SAMPLE) };
+    let gram = |products| -> Result<Gram> {
+        let options = GramOptions { products, share_matrices: false, ..options.clone() };
+        structured_gram(parameters, &few, None, &options, &Silent)
+    };
+    let (own, exact) = (gram(options.products)?, gram(Some(Kind::Double))?);
+    Ok(relative_errors(&own, &exact, options.formulas))
+}
+
+fn relative_errors(own: &Gram, exact: &Gram, formulas: FormulaSet) -> Vec<(Formula, f64)> {
+    let error = |formula| {
+        let (a, b) = (own.matrix(formula)?, exact.matrix(formula)?);
+        let largest = b.abs().max().double_value(&[]);
+        let difference = (a - b).abs().max().double_value(&[]);
+        Some((formula, if difference == 0.0 { 0.0 } else { difference / largest }))
+    };
+    Formula::ALL.into_iter().filter(|f| formulas.contains(*f)).filter_map(error).collect()
+}
+
+/// The first examples of a set.
+struct First<'a> {
+    examples: &'a dyn Examples,
+    count: usize,
+}
+
+impl Examples for First<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn outputs(&self) -> usize {
+        self.examples.outputs()
+    }
+
+    fn cost(&self, index: usize) -> usize {
+        self.examples.cost(index)
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> tch::Tensor {
+        self.examples.forward(tap, indices)
+    }
+}
