@@ -137,6 +137,13 @@ pub fn prepare_process() {
     }
 }
 
+/// Lets matrix products of CUDA devices round their factors to TF32. libtorch reads this once: call it before anything
+/// that uses libtorch, and before any other thread.
+pub fn allow_tf32() {
+    // SAFETY: no other thread runs yet that could read the environment.
+    unsafe { std::env::set_var("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") };
+}
+
 /// Bytes up to which an allocation comes from memory that was used before, and up to which free memory is kept.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 1 << 30;

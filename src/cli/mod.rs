@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 
 use crate::error::{Error, Result, panic_text};
+use crate::kernel::Precision;
 use crate::progress::request_stop;
 use arguments::{Cli, Command};
 
@@ -31,6 +32,14 @@ pub fn main() -> ExitCode {
     crate::device::prepare_process();
     let cli = Cli::parse();
     die_with_closed_pipes();
+    let precision = match &cli.command {
+        Command::Analyze(a) => a.model.precision,
+        Command::Kernel(k) => k.model.precision,
+        _ => None,
+    };
+    if precision == Some(Precision::Tf32) {
+        crate::device::allow_tf32();
+    }
     let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Verify(_));
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {

@@ -15,16 +15,20 @@ mod lanes;
 mod method;
 mod options;
 mod panel;
+mod shortage;
 mod signs;
 mod sums;
 mod tiles;
 mod work;
+
+use std::collections::VecDeque;
 
 pub use estimate::{KernelPlan, LayerPlan, MemoryPlan, plan_gram};
 pub use method::Method;
 pub use options::GramOptions;
 
 use self::panel::{Panel, padded, parts};
+use self::shortage::attempt;
 use self::sums::Sums;
 use super::gram::Gram;
 use crate::error::{Error, Result};
@@ -53,7 +57,7 @@ pub fn structured_gram(
     // The smaller set is held, the larger one passes by.
     let exchange = right.is_some_and(|r| r.len() < left.len());
     let sums = Sums::new(parameters, left, right, options, exchange);
-    let mut run = Run { parameters, options, monitor, sums };
+    let mut run = Run { parameters, options: options.clone(), monitor, sums };
     match right {
         None => run.symmetric(left)?,
         Some(right) if exchange => run.between(right, left)?,
@@ -72,37 +76,35 @@ pub fn gram_units(left: usize, right: Option<usize>) -> u64 {
 /// One computation.
 struct Run<'a> {
     parameters: &'a Parameters,
-    options: &'a GramOptions,
+    options: GramOptions,
     monitor: &'a dyn Monitor,
     sums: Sums,
 }
 
 impl Run<'_> {
     fn symmetric(&mut self, examples: &dyn Examples) -> Result<()> {
-        let parts = parts(examples, self.options.batch);
+        let mut parts = VecDeque::from(parts(examples, self.options.batch));
         let keep = self.options.keep_bytes as f64;
-        let mut next = 0;
-        while next < parts.len() {
-            let (held, after) =
-                self.fill(examples, &parts, next, |all| if all <= keep { keep } else { HELD * keep })?;
-            next = after;
+        while !parts.is_empty() {
+            let held = self.fill(examples, &mut parts, |all| if all <= keep { keep } else { HELD * keep })?;
             self.sums.put_outputs(&held, true);
-            work::multiply(&held, None, self.options, &mut self.sums, self.monitor)?;
-            self.pass_by(&held, examples, &parts[next..], (1.0 - HELD) * keep, false)?;
+            self.multiply(&held, None)?;
+            self.pass_by(&held, examples, parts.clone(), (1.0 - HELD) * keep, false)?;
         }
         Ok(())
     }
 
     fn between(&mut self, held: &dyn Examples, passing: &dyn Examples) -> Result<()> {
-        let (held_parts, passing_parts) = (parts(held, self.options.batch), parts(passing, self.options.batch));
+        let mut held_parts = VecDeque::from(parts(held, self.options.batch));
+        let passing_parts = VecDeque::from(parts(passing, self.options.batch));
         let keep = self.options.keep_bytes as f64;
-        let mut next = 0;
-        while next < held_parts.len() {
-            let (panel, after) = self.fill(held, &held_parts, next, |_| HELD * keep)?;
+        let mut first = true;
+        while !held_parts.is_empty() {
+            let panel = self.fill(held, &mut held_parts, |_| HELD * keep)?;
             self.sums.put_outputs(&panel, true);
             let rest = keep - panel.bytes() as f64;
-            self.pass_by(&panel, passing, &passing_parts, rest, next == 0)?;
-            next = after;
+            self.pass_by(&panel, passing, passing_parts.clone(), rest, first)?;
+            first = false;
         }
         Ok(())
     }
@@ -112,46 +114,140 @@ impl Run<'_> {
         &mut self,
         held: &Panel,
         examples: &dyn Examples,
-        parts: &[Vec<usize>],
+        mut parts: VecDeque<Vec<usize>>,
         bytes: f64,
         keep_outputs: bool,
     ) -> Result<()> {
-        let mut next = 0;
-        while next < parts.len() {
-            let (panel, after) = self.fill(examples, parts, next, |_| bytes)?;
-            next = after;
+        while !parts.is_empty() {
+            let panel = self.fill(examples, &mut parts, |_| bytes)?;
             if keep_outputs {
                 self.sums.put_outputs(&panel, false);
             }
-            work::multiply(held, Some(&panel), self.options, &mut self.sums, self.monitor)?;
+            self.multiply(held, Some(&panel))?;
         }
         Ok(())
     }
 
-    /// Records parts from `first` on, at least one, as long as their factors take no more than a limit, which may depend
-    /// on how much all the parts would take. Returns the panel and the first part that is not in it.
+    /// Multiplies two panels, or one with itself; where memory runs out, again with tiles of half the size.
+    fn multiply(&mut self, held: &Panel, passing: Option<&Panel>) -> Result<()> {
+        loop {
+            let products =
+                attempt(|| work::products(held, passing, &self.options, &self.sums.structural, self.monitor));
+            if let Some(products) = products {
+                self.sums.add(products?, held, passing);
+                return Ok(());
+            }
+            if !self.options.halve_tiles() {
+                return Err(Error::Torch("out of memory for a single tile of two panels; set --memory".into()));
+            }
+            self.monitor.note("out of memory: going on with tiles of half the size");
+        }
+    }
+
+    /// Records parts from the front, at least one, as long as their factors take no more than a limit, which may depend
+    /// on how much all the parts would take. Where memory runs out, the panel ends before that; a first part is halved
+    /// instead. The parts that are in the panel leave the front.
     fn fill(
-        &self,
+        &mut self,
         examples: &dyn Examples,
-        parts: &[Vec<usize>],
-        first: usize,
+        parts: &mut VecDeque<Vec<usize>>,
         limit: impl FnOnce(f64) -> f64,
-    ) -> Result<(Panel, usize)> {
+    ) -> Result<Panel> {
         let padded = |part: &[usize]| padded(examples, part) as f64;
         let kind = self.options.factor_kind(self.parameters);
-        let record = |part: &[usize]| -> Result<_> {
+        let record = |part: &[usize]| attempt(|| record(self.parameters, examples, part).to_kind(kind));
+        let mut panel = loop {
             check_stop()?;
-            Ok(record(self.parameters, examples, part).to_kind(kind))
+            let part = parts.pop_front().expect("at least one part");
+            if let Some(recorded) = record(&part) {
+                break Panel::of(recorded, &part);
+            }
+            if part.len() == 1 {
+                return Err(Error::Torch(format!("out of memory for the gradients of example {} alone", part[0])));
+            }
+            self.monitor
+                .note(&format!("out of memory for {} examples at a time: going on with half as many", part.len()));
+            let (first, second) = part.split_at(part.len() / 2);
+            parts.push_front(second.to_vec());
+            parts.push_front(first.to_vec());
         };
-        let mut panel = Panel::of(record(&parts[first])?, &parts[first]);
         // Factors are as long as the padded parts.
-        let per_token = panel.bytes() as f64 / padded(&parts[first]);
-        let limit = limit(per_token * parts[first..].iter().map(|p| padded(p)).sum::<f64>());
-        let mut next = first + 1;
-        while next < parts.len() && panel.bytes() as f64 + per_token * padded(&parts[next]) <= limit {
-            panel.push(record(&parts[next])?, &parts[next]);
-            next += 1;
+        let per_token = panel.bytes() as f64 / padded(panel.examples());
+        let limit = limit(panel.bytes() as f64 + per_token * parts.iter().map(|p| padded(p)).sum::<f64>());
+        while let Some(part) = parts.front() {
+            check_stop()?;
+            if panel.bytes() as f64 + per_token * padded(part) > limit {
+                break;
+            }
+            let Some(recorded) = record(part) else { break };
+            panel.push(recorded, part);
+            parts.pop_front();
         }
-        Ok((panel, next))
+        Ok(panel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+    use crate::jacobian::Tap;
+    use crate::kernel::FormulaSet;
+    use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
+    use crate::progress::Silent;
+
+    /// A network that runs out of memory on more than some examples at a time.
+    struct Short {
+        examples: MlpExamples,
+        most: usize,
+    }
+
+    impl Examples for Short {
+        fn len(&self) -> usize {
+            self.examples.len()
+        }
+        fn outputs(&self) -> usize {
+            self.examples.outputs()
+        }
+        fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+            assert!(indices.len() <= self.most, "CUDA out of memory");
+            self.examples.forward(tap, indices)
+        }
+    }
+
+    fn network(most: usize) -> (Parameters, Short) {
+        let abc = Abc::ntk(2);
+        let mlp = Mlp { input: 5, width: 9, depth: 2, outputs: 2, activation: Activation::Tanh, gain: 1.0, abc };
+        let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
+        (parameters, Short { examples: mlp.examples(unit_inputs(7, 5, 2, Kind::Double, Device::Cpu)), most })
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_halved() {
+        let (parameters, enough) = network(7);
+        let options = GramOptions::new(FormulaSet::ALL, parameters.len());
+        let whole = structured_gram(&parameters, &enough, None, &options, &Silent).expect("a kernel");
+        let (parameters, short) = network(2);
+        let halved = structured_gram(&parameters, &short, None, &options, &Silent).expect("a kernel");
+        // Other batches: the same numbers up to a few roundings of double precision.
+        let difference = (whole.sgd.expect("asked for") - halved.sgd.expect("asked for")).abs().max();
+        assert!(difference.double_value(&[]) < 1e-12);
+        assert_eq!(whole.signgd, halved.signgd);
+        let (parameters, none) = network(0);
+        let error = structured_gram(&parameters, &none, None, &options, &Silent).expect_err("nothing fits");
+        assert!(error.to_string().contains("the gradients of example 0 alone"), "{error}");
+    }
+
+    #[test]
+    fn a_memory_limit_is_kept_or_refused_with_the_least_that_would_do() {
+        let (parameters, examples) = network(7);
+        let mut options = GramOptions::new(FormulaSet::ALL, parameters.len());
+        let error = options.fit(&parameters, &examples, None, 1e6).expect_err("too little").to_string();
+        let needed = error.split("needs at least ").nth(1).and_then(|t| t.split(" GB").next());
+        let needed: f64 = needed.expect("the least limit").parse().expect("a number");
+        options.fit(&parameters, &examples, None, needed * 1e9).expect("what was said to suffice");
+        let plan = plan_gram(&parameters, &examples, None, &options);
+        assert!(plan.memory.total() <= needed * 1e9, "{plan:?}");
     }
 }

@@ -17,6 +17,8 @@ pub struct GramOptions {
     pub batch: usize,
     /// Entries of the buffer that a thread writes one panel's tile to (rows x parameter entries).
     pub block_entries: i64,
+    /// The same on a GPU, which wants large products.
+    pub gpu_block_entries: i64,
     /// Bytes of gradient factors to keep at a time; beyond it, factors are computed again when needed.
     pub keep_bytes: usize,
     /// Whether to keep each parameter's share of the SGD kernel as a matrix (symmetric Gram matrices only).
@@ -36,6 +38,7 @@ impl GramOptions {
             include: vec![true; parameters],
             batch: 32,
             block_entries: 1 << 19,
+            gpu_block_entries: 1 << 26,
             keep_bytes: 5 << 29,
             share_matrices: false,
             method: None,
@@ -48,8 +51,16 @@ impl GramOptions {
         self.products.unwrap_or_else(|| parameters.kind())
     }
 
-    /// Entries of one panel's tile buffer: a GPU wants large products, a core's cache small ones.
+    /// Entries of one panel's tile buffer.
     pub(super) fn tile_entries(&self, device: Device) -> i64 {
-        if device.is_cuda() { self.block_entries.max(1 << 26) } else { self.block_entries }
+        if device.is_cuda() { self.gpu_block_entries } else { self.block_entries }
+    }
+
+    /// Halves the tiles; `false` where they are as small as makes sense.
+    pub(super) fn halve_tiles(&mut self) -> bool {
+        const LEAST: i64 = 1 << 12;
+        self.block_entries = (self.block_entries / 2).max(1);
+        self.gpu_block_entries = (self.gpu_block_entries / 2).max(1);
+        self.gpu_block_entries >= LEAST
     }
 }

@@ -104,6 +104,11 @@ impl Panel {
         self.places[row] / self.parts[0].count()
     }
 
+    /// The examples, part by part.
+    pub fn examples(&self) -> &[usize] {
+        &self.examples
+    }
+
     /// Any part, for what all have in common.
     pub fn first(&self) -> &Recorded {
         &self.parts[0]

@@ -9,7 +9,7 @@ use tch::Device;
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::Panel;
-use super::sums::{Products, Sums};
+use super::sums::Products;
 use super::tiles::Tiler;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
@@ -112,15 +112,15 @@ pub(super) fn wanted(formulas: FormulaSet, structural_zero: bool) -> FormulaSet 
     if structural_zero { FormulaSet { asymmetric: false, signgd: false, ..formulas } } else { formulas }
 }
 
-/// Adds the products of a held panel with a passing one, or with itself, to the sums.
-pub(super) fn multiply(
+/// The products of a held panel with a passing one, or with itself.
+pub(super) fn products(
     held: &Panel,
     passing: Option<&Panel>,
     options: &GramOptions,
-    sums: &mut Sums,
+    structural: &[bool],
     monitor: &dyn Monitor,
-) -> Result<()> {
-    let plan = Plan::new(held, passing, options, &sums.structural);
+) -> Result<Products> {
+    let plan = Plan::new(held, passing, options, structural);
     let total: f64 = plan.units.iter().map(|u| u.cost).sum();
     let device = held.first().outputs().device();
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
@@ -145,8 +145,7 @@ pub(super) fn multiply(
         in_threads(&plan, worker, threads, &mut bar)?
     };
     bar.finish();
-    sums.add(products, held, passing);
-    Ok(())
+    Ok(products)
 }
 
 /// Reports a fraction of a panel's pairs.

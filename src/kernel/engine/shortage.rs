@@ -1,0 +1,35 @@
+//! Memory that runs out in the middle of a computation: noticed, so that the caller can try something smaller.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Runs a computation; `None` where libtorch could not allocate memory for it. Other panics go on.
+///
+/// libtorch reports a failed allocation as any other failure, which `tch` turns into a panic; what the computation had
+/// allocated is freed on the way out.
+pub(super) fn attempt<T>(computation: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(computation)) {
+        Ok(value) => Some(value),
+        Err(panic) if is_shortage(panic.as_ref()) => None,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn is_shortage(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.is_some_and(|t| t.contains("out of memory") || t.contains("can't allocate memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_shortages_are_caught() {
+        assert_eq!(attempt(|| 7), Some(7));
+        // The texts of libtorch's CUDA and CPU allocators.
+        assert_eq!(attempt::<()>(|| panic!("CUDA out of memory. Tried to allocate 2.00 GiB.")), None);
+        assert_eq!(attempt::<()>(|| panic!("DefaultCPUAllocator: can't allocate memory: you tried {}", 1)), None);
+        assert!(catch_unwind(|| attempt::<()>(|| panic!("shapes do not fit"))).is_err());
+    }
+}
