@@ -394,3 +394,46 @@ fn ctrl_c_during_an_analysis_keeps_what_is_finished() {
     second.wait_for_line("kernel train: already there");
     assert_eq!(second.interrupt().0, Some(130));
 }
+
+#[test]
+fn a_plan_says_what_would_be_done_and_does_nothing() {
+    let scratch = Scratch::new();
+    let before = fs::read_dir(scratch.path(".")).expect("the scratch directory").count();
+    let answer = scratch.kernel("--plan --memory 2GB --against test");
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    for expected in ["About ", " 32 held and ", "| gradient factors kept |", "| layer | parameters | method |"] {
+        assert!(answer.stdout.contains(expected), "{expected}: {}", answer.stdout);
+    }
+    assert_eq!(fs::read_dir(scratch.path(".")).expect("the scratch directory").count(), before);
+}
+
+/// The least memory that is accepted means panels of a few examples, each recorded many times: other sums, the same
+/// kernel to a few roundings of double precision.
+#[test]
+fn a_memory_limit_changes_no_kernel() {
+    let scratch = Scratch::new();
+    let free = kernel_file(&scratch, "--against dev");
+    let refused = scratch.kernel("--dtype f64 --against dev --memory 1MB --out L.safetensors");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let least = refused.stderr.split("needs at least ").nth(1).and_then(|t| t.split(" MB").next()).expect("a limit");
+    let limited = kernel_file(&scratch, &format!("--against dev --memory {least}MB"));
+    assert_eq!(tensor(&free, "kernel.signgd"), tensor(&limited, "kernel.signgd"));
+    for name in ["kernel.sgd", "kernel.asymmetric", "kernel.asymmetric_reversed"] {
+        assert!(relative_error(tensor(&limited, name), tensor(&free, name)) < 1e-12, "{name}");
+    }
+}
+
+/// Factors of 8 significant bits: entries are sums of many products with independent roundings of 2⁻⁹ each, so that a
+/// kernel's error is far below 2⁻⁸ but far above that of single precision.
+#[test]
+fn reduced_precision_comes_with_its_measured_error() {
+    let scratch = Scratch::new();
+    let exact = kernel_file(&scratch, "--formula sgd");
+    let rounded = kernel_file(&scratch, "--formula sgd --precision bf16");
+    let error = relative_error(tensor(&rounded, "kernel.sgd"), tensor(&exact, "kernel.sgd"));
+    assert!((1e-6..4e-3).contains(&error), "{error}");
+    assert_eq!(rounded.metadata.get("precision").map(String::as_str), Some("bf16"));
+    let stated = rounded.metadata.get("precision_error").and_then(|t| t.strip_prefix("sgd ")).expect("the error");
+    let stated: f64 = stated.parse().expect("a number");
+    assert!((1e-6..4e-3).contains(&stated), "{stated}");
+}

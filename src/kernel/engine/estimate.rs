@@ -124,11 +124,11 @@ impl GramOptions {
             return Err(Error::Settings(format!(
                 "--memory {}: this kernel needs at least {}: {} for libtorch and the parameters, {} for the kernel \
                  matrices, {} for the gradients of two examples and one pass",
-                gigabytes(limit),
-                gigabytes((needed / 1e7).ceil() * 1e7),
-                gigabytes(fixed_bytes(parameters)),
-                gigabytes(result_bytes(left, right, self)),
-                gigabytes(least),
+                megabytes(limit),
+                megabytes(needed),
+                megabytes(fixed_bytes(parameters)),
+                megabytes(result_bytes(left, right, self)),
+                megabytes(least),
             )));
         }
         let longest = costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1);
@@ -197,9 +197,9 @@ fn tile_bytes(parameters: &Parameters, options: &GramOptions) -> f64 {
     4.0 * threads * options.tile_entries(parameters.device()) as f64 * element(options.factor_kind(parameters))
 }
 
-/// `1.5 GB`.
-fn gigabytes(bytes: f64) -> String {
-    format!("{:.2} GB", bytes / 1e9)
+/// `1500 MB`, rounded up: a limit that is given as it is printed suffices.
+fn megabytes(bytes: f64) -> String {
+    format!("{:.0} MB", (bytes / 1e6).ceil())
 }
 
 /// The plan of [`super::structured_gram`] with the same arguments.
