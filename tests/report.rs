@@ -224,10 +224,10 @@ fn realistic() -> Analysis {
         output_derivative: derivative(0.58, 0.6),
         kernels,
         layers: vec![
-            layer("embeddings", 3_972_864, 0.31, 0.08),
-            layer("layer 0", 198_272, 0.24, 0.41),
-            layer("layer 1", 198_272, 0.36, 0.42),
-            layer("head", 47_290, 0.09, 0.09),
+            layer("embeddings", 3_972_864, 0.31, Some(0.08)),
+            layer("layer 0", 198_272, 0.24, Some(0.41)),
+            layer("layer 1", 198_272, 0.36, Some(0.42)),
+            layer("head", 47_290, 0.09, Some(0.09)),
         ],
         fine_tuning,
         verdicts,
@@ -511,7 +511,12 @@ prop_compose! {
         analysis.task.label_words = (0..classes).map(class).collect();
         analysis.layers = layers
             .into_iter()
-            .map(|(layer, parameters, sgd, signgd)| LayerShare { layer, parameters: parameters.into(), sgd, signgd })
+            .map(|(layer, parameters, sgd, signgd)| LayerShare {
+                layer,
+                parameters: parameters.into(),
+                sgd,
+                signgd: Some(signgd),
+            })
             .collect();
         analysis
     }

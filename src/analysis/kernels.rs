@@ -138,7 +138,7 @@ fn between(
 
 /// Traces per parameter as JSON: `[[name, trace of sgd, trace of signgd], …]`.
 fn shares_json(study: &Study, shares: &[ParameterShare]) -> String {
-    let rows: Vec<(&str, f64, f64)> = shares
+    let rows: Vec<(&str, f64, Option<f64>)> = shares
         .iter()
         .map(|s| (study.parameters.specs()[s.parameter].name.as_str(), s.trace_sgd, s.trace_signgd))
         .collect();

@@ -148,7 +148,8 @@ pub struct LayerShare {
     /// Share of the trace of K(SGD), between 0 and 1.
     pub sgd: f64,
     /// Share of the trace of K(SignGD): of the non-zero gradient entries.
-    pub signgd: f64,
+    #[serde(default)]
+    pub signgd: Option<f64>,
 }
 
 /// Fine-tuning with one optimizer: the selected run and its measures.

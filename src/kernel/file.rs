@@ -73,7 +73,7 @@ impl KernelFile {
         };
         let shares = match self.metadata.get("shares") {
             None => Vec::new(),
-            Some(text) => serde_json::from_str::<Vec<(String, f64, f64)>>(text)
+            Some(text) => serde_json::from_str::<Vec<(String, f64, Option<f64>)>>(text)
                 .ok()?
                 .into_iter()
                 .enumerate()

@@ -12,8 +12,9 @@ pub struct ParameterShare {
     pub parameter: usize,
     /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`.
     pub trace_sgd: f64,
-    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows.
-    pub trace_signgd: f64,
+    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows. `None` where no
+    /// sign kernel was asked for: then no signs are taken.
+    pub trace_signgd: Option<f64>,
     /// Its share of the SGD kernel \[NC, NC\], when asked for.
     pub sgd: Option<Tensor>,
 }

@@ -106,7 +106,7 @@ pub fn reference_gram(
             at += width;
         }
         if right.is_none() {
-            shares.push(ParameterShare { parameter: i, trace_sgd, trace_signgd, sgd: Some(share) });
+            shares.push(ParameterShare { parameter: i, trace_sgd, trace_signgd: Some(trace_signgd), sgd: Some(share) });
         }
         start += spec.numel();
     }

@@ -99,7 +99,7 @@ impl Sums {
             .map(|i| ParameterShare {
                 parameter: i,
                 trace_sgd: 0.0,
-                trace_signgd: 0.0,
+                trace_signgd: (options.formulas.asymmetric || options.formulas.signgd).then_some(0.0),
                 sgd: options.share_matrices.then(|| Tensor::zeros([n * count, n * count], cpu)),
             })
             .collect();
@@ -157,7 +157,9 @@ impl Sums {
         }
         for (share, (sgd, signgd)) in self.shares.iter_mut().zip(products.traces) {
             share.trace_sgd += sgd;
-            share.trace_signgd += signgd;
+            if let Some(sum) = &mut share.trace_signgd {
+                *sum += signgd;
+            }
         }
     }
 

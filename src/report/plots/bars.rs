@@ -63,17 +63,20 @@ pub(super) fn layers(layers: &[LayerShare], title: &str, description: &str) -> R
         .iter()
         .map(|l| {
             let part = if total > 0.0 { l.parameters as f64 / total } else { 0.0 };
-            let bars = vec![bar(part, GREY), bar(l.sgd, BLUE), bar(l.signgd, GREEN)];
+            let mut bars = vec![bar(part, GREY), bar(l.sgd, BLUE)];
+            bars.extend(l.signgd.map(|share| bar(share, GREEN)));
             Group { name: l.layer.clone(), bars }
         })
         .collect();
     let values = groups.iter().flat_map(|g| &g.bars).map(|b| b.value);
     let largest = super::axis::extent(values).map_or(1.0, |(_, high)| high.clamp(0.05, 1.0));
-    let entries = [
+    let mut entries = vec![
         (Swatch::Box(GREY), "share of the parameters".to_owned()),
         (Swatch::Box(BLUE), "share of the trace of K(SGD)".to_owned()),
-        (Swatch::Box(GREEN), "share of the trace of K(SignGD)".to_owned()),
     ];
+    if layers.iter().any(|l| l.signgd.is_some()) {
+        entries.push((Swatch::Box(GREEN), "share of the trace of K(SignGD)".to_owned()));
+    }
     chart(&groups, &Axis::percent("share", 0.0, largest), &entries, None, title, description)
 }
 
