@@ -188,11 +188,12 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         query = query.max(part(&network, &jacobian, |spec| spec.name.ends_with("query.bias")));
         noise = noise.max(sign_differences(&with_rule(network, "nothing"), 1 << 20)?);
     }
+    // By how much they differ is round-off, which no two machines share; that they do is not.
+    let differ = if noise == 0.0 { 0.0 } else { 1.0 };
     let controls = vec![
-        identity("differences between sign kernels without the rule", 0.0, noise, several),
+        identity("without the rule: whether sign kernels differ (0: no, 1: yes)", 0.0, differ, several),
         identity("gradients of query biases relative to the largest gradient", ROUND_OFF, query, several),
     ];
-    let notes =
-        vec![format!("Without the rule entries of K_SignGD differ by up to {noise} between engines and batchings.")];
+    let notes = vec!["By how much sign kernels differ without the rule depends on each machine's rounding.".to_owned()];
     Ok(Findings { settings: vec![("cases".into(), cases.to_string())], checks, controls, notes, ..Findings::default() })
 }
