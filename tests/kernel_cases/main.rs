@@ -1,0 +1,286 @@
+//! One corpus, every engine: each case of `fixtures/kernel-cases.toml` is computed by every configuration of the
+//! structured engine and compared with the reference engine in double precision, at the same weights.
+//!
+//! Double precision: sums of about 1e4 products in another order differ by about 1e-14 of the largest entry (6e-15 is
+//! observed), and 1e-10 is allowed; sign kernels are equal integers, since no gradient of the corpus is so small that
+//! round-off decides its sign (where exact arithmetic gives zero, both engines do, or the parameter is known to have
+//! none).
+//!
+//! Single precision: gradients carry round-off of single precision, so an entry near zero may come out with the other
+//! sign or as zero, and its products with it. What that can change is computed for each pair of rows from the
+//! gradients in double precision ([`Bounds`]); nothing else may change. The reference engine in single precision is
+//! held to the same bounds. From one and the same single-precision gradients, products in double precision must again
+//! be the integers themselves.
+
+mod bounds;
+mod corpus;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use kernelview::jacobian::{Examples, ParameterSpec, Parameters, record};
+use kernelview::kernel::{
+    FormulaSet, Gram, GramOptions, Method, dense_jacobian, reference_gram, sign_rows, structured_gram,
+};
+use kernelview::lm::{OutputMode, PromptExamples};
+use kernelview::progress::Silent;
+use tch::{Kind, Tensor};
+
+use bounds::{Bounds, DOUBLE, Failures};
+use corpus::{Built, Case, corpus};
+
+/// A configuration of the structured engine.
+#[derive(Clone, Copy)]
+struct Engine {
+    method: Option<Method>,
+    formulas: FormulaSet,
+    block_entries: i64,
+    batch: usize,
+    keep_bytes: usize,
+    products: Option<Kind>,
+    threads: i32,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = self.method.map_or("planner", Method::name);
+        let formulas = if self.formulas == FormulaSet::ALL { "all formulas" } else { "SGD alone" };
+        let products = self.products.map_or(String::new(), |k| format!(", products in {k:?}"));
+        let Self { block_entries, batch, keep_bytes, threads, .. } = self;
+        write!(
+            f,
+            "{method}, {formulas}, tiles of {block_entries}, batch {batch}, keep {keep_bytes}{products}, {threads} threads"
+        )
+    }
+}
+
+impl Engine {
+    fn new(method: Option<Method>, formulas: FormulaSet, sizes: (i64, usize, usize)) -> Self {
+        let (block_entries, batch, keep_bytes) = sizes;
+        Self { method, formulas, block_entries, batch, keep_bytes, products: None, threads: 1 }
+    }
+
+    /// Every method, with all formulas and with SGD alone.
+    fn every_method(sizes: (i64, usize, usize)) -> Vec<Self> {
+        let all = [None, Some(Method::Ghost), Some(Method::Tiles)].into_iter();
+        all.flat_map(|method| [FormulaSet::ALL, FormulaSet::SGD].map(|f| Self::new(method, f, sizes))).collect()
+    }
+
+    /// Every method on all examples at once; tiny tiles, every part a panel of its own, and a few parts a panel. `rows`
+    /// is the larger number of Jacobian rows on a side, `bytes` what all factors take.
+    fn all(rows: i64, bytes: usize) -> Vec<Self> {
+        let (ghost, tiles) = (Some(Method::Ghost), Some(Method::Tiles));
+        // Too little for all: about half of the parts are held while the others pass by, a third at a time.
+        let (tiny, few) = (8 * rows, bytes / 5 * 4);
+        let mut engines = Self::every_method((LARGE, 32, MUCH));
+        engines.extend([
+            Self::new(tiles, FormulaSet::ALL, (tiny, 32, MUCH)),
+            Self::new(None, FormulaSet::ALL, (LARGE, 1, few)),
+            Self::new(tiles, FormulaSet::ALL, (64 * rows, 2, 0)),
+            Self::new(None, FormulaSet::SGD, (tiny, 1, MUCH)),
+            Self::new(tiles, FormulaSet::SGD, (tiny, 2, few)),
+            Self::new(ghost, FormulaSet::SGD, (LARGE, 2, 0)),
+            Self::new(ghost, FormulaSet::ALL, (tiny, 2, few)),
+        ]);
+        engines
+    }
+
+    fn gram(&self, parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Gram {
+        tch::set_num_threads(self.threads);
+        let mut options = GramOptions::new(self.formulas, parameters.len());
+        (options.method, options.products) = (self.method, self.products);
+        (options.block_entries, options.batch, options.keep_bytes) = (self.block_entries, self.batch, self.keep_bytes);
+        options.share_matrices = right.is_none();
+        structured_gram(parameters, left, right, &options, &Silent).unwrap_or_else(|e| panic!("{self}: {e}"))
+    }
+}
+
+/// Entries of a tile's buffer that hold any parameter of the corpus.
+const LARGE: i64 = 1 << 19;
+
+/// Bytes that hold the factors of any case.
+const MUCH: usize = 4 << 30;
+
+/// Bytes of the factors of all examples.
+fn factor_bytes(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> usize {
+    let bytes = |e: &dyn Examples| (0..e.len()).map(|i| record(parameters, e, &[i]).bytes()).sum::<usize>();
+    bytes(left) + right.map_or(0, bytes)
+}
+
+/// libtorch's number of threads is partly the process's: tests that change it run alone.
+static THREADS: RwLock<()> = RwLock::new(());
+
+/// Calls a test for each case with its network and its examples.
+fn each_case(mut test: impl FnMut(&Case, &Built, &PromptExamples<'_>, Option<&dyn Examples>)) {
+    for case in corpus() {
+        tch::set_num_threads(1);
+        let model = case.model();
+        let built = Built::new(&case, &model);
+        let left = case.examples(&model, &case.left);
+        let right = case.right.as_ref().map(|r| case.examples(&model, r));
+        test(&case, &built, &left, right.as_ref().map(|r| r as &dyn Examples));
+    }
+}
+
+/// All kernels by the reference engine.
+fn reference(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Gram {
+    reference_gram(parameters, left, right, FormulaSet::ALL, &vec![true; parameters.len()]).expect("finite")
+}
+
+#[test]
+fn double_precision() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    each_case(|case, built, left, right| {
+        let expected = reference(&built.double, left, right);
+        for engine in Engine::all(case.rows(), factor_bytes(&built.double, left, right)) {
+            let gram = engine.gram(&built.double, left, right);
+            failures.check(&format!("{}: {engine}", case.name), &gram, &expected, engine.formulas, &Bounds::DOUBLE);
+        }
+    });
+    failures.none();
+}
+
+#[test]
+fn single_precision() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    each_case(|case, built, left, right| {
+        let expected = reference(&built.double, left, right);
+        let bounds = Bounds::single(&built.double, left, right);
+        if let Some(([.., signgd], _)) = &bounds.doubt {
+            // A bound that allows everything would check nothing.
+            let largest = expected.signgd.as_ref().expect("computed").abs().max().double_value(&[]);
+            let doubt = signgd.mean(Kind::Double).double_value(&[]);
+            assert!(doubt <= 0.05 * largest, "{}: {doubt} of {largest} sign products in doubt", case.name);
+        }
+        let plain = reference(&built.single, left, right);
+        failures.check(&format!("{}: reference", case.name), &plain, &expected, FormulaSet::ALL, &bounds);
+        for engine in &Engine::all(case.rows(), factor_bytes(&built.single, left, right))[..9] {
+            let gram = engine.gram(&built.single, left, right);
+            failures.check(&format!("{}: {engine}", case.name), &gram, &expected, engine.formulas, &bounds);
+        }
+    });
+    failures.none();
+}
+
+/// Single-precision gradients with products in double precision. One example per pass makes the gradients known: they
+/// are those recorded here, and all that follows from them is exact up to round-off of double precision.
+#[test]
+fn products_in_double_precision_of_single_precision_gradients() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    each_case(|case, built, left, right| {
+        let jacobian = |examples: &dyn Examples| {
+            let rows: Vec<Tensor> = (0..examples.len())
+                .map(|i| record(&built.single, examples, &[i]).to_kind(Kind::Double).dense())
+                .collect();
+            Tensor::cat(&rows, 0)
+        };
+        let (l, r) = (jacobian(left), jacobian(right.unwrap_or(left)));
+        let (ls, rs) = (sign_rows(&built.single, &l), sign_rows(&built.single, &r));
+        let expected = reference(&built.double, left, right);
+        let bounds = Bounds::single(&built.double, left, right);
+        for engine in Engine::every_method((LARGE, 1, MUCH)) {
+            let engine = Engine { products: Some(Kind::Double), ..engine };
+            let name = format!("{}: {engine}", case.name);
+            let gram = engine.gram(&built.single, left, right);
+            failures.check(&name, &gram, &expected, engine.formulas, &bounds);
+            for (what, actual, left, right, relative) in [
+                ("SGD", &gram.sgd, &l, &r, DOUBLE),
+                ("asymmetric", &gram.asymmetric, &l, &rs, DOUBLE),
+                ("reversed", &gram.asymmetric_reversed, &ls, &r, DOUBLE),
+                ("SignGD", &gram.signgd, &ls, &rs, 0.0),
+            ] {
+                if let Some(actual) = actual {
+                    let what = format!("{name}: {what} of the same gradients");
+                    failures.near(&what, actual, &left.mm(&right.tr()), relative, None);
+                }
+            }
+        }
+    });
+    failures.none();
+}
+
+/// With two threads sign kernels are those of one thread, and the others but for the order of summation.
+#[test]
+fn two_threads() {
+    let _alone = THREADS.write().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    each_case(|case, built, left, right| {
+        let methods = [
+            (None, FormulaSet::ALL),
+            (Some(Method::Ghost), FormulaSet::SGD),
+            (Some(Method::Tiles), FormulaSet::ALL),
+            (Some(Method::Tiles), FormulaSet::SGD),
+        ];
+        for (method, formulas) in methods {
+            let engine = Engine::new(method, formulas, (1 << 14, 32, MUCH));
+            let one = engine.gram(&built.double, left, right);
+            let engine = Engine { threads: 2, ..engine };
+            let two = engine.gram(&built.double, left, right);
+            assert_eq!(tch::get_num_threads(), 2, "{}: {engine}: the caller's number of threads", case.name);
+            failures.check(&format!("{}: {engine}", case.name), &two, &one, engine.formulas, &Bounds::DOUBLE);
+        }
+    });
+    failures.none();
+}
+
+/// What the corpus promises is there, so that no case can be lost unnoticed.
+#[test]
+fn the_corpus_covers_what_it_promises() {
+    let cases = corpus();
+    let any = |what: &str, test: &dyn Fn(&Case) -> bool| assert!(cases.iter().any(test), "no case of {what}");
+    let lengths = |c: &Case| -> Vec<usize> { c.left.iter().map(|p| p.ids.len()).collect() };
+    let labels_among_tokens = |c: &Case| c.left.iter().any(|p| p.ids.iter().any(|id| c.label_ids.contains(id)));
+    let repeated = |ids: &[i64]| ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
+
+    let names: BTreeSet<&str> = cases.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len(), "every case has a name of its own");
+    let prompts = || cases.iter().flat_map(|c| c.left.iter().chain(c.right.iter().flatten()));
+    assert!(prompts().all(|p| p.ids.iter().all(|id| *id > 1)), "0 and 1 are padding");
+    for outputs in 1..=6 {
+        any(&format!("C = {outputs}"), &|c| c.outputs() == outputs);
+    }
+    any("N = 1", &|c| c.left.len() == 1 && c.right.is_none());
+    any("one output by its label word", &|c| c.output == OutputMode::Logits && c.label_ids.len() == 1);
+    any("one output by difference", &|c| c.output == OutputMode::Difference && c.label_ids[0] != c.label_ids[1]);
+    any("one-token prompts alone", &|c| c.left.len() > 1 && c.right.is_none() && lengths(c).iter().all(|n| *n == 1));
+    any("all padding but one token", &|c| lengths(c).contains(&1) && lengths(c).iter().any(|n| *n > 10));
+    any("one length", &|c| c.left.len() > 2 && lengths(c).iter().all(|n| *n == lengths(c)[0] && *n > 1));
+    any("repeated examples", &|c| {
+        (1..c.left.len()).any(|i| c.left[..i].iter().any(|p| (&p.ids, p.mask) == (&c.left[i].ids, c.left[i].mask)))
+    });
+    any("repeated tokens", &|c| c.left.iter().any(|p| repeated(&p.ids)));
+    any("one token alone, repeated", &|c| {
+        c.left.iter().any(|p| p.ids.len() > 1 && p.ids.iter().all(|t| *t == p.ids[0]))
+    });
+    any("equal label words in a difference", &|c| c.output == OutputMode::Difference && repeated(&c.label_ids));
+    any("equal label words as outputs", &|c| c.output == OutputMode::Logits && repeated(&c.label_ids));
+    any("a rectified activation", &|c| c.activation == "relu");
+    any("segments", &|c| c.left.iter().any(|p| p.segments.is_some()));
+    any("more left than right", &|c| c.right.as_ref().is_some_and(|r| r.len() < c.left.len()));
+    any("fewer left than right", &|c| c.right.as_ref().is_some_and(|r| r.len() > c.left.len()));
+    any("a full position table", &|c| lengths(c).iter().any(|n| *n as i64 == c.model().config().max_tokens()));
+    for tied in [true, false] {
+        any(&format!("tied = {tied}"), &|c| c.tied == tied);
+        any(&format!("label words among the tokens, tied = {tied}"), &|c| c.tied == tied && labels_among_tokens(c));
+        for architecture in ["bert", "roberta"] {
+            any(&format!("{architecture}, tied = {tied}"), &|c| c.architecture == architecture && c.tied == tied);
+        }
+    }
+    // Threads start from about 5e7 multiplications; an entry of a gradient counts for rows² + 128 rows of them.
+    any("work for several threads", &|c| {
+        let table = |name: &str| name.contains("embeddings") || name.contains("decoder");
+        let model = c.model();
+        let entries: i64 = model.specs().iter().filter(|s| !table(&s.name)).map(ParameterSpec::numel).sum();
+        c.right.is_none() && entries * (c.rows() * c.rows() + 128 * c.rows()) > 60_000_000
+    });
+    any("rows of zeros", &|c| {
+        let model = c.model();
+        let left = c.examples(&model, &c.left);
+        let j = dense_jacobian(&Built::new(c, &model).double, &left).expect("not interrupted");
+        j.abs().max().double_value(&[]) == 0.0
+    });
+}
