@@ -68,7 +68,7 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
 }
 
 /// The text of a file, without its byte order mark; the error gives the line that is not UTF-8.
-fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|reason| {
         let before = std::str::from_utf8(&bytes[..reason.valid_up_to()]).unwrap_or_default();

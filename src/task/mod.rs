@@ -2,11 +2,12 @@
 //!
 //! [`definition`] says what a task is, [`data`] reads its rows, [`split`] its few-shot splits, [`template`] the
 //! language of prompts, [`tokenizer`] the checkpoint's tokenizer, [`prompt`] puts them together; [`mod@builtin`] holds
-//! the paper's tasks, [`mod@demo`] a small task that needs no files.
+//! the paper's tasks, [`mod@demo`] a small task that needs no files, [`cloze`] makes tasks of plain text.
 //!
 //! May not know tensors, models or kernels: its results are plain integers.
 
 pub mod builtin;
+pub mod cloze;
 pub mod data;
 pub mod definition;
 pub mod demo;

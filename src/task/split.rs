@@ -91,10 +91,14 @@ impl Splits {
     /// ordered by label, test as the file is. A label with too few rows is an error.
     pub fn from_file(path: impl AsRef<Path>, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         let path = path.as_ref();
+        Self::from_examples(path, &read_examples(path, task)?, task, own)
+    }
+
+    /// The same for examples that are in memory; `source` is their name in messages.
+    pub fn from_examples(source: &Path, examples: &[Example], task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         if own.k == 0 {
             return Err(Error::Settings("k must be 1 at least: it is the number of rows of each label".to_string()));
         }
-        let examples = read_examples(path, task)?;
         let order = shuffled(examples.len(), "own file", own.seed);
         let sharing = if own.dev.is_none() { 2 } else { 1 };
         let (mut train, mut dev) = (Vec::new(), Vec::new());
@@ -103,7 +107,7 @@ impl Splits {
             if rows.len() < sharing * own.k {
                 let purpose = if sharing == 2 { "train and as many for dev" } else { "train" };
                 return Err(Error::format(
-                    path,
+                    source,
                     format!(
                         "label `{}` has {} row(s), but k = {} needs {} for {purpose}; lower k, add rows, or give \
                          separate files for dev and test",
@@ -123,7 +127,7 @@ impl Splits {
         let whole = |path: &PathBuf| -> Result<Split> {
             Ok(Split { examples: read_examples(path, task)?, source: path.clone() })
         };
-        let here = |examples: Vec<Example>| Split { examples, source: path.to_path_buf() };
+        let here = |examples: Vec<Example>| Split { examples, source: source.to_path_buf() };
         let mut test = if let Some(file) = &own.test {
             whole(file)?
         } else {
@@ -136,7 +140,7 @@ impl Splits {
                     own.k,
                     examples.len()
                 );
-                return Err(Error::format(path, message));
+                return Err(Error::format(source, message));
             }
             here(pick(&rest))
         };
@@ -252,7 +256,7 @@ fn limited(examples: Vec<Example>, limit: Option<usize>, seed: u64) -> Vec<Examp
 }
 
 /// 0..n in random order (Fisher and Yates), fixed by purpose and seed.
-fn shuffled(n: usize, purpose: &str, seed: u64) -> Vec<usize> {
+pub(super) fn shuffled(n: usize, purpose: &str, seed: u64) -> Vec<usize> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     for (slot, byte) in key[8..].iter_mut().zip(purpose.bytes()) {
