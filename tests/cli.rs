@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::command::Scratch;
 use common::relative_error;
 use kernelview::kernel::KernelFile;
-use kernelview::task::{BUILTIN_NAMES, demo};
+use kernelview::task::{BUILTIN_NAMES, cloze, demo};
 use tch::{Kind, Tensor};
 
 const KERNELS: [&str; 3] = ["kernel.sgd", "kernel.asymmetric", "kernel.signgd"];
@@ -61,7 +61,7 @@ fn help_texts_show_examples_that_parse() {
     let scratch = Scratch::new();
     let top = scratch.run(&["--help"]);
     assert_eq!(top.code, Some(0));
-    for command in ["analyze", "kernel", "tasks"] {
+    for command in ["analyze", "kernel", "cloze", "tasks"] {
         assert!(top.stdout.contains(&format!("\n  {command} ")), "{}", top.stdout);
         let help = scratch.run(&[command, "--help"]);
         assert_eq!(help.code, Some(0));
@@ -95,12 +95,13 @@ fn help_texts_show_examples_that_parse() {
 }
 
 #[test]
-fn tasks_lists_the_fourteen_with_template_and_words() {
+fn tasks_lists_the_fourteen_and_the_cloze_tasks_with_template_and_words() {
     let answer = Scratch::new().run(&["tasks"]);
     assert_eq!(answer.code, Some(0));
     let lines: Vec<&str> = answer.stdout.lines().collect();
     let first: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(first, BUILTIN_NAMES);
+    let names: Vec<&str> = BUILTIN_NAMES.into_iter().chain(cloze::builtin().iter().map(|task| task.name)).collect();
+    assert_eq!(first, names);
     assert_eq!(
         lines[11].split_whitespace().collect::<Vec<_>>(),
         ["RTE", "*cls**sent-_0*?*mask*,*+sentl_1**sep+*", "not_entailment=No", "entailment=Yes"]

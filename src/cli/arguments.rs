@@ -52,8 +52,22 @@ pub(super) enum Command {
     ///
     /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and
     /// --label-words replace the other two.
-    #[command(after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --data-dir DATA --task RTE")]
+    #[command(
+        after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --data-dir DATA --task RTE\n  kernelview analyze --task cloze-he-she"
+    )]
     Tasks,
+    /// A task from any text: sentences with one word left out, and the words that could stand there
+    ///
+    /// Takes sentences of the text that have exactly one of the words, once, and writes the same number for each word as
+    /// a TSV with the columns text (what stands before the word), text2 (what follows it) and label (the word). Prints
+    /// the command that analyzes it. A masked language model can do such a task if it knows the text's language, however
+    /// small it is.
+    ///
+    /// The text is UTF-8, plain or gzip, with a paragraph a line: sentences do not go on from one line to the next.
+    #[command(
+        after_help = "Examples:\n  kernelview cloze --text novel.txt --words he,she --out he-she.tsv\n  kernelview cloze --text books.txt.gz --words was,were --limit 500 --seed 7 --out was-were.tsv\n  kernelview cloze --text novel.txt --words in,on,at --min-words 8 --max-words 20 --out in-on-at.tsv\n  kernelview analyze --data he-she.tsv \\\n    --template '*cls**sent_0**mask**sent_1**sep+*' --label-words he=he,she=she"
+    )]
+    Cloze(ClozeArgs),
     /// Check the theory: every claim of the paper and of what it rests on, measured, with controls that must fail
     ///
     /// Each claim (`kernelview claims` lists them) predicts numbers, such as the slope of an error in width. They are
@@ -117,11 +131,15 @@ pub(super) struct ModelArgs {
     pub precision: Option<Precision>,
 }
 
+/// Training examples per class where nothing else is said.
+pub(super) const DEFAULT_K: usize = 16;
+
 /// Which task and which examples.
 #[derive(Args)]
 #[command(next_help_heading = "Task")]
 pub(super) struct TaskArgs {
-    /// One of the paper's 14 tasks by name (see `kernelview tasks`); with --data-dir its few-shot splits are read
+    /// A task by name (see `kernelview tasks`): one of the paper's 14, whose few-shot splits are read from --data-dir, or
+    /// a cloze task, which has sentences of its own
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
     /// A task definition of one's own in TOML
@@ -140,7 +158,7 @@ pub(super) struct TaskArgs {
     #[arg(long, value_name = "FILE", requires = "data")]
     pub test_data: Option<PathBuf>,
     /// Training examples per class
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = DEFAULT_K)]
     pub k: usize,
     /// Seed of the few-shot split and of mini-batch orders
     #[arg(long, default_value_t = 13)]
@@ -236,6 +254,31 @@ pub(super) enum Engine {
     Structured,
     /// Plain autograd.
     Reference,
+}
+
+#[derive(Args)]
+pub(super) struct ClozeArgs {
+    /// The text to take sentences from
+    #[arg(long, value_name = "FILE[.gz]")]
+    pub text: PathBuf,
+    /// The words to choose between: two or more, in lower case
+    #[arg(long, value_name = "WORD,WORD", value_delimiter = ',', required = true)]
+    pub words: Vec<String>,
+    /// The TSV to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Sentences of each word, at most [default: as many as the rarest word has]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Seed of the choice among a word's sentences
+    #[arg(long, default_value_t = 13)]
+    pub seed: u64,
+    /// Shortest sentence in words
+    #[arg(long, default_value_t = 5, value_name = "WORDS")]
+    pub min_words: usize,
+    /// Longest sentence in words
+    #[arg(long, default_value_t = 30, value_name = "WORDS")]
+    pub max_words: usize,
 }
 
 #[derive(Args)]

@@ -16,7 +16,7 @@ use crate::progress::Monitor;
 /// Computes the kernel and writes its file, or prints the plan.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {
     if let Some(out) = args.out.as_deref().filter(|_| !args.plan) {
-        check_out(out)?;
+        check_out(out, "K.safetensors")?;
     }
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
@@ -80,10 +80,10 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Fails before the computation, not after it, where the file cannot be written.
-fn check_out(out: &Path) -> Result<()> {
+/// Fails before the computation, not after it, where the file cannot be written; `example` is a name that could be.
+pub(super) fn check_out(out: &Path, example: &str) -> Result<()> {
     if out.is_dir() {
-        return Err(Error::format(out, "--out names a directory; give a file, e.g. K.safetensors"));
+        return Err(Error::format(out, format!("--out names a directory; give a file, e.g. {example}")));
     }
     if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         return Err(Error::format(parent, "the directory of --out does not exist; make it first"));

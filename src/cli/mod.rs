@@ -4,6 +4,7 @@ mod analyze;
 mod arguments;
 mod board;
 mod claims;
+mod cloze;
 mod kernel;
 mod plan;
 mod select;
@@ -78,6 +79,7 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::Analyze(a) => analyze::run(&a)?,
         Command::Claims(c) => claims::run(&c),
+        Command::Cloze(c) => cloze::run(&c)?,
         Command::Kernel(k) => kernel::run(&k)?,
         Command::Tasks => tasks::run()?,
         Command::Verify(v) => return verify::run(&v),

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{ModelArgs, TaskArgs};
+use super::arguments::{DEFAULT_K, ModelArgs, TaskArgs};
 use crate::analysis::{EngineSettings, Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::lm::OutputMode;
-use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, demo, demo_definition};
+use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
 /// Loads model and task as the arguments say.
 pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
@@ -72,7 +72,7 @@ fn cache_directory() -> Option<PathBuf> {
 }
 
 /// Training examples per class of the built-in task.
-const DEMO_K: usize = 16;
+const DEMO_K: usize = DEFAULT_K;
 
 struct Chosen {
     definition: TaskDefinition,
@@ -93,6 +93,7 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
     };
     let named = match (&args.task_file, &args.task) {
         (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
+        (None, Some(name)) if name.to_lowercase().starts_with("cloze-") => Some(cloze::named(name)?.definition()?),
         (None, Some(name)) => Some(builtin(name)?),
         (None, None) => None,
     };
@@ -105,18 +106,28 @@ fn choose(args: &TaskArgs) -> Result<Chosen> {
         let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
+    let own = OwnSplit {
+        k: args.k,
+        seed: args.seed,
+        test_limit: args.test_limit,
+        dev: args.dev_data.clone(),
+        test: args.test_data.clone(),
+    };
     if let Some(file) = &args.data {
         let definition = own_definition(named, args, &overrides, file)?;
-        let own = OwnSplit {
-            k: args.k,
-            seed: args.seed,
-            test_limit: args.test_limit,
-            dev: args.dev_data.clone(),
-            test: args.test_data.clone(),
-        };
         let splits = Splits::from_file(file, &definition, &own)?;
         let source = file.display().to_string();
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
+    }
+    if let Some(task) = args.task.as_deref().and_then(cloze::find) {
+        let definition = task.definition()?.with(&overrides)?;
+        return Ok(Chosen {
+            definition,
+            splits: task.splits(&own)?,
+            source: "built in (sentences written for this project)".into(),
+            k: Some(args.k),
+            seed: Some(args.seed),
+        });
     }
     if let Some(definition) = named {
         return Err(Error::Settings(format!(

@@ -1,0 +1,70 @@
+//! `kernelview cloze`.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use super::arguments::{ClozeArgs, DEFAULT_K};
+use super::kernel::check_out;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};
+use crate::task::data::decode;
+
+/// Makes a data file of a text and says how to analyze it.
+pub(super) fn run(args: &ClozeArgs) -> Result<()> {
+    check_words(&args.words)?;
+    check_names(&args.text, &args.out)?;
+    let bytes = read(&args.text)?;
+    let settings =
+        ClozeSettings { limit: args.limit, seed: args.seed, min_words: args.min_words, max_words: args.max_words };
+    let drawn = draw(&args.text, decode(&args.text, &bytes)?, &args.words, &settings)?;
+    write_atomic(&args.out, to_tsv(&drawn.examples, &args.words).as_bytes())?;
+
+    let each = drawn.examples.len() / args.words.len();
+    let found: Vec<_> = args.words.iter().zip(&drawn.found).map(|(word, count)| format!("{word} {count}")).collect();
+    println!("{}: {each} sentences of each word; {} has {}", args.out.display(), args.text.display(), found.join(", "));
+    // The usual k leaves something to test on only where there are enough.
+    let k = if each > 2 * DEFAULT_K { String::new() } else { format!(" --k {}", each / 3) };
+    println!(
+        "kernelview analyze --data {}{k} \\\n    --template '{TEMPLATE}' --label-words '{}'",
+        shell_word(&args.out.display().to_string()),
+        label_words(&args.words)
+    );
+    Ok(())
+}
+
+/// Fails before the text is read where the file cannot be written, would not be read as what it is, or is the text.
+fn check_names(text: &Path, out: &Path) -> Result<()> {
+    check_out(out, "he-she.tsv")?;
+    if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+        return Err(Error::format(out, "--out is written with tabs; give a name that ends in .tsv"));
+    }
+    if let (Ok(from), Ok(to)) = (fs::canonicalize(text), fs::canonicalize(out))
+        && from == to
+    {
+        return Err(Error::format(out, "--out is the text itself; give another name"));
+    }
+    Ok(())
+}
+
+/// A file's bytes, unpacked where they begin as gzip does.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    let mut text = Vec::new();
+    match MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text) {
+        Ok(_) => Ok(text),
+        Err(reason) => Err(Error::format(path, format!("cannot be unpacked as gzip ({reason}); get the file again"))),
+    }
+}
+
+/// A word as a shell reads it back.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-/+,".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
