@@ -68,8 +68,8 @@ fn check_examples(text: &str, words: &[&str], settings: &ClozeSettings, drawn: &
 #[test]
 fn sentences_with_one_label_word_become_examples() {
     let drawn = draw(NOVEL, &ClozeSettings::default()).unwrap();
-    // The second queen-or-king sentence is equal to the first but for words that are no label words; the last but one is
-    // a repetition, `he'll` is not `he`, and the last sentence has no end. `Then he spoke.` is too short.
+    // `Then he spoke.` is too short, its neighbour has both words, the king's sentence comes again, `he'll` is not `he`,
+    // and the last sentence has no end.
     assert_eq!(
         restored(&drawn),
         [
