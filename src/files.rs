@@ -79,3 +79,10 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         text
     })
 }
+
+/// The seed of a named draw: a hash of a run's seed and the name, so that no two draws share a stream and none depends
+/// on the order of draws.
+pub fn named_seed(seed: u64, name: &str) -> u64 {
+    let digest = digest([&seed.to_le_bytes()[..], name.as_bytes()]);
+    u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal")
+}

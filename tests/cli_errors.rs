@@ -323,8 +323,10 @@ fn settings_out_of_range() {
     kernel_refused(&scratch, &["--batch", "0"], "--batch must be at least 1");
     kernel_refused(
         &scratch,
-        &["--memory", "100MB"],
-        "--memory 100 MB: this kernel needs at least 402 MB: 401 MB for libtorch and the parameters, 1 MB for the kernel matrices, 1 MB for the gradients of two examples and one pass",
+        // Every thread has tiles of its own.
+        &["--memory", "100MB", "--threads", "1"],
+        "--memory 100 MB: this kernel needs at least 409 MB: 401 MB for libtorch and the parameters, 1 MB for the kernel \
+         matrices, 9 MB for the threads' tiles, 1 MB for the gradients of two examples and one pass",
     );
     kernel_refused(&scratch, &["--device", "cpu", "--precision", "tf32"], "--precision tf32 is a mode of CUDA devices");
     // The machine may have a GPU or several, but not ten thousand.

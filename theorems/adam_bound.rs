@@ -153,7 +153,7 @@ impl Case {
         let mut ratio = |gradient: &Tensor| {
             step += 1;
             let factor = if corrected { 1.0 } else { without_correction(self.beta1, self.beta2, step) };
-            let updates = optimizer.updates(&parameters, &[Some(gradient.shallow_clone())]);
+            let updates = optimizer.updates(&parameters, &[Some(gradient.shallow_clone())], 1.0);
             updates[0].as_ref().expect("the tensor has a gradient") * -g.sign() * factor
         };
         Tensor::stack(&gradients.iter().map(&mut ratio).collect::<Vec<_>>(), 0)

@@ -137,7 +137,7 @@ fn difference(case: &Case, epsilon: f64, factor: f64, context: &Context<'_>) -> 
     let parameters = parameters_like(&gradients);
     let kind = OptimizerKind::Adam { beta1: case.beta1, beta2: case.beta2, epsilon };
     let wanted: Vec<Option<Tensor>> = gradients.iter().map(|g| Some(g.shallow_clone())).collect();
-    let updates = Optimizer::new(kind, case.eta, gradients.len()).updates(&parameters, &wanted);
+    let updates = Optimizer::new(kind, case.eta, gradients.len()).updates(&parameters, &wanted, 1.0);
     gradients.iter().zip(updates).fold(0.0, |found, (g, update)| {
         let signs = if context.is("sign-of-zero") { g.ge(0.0).to_kind(Context::KIND) * 2.0 - 1.0 } else { g.sign() };
         let update = update.expect("every tensor has a gradient") * factor;

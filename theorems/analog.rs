@@ -5,14 +5,14 @@ use tch::{Kind, Tensor};
 
 use super::context::Context;
 use super::scan::{Scan, doubled, list};
-use super::training::{Trainer, loss_gradient, outputs};
+use super::training::{loss_gradient, outputs};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
 use crate::network::{Abc, Activation, Mlp, normal_tensor, unit_inputs};
 use crate::progress::Silent;
 use crate::stats::Expectation;
-use crate::train::OptimizerKind;
+use crate::train::{Optimizer, OptimizerKind};
 
 const INPUT: i64 = 6;
 const TRAIN: i64 = 4;
@@ -113,7 +113,7 @@ fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) ->
     let targets = outputs(&parameters, &train) + distances;
     let rates = mlp.learning_rates(analog.eta);
     let rate = rates[1];
-    let mut trainer = Trainer::new(analog.optimizer, rates);
+    let mut trainer = Optimizer::with_rates(analog.optimizer, rates);
     let predictions: Vec<&Prediction> = std::iter::once(&analog.claimed).chain(&analog.controls).collect();
     let kernels: Vec<Tensor> = predictions.iter().map(|p| (p.kernel)(&gram)).collect();
     let mut actual = Vec::new();

@@ -25,7 +25,7 @@ use tch::{Kind, Tensor};
 use super::context::Context;
 use super::pretraining::{Choice, Masked, accuracy, chi_sizes, pretrain, transformer};
 use super::scan::{Scan, list};
-use super::training::{Trainer, loss_gradient, outputs};
+use super::training::{loss_gradient, outputs};
 use super::{Claim, Family, Mutant, check};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
@@ -35,7 +35,7 @@ use crate::measure::{gradient_drift, relative_residual};
 use crate::network::{Transformer, normal_tensor};
 use crate::progress::Silent;
 use crate::stats::{Expectation, student_mean};
-use crate::train::OptimizerKind;
+use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "chi-law",
@@ -206,7 +206,7 @@ fn one_step(
     let own = if update == OptimizerKind::Signgd { own.asymmetric } else { own.sgd };
     // One learning rate for all tensors, so that the kernel is the plain sum over them.
     let rate = movement / own.expect("asked for").double_value(&[0, 0]);
-    let end = Trainer::new(update, vec![rate; start.len()]).step(start, &gradients);
+    let end = Optimizer::with_rates(update, vec![rate; start.len()]).step(start, &gradients);
     let signs = update == OptimizerKind::Signgd && !context.is("wrong-update");
     let (kernel, factor) = if signs { (gram.asymmetric, chi.signum()) } else { (gram.sgd, chi) };
     let factor = if context.is("missing-factor") { 0.5 * factor } else { factor };

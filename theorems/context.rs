@@ -53,11 +53,9 @@ impl Context<'_> {
         if self.mutant.is_some() { seeds / 2 } else { seeds }
     }
 
-    /// The seed of a named draw: a hash of the run's seed and the name, so that no two draws share a stream and none
-    /// depends on the order of experiments.
+    /// The seed of a named draw of this run, see [`crate::files::named_seed`].
     pub fn seed(&self, name: &str) -> u64 {
-        let digest = crate::files::digest([&self.seed.to_le_bytes()[..], name.as_bytes()]);
-        u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal")
+        crate::files::named_seed(self.seed, name)
     }
 
     /// Confidence of each of `intervals` intervals of one claim, so that all intervals of all claims together miss with

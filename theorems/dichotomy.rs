@@ -8,12 +8,12 @@ use tch::Tensor;
 use super::context::Context;
 use super::identity;
 use super::scan::{Scan, doubled, list};
-use super::training::{Trainer, loss_gradient, outputs, rms};
+use super::training::{loss_gradient, outputs, rms};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::network::{Abc, Activation, Classification, Mlp, Scale, unit_inputs};
 use crate::stats::{Expectation, Exponent};
-use crate::train::OptimizerKind;
+use crate::train::{Optimizer, OptimizerKind};
 
 /// Input dimension, training inputs and probe inputs.
 const INPUT: i64 = 6;
@@ -85,7 +85,7 @@ fn movement(context: &Context<'_>, draw: &Draw, steps: usize, width: f64, seed: 
     } else {
         mlp.learning_rates(draw.eta)
     };
-    let mut trainer = Trainer::new(draw.optimizer, rates);
+    let mut trainer = Optimizer::with_rates(draw.optimizer, rates);
     for _ in 0..steps {
         let chi = outputs(&parameters, &train) - &targets;
         let gradients = loss_gradient(&parameters, &train, &indices, &chi);

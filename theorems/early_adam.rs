@@ -27,7 +27,7 @@ use tch::{Kind, Tensor};
 
 use super::context::Context;
 use super::scan::{Scan, doubled, list};
-use super::training::{Trainer, loss_gradient, outputs};
+use super::training::{loss_gradient, outputs};
 use super::{Claim, Family, Mutant, identity};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
@@ -35,7 +35,7 @@ use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::network::{Abc, Activation, Mlp, unit_inputs};
 use crate::progress::Silent;
 use crate::stats::Expectation;
-use crate::train::OptimizerKind;
+use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "early-adam",
@@ -220,7 +220,7 @@ fn trajectory(
     let rates = mlp.learning_rates(ETA);
     let rate = rates[1];
     let (beta1, beta2) = betas;
-    let mut trainer = Trainer::new(OptimizerKind::Adam { beta1, beta2, epsilon: 0.0 }, rates);
+    let mut trainer = Optimizer::with_rates(OptimizerKind::Adam { beta1, beta2, epsilon: 0.0 }, rates);
     let indices: Vec<usize> = (0..examples as usize).collect();
     let mut bound = Bound::default();
     let mut parameters = start.detached_copy();

@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
-use crate::stats::{Estimate, Expectation, Outcome, detectable};
+use crate::stats::{Estimate, Expectation, Outcome};
 
 pub use context::{Context, ERROR_RATE};
 
@@ -173,9 +173,7 @@ impl Claim {
 
 /// A measured quantity beside its expectation.
 fn check(name: impl Into<String>, expectation: Expectation, estimate: Estimate) -> Check {
-    let outcome = expectation.judge(&estimate);
-    let detectable = detectable(&estimate, &expectation, 0.9);
-    Check { name: name.into(), expectation, estimate, outcome, detectable }
+    Check::judged(name, expectation, estimate)
 }
 
 /// The worst relative error over `cases` cases of an identity must stay below `tolerance`.

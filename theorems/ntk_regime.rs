@@ -31,7 +31,7 @@ use tch::Tensor;
 
 use super::context::Context;
 use super::scan::{Scan, doubled, list};
-use super::training::{Trainer, loss_gradient, outputs, rms};
+use super::training::{loss_gradient, outputs, rms};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
@@ -41,7 +41,7 @@ use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::network::{Abc, Activation, Heads, Mlp, Transformer, TransformerAbc, TransformerShape, unit_inputs};
 use crate::progress::Silent;
 use crate::stats::Expectation;
-use crate::train::OptimizerKind;
+use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "ntk-regime",
@@ -201,7 +201,7 @@ fn behaviour(
     let signs: Vec<f64> = (0..TRAIN).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let targets = outputs(start, train) + Tensor::from_slice(&signs).view([TRAIN as i64, 1]);
     let indices: Vec<usize> = (0..TRAIN).collect();
-    let mut trainer = Trainer::new(OptimizerKind::Sgd, rates.to_vec());
+    let mut trainer = Optimizer::with_rates(OptimizerKind::Sgd, rates.to_vec());
     let mut end = start.detached_copy();
     for _ in 0..STEPS {
         let chi = outputs(&end, train) - &targets;

@@ -8,12 +8,12 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::context::Context;
-use super::training::{Trainer, loss_gradient, outputs};
+use super::training::{loss_gradient, outputs};
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters, Tap};
 use crate::network::{Activation, Heads, Transformer, TransformerAbc, TransformerExamples, TransformerShape};
 use crate::progress::check_stop;
-use crate::train::{OptimizerKind, output_derivative};
+use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 /// Tokens 0 to 10; 11 is the mask. A prime makes every step of a progression reach every token.
 const VOCABULARY: i64 = 11;
@@ -72,7 +72,7 @@ pub(super) fn transformer(width: i64) -> Transformer {
 pub(super) fn pretrain(context: &Context<'_>, network: &Transformer, steps: usize, name: &str) -> Result<Parameters> {
     let weights = context.seed(&format!("{name}, weights"));
     let mut parameters = network.parameters(weights, Context::KIND, context.device);
-    let mut trainer = Trainer::new(OptimizerKind::ADAM, network.learning_rates(0.05));
+    let mut trainer = Optimizer::with_rates(OptimizerKind::ADAM, network.learning_rates(0.05));
     let indices: Vec<usize> = (0..BATCH).collect();
     for step in 0..steps {
         check_stop()?;

@@ -165,7 +165,7 @@ fn sign_descent(network: &Network, jacobian: &Tensor) -> f64 {
         start += spec.numel();
     }
     let mut optimizer = Optimizer::new(OptimizerKind::Signgd, 1.0, gradients.len());
-    let updates = optimizer.updates(&network.parameters, &gradients);
+    let updates = optimizer.updates(&network.parameters, &gradients, 1.0);
     let moved = network.parameters.specs().iter().zip(updates).filter(|(spec, _)| spec.name.ends_with("key.bias"));
     moved.filter_map(|(_, update)| update).fold(0.0, |found, update| larger(found, largest(&update)))
 }

@@ -1,9 +1,8 @@
-//! Training steps of synthetic networks: any output derivative, any update rule, a learning rate per parameter tensor.
+//! Gradients and outputs of synthetic networks, for any output derivative.
 
 use tch::{Kind, Tensor};
 
 use crate::jacobian::{Examples, Parameters, PlainTap};
-use crate::train::{Optimizer, OptimizerKind};
 
 /// `Σ_i χ_i ∇f_i`, the gradient of any loss with output derivative χ \[B, C\] on the examples at `indices`.
 pub(super) fn loss_gradient(
@@ -19,38 +18,6 @@ pub(super) fn loss_gradient(
     let anchor =
         leaves.values().iter().map(|p| p.sum(Kind::Double)).reduce(|a, b| a + b).expect("a network has parameters");
     Tensor::run_backward(&[total + anchor * 0.0], leaves.values(), false, false).into_iter().map(Some).collect()
-}
-
-/// An update rule with a learning rate per parameter tensor.
-pub(super) struct Trainer {
-    optimizer: Optimizer,
-    rates: Vec<f64>,
-}
-
-impl Trainer {
-    pub(super) fn new(kind: OptimizerKind, rates: Vec<f64>) -> Self {
-        Self { optimizer: Optimizer::new(kind, 1.0, rates.len()), rates }
-    }
-
-    /// The parameters after one step along these gradients.
-    pub(super) fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>]) -> Parameters {
-        self.scaled_step(parameters, gradients, 1.0)
-    }
-
-    /// The same with all learning rates multiplied by a factor in this step.
-    pub(super) fn scaled_step(
-        &mut self,
-        parameters: &Parameters,
-        gradients: &[Option<Tensor>],
-        factor: f64,
-    ) -> Parameters {
-        let _guard = tch::no_grad_guard();
-        let mut updates = self.optimizer.updates(parameters, gradients).into_iter().zip(&self.rates);
-        parameters.map(|value| match updates.next() {
-            Some((Some(update), rate)) => value + update * (*rate * factor),
-            _ => value.shallow_clone(),
-        })
-    }
 }
 
 /// Outputs \[N, C\] of all examples, in one batch and without gradients.

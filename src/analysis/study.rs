@@ -76,6 +76,8 @@ pub struct Study {
     pub include: Vec<bool>,
     /// What f is in the kernels.
     pub mode: OutputMode,
+    /// The checkpoint's tokenizer.
+    pub tokenizer: PromptTokenizer,
     /// The encoded task.
     pub task: PromptedTask,
     /// Facts about the model for the report.
@@ -126,6 +128,7 @@ impl Study {
             dtype: request.dtype,
             include,
             mode,
+            tokenizer,
             task,
             model_facts,
             subset: request.subset,

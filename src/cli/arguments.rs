@@ -84,6 +84,25 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
     )]
     Verify(Box<VerifyArgs>),
+    /// Whether a task is natural for a family of models: the output derivative χ over widths, no update made
+    ///
+    /// The paper's cheap test: over pre-trained models of one scheme that differ only in width, |χ| = 1 - p(y) must fall on
+    /// the downstream examples. Measured on the test examples beside three controls that must not fall: permuted labels,
+    /// unrelated label words, and a random head without a prompt. Writes report.md, report.json and a plot to --out-dir.
+    #[command(
+        after_help = "Examples:\n  kernelview natural --models family/prose-64 family/prose-128 family/prose-256 --task cloze-he-she\n  kernelview natural --models A B --data-dir DATA/k-shot-1k-test --task SST-2 --max-length 64 --first-limit 50\n  kernelview natural --models A B C --data he-she.tsv --k 16 \\\n    --template '*cls**sent_0**mask**sent_1**sep+*' --label-words he=he,she=she"
+    )]
+    Natural(Box<NaturalArgs>),
+    /// Pre-train a family of masked language models that differ only in width, in muP
+    ///
+    /// The recipe (TOML) says everything that the weights depend on: text, vocabulary, sizes, schedule, seed. For every
+    /// width a checkpoint in Hugging Face's layout is written to --out-dir/NAME-WIDTH, and a report with learning curves.
+    /// The tokenizer is trained on the text. A run that was killed goes on from its last saved state when the same command
+    /// is given again, with the same weights bit for bit on a CPU with as many threads.
+    #[command(
+        after_help = "Examples:\n  kernelview pretrain --config fixtures/family/recipe.toml --corpus-dir BOOKS --out-dir family\n  kernelview pretrain --config my.toml --width 64\n  kernelview pretrain --config my.toml --check coordinates,learning-rates --no-training\n  kernelview pretrain --config my.toml --width 512,1024 --device cuda:0"
+    )]
+    Pretrain(Box<PretrainArgs>),
     /// The claims that `kernelview verify` examines, with their predictions and sources
     ///
     /// The identifier goes with `kernelview verify --claim`.
@@ -279,6 +298,62 @@ pub(super) struct ClozeArgs {
     /// Longest sentence in words
     #[arg(long, default_value_t = 30, value_name = "WORDS")]
     pub max_words: usize,
+}
+
+#[derive(Args)]
+pub(super) struct PretrainArgs {
+    /// The recipe
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: PathBuf,
+    /// Where networks and report go; finished networks and saved states found there are used
+    #[arg(long, default_value = "kernelview-pretrain", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Directory of the recipe's text files [default: the recipe's own]
+    #[arg(long, value_name = "DIR")]
+    pub corpus_dir: Option<PathBuf>,
+    /// Train these widths only, or widths beyond the recipe's [default: the recipe's]
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
+    pub width: Vec<i64>,
+    /// Checks of the parametrization to run before training; may be repeated
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
+    pub check: Vec<PretrainCheck>,
+    /// Run the checks only
+    #[arg(long, requires = "check")]
+    pub no_training: bool,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+#[derive(Args)]
+pub(super) struct NaturalArgs {
+    /// Models of one scheme that differ in width: checkpoint directories or names of fetched models, two or more
+    #[arg(long, num_args = 2.., required = true, value_name = "DIR|NAME")]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Where the report goes
+    #[arg(long, default_value = "kernelview-natural", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// Checks of a family's parametrization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum PretrainCheck {
+    /// Whether activations keep their size over widths, in muP and (where they must not) in the standard
+    /// parametrization.
+    Coordinates,
+    /// Whether one learning rate suits all widths.
+    LearningRates,
 }
 
 #[derive(Args)]

@@ -6,7 +6,9 @@ mod board;
 mod claims;
 mod cloze;
 mod kernel;
+mod natural;
 mod plan;
+mod pretrain;
 mod select;
 mod tasks;
 mod terminal;
@@ -41,7 +43,7 @@ pub fn main() -> ExitCode {
     if precision == Some(Precision::Tf32) {
         crate::device::allow_tf32();
     }
-    let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Verify(_));
+    let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Pretrain(_) | Command::Verify(_));
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
         eprintln!("warning: Ctrl-C will not be graceful: {e}");
@@ -82,6 +84,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Cloze(c) => cloze::run(&c)?,
         Command::Kernel(k) => kernel::run(&k)?,
         Command::Tasks => tasks::run()?,
+        Command::Natural(n) => natural::run(&n)?,
+        Command::Pretrain(p) => return pretrain::run(&p),
         Command::Verify(v) => return verify::run(&v),
     }
     Ok(true)

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use tch::Device;
+
 use super::arguments::{DEFAULT_K, ModelArgs, TaskArgs};
 use crate::analysis::{EngineSettings, Study, StudyRequest};
-use crate::device::set_threads;
+use crate::device::{Dtype, set_threads};
 use crate::error::{Error, Result};
+use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
@@ -20,18 +23,7 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     let device = model.device.resolve()?;
     let directory = model_directory(&model.model)?;
     let chosen = choose(task)?;
-    Study::load(StudyRequest {
-        model: &directory,
-        dtype: model.dtype,
-        device,
-        subset: model.parameters,
-        output_mode: model.output_mode,
-        definition: &chosen.definition,
-        splits: &chosen.splits,
-        source: chosen.source,
-        k: chosen.k,
-        split_seed: chosen.seed,
-    })
+    Study::load(chosen.request(&directory, model.dtype, device, model.parameters, model.output_mode))
 }
 
 /// Settings of the kernel engine.
@@ -47,7 +39,7 @@ pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
 }
 
 /// A directory as given, or a fetched model's directory in the user's cache.
-fn model_directory(name: &str) -> Result<PathBuf> {
+pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
     if direct.exists() || name.contains(['/', '\\']) {
         return Ok(direct.to_path_buf());
@@ -74,15 +66,42 @@ fn cache_directory() -> Option<PathBuf> {
 /// Training examples per class of the built-in task.
 const DEMO_K: usize = DEFAULT_K;
 
-struct Chosen {
-    definition: TaskDefinition,
+/// A task with its examples.
+pub(super) struct Chosen {
+    pub definition: TaskDefinition,
     splits: Splits,
-    source: String,
+    pub source: String,
     k: Option<usize>,
     seed: Option<u64>,
 }
 
-fn choose(args: &TaskArgs) -> Result<Chosen> {
+impl Chosen {
+    /// What to load for a model on this task.
+    pub(super) fn request<'a>(
+        &'a self,
+        model: &'a Path,
+        dtype: Dtype,
+        device: Device,
+        subset: Subset,
+        output_mode: Option<OutputMode>,
+    ) -> StudyRequest<'a> {
+        StudyRequest {
+            model,
+            dtype,
+            device,
+            subset,
+            output_mode,
+            definition: &self.definition,
+            splits: &self.splits,
+            source: self.source.clone(),
+            k: self.k,
+            split_seed: self.seed,
+        }
+    }
+}
+
+/// The task that the arguments name.
+pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     let overrides = Overrides {
         template: args.template.clone(),
         label_words: args.label_words.clone(),

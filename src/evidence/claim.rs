@@ -1,7 +1,7 @@
 //! Evidence for a claim of the theory: what was expected, what was measured, what the controls did. Plain data; the
 //! verdict follows from it by one rule.
 
-use crate::stats::{Estimate, Expectation, Outcome};
+use crate::stats::{Estimate, Expectation, Outcome, detectable};
 
 /// How much an experiment spends.
 #[derive(
@@ -43,6 +43,15 @@ pub struct Check {
     /// Power: the smallest distance beyond the accepted region that this check would call violated nine times out of
     /// ten at its sample size; zero for an exact comparison.
     pub detectable: Option<f64>,
+}
+
+impl Check {
+    /// A measured quantity beside its expectation, judged.
+    pub fn judged(name: impl Into<String>, expectation: Expectation, estimate: Estimate) -> Self {
+        let outcome = expectation.judge(&estimate);
+        let detectable = detectable(&estimate, &expectation, 0.9);
+        Self { name: name.into(), expectation, estimate, outcome, detectable }
+    }
 }
 
 /// What came out of a claim.

@@ -7,12 +7,14 @@ mod factor;
 mod outer;
 mod parameters;
 mod recorded;
+mod rescaled;
 mod shapes;
 mod tap;
 mod tile;
 
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
 pub use recorded::Recorded;
+pub use rescaled::Rescaled;
 pub use shapes::{SiteShape, shapes};
 pub use tap::{PlainTap, RecordingTap, Tap};
 pub use tile::{RowSet, Tile};

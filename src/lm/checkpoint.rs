@@ -54,6 +54,13 @@ impl Checkpoint {
         }
         Ok(Self { tensors, files })
     }
+
+    /// The tensors of one safetensors file.
+    pub fn read(file: &Path) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        read_safetensors(file, &mut tensors)?;
+        Ok(tensors.into_iter().map(|(name, source)| (name, source.tensor)).collect())
+    }
 }
 
 /// Fails unless there is such a directory, saying what a model directory holds.

@@ -62,6 +62,9 @@ pub struct ModelConfig {
     pub pad_token_id: i64,
     /// Whether the decoder shares the token embeddings.
     pub tied_decoder: bool,
+    /// The base width of a network that this program pre-trained in muP: its learning rates follow from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mup_base_width: Option<i64>,
 }
 
 impl ModelConfig {
@@ -151,6 +154,10 @@ impl ModelConfig {
                 )));
             }
         };
+        let mup_base_width = match present("mup_base_width") {
+            None => None,
+            Some(_) => Some(size("mup_base_width", None)?),
+        };
         let config = Self {
             architecture,
             vocab_size,
@@ -164,6 +171,7 @@ impl ModelConfig {
             activation,
             pad_token_id: pad,
             tied_decoder,
+            mup_base_width,
         };
         if config.hidden_size % config.heads != 0 {
             return Err(fail(format!(

@@ -20,7 +20,7 @@ pub struct TokenBatch {
     pub present: Option<Tensor>,
     /// Segment ids \[B, T\].
     pub segments: Tensor,
-    /// Position of the mask token \[B\].
+    /// Positions of the masks \[B, M\].
     pub mask_positions: Tensor,
 }
 
@@ -152,17 +152,29 @@ impl MaskedLm {
         &self.specs
     }
 
-    /// Logits of the label words at the mask position \[B, C\]; `label_ids` \[C\] are their token ids.
+    /// Logits of the label words at the one mask of each sequence \[B, C\]; `label_ids` \[C\] are their token ids.
     pub fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        let h = self.encode(tap, batch);
-        let h = self.activate(&linear(tap, &h, self.layout.transform));
-        let h = self.norm(tap, &h, self.layout.transform_norm);
+        let h = self.encode(tap, batch).squeeze_dim(1);
+        let h = self.transform(tap, &h);
         tap.select_rows(&h, self.layout.decoder, Some(self.layout.decoder_bias), label_ids)
     }
 
-    /// The encoder's last hidden states at the mask positions \[B, hidden\]. Nothing reads the others, so the last layer
-    /// computes the mask's alone, from the keys and values of all tokens.
-    fn encode(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+    /// Logits of the whole vocabulary at every mask \[B, M, V\]: what pre-training reads.
+    pub fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        let h = self.encode(tap, batch);
+        let h = self.transform(tap, &h);
+        tap.linear(&h, self.layout.decoder, Some(self.layout.decoder_bias))
+    }
+
+    /// The head between the encoder and the decoder.
+    fn transform(&self, tap: &mut dyn Tap, h: &Tensor) -> Tensor {
+        let h = self.activate(&linear(tap, h, self.layout.transform));
+        self.norm(tap, &h, self.layout.transform_norm)
+    }
+
+    /// The encoder's last hidden states at the masks \[B, M, hidden\]. Nothing reads the others, so the last layer
+    /// computes the masks' alone, from the keys and values of all tokens.
+    pub(super) fn encode(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let embedded = tap.embedding(self.layout.tokens, &batch.ids)
             + tap.embedding(self.layout.segments, &batch.segments)
             + tap.embedding(self.layout.positions, &self.positions(batch));
@@ -170,7 +182,7 @@ impl MaskedLm {
         let absent = batch.present.as_ref().map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
         let width = self.config.hidden_size;
         let at_mask = |x: &Tensor| {
-            let index = batch.mask_positions.view([-1, 1, 1]).expand([-1, 1, width], false);
+            let index = batch.mask_positions.unsqueeze(-1).expand([-1, -1, width], false);
             x.gather(1, &index, false)
         };
         for (number, layer) in self.layout.layers.iter().enumerate() {
@@ -182,7 +194,7 @@ impl MaskedLm {
             x = self.norm(tap, &written, layer.output_norm);
         }
         // Without layers, the embeddings' own.
-        if self.layout.layers.is_empty() { at_mask(&x).squeeze_dim(1) } else { x.squeeze_dim(1) }
+        if self.layout.layers.is_empty() { at_mask(&x) } else { x }
     }
 
     /// Position numbers \[B, T\]: BERT counts from 0; RoBERTa counts the tokens that are not padding from `pad + 1` and

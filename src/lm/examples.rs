@@ -117,6 +117,11 @@ impl<'a> PromptExamples<'a> {
         self.examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0)
     }
 
+    /// The encoder's hidden states at the masks of the examples at `indices` \[B, hidden\].
+    pub(super) fn hidden(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        self.model.encode(tap, &self.batch(indices)).squeeze_dim(1)
+    }
+
     /// The examples at `indices` as one padded batch.
     fn batch(&self, indices: &[usize]) -> TokenBatch {
         let examples: Vec<&PromptExample> = indices.iter().map(|i| &self.examples[*i]).collect();
@@ -136,7 +141,7 @@ impl<'a> PromptExamples<'a> {
             ids: shaped(Tensor::from_slice(&ids)),
             present: present.contains(&false).then(|| shaped(Tensor::from_slice(&present).to_kind(Kind::Bool))),
             segments: shaped(Tensor::from_slice(&segments)),
-            mask_positions: Tensor::from_slice(&positions).to_device(self.device),
+            mask_positions: Tensor::from_slice(&positions).view([-1, 1]).to_device(self.device),
         }
     }
 }

@@ -1,18 +1,12 @@
 //! Checkpoints with random weights, for tests and benchmarks: any shape, one named seed, the same on every machine.
 
-use std::path::Path;
-
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Architecture, ModelConfig};
 use super::encoder::MaskedLm;
-use crate::error::{Error, Result};
-use crate::files::{create_dir, write_atomic};
 use crate::jacobian::Parameters;
 
 /// The shape of BERT-base: 12 layers of width 768, 110M parameters.
@@ -30,6 +24,7 @@ pub fn bert_base() -> ModelConfig {
         activation: Activation::Gelu,
         pad_token_id: 0,
         tied_decoder: true,
+        mup_base_width: None,
     }
 }
 
@@ -61,6 +56,7 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
         activation: Activation::Gelu,
         pad_token_id: i64::from(architecture == Architecture::Roberta),
         tied_decoder: true,
+        mup_base_width: None,
     }
 }
 
@@ -88,48 +84,4 @@ pub fn parameters(model: &MaskedLm, seed: u64, scale: f64, kind: Kind, device: D
         })
         .collect();
     Parameters::new(std::rc::Rc::clone(model.specs()), values)
-}
-
-/// Writes `config.json` and `model.safetensors` (f32) of a model.
-pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path) -> Result<()> {
-    create_dir(directory)?;
-    let c = model.config();
-    let (name, kind) = match c.architecture {
-        Architecture::Bert => ("BertForMaskedLM", "bert"),
-        Architecture::Roberta => ("RobertaForMaskedLM", "roberta"),
-    };
-    let activation = match c.activation {
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu_new",
-        Activation::Relu => "relu",
-        Activation::Silu => "silu",
-        Activation::Tanh => "tanh",
-    };
-    let config = json!({
-        "architectures": [name], "model_type": kind, "vocab_size": c.vocab_size, "hidden_size": c.hidden_size,
-        "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "intermediate_size": c.intermediate_size,
-        "max_position_embeddings": c.max_positions, "type_vocab_size": c.type_vocab_size,
-        "layer_norm_eps": c.layer_norm_eps, "hidden_act": activation, "pad_token_id": c.pad_token_id,
-        "tie_word_embeddings": c.tied_decoder,
-    });
-    let text = serde_json::to_string_pretty(&config).expect("a JSON value prints");
-    write_atomic(&directory.join("config.json"), text.as_bytes())?;
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
-        .specs()
-        .iter()
-        .zip(parameters.values())
-        .map(|(spec, value)| {
-            let numbers = Vec::<f32>::try_from(value.to_kind(Kind::Float).reshape([-1])).expect("a flat f32 tensor");
-            let raw = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-            (spec.name.clone(), spec.shape.iter().map(|n| *n as usize).collect(), raw)
-        })
-        .collect();
-    let path = directory.join("model.safetensors");
-    let views: Vec<(&str, TensorView<'_>)> = bytes
-        .iter()
-        .map(|(name, shape, raw)| TensorView::new(Dtype::F32, shape.clone(), raw).map(|v| (name.as_str(), v)))
-        .collect::<Result<_, _>>()
-        .map_err(|e| Error::format(&path, e.to_string()))?;
-    let file = safetensors::serialize(views, None).map_err(|e| Error::format(&path, e.to_string()))?;
-    write_atomic(&path, &file)
 }

@@ -8,7 +8,7 @@ mod drift;
 mod linearization;
 mod shares;
 
-pub use chi::output_derivative_norms;
+pub use chi::{output_derivative_norms, output_derivative_sizes};
 pub use drift::{gradient_drift, kernel_drift};
 pub use linearization::{Taylor, relative_residual, taylor};
 pub use shares::layer_shares;

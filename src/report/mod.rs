@@ -20,8 +20,8 @@ use crate::evidence::Analysis;
 use crate::files::{create_dir, write_atomic};
 
 pub use claims::{
-    ClaimFacts, WrittenClaims, check_directory, claims_markdown, claims_summary, junit, mutants_markdown,
-    registry_list, registry_markdown, write_claims,
+    ClaimFacts, Document, WrittenClaims, check_directory, claims_markdown, claims_summary, junit, mutants_markdown,
+    registry_list, registry_markdown, write_claims, write_document,
 };
 pub use json::read_json;
 pub use terminal::terminal_summary;

@@ -8,5 +8,5 @@ mod optimizer;
 mod run;
 
 pub use loss::{cross_entropy, loss_gradient, output_derivative};
-pub use optimizer::{Optimizer, OptimizerKind};
+pub use optimizer::{Optimizer, OptimizerKind, OptimizerState};
 pub use run::{FineTuning, LabelledExamples, Step, TrainedModel, accuracy, evaluate, fine_tune, predictions};

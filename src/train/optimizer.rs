@@ -37,39 +37,76 @@ impl OptimizerKind {
     }
 }
 
-/// An update rule with its learning rate and state.
+/// An update rule with its learning rates and state.
 pub struct Optimizer {
     kind: OptimizerKind,
-    learning_rate: f64,
+    rates: Vec<f64>,
     steps: i32,
     moments: Vec<Option<(Tensor, Tensor)>>,
 }
 
+/// What an optimizer remembers of the steps it took.
+pub struct OptimizerState {
+    /// Number of steps.
+    pub steps: i32,
+    /// First and second moment of each parameter; none before its first gradient, and none but under Adam.
+    pub moments: Vec<Option<(Tensor, Tensor)>>,
+}
+
 impl Optimizer {
-    /// A fresh state for `parameters` tensors.
+    /// A fresh state for `parameters` tensors with one learning rate.
     pub fn new(kind: OptimizerKind, learning_rate: f64, parameters: usize) -> Self {
-        Self { kind, learning_rate, steps: 0, moments: (0..parameters).map(|_| None).collect() }
+        Self::with_rates(kind, vec![learning_rate; parameters])
     }
 
-    /// The change of each parameter for these gradients; parameters without a gradient do not move. Gradients that are
-    /// zero in exact arithmetic (see [`crate::jacobian::ParameterSpec::structural_zero`]) have sign zero under SignGD.
-    pub fn updates(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>]) -> Vec<Option<Tensor>> {
+    /// A fresh state with a learning rate per parameter tensor.
+    pub fn with_rates(kind: OptimizerKind, rates: Vec<f64>) -> Self {
+        let moments = rates.iter().map(|_| None).collect();
+        Self { kind, rates, steps: 0, moments }
+    }
+
+    /// The state after the steps so far.
+    pub fn state(&self) -> OptimizerState {
+        let copy = |m: &Option<(Tensor, Tensor)>| m.as_ref().map(|(a, b)| (a.shallow_clone(), b.shallow_clone()));
+        OptimizerState { steps: self.steps, moments: self.moments.iter().map(copy).collect() }
+    }
+
+    /// Goes on from a state.
+    ///
+    /// # Panics
+    /// If the state is one of another number of parameters.
+    pub fn restore(&mut self, state: OptimizerState) {
+        assert_eq!(state.moments.len(), self.moments.len(), "moments of other parameters");
+        (self.steps, self.moments) = (state.steps, state.moments);
+    }
+
+    /// The change of each parameter for these gradients, with all learning rates multiplied by `factor`; parameters
+    /// without a gradient do not move. Gradients that are zero in exact arithmetic (see
+    /// [`crate::jacobian::ParameterSpec::structural_zero`]) have sign zero under SignGD.
+    pub fn updates(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &[Option<Tensor>],
+        factor: f64,
+    ) -> Vec<Option<Tensor>> {
         self.steps += 1;
-        let eta = self.learning_rate;
         gradients
             .iter()
             .enumerate()
             .map(|(i, g)| {
                 let g = g.as_ref()?;
+                let eta = self.rates[i] * factor;
                 match self.kind {
                     OptimizerKind::Sgd => Some(g * -eta),
                     OptimizerKind::Signgd => (!parameters.specs()[i].structural_zero).then(|| g.sign() * -eta),
                     OptimizerKind::Adam { beta1, beta2, epsilon } => {
-                        let (mut m, mut v) = self.moments[i].take().unwrap_or_else(|| (g.zeros_like(), g.zeros_like()));
-                        m *= beta1;
-                        m += g * (1.0 - beta1);
-                        v *= beta2;
-                        v += g * g * (1.0 - beta2);
+                        // The moments are new tensors, so that a state taken before this step stays as it was.
+                        let (m, v) = match &self.moments[i] {
+                            Some((m, v)) => (m * beta1, v * beta2),
+                            None => (g.zeros_like(), g.zeros_like()),
+                        };
+                        let m = m + g * (1.0 - beta1);
+                        let v = v + g * g * (1.0 - beta2);
                         let first = 1.0 - beta1.powi(self.steps);
                         let second = 1.0 - beta2.powi(self.steps);
                         let mut denominator = v.sqrt();
@@ -91,8 +128,13 @@ impl Optimizer {
 
     /// Applies one step and returns the new parameters.
     pub fn step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>]) -> Parameters {
+        self.scaled_step(parameters, gradients, 1.0)
+    }
+
+    /// The same with all learning rates multiplied by a factor in this step.
+    pub fn scaled_step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], factor: f64) -> Parameters {
         let _guard = tch::no_grad_guard();
-        let mut updates = self.updates(parameters, gradients).into_iter();
+        let mut updates = self.updates(parameters, gradients, factor).into_iter();
         parameters.map(|value| match updates.next().flatten() {
             Some(update) => value + update,
             None => value.shallow_clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use kernelview::lm::{Architecture, MaskedLm, ModelConfig, random};
+use kernelview::lm::{Architecture, MaskedLm, ModelConfig, StoredType, random, save};
 use kernelview::task::{BUILTIN_NAMES, builtin, demo};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind};
@@ -19,7 +19,7 @@ pub fn tiny_checkpoint(directory: &Path, architecture: Architecture, seed: u64) 
     let model = MaskedLm::new(config);
     // Scale 1.5: attention and outputs vary between examples, so that kernels are not nearly of rank one.
     let parameters = random::parameters(&model, seed, 1.5, Kind::Float, Device::Cpu);
-    random::save(&model, &parameters, directory).expect("a checkpoint in a temporary directory");
+    save(&model, &parameters, directory, StoredType::F32).expect("a checkpoint in a temporary directory");
     let tokenizer = tokenizer_json(architecture, &vocabulary);
     let text = serde_json::to_string_pretty(&tokenizer).expect("a JSON value prints");
     fs::write(directory.join("tokenizer.json"), text).expect("a file in a temporary directory");

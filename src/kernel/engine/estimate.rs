@@ -123,11 +123,12 @@ impl GramOptions {
             let needed = limit - rest + least;
             return Err(Error::Settings(format!(
                 "--memory {}: this kernel needs at least {}: {} for libtorch and the parameters, {} for the kernel \
-                 matrices, {} for the gradients of two examples and one pass",
+                 matrices, {} for the threads' tiles, {} for the gradients of two examples and one pass",
                 megabytes(limit),
                 megabytes(needed),
                 megabytes(fixed_bytes(parameters)),
                 megabytes(result_bytes(left, right, self)),
+                megabytes(tile_bytes(parameters, self)),
                 megabytes(least),
             )));
         }

@@ -7,11 +7,15 @@ use super::rows::{CheckRow, Role, cell, controls, reasons, verdict};
 use super::statement::fitted;
 use super::{Plot, answer, plots_of, slug};
 use crate::error::{Error, Result};
-use crate::evidence::{Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, MutantResult, Table, Verification};
+use crate::evidence::{
+    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Findings, MutantResult, Table, Verification,
+};
 use crate::report::format::{code, escape};
 
 const CLAIMS: &str = include_str!("claims.md.j2");
 const MUTANTS: &str = include_str!("mutants.md.j2");
+/// Settings, checks, tables and plots, which reports of claims and other documents share.
+const FINDINGS: &str = include_str!("findings.md.j2");
 
 /// The text of `report.md`.
 ///
@@ -68,16 +72,11 @@ fn errors(verification: &Verification) -> Vec<Value> {
 
 /// What the template needs of one claim.
 fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
-    let findings = &claim.findings;
-    let rows = |checks: &[Check], role: Role| -> Vec<Value> {
-        checks.iter().map(|c| Value::from(Serde(CheckRow::of(c, role)))).collect()
-    };
     let reasons = reasons(claim);
     let headline = match reasons.as_slice() {
         [first, more @ ..] if !more.is_empty() => format!("{first}; {} more", more.len()),
         _ => reasons.join("; "),
     };
-    let image = |plot: &Plot| plot.svg.as_ref().map(|_| format!("![{}]({})", escape(&plot.alt), plot.file));
     context! {
         id => claim.id.as_str(),
         anchor => slug(&claim.id),
@@ -89,7 +88,19 @@ fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
         verdict => verdict(claim.verdict),
         reason => (claim.verdict != ClaimVerdict::Holds).then(|| reasons.join("; ")),
         headline,
-        controls_text => controls(findings),
+        controls_text => controls(&claim.findings),
+        is_claim => true,
+        ..body(&claim.findings, plots)
+    }
+}
+
+/// What `findings.md.j2` needs.
+fn body(findings: &Findings, plots: &[Plot]) -> Value {
+    let rows = |checks: &[Check], role: Role| -> Vec<Value> {
+        checks.iter().map(|c| Value::from(Serde(CheckRow::of(c, role)))).collect()
+    };
+    let image = |plot: &Plot| plot.svg.as_ref().map(|_| format!("![{}]({})", escape(&plot.alt), plot.file));
+    context! {
         settings => Serde(&findings.settings),
         hypotheses => rows(&findings.hypotheses, Role::Hypothesis),
         checks => rows(&findings.checks, Role::Prediction),
@@ -98,6 +109,14 @@ fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
         images => plots.iter().filter_map(image).collect::<Vec<_>>(),
         notes => findings.notes.clone(),
     }
+}
+
+/// A document of its own: a title, paragraphs in Markdown, and what was found.
+pub(super) fn document(title: &str, paragraphs: &[String], findings: &Findings, plots: &[Plot]) -> Result<String> {
+    const DOCUMENT: &str = "# {{ title }}\n{% for paragraph in paragraphs %}\n{{ paragraph }}\n{% endfor %}\
+                            {%- with level = \"##\" %}{% include \"findings.md\" %}{% endwith %}\n";
+    let part = context! { is_claim => false, ..body(findings, plots) };
+    fill("report.md", DOCUMENT, context! { title => escape(title), paragraphs => paragraphs.to_vec(), part })
 }
 
 /// A table with its cells as Markdown; columns of numbers are aligned to the right.
@@ -117,6 +136,7 @@ fn fill(name: &'static str, template: &'static str, context: Value) -> Result<St
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_filter("esc", |text: String| escape(&text));
         environment.add_filter("code", |text: String| code(&text));
+        environment.add_template("findings.md", FINDINGS)?;
         environment.add_template(name, template)?;
         let mut text = environment.get_template(name)?.render(context)?;
         text.truncate(text.trim_end().len());

@@ -5,6 +5,7 @@
 //! it, so that two runs with one seed give the same bytes.
 
 mod answer;
+mod document;
 mod junit;
 mod markdown;
 mod registry;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{ClaimEvidence, Figure, Verification};
 use crate::files::{create_dir, write_atomic};
 
+pub use document::{Document, write_document};
 pub use junit::junit;
 pub use markdown::{claims_markdown, mutants_markdown};
 pub use registry::{ClaimFacts, registry_list, registry_markdown};
@@ -148,13 +150,14 @@ fn plot_file(claim: &str, figure: &str) -> String {
 
 /// The plots of every claim.
 fn plots_of(verification: &Verification) -> Result<Vec<Vec<Plot>>> {
-    let of_figure = |id: &str, figure: &Figure| {
-        let alt = answer::alt(figure);
-        let svg = plots::scaling(figure, &alt)?;
-        Ok(Plot { file: plot_file(id, &figure.name), alt, svg })
-    };
-    let of_claim = |c: &ClaimEvidence| c.findings.figures.iter().map(|f| of_figure(&c.id, f)).collect();
+    let of_claim = |c: &ClaimEvidence| c.findings.figures.iter().map(|f| plot(&plot_file(&c.id, &f.name), f)).collect();
     verification.claims.iter().map(of_claim).collect()
+}
+
+fn plot(file: &str, figure: &Figure) -> Result<Plot> {
+    let alt = answer::alt(figure);
+    let svg = plots::scaling(figure, &alt)?;
+    Ok(Plot { file: file.to_owned(), alt, svg })
 }
 
 /// `report.json`: the evidence, whole and exact. Numbers of tables that are not finite are null.

@@ -1,0 +1,61 @@
+//! `kernelview natural`.
+
+use super::arguments::NaturalArgs;
+use super::select::{choose, model_directory};
+use super::terminal::Terminal;
+use crate::analysis::Study;
+use crate::device::{Dtype, set_threads};
+use crate::error::{Error, Result};
+use crate::evidence::SCHEMA_VERSION;
+use crate::jacobian::Subset;
+use crate::natural::{Naturalness, measure, verdict, write_naturalness};
+use crate::progress::{Monitor, check_stop};
+
+/// Measures every model and writes the report.
+pub(super) fn run(args: &NaturalArgs) -> Result<()> {
+    if args.out_dir.exists() && !args.out_dir.is_dir() {
+        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory"));
+    }
+    if let Some(threads) = args.threads {
+        set_threads(threads)?;
+    }
+    let device = args.device.resolve()?;
+    let chosen = choose(&args.task)?;
+    let terminal = Terminal::new();
+    terminal.begin(&format!("output derivative on {}", chosen.definition.name), args.models.len() as u64);
+    let mut rows = Vec::new();
+    for name in &args.models {
+        check_stop()?;
+        let directory = model_directory(name)?;
+        let study = Study::load(chosen.request(&directory, Dtype::F32, device, Subset::All, None))?;
+        let facts = &study.model_facts;
+        rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
+        terminal.advance(1);
+    }
+    terminal.end();
+    rows.sort_by_key(|((_, width, _), _)| *width);
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0.1 == pair[1].0.1) {
+        return Err(Error::Settings(format!(
+            "--models: {} and {} both have width {}; give models of different widths",
+            pair[0].0.0, pair[1].0.0, pair[0].0.1
+        )));
+    }
+    let (models, measured) = rows.into_iter().unzip();
+    let found = Naturalness {
+        schema_version: SCHEMA_VERSION,
+        task: chosen.definition.name.clone(),
+        source: chosen.source.clone(),
+        words: chosen.definition.label_words.iter().map(|l| l.word.clone()).collect(),
+        seed: args.task.seed,
+        models,
+        measured,
+    };
+    let written = write_naturalness(&found, &args.out_dir)?;
+    println!("{}: {}", found.task, verdict(&found).text());
+    for ((name, width, _), measured) in found.models.iter().zip(&found.measured) {
+        let mean = measured[0].chi.iter().sum::<f64>() / measured[0].chi.len() as f64;
+        println!("  {name} (width {width}): mean |χ| {mean:.4}, accuracy {:.3}", measured[0].accuracy);
+    }
+    println!("report: {}", written.markdown.display());
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `kernelview pretrain`.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::arguments::{PretrainArgs, PretrainCheck};
+use super::terminal::Terminal;
+use crate::device::set_threads;
+use crate::error::{Error, Result};
+use crate::evidence::SCHEMA_VERSION;
+use crate::files::{create_dir, digest, load_part, store_part};
+use crate::lm::Scaling;
+use crate::pretrain::{Corpus, Family, Recipe, check_coordinates, family_findings, sweep, train, write_family};
+use crate::stats::Outcome;
+
+/// Runs checks and training and writes the report; whether every network and every check came out as it must.
+pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
+    if args.out_dir.exists() && !args.out_dir.is_dir() {
+        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
+    }
+    if let Some(threads) = args.threads {
+        set_threads(threads)?;
+    }
+    let device = args.device.resolve()?;
+    let mut recipe = Recipe::read(&args.config)?;
+    if !args.width.is_empty() {
+        recipe = recipe.with_widths(&args.width).map_err(|message| Error::Settings(format!("--width: {message}")))?;
+    }
+    let own = args.config.parent().unwrap_or(Path::new(""));
+    let base = args.corpus_dir.as_deref().unwrap_or(own);
+    create_dir(&args.out_dir)?;
+    let terminal = Terminal::new();
+    let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
+    let mut family = Family {
+        schema_version: SCHEMA_VERSION,
+        corpus_sha256: corpus.sha256.clone(),
+        tokens: (corpus.train.len(), corpus.heldout.len()),
+        curves: Vec::new(),
+        coordinates: Vec::new(),
+        sweeps: Vec::new(),
+        recipe,
+    };
+    let key = {
+        let base = family.recipe.model.base_width;
+        let checks = serde_json::to_string(&family.recipe.checks).expect("plain data");
+        digest([family.recipe.digest(base, &corpus.digest).as_bytes(), checks.as_bytes()])
+    };
+    for scaling in [Scaling::Mup, Scaling::Standard] {
+        let wanted = |check| args.check.contains(&check);
+        let file = |what: &str| args.out_dir.join(format!("check-{what}-{}.json", scaling.name()));
+        let recipe = &family.recipe;
+        let found = kept(&file("coordinates"), &key, wanted(PretrainCheck::Coordinates), || {
+            check_coordinates(recipe, scaling, &corpus, device, &terminal)
+        })?;
+        family.coordinates.extend(found);
+        let found = kept(&file("learning-rates"), &key, wanted(PretrainCheck::LearningRates), || {
+            sweep(recipe, scaling, &corpus, device, &terminal)
+        })?;
+        family.sweeps.extend(found);
+    }
+    let widths = if args.no_training { Vec::new() } else { family.recipe.model.widths.clone() };
+    for width in widths {
+        let trained = train(&family.recipe, width, &corpus, &args.out_dir, device, &terminal)?;
+        println!(
+            "{}: held-out loss {:.3} ({:.3} by frequencies), {}",
+            trained.directory.display(),
+            trained.curve.final_loss(),
+            trained.curve.unigram_loss,
+            if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already there".to_owned() }
+        );
+        family.curves.push(trained.curve);
+        // After every network: a later failure must not take the report of the others.
+        write_family(&family, &args.out_dir)?;
+    }
+    let written = write_family(&family, &args.out_dir)?;
+    println!("report: {}", written.markdown.display());
+    let findings = family_findings(&family)?;
+    let failed = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
+    let passed = findings.controls.iter().filter(|c| c.outcome == Outcome::Holds);
+    let bad: Vec<&str> = failed.chain(passed).map(|c| c.name.as_str()).collect();
+    for name in &bad {
+        println!("not as it must be: {name}");
+    }
+    Ok(bad.is_empty())
+}
+
+/// A stored result of the same recipe and text; made anew, and stored, where it is wanted and not there.
+fn kept<T: Serialize + DeserializeOwned>(
+    file: &Path,
+    key: &str,
+    wanted: bool,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<Option<T>> {
+    if let Some(found) = load_part(file, key) {
+        return Ok(Some(found));
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    let made = make()?;
+    store_part(file, key, &made)?;
+    Ok(Some(made))
+}

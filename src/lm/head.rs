@@ -1,0 +1,69 @@
+//! Standard fine-tuning, without a prompt: a new linear head on the first token's hidden state in place of the masked-LM
+//! head.
+
+use std::rc::Rc;
+
+use tch::{Kind, Tensor};
+
+use super::encoder::MaskedLm;
+use super::examples::{PromptExample, PromptExamples};
+use crate::error::Result;
+use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, Role, Tap};
+use crate::network::normal_tensor;
+
+/// Examples read by a new head: N examples, C outputs. Its parameters are the model's own, which the masked-LM head's
+/// belong to but nothing reads, and the head's weight \[C, hidden\] behind them.
+pub struct HeadExamples<'a> {
+    prompts: PromptExamples<'a>,
+    head: Param,
+    outputs: usize,
+}
+
+impl<'a> HeadExamples<'a> {
+    /// Texts as the model reads them, special tokens included, without a mask.
+    ///
+    /// # Errors
+    /// As [`PromptExamples::new`].
+    pub fn new(model: &'a MaskedLm, texts: Vec<Vec<i64>>, outputs: usize, device: tch::Device) -> Result<Self> {
+        let first = |ids: Vec<i64>| PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 };
+        let prompts = texts.into_iter().map(first).collect();
+        let prompts = PromptExamples::new(model, prompts, &[0], super::OutputMode::Logits, device)?;
+        Ok(Self { prompts, head: Param(model.specs().len()), outputs })
+    }
+}
+
+/// The model's parameters with a head of `outputs` rows of N(0, deviation²) entries.
+pub fn with_head(own: &Parameters, outputs: usize, deviation: f64, seed: u64) -> Parameters {
+    let hidden = own.get(Param(0)).size()[1];
+    let shape = [outputs as i64, hidden];
+    let mut specs = own.specs().to_vec();
+    specs.push(ParameterSpec {
+        name: "classifier.weight".into(),
+        shape: shape.to_vec(),
+        role: Role::Head,
+        layer: "head".into(),
+        structural_zero: false,
+    });
+    let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();
+    values.push(normal_tensor(&shape, deviation, seed, 0, Kind::Double, own.device()).to_kind(own.kind()));
+    Parameters::new(Rc::from(specs), values)
+}
+
+impl Examples for HeadExamples<'_> {
+    fn len(&self) -> usize {
+        self.prompts.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn cost(&self, index: usize) -> usize {
+        self.prompts.cost(index)
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        let hidden = self.prompts.hidden(tap, indices);
+        tap.linear(&hidden, self.head, None)
+    }
+}

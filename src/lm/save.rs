@@ -1,0 +1,101 @@
+//! Checkpoint directories as this program writes them: `config.json` and `model.safetensors`, which Hugging Face's
+//! classes and this program's loaders read.
+
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::config::{Activation, Architecture};
+use super::encoder::MaskedLm;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, write_atomic};
+use crate::jacobian::Parameters;
+
+/// Element type of stored weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredType {
+    /// Half precision: 11 significant bits, half the size.
+    F16,
+    /// Single precision.
+    #[default]
+    F32,
+}
+
+impl StoredType {
+    fn kind(self) -> Kind {
+        match self {
+            Self::F16 => Kind::Half,
+            Self::F32 => Kind::Float,
+        }
+    }
+}
+
+/// Writes a model; `config.json` comes last, so that where it is, the weights are too.
+pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored: StoredType) -> Result<()> {
+    create_dir(directory)?;
+    let named = parameters.specs().iter().map(|s| s.name.as_str()).zip(parameters.values());
+    let named: Vec<(&str, Tensor)> = named.map(|(name, value)| (name, value.to_kind(stored.kind()))).collect();
+    write_tensors(&directory.join("model.safetensors"), &named, &[("format", "pt")])?;
+    let text = serde_json::to_string_pretty(&config_json(model, stored)).expect("a JSON value prints") + "\n";
+    write_atomic(&directory.join("config.json"), text.as_bytes())
+}
+
+fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
+    let c = model.config();
+    let (name, kind) = match c.architecture {
+        Architecture::Bert => ("BertForMaskedLM", "bert"),
+        Architecture::Roberta => ("RobertaForMaskedLM", "roberta"),
+    };
+    let activation = match c.activation {
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_new",
+        Activation::Relu => "relu",
+        Activation::Silu => "silu",
+        Activation::Tanh => "tanh",
+    };
+    let mut config = json!({
+        "architectures": [name], "model_type": kind, "vocab_size": c.vocab_size, "hidden_size": c.hidden_size,
+        "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "intermediate_size": c.intermediate_size,
+        "max_position_embeddings": c.max_positions, "type_vocab_size": c.type_vocab_size,
+        "layer_norm_eps": c.layer_norm_eps, "hidden_act": activation, "pad_token_id": c.pad_token_id,
+        "tie_word_embeddings": c.tied_decoder,
+        "torch_dtype": if stored == StoredType::F16 { "float16" } else { "float32" },
+    });
+    if let Some(base) = c.mup_base_width {
+        config["mup_base_width"] = base.into();
+    }
+    config
+}
+
+/// Writes named tensors of one of the types f16, f32, f64 or i64 with metadata, in the given order.
+///
+/// # Errors
+/// [`Error::Format`] where a tensor has another type; [`Error::Io`].
+pub fn write_tensors(path: &Path, named: &[(&str, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
+    let mut stored = Vec::with_capacity(named.len());
+    for (name, tensor) in named {
+        let dtype = match tensor.kind() {
+            Kind::Half => Dtype::F16,
+            Kind::Float => Dtype::F32,
+            Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
+            other => return Err(Error::format(path, format!("tensor `{name}` of {other:?} cannot be written"))),
+        };
+        let flat = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; flat.numel() * tensor.kind().elt_size_in_bytes()];
+        flat.copy_data_u8(&mut bytes, flat.numel());
+        let shape: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
+        stored.push((*name, dtype, shape, bytes));
+    }
+    let views = stored
+        .iter()
+        .map(|(name, dtype, shape, bytes)| TensorView::new(*dtype, shape.clone(), bytes).map(|view| (*name, view)));
+    let views: Vec<(&str, TensorView<'_>)> =
+        views.collect::<std::result::Result<_, _>>().map_err(|e| Error::format(path, e.to_string()))?;
+    let metadata = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let file = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::format(path, e.to_string()))?;
+    write_atomic(path, &file)
+}

@@ -1,0 +1,174 @@
+//! |χ| of every example under one model, for the task and for variants of it that are not natural.
+
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+use crate::analysis::{SplitName, Study};
+use crate::error::{Error, Result};
+use crate::files::named_seed;
+use crate::jacobian::outputs;
+use crate::lm::{HeadExamples, OutputMode, PromptExample, PromptExamples, with_head};
+use crate::measure::output_derivative_sizes;
+use crate::task::SpecialToken;
+use crate::train::accuracy;
+
+/// The task, or one of the changes that must take its naturalness away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// The task itself.
+    Task,
+    /// The examples' labels in random order.
+    PermutedLabels,
+    /// Other words of the vocabulary in place of the label words, several draws.
+    UnrelatedWords,
+    /// No prompt: a new random head on the first token.
+    RandomHead,
+}
+
+impl Variant {
+    /// All of them, the task first.
+    pub const ALL: [Self; 4] = [Self::Task, Self::PermutedLabels, Self::UnrelatedWords, Self::RandomHead];
+
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Task => "the task",
+            Self::PermutedLabels => "permuted labels",
+            Self::UnrelatedWords => "unrelated label words",
+            Self::RandomHead => "no prompt, random head",
+        }
+    }
+}
+
+/// One variant under one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Which variant.
+    pub variant: Variant,
+    /// Share of examples whose most likely label is their own.
+    pub accuracy: f64,
+    /// `|χ_y| = 1 - p(y)` per example, half the sum of |χ| over the labels.
+    pub chi: Vec<f64>,
+}
+
+/// Everything that was measured of a task: `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Naturalness {
+    /// [`crate::evidence::SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// Name of the task.
+    pub task: String,
+    /// Where its examples come from.
+    pub source: String,
+    /// Label words, in the order of the labels.
+    pub words: Vec<String>,
+    /// Seed of permutations, words and heads.
+    pub seed: u64,
+    /// Name, width and depth of each model, by width.
+    pub models: Vec<(String, i64, i64)>,
+    /// `measured[model][variant]`, variants in the order of [`Variant::ALL`].
+    pub measured: Vec<Vec<Measured>>,
+}
+
+/// Draws of unrelated words and of random heads, over which |χ| is averaged: one draw could be lucky.
+const DRAWS: usize = 16;
+
+/// Prompts of a batch.
+const BATCH: usize = 64;
+
+/// Tokens that begin a word in byte-level vocabularies.
+const WORD: char = 'Ġ';
+
+/// Labels in random order, as many of each as before.
+pub fn relabelled(labels: &[usize], seed: u64) -> Vec<usize> {
+    let mut shuffled = labels.to_vec();
+    shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(named_seed(seed, "permuted labels")));
+    shuffled
+}
+
+/// All variants on the test examples of a study.
+///
+/// # Errors
+/// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite.
+pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
+    let labels = study.labels(SplitName::Test);
+    let classes = study.task.label_ids.len();
+    let examples = study.examples(SplitName::Test, OutputMode::Logits)?;
+    let logits = outputs(&study.parameters, &examples, BATCH);
+    study.check_finite(&logits, SplitName::Test)?;
+    let permuted = relabelled(labels, seed);
+    let of = |variant, labels: &[usize]| Measured {
+        variant,
+        accuracy: accuracy(&logits, labels),
+        chi: output_derivative_sizes(&logits, labels),
+    };
+    let mut measured = vec![of(Variant::Task, labels), of(Variant::PermutedLabels, &permuted)];
+    let words = words_of(study)?;
+    measured.push(average(Variant::UnrelatedWords, labels, |draw| {
+        let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
+        let mut chosen: Vec<i64> = Vec::new();
+        while chosen.len() < classes {
+            let word = words[rng.random_range(0..words.len())];
+            if !chosen.contains(&word) && !study.task.label_ids.contains(&word) {
+                chosen.push(word);
+            }
+        }
+        let prompts = study.prompts(SplitName::Test).iter().map(|p| PromptExample {
+            input_ids: p.input_ids.clone(),
+            segment_ids: p.segment_ids.clone(),
+            mask_position: p.mask_pos,
+        });
+        let examples = PromptExamples::new(&study.model, prompts.collect(), &chosen, OutputMode::Logits, study.device)?;
+        Ok(outputs(&study.parameters, &examples, BATCH))
+    })?);
+    let width = study.model.config().hidden_size as f64;
+    measured.push(average(Variant::RandomHead, labels, |draw| {
+        // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
+        let head_seed = named_seed(seed, &format!("head {draw}"));
+        let parameters = with_head(&study.parameters, classes, 8.0 / width, head_seed);
+        let mask = study.tokenizer.require(SpecialToken::Mask)?;
+        // The text without the mask.
+        let texts = study
+            .prompts(SplitName::Test)
+            .iter()
+            .map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
+        let examples = HeadExamples::new(&study.model, texts.collect(), classes, study.device)?;
+        Ok(outputs(&parameters, &examples, BATCH))
+    })?);
+    Ok(measured)
+}
+
+/// Token ids of whole words, by the letter that begins them.
+fn words_of(study: &Study) -> Result<Vec<i64>> {
+    let is_word = |text: &str| {
+        let rest = text.strip_prefix(WORD).unwrap_or(text);
+        rest.chars().count() > 2 && rest.chars().all(char::is_alphabetic)
+    };
+    let size = study.model.config().vocab_size;
+    let words: Vec<i64> =
+        (0..size).filter(|id| study.tokenizer.id_to_token(*id).is_some_and(|text| is_word(&text))).collect();
+    if words.len() < 100 {
+        return Err(Error::Settings(format!(
+            "the tokenizer has {} words; unrelated label words cannot be drawn from so few",
+            words.len()
+        )));
+    }
+    Ok(words)
+}
+
+/// Means over draws of what a variant gives.
+fn average(variant: Variant, labels: &[usize], logits: impl Fn(usize) -> Result<tch::Tensor>) -> Result<Measured> {
+    let (mut right, mut chi) = (0.0, vec![0.0; labels.len()]);
+    for draw in 0..DRAWS {
+        let logits = logits(draw)?.to_kind(Kind::Double);
+        right += accuracy(&logits, labels) / DRAWS as f64;
+        for (sum, size) in chi.iter_mut().zip(output_derivative_sizes(&logits, labels)) {
+            *sum += size / DRAWS as f64;
+        }
+    }
+    Ok(Measured { variant, accuracy: right, chi })
+}

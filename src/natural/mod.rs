@@ -1,0 +1,11 @@
+//! Whether a downstream task is natural in the pre-training of a family of models: the paper's cheap test (Definition 5.3
+//! and Section 6), the size of the output derivative χ over models that differ only in width, no update made.
+//!
+//! Necessary for Theorem 5.5, not sufficient. Knows models and tasks as [`Study`](crate::analysis::Study); knows no
+//! training and no kernel.
+
+mod measure;
+mod report;
+
+pub use measure::{Measured, Naturalness, Variant, measure, relabelled};
+pub use report::{naturalness_findings, verdict, write_naturalness};

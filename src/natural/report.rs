@@ -1,0 +1,183 @@
+//! Slopes of |χ| in width, their intervals, the verdict and the report.
+
+use std::path::Path;
+
+use super::measure::{Naturalness, Variant};
+use crate::error::Result;
+use crate::evidence::{Cell, Check, Figure, Findings, Mark, Series, Table};
+use crate::report::{Document, Written, write_document};
+use crate::stats::{Estimate, Expectation, Outcome, clopper_pearson, student_mean};
+
+/// Smallest fall of |χ| that counts, as an exponent in width: a doubling that takes less than 1.4% off is none.
+pub(crate) const FALLS: f64 = -0.02;
+
+/// Confidence of every interval.
+const CONFIDENCE: f64 = 0.99;
+
+/// Whether a task is natural.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// |χ| falls with the width, and no control's does.
+    Natural,
+    /// It does not fall.
+    NotNatural,
+    /// The interval does not say.
+    Undecided,
+}
+
+impl Verdict {
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Natural => "natural",
+            Self::NotNatural => "not natural",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// Exponent in width of the mean of |χ| over examples, `chi[model][example]`, with Student's interval over examples.
+///
+/// The exponent is a function of the models' means; to first order an example moves it by its influence
+/// `Σ_w a_w χ_w/mean_w`, with a the weights of the least-squares slope (which sum to zero), and the influences of
+/// examples are independent.
+pub(crate) fn slope(widths: &[f64], chi: &[&[f64]], confidence: f64) -> Estimate {
+    let logs: Vec<f64> = widths.iter().map(|w| w.ln()).collect();
+    let centre = logs.iter().sum::<f64>() / logs.len() as f64;
+    let spread: f64 = logs.iter().map(|x| (x - centre).powi(2)).sum();
+    let weights: Vec<f64> = logs.iter().map(|x| (x - centre) / spread).collect();
+    let means: Vec<f64> = chi.iter().map(|c| c.iter().sum::<f64>() / c.len() as f64).collect();
+    let slope: f64 = weights.iter().zip(&means).map(|(a, m)| a * m.ln()).sum();
+    let influence = |i: usize| slope + weights.iter().zip(chi).zip(&means).map(|((a, c), m)| a * c[i] / m).sum::<f64>();
+    let influences: Vec<f64> = (0..chi[0].len()).map(influence).collect();
+    student_mean(&influences, confidence)
+}
+
+/// The slope of each variant.
+fn slopes(found: &Naturalness) -> Vec<(Variant, Estimate)> {
+    let widths: Vec<f64> = found.models.iter().map(|(_, width, _)| *width as f64).collect();
+    let of = |(v, variant): (usize, Variant)| {
+        let chi: Vec<&[f64]> = found.measured.iter().map(|m| m[v].chi.as_slice()).collect();
+        (variant, slope(&widths, &chi, CONFIDENCE))
+    };
+    Variant::ALL.into_iter().enumerate().map(of).collect()
+}
+
+/// The verdict: the task's interval alone decides; a control that falls too takes a *natural* back.
+pub fn verdict(found: &Naturalness) -> Verdict {
+    let falls = Expectation::AtMost { bound: FALLS };
+    let outcomes: Vec<Outcome> = slopes(found).iter().map(|(_, s)| falls.judge(s)).collect();
+    match outcomes[0] {
+        Outcome::Holds if outcomes[1..].contains(&Outcome::Holds) => Verdict::Undecided,
+        Outcome::Holds => Verdict::Natural,
+        Outcome::Violated => Verdict::NotNatural,
+        Outcome::Underpowered => Verdict::Undecided,
+    }
+}
+
+/// Everything that the report shows.
+pub fn naturalness_findings(found: &Naturalness) -> Findings {
+    let falls = Expectation::AtMost { bound: FALLS };
+    let examples = found.measured[0][0].chi.len();
+    let mut findings = Findings {
+        settings: vec![
+            ("task".into(), format!("{}: {}", found.task, found.words.join(" / "))),
+            ("examples".into(), format!("{examples}, {}", found.source)),
+            ("models".into(), found.models.iter().map(|m| m.0.clone()).collect::<Vec<_>>().join(", ")),
+            ("seed".into(), found.seed.to_string()),
+        ],
+        ..Findings::default()
+    };
+    for (variant, slope) in slopes(found) {
+        let row = Check::judged(format!("{}: exponent of the mean |χ| in width", variant.text()), falls, slope);
+        if variant == Variant::Task { &mut findings.checks } else { &mut findings.controls }.push(row);
+    }
+    let last = found.measured.len() - 1;
+    let falling = (0..examples).filter(|i| found.measured[last][0].chi[*i] < found.measured[0][0].chi[*i]).count();
+    let share = clopper_pearson(falling, examples, CONFIDENCE);
+    let (small, large) = (found.models[0].1, found.models[last].1);
+    let title = format!("share of examples on which |χ| is smaller at width {large} than at {small}");
+    findings.checks.push(Check::judged(title, Expectation::AtLeast { bound: 0.5 }, share));
+
+    let mut columns = vec!["model".to_owned(), "width".to_owned()];
+    columns.extend(["accuracy", "mean |χ|"].map(str::to_owned));
+    columns.extend(Variant::ALL[1..].iter().map(|v| format!("mean |χ|, {}", v.text())));
+    let mean = |chi: &[f64]| student_mean(chi, CONFIDENCE);
+    let row = |(model, measured): (&(String, i64, i64), &Vec<super::Measured>)| {
+        let mut cells =
+            vec![Cell::from(model.0.as_str()), Cell::from(model.1 as f64), Cell::from(measured[0].accuracy)];
+        cells.extend(measured.iter().map(|m| Cell::from(mean(&m.chi))));
+        cells
+    };
+    findings.tables.push(Table {
+        title: "Models".into(),
+        columns,
+        rows: found.models.iter().zip(&found.measured).map(row).collect(),
+    });
+    let series = |(v, variant): (usize, Variant)| Series {
+        name: variant.text().into(),
+        marks: found
+            .models
+            .iter()
+            .zip(&found.measured)
+            .map(|(model, measured)| {
+                let Estimate { value, low, high, .. } = mean(&measured[v].chi);
+                Mark { x: model.1 as f64, y: value, low, high }
+            })
+            .collect(),
+        predicted_slope: None,
+        control: variant != Variant::Task,
+    };
+    findings.figures.push(Figure {
+        name: "output-derivative".into(),
+        title: format!("Output derivative over widths: {}", found.task),
+        x_label: "width n".into(),
+        y_label: "mean |χ|, with its 99% interval".into(),
+        series: Variant::ALL.into_iter().enumerate().map(series).collect(),
+    });
+    let depths: std::collections::BTreeSet<i64> = found.models.iter().map(|m| m.2).collect();
+    if depths.len() > 1 {
+        findings.notes.push(
+            "The models differ in depth too: what changes over them is not the width alone, and the test says less."
+                .into(),
+        );
+    }
+    findings
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// As [`write_document`].
+pub fn write_naturalness(found: &Naturalness, directory: &Path) -> Result<Written> {
+    let paragraphs = vec![
+        format!("Verdict: **{}**.", verdict(found).text()),
+        "A task is natural in a pre-training scheme if the loss's derivative in the output, χ, vanishes as the width grows, \
+         with no update made (the paper, Definition 5.3). The test is necessary for kernel behaviour of prompt-based \
+         fine-tuning, not sufficient. Here |χ| is 1 - p(y) for the right label y among the label words. Intervals are over \
+         examples; they say nothing about other pre-training seeds. The controls are the same examples with something \
+         natural taken away: there |χ| must not fall."
+            .to_owned(),
+    ];
+    let title = format!("Is {} natural?", found.task);
+    write_document(&Document { title, paragraphs, findings: naturalness_findings(found) }, found, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_is_that_of_the_means() {
+        let widths = [64.0, 128.0, 256.0];
+        let chi: Vec<Vec<f64>> = widths
+            .iter()
+            .map(|w: &f64| (0..40).map(|i| w.powf(-0.3) * (1.0 + 0.5 * f64::from(i % 7))).collect())
+            .collect();
+        let rows: Vec<&[f64]> = chi.iter().map(Vec::as_slice).collect();
+        let found = slope(&widths, &rows, 0.99);
+        assert!((found.value + 0.3).abs() < 1e-12, "{found:?}");
+        // Every example falls alike: nothing scatters.
+        assert!(found.high - found.low < 1e-9, "{found:?}");
+    }
+}

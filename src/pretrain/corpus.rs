@@ -1,0 +1,152 @@
+//! From text files to sequences of token ids.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use super::recipe::Recipe;
+use super::vocabulary::train_tokenizer;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, digest, write_atomic};
+use crate::progress::{Monitor, check_stop};
+
+/// A text file that is plain or gzip, and the SHA-256 of the file in hexadecimal.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] where it is not UTF-8 or a damaged archive.
+pub fn read_text(path: &Path) -> Result<(String, String)> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let plain = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        let unpacked = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain);
+        unpacked.map_err(|e| Error::format(path, format!("not a complete gzip file ({e}); download it again")))?;
+        plain
+    } else {
+        bytes
+    };
+    let text = String::from_utf8(plain)
+        .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    Ok((text, sha256))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A tokenized corpus.
+pub struct Corpus {
+    /// Ids of the training text, paragraphs one behind the other.
+    pub train: Vec<u16>,
+    /// Ids of the held-out text.
+    pub heldout: Vec<u16>,
+    /// The tokenizer's JSON.
+    pub tokenizer: String,
+    /// Digest of both files and the tokenizer.
+    pub digest: String,
+    /// SHA-256 of the training file and of the held-out file.
+    pub sha256: (String, String),
+}
+
+/// Paragraphs that are tokenized between two looks at a stop request.
+const CHUNK: usize = 4096;
+
+impl Corpus {
+    /// Reads the recipe's text, trains the tokenizer and tokenizes. What took long is kept in `cache` and used again
+    /// while the files are the same.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are not those of the recipe; text too short for a batch.
+    pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
+        let open = |file: &Path, wanted: &Option<String>, field: &str| -> Result<(PathBuf, String, String)> {
+            let path = base.join(file);
+            let (text, sha256) = read_text(&path)?;
+            match wanted {
+                Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256) => Err(Error::format(
+                    &path,
+                    format!(
+                        "its SHA-256 is {sha256}, but the recipe's {field} is {wanted}: another version of the text"
+                    ),
+                )),
+                _ => Ok((path, text, sha256)),
+            }
+        };
+        let (train_path, train, train_sha) =
+            open(&recipe.corpus.train, &recipe.corpus.train_sha256, "corpus.train_sha256")?;
+        let (heldout_path, heldout, heldout_sha) =
+            open(&recipe.corpus.heldout, &recipe.corpus.heldout_sha256, "corpus.heldout_sha256")?;
+        let key = digest([train_sha.as_bytes(), heldout_sha.as_bytes(), &recipe.corpus.vocabulary.to_le_bytes()]);
+        create_dir(cache)?;
+        let (json, tokens) = (cache.join("tokenizer.json"), cache.join("corpus.tokens"));
+        let kept = fs::read(&tokens).ok().and_then(|bytes| unpack(&bytes, &key)).zip(fs::read_to_string(&json).ok());
+        let ((train, heldout), tokenizer) = if let Some(kept) = kept {
+            kept
+        } else {
+            monitor.begin("training the tokenizer", 1);
+            let tokenizer = train_tokenizer(&train_path, &train, recipe.corpus.vocabulary)?;
+            monitor.advance(1);
+            monitor.end();
+            let ids =
+                [(&train_path, &train), (&heldout_path, &heldout)].map(|(p, t)| tokenize(&tokenizer, p, t, monitor));
+            let [train, heldout] = ids;
+            let (train, heldout) = (train?, heldout?);
+            let text = tokenizer.to_string(false).map_err(|e| Error::format(&json, e.to_string()))?;
+            write_atomic(&json, text.as_bytes())?;
+            write_atomic(&tokens, &pack(&key, &train, &heldout))?;
+            ((train, heldout), text)
+        };
+        let length = recipe.model.tokens as usize - 2;
+        let least = recipe.training.batch.max(recipe.checks.sweep_batch) * length;
+        for (path, ids, least) in [(&train_path, &train, least), (&heldout_path, &heldout, length)] {
+            if ids.len() < least {
+                return Err(Error::format(path, format!("has {} tokens, at least {least} are needed", ids.len())));
+            }
+        }
+        let digest = digest([key.as_bytes(), tokenizer.as_bytes()]);
+        Ok(Self { train, heldout, tokenizer, digest, sha256: (train_sha, heldout_sha) })
+    }
+}
+
+fn tokenize(tokenizer: &Tokenizer, path: &Path, text: &str, monitor: &dyn Monitor) -> Result<Vec<u16>> {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    monitor.begin(&format!("tokenizing {}", path.display()), lines.len() as u64);
+    let mut ids = Vec::with_capacity(text.len() / 4);
+    for chunk in lines.chunks(CHUNK) {
+        check_stop()?;
+        let parts: Vec<tokenizers::Result<Vec<u16>>> = chunk
+            .par_iter()
+            .map(|line| {
+                // A space in front: words at the start of a paragraph get the tokens that they have elsewhere.
+                let encoded = tokenizer.encode_fast(format!(" {line}"), false)?;
+                Ok(encoded.get_ids().iter().map(|id| *id as u16).collect())
+            })
+            .collect();
+        for part in parts {
+            ids.extend(part.map_err(|e| Error::format(path, format!("cannot be tokenized: {e}")))?);
+        }
+        monitor.advance(chunk.len() as u64);
+    }
+    monitor.end();
+    Ok(ids)
+}
+
+/// Key, number of training ids, all ids in two bytes each.
+fn pack(key: &str, train: &[u16], heldout: &[u16]) -> Vec<u8> {
+    let mut bytes = key.as_bytes().to_vec();
+    bytes.extend((train.len() as u64).to_le_bytes());
+    bytes.extend(train.iter().chain(heldout).flat_map(|id| id.to_le_bytes()));
+    bytes
+}
+
+fn unpack(bytes: &[u8], key: &str) -> Option<(Vec<u16>, Vec<u16>)> {
+    let rest = bytes.strip_prefix(key.as_bytes())?;
+    let (count, rest) = rest.split_first_chunk::<8>()?;
+    let ids: Vec<u16> = rest.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    let at = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+    (at <= ids.len()).then(|| (ids[..at].to_vec(), ids[at..].to_vec()))
+}

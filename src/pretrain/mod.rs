@@ -1,0 +1,25 @@
+//! Pre-trains a family of masked language models that differ only in width, in muP, on any text.
+//!
+//! A [`Recipe`] holds everything that a family depends on: corpus digests, tokenizer, sizes, parametrization, schedule,
+//! seed. [`corpus`] turns text into sequences of token ids, [`batches`] masks them in an order that every width shares,
+//! [`run`] trains one width and goes on after an interruption with the same numbers, [`coordinates`] and [`sweep`] check
+//! the parametrization. Knows no task, no kernel and no claim.
+
+mod batches;
+mod coordinates;
+mod corpus;
+mod recipe;
+mod report;
+mod run;
+mod step;
+mod sweep;
+mod vocabulary;
+
+pub use batches::{Batches, MaskedBatch};
+pub use coordinates::{CoordinateCheck, check_coordinates};
+pub use corpus::{Corpus, read_text};
+pub use recipe::Recipe;
+pub use report::{Family, family_findings, write_family};
+pub use run::{Curve, CurvePoint, Trained, train};
+pub use sweep::{Sweep, sweep};
+pub use vocabulary::{SPECIAL_TOKENS, train_tokenizer};

@@ -1,0 +1,261 @@
+//! The recipe of a family: one TOML file with everything that its weights depend on.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::{digest, read_text};
+use crate::lm::{Activation, Architecture, ModelConfig, Parametrization, Scaling, StoredType};
+
+/// Everything that a family of pre-trained networks depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the family; its networks are called `NAME-WIDTH`.
+    pub name: String,
+    /// Seed of initial weights, order of sequences and masks.
+    pub seed: u64,
+    /// The text.
+    pub corpus: CorpusRecipe,
+    /// The networks.
+    pub model: ModelRecipe,
+    /// How they are trained.
+    pub training: TrainingRecipe,
+    /// The checks of the parametrization.
+    #[serde(default)]
+    pub checks: ChecksRecipe,
+}
+
+/// Where the text is, and which text it must be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusRecipe {
+    /// File to train on, one paragraph a line, plain or gzip; relative to the recipe unless a directory is given.
+    pub train: PathBuf,
+    /// File whose masked tokens the held-out loss predicts.
+    pub heldout: PathBuf,
+    /// SHA-256 of the training file as it lies on disk, in hexadecimal.
+    #[serde(default)]
+    pub train_sha256: Option<String>,
+    /// The same of the held-out file.
+    #[serde(default)]
+    pub heldout_sha256: Option<String>,
+    /// Tokens of the byte-level BPE vocabulary, special tokens included.
+    pub vocabulary: usize,
+}
+
+/// Sizes and parametrization.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// Widths n, from small to large.
+    pub widths: Vec<i64>,
+    /// Width at which every learning rate is the recipe's.
+    pub base_width: i64,
+    /// Encoder layers.
+    pub layers: i64,
+    /// Dimension of a head: a network has n / dimension heads.
+    pub head_dimension: i64,
+    /// Tokens of a sequence, `<s>` and `</s>` included.
+    pub tokens: i64,
+    /// How weights and rates scale with the width.
+    #[serde(default)]
+    pub scaling: Scaling,
+    /// Deviation of the entries of the embedding tables.
+    pub embedding_deviation: f64,
+    /// Amplitude of the waves that position vectors begin as.
+    pub position_amplitude: f64,
+    /// Element type of the finished checkpoints.
+    #[serde(default)]
+    pub dtype: StoredType,
+}
+
+/// Optimizer, schedule and batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecipe {
+    /// Steps of Adam.
+    pub steps: usize,
+    /// Sequences of a step.
+    pub batch: usize,
+    /// Masked tokens of a sequence, each replaced by `<mask>`.
+    pub masked: usize,
+    /// Largest learning rate at the base width.
+    pub learning_rate: f64,
+    /// Share of the steps in which the rate rises from zero; it falls linearly to zero after them.
+    pub warmup: f64,
+    /// Decay of Adam's first moment.
+    pub beta1: f64,
+    /// Decay of its second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Steps between evaluations of the held-out loss and saved states.
+    pub evaluate_every: usize,
+    /// Held-out sequences of an evaluation.
+    pub heldout_sequences: usize,
+}
+
+/// Sizes of the checks of the parametrization.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChecksRecipe {
+    /// Widths of the coordinate check.
+    pub coordinate_widths: Vec<i64>,
+    /// Seeds of the coordinate check.
+    pub coordinate_seeds: usize,
+    /// Learning rates of the sweep, at the base width.
+    pub learning_rates: Vec<f64>,
+    /// Widths of the sweep.
+    pub sweep_widths: Vec<i64>,
+    /// Steps of every run of the sweep.
+    pub sweep_steps: usize,
+    /// Sequences of a step of the sweep.
+    pub sweep_batch: usize,
+}
+
+impl Default for ChecksRecipe {
+    fn default() -> Self {
+        Self {
+            coordinate_widths: vec![64, 128, 256, 512],
+            coordinate_seeds: 4,
+            learning_rates: vec![5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2],
+            sweep_widths: vec![64, 128, 256],
+            sweep_steps: 300,
+            sweep_batch: 16,
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Format`] with the line or the field that is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let recipe: Self = toml::from_str(&read_text(path)?).map_err(|e| {
+            let at = e.span().map(|s| s.start);
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let line = at.map(|at| format!("line {}: ", 1 + text[..at.min(text.len())].matches('\n').count()));
+            Error::format(path, format!("{}{}", line.unwrap_or_default(), e.message()))
+        })?;
+        recipe.check().map_err(|message| Error::format(path, message))?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let (m, t) = (&self.model, &self.training);
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            return Err(format!("name `{}` must be letters, digits, `-` and `_`: it names directories", self.name));
+        }
+        if m.widths.is_empty() || !m.widths.is_sorted_by(|a, b| a < b) {
+            return Err("model.widths must be a growing list of widths".into());
+        }
+        let all = m.widths.iter().chain(&self.checks.coordinate_widths).chain(&self.checks.sweep_widths);
+        for width in all.chain([&m.base_width]) {
+            if *width < 1 || m.head_dimension < 1 || width % m.head_dimension != 0 {
+                let d = m.head_dimension;
+                return Err(format!("width {width} is not a positive multiple of model.head_dimension = {d}"));
+            }
+        }
+        let at_least = |name: &str, value: i64, least: i64| {
+            if value < least { Err(format!("{name} = {value} must be at least {least}")) } else { Ok(()) }
+        };
+        at_least("model.layers", m.layers, 1)?;
+        at_least("model.tokens", m.tokens, 4)?;
+        at_least("corpus.vocabulary", self.corpus.vocabulary as i64, 300)?;
+        at_least("training.steps", t.steps as i64, 1)?;
+        at_least("training.batch", t.batch as i64, 1)?;
+        at_least("training.masked", t.masked as i64, 1)?;
+        at_least("training.evaluate_every", t.evaluate_every as i64, 1)?;
+        at_least("training.heldout_sequences", t.heldout_sequences as i64, 1)?;
+        if t.masked as i64 > m.tokens - 2 {
+            return Err(format!("training.masked = {} exceeds the {} tokens of a sequence", t.masked, m.tokens - 2));
+        }
+        if self.corpus.vocabulary > usize::from(u16::MAX) {
+            return Err(format!("corpus.vocabulary = {} exceeds {}", self.corpus.vocabulary, u16::MAX));
+        }
+        let positive = [
+            ("training.learning_rate", t.learning_rate),
+            ("model.embedding_deviation", m.embedding_deviation),
+            ("model.position_amplitude", m.position_amplitude),
+            ("training.epsilon", t.epsilon),
+        ];
+        for (name, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(format!("{name} = {value} must be positive"));
+            }
+        }
+        for (name, value) in [("training.warmup", t.warmup), ("training.beta1", t.beta1), ("training.beta2", t.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(format!("{name} = {value} must be at least 0 and below 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same recipe for other widths.
+    ///
+    /// # Errors
+    /// Says in a sentence which width cannot be.
+    pub fn with_widths(&self, widths: &[i64]) -> std::result::Result<Self, String> {
+        let mut widths = widths.to_vec();
+        widths.sort_unstable();
+        widths.dedup();
+        let recipe = Self { model: ModelRecipe { widths, ..self.model.clone() }, ..self.clone() };
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Name of the network of a width.
+    pub fn model_name(&self, width: i64) -> String {
+        format!("{}-{width}", self.name)
+    }
+
+    /// The network of a width.
+    pub fn config(&self, width: i64) -> ModelConfig {
+        ModelConfig {
+            architecture: Architecture::Roberta,
+            vocab_size: self.corpus.vocabulary as i64,
+            hidden_size: width,
+            layers: self.model.layers,
+            heads: width / self.model.head_dimension,
+            intermediate_size: 4 * width,
+            // RoBERTa counts positions from the padding token's id + 1.
+            max_positions: self.model.tokens + 2,
+            type_vocab_size: 1,
+            layer_norm_eps: 1e-5,
+            activation: Activation::Gelu,
+            pad_token_id: 1,
+            tied_decoder: true,
+            mup_base_width: (self.model.scaling == Scaling::Mup).then_some(self.model.base_width),
+        }
+    }
+
+    /// How the family scales.
+    pub fn parametrization(&self) -> Parametrization {
+        Parametrization {
+            scaling: self.model.scaling,
+            base_width: self.model.base_width,
+            embedding_deviation: self.model.embedding_deviation,
+        }
+    }
+
+    /// The learning rate's factor in a step, counted from 0: a linear rise, then a linear fall to zero.
+    pub fn schedule(&self, step: usize, steps: usize) -> f64 {
+        let rise = (self.training.warmup * steps as f64).max(1.0);
+        let at = step as f64 + 1.0;
+        (at / rise).min((steps as f64 - step as f64) / (steps as f64 - rise).max(1.0)).min(1.0)
+    }
+
+    /// Digest of everything that the weights of one width depend on, corpus digests and this program's version included.
+    pub fn digest(&self, width: i64, corpus: &str) -> String {
+        // Other widths and the checks leave this width's weights alone.
+        let model = ModelRecipe { widths: vec![width], ..self.model.clone() };
+        let own = Self { model, checks: ChecksRecipe::default(), ..self.clone() };
+        let text = serde_json::to_string(&own).expect("a recipe is plain data");
+        digest([text.as_bytes(), corpus.as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()])
+    }
+}

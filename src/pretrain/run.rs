@@ -1,0 +1,265 @@
+//! Trains one width of a family; an interrupted run goes on with the same numbers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::batches::Batches;
+use super::corpus::Corpus;
+use super::recipe::Recipe;
+use super::step::{evaluate, gradient, initial, optimizer, unigram_loss};
+use super::vocabulary::TOKENIZER_CONFIG;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, load_part, named_seed, store_part, write_atomic};
+use crate::jacobian::Parameters;
+use crate::lm::{Checkpoint, MaskedLm, save, write_tensors};
+use crate::progress::{Monitor, check_stop};
+use crate::train::{Optimizer, OptimizerState};
+
+/// Losses after a step, in nats for each hidden token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Number of the step, from 1.
+    pub step: usize,
+    /// Mean loss of the steps since the last point.
+    pub train_loss: f64,
+    /// Loss on held-out text.
+    pub heldout_loss: f64,
+}
+
+/// The learning curve of one network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// Width n.
+    pub width: i64,
+    /// Parameter entries.
+    pub parameters: i64,
+    /// Held-out loss of the tokens' frequencies.
+    pub unigram_loss: f64,
+    /// Losses over the run.
+    pub points: Vec<CurvePoint>,
+}
+
+impl Curve {
+    /// Held-out loss after the last step.
+    pub fn final_loss(&self) -> f64 {
+        self.points.last().map_or(f64::NAN, |p| p.heldout_loss)
+    }
+}
+
+/// A trained network.
+pub struct Trained {
+    /// Its checkpoint directory.
+    pub directory: PathBuf,
+    /// Its learning curve.
+    pub curve: Curve,
+    /// Seconds of this run; 0 where it was there already.
+    pub seconds: f64,
+}
+
+/// What a run keeps beside weights and moments.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    digest: String,
+    steps: usize,
+    loss_sum: f64,
+    loss_count: usize,
+    points: Vec<CurvePoint>,
+}
+
+const STATE: &str = "state.safetensors";
+const RECORD: &str = "training.json";
+
+/// Trains the network of one width into `out_dir/NAME-WIDTH`. A network that is there with the same recipe is left as
+/// it is; a run that was killed goes on from its last saved state, with the same result on a CPU.
+///
+/// # Errors
+/// [`Error::Numeric`] where the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
+pub fn train(
+    recipe: &Recipe,
+    width: i64,
+    corpus: &Corpus,
+    out_dir: &Path,
+    device: Device,
+    monitor: &dyn Monitor,
+) -> Result<Trained> {
+    let name = recipe.model_name(width);
+    let directory = out_dir.join(&name);
+    create_dir(&directory)?;
+    let digest = recipe.digest(width, &corpus.digest);
+    if let Some(curve) = load_part::<Curve>(&directory.join(RECORD), &digest)
+        && directory.join("config.json").exists()
+    {
+        return Ok(Trained { directory, curve, seconds: 0.0 });
+    }
+    let model = MaskedLm::new(recipe.config(width));
+    let mut run = Run::start(recipe, &model, corpus, &directory, digest, device);
+    monitor.begin(&format!("pre-training {name}"), recipe.training.steps as u64);
+    monitor.advance(run.progress.steps as u64);
+    if run.progress.steps > 0 {
+        monitor.note(&format!("{name}: going on after step {}", run.progress.steps));
+    }
+    let start = Instant::now();
+    run.steps(&name, monitor)?;
+    monitor.end();
+    let curve = Curve {
+        width,
+        parameters: run.parameters.numel(),
+        unigram_loss: run.unigram(),
+        points: run.progress.points.clone(),
+    };
+    write_atomic(&directory.join("tokenizer.json"), corpus.tokenizer.as_bytes())?;
+    write_atomic(&directory.join("tokenizer_config.json"), TOKENIZER_CONFIG.as_bytes())?;
+    save(&model, &run.parameters, &directory, recipe.model.dtype)?;
+    store_part(&directory.join(RECORD), &run.progress.digest, &curve)?;
+    // The state has done its duty; a run that cannot remove it is complete all the same.
+    let _ = fs::remove_file(directory.join(STATE));
+    Ok(Trained { directory, curve, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// One run under way.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    model: &'a MaskedLm,
+    corpus: &'a Corpus,
+    directory: &'a Path,
+    parameters: Parameters,
+    optimizer: Optimizer,
+    train: Batches<'a>,
+    heldout: Batches<'a>,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        recipe: &'a Recipe,
+        model: &'a MaskedLm,
+        corpus: &'a Corpus,
+        directory: &'a Path,
+        digest: String,
+        device: Device,
+    ) -> Self {
+        let (tokens, masked) = (recipe.model.tokens, recipe.training.masked);
+        let mut run = Self {
+            recipe,
+            model,
+            corpus,
+            directory,
+            parameters: initial(recipe, model, recipe.seed, device),
+            optimizer: optimizer(recipe, model, recipe.training.learning_rate),
+            train: Batches::new(&corpus.train, tokens, masked, named_seed(recipe.seed, "training")),
+            heldout: Batches::new(&corpus.heldout, tokens, masked, named_seed(recipe.seed, "held out")),
+            progress: Progress { digest, steps: 0, loss_sum: 0.0, loss_count: 0, points: Vec::new() },
+        };
+        run.resume(device);
+        run
+    }
+
+    /// The batch size of evaluations: their result must not depend on how a recipe trains.
+    const EVALUATION: usize = 32;
+
+    fn steps(&mut self, name: &str, monitor: &dyn Monitor) -> Result<()> {
+        let steps = self.recipe.training.steps;
+        let (mut since, mut from) = (Instant::now(), self.progress.steps);
+        while self.progress.steps < steps {
+            if let Err(stop) = check_stop() {
+                self.save()?;
+                return Err(stop);
+            }
+            let step = self.progress.steps;
+            let batch = self.train.batch(step, self.recipe.training.batch, self.parameters.device());
+            let (loss, gradients) = gradient(self.model, &self.parameters, &batch);
+            if !loss.is_finite() {
+                return Err(Error::Numeric(format!(
+                    "{name}: the loss of step {} is not finite; use a smaller training.learning_rate than {}",
+                    step + 1,
+                    self.recipe.training.learning_rate
+                )));
+            }
+            let factor = self.recipe.schedule(step, steps);
+            self.parameters = self.optimizer.scaled_step(&self.parameters, &gradients, factor);
+            self.progress.steps += 1;
+            self.progress.loss_sum += loss;
+            self.progress.loss_count += 1;
+            monitor.advance(1);
+            if self.progress.steps % self.recipe.training.evaluate_every == 0 || self.progress.steps == steps {
+                let point = self.evaluate()?;
+                let seconds = since.elapsed().as_secs_f64() / (self.progress.steps - from) as f64;
+                (since, from) = (Instant::now(), self.progress.steps);
+                let tokens = self.recipe.training.batch as f64 * self.recipe.model.tokens as f64;
+                monitor.note(&format!(
+                    "{name}: step {}/{steps}, loss {:.3}, held out {:.3}, {:.0} tokens/s, {:.0} s left",
+                    point.step,
+                    point.train_loss,
+                    point.heldout_loss,
+                    tokens / seconds,
+                    seconds * (steps - point.step) as f64
+                ));
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<CurvePoint> {
+        let sequences = self.recipe.training.heldout_sequences;
+        let heldout_loss = evaluate(self.model, &self.parameters, &mut self.heldout, sequences, Self::EVALUATION)?;
+        let progress = &mut self.progress;
+        let train_loss = progress.loss_sum / progress.loss_count as f64;
+        (progress.loss_sum, progress.loss_count) = (0.0, 0);
+        let point = CurvePoint { step: progress.steps, train_loss, heldout_loss };
+        progress.points.push(point);
+        Ok(point)
+    }
+
+    fn unigram(&mut self) -> f64 {
+        let sequences = self.recipe.training.heldout_sequences;
+        let vocabulary = self.recipe.corpus.vocabulary;
+        unigram_loss(&self.corpus.train, &mut self.heldout, sequences, Self::EVALUATION, vocabulary)
+    }
+
+    /// Weights, moments and progress in one file.
+    fn save(&self) -> Result<()> {
+        let state = self.optimizer.state();
+        let mut named: Vec<(String, Tensor)> = Vec::new();
+        for ((spec, value), moments) in self.parameters.specs().iter().zip(self.parameters.values()).zip(&state.moments)
+        {
+            named.push((format!("weight.{}", spec.name), value.shallow_clone()));
+            if let Some((first, second)) = moments {
+                named.push((format!("first.{}", spec.name), first.shallow_clone()));
+                named.push((format!("second.{}", spec.name), second.shallow_clone()));
+            }
+        }
+        let progress = serde_json::to_vec(&self.progress).expect("plain data");
+        let progress: Vec<i64> = progress.into_iter().map(i64::from).collect();
+        named.push(("progress".into(), Tensor::from_slice(&progress)));
+        let named: Vec<(&str, Tensor)> = named.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
+        write_tensors(&self.directory.join(STATE), &named, &[])
+    }
+
+    /// Goes on from a saved state of the same recipe; anything else is begun anew.
+    fn resume(&mut self, device: Device) {
+        let Ok(mut tensors) = Checkpoint::read(&self.directory.join(STATE)) else { return };
+        let progress = tensors.remove("progress").and_then(|t| {
+            let bytes: Vec<u8> = Vec::<i64>::try_from(t).ok()?.into_iter().map(|b| b as u8).collect();
+            serde_json::from_slice::<Progress>(&bytes).ok()
+        });
+        let Some(progress) = progress.filter(|p| p.digest == self.progress.digest) else { return };
+        let mut take = |prefix: &str, name: &str, shape: &[i64]| {
+            let found = tensors.remove(&format!("{prefix}.{name}"))?;
+            (found.size() == shape && found.kind() == Kind::Float).then(|| found.to_device(device))
+        };
+        let (mut values, mut moments) = (Vec::new(), Vec::new());
+        for spec in self.parameters.specs() {
+            let Some(value) = take("weight", &spec.name, &spec.shape) else { return };
+            values.push(value);
+            moments.push(take("first", &spec.name, &spec.shape).zip(take("second", &spec.name, &spec.shape)));
+        }
+        self.parameters = Parameters::new(std::rc::Rc::clone(self.model.specs()), values);
+        self.optimizer.restore(OptimizerState { steps: progress.steps as i32, moments });
+        self.progress = progress;
+    }
+}
