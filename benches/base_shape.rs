@@ -4,52 +4,106 @@
 //!
 //! usage: cargo bench --bench `base_shape` \[-- ROW...\] with rows like `structured:32:sgd:64`:
 //!
-//! - engine: `structured` (the plan's choice), `ghost`, `tiles` (one method for every weight), `reference`;
+//! - engine: `structured` (the plan's choice), `ghost`, `tiles` (one method for every weight), `reference`; with
+//!   `tiny-` before it at the shape of BERT-tiny instead, with `mlp-` on a relu perceptron of width 1024 with three
+//!   hidden layers and 64 inputs, with `error-` compared with the structured engine in double precision: the relative
+//!   error of every formula in the Frobenius norm (its time is that of the kernel in single precision);
 //!   `floor` is not a measurement but what forward and backward pass, weight gradients and their Gram matrix would
-//!   take at libtorch's rate of matrix products, measured beside it; `mlp` is a relu perceptron of width 1024 with
-//!   three hidden layers and 64 inputs, `tiny` the shape of BERT-tiny;
+//!   take at libtorch's rate of matrix products, measured beside it;
 //! - examples N, or NxM for a kernel between two sets;
 //! - formulas: `sgd`, `signgd` or `all`;
-//! - tokens (64 where left out).
+//! - tokens (64 where left out);
+//! - memory limit in GB (none where left out).
+//!
+//! A kernel that takes less than a second is computed again, and the best of eight counts.
 
 use std::process::Command;
 use std::time::Instant;
 
 use kernelview::jacobian::{Examples, Parameters};
-use kernelview::kernel::{FormulaSet, GramOptions, Method, reference_gram, structured_gram};
+use kernelview::kernel::{Formula, FormulaSet, Gram, GramOptions, Method, reference_gram, structured_gram};
 use kernelview::lm::{MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::network::{Abc, Activation, Mlp, unit_inputs};
 use kernelview::progress::Silent;
 use tch::{Device, Kind, Tensor};
 
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 22] = [
     "floor:32:sgd",
     "structured:32:sgd",
     "structured:32:signgd",
     "structured:32:all",
     "structured:32x32:sgd",
+    "structured:64x32:sgd",
+    "structured:96x32:sgd",
     "structured:128x32:sgd",
     "structured:1032x32:sgd",
+    "structured:32x1000:sgd:64:6",
     "structured:32:sgd:16",
     "ghost:32:sgd:16",
     "tiles:32:sgd:16",
     "structured:32:sgd:128",
+    "ghost:32:sgd:128",
     "tiles:32:sgd:128",
+    "tiny-structured:32:sgd",
+    "tiny-ghost:32:sgd",
+    "tiny-tiles:32:sgd",
     "reference:8:sgd",
+    "error-structured:8:all",
+    "error-reference:8:all",
 ];
 
+/// Seconds from which one measurement of a kernel is enough.
+const LONG: f64 = 1.0;
+
+/// Measurements of a kernel that takes less.
+const AGAIN: usize = 8;
+
 struct Row {
-    engine: String,
+    network: Network,
+    engine: Engine,
+    /// Whether to compare with double precision.
+    error: bool,
     left: usize,
     right: Option<usize>,
     formulas: FormulaSet,
     tokens: usize,
+    /// Bytes.
+    memory: Option<f64>,
+}
+
+enum Network {
+    Base,
+    Tiny,
+    Perceptron,
+}
+
+#[derive(Clone, Copy)]
+enum Engine {
+    Floor,
+    Reference,
+    /// With one method for every weight, or the plan's choice.
+    Structured(Option<Method>),
 }
 
 impl Row {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.split(':');
-        let engine = fields.next()?.to_owned();
+        let name = fields.next()?;
+        let (kind, engine) = name.split_once('-').unwrap_or(("", name));
+        let network = match kind {
+            "" | "error" => Network::Base,
+            "tiny" => Network::Tiny,
+            "mlp" => Network::Perceptron,
+            _ => return None,
+        };
+        let engine = match engine {
+            "floor" => Engine::Floor,
+            "reference" => Engine::Reference,
+            "structured" => Engine::Structured(None),
+            "ghost" => Engine::Structured(Some(Method::Ghost)),
+            "tiles" => Engine::Structured(Some(Method::Tiles)),
+            _ => return None,
+        };
         let examples = fields.next()?;
         let (left, right) = match examples.split_once('x') {
             Some((left, right)) => (left.parse().ok()?, Some(right.parse().ok()?)),
@@ -62,8 +116,19 @@ impl Row {
             _ => return None,
         };
         let tokens = fields.next().map_or(Some(64), |t| t.parse().ok())?;
-        Some(Self { engine, left, right, formulas, tokens })
+        let memory = match fields.next() {
+            Some(gigabytes) => Some(gigabytes.parse::<f64>().ok()? * 1e9),
+            None => None,
+        };
+        let row = Self { network, engine, error: kind == "error", left, right, formulas, tokens, memory };
+        fields.next().is_none().then_some(row)
     }
+}
+
+/// What was measured.
+struct Figures {
+    seconds: f64,
+    more: String,
 }
 
 fn main() {
@@ -76,7 +141,9 @@ fn main() {
         return;
     }
     let rows = if arguments.is_empty() { ROWS.map(str::to_owned).to_vec() } else { arguments };
-    println!("| engine | examples | formulas | tokens | seconds | peak memory, MB |\n|---|---|---|---|---|---|");
+    println!(
+        "| engine | examples | formulas | tokens | seconds | peak memory, MB | more |\n|---|---|---|---|---|---|---|"
+    );
     for row in rows {
         let program = std::env::current_exe().expect("the path of this program");
         let status = Command::new(program).args(["--row", &row]).status().expect("a child process");
@@ -87,23 +154,25 @@ fn main() {
 }
 
 fn measure(text: &str) {
-    let row = Row::parse(text).unwrap_or_else(|| panic!("`{text}` is not ENGINE:N[xM]:sgd|signgd|all[:TOKENS]"));
-    let seconds = match row.engine.as_str() {
-        "floor" => floor(&row),
-        "mlp" => perceptron(&row),
-        "tiny" => {
+    let row = Row::parse(text)
+        .unwrap_or_else(|| panic!("`{text}` is not [tiny-|mlp-|error-]ENGINE:N[xM]:sgd|signgd|all[:TOKENS[:GB]]"));
+    let Figures { seconds, more } = match (&row.engine, &row.network) {
+        (Engine::Floor, _) => floor(&row),
+        (_, Network::Perceptron) => perceptron(&row),
+        (_, Network::Tiny) => {
             let shape =
                 ModelConfig { hidden_size: 128, layers: 2, heads: 2, intermediate_size: 512, ..random::bert_base() };
             language_model(shape, &row)
         }
-        _ => language_model(random::roberta_base(), &row),
+        (_, Network::Base) => language_model(random::roberta_base(), &row),
     };
     let fields: Vec<&str> = text.split(':').collect();
     let [engine, examples, formulas] = fields[..3] else { unreachable!("parsed above") };
-    println!("| {engine} | {examples} | {formulas} | {} | {seconds:.2} | {} |", row.tokens, peak_megabytes());
+    let (tokens, peak) = (row.tokens, peak_megabytes());
+    println!("| {engine} | {examples} | {formulas} | {tokens} | {seconds:.4} | {peak} | {more} |");
 }
 
-fn language_model(shape: ModelConfig, row: &Row) -> f64 {
+fn language_model(shape: ModelConfig, row: &Row) -> Figures {
     let model = MaskedLm::new(shape);
     let parameters = random::parameters(&model, 1, 1.0, Kind::Float, Device::Cpu);
     let examples = |from: usize, n: usize| {
@@ -117,43 +186,93 @@ fn language_model(shape: ModelConfig, row: &Row) -> f64 {
         PromptExamples::new(&model, prompts, &[7, 11], OutputMode::Difference, Device::Cpu).expect("valid prompts")
     };
     let (left, right) = (examples(0, row.left), row.right.map(|n| examples(row.left, n)));
-    kernel(&parameters, &left, right.as_ref().map(|r| r as &dyn Examples), row)
+    figures(&parameters, &left, right.as_ref().map(|r| r as &dyn Examples), row)
 }
 
-fn perceptron(row: &Row) -> f64 {
+fn perceptron(row: &Row) -> Figures {
     let (activation, gain) = (Activation::Relu, 2f64.sqrt());
     let mlp = Mlp { input: 64, width: 1024, depth: 3, outputs: 1, activation, gain, abc: Abc::ntk(3) };
     let parameters = mlp.parameters(1, Kind::Float, Device::Cpu);
     let examples = mlp.examples(unit_inputs(row.left as i64, 64, 2, Kind::Float, Device::Cpu));
-    kernel(&parameters, &examples, None, row)
+    figures(&parameters, &examples, None, row)
 }
 
-fn kernel(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>, row: &Row) -> f64 {
-    let start = Instant::now();
-    if row.engine == "reference" {
-        let include = vec![true; parameters.len()];
-        reference_gram(parameters, left, right, row.formulas, &include).expect("finite");
-    } else {
-        let method = match row.engine.as_str() {
-            "ghost" => Some(Method::Ghost),
-            "tiles" => Some(Method::Tiles),
-            _ => None,
-        };
-        let options = GramOptions { method, ..GramOptions::new(row.formulas, parameters.len()) };
-        structured_gram(parameters, left, right, &options, &Silent).expect("finite");
+fn figures(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>, row: &Row) -> Figures {
+    let time = || {
+        let start = Instant::now();
+        let gram = kernel(parameters, left, right, row, row.engine);
+        (start.elapsed().as_secs_f64(), gram)
+    };
+    let (mut seconds, gram) = time();
+    if seconds < LONG {
+        seconds = (1..AGAIN).map(|_| time().0).fold(seconds, f64::min);
     }
-    start.elapsed().as_secs_f64()
+    let more = if row.error {
+        let exact = parameters.map(|value| value.to_kind(Kind::Double));
+        errors(&gram, &kernel(&exact, left, right, row, Engine::Structured(None)))
+    } else {
+        String::new()
+    };
+    Figures { seconds, more }
+}
+
+fn kernel(
+    parameters: &Parameters,
+    left: &dyn Examples,
+    right: Option<&dyn Examples>,
+    row: &Row,
+    engine: Engine,
+) -> Gram {
+    let gram = if let Engine::Structured(method) = engine {
+        let mut options = GramOptions { method, ..GramOptions::new(row.formulas, parameters.len()) };
+        if let Some(limit) = row.memory {
+            options.fit(parameters, left, right, limit).expect("enough memory");
+        }
+        structured_gram(parameters, left, right, &options, &Silent)
+    } else {
+        let include = vec![true; parameters.len()];
+        reference_gram(parameters, left, right, row.formulas, &include)
+    };
+    gram.expect("finite")
+}
+
+/// Relative errors in the Frobenius norm, by formula.
+fn errors(own: &Gram, exact: &Gram) -> String {
+    let norm = |t: Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
+    let error = |formula: Formula| {
+        let (a, b) = (own.matrix(formula)?, exact.matrix(formula)?);
+        Some(format!("{formula} {:.1e}", norm(a - b) / norm(b.shallow_clone())))
+    };
+    let all: Vec<String> = Formula::ALL.into_iter().filter_map(error).collect();
+    format!("relative error: {}", all.join(", "))
 }
 
 /// Seconds that the matrix products alone take at the measured rate: forward pass, backward pass, weight gradients, and
-/// (for a symmetric matrix half of) their Gram matrix.
-fn floor(row: &Row) -> f64 {
+/// (for a symmetric matrix half of) their Gram matrix. The last layer is counted whole; beside it is what is left where
+/// only its keys and values are computed for every token, as the engine does it.
+fn floor(row: &Row) -> Figures {
     let shape = random::roberta_base();
     let (h, f) = (shape.hidden_size as f64, shape.intermediate_size as f64);
-    let weights = shape.layers as f64 * (4.0 * h * h + 2.0 * h * f);
+    let layer = 4.0 * h * h + 2.0 * h * f;
+    let layers = shape.layers as f64;
     let examples = (row.left + row.right.unwrap_or(0)) as f64;
     let pairs = row.right.map_or((row.left * (row.left + 1) / 2) as f64, |m| (row.left * m) as f64);
-    let operations = 2.0 * weights * (3.0 * examples * row.tokens as f64 + pairs);
+    let tokens = row.tokens as f64;
+    let operations = |last: f64| {
+        let passes = 3.0 * examples * ((layers - 1.0) * layer * tokens + last);
+        2.0 * (passes + pairs * layers * layer)
+    };
+    let rate = matrix_rate();
+    let keys_and_values = 2.0 * h * h;
+    let least = operations(keys_and_values * tokens + (layer - keys_and_values)) / rate;
+    Figures {
+        seconds: operations(layer * tokens) / rate,
+        more: format!("{:.0} GFLOP/s; {least:.2} s with one token in the last layer", rate / 1e9),
+    }
+}
+
+/// Operations a second of libtorch's matrix products at a shape where they are fastest.
+fn matrix_rate() -> f64 {
     let (a, b) = (random_matrix(2048, 768), random_matrix(768, 3072));
     let out = Tensor::empty([2048, 3072], (Kind::Float, Device::Cpu));
     let best = (0..20)
@@ -163,7 +282,7 @@ fn floor(row: &Row) -> f64 {
             start.elapsed().as_secs_f64()
         })
         .fold(f64::INFINITY, f64::min);
-    operations * best / (2.0 * 2048.0 * 768.0 * 3072.0)
+    2.0 * 2048.0 * 768.0 * 3072.0 / best
 }
 
 fn random_matrix(rows: i64, columns: i64) -> Tensor {
