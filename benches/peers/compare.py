@@ -35,8 +35,10 @@ class Row:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             self.failure = "out of memory" if killed else last[:160]
             return
-        found = engine_figures(done.stdout) if "--row" not in self.command and is_engine(self) else None
-        found = found or json.loads(done.stdout.strip().splitlines()[-1])
+        if is_engine(self):
+            found = engine_figures(done.stdout)
+        else:
+            found = json.loads(done.stdout.strip().splitlines()[-1])
         if not self.figures or found["seconds"] < self.figures["seconds"]:
             self.figures = found
 
@@ -59,7 +61,7 @@ def build_engine() -> str:
     command = ["cargo", "bench", "--no-run", "--bench", "base_shape", "--message-format", "json"]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return [m["executable"] for m in messages if m.get("executable")][-1]
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "base_shape")
 
 
 def rows(engine: str, n: int, few: int, tokens: int) -> dict[str, Row]:
@@ -80,7 +82,7 @@ def rows(engine: str, n: int, few: int, tokens: int) -> dict[str, Row]:
         "pairs": peer("the paper's scheme by pairs, sgd", "pairs", few),
         "pairs-sign": peer("the paper's scheme by pairs, signgd", "pairs-sign", few),
         "floor": Row(f"floor, sgd, N={n}", [engine, f"floor:{n}:sgd:{tokens}"]),
-        "mlp": Row("kernelview, perceptron, N=64", [engine, "mlp:64:sgd"]),
+        "mlp": Row("kernelview, perceptron, N=64", [engine, "mlp-structured:64:sgd"]),
         "tangents": peer("neural-tangents, perceptron", "tangents", 64),
     }
 
@@ -92,9 +94,9 @@ def ratios(found: dict[str, Row], n: int) -> list[str]:
         return found[key].figures.get(name)
 
     def whole(key: str) -> float | None:
-        # Every pair of examples, the diagonal included; each example's own gradient once.
+        # The scheme computes all N² pairs, and each outer example's gradient once.
         pair, example = figure(key, "per_pair"), figure(key, "per_example")
-        return None if pair is None or example is None else n * (n + 1) / 2 * pair + n * example
+        return None if pair is None or example is None else n * n * pair + n * example
 
     lines = ["| ratio | value |", "|---|---:|"]
 

@@ -6,7 +6,7 @@ PEER is one of
   vmap        torch.func: vmap(grad) in chunks of 4 examples, all rows in memory, then one matrix product
   vmap-sign   the same with signs of the rows
   pairs       the paper's scheme: a Jacobian per example, then for every pair one Jacobian-vector product
-  pairs-sign  the paper's scheme for SignGD: for every pair both gradients' signs and their inner product
+  pairs-sign  the paper's scheme for SignGD: for every pair the other Jacobian, and the inner product of the signs
   tangents    neural-tangents' empirical NTK of a relu perceptron of width 1024 (EXAMPLES inputs of 64 numbers)
 
 Times of the two schemes by pairs are for a few examples: `per_example` and `per_pair` are what they cost.
@@ -53,30 +53,39 @@ def vmap(examples: int, tokens: int, signs: bool) -> dict[str, float]:
 def pairs(examples: int, tokens: int, signs: bool) -> dict[str, float]:
     """The paper's scheme: the kernel's entries one by one."""
     import torch
-    from torch.func import grad, jvp
+    from torch.func import jacrev, jvp
+    from torch.func import vmap as over
 
     import network
 
     p = network.parameters()
     ids = network.prompts(examples, tokens)
 
-    def gradient(i: int) -> network.Parameters:
-        return grad(network.output)(p, ids[i])
+    def outputs(q: network.Parameters, i: int) -> torch.Tensor:
+        return network.output(q, ids[i]).reshape(1, 1)
 
-    def pair(i: int, direction: network.Parameters) -> torch.Tensor:
+    def jacobian(i: int) -> network.Parameters:
+        return jacrev(outputs)(p, i)
+
+    def rows(g: torch.Tensor) -> torch.Tensor:
+        return g.sign().flatten(2).to(torch.float64)
+
+    def pair(i: int, directions: network.Parameters) -> torch.Tensor:
         if signs:
-            # No directional derivative gives signs on both sides: the other gradient is computed for the pair.
-            own = gradient(i)
-            return sum((own[k].sign() * direction[k].sign()).sum() for k in own)
-        return jvp(lambda q: network.output(q, ids[i]), (p,), (direction,))[1]
+            # No directional derivative gives signs on both sides: the other Jacobian is computed for the pair, and the
+            # inner product is one of signs in double precision.
+            own = jacobian(i)
+            return sum(torch.einsum("acp,bdp->acbd", rows(directions[k]), rows(own[k])) for k in own)
+        slices = over(over(lambda direction: jvp(lambda q: outputs(q, i), (p,), (direction,))[1]))
+        return slices(directions)
 
     per_example, per_pair = [], []
     for j in range(examples):
         start = time.perf_counter()
-        direction = gradient(j)
+        directions = jacobian(j)
         per_example.append(time.perf_counter() - start)
-        for i in range(j + 1):
-            per_pair.append(seconds(lambda i=i, direction=direction: pair(i, direction)))
+        for i in range(examples):
+            per_pair.append(seconds(lambda i=i, directions=directions: pair(i, directions)))
     return {
         "seconds": sum(per_example) + sum(per_pair),
         "per_example": min(per_example),
