@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -40,7 +41,28 @@ pub fn create_dir(path: &Path) -> Result<()> {
 
 /// Reads a whole file as text.
 pub fn read_text(path: &Path) -> Result<String> {
+    utf8(path, fs::read(path).map_err(Error::io("read", path))?)
+}
+
+/// A file's bytes, unpacked where they begin as gzip does, and the SHA-256 of the file as it lies on disk in hexadecimal.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] where it is a damaged archive.
+pub fn read_unpacked(path: &Path) -> Result<(Vec<u8>, String)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let sha256 = hexadecimal(&Sha256::digest(&bytes));
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok((bytes, sha256));
+    }
+    let mut plain = Vec::new();
+    match MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain) {
+        Ok(_) => Ok((plain, sha256)),
+        Err(reason) => Err(Error::format(path, format!("cannot be unpacked as gzip ({reason}); get the file again"))),
+    }
+}
+
+/// The text that a file's bytes are.
+pub fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes)
         .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
 }
@@ -73,7 +95,11 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+    hexadecimal(&hash.finalize())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

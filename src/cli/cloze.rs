@@ -1,15 +1,12 @@
 //! `kernelview cloze`.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
-
-use flate2::read::MultiGzDecoder;
 
 use super::arguments::{ClozeArgs, DEFAULT_K};
 use super::kernel::check_out;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{read_unpacked, write_atomic};
 use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};
 use crate::task::data::decode;
 
@@ -17,7 +14,7 @@ use crate::task::data::decode;
 pub(super) fn run(args: &ClozeArgs) -> Result<()> {
     check_words(&args.words)?;
     check_names(&args.text, &args.out)?;
-    let bytes = read(&args.text)?;
+    let bytes = read_unpacked(&args.text)?.0;
     let settings =
         ClozeSettings { limit: args.limit, seed: args.seed, min_words: args.min_words, max_words: args.max_words };
     let drawn = draw(&args.text, decode(&args.text, &bytes)?, &args.words, &settings)?;
@@ -48,19 +45,6 @@ fn check_names(text: &Path, out: &Path) -> Result<()> {
         return Err(Error::format(out, "--out is the text itself; give another name"));
     }
     Ok(())
-}
-
-/// A file's bytes, unpacked where they begin as gzip does.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
-    }
-    let mut text = Vec::new();
-    match MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text) {
-        Ok(_) => Ok(text),
-        Err(reason) => Err(Error::format(path, format!("cannot be unpacked as gzip ({reason}); get the file again"))),
-    }
 }
 
 /// A word as a shell reads it back.

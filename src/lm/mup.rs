@@ -2,9 +2,9 @@
 //! rates scale with the width, so that hidden activations, their updates and the outputs' updates keep their size (G.
 //! Yang et al., "Tensor Programs V", Table 8; the rates of SGD by the same argument).
 //!
-//! Weights are those of an ordinary checkpoint: the multiplier `m = base/width` of the logits, which the tied decoder
-//! cannot hold, is folded into the gain and shift of the head's layer norm. So other programs compute the same logits,
-//! and everything of the parametrization that training needs is a learning rate per tensor. Knows numbers only.
+//! Weights are those of an ordinary checkpoint, without multipliers, so that other programs compute the same logits:
+//! everything of the parametrization that training needs is a learning rate per tensor. The decoder has weights of its
+//! own; one that is tied to the token embeddings could not have the small updates of an output layer. Knows numbers only.
 
 use super::config::ModelConfig;
 use crate::jacobian::{ParameterSpec, Role};
@@ -60,19 +60,19 @@ enum Sort {
     Hidden,
     /// Biases and the gains and shifts of layer norms: n numbers.
     Vector,
-    /// Gain and shift of the head's layer norm, which carry the multiplier of the logits.
-    Readout,
+    /// The decoder: from n to finitely many tokens.
+    Output,
     /// The decoder's biases: a number for each token.
     OutputBias,
 }
 
 impl Sort {
     fn of(spec: &ParameterSpec) -> Self {
-        let norm = spec.name.to_ascii_lowercase().replace('_', "").contains("layernorm");
+        let decoder = spec.name.ends_with("decoder.weight");
         match (spec.shape.len(), spec.role) {
             (2, Role::Embedding) => Self::Table,
+            (2, _) if decoder => Self::Output,
             (2, _) => Self::Hidden,
-            (_, Role::Head) if norm => Self::Readout,
             (_, Role::Head) if spec.name == "lm_head.bias" || spec.name == "cls.predictions.bias" => Self::OutputBias,
             _ => Self::Vector,
         }
@@ -80,44 +80,41 @@ impl Sort {
 }
 
 impl Parametrization {
-    /// The multiplier of the logits at this width, 1 at the base width.
-    pub fn multiplier(&self, config: &ModelConfig) -> f64 {
+    /// `base/width` in muP, 1 otherwise: the factor by which updates of matrices with growing fan-in shrink.
+    pub fn shrinkage(&self, config: &ModelConfig) -> f64 {
         match self.scaling {
             Scaling::Mup => self.base_width as f64 / config.hidden_size as f64,
             Scaling::Standard => 1.0,
         }
     }
 
-    /// Initial entries of a tensor.
-    pub fn initial(&self, config: &ModelConfig, spec: &ParameterSpec) -> Initial {
+    /// Initial entries of a tensor. The decoder begins at zero, so that no width begins with larger logits than another.
+    pub fn initial(&self, spec: &ParameterSpec) -> Initial {
         let constant = |mean| Initial { mean, deviation: 0.0 };
         match Sort::of(spec) {
             Sort::Table => Initial { mean: 0.0, deviation: self.embedding_deviation },
             Sort::Hidden => Initial { mean: 0.0, deviation: 1.0 / (spec.shape[1] as f64).sqrt() },
-            _ if spec.is_bias() => constant(0.0),
-            Sort::Readout => constant(self.multiplier(config)),
-            Sort::Vector | Sort::OutputBias => constant(1.0),
+            Sort::Vector if !spec.is_bias() => constant(1.0),
+            Sort::Vector | Sort::Output | Sort::OutputBias => constant(0.0),
         }
     }
 
     /// Learning rate of a tensor under updates whose entries do not depend on the gradient's size (Adam, SignGD), in
     /// units of the base rate.
     pub fn sign_rate(&self, config: &ModelConfig, spec: &ParameterSpec) -> f64 {
-        let m = self.multiplier(config);
         match Sort::of(spec) {
-            Sort::Hidden | Sort::Readout => m,
+            Sort::Hidden | Sort::Output => self.shrinkage(config),
             Sort::Table | Sort::Vector | Sort::OutputBias => 1.0,
         }
     }
 
-    /// The same under SGD: by `1/m` for what n numbers move and `m` for what is folded, so that every tensor's share of
-    /// the kernel `Σ rate <∇f, ∇f'>` keeps its size.
+    /// The same under SGD, so that every tensor's share of the kernel `Σ rate <∇f, ∇f'>` keeps its size: tensors that the
+    /// outputs reach through `1/n` have gradients that small, the decoder has gradients of order one in n entries.
     pub fn sgd_rate(&self, config: &ModelConfig, spec: &ParameterSpec) -> f64 {
-        let m = self.multiplier(config);
         match Sort::of(spec) {
-            Sort::Table | Sort::Vector => 1.0 / m,
+            Sort::Table | Sort::Vector => 1.0 / self.shrinkage(config),
             Sort::Hidden | Sort::OutputBias => 1.0,
-            Sort::Readout => m,
+            Sort::Output => self.shrinkage(config),
         }
     }
 }

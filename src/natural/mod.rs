@@ -8,4 +8,4 @@ mod measure;
 mod report;
 
 pub use measure::{Measured, Naturalness, Variant, measure, relabelled};
-pub use report::{naturalness_findings, verdict, write_naturalness};
+pub use report::{Verdict, naturalness_findings, slope, verdict, write_naturalness};

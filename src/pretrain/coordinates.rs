@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::batches::Batches;
 use super::corpus::Corpus;
+use super::initial::initial;
 use super::recipe::Recipe;
-use super::step::{gradient, initial, optimizer};
+use super::step::{gradient, optimizer};
 use crate::error::Result;
 use crate::files::named_seed;
 use crate::jacobian::{Param, ParameterSpec, Parameters, PlainTap, Tap};
@@ -113,8 +114,8 @@ pub fn check_coordinates(
     Ok(CoordinateCheck { scaling, widths, places, logits })
 }
 
-/// The decoder is the table of tokens.
-pub(super) const LOGITS: &str = "embeddings.word_embeddings";
+/// The place of the logits.
+const LOGITS: &str = "lm_head.decoder";
 
 /// Sizes of the changes at every place after every step.
 fn one_network(
@@ -126,7 +127,7 @@ fn one_network(
 ) -> Result<Vec<BTreeMap<String, f64>>> {
     let model = MaskedLm::new(recipe.config(width));
     let seed = named_seed(recipe.seed, &format!("coordinate check {seed}"));
-    let mut parameters = initial(recipe, &model, seed, device);
+    let mut parameters = initial(recipe, &model, &corpus.train, seed, device);
     let mut optimizer = optimizer(recipe, &model, recipe.training.learning_rate);
     let mut batches = Batches::new(&corpus.train, recipe.model.tokens, recipe.training.masked, seed);
     let probe = batches.batch(STEPS, recipe.checks.sweep_batch, device);

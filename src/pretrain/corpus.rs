@@ -1,43 +1,16 @@
 //! From text files to sequences of token ids.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::recipe::Recipe;
 use super::vocabulary::train_tokenizer;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, digest, write_atomic};
+use crate::files::{create_dir, digest, read_unpacked, utf8, write_atomic};
 use crate::progress::{Monitor, check_stop};
-
-/// A text file that is plain or gzip, and the SHA-256 of the file in hexadecimal.
-///
-/// # Errors
-/// [`Error::Io`]; [`Error::Format`] where it is not UTF-8 or a damaged archive.
-pub fn read_text(path: &Path) -> Result<(String, String)> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let sha256 = hex(&Sha256::digest(&bytes));
-    let plain = if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut plain = Vec::new();
-        let unpacked = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain);
-        unpacked.map_err(|e| Error::format(path, format!("not a complete gzip file ({e}); download it again")))?;
-        plain
-    } else {
-        bytes
-    };
-    let text = String::from_utf8(plain)
-        .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
-    Ok((text, sha256))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
 
 /// A tokenized corpus.
 pub struct Corpus {
@@ -65,7 +38,8 @@ impl Corpus {
     pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
         let open = |file: &Path, wanted: &Option<String>, field: &str| -> Result<(PathBuf, String, String)> {
             let path = base.join(file);
-            let (text, sha256) = read_text(&path)?;
+            let (bytes, sha256) = read_unpacked(&path)?;
+            let text = utf8(&path, bytes)?;
             match wanted {
                 Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256) => Err(Error::format(
                     &path,

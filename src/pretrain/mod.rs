@@ -8,6 +8,7 @@
 mod batches;
 mod coordinates;
 mod corpus;
+mod initial;
 mod recipe;
 mod report;
 mod run;
@@ -17,7 +18,7 @@ mod vocabulary;
 
 pub use batches::{Batches, MaskedBatch};
 pub use coordinates::{CoordinateCheck, check_coordinates};
-pub use corpus::{Corpus, read_text};
+pub use corpus::Corpus;
 pub use recipe::Recipe;
 pub use report::{Family, family_findings, write_family};
 pub use run::{Curve, CurvePoint, Trained, train};

@@ -229,7 +229,7 @@ impl Recipe {
             layer_norm_eps: 1e-5,
             activation: Activation::Gelu,
             pad_token_id: 1,
-            tied_decoder: true,
+            tied_decoder: false,
             mup_base_width: (self.model.scaling == Scaling::Mup).then_some(self.model.base_width),
         }
     }

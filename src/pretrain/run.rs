@@ -9,8 +9,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::batches::Batches;
 use super::corpus::Corpus;
+use super::initial::initial;
 use super::recipe::Recipe;
-use super::step::{evaluate, gradient, initial, optimizer, unigram_loss};
+use super::step::{evaluate, gradient, optimizer, unigram_loss};
 use super::vocabulary::TOKENIZER_CONFIG;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, load_part, named_seed, store_part, write_atomic};
@@ -148,7 +149,7 @@ impl<'a> Run<'a> {
             model,
             corpus,
             directory,
-            parameters: initial(recipe, model, recipe.seed, device),
+            parameters: initial(recipe, model, &corpus.train, recipe.seed, device),
             optimizer: optimizer(recipe, model, recipe.training.learning_rate),
             train: Batches::new(&corpus.train, tokens, masked, named_seed(recipe.seed, "training")),
             heldout: Batches::new(&corpus.heldout, tokens, masked, named_seed(recipe.seed, "held out")),

@@ -5,42 +5,19 @@ use tch::{Kind, Tensor};
 use super::batches::{Batches, MaskedBatch};
 use super::recipe::Recipe;
 use crate::error::Result;
-use crate::files::named_seed;
 use crate::jacobian::{Parameters, PlainTap, Tap};
 use crate::lm::MaskedLm;
-use crate::network::normal_tensor;
 use crate::progress::check_stop;
 use crate::train::{Optimizer, OptimizerKind};
 
-/// Initial weights of a network, in single precision.
-pub(super) fn initial(recipe: &Recipe, model: &MaskedLm, seed: u64, device: tch::Device) -> Parameters {
-    let parametrization = recipe.parametrization();
-    let seed = named_seed(seed, &format!("weights of width {}", model.config().hidden_size));
-    let draw = |(stream, spec): (usize, &crate::jacobian::ParameterSpec)| {
-        if spec.name.ends_with("position_embeddings.weight") {
-            return sinusoids(&spec.shape, recipe.model.position_amplitude).to_device(device);
-        }
-        let initial = parametrization.initial(model.config(), spec);
-        normal_tensor(&spec.shape, initial.deviation, seed, stream as u64, Kind::Float, device) + initial.mean
-    };
-    let values = model.specs().iter().enumerate().map(draw).collect();
-    Parameters::new(std::rc::Rc::clone(model.specs()), values)
-}
-
-/// Position vectors of waves in geometric progression: offsets are then linear maps, which attention learns sooner than
-/// from random vectors. Positions stay trainable.
-fn sinusoids(shape: &[i64], amplitude: f64) -> Tensor {
-    let (rows, width) = (shape[0] as usize, shape[1] as usize);
-    let mut numbers = Vec::with_capacity(rows * width);
-    for position in 0..rows {
-        for i in 0..width {
-            // Wavelengths from 2π to a few times the longest sequence.
-            let frequency = (rows as f64).powf(-((i / 2 * 2) as f64) / width as f64);
-            let angle = position as f64 * frequency;
-            numbers.push((amplitude * if i % 2 == 0 { angle.sin() } else { angle.cos() }) as f32);
-        }
+/// Logarithms of the tokens' frequencies in a text, each counted once more than it occurs.
+pub(super) fn log_frequencies(text: &[u16], vocabulary: usize) -> Vec<f64> {
+    let mut counts = vec![1.0f64; vocabulary];
+    for id in text {
+        counts[usize::from(*id)] += 1.0;
     }
-    Tensor::from_slice(&numbers).view(shape)
+    let total: f64 = counts.iter().sum();
+    counts.into_iter().map(|count| (count / total).ln()).collect()
 }
 
 /// Adam with the learning rates of the network's parametrization; `rate` is that of the base width.
@@ -87,8 +64,8 @@ pub(super) fn evaluate(
     Ok(sum / steps as f64)
 }
 
-/// Loss of the tokens' frequencies in the training text (each counted once more than it occurs) on the same targets:
-/// what a network that reads no context can reach.
+/// Loss of the tokens' frequencies in the training text on the same targets: what a network that reads no context can
+/// reach.
 pub(super) fn unigram_loss(
     train: &[u16],
     text: &mut Batches<'_>,
@@ -96,17 +73,13 @@ pub(super) fn unigram_loss(
     size: usize,
     vocabulary: usize,
 ) -> f64 {
-    let mut counts = vec![1.0f64; vocabulary];
-    for id in train {
-        counts[usize::from(*id)] += 1.0;
-    }
-    let total: f64 = counts.iter().sum();
+    let logarithms = log_frequencies(train, vocabulary);
     let steps = sequences.min(text.len()).div_ceil(size).max(1);
     let (mut sum, mut seen) = (0.0, 0usize);
     for step in 0..steps {
         let targets = text.batch(step, size, tch::Device::Cpu).targets;
         for id in Vec::<i64>::try_from(targets).expect("a flat tensor of integers") {
-            sum -= (counts[id as usize] / total).ln();
+            sum -= logarithms[id as usize];
             seen += 1;
         }
     }

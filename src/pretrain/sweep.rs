@@ -4,8 +4,9 @@ use tch::Device;
 
 use super::batches::Batches;
 use super::corpus::Corpus;
+use super::initial::initial;
 use super::recipe::Recipe;
-use super::step::{evaluate, gradient, initial, optimizer};
+use super::step::{evaluate, gradient, optimizer};
 use crate::error::Result;
 use crate::files::named_seed;
 use crate::lm::{MaskedLm, Scaling};
@@ -67,7 +68,7 @@ fn short_run(
 ) -> Result<Option<f64>> {
     let (tokens, masked) = (recipe.model.tokens, recipe.training.masked);
     let seed = named_seed(recipe.seed, "sweep");
-    let mut parameters = initial(recipe, model, seed, device);
+    let mut parameters = initial(recipe, model, &corpus.train, seed, device);
     let mut optimizer = optimizer(recipe, model, rate);
     let mut batches = Batches::new(&corpus.train, tokens, masked, seed);
     let steps = recipe.checks.sweep_steps;
