@@ -328,7 +328,11 @@ fn settings_out_of_range() {
         "--memory 100 MB: this kernel needs at least 409 MB: 401 MB for libtorch and the parameters, 1 MB for the kernel \
          matrices, 9 MB for the threads' tiles, 1 MB for the gradients of two examples and one pass",
     );
-    kernel_refused(&scratch, &["--device", "cpu", "--precision", "tf32"], "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory");
+    kernel_refused(
+        &scratch,
+        &["--device", "cpu", "--precision", "tf32"],
+        "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory",
+    );
     // The machine may have a GPU or several, but not ten thousand.
     let answer = scratch.kernel("--device cuda:9999 --out K.safetensors");
     let numberless = answer.stderr.replace(|c: char| c.is_ascii_digit(), "");

@@ -283,8 +283,7 @@ fn checks_of_the_parametrization_are_kept() {
     let first = pretrain(&scratch, "out", &more);
     assert!(matches!(first.code, Some(0 | 1)), "{}", first.stderr);
     let report = String::from_utf8(weights(&scratch, "out/report.md")).expect("UTF-8");
-    for part in ["muP: largest exponent in width", "Held-out loss after a short run over learning rates: muP"]
-    {
+    for part in ["muP: largest exponent in width", "Held-out loss after a short run over learning rates: muP"] {
         assert!(report.contains(part), "{part}");
     }
     let second = pretrain(&scratch, "out", &more);

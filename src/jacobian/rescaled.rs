@@ -119,10 +119,10 @@ mod tests {
         let mut options = GramOptions::new(FormulaSet::SGD, own.len());
         let kernel = structured_gram(&w, &rescaled, None, &options, &Silent).expect("a kernel").sgd.expect("asked for");
         let mut expected = kernel.zeros_like();
-        for p in 0..own.len() {
+        for (p, factor) in factors.iter().enumerate() {
             options.include = (0..own.len()).map(|q| q == p).collect();
             let share = structured_gram(&own, &examples, None, &options, &Silent).expect("a kernel").sgd;
-            expected += share.expect("asked for") * factors[p].powi(2);
+            expected += share.expect("asked for") * factor.powi(2);
         }
         let error = ((&kernel - &expected).norm() / expected.norm()).double_value(&[]);
         assert!(error < 1e-12, "{error}");

@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
             self.progress.loss_sum += loss;
             self.progress.loss_count += 1;
             monitor.advance(1);
-            if self.progress.steps % self.recipe.training.evaluate_every == 0 || self.progress.steps == steps {
+            if self.progress.steps.is_multiple_of(self.recipe.training.evaluate_every) || self.progress.steps == steps {
                 let point = self.evaluate()?;
                 let seconds = since.elapsed().as_secs_f64() / (self.progress.steps - from) as f64;
                 (since, from) = (Instant::now(), self.progress.steps);
