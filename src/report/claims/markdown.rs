@@ -113,8 +113,8 @@ fn body(findings: &Findings, plots: &[Plot]) -> Value {
 
 /// A document of its own: a title, paragraphs in Markdown, and what was found.
 pub(super) fn document(title: &str, paragraphs: &[String], findings: &Findings, plots: &[Plot]) -> Result<String> {
-    const DOCUMENT: &str = "# {{ title }}\n{% for paragraph in paragraphs %}\n{{ paragraph }}\n{% endfor %}\
-                            {%- with level = \"##\" %}{% include \"findings.md\" %}{% endwith %}\n";
+    const DOCUMENT: &str = "# {{ title }}{% for paragraph in paragraphs %}\n\n{{ paragraph }}{% endfor %}\
+                            {% with level = \"##\" %}{% include \"findings.md\" %}{% endwith %}\n";
     let part = context! { is_claim => false, ..body(findings, plots) };
     fill("report.md", DOCUMENT, context! { title => escape(title), paragraphs => paragraphs.to_vec(), part })
 }

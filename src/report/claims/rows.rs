@@ -33,7 +33,7 @@ impl CheckRow {
     pub(super) fn of(check: &Check, role: Role) -> Self {
         let detectable = match check.detectable {
             _ if check.estimate.method == Method::Exact => "exact".to_owned(),
-            Some(distance) if distance.is_finite() => number(distance),
+            Some(distance) if distance.is_finite() => number(settled(distance)),
             _ => "n/a".to_owned(),
         };
         Self {
@@ -71,8 +71,13 @@ pub(super) fn measured(check: &Check) -> String {
     bracketed(value, low, high)
 }
 
+/// Zero where a statistic, which is of order one, is nothing but the rounding of a zero: no two machines share it.
+fn settled(value: f64) -> f64 {
+    if value.abs() < 1e-15 { 0.0 } else { value }
+}
+
 fn bracketed(value: f64, low: f64, high: f64) -> String {
-    let (value, low, high) = interval(value, low, high);
+    let (value, low, high) = interval(settled(value), settled(low), settled(high));
     format!("{value} [{low}, {high}]")
 }
 
