@@ -1,8 +1,8 @@
 //! Pre-trains a family of masked language models that differ only in width, in muP, on any text.
 //!
 //! A [`Recipe`] holds everything that a family depends on: corpus digests, tokenizer, sizes, parametrization, schedule,
-//! seed. [`corpus`] turns text into sequences of token ids, [`batches`] masks them in an order that every width shares,
-//! [`run`] trains one width and goes on after an interruption with the same numbers, [`coordinates`] and [`sweep`] check
+//! seed. `corpus` turns text into sequences of token ids, `batches` masks them in an order that every width shares,
+//! `run` trains one width and goes on after an interruption with the same numbers, `coordinates` and `sweep` check
 //! the parametrization. Knows no task, no kernel and no claim.
 
 mod batches;
