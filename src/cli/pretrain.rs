@@ -10,7 +10,7 @@ use super::terminal::Terminal;
 use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
-use crate::files::{create_dir, digest, load_part, store_part};
+use crate::files::{digest, load_part, store_part};
 use crate::lm::Scaling;
 use crate::pretrain::{Corpus, Family, Recipe, check_coordinates, family_findings, sweep, train, write_family};
 use crate::stats::Outcome;
@@ -30,7 +30,6 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     }
     let own = args.config.parent().unwrap_or(Path::new(""));
     let base = args.corpus_dir.as_deref().unwrap_or(own);
-    create_dir(&args.out_dir)?;
     let terminal = Terminal::new();
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
     let mut family = Family {
