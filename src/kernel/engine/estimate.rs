@@ -21,9 +21,9 @@ const RUNTIME: f64 = 4e8;
 /// that do not fit the next pass.
 const TRANSIENT: f64 = 2.0;
 
-/// Memory of kept factors on the CPU in units of their bytes: large tensors begin at huge pages, and leave holes before
-/// them. Measured at the shape of RoBERTa-base.
-const ALIGNED: f64 = 1.4;
+/// Memory of kept factors on the CPU in units of their bytes: they lie among blocks that their pass has freed, and the next
+/// pass fills only part of these. Measured at the shape of RoBERTa-base.
+const SCATTERED: f64 = 1.4;
 
 /// Share of the rate of matrix products that a pass through a network reaches: the rest is activations and
 /// normalization, which are bound by memory.
@@ -185,7 +185,7 @@ fn example_bytes(parameters: &Parameters, sites: &[SiteShape], outputs: usize, o
 
 /// Memory of kept factors in units of their bytes.
 fn memory_of_kept(parameters: &Parameters) -> f64 {
-    if parameters.device() == Device::Cpu { ALIGNED } else { 1.0 }
+    if parameters.device() == Device::Cpu { SCATTERED } else { 1.0 }
 }
 
 fn fixed_bytes(parameters: &Parameters) -> f64 {
