@@ -59,6 +59,8 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
         })?;
         family.sweeps.extend(found);
     }
+    // Also after every network: a later failure must not take the report of what is there.
+    let mut written = write_family(&family, &args.out_dir)?;
     let widths = if args.no_training { Vec::new() } else { family.recipe.model.widths.clone() };
     for width in widths {
         let trained = train(&family.recipe, width, &corpus, &args.out_dir, device, &terminal)?;
@@ -70,10 +72,8 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
             if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already there".to_owned() }
         );
         family.curves.push(trained.curve);
-        // After every network: a later failure must not take the report of the others.
-        write_family(&family, &args.out_dir)?;
+        written = write_family(&family, &args.out_dir)?;
     }
-    let written = write_family(&family, &args.out_dir)?;
     println!("report: {}", written.markdown.display());
     let findings = family_findings(&family)?;
     let failed = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);

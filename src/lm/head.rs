@@ -3,13 +3,12 @@
 
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::encoder::MaskedLm;
 use super::examples::{PromptExample, PromptExamples};
 use crate::error::Result;
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, Role, Tap};
-use crate::network::normal_tensor;
 
 /// Examples read by a new head: N examples, C outputs. Its parameters are the model's own, which the masked-LM head's
 /// belong to but nothing reads, and the head's weight \[C, hidden\] behind them.
@@ -32,20 +31,18 @@ impl<'a> HeadExamples<'a> {
     }
 }
 
-/// The model's parameters with a head of `outputs` rows of N(0, deviation²) entries.
-pub fn with_head(own: &Parameters, outputs: usize, deviation: f64, seed: u64) -> Parameters {
-    let hidden = own.get(Param(0)).size()[1];
-    let shape = [outputs as i64, hidden];
+/// The model's parameters with a head \[C, hidden\] behind them.
+pub fn with_head(own: &Parameters, head: &Tensor) -> Parameters {
     let mut specs = own.specs().to_vec();
     specs.push(ParameterSpec {
         name: "classifier.weight".into(),
-        shape: shape.to_vec(),
+        shape: head.size(),
         role: Role::Head,
         layer: "head".into(),
         structural_zero: false,
     });
     let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();
-    values.push(normal_tensor(&shape, deviation, seed, 0, Kind::Double, own.device()).to_kind(own.kind()));
+    values.push(head.to_kind(own.kind()).to_device(own.device()));
     Parameters::new(Rc::from(specs), values)
 }
 

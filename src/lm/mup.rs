@@ -22,6 +22,14 @@ pub enum Scaling {
 }
 
 impl Scaling {
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Mup => "muP",
+            Self::Standard => "standard parametrization",
+        }
+    }
+
     /// Name in files and recipes.
     pub fn name(self) -> &'static str {
         match self {

@@ -70,25 +70,26 @@ fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
     config
 }
 
-/// Writes named tensors of one of the types f16, f32, f64 or i64 with metadata, in the given order.
+/// Writes named tensors of one of the types f16, f32, f64 or u8, with metadata.
 ///
 /// # Errors
 /// [`Error::Format`] where a tensor has another type; [`Error::Io`].
-pub fn write_tensors(path: &Path, named: &[(&str, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
+pub fn write_tensors(path: &Path, named: &[(impl AsRef<str>, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
     let mut stored = Vec::with_capacity(named.len());
     for (name, tensor) in named {
+        let name = name.as_ref();
         let dtype = match tensor.kind() {
             Kind::Half => Dtype::F16,
             Kind::Float => Dtype::F32,
             Kind::Double => Dtype::F64,
-            Kind::Int64 => Dtype::I64,
+            Kind::Uint8 => Dtype::U8,
             other => return Err(Error::format(path, format!("tensor `{name}` of {other:?} cannot be written"))),
         };
         let flat = tensor.detach().to_device(tch::Device::Cpu).contiguous();
         let mut bytes = vec![0u8; flat.numel() * tensor.kind().elt_size_in_bytes()];
         flat.copy_data_u8(&mut bytes, flat.numel());
         let shape: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
-        stored.push((*name, dtype, shape, bytes));
+        stored.push((name, dtype, shape, bytes));
     }
     let views = stored
         .iter()

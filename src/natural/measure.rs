@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::analysis::{SplitName, Study};
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::files::named_seed;
 use crate::jacobian::outputs;
 use crate::lm::{HeadExamples, OutputMode, PromptExample, PromptExamples, with_head};
 use crate::measure::output_derivative_sizes;
+use crate::network::normal_tensor;
 use crate::task::SpecialToken;
 use crate::train::accuracy;
 
@@ -107,38 +108,40 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
         chi: output_derivative_sizes(&logits, labels),
     };
     let mut measured = vec![of(Variant::Task, labels), of(Variant::PermutedLabels, &permuted)];
+    // All draws are outputs of one pass: nothing but the last map differs between them.
     let words = words_of(study)?;
-    measured.push(average(Variant::UnrelatedWords, labels, |draw| {
+    let mut chosen: Vec<i64> = Vec::new();
+    for draw in 0..DRAWS {
         let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
-        let mut chosen: Vec<i64> = Vec::new();
-        while chosen.len() < classes {
+        while chosen.len() < (draw + 1) * classes {
             let word = words[rng.random_range(0..words.len())];
-            if !chosen.contains(&word) && !study.task.label_ids.contains(&word) {
+            if !chosen[draw * classes..].contains(&word) && !study.task.label_ids.contains(&word) {
                 chosen.push(word);
             }
         }
-        let prompts = study.prompts(SplitName::Test).iter().map(|p| PromptExample {
-            input_ids: p.input_ids.clone(),
-            segment_ids: p.segment_ids.clone(),
-            mask_position: p.mask_pos,
-        });
-        let examples = PromptExamples::new(&study.model, prompts.collect(), &chosen, OutputMode::Logits, study.device)?;
-        Ok(outputs(&study.parameters, &examples, BATCH))
-    })?);
-    let width = study.model.config().hidden_size as f64;
-    measured.push(average(Variant::RandomHead, labels, |draw| {
-        // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
-        let head_seed = named_seed(seed, &format!("head {draw}"));
-        let parameters = with_head(&study.parameters, classes, 8.0 / width, head_seed);
-        let mask = study.tokenizer.require(SpecialToken::Mask)?;
-        // The text without the mask.
-        let texts = study
-            .prompts(SplitName::Test)
-            .iter()
-            .map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
-        let examples = HeadExamples::new(&study.model, texts.collect(), classes, study.device)?;
-        Ok(outputs(&parameters, &examples, BATCH))
-    })?);
+    }
+    let prompts = study.prompts(SplitName::Test).iter().map(|p| PromptExample {
+        input_ids: p.input_ids.clone(),
+        segment_ids: p.segment_ids.clone(),
+        mask_position: p.mask_pos,
+    });
+    let examples = PromptExamples::new(&study.model, prompts.collect(), &chosen, OutputMode::Logits, study.device)?;
+    measured.push(average(Variant::UnrelatedWords, labels, &outputs(&study.parameters, &examples, BATCH)));
+
+    // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
+    let width = study.model.config().hidden_size;
+    let head = |draw: usize| {
+        let seed = named_seed(seed, &format!("head {draw}"));
+        normal_tensor(&[classes as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
+    };
+    let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
+    let mask = study.tokenizer.require(SpecialToken::Mask)?;
+    // The text without the mask.
+    let texts =
+        study.prompts(SplitName::Test).iter().map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
+    let examples = HeadExamples::new(&study.model, texts.collect(), DRAWS * classes, study.device)?;
+    let logits = outputs(&with_head(&study.parameters, &heads), &examples, BATCH);
+    measured.push(average(Variant::RandomHead, labels, &logits));
     Ok(measured)
 }
 
@@ -160,15 +163,14 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
     Ok(words)
 }
 
-/// Means over draws of what a variant gives.
-fn average(variant: Variant, labels: &[usize], logits: impl Fn(usize) -> Result<tch::Tensor>) -> Result<Measured> {
+/// Means over draws, of which the logits \[N, DRAWS · C\] have one behind the other.
+fn average(variant: Variant, labels: &[usize], logits: &Tensor) -> Measured {
     let (mut right, mut chi) = (0.0, vec![0.0; labels.len()]);
-    for draw in 0..DRAWS {
-        let logits = logits(draw)?.to_kind(Kind::Double);
+    for logits in logits.chunk(DRAWS as i64, 1) {
         right += accuracy(&logits, labels) / DRAWS as f64;
         for (sum, size) in chi.iter_mut().zip(output_derivative_sizes(&logits, labels)) {
             *sum += size / DRAWS as f64;
         }
     }
-    Ok(Measured { variant, accuracy: right, chi })
+    Measured { variant, accuracy: right, chi }
 }

@@ -90,8 +90,7 @@ pub fn check_coordinates(
     recipe.model.scaling = scaling;
     let widths = recipe.checks.coordinate_widths.clone();
     let seeds = recipe.checks.coordinate_seeds;
-    let what = if scaling == Scaling::Mup { "muP" } else { "the standard parametrization" };
-    monitor.begin(&format!("coordinate check of {what}"), (seeds * widths.len()) as u64);
+    monitor.begin(&format!("coordinate check: {}", scaling.text()), (seeds * widths.len()) as u64);
     let mut places: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
     let mut logits = vec![vec![0.0; widths.len()]; STEPS];
     for seed in 0..seeds {

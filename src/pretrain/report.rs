@@ -46,13 +46,6 @@ fn point(x: f64, y: f64) -> Mark {
     Mark { x, y, low: y, high: y }
 }
 
-fn scaling_name(scaling: Scaling) -> &'static str {
-    match scaling {
-        Scaling::Mup => "muP",
-        Scaling::Standard => "standard parametrization",
-    }
-}
-
 /// The findings of a family.
 pub fn family_findings(family: &Family) -> Result<Findings> {
     let recipe = &family.recipe;
@@ -64,12 +57,7 @@ pub fn family_findings(family: &Family) -> Result<Findings> {
             ("widths".into(), format!("{}; base width {}", list(&m.widths), m.base_width)),
             (
                 "networks".into(),
-                format!(
-                    "RoBERTa, {} layers, heads of dimension {}, {}",
-                    m.layers,
-                    m.head_dimension,
-                    scaling_name(m.scaling)
-                ),
+                format!("RoBERTa, {} layers, heads of dimension {}, {}", m.layers, m.head_dimension, m.scaling.text()),
             ),
             (
                 "text".into(),
@@ -157,7 +145,7 @@ fn losses(family: &Family, findings: &mut Findings) {
 }
 
 fn coordinates(found: &CoordinateCheck, findings: &mut Findings) -> Result<()> {
-    let name = scaling_name(found.scaling);
+    let name = found.scaling.text();
     let exponents = found.exponents(CONFIDENCE)?;
     let steepest = exponents.values().max_by(|a, b| a.value.total_cmp(&b.value));
     if let Some(steepest) = steepest {
@@ -187,7 +175,7 @@ fn coordinates(found: &CoordinateCheck, findings: &mut Findings) -> Result<()> {
 }
 
 fn rates(sweep: &Sweep, findings: &mut Findings) {
-    let name = scaling_name(sweep.scaling);
+    let name = sweep.scaling.text();
     let series = sweep.losses.iter().map(|(width, losses)| Series {
         name: format!("width {width}"),
         marks: sweep.rates.iter().zip(losses).filter_map(|(r, l)| l.map(|l| point(*r, l))).collect(),

@@ -235,19 +235,16 @@ impl<'a> Run<'a> {
             }
         }
         let progress = serde_json::to_vec(&self.progress).expect("plain data");
-        let progress: Vec<i64> = progress.into_iter().map(i64::from).collect();
         named.push(("progress".into(), Tensor::from_slice(&progress)));
-        let named: Vec<(&str, Tensor)> = named.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
         write_tensors(&self.directory.join(STATE), &named, &[])
     }
 
     /// Goes on from a saved state of the same recipe; anything else is begun anew.
     fn resume(&mut self, device: Device) {
         let Ok(mut tensors) = Checkpoint::read(&self.directory.join(STATE)) else { return };
-        let progress = tensors.remove("progress").and_then(|t| {
-            let bytes: Vec<u8> = Vec::<i64>::try_from(t).ok()?.into_iter().map(|b| b as u8).collect();
-            serde_json::from_slice::<Progress>(&bytes).ok()
-        });
+        let progress = tensors
+            .remove("progress")
+            .and_then(|t| serde_json::from_slice::<Progress>(&Vec::<u8>::try_from(t).ok()?).ok());
         let Some(progress) = progress.filter(|p| p.digest == self.progress.digest) else { return };
         let mut take = |prefix: &str, name: &str, shape: &[i64]| {
             let found = tensors.remove(&format!("{prefix}.{name}"))?;

@@ -43,8 +43,7 @@ pub fn sweep(
     recipe.model.scaling = scaling;
     let checks = recipe.checks.clone();
     let runs = checks.sweep_widths.len() * checks.learning_rates.len();
-    let what = if scaling == Scaling::Mup { "muP" } else { "the standard parametrization" };
-    monitor.begin(&format!("learning rates in {what}"), (runs * checks.sweep_steps) as u64);
+    monitor.begin(&format!("learning rates: {}", scaling.text()), (runs * checks.sweep_steps) as u64);
     let mut losses = Vec::new();
     for width in &checks.sweep_widths {
         let model = MaskedLm::new(recipe.config(*width));
