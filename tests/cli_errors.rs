@@ -55,13 +55,20 @@ fn models_that_are_not_there() {
     );
     kernel(
         "roberta-base",
-        "--model roberta-base: no such directory, and no fetched model of that name in DIR/cache/models/roberta-base; \
-         `cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory",
+        "--model roberta-base: no such directory, no network of that name in DIR/family, and no fetched model in \
+         DIR/cache/models/roberta-base; `cargo xtask model` lists and fetches models, or give the path of a Hugging Face \
+         checkpoint directory",
     );
     kernel(
         "model/config.json",
         "model/config.json: not a model directory (it is a file); expected a directory with config.json, weights and \
          tokenizer.json",
+    );
+    refused(
+        &scratch,
+        &["natural"],
+        "family: 0 pre-trained network(s) here, two widths are needed; set KERNELVIEW_FAMILY to a directory that \
+         `kernelview pretrain` made",
     );
     fs::create_dir(scratch.path("empty")).expect("a directory");
     kernel(

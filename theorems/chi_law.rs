@@ -29,7 +29,7 @@ use super::training::{loss_gradient, outputs};
 use super::{Claim, Family, Mutant, check};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
-use crate::jacobian::{Parameters, Role};
+use crate::jacobian::{Examples, Parameters, Role};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::measure::{gradient_drift, relative_residual};
 use crate::network::{Transformer, normal_tensor};
@@ -187,33 +187,53 @@ fn one_step(
     delta: f64,
     movement: f64,
 ) -> Result<Vec<f64>> {
-    let start = &model.parameters;
     let part = |from: i64, count: i64| Choice {
         prompts: network
             .examples(model.prompt.ids.narrow(0, from, count).to_device(context.device))
             .read_at(model.prompt.positions.narrow(0, from, count).to_device(context.device)),
         words: model.words.narrow(0, from, count),
     };
-    let (train, probes) = (part(0, 1), part(1, PROBES as i64));
+    departure(context, &model.parameters, (&part(0, 1), &part(1, PROBES as i64)), Step { update, delta, movement })
+}
+
+/// One step of fine-tuning.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    /// SGD or SignGD.
+    pub update: OptimizerKind,
+    /// Size of the output derivative, made so by a soft label.
+    pub delta: f64,
+    /// What the step does to the output of its own example, to first order: under SGD in units of χ.
+    pub movement: f64,
+}
+
+/// Residual against the kernel's prediction and gradient drift of one step on an example of one output, measured on
+/// probes. The mutants of the claims that ask this are wrong here.
+pub(super) fn departure(
+    context: &Context<'_>,
+    start: &Parameters,
+    (train, probes): (&dyn Examples, &dyn Examples),
+    step: Step,
+) -> Result<Vec<f64>> {
     // χ = σ(f) - p for the soft label p = σ(f) - δ; the sign keeps p between 0 and 1.
-    let likely = outputs(start, &train).sigmoid().double_value(&[0, 0]) > 0.5;
-    let size = if context.is("hard-labels") { 0.1 } else { delta };
+    let likely = outputs(start, train).sigmoid().double_value(&[0, 0]) > 0.5;
+    let size = if context.is("hard-labels") { 0.1 } else { step.delta };
     let chi = if likely { size } else { -size };
-    let gradients = loss_gradient(start, &train, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
+    let gradients = loss_gradient(start, train, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
     let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: true, signgd: false }, start.len());
-    let own = structured_gram(start, &train, None, &options, &Silent)?;
-    let gram = structured_gram(start, &probes, Some(&train), &options, &Silent)?;
-    let own = if update == OptimizerKind::Signgd { own.asymmetric } else { own.sgd };
+    let own = structured_gram(start, train, None, &options, &Silent)?;
+    let gram = structured_gram(start, probes, Some(train), &options, &Silent)?;
+    let own = if step.update == OptimizerKind::Signgd { own.asymmetric } else { own.sgd };
     // One learning rate for all tensors, so that the kernel is the plain sum over them.
-    let rate = movement / own.expect("asked for").double_value(&[0, 0]);
-    let end = Optimizer::with_rates(update, vec![rate; start.len()]).step(start, &gradients);
-    let signs = update == OptimizerKind::Signgd && !context.is("wrong-update");
+    let rate = step.movement / own.expect("asked for").double_value(&[0, 0]);
+    let end = Optimizer::with_rates(step.update, vec![rate; start.len()]).step(start, &gradients);
+    let signs = step.update == OptimizerKind::Signgd && !context.is("wrong-update");
     let (kernel, factor) = if signs { (gram.asymmetric, chi.signum()) } else { (gram.sgd, chi) };
     let factor = if context.is("missing-factor") { 0.5 * factor } else { factor };
     let predicted = kernel.expect("asked for") * (-rate * factor);
-    let moved = outputs(&end, &probes) - outputs(start, &probes);
+    let moved = outputs(&end, probes) - outputs(start, probes);
     let residual = relative_residual(&moved, &predicted).unwrap_or(f64::NAN);
     let include = vec![true; start.len()];
-    let drift = gradient_drift(start, &end, &probes, &include, PROBES)?.map_or(f64::NAN, |d| d.total);
+    let drift = gradient_drift(start, &end, probes, &include, probes.len())?.map_or(f64::NAN, |d| d.total);
     Ok(vec![residual, drift])
 }

@@ -63,4 +63,9 @@ impl Context<'_> {
     pub fn confidence(&self, intervals: usize) -> f64 {
         1.0 - ERROR_RATE / (super::registry().len() * intervals) as f64
     }
+
+    /// The same for a claim on pre-trained networks, whose suite has an error rate of its own.
+    pub fn family_confidence(&self, intervals: usize) -> f64 {
+        1.0 - ERROR_RATE / (super::family_registry().len() * intervals) as f64
+    }
 }

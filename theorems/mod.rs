@@ -9,12 +9,14 @@ pub mod adam_first_step;
 mod analog;
 pub mod cases;
 mod chi_law;
+mod chi_law_prose;
 mod compression;
 mod context;
 pub mod dichotomy;
 pub mod dynamical_dichotomy_sgd;
 pub mod dynamical_dichotomy_sign;
 mod early_adam;
+mod family;
 pub mod intrinsic_dimension;
 pub mod kernel_algebra;
 mod kernel_analog_sgd;
@@ -22,10 +24,12 @@ mod kernel_analog_signgd;
 mod limits;
 pub mod lora;
 pub mod lora_at_init;
+mod natural_task;
 mod ntk_limit;
 mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
+mod prompt_kernel_regime;
 mod scan;
 pub mod sign_factorization;
 mod sign_kernel_limit;
@@ -122,9 +126,29 @@ pub fn registry() -> &'static [Claim] {
     ]
 }
 
-/// The claim with this identifier.
+/// The claims on pre-trained networks: a suite of its own, with an error rate of its own, because what it measures was
+/// trained before and is not drawn anew.
+pub fn family_registry() -> &'static [Claim] {
+    &[natural_task::CLAIM, chi_law_prose::CLAIM, prompt_kernel_regime::CLAIM]
+}
+
+/// The claim with this identifier, of either suite.
 pub fn find(id: &str) -> Option<&'static Claim> {
-    registry().iter().find(|c| c.id == id)
+    all_claims().find(|c| c.id == id)
+}
+
+/// The claims of both suites, in the order of reports.
+pub fn all_claims() -> impl Iterator<Item = &'static Claim> {
+    registry().iter().chain(family_registry())
+}
+
+/// The suites that some claims belong to: how many claims these have together, and the probability that any interval of
+/// theirs misses.
+pub fn suites(claims: &[&Claim]) -> (usize, f64) {
+    let touched = [registry(), family_registry()]
+        .into_iter()
+        .filter(|suite| claims.iter().any(|c| suite.iter().any(|own| own.id == c.id)));
+    touched.fold((0, 0.0), |(count, rate), suite| (count + suite.len(), rate + ERROR_RATE))
 }
 
 impl Claim {

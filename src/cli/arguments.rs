@@ -34,7 +34,8 @@ pub(super) enum Command {
     /// from its kernel: output derivative, linearization, gradient and kernel drift. Writes report.md, report.json,
     /// plots and kernels to --out-dir. An interrupted run continues where it was when the same command is given again.
     ///
-    /// Without arguments: the English BERT-tiny of `cargo xtask model bert-tiny-splade` on a small built-in task.
+    /// Without arguments: the pre-trained network `prose-128` that comes with the sources, on the built-in task
+    /// `cloze-was-were`.
     #[command(
         after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
     )]
@@ -81,7 +82,7 @@ pub(super) enum Command {
     /// Needs no model and no data. Exit status: 0 no claim is violated, no control passes, no mutant survives and every
     /// experiment came to its end; 1 otherwise; 2 bad settings; 130 interrupted.
     #[command(
-        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
+        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --suite family\n  kernelview verify --profile full --device cuda:0"
     )]
     Verify(Box<VerifyArgs>),
     /// Whether a task is natural for a family of models: the output derivative χ over widths, no update made
@@ -116,9 +117,10 @@ pub(super) enum Command {
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
-    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a model fetched by `cargo xtask
-    /// model`
-    #[arg(long, default_value = "bert-tiny-splade", value_name = "DIR|NAME")]
+    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a network of the family that comes
+    /// with the sources (prose-64, prose-128, prose-256; KERNELVIEW_FAMILY names the directory of another) or of a model
+    /// fetched by `cargo xtask model`
+    #[arg(long, default_value = DEFAULT_MODEL, value_name = "DIR|NAME")]
     pub model: String,
     /// Element type of weights, activations and gradients
     #[arg(long, value_enum, default_value = "f32")]
@@ -150,15 +152,22 @@ pub(super) struct ModelArgs {
     pub precision: Option<Precision>,
 }
 
+/// The model where nothing else is said.
+pub(super) const DEFAULT_MODEL: &str = "prose-128";
+
+/// Its task where nothing else is said.
+pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
+
 /// Training examples per class where nothing else is said.
 pub(super) const DEFAULT_K: usize = 16;
 
 /// Which task and which examples.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Task")]
 pub(super) struct TaskArgs {
     /// A task by name (see `kernelview tasks`): one of the paper's 14, whose few-shot splits are read from --data-dir, or
-    /// a cloze task, which has sentences of its own
+    /// a cloze task, which has sentences of its own [default: cloze-was-were for networks of the sources' own family that
+    /// are not named either, else built-in remarks, positive or negative]
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
     /// A task definition of one's own in TOML
@@ -330,8 +339,9 @@ pub(super) struct PretrainArgs {
 
 #[derive(Args)]
 pub(super) struct NaturalArgs {
-    /// Models of one scheme that differ in width: checkpoint directories or names of fetched models, two or more
-    #[arg(long, num_args = 2.., required = true, value_name = "DIR|NAME")]
+    /// Models of one scheme that differ in width: checkpoint directories or names, two or more [default: the family that
+    /// comes with the sources]
+    #[arg(long, num_args = 2.., value_name = "DIR|NAME")]
     pub models: Vec<String>,
     #[command(flatten)]
     pub task: TaskArgs,
@@ -356,13 +366,28 @@ pub(super) enum PretrainCheck {
     LearningRates,
 }
 
+/// Suites of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Suite {
+    /// On networks drawn anew.
+    Theory,
+    /// On a pre-trained family.
+    Family,
+    /// Both.
+    All,
+}
+
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
     /// narrower intervals), full is for a GPU
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Profile,
-    /// Examine these claims only; may be repeated
+    /// The suite: the theory on networks drawn from --seed, the claims on the pre-trained family that comes with the
+    /// program's sources (KERNELVIEW_FAMILY names the directory of another), or both
+    #[arg(long, value_enum, default_value = "theory")]
+    pub suite: Suite,
+    /// Examine these claims only, of either suite; may be repeated
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub claim: Vec<String>,
     /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]

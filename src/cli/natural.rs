@@ -1,7 +1,7 @@
 //! `kernelview natural`.
 
 use super::arguments::NaturalArgs;
-use super::select::{choose, model_directory};
+use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
 use crate::analysis::Study;
 use crate::device::{Dtype, set_threads};
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::jacobian::Subset;
 use crate::natural::{Naturalness, measure, verdict, write_naturalness};
+use crate::pretrain::family_members;
 use crate::progress::{Monitor, check_stop};
 
 /// Measures every model and writes the report.
@@ -20,14 +21,18 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
         set_threads(threads)?;
     }
     let device = args.device.resolve()?;
-    let chosen = choose(&args.task)?;
+    let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {
+        (family_members()?.into_iter().map(|m| m.directory).collect(), choose_cloze(&args.task)?)
+    } else {
+        let named: Result<Vec<_>> = args.models.iter().map(|name| model_directory(name)).collect();
+        (named?, choose(&args.task)?)
+    };
     let terminal = Terminal::new();
-    terminal.begin(&format!("output derivative on {}", chosen.definition.name), args.models.len() as u64);
+    terminal.begin(&format!("output derivative on {}", chosen.definition.name), directories.len() as u64);
     let mut rows = Vec::new();
-    for name in &args.models {
+    for directory in &directories {
         check_stop()?;
-        let directory = model_directory(name)?;
-        let study = Study::load(chosen.request(&directory, Dtype::F32, device, Subset::All, None))?;
+        let study = Study::load(chosen.request(directory, Dtype::F32, device, Subset::All, None))?;
         let facts = &study.model_facts;
         rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
         terminal.advance(1);

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::arguments::{DEFAULT_K, ModelArgs, TaskArgs};
+use super::arguments::{DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
 use crate::analysis::{EngineSettings, Study, StudyRequest};
 use crate::device::{Dtype, set_threads};
 use crate::error::{Error, Result};
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
+use crate::pretrain::family_directory;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
 /// Loads model and task as the arguments say.
@@ -22,7 +23,7 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     }
     let device = model.device.resolve()?;
     let directory = model_directory(&model.model)?;
-    let chosen = choose(task)?;
+    let chosen = if model.model == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
     Study::load(chosen.request(&directory, model.dtype, device, model.parameters, model.output_mode))
 }
 
@@ -38,16 +39,21 @@ pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
     model.batch.unwrap_or_else(|| (64 / outputs).clamp(4, 32))
 }
 
-/// A directory as given, or a fetched model's directory in the user's cache.
+/// A directory as given, a network of the family in the sources, or a fetched model's directory in the user's cache.
 pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
     if direct.exists() || name.contains(['/', '\\']) {
         return Ok(direct.to_path_buf());
     }
+    let family = family_directory();
+    if family.join(name).join("config.json").exists() {
+        return Ok(family.join(name));
+    }
     let missing = |place: String| {
         Error::Settings(format!(
-            "--model {name}: no such directory, and no fetched model of that name{place}; `cargo xtask model` lists and \
-             fetches models, or give the path of a Hugging Face checkpoint directory"
+            "--model {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask \
+             model` lists and fetches models, or give the path of a Hugging Face checkpoint directory",
+            family.display()
         ))
     };
     let Some(cache) = cache_directory() else { return Err(missing(String::new())) };
@@ -100,7 +106,15 @@ impl Chosen {
     }
 }
 
-/// The task that the arguments name.
+/// The task that the arguments name, or else the cloze task for networks that know old books.
+pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
+    if args.task.is_some() || args.task_file.is_some() || args.data_dir.is_some() || args.data.is_some() {
+        return choose(args);
+    }
+    choose(&TaskArgs { task: Some(DEFAULT_CLOZE.into()), ..args.clone() })
+}
+
+/// The task that the arguments name, or else the built-in remarks.
 pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     let overrides = Overrides {
         template: args.template.clone(),

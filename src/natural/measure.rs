@@ -75,7 +75,7 @@ pub struct Naturalness {
     pub measured: Vec<Vec<Measured>>,
 }
 
-/// Draws of unrelated words and of random heads, over which |χ| is averaged: one draw could be lucky.
+/// Draws of permutations, unrelated words and random heads, over which |χ| is averaged: one draw could be lucky.
 const DRAWS: usize = 16;
 
 /// Prompts of a batch.
@@ -85,48 +85,41 @@ const BATCH: usize = 64;
 const WORD: char = 'Ġ';
 
 /// Labels in random order, as many of each as before.
-pub fn relabelled(labels: &[usize], seed: u64) -> Vec<usize> {
+fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
     let mut shuffled = labels.to_vec();
-    shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(named_seed(seed, "permuted labels")));
+    shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("permuted labels {draw}"))));
     shuffled
 }
 
-/// All variants on the test examples of a study.
+/// All variants on all examples of a study: nothing is trained, so those kept for training count as well.
 ///
 /// # Errors
 /// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite.
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
-    let labels = study.labels(SplitName::Test);
-    let classes = study.task.label_ids.len();
-    let examples = study.examples(SplitName::Test, OutputMode::Logits)?;
-    let logits = outputs(&study.parameters, &examples, BATCH);
-    study.check_finite(&logits, SplitName::Test)?;
-    let permuted = relabelled(labels, seed);
-    let of = |variant, labels: &[usize]| Measured {
-        variant,
-        accuracy: accuracy(&logits, labels),
-        chi: output_derivative_sizes(&logits, labels),
-    };
-    let mut measured = vec![of(Variant::Task, labels), of(Variant::PermutedLabels, &permuted)];
-    // All draws are outputs of one pass: nothing but the last map differs between them.
-    let words = words_of(study)?;
-    let mut chosen: Vec<i64> = Vec::new();
-    for draw in 0..DRAWS {
-        let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
-        while chosen.len() < (draw + 1) * classes {
-            let word = words[rng.random_range(0..words.len())];
-            if !chosen[draw * classes..].contains(&word) && !study.task.label_ids.contains(&word) {
-                chosen.push(word);
-            }
-        }
+    let (mut labels, mut logits, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
+    for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+        labels.extend_from_slice(study.labels(split));
+        let own = outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, BATCH);
+        study.check_finite(&own, split)?;
+        logits.push(own);
+        prompts.extend(study.prompts(split).iter());
     }
-    let prompts = study.prompts(SplitName::Test).iter().map(|p| PromptExample {
+    let logits = Tensor::cat(&logits, 0);
+    let classes = study.task.label_ids.len();
+    let mut measured = vec![
+        average(Variant::Task, [(labels.clone(), logits.shallow_clone())]),
+        average(Variant::PermutedLabels, (0..DRAWS).map(|d| (relabelled(&labels, seed, d), logits.shallow_clone()))),
+    ];
+    let by_draw = |logits: Tensor| logits.chunk(DRAWS as i64, 1).into_iter().map(|logits| (labels.clone(), logits));
+    // All draws are outputs of one pass: nothing but the last map differs between them.
+    let chosen = unrelated_words(study, seed, DRAWS)?;
+    let read = prompts.iter().map(|p| PromptExample {
         input_ids: p.input_ids.clone(),
         segment_ids: p.segment_ids.clone(),
         mask_position: p.mask_pos,
     });
-    let examples = PromptExamples::new(&study.model, prompts.collect(), &chosen, OutputMode::Logits, study.device)?;
-    measured.push(average(Variant::UnrelatedWords, labels, &outputs(&study.parameters, &examples, BATCH)));
+    let examples = PromptExamples::new(&study.model, read.collect(), &chosen, OutputMode::Logits, study.device)?;
+    measured.push(average(Variant::UnrelatedWords, by_draw(outputs(&study.parameters, &examples, BATCH))));
 
     // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
     let width = study.model.config().hidden_size;
@@ -137,12 +130,32 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
     let mask = study.tokenizer.require(SpecialToken::Mask)?;
     // The text without the mask.
-    let texts =
-        study.prompts(SplitName::Test).iter().map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
+    let texts = prompts.iter().map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
     let examples = HeadExamples::new(&study.model, texts.collect(), DRAWS * classes, study.device)?;
     let logits = outputs(&with_head(&study.parameters, &heads), &examples, BATCH);
-    measured.push(average(Variant::RandomHead, labels, &logits));
+    measured.push(average(Variant::RandomHead, by_draw(logits)));
     Ok(measured)
+}
+
+/// Words of the vocabulary that are not the task's, as many as it has labels for each of `draws`, one draw behind the
+/// other. Tokenizers that are alike get the same words.
+///
+/// # Errors
+/// [`Error::Settings`] where the tokenizer has too few words.
+pub fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
+    let classes = study.task.label_ids.len();
+    let words = words_of(study)?;
+    let mut chosen: Vec<i64> = Vec::with_capacity(draws * classes);
+    for draw in 0..draws {
+        let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
+        while chosen.len() < (draw + 1) * classes {
+            let word = words[rng.random_range(0..words.len())];
+            if !chosen[draw * classes..].contains(&word) && !study.task.label_ids.contains(&word) {
+                chosen.push(word);
+            }
+        }
+    }
+    Ok(chosen)
 }
 
 /// Token ids of whole words, by the letter that begins them.
@@ -163,14 +176,16 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
     Ok(words)
 }
 
-/// Means over draws, of which the logits \[N, DRAWS · C\] have one behind the other.
-fn average(variant: Variant, labels: &[usize], logits: &Tensor) -> Measured {
-    let (mut right, mut chi) = (0.0, vec![0.0; labels.len()]);
-    for logits in logits.chunk(DRAWS as i64, 1) {
-        right += accuracy(&logits, labels) / DRAWS as f64;
-        for (sum, size) in chi.iter_mut().zip(output_derivative_sizes(&logits, labels)) {
-            *sum += size / DRAWS as f64;
+/// Means over draws of labels and logits \[N, C\].
+fn average(variant: Variant, draws: impl IntoIterator<Item = (Vec<usize>, Tensor)>) -> Measured {
+    let (mut count, mut right, mut chi) = (0.0, 0.0, Vec::new());
+    for (labels, logits) in draws {
+        count += 1.0;
+        right += accuracy(&logits, &labels);
+        chi.resize(labels.len(), 0.0);
+        for (sum, size) in chi.iter_mut().zip(output_derivative_sizes(&logits, &labels)) {
+            *sum += size;
         }
     }
-    Measured { variant, accuracy: right, chi }
+    Measured { variant, accuracy: right / count, chi: chi.into_iter().map(|sum| sum / count).collect() }
 }

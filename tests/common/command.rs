@@ -46,6 +46,7 @@ impl Scratch {
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kernelview"));
         command.current_dir(self.directory.path()).env("KERNELVIEW_CACHE", self.path("cache")).args(arguments);
+        command.env("KERNELVIEW_FAMILY", self.path("family"));
         command.env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
         command
     }

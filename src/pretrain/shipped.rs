@@ -1,0 +1,51 @@
+//! The family that comes with the program's sources, in `fixtures/family`, or another in its place.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::lm::ModelConfig;
+
+/// Environment variable that names the directory of another family: networks `NAME-WIDTH` as pre-training leaves them.
+const FAMILY_VARIABLE: &str = "KERNELVIEW_FAMILY";
+
+/// A network of the family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Its width.
+    pub width: i64,
+    /// Its checkpoint directory.
+    pub directory: PathBuf,
+}
+
+/// Directory of the family, there or not: `KERNELVIEW_FAMILY`, else `fixtures/family` of the sources.
+pub fn family_directory() -> PathBuf {
+    std::env::var_os(FAMILY_VARIABLE)
+        .filter(|v| !v.is_empty())
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/family"), PathBuf::from)
+}
+
+/// The family's networks by width, two at least.
+///
+/// # Errors
+/// [`Error::Format`] where there are fewer, or where a network's `config.json` is wrong.
+pub fn family_members() -> Result<Vec<Member>> {
+    let directory = family_directory();
+    let entries = std::fs::read_dir(&directory).into_iter().flatten();
+    let mut members: Vec<Member> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("config.json").exists())
+        .map(|directory| Ok(Member { width: ModelConfig::read(&directory)?.hidden_size, directory }))
+        .collect::<Result<_>>()?;
+    if members.len() < 2 {
+        return Err(Error::format(
+            directory,
+            format!(
+                "{} pre-trained network(s) here, two widths are needed; set {FAMILY_VARIABLE} to a directory that \
+                 `kernelview pretrain` made",
+                members.len()
+            ),
+        ));
+    }
+    members.sort();
+    Ok(members)
+}

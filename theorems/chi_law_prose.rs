@@ -1,0 +1,132 @@
+//! The χ law at the weights of language models pre-trained on text: one step departs from its kernel in proportion to χ.
+//!
+//! **Statement.** As chi-law, at pre-trained weights of masked language models of English prose and prompts of real words: the
+//! residual of one SGD step against `-ηχK(ξ,ξ')` and its gradient drift are proportional to χ, those of a SignGD step independent of
+//! χ's size.
+//!
+//! **Hypotheses.** The networks are pre-trained: the smallest prefers the right word of a sentence more often than chance.
+//!
+//! **Derivation.** Taylor's formula, see chi-law. It asks nothing of width, data or architecture but two continuous derivatives.
+//!
+//! **Experiment.** Every network of the family in `fixtures/family`; sentences of the eight built-in cloze tasks, `f` the difference of the two words'
+//! logits. One step on a sentence with the soft label `σ(f_0) ± δ`, which makes χ equal to `δ`; residual and drift on six others. Slopes in
+//! `δ`, one for each network.
+//!
+//! **Control.** SignGD against SGD's slope in χ.
+//!
+//! **Meaning.** How far a real language model's fine-tuning is from its kernel can be told from χ before it is trained.
+
+use super::chi_law::{Step, departure};
+use super::context::Context;
+use super::family::{Family, tasks};
+use super::scan::{Scan, list};
+use super::{Claim, Family as Topic, Mutant, check};
+use crate::analysis::{SplitName, Study};
+use crate::error::Result;
+use crate::evidence::{Figure, Findings};
+use crate::jacobian::outputs;
+use crate::lm::{OutputMode, PromptExamples};
+use crate::stats::{Expectation, student_mean};
+use crate::train::OptimizerKind;
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "chi-law-prose",
+    family: Topic::Prompt,
+    title: "From real pre-trained weights, one step departs from its kernel in proportion to χ under SGD alone",
+    source: "the paper, Theorem 5.5 (mechanism)",
+    prediction: "slope 1 in χ (SGD); slope 0 in χ (SignGD)",
+    text: include_str!("chi_law_prose.rs"),
+    mutants: &[
+        Mutant { name: "missing-factor", change: "the kernel's prediction halved" },
+        Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
+    ],
+    experiment,
+};
+
+const RESIDUAL: &str = "residual";
+const DRIFT: &str = "gradient drift";
+const PROBES: usize = 6;
+
+/// As in chi-law; the steps are smaller because the outputs of these networks bend sooner.
+const SGD_MOVE: f64 = 0.25;
+const SIGN_MOVE: f64 = 0.02;
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let family = Family::open(context)?;
+    let widths = family.widths();
+    let seeds = context.seeds(16, 32, 64);
+    let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
+    let confidence = context.family_confidence(1 + 5 * widths.len());
+    let mut findings = Findings {
+        settings: vec![
+            ("networks".into(), format!("RoBERTa, muP, widths {}", list(&widths))),
+            ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", ")),
+            ("seeds (sentences stepped on)".into(), seeds.to_string()),
+            ("χ".into(), list(&deltas)),
+        ],
+        ..Findings::default()
+    };
+    // As in chi-law: the next term of the expansion is a tenth of the leading one at the largest δ at most.
+    let slope = |target: f64| Expectation::Within { target, tolerance: 0.02 };
+    let mut series = Vec::new();
+    for (member, width) in widths.iter().enumerate() {
+        let studies: Vec<Study> = tasks()
+            .iter()
+            .map(|task| family.study(member, task, context.seed(task.name), context.device))
+            .collect::<Result<_>>()?;
+        if member == 0 {
+            findings.hypotheses.push(check(
+                "pre-trained: share of sentences in which the smallest network prefers the right word",
+                Expectation::AtLeast { bound: 0.5 },
+                student_mean(&right(&studies)?, confidence),
+            ));
+        }
+        let scan = |update: OptimizerKind, movement: f64| {
+            let stage = format!("width {width}, {}", if update == OptimizerKind::Sgd { "SGD" } else { "SignGD" });
+            Scan::over(context, &stage, &deltas, seeds, &[RESIDUAL, DRIFT], |delta, seed| {
+                let study = &studies[seed % studies.len()];
+                let (train, probes) = sentences(study, seed / studies.len())?;
+                departure(context, &study.parameters, (&train, &probes), Step { update, delta, movement })
+            })
+        };
+        let (sgd, sign) = (scan(OptimizerKind::Sgd, SGD_MOVE)?, scan(OptimizerKind::Signgd, SIGN_MOVE)?);
+        for statistic in [RESIDUAL, DRIFT] {
+            let title = |update: &str| format!("width {width}, {update}: exponent of the {statistic} in χ");
+            findings.checks.push(sgd.slope(title("SGD"), statistic, slope(1.0), confidence)?);
+            findings.checks.push(sign.slope(title("SignGD"), statistic, slope(0.0), confidence)?);
+        }
+        let title = format!("width {width}, SignGD: exponent of the {RESIDUAL} in χ against SGD's");
+        findings.controls.push(sign.slope(title, RESIDUAL, slope(1.0), confidence)?);
+        series.push(sgd.series(&format!("width {width}, SGD"), RESIDUAL, Some(1.0), false));
+        series.push(sign.series(&format!("width {width}, SignGD"), RESIDUAL, Some(0.0), false));
+    }
+    findings.figures.push(Figure {
+        name: "chi".into(),
+        title: "Departure from the kernel after one step at pre-trained weights".into(),
+        x_label: "output derivative χ".into(),
+        y_label: "residual relative to the kernel's prediction".into(),
+        series,
+    });
+    Ok(findings)
+}
+
+/// One sentence to step on, and others to measure on.
+fn sentences(study: &Study, draw: usize) -> Result<(PromptExamples<'_>, PromptExamples<'_>)> {
+    let all = study.examples(SplitName::Test, OutputMode::Difference)?;
+    let first = draw * (1 + PROBES);
+    Ok((all.select(&[first]), all.select(&(first + 1..first + 1 + PROBES).collect::<Vec<_>>())))
+}
+
+/// 1 for every sentence of all tasks whose own word has the larger logit.
+fn right(studies: &[Study]) -> Result<Vec<f64>> {
+    let mut right = Vec::new();
+    for study in studies {
+        let examples = study.examples(SplitName::Test, OutputMode::Difference)?;
+        let difference = outputs(&study.parameters, &examples, 64);
+        let labels = study.labels(SplitName::Test).iter().enumerate();
+        right.extend(
+            labels.map(|(i, label)| f64::from((difference.double_value(&[i as i64, 0]) > 0.0) == (*label == 1))),
+        );
+    }
+    Ok(right)
+}

@@ -1,0 +1,70 @@
+//! The pre-trained family that the claims on prompts measure: networks of one recipe that differ in width, and the built-in
+//! cloze tasks they are asked.
+
+use tch::Device;
+
+use super::context::Context;
+use crate::analysis::{SplitName, Study, StudyRequest};
+use crate::device::Dtype;
+use crate::error::Result;
+use crate::evidence::Profile;
+use crate::jacobian::Subset;
+use crate::lm::OutputMode;
+use crate::pretrain::{Member, family_members};
+use crate::task::OwnSplit;
+use crate::task::cloze::{BuiltinCloze, builtin};
+
+/// Training examples of each label word.
+pub(super) const PER_WORD: usize = 8;
+
+/// The family's networks, by width.
+pub(super) struct Family {
+    pub members: Vec<Member>,
+}
+
+impl Family {
+    /// The networks for a profile: the two smallest in the quick one, all otherwise.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Format`] where there are fewer than two.
+    pub fn open(context: &Context<'_>) -> Result<Self> {
+        let mut members = family_members()?;
+        if context.profile == Profile::Quick {
+            members.truncate(2);
+        }
+        Ok(Self { members })
+    }
+
+    /// The widths.
+    pub fn widths(&self) -> Vec<f64> {
+        self.members.iter().map(|m| m.width as f64).collect()
+    }
+
+    /// A network with a cloze task, examples divided by a seed.
+    pub fn study(&self, member: usize, task: &BuiltinCloze, seed: u64, device: Device) -> Result<Study> {
+        let own = OwnSplit { k: PER_WORD, seed, test_limit: None, dev: None, test: None };
+        let (definition, splits) = (task.definition()?, task.splits(&own)?);
+        Study::load(StudyRequest {
+            model: &self.members[member].directory,
+            dtype: Dtype::F64,
+            device,
+            subset: Subset::All,
+            output_mode: Some(OutputMode::Difference),
+            definition: &definition,
+            splits: &splits,
+            source: task.name.into(),
+            k: Some(PER_WORD),
+            split_seed: Some(seed),
+        })
+    }
+}
+
+/// The tasks.
+pub(super) fn tasks() -> &'static [BuiltinCloze] {
+    builtin()
+}
+
+/// Class of every example of a split, as the two-word difference counts it.
+pub(super) fn labels(study: &Study, split: SplitName) -> Vec<i64> {
+    study.labels(split).iter().map(|l| *l as i64).collect()
+}

@@ -1,0 +1,299 @@
+//! Prompt-based fine-tuning of pre-trained networks comes nearer to its kernel as the width grows, if the task is natural.
+//!
+//! **Statement.** If the pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be updated),
+//! and the task is natural in it (χ vanishes), then prompt-based fine-tuning shows kernel behaviour in the limit of infinite width (the
+//! paper, Theorem 5.5): the relative residual of the linearization and the drifts of gradients and kernel fall with the width.
+//!
+//! **Hypotheses.** Measured first, on the same networks and tasks: the exponent of the outputs' size (stable: it must not grow), of the
+//! kernel's diagonal in the parametrization's own learning rates (non-trivial: it must neither vanish nor explode), and of |χ| (natural:
+//! it must fall).
+//!
+//! **Derivation.** In muP one step with output derivative χ of order one changes features by order one at every width (`r = 0`,
+//! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to χ (chi-law); where χ falls, so do the departures from
+//! the kernel. Under SignGD and Adam the update does not shrink with χ; but a natural task needs no more than a run in proportion to
+//! χ, and then the same holds.
+//!
+//! **Experiment.** The family of natural-task on its cloze tasks: full-batch fine-tuning in muP's learning rates, the same at every
+//! width, of several few-shot draws; residual, gradient drift and kernel drift on other sentences. SGD with a fixed learning rate; SignGD
+//! and early Adam with one in proportion to the mean |χ|. Few networks of one pre-training seed: the intervals are over tasks and draws.
+//!
+//! **Control.** Standard fine-tuning in the same parametrization, without a prompt: a random head on the first token, whose χ stays of
+//! order one. SignGD with a fixed learning rate: its update does not see that the task is natural.
+//!
+//! **Meaning.** What makes fine-tuning of pre-trained networks lazy is the prompt, not the width alone.
+
+use tch::{Kind, Tensor};
+
+use super::context::Context;
+use super::family::{Family, labels, tasks};
+use super::scan::{Scan, list};
+use super::training::{loss_gradient, outputs, rms};
+use super::{Claim, Family as Topic, Mutant};
+use crate::analysis::{SplitName, Study};
+use crate::error::Result;
+use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::jacobian::{Examples, Parameters, Rescaled};
+use crate::kernel::{FormulaSet, GramOptions, structured_gram};
+use crate::lm::{HeadExamples, OutputMode, Parametrization, PromptExample, PromptExamples, Scaling, with_head};
+use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
+use crate::natural::unrelated_words;
+use crate::network::normal_tensor;
+use crate::progress::Silent;
+use crate::stats::Expectation;
+use crate::task::SpecialToken;
+use crate::train::{Optimizer, OptimizerKind, output_derivative};
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "prompt-kernel-regime",
+    family: Topic::Prompt,
+    title: "Prompt-based fine-tuning comes nearer to its kernel as pre-trained networks grow wider",
+    source: "the paper, Theorem 5.5",
+    prediction: "residual and drifts fall with the width",
+    text: include_str!("prompt_kernel_regime.rs"),
+    mutants: &[
+        Mutant { name: "half-direction", change: "the Taylor expansion uses half of θ_T - θ_0" },
+        Mutant { name: "reversed-widths", change: "the networks in the wrong order" },
+    ],
+    experiment,
+};
+
+const STEPS: usize = 5;
+const PROBES: usize = 16;
+/// What a step does to the output of its own example, to first order, at every width alike: under SGD this times its χ, under
+/// sign updates this times twice the mean |χ|, which an undecided network has.
+const SGD_MOVE: f64 = 0.5;
+const SIGN_MOVE: f64 = 0.05;
+
+const RESIDUAL: &str = "linearization residual";
+const GRADIENT: &str = "gradient drift";
+const KERNEL: &str = "kernel drift";
+const CHI: &str = "mean |χ|";
+const OUTPUT: &str = "size of the outputs";
+const DIAGONAL: &str = "kernel diagonal";
+const MOVES: &str = "output change";
+const STATISTICS: [&str; 7] = [RESIDUAL, GRADIENT, KERNEL, CHI, OUTPUT, DIAGONAL, MOVES];
+
+/// Smallest fall that counts, as in natural-task.
+const FALLS: f64 = -0.02;
+
+/// What is fine-tuned on the sentences.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// The prompt with the task's label words.
+    Prompt,
+    /// The prompt with other words of the vocabulary as label words: the task is not natural, all else is the same.
+    Unrelated,
+    /// No prompt: a random head on the first token.
+    Head,
+}
+
+/// How a network is fine-tuned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    task: Task,
+    /// `sgd`, `signgd` or `adam`.
+    update: &'static str,
+}
+
+impl Way {
+    fn optimizer(self) -> OptimizerKind {
+        match self.update {
+            "sgd" => OptimizerKind::Sgd,
+            "signgd" => OptimizerKind::Signgd,
+            _ => OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 },
+        }
+    }
+
+    fn name(self) -> String {
+        let update = match self.update {
+            "sgd" => "SGD",
+            "signgd" => "SignGD",
+            _ => "Adam",
+        };
+        let task = match self.task {
+            Task::Prompt => "",
+            Task::Unrelated => ", unrelated label words",
+            Task::Head => ", no prompt, random head",
+        };
+        format!("{update}{task}")
+    }
+}
+
+const CLAIMED: [Way; 3] = [
+    Way { task: Task::Prompt, update: "sgd" },
+    Way { task: Task::Prompt, update: "signgd" },
+    Way { task: Task::Prompt, update: "adam" },
+];
+const UNRELATED: Way = Way { task: Task::Unrelated, update: "sgd" };
+const HEAD: Way = Way { task: Task::Head, update: "sgd" };
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let mut family = Family::open(context)?;
+    let widths = family.widths();
+    if context.is("reversed-widths") {
+        family.members.reverse();
+    }
+    let draws = context.seeds(2, 8, 16);
+    let seeds = draws * tasks().len();
+    let scan = |way: Way| {
+        Scan::over(context, &way.name(), &widths, seeds, &STATISTICS, |width, seed| {
+            let member = widths.iter().position(|w| *w == width).expect("one of the widths");
+            let (task, draw) = (&tasks()[seed % tasks().len()], seed / tasks().len());
+            let study = family.study(member, task, draw as u64, context.device)?;
+            one_run(context, &study, way, &format!("{}, draw {draw}", task.name))
+        })
+    };
+    let claimed = CLAIMED.into_iter().map(|way| Ok((way, scan(way)?))).collect::<Result<Vec<_>>>()?;
+    let controls = [UNRELATED, HEAD].into_iter().map(|way| Ok((way, scan(way)?))).collect::<Result<Vec<_>>>()?;
+
+    let confidence = context.family_confidence(3 + 3 * CLAIMED.len() + 1);
+    let sgd = &claimed[0].1;
+    let mut findings = Findings {
+        settings: vec![
+            ("networks".into(), format!("RoBERTa, muP, widths {}", list(&widths))),
+            ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", ")),
+            ("few-shot draws of each".into(), draws.to_string()),
+            ("fine-tuning".into(), format!("{STEPS} full-batch steps on {} sentences", 2 * super::family::PER_WORD)),
+        ],
+        ..Findings::default()
+    };
+    let stable = Expectation::AtMost { bound: 0.25 };
+    let nontrivial = Expectation::Within { target: 0.0, tolerance: 0.5 };
+    let falls = Expectation::AtMost { bound: FALLS };
+    for (what, statistic, expected) in
+        [("stable", OUTPUT, stable), ("non-trivial", DIAGONAL, nontrivial), ("natural", CHI, falls)]
+    {
+        let title = format!("{what}: exponent of the {statistic}");
+        findings.hypotheses.push(sgd.slope(title, statistic, expected, confidence)?);
+    }
+    for (way, scan) in &claimed {
+        for statistic in [RESIDUAL, GRADIENT, KERNEL] {
+            let title = format!("{}: exponent of the {statistic}", way.name());
+            findings.checks.push(scan.slope(title, statistic, falls, confidence)?);
+        }
+    }
+    let title = format!("{}: exponent of the {GRADIENT}", UNRELATED.name());
+    findings.controls.push(controls[0].1.slope(title, GRADIENT, falls, confidence)?);
+    let all = || claimed.iter().chain(&controls);
+    let mut columns = vec!["fine-tuning".to_owned()];
+    columns.extend(STATISTICS.map(|s| format!("exponent of the {s}")));
+    let rows = all()
+        .map(|(way, scan)| {
+            let mut row = vec![Cell::from(way.name())];
+            for statistic in STATISTICS {
+                row.push(Cell::from(scan.exponent(statistic, 0.95)?.slope));
+            }
+            Ok(row)
+        })
+        .collect::<Result<_>>()?;
+    findings.tables.push(Table { title: "Exponents with 95% intervals".into(), columns, rows });
+    for (name, statistic) in [("residual", RESIDUAL), ("gradient-drift", GRADIENT), ("chi", CHI)] {
+        findings.figures.push(Figure {
+            name: name.into(),
+            title: format!("Over widths: {statistic}"),
+            x_label: "width n".into(),
+            y_label: statistic.into(),
+            series: all()
+                .map(|(way, scan)| scan.series(&way.name(), statistic, None, !claimed.iter().any(|(w, _)| w == way)))
+                .collect(),
+        });
+    }
+    Ok(findings)
+}
+
+/// Fine-tunes one network and measures the statistics.
+fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result<Vec<f64>> {
+    let chosen: Vec<usize> = (0..PROBES).collect();
+    match way.task {
+        Task::Prompt => {
+            let train = study.examples(SplitName::Train, OutputMode::Difference)?;
+            let probes = study.examples(SplitName::Test, OutputMode::Difference)?.select(&chosen);
+            behaviour(context, study, &study.parameters, (&train, &probes), way)
+        }
+        Task::Unrelated => {
+            let words = unrelated_words(study, context.seed(name), 1)?;
+            let of = |split: SplitName| {
+                let prompts = study.prompts(split).iter().map(|p| PromptExample {
+                    input_ids: p.input_ids.clone(),
+                    segment_ids: p.segment_ids.clone(),
+                    mask_position: p.mask_pos,
+                });
+                PromptExamples::new(&study.model, prompts.collect(), &words, OutputMode::Difference, study.device)
+            };
+            let (train, probes) = (of(SplitName::Train)?, of(SplitName::Test)?.select(&chosen));
+            behaviour(context, study, &study.parameters, (&train, &probes), way)
+        }
+        Task::Head => {
+            let mask = study.tokenizer.require(SpecialToken::Mask)?;
+            let texts = |split: SplitName, count: usize| {
+                let prompts = study.prompts(split).iter().take(count);
+                let texts = prompts.map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
+                HeadExamples::new(&study.model, texts.collect(), 1, study.device)
+            };
+            let width = study.model.config().hidden_size;
+            let seed = context.seed(&format!("head of {name}, width {width}"));
+            let head = normal_tensor(&[1, width], 8.0 / width as f64, seed, 0, Context::KIND, study.device);
+            let (train, probes) = (texts(SplitName::Train, usize::MAX)?, texts(SplitName::Test, PROBES)?);
+            behaviour(context, study, &with_head(&study.parameters, &head), (&train, &probes), way)
+        }
+    }
+}
+
+/// Square roots of SGD's learning rates, or the sign updates' rates: the coordinates in which one rate is right for all.
+fn factors(study: &Study, start: &Parameters, sign: bool) -> Vec<f64> {
+    let config = study.model.config();
+    let base_width = config.mup_base_width.unwrap_or(config.hidden_size);
+    let scale = Parametrization { scaling: Scaling::Mup, base_width, embedding_deviation: 1.0 };
+    let own = study.model.specs().len();
+    let of = |(p, spec): (usize, &crate::jacobian::ParameterSpec)| match (p < own, sign) {
+        (true, true) => scale.sign_rate(config, spec),
+        (true, false) => scale.sgd_rate(config, spec).sqrt(),
+        // A head from n numbers to one.
+        (false, true) => scale.shrinkage(config),
+        (false, false) => scale.shrinkage(config).sqrt(),
+    };
+    start.specs().iter().enumerate().map(of).collect()
+}
+
+fn behaviour(
+    context: &Context<'_>,
+    study: &Study,
+    own: &Parameters,
+    (train, probes): (&dyn Examples, &dyn Examples),
+    way: Way,
+) -> Result<Vec<f64>> {
+    let sign = way.update != "sgd";
+    let factors = factors(study, own, sign);
+    let (train, probes) = (Rescaled::new(train, &factors), Rescaled::new(probes, &factors));
+    let start = Rescaled::parameters(own, &factors);
+    let labels = Tensor::from_slice(&labels(study, SplitName::Train));
+    let derivative = |p: &Parameters| output_derivative(&outputs(p, &train), &labels);
+    let chi = derivative(&start).abs().mean(Kind::Double).double_value(&[]);
+
+    let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: sign, signgd: false }, start.len());
+    let gram = structured_gram(&start, &probes, None, &options, &Silent)?;
+    let sgd = gram.sgd.expect("asked for");
+    let own_kernel = if sign { gram.asymmetric.expect("asked for") } else { sgd.shallow_clone() };
+    let diagonal = own_kernel.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]);
+    let movement = if sign { SIGN_MOVE * 2.0 * chi } else { SGD_MOVE };
+    let rate = movement / diagonal;
+
+    let indices: Vec<usize> = (0..train.len()).collect();
+    let mut optimizer = Optimizer::new(way.optimizer(), rate, start.len());
+    let mut end = start.detached_copy();
+    for _ in 0..STEPS {
+        let gradients = loss_gradient(&end, &train, &indices, &(derivative(&end) / train.len() as f64));
+        end = optimizer.step(&end, &gradients);
+    }
+    let include = vec![true; start.len()];
+    let direction = end.minus(&start);
+    let direction = if context.is("half-direction") { direction.map(|d| d * 0.5) } else { direction };
+    let expansion = taylor(&start, &direction, &probes, &include, PROBES)?;
+    let moved = outputs(&end, &probes) - &expansion.value;
+    let residual = relative_residual(&moved, &expansion.slope).unwrap_or(f64::NAN);
+    let gradient = gradient_drift(&start, &end, &probes, &include, PROBES)?.map_or(f64::NAN, |d| d.total);
+    let options = GramOptions::new(FormulaSet::SGD, start.len());
+    let after = structured_gram(&end, &probes, None, &options, &Silent)?.sgd.expect("asked for");
+    let kernel = kernel_drift(&sgd, &after).map_or(f64::NAN, |d| d.frobenius);
+    Ok(vec![residual, gradient, kernel, chi, rms(&expansion.value), diagonal, rms(&moved)])
+}
