@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::command::Scratch;
-use kernelview::theorems::registry;
+use kernelview::theorems::all_claims;
 
 /// Runs, and fails unless the run is refused in these words before anything is made.
 fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
@@ -25,7 +25,7 @@ fn settings_that_cannot_be() {
         "--claim no-claim-has-a-name-like-this-one: no such claim; `kernelview claims` lists them",
     );
     refused(&scratch, &["verify", "--jobs", "0"], "--jobs must be at least 1");
-    for claim in registry() {
+    for claim in all_claims() {
         let mistyped = format!("{}s", claim.id);
         let message =
             format!("--claim {mistyped}: no such claim; did you mean `{}`? `kernelview claims` lists them", claim.id);
@@ -69,8 +69,8 @@ fn claims_are_listed_in_three_forms() {
     let (table, markdown) = (list("table"), list("markdown"));
     let json: Vec<serde_json::Value> = serde_json::from_str(&list("json")).expect("an array");
     assert_eq!(scratch.run(&["claims"]).stdout, table);
-    assert_eq!((json.len(), markdown.lines().count()), (registry().len(), registry().len() + 2));
-    for (claim, object) in registry().iter().zip(json) {
+    assert_eq!((json.len(), markdown.lines().count()), (all_claims().count(), all_claims().count() + 2));
+    for (claim, object) in all_claims().zip(json) {
         assert_eq!(object["id"], claim.id);
         assert_eq!(object["prediction"], claim.prediction);
         assert!(table.contains(&format!("\n  {}  {}\n", claim.id, claim.title)), "{table}");

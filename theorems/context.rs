@@ -63,4 +63,8 @@ impl Context<'_> {
     pub fn confidence(&self, intervals: usize) -> f64 {
         1.0 - ERROR_RATE / (super::registry().len() * intervals) as f64
     }
+    /// The same for a claim on tensor programs, whose suite has an error rate of its own.
+    pub fn program_confidence(&self, intervals: usize) -> f64 {
+        1.0 - ERROR_RATE / (super::program_registry().len() * intervals) as f64
+    }
 }

@@ -81,7 +81,7 @@ pub(super) enum Command {
     /// Needs no model and no data. Exit status: 0 no claim is violated, no control passes, no mutant survives and every
     /// experiment came to its end; 1 otherwise; 2 bad settings; 130 interrupted.
     #[command(
-        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --profile full --device cuda:0"
+        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --suite program\n  kernelview verify --profile full --device cuda:0"
     )]
     Verify(Box<VerifyArgs>),
     /// Whether a task is natural for a family of models: the output derivative χ over widths, no update made
@@ -356,13 +356,27 @@ pub(super) enum PretrainCheck {
     LearningRates,
 }
 
+/// Suites of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Suite {
+    /// On networks drawn anew.
+    Theory,
+    /// On tensor programs and their limits.
+    Program,
+    /// All of them.
+    All,
+}
+
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
     /// narrower intervals), full is for a GPU
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Profile,
-    /// Examine these claims only; may be repeated
+    /// The suite: the theory on networks drawn from --seed, the claims on tensor programs and their limits, or all
+    #[arg(long, value_enum, default_value = "theory")]
+    pub suite: Suite,
+    /// Examine these claims only, of any suite; may be repeated
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub claim: Vec<String>,
     /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]

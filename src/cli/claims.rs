@@ -2,12 +2,11 @@
 
 use super::arguments::{ClaimsArgs, ListFormat};
 use crate::report::{ClaimFacts, registry_list, registry_markdown};
-use crate::theorems::registry;
+use crate::theorems::all_claims;
 
 /// Lists the claims that `verify` examines.
 pub(super) fn run(args: &ClaimsArgs) {
-    let claims: Vec<ClaimFacts> = registry()
-        .iter()
+    let claims: Vec<ClaimFacts> = all_claims()
         .map(|c| ClaimFacts {
             id: c.id,
             family: c.family.text(),

@@ -2,13 +2,13 @@
 
 use std::thread::available_parallelism;
 
-use super::arguments::VerifyArgs;
+use super::arguments::{Suite, VerifyArgs};
 use super::board::Board;
 use crate::error::{Error, Result};
 use crate::evidence::Profile;
 use crate::files::create_dir;
 use crate::report::{check_directory, claims_summary, write_claims};
-use crate::theorems::{Claim, registry};
+use crate::theorems::{Claim, all_claims, program_registry, registry};
 use crate::verify::{self, Plan};
 
 /// Runs the suite and writes its report; whether it succeeded.
@@ -17,7 +17,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
     check_directory(&args.out_dir)?;
-    let plan = plan(args, registry())?;
+    let plan = plan(args)?;
     create_dir(&args.out_dir)?;
     let board = Board::new(plan.experiments().len());
     let verification = verify::run(&plan, &args.out_dir, &board);
@@ -30,7 +30,16 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
     Ok(verification.succeeded())
 }
 
-fn plan(args: &VerifyArgs, registry: &'static [Claim]) -> Result<Plan> {
+/// The claims of a suite.
+fn suite(suite: Suite) -> Vec<&'static Claim> {
+    match suite {
+        Suite::Theory => registry().iter().collect(),
+        Suite::Program => program_registry().iter().collect(),
+        Suite::All => all_claims().collect(),
+    }
+}
+
+fn plan(args: &VerifyArgs) -> Result<Plan> {
     let jobs = match args.jobs {
         Some(0) => return Err(Error::Settings("--jobs must be at least 1".into())),
         Some(jobs) => jobs,
@@ -39,15 +48,15 @@ fn plan(args: &VerifyArgs, registry: &'static [Claim]) -> Result<Plan> {
     Ok(Plan {
         profile: args.profile,
         seed: args.seed,
-        claims: chosen(&args.claim, registry)?,
+        claims: if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? },
         mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
         device: args.device.resolve()?,
         jobs,
     })
 }
 
-/// The claims of these identifiers in the registry's order; all where none is given.
-fn chosen(ids: &[String], registry: &'static [Claim]) -> Result<Vec<&'static Claim>> {
+/// The claims of these identifiers in the registry's order.
+fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Claim>> {
     for id in ids {
         if !registry.iter().any(|c| c.id == id) {
             let near = nearest(id, registry.iter().map(|c| c.id));
@@ -55,7 +64,7 @@ fn chosen(ids: &[String], registry: &'static [Claim]) -> Result<Vec<&'static Cla
             return Err(Error::Settings(format!("--claim {id}: no such claim;{hint} `kernelview claims` lists them")));
         }
     }
-    Ok(registry.iter().filter(|c| ids.is_empty() || ids.iter().any(|id| id == c.id)).collect())
+    Ok(registry.iter().copied().filter(|c| ids.iter().any(|id| id == c.id)).collect())
 }
 
 /// The name with the fewest differences, unless those are more than half of it.
@@ -102,12 +111,13 @@ mod tests {
 
     fn ids(wanted: &[&str]) -> std::result::Result<Vec<&'static str>, String> {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        chosen(&wanted, &CLAIMS).map(|c| c.iter().map(|c| c.id).collect()).map_err(|e| e.to_string())
+        chosen(&wanted, &CLAIMS.iter().collect::<Vec<_>>())
+            .map(|c| c.iter().map(|c| c.id).collect())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn claims_are_chosen_in_the_order_of_the_registry() {
-        assert_eq!(ids(&[]), Ok(vec!["chain-rule", "sign-kernel-limit", "adam-analog"]));
         assert_eq!(ids(&["adam-analog", "chain-rule", "adam-analog"]), Ok(vec!["chain-rule", "adam-analog"]));
     }
 

@@ -134,7 +134,9 @@ impl Builder {
     pub fn width_power(&mut self, name: impl Into<String>, exponent: f64) -> Scalar {
         let name = name.into();
         if !(exponent.is_finite() && exponent < 0.0) {
-            self.fail(format!("{name}: n^{exponent} has no limit that a program could use; the exponent must be negative"));
+            self.fail(format!(
+                "{name}: n^{exponent} has no limit that a program could use; the exponent must be negative"
+            ));
         }
         let output = self.new_scalar(name);
         self.lines.push(Line::WidthPower { output: output.slot, exponent });

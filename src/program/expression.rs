@@ -234,7 +234,7 @@ impl Expression {
     /// 2 products, 3 what follows a division.
     fn bound(&self, strength: u8, name: &dyn Fn(Leaf) -> String) -> String {
         let (own, text) = match self {
-            Self::Number(x) => return if *x < 0.0 && strength > 0 { format!("({x})") } else { x.to_string() },
+            Self::Number(x) => return if *x < 0.0 && strength > 0 { format!("({})", digits(*x)) } else { digits(*x) },
             Self::Vector(v) => return name(Leaf::Vector(*v)),
             Self::Scalar(s) => return name(Leaf::Scalar(*s)),
             Self::Sum(a, b) => (0, format!("{} + {}", a.bound(0, name), b.bound(0, name))),
@@ -256,6 +256,12 @@ impl Expression {
         };
         if own < strength { format!("({text})") } else { text }
     }
+}
+
+/// A number as programs print it, to six digits.
+pub(super) fn digits(x: f64) -> String {
+    let rounded: f64 = format!("{x:.5e}").parse().expect("a number that was just written");
+    rounded.to_string()
 }
 
 /// A place in an expression that refers to something else.

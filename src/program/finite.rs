@@ -37,8 +37,7 @@ impl Program {
         for line in &self.lines {
             match line {
                 Line::Gaussians { vectors, covariance } => {
-                    let standard: Vec<Tensor> =
-                        vectors.iter().map(|v| normals(&[n], 1.0, &self.vectors[*v])).collect();
+                    let standard: Vec<Tensor> = vectors.iter().map(|v| normals(&[n], 1.0, &self.vectors[*v])).collect();
                     run.vectors.extend(mixed(covariance, &standard));
                 }
                 Line::Matrix { matrix, sigma } => {

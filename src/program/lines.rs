@@ -5,7 +5,7 @@ use std::fmt;
 use nalgebra::DMatrix;
 
 use super::builder::Matrix;
-use super::expression::{Expression, Leaf, Scalar, Vector};
+use super::expression::{Expression, Leaf, Scalar, Vector, digits};
 
 /// One line of a program; vectors, scalars and matrices are numbered by slots in order of appearance.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Program {
                 format!("{} ~ N(0, {})", names.join(", "), numbers(covariance))
             }
             Line::Matrix { matrix, sigma } => {
-                let square = if *sigma == 1.0 { "1".into() } else { format!("{sigma}²") };
+                let square = if *sigma == 1.0 { "1".into() } else { format!("{}²", digits(*sigma)) };
                 format!("{} ~ N(0, {square}/n), n × n", self.matrices[*matrix])
             }
             Line::Product { output, matrix, transposed, vector } => {
@@ -121,9 +121,9 @@ impl fmt::Display for Program {
 /// A covariance as text: a number for one vector, rows in brackets for several.
 fn numbers(covariance: &DMatrix<f64>) -> String {
     if covariance.nrows() == 1 {
-        return covariance[(0, 0)].to_string();
+        return digits(covariance[(0, 0)]);
     }
-    let row = |i: usize| covariance.row(i).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let row = |i: usize| covariance.row(i).iter().map(|x| digits(*x)).collect::<Vec<_>>().join(", ");
     let rows: Vec<String> = (0..covariance.nrows()).map(|i| format!("[{}]", row(i))).collect();
     format!("[{}]", rows.join(", "))
 }

@@ -135,11 +135,8 @@ impl Operator {
             own.outputs.push(&own.taken.last());
         }
         let gaussian = own.outputs.combine(&own.inputs.coefficients(x));
-        let z = if self.correction {
-            gaussian + other.inputs.combine(&other.outputs.coefficients(x))
-        } else {
-            gaussian
-        };
+        let z =
+            if self.correction { gaussian + other.inputs.combine(&other.outputs.coefficients(x)) } else { gaussian };
         z * self.sigma
     }
 }

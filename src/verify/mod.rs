@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::evidence::{
     ClaimEvidence, ExperimentError, MutantResult, Profile, SCHEMA_VERSION, Verification, VerificationFacts,
 };
-use crate::theorems::{Claim, ERROR_RATE, Mutant, registry};
+use crate::theorems::{Claim, Mutant, suites};
 
 pub use store::forget;
 
@@ -119,6 +119,7 @@ enum Done {
 /// be stored.
 pub fn run(plan: &Plan, out_dir: &Path, listener: &dyn Listener) -> Result<Verification> {
     let store = store::Store::open(out_dir, plan)?;
+    let (claims_in_registry, error_rate) = suites(&plan.claims);
     let mut verification = Verification {
         schema_version: SCHEMA_VERSION,
         run: VerificationFacts {
@@ -126,8 +127,8 @@ pub fn run(plan: &Plan, out_dir: &Path, listener: &dyn Listener) -> Result<Verif
             profile: plan.profile,
             seed: plan.seed,
             device: device_name(plan.device),
-            error_rate: ERROR_RATE,
-            claims_in_registry: registry().len(),
+            error_rate,
+            claims_in_registry,
         },
         claims: Vec::new(),
         mutants: Vec::new(),

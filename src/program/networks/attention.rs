@@ -32,7 +32,8 @@ pub fn attention(covariance: &DMatrix<f64>, beta: f64) -> Result<Attention> {
         let scores: Vec<Scalar> =
             (0..count).map(|j| p.average(format!("s({}, {})", i + 1, j + 1), keys[i] * keys[j] * beta)).collect();
         let total = p.scalar(format!("total({})", i + 1), scores.iter().map(|s| s.exp()).sum::<Expression>());
-        weights.push((0..count).map(|j| p.scalar(format!("a({}, {})", i + 1, j + 1), scores[j].exp() / total)).collect());
+        weights
+            .push((0..count).map(|j| p.scalar(format!("a({}, {})", i + 1, j + 1), scores[j].exp() / total)).collect());
     }
     let outputs: Vec<Vector> = (0..count)
         .map(|i| {

@@ -58,7 +58,10 @@ pub fn perceptron_kernels(
         for l in 0..depth {
             let name = format!("h{}({i})", l + 1);
             let h = if l == 0 {
-                p.map(name, columns.iter().zip(inputs.row(i).iter()).map(|(u, x)| *u * (gain * x / root)).sum::<Expression>())
+                p.map(
+                    name,
+                    columns.iter().zip(inputs.row(i).iter()).map(|(u, x)| *u * (gain * x / root)).sum::<Expression>(),
+                )
             } else {
                 p.multiply(name, weights[l - 1], own[l - 1])
             };
@@ -86,11 +89,12 @@ pub fn perceptron_kernels(
         let front = (l > 0).then(|| products(&mut p, &format!("x{l}"), &column(&active, l - 1)));
         let mut table = |kind: usize, given: &DMatrix<f64>, power: f64| -> Table {
             let label = ["SGD", "A-SignGD", "SignGD"][kind];
-            let factor = |t: &Option<[Table; 3]>, i: usize, j: usize| t.as_ref().map(|t| Expression::from(t[kind][i][j]));
+            let factor =
+                |t: &Option<[Table; 3]>, i: usize, j: usize| t.as_ref().map(|t| Expression::from(t[kind][i][j]));
             let pair = |i: usize, j: usize| {
                 let front = factor(&front, i, j).unwrap_or(given[(i, j)].into());
                 let both = factor(&back, i, j).map_or(front.clone(), |b| b * front);
-                (format!("{label} {name} ({i}, {j})"), both * power)
+                (format!("{label} {name} ({i}, {j})"), if power == 1.0 { both } else { both * power })
             };
             tabulate(count, |i, j| {
                 let (name, formula) = pair(i, j);

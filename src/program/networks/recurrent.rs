@@ -37,14 +37,13 @@ pub fn recurrent(steps: usize, activation: Activation, sigma: f64, shared: bool)
     let mut hidden = vec![inputs[0]];
     let mut states = vec![p.map("x1", hidden[0].activation(activation))];
     for t in 1..steps {
-        let moved = p.multiply(format!("W x{t}"), matrices[t - 1], states[t - 1]);
+        let moved = p.multiply(format!("Wx{t}"), matrices[t - 1], states[t - 1]);
         hidden.push(p.map(format!("h{}", t + 1), moved + inputs[t]));
         states.push(p.map(format!("x{}", t + 1), hidden[t].activation(activation)));
     }
-    let mut gradients =
-        vec![p.map(format!("b{steps}"), hidden[steps - 1].derivative(activation) * states[steps - 1])];
+    let mut gradients = vec![p.map(format!("b{steps}"), hidden[steps - 1].derivative(activation) * states[steps - 1])];
     for t in (0..steps - 1).rev() {
-        let back = p.multiply_transposed(format!("Wᵀ b{}", t + 2), matrices[t], gradients[0]);
+        let back = p.multiply_transposed(format!("Wᵀb{}", t + 2), matrices[t], gradients[0]);
         gradients.insert(0, p.map(format!("b{}", t + 1), hidden[t].derivative(activation) * back));
     }
     let squares = |p: &mut Builder, name: &str, vectors: &[Vector]| -> Vec<Scalar> {

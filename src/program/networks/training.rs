@@ -70,6 +70,8 @@ pub struct Gradient {
     active: Vec<Vector>,
     /// b^1, …, b^L: gradients in the pre-activations.
     errors: Vec<Vector>,
+    /// Whether it is the signs of a gradient.
+    signs: bool,
 }
 
 /// What one example of one step added to the weights.
@@ -115,8 +117,13 @@ pub struct Training {
     /// Moments: the number of changes of the weights so far.
     moment: usize,
     starts: HashMap<String, Start>,
-    passes: HashMap<(usize, String), Pass>,
+    passes: HashMap<Occasion, Pass>,
+    gradients: HashMap<Occasion, Gradient>,
+    directions: HashMap<Occasion, Gradient>,
 }
+
+/// An input at a moment: what was computed there is not computed again.
+type Occasion = (usize, String);
 
 impl Training {
     /// A network at random initialization.
@@ -142,6 +149,8 @@ impl Training {
             moment: 0,
             starts: HashMap::new(),
             passes: HashMap::new(),
+            gradients: HashMap::new(),
+            directions: HashMap::new(),
         }
     }
 
@@ -160,6 +169,10 @@ impl Training {
 
     /// Output and gradient with the weights of the moment.
     pub fn gradient(&mut self, input: &Input) -> Gradient {
+        let occasion = (self.moment, input.name.clone());
+        if let Some(gradient) = self.gradients.get(&occasion) {
+            return gradient.clone();
+        }
         let pass = self.pass(input);
         let label = format!("{}({})", self.moment, input.name);
         let (depth, phi) = (self.network.depth, self.network.activation);
@@ -167,18 +180,51 @@ impl Training {
             None => Expression::from(self.readout),
             Some(change) => self.readout + self.in_units(change.into()),
         };
-        let mut errors = vec![self.builder.map(format!("b{depth} {label}"), pass.hidden[depth - 1].clone().derivative(phi) * readout)];
+        let mut errors = vec![
+            self.builder.map(format!("b{depth} {label}"), pass.hidden[depth - 1].clone().derivative(phi) * readout),
+        ];
         for l in (0..depth - 1).rev() {
             let above = errors[0];
-            let mut back =
-                Expression::from(self.builder.multiply_transposed(format!("z{} {label}", l + 1), self.matrices[l], above));
+            let mut back = Expression::from(self.builder.multiply_transposed(
+                format!("z{} {label}", l + 1),
+                self.matrices[l],
+                above,
+            ));
             let learned = self.learned(&format!("b{}", l + 2), &label, above, |m| (m.errors[l + 1], m.active[l]));
             if let Some(learned) = learned {
                 back = back + self.in_units(learned);
             }
-            errors.insert(0, self.builder.map(format!("b{} {label}", l + 1), pass.hidden[l].clone().derivative(phi) * back));
+            errors.insert(
+                0,
+                self.builder.map(format!("b{} {label}", l + 1), pass.hidden[l].clone().derivative(phi) * back),
+            );
         }
-        Gradient { output: pass.output, entries: input.entries.clone(), active: pass.active, errors }
+        let entries = input.entries.clone();
+        let gradient = Gradient { output: pass.output, entries, active: pass.active, errors, signs: false };
+        self.gradients.insert(occasion, gradient.clone());
+        gradient
+    }
+
+    /// What a step on an example moves the weights along, per unit of its coefficient: its gradient, for sign updates the
+    /// gradient's signs.
+    pub fn direction(&mut self, input: &Input) -> Gradient {
+        let gradient = self.gradient(input);
+        if self.network.update == Update::Sgd {
+            return gradient;
+        }
+        let occasion = (self.moment, input.name.clone());
+        if let Some(direction) = self.directions.get(&occasion) {
+            return direction.clone();
+        }
+        let label = format!("{}({})", self.moment, input.name);
+        let mut every = |name: &str, vectors: &[Vector]| -> Vec<Vector> {
+            let sign = |(l, v): (usize, &Vector)| self.builder.map(format!("sign {name}{} {label}", l + 1), v.sign());
+            vectors.iter().enumerate().map(sign).collect()
+        };
+        let (active, errors) = (every("x", &gradient.active), every("b", &gradient.errors));
+        let direction = Gradient { active, errors, signs: true, ..gradient };
+        self.directions.insert(occasion, direction.clone());
+        direction
     }
 
     /// One step of gradient descent on the sum of the losses of some examples; `chi` gives the output derivative from the
@@ -192,11 +238,10 @@ impl Training {
         let mut movements = Vec::new();
         for (i, input) in examples.iter().enumerate() {
             let label = format!("{}({})", self.moment, input.name);
-            let gradient = self.gradient(input);
-            let chi = self.builder.scalar(format!("χ{label}"), chi(i, gradient.output));
+            let direction = self.direction(input);
+            let chi = self.builder.scalar(format!("χ{label}"), chi(i, direction.output));
             let size = if sign { chi.sign() } else { chi.into() };
             let coefficient = self.builder.scalar(format!("a{label}"), size * -rate);
-            let direction = if sign { self.signs(&gradient, &label) } else { gradient };
             movements.push(Movement { direction, chi, coefficient });
         }
         for movement in &movements {
@@ -226,14 +271,14 @@ impl Training {
     }
 
     /// The kernel by which a movement in `direction` moves the output whose gradient is `left`, per unit of its coefficient:
-    /// K_SGD for SGD; for sign updates, whose directions are signs, K_A-SignGD.
+    /// K_SGD for a gradient, K_A-SignGD for the signs of one.
     pub fn kernel(&mut self, name: &str, left: &Gradient, direction: &Gradient) -> Scalar {
         let last = self.network.depth - 1;
         let mut sum = vec![];
         for l in 0..=last {
             let back = self.builder.average(format!("{name}, b{}", l + 1), left.errors[l] * direction.errors[l]);
             let front = if l == 0 {
-                Expression::from(self.input_product(&direction.entries, &left.entries))
+                Expression::from(self.input_product(direction, &left.entries))
             } else {
                 self.builder.average(format!("{name}, x{l}"), left.active[l - 1] * direction.active[l - 1]).into()
             };
@@ -267,14 +312,15 @@ impl Training {
         }
     }
 
-    /// ξ_s·ξ/d, for sign updates sign ξ_s·ξ/√d, where ξ_s moved the weights.
-    fn input_product(&self, moved: &[f64], input: &[f64]) -> f64 {
+    /// ξ_s·ξ/d, for signs sign ξ_s·ξ/√d, where ξ_s is the input of a direction.
+    fn input_product(&self, direction: &Gradient, input: &[f64]) -> f64 {
         let d = self.network.dimension as f64;
         let sign = |x: f64| if x == 0.0 { 0.0 } else { x.signum() };
-        let products = moved.iter().zip(input);
-        match self.network.update {
-            Update::Sgd => products.map(|(a, b)| a * b).sum::<f64>() / d,
-            Update::Sign => products.map(|(a, b)| sign(*a) * b).sum::<f64>() / d.sqrt(),
+        let products = direction.entries.iter().zip(input);
+        if direction.signs {
+            products.map(|(a, b)| sign(*a) * b).sum::<f64>() / d.sqrt()
+        } else {
+            products.map(|(a, b)| a * b).sum::<f64>() / d
         }
     }
 
@@ -352,7 +398,7 @@ impl Training {
             let by = match change {
                 None => {
                     let first = |m: &Movement| {
-                        m.coefficient * self.input_product(&m.direction.entries, &input.entries) * m.direction.errors[0]
+                        m.coefficient * self.input_product(&m.direction, &input.entries) * m.direction.errors[0]
                     };
                     self.movements.iter().map(first).sum::<Expression>()
                 }
@@ -375,15 +421,5 @@ impl Training {
             hidden.push(after);
         }
         (hidden, active, change)
-    }
-
-    /// The signs of a gradient's factors.
-    fn signs(&mut self, gradient: &Gradient, label: &str) -> Gradient {
-        let mut every = |name: &str, vectors: &[Vector]| -> Vec<Vector> {
-            let sign = |(l, v): (usize, &Vector)| self.builder.map(format!("sign {name}{} {label}", l + 1), v.sign());
-            vectors.iter().enumerate().map(sign).collect()
-        };
-        let (active, errors) = (every("x", &gradient.active), every("b", &gradient.errors));
-        Gradient { active, errors, ..gradient.clone() }
     }
 }
