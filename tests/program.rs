@@ -174,10 +174,11 @@ proptest! {
 }
 
 /// With a million samples the limits of a perceptron's kernels are the closed forms (relu, erf) and the quadrature (tanh) of
-/// `network`, to three standard errors of at most half a per cent of the largest entry.
+/// `network`. Of 48 values one is beyond three standard errors in every sixth such test, one beyond 4.5 in two of a thousand.
 #[test]
 fn a_million_samples_give_the_closed_limits() {
     one_thread();
+    let mut beyond = 0;
     let inputs = DMatrix::from_row_slice(2, 3, &[1.0, 0.5, -0.3, -0.2, 1.4, 0.8]);
     for (activation, seed) in [(Activation::Relu, 1), (Activation::Erf, 2), (Activation::Tanh, 3)] {
         let kernels = perceptron_kernels(&inputs, 2, activation, 1.3).unwrap();
@@ -199,11 +200,13 @@ fn a_million_samples_give_the_closed_limits() {
                     "{activation} {name} ({i}, {j}): {} against {value}, {off:.2} standard errors",
                     limit.scalar(scalar)
                 );
-                assert!(off < 3.0, "{activation} {name} ({i}, {j})");
+                assert!(off < 4.5, "{activation} {name} ({i}, {j})");
+                beyond += usize::from(off > 3.0);
                 assert!(limit.standard_error(scalar) < 0.005 * values.amax(), "{activation} {name} ({i}, {j})");
             }
         }
     }
+    assert!(beyond <= 2, "{beyond} values are beyond three standard errors");
 }
 
 /// Standard errors are what they say: the squared deviation from a closed value, in standard errors, has the mean of a
@@ -254,7 +257,7 @@ fn attention_has_its_closed_limit() {
 #[test]
 fn a_recurrent_network_needs_the_correction() {
     one_thread();
-    let network = recurrent(3, Activation::Relu, 1.0, true).unwrap();
+    let network = recurrent(3, Activation::Tanh, 1.2, 0.25, true).unwrap();
     let options = LimitOptions::new(200_000, 1);
     let limit = network.program.limit(&options).unwrap();
     let without = network.program.limit(&LimitOptions { correction: false, ..options }).unwrap();
@@ -438,7 +441,7 @@ fn what_is_not_well_formed_is_refused() {
     refused("x: has no vector in it; what scalars make is a `scalar`", &|p, _, s| _ = p.map("x", s * 2.0));
     refused("m: has no vector in it; what scalars make is a `scalar`", &|p, _, s| _ = p.average("m", s * 2.0));
     refused("t: a scalar cannot be made of the vector `h`; take an `average` of it", &|p, h, s| {
-        _ = p.scalar("t", s + h)
+        _ = p.scalar("t", s + h);
     });
     refused("x: the θ of a change must be made of scalars, and this one has a vector in it", &|p, h, _| {
         p.map("x", h.change(Activation::Tanh, h, h));

@@ -38,7 +38,7 @@ use crate::evidence::{Figure, Findings};
 use crate::network::Activation;
 use crate::network::limits::limit_kernels;
 use crate::program::networks::{
-    Input, Network, PerceptronKernels, Regime, Training, Update, attention, perceptron_kernels, recurrent,
+    Input, Network, PerceptronKernels, Recurrent, Regime, Training, Update, attention, perceptron_kernels, recurrent,
 };
 use crate::program::{LimitOptions, Program, Scalar};
 use crate::stats::{Expectation, student_mean};
@@ -64,8 +64,6 @@ const ANEW: &str = "distance from the limit with a matrix for every step";
 
 /// √2 keeps the variance of relu networks over layers.
 const GAIN: f64 = std::f64::consts::SQRT_2;
-/// Deviation of the recurrent matrix: states of order one over its steps.
-const RECURRENT: f64 = 1.2;
 const STEPS: usize = 3;
 
 /// One program: that of the networks, and that of the limit, which is another one under a mutant only.
@@ -109,7 +107,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let with_controls = case.name == "recurrent network";
         if with_controls {
             let wrong = LimitOptions { correction: false, ..options };
-            let anew = recurrent(STEPS, Activation::Relu, RECURRENT, false)?.program;
+            let anew = recurrence(1.0, false)?.program;
             values.push((WITHOUT, limits(&case.network, &wrong)?));
             values.push((ANEW, limits(&anew, &options)?));
         }
@@ -153,7 +151,6 @@ fn cases(context: &Context<'_>) -> Result<Vec<Case>> {
     let factor = if context.is("smaller-variance") { 0.9 } else { 1.0 };
     let shared = !context.is("matrix-drawn-anew");
     let perceptron = |gain: f64| perceptron_kernels(&inputs(), 2, Activation::Relu, gain);
-    let recurrence = |sigma: f64, shared: bool| recurrent(STEPS, Activation::Relu, sigma, shared);
     let tokens = DMatrix::from_row_slice(3, 3, &[1.0, 0.5, -0.2, 0.5, 1.5, 0.3, -0.2, 0.3, 0.8]);
     let layer = || attention(&tokens, 2.0);
     let sgd = || trained(Regime::MaximalUpdate, Update::Sgd);
@@ -167,14 +164,20 @@ fn cases(context: &Context<'_>) -> Result<Vec<Case>> {
         },
         Case {
             name: "recurrent network",
-            network: recurrence(RECURRENT, true)?.program,
-            limit: recurrence(RECURRENT * factor, shared)?.program,
-            block: 32,
+            network: recurrence(1.0, true)?.program,
+            limit: recurrence(factor, shared)?.program,
+            block: 12,
         },
         Case { name: "attention", network: layer()?.program, limit: layer()?.program, block: 6 },
         Case { name: "SGD in muP", network: sgd()?, limit: sgd()?, block: 6 },
         Case { name: "SignGD in NTK parametrization", network: sign()?, limit: sign()?, block: 6 },
     ])
+}
+
+/// Four steps of a recurrent network whose matrix has `factor` times the deviation 1.2. Its input is small, where tanh bends
+/// little: the gradient that goes back depends on the last state all the more.
+fn recurrence(factor: f64, shared: bool) -> Result<Recurrent> {
+    recurrent(4, Activation::Tanh, 1.2 * factor, 0.25, shared)
 }
 
 /// Three steps on two examples in turn, and the output of a third input.
@@ -196,7 +199,7 @@ fn trained(regime: Regime, update: Update) -> Result<Program> {
 
 /// The hypothesis on the recurrent network: the correction is a good part of its gradients.
 fn needs_correction(context: &Context<'_>, samples: usize, confidence: f64, findings: &mut Findings) -> Result<()> {
-    let network = recurrent(STEPS, Activation::Relu, RECURRENT, true)?;
+    let network = recurrence(1.0, true)?;
     let options = sampled(context, "limit, recurrent network", samples);
     let limit = network.program.limit(&options)?;
     let without = network.program.limit(&LimitOptions { correction: false, ..options })?;

@@ -54,9 +54,8 @@ const KERNEL: &str = "distance from the kernel's prediction";
 /// Targets are large enough to ask for features.
 const TARGETS: [f64; 2] = [2.0, -2.0];
 
-/// Inputs with |ξ|² = 3: two examples and one that is not trained on.
-const INPUTS: [(&str, [f64; 3]); 3] =
-    [("a", [1.0, 1.0, -1.0]), ("b", [-0.5, 1.5, 0.707_106_781]), ("c", [1.5, -0.5, 0.707_106_781])];
+/// Inputs with |ξ|² near 3: two examples and one that is not trained on.
+const INPUTS: [(&str, [f64; 3]); 3] = [("a", [1.0, 1.0, -1.0]), ("b", [-0.5, 1.5, 0.7]), ("c", [1.5, -0.5, 0.7])];
 
 const STEPS: usize = 5;
 
@@ -70,9 +69,9 @@ struct Run {
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(64.0, 4), doubled(64.0, 5), doubled(128.0, 8));
+    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 6), doubled(128.0, 8));
     let seeds = context.seeds(24, 32, 24);
-    let block = context.pick(16, 8, 4);
+    let block = context.pick(32, 16, 4);
     let samples = context.pick(200_000, 1_000_000, 4_000_000);
     let updates = [("SGD", Update::Sgd), ("SignGD", Update::Sign)];
     // Per kind of updates two hypotheses' limits, two checks, two controls.

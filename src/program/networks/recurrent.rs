@@ -16,8 +16,8 @@ pub struct Recurrent {
     pub weight_gradient: Scalar,
 }
 
-/// `h_1 = u_1`, `h_{t+1} = W x_t + u_{t+1}`, `x_t = φ(h_t)` over T steps, with independent Gaussian inputs u_t of variance 1 and
-/// entries of W from N(0, σ²/n). The loss is half the sum of the squared entries of the last state, so that the
+/// `h_1 = u`, `h_{t+1} = W x_t + u`, `x_t = φ(h_t)` over T steps, with a Gaussian input u of this `variance`, the same at every
+/// step, and entries of W from N(0, σ²/n). The loss is half the sum of the squared entries of the last state, so that the
 /// gradient which goes back through Wᵀ, `b_T = φ'(h_T) x_T`, `b_t = φ'(h_t) Wᵀb_{t+1}`, depends on the very vectors that W
 /// made: `Wᵀ b` is not Gaussian, and the assumption that W and Wᵀ were independent is wrong.
 ///
@@ -25,20 +25,20 @@ pub struct Recurrent {
 ///
 /// # Panics
 /// If there are fewer than two steps.
-pub fn recurrent(steps: usize, activation: Activation, sigma: f64, shared: bool) -> Result<Recurrent> {
+pub fn recurrent(steps: usize, activation: Activation, sigma: f64, variance: f64, shared: bool) -> Result<Recurrent> {
     assert!(steps >= 2, "a recurrence takes two steps at least");
     let mut p = Builder::new();
-    let inputs: Vec<Vector> = (1..=steps).map(|t| p.gaussian(format!("u{t}"), 1.0)).collect();
+    let input = p.gaussian("u", variance);
     let matrices: Vec<_> = if shared {
         vec![p.matrix("W", sigma); steps - 1]
     } else {
         (1..steps).map(|t| p.matrix(format!("W{t}"), sigma)).collect()
     };
-    let mut hidden = vec![inputs[0]];
+    let mut hidden = vec![input];
     let mut states = vec![p.map("x1", hidden[0].activation(activation))];
     for t in 1..steps {
         let moved = p.multiply(format!("Wx{t}"), matrices[t - 1], states[t - 1]);
-        hidden.push(p.map(format!("h{}", t + 1), moved + inputs[t]));
+        hidden.push(p.map(format!("h{}", t + 1), moved + input));
         states.push(p.map(format!("x{}", t + 1), hidden[t].activation(activation)));
     }
     let mut gradients = vec![p.map(format!("b{steps}"), hidden[steps - 1].derivative(activation) * states[steps - 1])];
