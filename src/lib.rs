@@ -17,6 +17,7 @@ pub mod measure;
 pub mod natural;
 pub mod network;
 pub mod pretrain;
+pub mod program;
 pub mod progress;
 pub mod regression;
 pub mod report;

@@ -1,4 +1,4 @@
-//! Every claim of both suites, measured with its quick profile: it must hold, its controls must fail, each of its
+//! Every claim of all suites, measured with its quick profile: it must hold, its controls must fail, each of its
 //! mutants must be noticed, and what it found must read the same on every machine. One test a claim: `cargo test
 //! sign_kernel_limit`.
 
@@ -96,7 +96,11 @@ claims![
     chi_law,
     intrinsic_dimension,
     lora,
+    master_theorem,
+    mup_limit,
+    prompt_kernel_limit,
     natural_task,
+    chi_law_prose,
     prompt_kernel_regime,
 ];
 

@@ -64,7 +64,12 @@ impl Context<'_> {
         1.0 - ERROR_RATE / (super::registry().len() * intervals) as f64
     }
 
-    /// The same for a claim on pre-trained networks, whose suite has an error rate of its own.
+    /// The same for a claim on tensor programs, whose suite has an error rate of its own.
+    pub fn program_confidence(&self, intervals: usize) -> f64 {
+        1.0 - ERROR_RATE / (super::program_registry().len() * intervals) as f64
+    }
+
+    /// The same for a claim on pre-trained networks.
     pub fn family_confidence(&self, intervals: usize) -> f64 {
         1.0 - ERROR_RATE / (super::family_registry().len() * intervals) as f64
     }

@@ -24,11 +24,15 @@ mod kernel_analog_signgd;
 mod limits;
 pub mod lora;
 pub mod lora_at_init;
+mod master_theorem;
+mod mup_limit;
 mod natural_task;
 mod ntk_limit;
 mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
+mod program;
+mod prompt_kernel_limit;
 mod prompt_kernel_regime;
 mod scan;
 pub mod sign_factorization;
@@ -43,6 +47,7 @@ use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
 use crate::stats::{Estimate, Expectation, Outcome};
 
 pub use context::{Context, ERROR_RATE};
+pub use program::program_registry;
 
 /// What a claim is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub enum Family {
     Prompt,
     /// Subspace methods.
     Subspace,
+    /// Tensor programs and their limits.
+    Program,
 }
 
 impl Family {
@@ -68,6 +75,7 @@ impl Family {
             Self::Kernel => "kernel behaviour",
             Self::Prompt => "pre-training and prompts",
             Self::Subspace => "subspace methods",
+            Self::Program => "tensor programs",
         }
     }
 }
@@ -132,20 +140,20 @@ pub fn family_registry() -> &'static [Claim] {
     &[natural_task::CLAIM, chi_law_prose::CLAIM, prompt_kernel_regime::CLAIM]
 }
 
-/// The claim with this identifier, of either suite.
+/// The claim with this identifier, of any suite.
 pub fn find(id: &str) -> Option<&'static Claim> {
     all_claims().find(|c| c.id == id)
 }
 
-/// The claims of both suites, in the order of reports.
+/// The claims of all suites, in the order of reports.
 pub fn all_claims() -> impl Iterator<Item = &'static Claim> {
-    registry().iter().chain(family_registry())
+    registry().iter().chain(program_registry()).chain(family_registry())
 }
 
 /// The suites that some claims belong to: how many claims these have together, and the probability that any interval of
 /// theirs misses.
 pub fn suites(claims: &[&Claim]) -> (usize, f64) {
-    let touched = [registry(), family_registry()]
+    let touched = [registry(), program_registry(), family_registry()]
         .into_iter()
         .filter(|suite| claims.iter().any(|c| suite.iter().any(|own| own.id == c.id)));
     touched.fold((0, 0.0), |(count, rate), suite| (count + suite.len(), rate + ERROR_RATE))

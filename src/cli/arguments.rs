@@ -371,9 +371,11 @@ pub(super) enum PretrainCheck {
 pub(super) enum Suite {
     /// On networks drawn anew.
     Theory,
+    /// On tensor programs and their limits.
+    Program,
     /// On a pre-trained family.
     Family,
-    /// Both.
+    /// All of them.
     All,
 }
 
@@ -383,11 +385,11 @@ pub(super) struct VerifyArgs {
     /// narrower intervals), full is for a GPU
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Profile,
-    /// The suite: the theory on networks drawn from --seed, the claims on the pre-trained family that comes with the
-    /// program's sources (KERNELVIEW_FAMILY names the directory of another), or both
+    /// The suite: the theory on networks drawn from --seed, the claims on tensor programs and their limits, those on the
+    /// pre-trained family that comes with the sources (KERNELVIEW_FAMILY names the directory of another), or all
     #[arg(long, value_enum, default_value = "theory")]
     pub suite: Suite,
-    /// Examine these claims only, of either suite; may be repeated
+    /// Examine these claims only, of any suite; may be repeated
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub claim: Vec<String>,
     /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]

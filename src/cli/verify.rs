@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::evidence::Profile;
 use crate::files::create_dir;
 use crate::report::{check_directory, claims_summary, write_claims};
-use crate::theorems::{Claim, all_claims, family_registry, registry};
+use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, Plan};
 
 /// Runs the suite and writes its report; whether it succeeded.
@@ -34,6 +34,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
 fn suite(suite: Suite) -> Vec<&'static Claim> {
     match suite {
         Suite::Theory => registry().iter().collect(),
+        Suite::Program => program_registry().iter().collect(),
         Suite::Family => family_registry().iter().collect(),
         Suite::All => all_claims().collect(),
     }

@@ -1,6 +1,6 @@
 //! Coordinatewise nonlinearities φ, on tensors and on numbers. Knows no network.
 
-use std::f64::consts::PI;
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::fmt;
 
 use tch::Tensor;
@@ -45,6 +45,19 @@ impl Activation {
         }
     }
 
+    /// φ' entry by entry.
+    pub fn apply_derivative(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Relu => x.gt(0.0).to_kind(x.kind()),
+            Self::Erf => (-x.square()).exp() * (2.0 / PI.sqrt()),
+            Self::Tanh => x.cosh().pow_tensor_scalar(-2),
+            Self::Gelu => {
+                let density = (x.square() * -0.5).exp() / (2.0 * PI).sqrt();
+                ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5 + x * density
+            }
+        }
+    }
+
     /// φ(x).
     pub fn value(self, x: f64) -> f64 {
         match self {
@@ -84,9 +97,11 @@ mod tests {
             let x = Tensor::from_slice(&points).set_requires_grad(true);
             let y = phi.apply(&x);
             let slope = Tensor::run_backward(&[y.sum(tch::Kind::Double)], &[&x], false, false).remove(0);
+            let written = phi.apply_derivative(&x);
             for (i, p) in points.iter().enumerate() {
                 assert!((y.double_value(&[i as i64]) - phi.value(*p)).abs() < 1e-14, "{phi}({p})");
                 assert!((slope.double_value(&[i as i64]) - phi.derivative(*p)).abs() < 1e-14, "{phi}'({p})");
+                assert!((written.double_value(&[i as i64]) - phi.derivative(*p)).abs() < 1e-14, "{phi}'({p}) by entry");
             }
         }
     }

@@ -1,0 +1,203 @@
+//! In muP the limit of training is a program's, not a kernel's: features are learned.
+//!
+//! **Statement.** A network in muP, trained for T steps, has a limit as its width grows, and its outputs converge to it as `n^-1/2`. That limit is
+//! not what the kernel at initialization predicts. In NTK parametrization it is.
+//!
+//! **Hypotheses.** A perceptron in muP; a number of steps and a learning rate that do not grow with the width; the limit's outputs are
+//! of order one: measured.
+//!
+//! **Derivation.** In muP all of training is a tensor program: after `s` steps `W` is its initial value plus `Σ_s a_s b_s ⊗ x_s/n`, with
+//! `a_s = -η χ_s` a scalar, so `Wx` is a product by the initial matrix plus `Σ_s a_s avg(x_s x) b_s`, entries of the same order. The output is
+//! an average; χ is a scalar made of it; and the Master Theorem gives the limit of all (Yang and Hu, Tensor Programs IV). In NTK
+//! parametrization the same updates are `n^-1/2` as large, the program is linear in them at `n^-1/2 → 0`, and its limit is gradient
+//! descent with the kernel of the start. SignGD is the same with signs, and its kernel is `<∇f, sign ∇f'>`.
+//!
+//! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its limit from samples, then
+//! networks of growing width (which are the networks of `network`, trained by autograd: a test holds them to 1e-10). The statistic is
+//! the root mean square distance of the outputs on the examples and on an input not trained on.
+//!
+//! **Control.** The prediction of the kernel, for which kernel descent is run with the limit of the kernel at initialization: networks must not converge
+//! to it. And in NTK parametrization the limit must not differ from it.
+//!
+//! **Meaning.** Feature learning does not stand in the way of an infinite-width theory, only of one that knows no more than a
+//! kernel. Pre-training in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
+
+use super::context::Context;
+use super::program::{CONVERGES, Comparison, sampled};
+use super::scan::{doubled, list};
+use super::{Claim, Family, Mutant, check};
+use crate::error::Result;
+use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::network::Activation;
+use crate::program::networks::{Gradient, Input, Network, Regime, Training, Update};
+use crate::program::{Expression, LimitOptions, LimitRun, Program, Scalar, Term};
+use crate::stats::{Expectation, student_mean};
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "mup-limit",
+    family: Family::Program,
+    title: "Training in muP converges to its program's limit, not to its kernel's prediction",
+    source: "Yang and Hu, Tensor Programs IV; Yang and Littwin, Tensor Programs IVb",
+    prediction: "distance from the limit falls as n^-1/2; the kernel's prediction is elsewhere",
+    text: include_str!("mup_limit.rs"),
+    mutants: &[
+        Mutant { name: "no-correction", change: "a limit in which W and its transpose are independent" },
+        Mutant { name: "one-step-less", change: "the limit of a run that is a step shorter" },
+        Mutant { name: "kernel-regime", change: "the limit of NTK parametrization" },
+    ],
+    experiment,
+};
+
+const DISTANCE: &str = "distance from the limit";
+const KERNEL: &str = "distance from the kernel's prediction";
+
+/// Targets are large enough to ask for features.
+const TARGETS: [f64; 2] = [2.0, -2.0];
+
+/// Inputs with |ξ|² near 3: two examples and one that is not trained on.
+const INPUTS: [(&str, [f64; 3]); 3] = [("a", [1.0, 1.0, -1.0]), ("b", [-0.5, 1.5, 0.7]), ("c", [1.5, -0.5, 0.7])];
+
+const STEPS: usize = 5;
+
+/// A run as a program.
+struct Run {
+    program: Program,
+    /// Outputs on the inputs after the last step.
+    outputs: Vec<Scalar>,
+    /// What the kernel at initialization predicts for them.
+    predicted: Vec<Scalar>,
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 6), doubled(128.0, 8));
+    let seeds = context.seeds(24, 32, 24);
+    let block = context.pick(32, 16, 4);
+    let samples = context.pick(200_000, 1_000_000, 4_000_000);
+    let updates = [("SGD", Update::Sgd), ("SignGD", Update::Sign)];
+    // Per kind of updates two hypotheses' limits, two checks, two controls.
+    let confidence = context.program_confidence(5 * updates.len());
+    let mut findings = Findings {
+        settings: vec![
+            ("network".into(), "perceptron, tanh, two hidden layers, muP".into()),
+            ("training".into(), format!("{STEPS} steps of one example, squared loss, targets {}", list(&TARGETS))),
+            ("learning rate".into(), format!("{} (SGD), {} (SignGD)", rate(Update::Sgd), rate(Update::Sign))),
+            ("widths".into(), list(&widths)),
+            ("samples".into(), format!("{seeds}, each the root mean square of {block} networks")),
+            ("limits".into(), format!("{samples} samples in 16 replicas")),
+        ],
+        ..Findings::default()
+    };
+    let mut figure = Figure {
+        name: "distance".into(),
+        title: "Distance of trained outputs from the limit".into(),
+        x_label: "width n".into(),
+        y_label: "distance, in units of the narrowest width's".into(),
+        series: vec![],
+    };
+    for (name, update) in updates {
+        let options = sampled(context, name, samples);
+        let run = train(Regime::MaximalUpdate, update, STEPS)?;
+        let limit = run.program.limit(&options)?;
+        // What networks are compared with; a mutant takes something else for the limit.
+        let regime = if context.is("kernel-regime") { Regime::NeuralTangent } else { Regime::MaximalUpdate };
+        let compared = train(regime, update, STEPS - usize::from(context.is("one-step-less")))?;
+        let correction = !context.is("no-correction");
+        let compared_limit = compared.program.limit(&LimitOptions { correction, ..options })?;
+        let means = |l: &LimitRun<'_>, of: &[Scalar]| of.iter().map(|s| l.scalar(*s)).collect::<Vec<f64>>();
+        let values = [(DISTANCE, means(&compared_limit, &compared.outputs)), (KERNEL, means(&limit, &run.predicted))];
+        let (program, scalars) = (&run.program, &run.outputs[..]);
+        let scan =
+            Comparison { name, program, scalars, values: &values, widths: &widths, seeds, block }.scan(context)?;
+
+        let sizes = student_mean(&ratios(&limit, &run.outputs, &[], &[]), confidence);
+        let title = format!("{name}: root mean square of the limit's outputs");
+        findings.hypotheses.push(check(title, Expectation::Within { target: 2.0, tolerance: 1.5 }, sizes));
+
+        let title = format!("{name}: exponent of the {DISTANCE}");
+        findings.checks.push(scan.slope(title, DISTANCE, CONVERGES, confidence)?);
+        // A tenth of the outputs is far beyond the limits' errors, which are below a hundredth.
+        let elsewhere = Expectation::AtLeast { bound: 0.1 };
+        let gap =
+            |l: &LimitRun<'_>, r: &Run| student_mean(&ratios(l, &r.outputs, &r.predicted, &r.outputs), confidence);
+        let title = format!("{name}: relative distance of the limit and the kernel's prediction");
+        findings.checks.push(check(title, elsewhere, gap(&compared_limit, &compared)));
+
+        let title = format!("{name}: exponent of the {KERNEL}");
+        findings.controls.push(scan.slope(title, KERNEL, CONVERGES, confidence)?);
+        let lazy = train(Regime::NeuralTangent, update, STEPS)?;
+        let lazy_limit = lazy.program.limit(&options)?;
+        let title = format!("{name}, NTK parametrization: relative distance of the limit and the kernel's prediction");
+        findings.controls.push(check(title, elsewhere, gap(&lazy_limit, &lazy)));
+
+        figure.series.push(scan.series(name, DISTANCE, Some(-0.5), false));
+        figure.series.push(scan.series(&format!("{name}, {KERNEL}"), KERNEL, None, true));
+        let mut table = scan.local_slopes(&[(DISTANCE, -0.5)])?;
+        table.title = format!("Slopes between neighbouring widths: {name}");
+        findings.tables.push(table);
+        findings.tables.push(outputs_table(name, &limit, &run, confidence));
+    }
+    findings.figures.push(figure);
+    Ok(findings)
+}
+
+/// Limits beside the kernel's predictions.
+fn outputs_table(name: &str, limit: &LimitRun<'_>, run: &Run, confidence: f64) -> Table {
+    let rows = INPUTS.iter().zip(run.outputs.iter().zip(&run.predicted)).map(|((input, _), (output, predicted))| {
+        let cell = |s: &Scalar| Cell::from(limit.estimate(*s, confidence));
+        vec![Cell::from(*input), cell(output), cell(predicted)]
+    });
+    Table {
+        title: format!("Outputs after training, in the limit: {name}"),
+        columns: ["input", "limit", "kernel's prediction"].map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
+}
+
+/// In every replica the root mean square of some scalars, less others, relative to that of a third list; empty lists are
+/// zero, respectively one.
+fn ratios(limit: &LimitRun<'_>, left: &[Scalar], right: &[Scalar], unit: &[Scalar]) -> Vec<f64> {
+    let norm = |left: &[Scalar], right: &[Scalar], replica: usize| {
+        let at = |s: Option<&Scalar>| s.map_or(0.0, |s| limit.replicas(*s)[replica]);
+        let squares = left.iter().enumerate().map(|(i, s)| (at(Some(s)) - at(right.get(i))).powi(2));
+        (squares.sum::<f64>() / left.len() as f64).sqrt()
+    };
+    let replicas = limit.replicas(left[0]).len();
+    let relative = |r: usize| norm(left, right, r) / if unit.is_empty() { 1.0 } else { norm(unit, &[], r) };
+    (0..replicas).map(relative).collect()
+}
+
+fn rate(update: Update) -> f64 {
+    match update {
+        Update::Sgd => 0.4,
+        Update::Sign => 0.35,
+    }
+}
+
+/// Training on two examples in turn, and kernel descent beside it.
+fn train(regime: Regime, update: Update, steps: usize) -> Result<Run> {
+    let inputs: Vec<Input> =
+        INPUTS.iter().map(|(name, entries)| Input { name: (*name).into(), entries: entries.to_vec() }).collect();
+    let mut training = Training::new(Network { dimension: 3, depth: 2, activation: Activation::Tanh, regime, update });
+    let gradients: Vec<Gradient> = inputs.iter().map(|x| training.gradient(x)).collect();
+    let directions: Vec<Gradient> = inputs[..2].iter().map(|x| training.direction(x)).collect();
+    let kernel: Vec<Vec<Scalar>> = (0..inputs.len())
+        .map(|i| (0..2).map(|j| training.kernel(&format!("K({i}, {j})"), &gradients[i], &directions[j])).collect())
+        .collect();
+    let mut predicted: Vec<Scalar> = gradients.iter().map(|g| g.output).collect();
+    for step in 0..steps {
+        let example = step % 2;
+        let chi = |f: Scalar| f - TARGETS[example];
+        training.step(&[&inputs[example]], rate(update), |_, f| chi(f));
+        let size = match update {
+            Update::Sgd => chi(predicted[example]),
+            Update::Sign => chi(predicted[example]).sign(),
+        };
+        let size = training.builder.scalar(format!("predicted χ{step}"), size * -rate(update));
+        for (i, f) in predicted.iter_mut().enumerate() {
+            let moved: Expression = *f + size * kernel[i][example];
+            *f = training.builder.scalar(format!("predicted f{}({i})", step + 1), moved);
+        }
+    }
+    let outputs = inputs.iter().map(|x| training.output(x)).collect();
+    Ok(Run { program: training.finish()?, outputs, predicted })
+}

@@ -1,0 +1,79 @@
+//! The claims on tensor programs, a suite of its own, and what they share: networks of growing width against the limits of
+//! their program.
+
+use super::context::Context;
+use super::scan::Scan;
+use super::{Claim, master_theorem, mup_limit, prompt_kernel_limit};
+use crate::error::Result;
+use crate::program::{LimitOptions, Program, Scalar};
+use crate::stats::Expectation;
+
+/// The claims on tensor programs: a suite of its own, with an error rate of its own, because half of what it measures has
+/// no width.
+pub fn program_registry() -> &'static [Claim] {
+    &[master_theorem::CLAIM, mup_limit::CLAIM, prompt_kernel_limit::CLAIM]
+}
+
+/// Networks at the narrowest width that tell how much each scalar fluctuates there.
+const PILOTS: usize = 48;
+
+/// A scalar that fluctuates by less is the same in every network: rounding.
+const CONSTANT: f64 = 1e-9;
+
+/// What the exponent of a distance from the limit must be.
+pub(super) const CONVERGES: Expectation = Expectation::Within { target: -0.5, tolerance: 0.1 };
+
+/// Options of a limit with a name, after which its draws are called.
+pub(super) fn sampled(context: &Context<'_>, name: &str, samples: usize) -> LimitOptions {
+    LimitOptions { device: context.device, ..LimitOptions::new(samples, context.seed(name)) }
+}
+
+/// Networks whose scalars are compared with values that may be their limits.
+pub(super) struct Comparison<'a> {
+    /// The program of the networks; also the name of their draws.
+    pub name: &'a str,
+    /// It.
+    pub program: &'a Program,
+    /// What is compared.
+    pub scalars: &'a [Scalar],
+    /// Values by statistic; the first are those by whose distance at the narrowest width scalars are weighed.
+    pub values: &'a [(&'static str, Vec<f64>)],
+    /// Widths.
+    pub widths: &'a [f64],
+    /// Samples.
+    pub seeds: usize,
+    /// Networks that make one sample: the logarithm of a single network's distance has a long tail.
+    pub block: usize,
+}
+
+impl Comparison<'_> {
+    /// Root mean square, over a block of networks and all scalars, of the distance from every list of values. Each
+    /// scalar's distance is in units of its own at the narrowest width, so that all count alike: one that does not
+    /// converge soon outweighs the rest.
+    pub fn scan(&self, context: &Context<'_>) -> Result<Scan> {
+        let distances = |width: f64, number: String, values: &[f64]| -> Result<Vec<f64>> {
+            let seed = context.seed(&format!("{}, width {width}, network {number}", self.name));
+            let run = self.program.run(width as usize, seed, context.device)?;
+            Ok(self.scalars.iter().zip(values).map(|(s, value)| run.scalar(*s) - value).collect())
+        };
+        let mut units = vec![0.0; self.scalars.len()];
+        for pilot in 0..PILOTS {
+            let off = distances(self.widths[0], format!("pilot {pilot}"), &self.values[0].1)?;
+            units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
+        }
+        let moving = units.iter().filter(|unit| unit.sqrt() > CONSTANT).count();
+        let names: Vec<&'static str> = self.values.iter().map(|(name, _)| *name).collect();
+        Scan::over(context, self.name, self.widths, self.seeds, &names, |width, seed| {
+            let mut squares = vec![0.0; self.values.len()];
+            for k in 0..self.block {
+                let own = vec![0.0; self.scalars.len()];
+                let run = distances(width, (seed * self.block + k).to_string(), &own)?;
+                for (square, (_, values)) in squares.iter_mut().zip(self.values) {
+                    let weighed = run.iter().zip(values).zip(&units).filter(|(_, unit)| unit.sqrt() > CONSTANT);
+                    *square += weighed.map(|((x, value), unit)| (x - value).powi(2) / unit).sum::<f64>();
+                }
+            }
+            Ok(squares.iter().map(|s| (s / (self.block * moving) as f64).sqrt()).collect())
+        })
+    }
+}

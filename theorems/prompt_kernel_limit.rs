@@ -1,0 +1,220 @@
+//! From the limit of a pre-trained network, fine-tuning on natural tasks is in the kernel regime: Theorem 5.5 without finite width.
+//!
+//! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on tasks whose output derivative `χ` tends to
+//! zero: what fine-tuning moves outputs by differs from the kernel's first-order prediction by a share proportional to `χ`,
+//! and gradients drift by a share proportional to `χ`. Both vanish with `χ`. With a new random head on the same pre-trained
+//! body and the same labels they do not.
+//!
+//! **Hypotheses.** Of Theorem 5.5, in the limit: stable, outputs are of order one; non-trivial, fine-tuning can move them, for the kernel at the
+//! pre-trained weights is of order one; natural, the pre-trained network already gives nearly the right answer on prompts it was not trained
+//! on. All three are measured.
+//!
+//! **Derivation.** Pre-training in muP is a tensor program, and so is the fine-tuning that follows it in the same program. At width infinity
+//! no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ` times the first. A
+//! random head has `χ` of order one on every task, because its output says nothing about the label.
+//!
+//! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with one more token hidden.
+//! Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three steps on one prompt. The residual is that of
+//! `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T - ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
+//!
+//! **Control.** The random head, for every δ with the same labels. And SignGD, whose steps do not shrink with `χ`.
+//!
+//! **Meaning.** The kernel regime of prompt-based fine-tuning is no matter of small changes of a wide network from random weights: the body has left its
+//! own kernel regime for good. It is a matter of the task, which has little left to ask for.
+
+use super::context::Context;
+use super::program::sampled;
+use super::scan::{Scan, list};
+use super::{Claim, Family, Mutant, check};
+use crate::error::Result;
+use crate::evidence::{Figure, Findings};
+use crate::network::Activation;
+use crate::program::networks::{Input, Network, Regime, Training, Update};
+use crate::program::{LimitRun, Program, Scalar};
+use crate::stats::{Expectation, student_mean};
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "prompt-kernel-limit",
+    family: Family::Program,
+    title: "From a pre-trained limit, fine-tuning departs from its kernel in proportion to χ",
+    source: "the paper, Theorem 5.5",
+    prediction: "residual and drift have slope 1 in χ",
+    text: include_str!("prompt_kernel_limit.rs"),
+    mutants: &[
+        Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
+        Mutant { name: "untrained", change: "no pre-training" },
+        Mutant { name: "half-prediction", change: "the first-order prediction halved" },
+        Mutant { name: "random-head", change: "a random head on the pre-trained body" },
+    ],
+    experiment,
+};
+
+const RESIDUAL: &str = "residual";
+const DRIFT: &str = "gradient drift";
+
+/// Masked sequences of pre-training, their hidden tokens' values, and names. A sequence and its negative have negative
+/// outputs, for the network is odd: these three stand for six.
+const SEQUENCES: [(&str, [f64; 3], f64); 3] =
+    [("?-+", [0.0, -1.0, 1.0], 1.0), ("+?+", [1.0, 0.0, 1.0], -1.0), ("+-?", [1.0, -1.0, 0.0], 1.0)];
+
+/// Prompts with one more token hidden: the one that is trained on, and the probe.
+const PROMPTS: [(&str, [f64; 3], f64); 2] = [("?-.", [0.0, -1.0, 0.0], 1.0), (".?+", [0.0, 0.0, 1.0], -1.0)];
+
+const PRE_TRAINING: usize = 6;
+const FINE_TUNING: usize = 3;
+const RATE: f64 = 0.5;
+const REPLICAS: usize = 16;
+
+/// How fine-tuning departs from what is claimed.
+#[derive(Clone, Copy, PartialEq)]
+enum Variant {
+    Natural,
+    RandomHead,
+    SignUpdates,
+}
+
+/// Pre-training and fine-tuning as one program.
+struct FineTuning {
+    program: Program,
+    /// Outputs of the pre-trained network on the prompts.
+    prompts: Vec<Scalar>,
+    /// The kernel of the probe at the start of fine-tuning.
+    kernel: Scalar,
+    /// What the probe's output moved by, and what the first order of it is.
+    moved: Scalar,
+    predicted: Scalar,
+    /// Inner products of the probe's gradients before and after.
+    products: [Scalar; 3],
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let deltas = context.pick(vec![0.001, 0.01, 0.1], vec![0.001, 0.003, 0.01, 0.03, 0.1], vec![1e-4, 1e-3, 0.01, 0.1]);
+    let samples = context.pick(32_000, 160_000, 1_600_000);
+    let confidence = context.program_confidence(3 + 2 + 4);
+    let own = if context.is("random-head") { Variant::RandomHead } else { Variant::Natural };
+    let natural = scan(context, own, &deltas, samples)?;
+    let random = scan(context, Variant::RandomHead, &deltas, samples)?;
+    let signs = scan(context, Variant::SignUpdates, &deltas, samples)?;
+    let mut findings = Findings {
+        settings: vec![
+            ("network".into(), "perceptron, tanh, two hidden layers, muP, in the limit".into()),
+            (
+                "pre-training".into(),
+                format!("{PRE_TRAINING} steps of SGD on all masked sequences, squared loss, η = {RATE}"),
+            ),
+            ("fine-tuning".into(), format!("{FINE_TUNING} steps on one prompt, η = {RATE}")),
+            ("χ".into(), list(&deltas)),
+            ("limits".into(), format!("{samples} samples in {REPLICAS} replicas")),
+        ],
+        ..Findings::default()
+    };
+    hypotheses(context, samples, confidence, &mut findings)?;
+    // The next term of the expansion is below a tenth of the leading one at the largest δ, over two decades.
+    let slope = Expectation::Within { target: 1.0, tolerance: 0.05 };
+    for statistic in [RESIDUAL, DRIFT] {
+        let title = |what: &str| format!("{what}exponent of the {statistic} in χ");
+        findings.checks.push(natural.slope(title(""), statistic, slope, confidence)?);
+        findings.controls.push(random.slope(title("random head: "), statistic, slope, confidence)?);
+        findings.controls.push(signs.slope(title("SignGD: "), statistic, slope, confidence)?);
+        findings.figures.push(Figure {
+            name: statistic.replace(' ', "-"),
+            title: format!("Fine-tuning from the pre-trained limit: {statistic}"),
+            x_label: "output derivative χ of the natural task".into(),
+            y_label: statistic.into(),
+            series: vec![
+                natural.series("pre-trained", statistic, Some(1.0), false),
+                random.series("random head", statistic, None, true),
+                signs.series("SignGD", statistic, None, true),
+            ],
+        });
+    }
+    Ok(findings)
+}
+
+/// Stable, non-trivial, natural: what Theorem 5.5 presupposes.
+fn hypotheses(context: &Context<'_>, samples: usize, confidence: f64, findings: &mut Findings) -> Result<()> {
+    let run = fine_tune(context, Variant::Natural, 0.1)?;
+    let limit = run.program.limit(&sampled(context, "pre-training", samples))?;
+    let estimate = |of: &dyn Fn(usize) -> f64| student_mean(&(0..REPLICAS).map(of).collect::<Vec<_>>(), confidence);
+    let output = |r: usize, prompt: usize| limit.replicas(run.prompts[prompt])[r];
+    let size = estimate(&|r| (f64::midpoint(output(r, 0).powi(2), output(r, 1).powi(2))).sqrt());
+    let chi = estimate(&|r| f64::midpoint((output(r, 0) - PROMPTS[0].2).abs(), (output(r, 1) - PROMPTS[1].2).abs()));
+    let kernel = estimate(&|r| limit.replicas(run.kernel)[r]);
+    let title = "stable: root mean square of the pre-trained outputs on the prompts";
+    findings.hypotheses.push(check(title, Expectation::AtMost { bound: 2.0 }, size));
+    let title = "non-trivial: the kernel at the pre-trained weights";
+    findings.hypotheses.push(check(title, Expectation::AtLeast { bound: 0.1 }, kernel));
+    let title = "natural: mean |χ| on the prompts with the right answers (a network that knows nothing has 1)";
+    findings.hypotheses.push(check(title, Expectation::AtMost { bound: 0.5 }, chi));
+    Ok(())
+}
+
+/// Residual and drift over δ; the samples are the replicas of the limit, which share their draws over δ.
+fn scan(context: &Context<'_>, variant: Variant, deltas: &[f64], samples: usize) -> Result<Scan> {
+    let options = sampled(context, "pre-training", samples);
+    let runs: Vec<FineTuning> =
+        deltas.iter().map(|delta| fine_tune(context, variant, *delta)).collect::<Result<_>>()?;
+    let limits: Vec<LimitRun<'_>> = runs.iter().map(|run| run.program.limit(&options)).collect::<Result<_>>()?;
+    let stage = match variant {
+        Variant::Natural => "natural tasks",
+        Variant::RandomHead => "random head",
+        Variant::SignUpdates => "SignGD",
+    };
+    Scan::over(context, stage, deltas, REPLICAS, &[RESIDUAL, DRIFT], |delta, replica| {
+        let place = deltas.iter().position(|d| *d == delta).expect("one of the deltas");
+        let (run, limit) = (&runs[place], &limits[place]);
+        let value = |s: Scalar| limit.replicas(s)[replica];
+        let (moved, predicted) = (value(run.moved), value(run.predicted));
+        let [start, mixed, end] = run.products.map(value);
+        let residual = (moved - predicted).abs() / predicted.abs();
+        Ok(vec![residual, ((start - 2.0 * mixed + end) / start).sqrt()])
+    })
+}
+
+fn input((name, entries, _): &(&str, [f64; 3], f64)) -> Input {
+    Input { name: (*name).into(), entries: entries.to_vec() }
+}
+
+fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<FineTuning> {
+    let update = if variant == Variant::SignUpdates { Update::Sign } else { Update::Sgd };
+    let regime = Regime::MaximalUpdate;
+    let mut training = Training::new(Network { dimension: 3, depth: 2, activation: Activation::Tanh, regime, update });
+    let sequences = SEQUENCES.each_ref().map(input);
+    if !context.is("untrained") {
+        for step in 0..PRE_TRAINING {
+            // Sign updates take one sequence a step, with a rate that ends up near the same outputs.
+            if update == Update::Sign {
+                let place = step % SEQUENCES.len();
+                training.step(&[&sequences[place]], 0.3 * RATE, |_, f| f - SEQUENCES[place].2);
+            } else {
+                training.step(&sequences.each_ref(), RATE, |place, f| f - SEQUENCES[place].2);
+            }
+        }
+    }
+    let [prompt, probe] = PROMPTS.each_ref().map(input);
+    let prompts = vec![training.output(&prompt), training.output(&probe)];
+    // χ = f - y at the pre-trained output f.
+    let distance = if context.is("hard-labels") { 0.1 } else { delta };
+    let label = training.builder.scalar("y", prompts[0] - distance);
+    if variant == Variant::RandomHead {
+        training.replace_readout();
+    }
+    let before = training.gradient(&probe);
+    let mut movements = Vec::new();
+    for _ in 0..FINE_TUNING {
+        let rate = if update == Update::Sign { 0.1 * RATE } else { RATE };
+        movements.extend(training.step(&[&prompt], rate, |_, f| f - label));
+    }
+    let predicted = training.first_order("prediction", &before, &movements);
+    let predicted =
+        if context.is("half-prediction") { training.builder.scalar("half of it", predicted * 0.5) } else { predicted };
+    let after = training.gradient(&probe);
+    let moved = training.builder.scalar("moved", after.output - before.output);
+    let products = [
+        training.kernel("before·before", &before, &before),
+        training.kernel("before·after", &before, &after),
+        training.kernel("after·after", &after, &after),
+    ];
+    let kernel = products[0];
+    Ok(FineTuning { program: training.finish()?, prompts, kernel, moved, predicted, products })
+}
