@@ -6,7 +6,7 @@ use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Architecture, ModelConfig};
-use super::encoder::MaskedLm;
+use super::model::LanguageModel;
 use crate::jacobian::Parameters;
 
 /// The shape of BERT-base: 12 layers of width 768, 110M parameters.
@@ -62,7 +62,7 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
 
 /// Draws weights: matrices N(0, scale²/fan_in), tables N(0, scale²·0.1), layer norm weights around 1, biases N(0,
 /// 0.1²).
-pub fn parameters(model: &MaskedLm, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
+pub fn parameters(model: &dyn LanguageModel, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let values = model
         .specs()
