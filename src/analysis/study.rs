@@ -13,8 +13,8 @@ use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
-use crate::lm::{LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples};
-use crate::task::{Prompt, PromptTokenizer, PromptedTask, Splits, TaskDefinition};
+use crate::lm::{LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads};
+use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -111,7 +111,19 @@ impl Study {
                 ),
             ));
         }
-        let task = PromptedTask::new(request.definition, &tokenizer, request.splits)?;
+        let mut notes = request.splits.notes.clone();
+        let reading = match model.facts().reads {
+            Reads::Mask => Reading::Mask,
+            Reads::LastToken => {
+                notes.push(
+                    "The model is causal: a prompt is what stands in front of the template's mask, and f is read at its \
+                     last token."
+                        .into(),
+                );
+                Reading::LastToken
+            }
+        };
+        let task = PromptedTask::read_at(reading, request.definition, &tokenizer, request.splits)?;
         let mode = request.output_mode.unwrap_or(if task.label_ids.len() == 2 {
             OutputMode::Difference
         } else {
@@ -133,7 +145,7 @@ impl Study {
             model_facts,
             subset: request.subset,
             source: request.source,
-            notes: request.splits.notes.clone(),
+            notes,
             k: request.k,
             split_seed: request.split_seed,
         };

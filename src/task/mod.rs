@@ -20,7 +20,7 @@ pub use builtin::{BUILTIN_NAMES, builtin};
 pub use data::{Example, parse_examples, read_examples};
 pub use definition::{DataFormat, LabelWord, Overrides, TaskDefinition};
 pub use demo::{DEMO_NAME, demo, demo_definition};
-pub use prompt::{Prompt, PromptedTask, encode, label_word_ids};
+pub use prompt::{Prompt, PromptedTask, Reading, encode, label_word_ids};
 pub use split::{OwnSplit, Split, Splits};
 pub use template::{FirstLetter, Part, Sentence, Template};
 pub use tokenizer::{PromptTokenizer, SpecialToken};

@@ -148,6 +148,17 @@ impl PromptTokenizer {
         })
     }
 
+    /// The tokens that the tokenizer itself puts in front of every text, such as Llama's `<s>`; often none.
+    pub fn beginning(&self) -> Result<Vec<i64>> {
+        let any = "a";
+        let encoding = self.inner.encode_fast(any, true);
+        let encoding = encoding.map_err(|reason| Error::format(&self.source, format!("cannot tokenize: {reason}")))?;
+        let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        let text = self.encode(any)?;
+        let at = ids.windows(text.len().max(1)).position(|window| window == text).unwrap_or(0);
+        Ok(ids[..at].to_vec())
+    }
+
     /// The id that fills up a batch on the right: the pad token, or 0 where there is none (attention masks hide it).
     pub fn pad_id(&self) -> i64 {
         self.special(SpecialToken::Pad).unwrap_or(0)

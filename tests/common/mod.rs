@@ -4,6 +4,7 @@
 pub mod bin;
 pub mod command;
 pub mod fixture;
+pub mod network;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
