@@ -43,6 +43,10 @@ fn case() -> impl Strategy<Value = Case> {
         1..5usize,
         prop_oneof![Just(1i64), Just(700), Just(1 << 20)],
     )
+        .prop_map(|(network, seed, tied, prompts, label_ids, batch, block_entries)| {
+            let prompts = prompts.into_iter().map(|prompt| if network.is_rotary() { mixed(prompt) } else { prompt });
+            (network, seed, tied, prompts.collect(), label_ids, batch, block_entries)
+        })
         .prop_map(|(network, seed, tied, prompts, label_ids, batch, block_entries)| Case {
             network,
             seed,
@@ -52,6 +56,15 @@ fn case() -> impl Strategy<Value = Case> {
             batch,
             block_entries,
         })
+}
+
+/// A prompt whose read tokens are not one token repeated. To a rotary network such tokens are all the same, wherever they
+/// stand, so that scores have no gradient in exact arithmetic and signs of round-off in floating point.
+fn mixed((mut ids, at): (Vec<i64>, usize)) -> (Vec<i64>, usize) {
+    if at > 0 && ids[1..=at].iter().all(|id| *id == ids[0]) {
+        ids[0] = if ids[0] + 1 < VOCABULARY { ids[0] + 1 } else { 2 };
+    }
+    (ids, at)
 }
 
 struct Built {

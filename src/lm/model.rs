@@ -12,6 +12,7 @@ use super::decoder::{self, CausalLm};
 use super::encoder::MaskedLm;
 use super::fields::Fields;
 use crate::error::Result;
+use crate::gguf::Gguf;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
 
 /// Token sequences of one batch, padded on the right.
@@ -78,11 +79,15 @@ pub trait LanguageModel {
     }
 }
 
-/// Reads configuration and weights of a checkpoint directory.
+/// Reads configuration and weights of a checkpoint directory, or of a GGUF file.
 ///
 /// # Errors
 /// Unknown architectures and settings; missing, misshapen or non-finite tensors; layers beyond the configured number.
 pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Box<dyn LanguageModel>, Parameters)> {
+    if Gguf::find(directory)?.is_some() {
+        let (model, parameters) = CausalLm::load(directory, kind, device)?;
+        return Ok((Box::new(model), parameters));
+    }
     check_directory(directory)?;
     let fields = Fields::read(directory)?;
     let name = fields.text("model_type", "")?;

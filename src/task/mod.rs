@@ -7,6 +7,7 @@
 //! May not know tensors, models or kernels: its results are plain integers.
 
 pub mod builtin;
+mod byte_pairs;
 pub mod cloze;
 pub mod data;
 pub mod definition;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod bin;
+pub mod causal;
 pub mod command;
 pub mod fixture;
 pub mod network;

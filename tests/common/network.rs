@@ -42,6 +42,11 @@ impl Network {
         }
     }
 
+    /// Whether positions are angles, so that equal tokens are alike wherever they stand.
+    pub fn is_rotary(self) -> bool {
+        matches!(self, Self::Llama | Self::Qwen2)
+    }
+
     /// How many segment ids its prompts may have.
     pub fn segments(self) -> i64 {
         if self.architecture().is_ok() { 2 } else { 1 }

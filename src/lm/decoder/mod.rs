@@ -3,6 +3,7 @@
 //! A prompt is read at one token, usually its last: no later token, and no padding, reaches it.
 
 mod config;
+mod gguf;
 mod names;
 mod rotary;
 
@@ -14,12 +15,14 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
+use self::gguf::GgufNames;
 use self::names::{CausalNames, FeedForward, Layer, Layout, Map, Projections};
 use self::rotary::Rotary;
-use super::assemble::Wanted;
+use super::assemble::{Naming, Wanted};
 use super::checkpoint::{Checkpoint, check_directory};
 use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch};
 use crate::error::Result;
+use crate::gguf::Gguf;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
 
 /// A causal language model: configuration, names and forward pass.
@@ -36,21 +39,28 @@ impl CausalLm {
         Self { config, specs, layout }
     }
 
-    /// Reads configuration and weights of a checkpoint directory.
+    /// Reads configuration and weights of a checkpoint directory, or of a GGUF file.
     ///
     /// # Errors
     /// Those of [`super::load`].
-    pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Self, Parameters)> {
-        check_directory(directory)?;
-        // Before the weights, which may be large: what is not supported is refused at once.
-        let config = CausalConfig::read(directory)?;
-        let checkpoint = Checkpoint::open(directory)?;
+    pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Self, Parameters)> {
+        // Settings before the weights, which may be large: what is not supported is refused at once.
+        let (config, checkpoint, naming, settings): (_, _, Box<dyn Naming>, _) = if let Some(file) = Gguf::find(place)? {
+            let file = Gguf::open(&file)?;
+            let config = gguf::config(&file)?;
+            let checkpoint = gguf::checkpoint(&file, &config)?;
+            (config, checkpoint, Box::new(GgufNames), "the file's metadata, in Hugging Face's words")
+        } else {
+            check_directory(place)?;
+            let config = CausalConfig::read(place)?;
+            let naming = Box::new(CausalNames(config.architecture));
+            (config, Checkpoint::open(place)?, naming, "config.json")
+        };
         let (_, _, reasons) = names::layout(&config);
         let model = Self::new(config);
-        let naming = CausalNames(model.config.architecture);
         let (specs, layers) = (&model.specs, model.config.layers);
-        let wanted = Wanted { specs, reasons, layers, naming: &naming, settings: "config.json" };
-        let parameters = wanted.assemble(directory, &checkpoint, kind, device)?;
+        let wanted = Wanted { specs, reasons, layers, naming: &*naming, settings };
+        let parameters = wanted.assemble(place, &checkpoint, kind, device)?;
         Ok((model, parameters))
     }
 
