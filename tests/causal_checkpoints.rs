@@ -17,8 +17,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
-const ALL: [CausalArchitecture; 3] =
-    [CausalArchitecture::Gpt2, CausalArchitecture::Llama, CausalArchitecture::Qwen2];
+const ALL: [CausalArchitecture; 3] = [CausalArchitecture::Gpt2, CausalArchitecture::Llama, CausalArchitecture::Qwen2];
 
 /// A tiny checkpoint's parts.
 struct Source {
@@ -140,12 +139,7 @@ fn unsupported_settings_are_refused_by_name() {
         ),
         (llama, "rope_theta", json!(0), "the field `rope_theta` must be a positive number, found 0"),
         (llama, "partial_rotary_factor", json!(0.5), "partial_rotary_factor 0.5 is not supported; only 1.0 is"),
-        (
-            llama,
-            "sliding_window",
-            json!(4096),
-            "sliding_window 4096 is not supported: attention must be to all tokens",
-        ),
+        (llama, "sliding_window", json!(4096), "sliding_window 4096 is not supported: attention must be to all tokens"),
         (llama, "num_key_value_heads", json!(3), "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         (llama, "head_dim", json!(3), "heads of width 3 have no pairs of entries to rotate"),
         (qwen2, "use_sliding_window", json!(true), "use_sliding_window true is not supported; only false is"),
@@ -217,8 +211,7 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     let parameters = random::parameters(&model, 8, 1.5, Kind::Float, Device::Cpu);
     write(directory.path(), &config_json(model.config()), &tensors(&parameters));
     let splits = demo().expect("the demonstration");
-    let definition =
-        TaskDefinition { template: Template::parse(template)?, ..demo_definition()? };
+    let definition = TaskDefinition { template: Template::parse(template)?, ..demo_definition()? };
     let request = StudyRequest {
         model: directory.path(),
         dtype: Dtype::F64,
@@ -249,7 +242,10 @@ fn a_causal_prompt_is_the_template_up_to_its_mask() {
     let examples = study.examples(SplitName::Train, study.mode).expect("examples");
     assert_eq!(examples.outputs(), 1);
     let refused = study.masked().err().expect("not a masked model").to_string();
-    assert!(refused.ends_with("is a causal language model (llama); this needs a masked one (bert, roberta)"), "{refused}");
+    assert!(
+        refused.ends_with("is a causal language model (llama); this needs a masked one (bert, roberta)"),
+        "{refused}"
+    );
 }
 
 #[test]

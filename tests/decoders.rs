@@ -152,9 +152,8 @@ impl<'a> Plain<'a> {
     fn feed_forward(&self, layer: i64, x: &[f64]) -> Row {
         if self.config.architecture == CausalArchitecture::Gpt2 {
             let at = |name: &str| format!("transformer.h.{layer}.mlp.{name}");
-            let gelu = |x: &f64| {
-                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
-            };
+            let gelu =
+                |x: &f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
             let inner: Row = self.linear(&at("c_fc"), x).iter().map(gelu).collect();
             return self.linear(&at("c_proj"), &inner);
         }

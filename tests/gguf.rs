@@ -75,7 +75,11 @@ fn block(kind: u32, b: &[u8]) -> Vec<f32> {
     let half = |at: usize| {
         let bits = u16::from_le_bytes([b[at], b[at + 1]]);
         let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
-        let size = if exponent == 0 { fraction / 1024.0 * 2f32.powi(-14) } else { (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15) };
+        let size = if exponent == 0 {
+            fraction / 1024.0 * 2f32.powi(-14)
+        } else {
+            (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15)
+        };
         if bits >> 15 == 1 { -size } else { size }
     };
     let nibble = |start: usize, i: usize| f32::from(if i < 16 { b[start + i] & 15 } else { b[start + i - 16] >> 4 });
@@ -127,7 +131,8 @@ fn half_precision_is_widened_exactly() {
         let t = numbers.to_kind(stored);
         let mut bytes = vec![0; 4 * stored.elt_size_in_bytes()];
         t.copy_data_u8(&mut bytes, 4);
-        let (_directory, path) = written(&GgufFile { fields: vec![], tensors: vec![("t".into(), vec![2, 2], kind, bytes)] });
+        let (_directory, path) =
+            written(&GgufFile { fields: vec![], tensors: vec![("t".into(), vec![2, 2], kind, bytes)] });
         let found = Gguf::open(&path).expect("a file").tensor("t").expect("a tensor");
         assert_eq!(found.to_kind(Kind::Double), t.to_kind(Kind::Double));
     }
@@ -137,8 +142,12 @@ fn half_precision_is_widened_exactly() {
 fn with_tokenizer(file: &mut GgufFile, json: &Path, pre: &str) {
     let json: serde_json::Value = serde_json::from_slice(&fs::read(json).expect("a file")).expect("JSON");
     let model = &json["model"];
-    let mut tokens: Vec<(String, u64)> =
-        model["vocab"].as_object().expect("a vocabulary").iter().map(|(t, id)| (t.clone(), id.as_u64().unwrap())).collect();
+    let mut tokens: Vec<(String, u64)> = model["vocab"]
+        .as_object()
+        .expect("a vocabulary")
+        .iter()
+        .map(|(t, id)| (t.clone(), id.as_u64().unwrap()))
+        .collect();
     tokens.sort_by_key(|(_, id)| *id);
     let merge = |m: &serde_json::Value| match m.as_str() {
         Some(text) => text.to_owned(),
@@ -202,10 +211,18 @@ fn unsupported_settings_are_refused_by_name() {
         ("llama.attention.sliding_window", Some(Field::U32(512)), "is 512, which is not supported"),
         ("llama.rope.scaling.type", text("yarn"), "is `yarn`, which is not supported"),
         ("llama.expert_count", Some(Field::U32(8)), "is 8, which is not supported"),
-        ("llama.rope.dimension_count", Some(Field::U32(2)), "is 2, but heads have 4 entries, which must all be rotated"),
+        (
+            "llama.rope.dimension_count",
+            Some(Field::U32(2)),
+            "is 2, but heads have 4 entries, which must all be rotated",
+        ),
         ("llama.embedding_length", None, "is missing (expected a positive integer)"),
         ("llama.embedding_length", text("16"), "must be a positive integer, found `16`"),
-        ("llama.attention.head_count_kv", Some(Field::U32(3)), "is 4, not a multiple of `llama.attention.head_count_kv` 3"),
+        (
+            "llama.attention.head_count_kv",
+            Some(Field::U32(3)),
+            "is 4, not a multiple of `llama.attention.head_count_kv` 3",
+        ),
         ("llama.block_count", Some(Field::U32(90_000)), "must be at most 1000, found 90000"),
         ("llama.attention.layer_norm_rms_epsilon", None, "is missing (expected a positive number)"),
     ] {

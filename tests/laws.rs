@@ -5,12 +5,12 @@
 
 mod common;
 
+use common::network::Network;
 use common::relative_error;
 use kernelview::jacobian::{Examples, Parameters, Tap, record};
 use kernelview::kernel::{
     Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
-use common::network::Network;
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::progress::Silent;
 use kernelview::train::{cross_entropy, loss_gradient, output_derivative};

@@ -102,11 +102,12 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
 /// The same network with the rule applied to the parameters whose name ends so.
 fn with_rule(network: Network, suffix: &str) -> Network {
     let specs = network.parameters.specs().iter();
-    let specs: Rc<[ParameterSpec]> =
-        specs.map(|s| {
+    let specs: Rc<[ParameterSpec]> = specs
+        .map(|s| {
             let zeros = if s.name.ends_with(suffix) { s.shape[0] } else { 0 };
             ParameterSpec { structural_zeros: 0..zeros, ..s.clone() }
-        }).collect();
+        })
+        .collect();
     let values = network.parameters.values().iter().map(Tensor::shallow_clone).collect();
     Network { parameters: Parameters::new(specs, values), ..network }
 }

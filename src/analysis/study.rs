@@ -325,7 +325,12 @@ fn labels(prompts: &[Prompt]) -> Vec<usize> {
     prompts.iter().map(|p| p.label).collect()
 }
 
-fn model_facts(directory: &Path, model: &dyn LanguageModel, parameters: &Parameters, include: &[bool]) -> Result<ModelFacts> {
+fn model_facts(
+    directory: &Path,
+    model: &dyn LanguageModel,
+    parameters: &Parameters,
+    include: &[bool],
+) -> Result<ModelFacts> {
     let network = model.facts();
     let counted = parameters.specs().iter().zip(include).filter(|(_, k)| **k).map(|(s, _)| s.numel()).sum();
     let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());

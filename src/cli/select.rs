@@ -7,8 +7,8 @@ use tch::Device;
 use super::arguments::{DEFAULT_K, ModelArgs, TaskArgs};
 use crate::analysis::{EngineSettings, Study, StudyRequest};
 use crate::device::{Dtype, set_threads};
-use crate::gguf::Gguf;
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
@@ -53,7 +53,11 @@ pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     };
     let Some(cache) = cache_directory() else { return Err(missing(String::new())) };
     let cached = cache.join("models").join(name);
-    if cached.join("config.json").exists() || Gguf::find(&cached)?.is_some() { Ok(cached) } else { Err(missing(format!(" in {}", cached.display()))) }
+    if cached.join("config.json").exists() || Gguf::find(&cached)?.is_some() {
+        Ok(cached)
+    } else {
+        Err(missing(format!(" in {}", cached.display())))
+    }
 }
 
 /// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.

@@ -112,6 +112,16 @@ impl Gguf {
         }
     }
 
+    /// The place of something in a list, counted from 0; an absent one is an error.
+    pub fn index(&self, name: &str) -> Result<usize> {
+        match self.field(name) {
+            None => Err(self.wrong(name, "is missing (expected a number of a list's entry)")),
+            Some(found) => number(found)
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| self.wrong(name, format!("must be the number of a list's entry, found {found}"))),
+        }
+    }
+
     /// A number greater than zero; an absent one without a default is an error.
     pub fn positive(&self, name: &str, default: Option<f64>) -> Result<f64> {
         match (self.field(name), default) {

@@ -74,10 +74,9 @@ impl Fields {
         match (self.present(field), default) {
             (None, Some(d)) => Ok(d),
             (None, None) => Err(self.fail(format!("the field `{field}` is missing (expected a positive integer)"))),
-            (Some(v), _) => v
-                .as_i64()
-                .filter(|n| *n > 0 && *n <= 1 << 31)
-                .ok_or_else(|| self.wrong(field, "a positive integer", v)),
+            (Some(v), _) => {
+                v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31).ok_or_else(|| self.wrong(field, "a positive integer", v))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Pre-trained language models in Hugging Face's checkpoint layout, written over `jacobian`'s tap.
+//! Pre-trained language models in Hugging Face's checkpoint layout or GGUF files, written over `jacobian`'s tap.
 //!
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 

@@ -25,7 +25,9 @@ const USER_DEFINED: i128 = 4;
 pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
     let kind = file.text("tokenizer.ggml.model")?;
     if kind != "gpt2" {
-        return Err(file.wrong("tokenizer.ggml.model", format!("is `{kind}`; only byte-level BPE (`gpt2`) is supported")));
+        return Err(
+            file.wrong("tokenizer.ggml.model", format!("is `{kind}`; only byte-level BPE (`gpt2`) is supported"))
+        );
     }
     let bytes = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true));
     let cut = match file.text("tokenizer.ggml.pre")? {
@@ -68,8 +70,8 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
         }
     }
     if file.flag("tokenizer.ggml.add_bos_token")? {
-        let id = file.size("tokenizer.ggml.bos_token_id", None)?;
-        let Some(token) = tokens.get(id as usize) else {
+        let id = file.index("tokenizer.ggml.bos_token_id")?;
+        let Some(token) = tokens.get(id) else {
             return Err(file.wrong("tokenizer.ggml.bos_token_id", format!("is {id}, beyond {} tokens", tokens.len())));
         };
         let mut template = TemplateProcessing::builder();

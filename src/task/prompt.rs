@@ -169,7 +169,8 @@ fn opening(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Pie
     let (before, after) = parts.split_at(mask);
     if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
         return Err(Error::Settings(format!(
-            "template `{}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a              template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`",
+            "template `{}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`",
             task.template
         )));
     }
@@ -278,12 +279,7 @@ fn encode_one(
 }
 
 /// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.
-fn mask_lost(
-    reading: Reading,
-    task: &TaskDefinition,
-    mask_pos: usize,
-    before_mask: &[(usize, usize)],
-) -> String {
+fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
     let what = if reading == Reading::Mask { "mask" } else { "token in front of the mask" };
     let message = format!(

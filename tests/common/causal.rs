@@ -88,7 +88,8 @@ impl GgufFile {
                 out.extend(kind.to_le_bytes());
                 out.extend(bytes);
             };
-            let list = |kind: u32, count: usize| [kind.to_le_bytes().as_slice(), &(count as u64).to_le_bytes()].concat();
+            let list =
+                |kind: u32, count: usize| [kind.to_le_bytes().as_slice(), &(count as u64).to_le_bytes()].concat();
             match field {
                 Field::U32(n) => put(4, &n.to_le_bytes()),
                 Field::F32(x) => put(6, &x.to_le_bytes()),

@@ -2,8 +2,8 @@
 
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{
-    Activation, Architecture, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, ModelConfig, OutputMode,
-    PromptExample, PromptExamples, random,
+    Activation, Architecture, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, ModelConfig,
+    OutputMode, PromptExample, PromptExamples, random,
 };
 use serde::Deserialize;
 use tch::{Device, Kind};

@@ -176,7 +176,9 @@ fn refuse_window(fields: &Fields, qwen: bool) -> Result<()> {
     let kinds = layers.as_array().ok_or_else(|| fields.wrong("layer_types", "a list", layers))?;
     match kinds.iter().find(|kind| kind.as_str() != Some("full_attention")) {
         None => Ok(()),
-        Some(kind) => Err(fields.fail(format!("layer_types has {kind}, which is not supported; only `full_attention` is"))),
+        Some(kind) => {
+            Err(fields.fail(format!("layer_types has {kind}, which is not supported; only `full_attention` is")))
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{CausalArchitecture, CausalConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::lm::assemble::Naming;
 use crate::lm::checkpoint::{Checkpoint, TensorSource};
@@ -48,7 +48,7 @@ pub(super) fn config(file: &Gguf) -> Result<CausalConfig> {
     }
     if file.shape("rope_freqs.weight").is_some() {
         let problem = "is there: rotary angles that are changed for long texts are not supported";
-        return Err(crate::error::Error::format(file.path(), format!("tensor `rope_freqs.weight` {problem}")));
+        return Err(Error::format(file.path(), format!("tensor `rope_freqs.weight` {problem}")));
     }
     let size = |part: &str, default| file.size(&key(part), default);
     let hidden_size = size("embedding_length", None)?;
@@ -157,7 +157,8 @@ impl Naming for GgufNames {
             _ => {
                 let (number, part) =
                     name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).unwrap_or(("", name));
-                let renamed = PARTS.iter().find_map(|(theirs, own)| Some(format!("{own}{}", part.strip_prefix(theirs)?)));
+                let renamed =
+                    PARTS.iter().find_map(|(theirs, own)| Some(format!("{own}{}", part.strip_prefix(theirs)?)));
                 format!("blk.{number}.{}", renamed.unwrap_or_else(|| part.to_owned()))
             }
         };

@@ -45,7 +45,8 @@ impl CausalLm {
     /// Those of [`super::load`].
     pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Self, Parameters)> {
         // Settings before the weights, which may be large: what is not supported is refused at once.
-        let (config, checkpoint, naming, settings): (_, _, Box<dyn Naming>, _) = if let Some(file) = Gguf::find(place)? {
+        let (config, checkpoint, naming, settings): (_, _, Box<dyn Naming>, _) = if let Some(file) = Gguf::find(place)?
+        {
             let file = Gguf::open(&file)?;
             let config = gguf::config(&file)?;
             let checkpoint = gguf::checkpoint(&file, &config)?;
