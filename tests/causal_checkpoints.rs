@@ -12,7 +12,9 @@ use kernelview::analysis::{SplitName, Study, StudyRequest};
 use kernelview::device::Dtype;
 use kernelview::jacobian::{Examples, Parameters, Subset};
 use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random, write_tensors};
-use kernelview::task::{PromptTokenizer, TaskDefinition, Template, demo, demo_definition};
+use kernelview::task::{
+    PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition, Template, demo, demo_definition,
+};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -261,6 +263,27 @@ fn texts_behind_the_mask_are_refused() {
             )
         );
     }
-    let empty = study("*cls**mask*").err().expect("refused").to_string();
+}
+
+/// The token that is read must be there, and must survive `max_length`.
+#[test]
+fn prompts_without_a_token_to_read_are_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    tiny_checkpoint(directory.path(), Architecture::Bert, 1);
+    let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
+    let mut splits = demo().expect("the demonstration");
+    splits.train.examples[0].texts[0] = String::new();
+    let mut definition = demo_definition().expect("the demonstration");
+    definition.template = Template::parse("*cls**sent_0**mask*").expect("a template");
+    let refused = |definition: &TaskDefinition, splits: &Splits| {
+        let read = PromptedTask::read_at(Reading::LastToken, definition, &tokenizer, splits);
+        read.expect_err("refused").to_string()
+    };
+    let empty = refused(&definition, &splits);
     assert!(empty.ends_with("the prompt is empty: there is no token in front of the mask to read"), "{empty}");
+    splits.train.examples.remove(0);
+    definition.max_length = 2;
+    let cut = refused(&definition, &splits);
+    assert!(cut.contains("the token in front of the mask would be token "), "{cut}");
+    assert!(cut.contains("of a prompt cut at 2 tokens (max_length)"), "{cut}");
 }

@@ -8,10 +8,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::relative_error;
-use kernelview::jacobian::{Examples, Parameters, outputs};
+use kernelview::jacobian::{Examples, ParameterSpec, Parameters, outputs};
 use kernelview::kernel::dense_jacobian;
 use kernelview::lm::{
-    CausalArchitecture, CausalConfig, CausalLm, LanguageModel, OutputMode, PromptExample, PromptExamples, random,
+    Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, OutputMode, PromptExample, PromptExamples,
+    random,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -41,7 +42,7 @@ fn case() -> impl Strategy<Value = Case> {
                 config.head_size = if wide { 6 } else { 4 };
             }
             if architecture == CausalArchitecture::Llama {
-                (config.qkv_bias, config.output_bias, config.mlp_bias) = (biased, biased, biased);
+                config.biases = Biases { qkv: biased, output: biased, feed_forward: biased };
             }
             Case { config, seed, prompts }
         },
@@ -310,7 +311,7 @@ fn key_biases_count_where_positions_are_rotary() {
         let (model, parameters) = Case { config, seed: 4, prompts: prompts.clone() }.model();
         let j = dense_jacobian(&parameters, &examples(&model, &prompts)).expect("not interrupted");
         let at = parameters.specs().iter().position(|s| s.name.ends_with(part)).expect("the bias");
-        let start: i64 = parameters.specs()[..at].iter().map(|s| s.numel()).sum();
+        let start: i64 = parameters.specs()[..at].iter().map(ParameterSpec::numel).sum();
         let zeros = &parameters.specs()[at].structural_zeros;
         let bias = j.narrow(1, start, parameters.specs()[at].numel());
         let size = |t: &Tensor| t.abs().max().double_value(&[]) / j.abs().max().double_value(&[]);

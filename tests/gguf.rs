@@ -114,7 +114,9 @@ proptest! {
         let mut bytes = seed[..6 * size].to_vec();
         for b in bytes.chunks_mut(size) {
             // Below the exponent of infinity.
-            scales.iter().for_each(|at| b[at + 1] &= 0b1011_1111);
+            for at in &scales {
+                b[at + 1] &= 0b1011_1111;
+            }
         }
         let expected: Vec<f32> = bytes.chunks(size).flat_map(|b| block(kind, b)).collect();
         let file = GgufFile { fields: vec![], tensors: vec![("t".into(), vec![3, 2 * entries], kind, bytes)] };
@@ -251,7 +253,7 @@ fn unsupported_settings_are_refused_by_name() {
     fs::copy(&path, directory.path().join("other.gguf")).expect("a copy");
     let several = lm::load(directory.path(), Kind::Float, Device::Cpu).err().expect("refused").to_string();
     assert!(several.ends_with("several GGUF files (other.gguf, tiny.gguf); give the one that is meant as --model"));
-    let no_tokenizer = PromptTokenizer::from_dir(&path).err().expect("refused").to_string();
+    let no_tokenizer = PromptTokenizer::from_dir(&path).expect_err("refused").to_string();
     assert!(no_tokenizer.ends_with("the field `tokenizer.ggml.model` is missing (expected text)"), "{no_tokenizer}");
 }
 
@@ -268,7 +270,9 @@ fn damaged_files_are_an_answer_and_never_a_panic() {
     proptest::test_runner::TestRunner::new(config)
         .run(&damage, |(bytes, cut)| {
             let mut damaged = whole.clone();
-            bytes.iter().for_each(|(at, byte)| damaged[*at] = *byte);
+            for (at, byte) in &bytes {
+                damaged[*at] = *byte;
+            }
             damaged.truncate(cut.unwrap_or(whole.len()));
             fs::write(&path, &damaged).expect("a file");
             let loaded = lm::load(&path, Kind::Float, Device::Cpu).is_ok();

@@ -19,7 +19,7 @@ mod save;
 
 pub use checkpoint::{Checkpoint, TensorSource};
 pub use config::{Activation, Architecture, ModelConfig};
-pub use decoder::{CausalArchitecture, CausalConfig, CausalLm};
+pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
 pub use examples::{OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};

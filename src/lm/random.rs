@@ -6,7 +6,7 @@ use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Architecture, ModelConfig};
-use super::decoder::{CausalArchitecture, CausalConfig};
+use super::decoder::{Biases, CausalArchitecture, CausalConfig};
 use super::model::LanguageModel;
 use crate::jacobian::{Parameters, Role};
 
@@ -78,9 +78,7 @@ pub fn tiny_causal(architecture: CausalArchitecture, vocab_size: i64) -> CausalC
         activation: if gpt2 { Activation::GeluTanh } else { Activation::Silu },
         // Small, so that angles are large within a few tokens.
         rope_theta: 100.0,
-        qkv_bias: architecture != CausalArchitecture::Llama,
-        output_bias: gpt2,
-        mlp_bias: gpt2,
+        biases: Biases { qkv: architecture != CausalArchitecture::Llama, output: gpt2, feed_forward: gpt2 },
         pad_token_id: 0,
         tied_decoder: true,
     }

@@ -22,7 +22,7 @@ pub fn config_json(c: &CausalConfig) -> Value {
         "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads,
         "head_dim": c.head_size, "intermediate_size": c.intermediate_size, "max_position_embeddings": c.max_positions,
         "rms_norm_eps": c.norm_eps, "hidden_act": "silu", "rope_theta": c.rope_theta,
-        "tie_word_embeddings": c.tied_decoder, "attention_bias": c.output_bias, "mlp_bias": c.mlp_bias,
+        "tie_word_embeddings": c.tied_decoder, "attention_bias": c.biases.output, "mlp_bias": c.biases.feed_forward,
         "use_sliding_window": false, "sliding_window": null, "rope_scaling": null,
     })
 }
@@ -101,12 +101,16 @@ impl GgufFile {
                 }
                 Field::Texts(values) => {
                     let mut bytes = list(8, values.len());
-                    values.iter().for_each(|value| text(&mut bytes, value));
+                    for value in values {
+                        text(&mut bytes, value);
+                    }
                     put(9, &bytes);
                 }
                 Field::I32s(values) => {
                     let mut bytes = list(5, values.len());
-                    values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+                    for value in values {
+                        bytes.extend(value.to_le_bytes());
+                    }
                     put(9, &bytes);
                 }
             }

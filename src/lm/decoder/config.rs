@@ -32,6 +32,17 @@ impl CausalArchitecture {
     }
 }
 
+/// Which of a layer's linear maps have biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Biases {
+    /// Those to queries, keys and values.
+    pub qkv: bool,
+    /// The attention's output map.
+    pub output: bool,
+    /// The feed-forward maps.
+    pub feed_forward: bool,
+}
+
 /// The settings that determine a causal network.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CausalConfig {
@@ -59,12 +70,8 @@ pub struct CausalConfig {
     pub activation: Activation,
     /// Base of the rotary angles' geometric sequence.
     pub rope_theta: f64,
-    /// Whether queries, keys and values have biases.
-    pub qkv_bias: bool,
-    /// Whether the attention's output map has a bias.
-    pub output_bias: bool,
-    /// Whether the feed-forward maps have biases.
-    pub mlp_bias: bool,
+    /// Which maps have biases.
+    pub biases: Biases,
     /// Token id of padding. Nothing that is read attends to it.
     pub pad_token_id: i64,
     /// Whether the decoder shares the token embeddings.
@@ -108,9 +115,7 @@ fn gpt2(fields: &Fields) -> Result<CausalConfig> {
         norm_eps: fields.number("layer_norm_epsilon", 1e-5)?,
         activation: fields.activation("activation_function", "gelu_new")?,
         rope_theta: 0.0,
-        qkv_bias: true,
-        output_bias: true,
-        mlp_bias: true,
+        biases: Biases { qkv: true, output: true, feed_forward: true },
         pad_token_id: fields.pad_token_id(vocab_size, 0)?,
         tied_decoder: fields.flag("tie_word_embeddings", true)?,
     })
@@ -134,6 +139,7 @@ fn llama(fields: &Fields, architecture: CausalArchitecture) -> Result<CausalConf
     let qwen = architecture == CausalArchitecture::Qwen2;
     refuse_window(fields, qwen)?;
     let biased = !qwen && fields.flag("attention_bias", false)?;
+    let feed_biased = !qwen && fields.flag("mlp_bias", false)?;
     let vocab_size = fields.size("vocab_size", None)?;
     Ok(CausalConfig {
         architecture,
@@ -148,9 +154,7 @@ fn llama(fields: &Fields, architecture: CausalArchitecture) -> Result<CausalConf
         norm_eps: fields.number("rms_norm_eps", 1e-6)?,
         activation: fields.activation("hidden_act", "silu")?,
         rope_theta: rope_theta(fields)?,
-        qkv_bias: qwen || biased,
-        output_bias: biased,
-        mlp_bias: !qwen && fields.flag("mlp_bias", false)?,
+        biases: Biases { qkv: qwen || biased, output: biased, feed_forward: feed_biased },
         pad_token_id: fields.pad_token_id(vocab_size, 0)?,
         tied_decoder: fields.flag("tie_word_embeddings", false)?,
     })

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::config::{CausalArchitecture, CausalConfig};
+use super::config::{Biases, CausalArchitecture, CausalConfig};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::lm::assemble::Naming;
@@ -61,12 +61,11 @@ pub(super) fn config(file: &Gguf) -> Result<CausalConfig> {
         Err(file.wrong(&key(whole.0), format!("is {}, not a multiple of `{}` {}", whole.1, key(part.0), part.1)))
     };
     multiple(("attention.head_count", heads), ("attention.head_count_kv", kv_heads))?;
-    let head_size = match file.field(&key("attention.key_length")) {
-        Some(_) => size("attention.key_length", None)?,
-        None => {
-            multiple(("embedding_length", hidden_size), ("attention.head_count", heads))?;
-            hidden_size / heads
-        }
+    let head_size = if file.field(&key("attention.key_length")).is_some() {
+        size("attention.key_length", None)?
+    } else {
+        multiple(("embedding_length", hidden_size), ("attention.head_count", heads))?;
+        hidden_size / heads
     };
     for part in ["attention.value_length", "rope.dimension_count"] {
         let found = size(part, Some(head_size))?;
@@ -98,9 +97,11 @@ pub(super) fn config(file: &Gguf) -> Result<CausalConfig> {
         norm_eps: file.positive(&key("attention.layer_norm_rms_epsilon"), None)?,
         activation: Activation::Silu,
         rope_theta: file.positive(&key("rope.freq_base"), Some(10_000.0))?,
-        qkv_bias: has("blk.0.attn_q.bias"),
-        output_bias: has("blk.0.attn_output.bias"),
-        mlp_bias: has("blk.0.ffn_up.bias"),
+        biases: Biases {
+            qkv: has("blk.0.attn_q.bias"),
+            output: has("blk.0.attn_output.bias"),
+            feed_forward: has("blk.0.ffn_up.bias"),
+        },
         pad_token_id: 0,
         tied_decoder: !has("output.weight"),
     })

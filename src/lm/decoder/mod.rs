@@ -8,7 +8,7 @@ mod names;
 mod rotary;
 
 pub(super) use config::CAUSAL;
-pub use config::{CausalArchitecture, CausalConfig};
+pub use config::{Biases, CausalArchitecture, CausalConfig};
 
 use std::path::Path;
 use std::rc::Rc;
@@ -73,15 +73,16 @@ impl CausalLm {
     /// The last hidden states at the positions that are read \[B, M, hidden\]. Nothing reads the others, so the last
     /// layer computes these alone, from the keys and values of all tokens before them.
     fn decode(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        let mut x = tap.embedding(self.layout.tokens, &batch.ids);
+        let words = tap.embedding(self.layout.tokens, &batch.ids);
         let tokens = batch.ids.size()[1];
         let numbers = Tensor::arange(tokens, (Kind::Int64, batch.ids.device()));
-        let rotary = match self.layout.positions {
-            Some(table) => {
-                x = x + tap.embedding(table, &numbers.expand(batch.ids.size(), false).contiguous());
-                None
-            }
-            None => Some(Rotary::new(tokens, self.config.head_size, self.config.rope_theta, x.kind(), x.device())),
+        let (mut x, rotary) = if let Some(table) = self.layout.positions {
+            let places = tap.embedding(table, &numbers.expand(batch.ids.size(), false).contiguous());
+            (words + places, None)
+        } else {
+            let CausalConfig { head_size, rope_theta, .. } = self.config;
+            let rotary = Rotary::new(tokens, head_size, rope_theta, words.kind(), words.device());
+            (words, Some(rotary))
         };
         // Blocked: [1 or B, 1, 1, Q, T], keys behind the query.
         let behind = |positions: &Tensor| numbers.gt_tensor(&positions.unsqueeze(-1)).unsqueeze(1).unsqueeze(1);

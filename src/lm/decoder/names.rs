@@ -119,33 +119,34 @@ fn gpt2(config: &CausalConfig, b: &mut Builder) -> Layout {
     Layout { tokens, positions: Some(positions), layers, final_norm, decoder: decoder(config, b, tokens) }
 }
 
+const NORM: (&str, &str) = ("hidden_size", "hidden_size");
+const Q: (&str, &str) = ("num_attention_heads · head_dim x hidden_size", "num_attention_heads · head_dim");
+const KV: (&str, &str) = ("num_key_value_heads · head_dim x hidden_size", "num_key_value_heads · head_dim");
+const UP: (&str, &str) = ("intermediate_size x hidden_size", "intermediate_size");
+
 fn llama(config: &CausalConfig, b: &mut Builder) -> Layout {
     let (h, v, i) = (config.hidden_size, config.vocab_size, config.intermediate_size);
     let (queries, keys) = (config.heads * config.head_size, config.kv_heads * config.head_size);
     let tokens = b.add("model.embed_tokens.weight".into(), &[v, h], "vocab_size x hidden_size");
-    const NORM: (&str, &str) = ("hidden_size", "hidden_size");
-    const Q: (&str, &str) = ("num_attention_heads · head_dim x hidden_size", "num_attention_heads · head_dim");
-    const KV: (&str, &str) = ("num_key_value_heads · head_dim x hidden_size", "num_key_value_heads · head_dim");
-    const UP: (&str, &str) = ("intermediate_size x hidden_size", "intermediate_size");
     let layers = (0..config.layers)
         .map(|l| {
             let at = |part: &str| format!("model.layers.{l}.{part}");
             b.group(Role::Body, format!("layer {l}"));
             // Rotation makes a key bias depend on the distance, so that softmax sees it: no structural zeros.
             let projections = Projections::Separate {
-                query: b.map(&at("self_attn.q_proj"), &[queries, h], config.qkv_bias, Q),
-                key: b.map(&at("self_attn.k_proj"), &[keys, h], config.qkv_bias, KV),
-                value: b.map(&at("self_attn.v_proj"), &[keys, h], config.qkv_bias, KV),
+                query: b.map(&at("self_attn.q_proj"), &[queries, h], config.biases.qkv, Q),
+                key: b.map(&at("self_attn.k_proj"), &[keys, h], config.biases.qkv, KV),
+                value: b.map(&at("self_attn.v_proj"), &[keys, h], config.biases.qkv, KV),
             };
             let output = ("hidden_size x num_attention_heads · head_dim", "hidden_size");
-            let attention_output = b.map(&at("self_attn.o_proj"), &[h, queries], config.output_bias, output);
+            let attention_output = b.map(&at("self_attn.o_proj"), &[h, queries], config.biases.output, output);
             let feed = FeedForward::Gated {
-                gate: b.map(&at("mlp.gate_proj"), &[i, h], config.mlp_bias, UP),
-                up: b.map(&at("mlp.up_proj"), &[i, h], config.mlp_bias, UP),
+                gate: b.map(&at("mlp.gate_proj"), &[i, h], config.biases.feed_forward, UP),
+                up: b.map(&at("mlp.up_proj"), &[i, h], config.biases.feed_forward, UP),
                 down: b.map(
                     &at("mlp.down_proj"),
                     &[h, i],
-                    config.mlp_bias,
+                    config.biases.feed_forward,
                     ("hidden_size x intermediate_size", "hidden_size"),
                 ),
             };
