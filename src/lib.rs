@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod evidence;
 pub mod files;
+pub mod gguf;
 pub mod jacobian;
 pub mod kernel;
 pub mod lm;

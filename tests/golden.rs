@@ -2,6 +2,11 @@
 //!
 //! Tolerances: double precision 1e-12 relative for logits (about 30 layers of rounding at 1e-16), 1e-10 for kernels
 //! (sums over 3e4 products of them); single precision 1e-5 for logits. Sign kernels are integers and must be equal.
+//!
+//! Llama is the exception: transformers computes its norms, its softmax and its rotary angles in single precision
+//! whatever the model's is, so that its values themselves are off by about 1e-7. They are compared at 1e-6, sign kernels at
+//! 1e-3 of the number of parameters; tests/decoders.rs compares Llama with a plain computation in double precision at
+//! 1e-12.
 
 mod common;
 
@@ -13,12 +18,20 @@ use kernelview::kernel::{
 use kernelview::progress::Silent;
 use tch::{Kind, Tensor};
 
-const ARCHITECTURES: [&str; 2] = ["roberta", "bert"];
+/// The architecture whose golden values were partly computed in single precision.
+const ROUNDED: &str = "llama";
+
+/// A tolerance in double precision, widened where the golden values are rounded.
+fn tolerance(architecture: &str, exact: f64, rounded: f64) -> f64 {
+    if architecture == ROUNDED { rounded } else { exact }
+}
+
+const ARCHITECTURES: [&str; 4] = ["roberta", "bert", "gpt2", "llama"];
 
 #[test]
 fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
     for architecture in ARCHITECTURES {
-        for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+        for (kind, tolerance) in [(Kind::Double, tolerance(architecture, 1e-12, 1e-6)), (Kind::Float, 1e-5)] {
             let Some(golden) = Golden::load(architecture, kind) else { return };
             for batch in [1, 3, 8] {
                 let f = outputs(&golden.parameters, &golden.examples(), batch);
@@ -29,14 +42,22 @@ fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
     }
 }
 
-fn check_kernels(golden: &Golden, gram: &Gram, what: &str) {
-    for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+/// Tolerances of the three kernels.
+fn kernel_tolerances(architecture: &str) -> [(Formula, f64); 3] {
+    let (sums, signs) = (tolerance(architecture, 1e-10, 1e-6), tolerance(architecture, 0.0, 1e-3));
+    [(Formula::Sgd, sums), (Formula::Asymmetric, sums), (Formula::Signgd, signs)]
+}
+
+fn check_kernels(architecture: &str, golden: &Golden, gram: &Gram, what: &str) {
+    let what = &format!("{architecture} {what}");
+    let [(_, sums), ..] = kernel_tolerances(architecture);
+    for (formula, tolerance) in kernel_tolerances(architecture) {
         let expected = golden.kernel(&format!("kernel.{formula}"));
         let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
         assert!(error <= tolerance, "{what} {formula}: {error:.2e}");
     }
     let reversed = gram.asymmetric_reversed.as_ref().expect("computed");
-    assert!(relative_error(reversed, &golden.kernel("kernel.asymmetric").tr()) <= 1e-10, "{what} reversed");
+    assert!(relative_error(reversed, &golden.kernel("kernel.asymmetric").tr()) <= sums, "{what} reversed");
     for share in &gram.shares {
         let name = &golden.parameters.specs()[share.parameter].name;
         let expected = &golden.values[&format!("by_parameter.{name}")];
@@ -44,9 +65,9 @@ fn check_kernels(golden: &Golden, gram: &Gram, what: &str) {
         // Shares are compared on the kernel's own scale: a key bias' share is round-off around zero.
         let scale = golden.kernel("kernel.sgd").abs().max().double_value(&[]);
         let error = (actual - expected).abs().max().double_value(&[]) / scale;
-        assert!(error <= 1e-10, "{what} share of {name}: {error:.2e}");
+        assert!(error <= sums, "{what} share of {name}: {error:.2e}");
         let trace = expected.trace().double_value(&[]);
-        assert!((share.trace_sgd - trace).abs() <= 1e-10 * scale * 16.0, "{what} trace of {name}");
+        assert!((share.trace_sgd - trace).abs() <= sums * scale * 16.0, "{what} trace of {name}");
     }
     let counted: f64 = gram.shares.iter().filter_map(|s| s.trace_signgd).sum();
     assert_eq!(counted, golden.values["grad_nonzero"].sum(Kind::Double).double_value(&[]), "{what} non-zero entries");
@@ -59,13 +80,13 @@ fn both_engines_equal_the_golden_kernels_and_shares() {
         let (p, examples) = (&golden.parameters, golden.examples());
         let include = vec![true; p.len()];
         let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &include).expect("reference");
-        check_kernels(&golden, &reference, &format!("{architecture} reference"));
+        check_kernels(architecture, &golden, &reference, "reference");
         for (batch, block_entries, keep_bytes) in [(8, 1 << 22, 1 << 30), (3, 4096, 1 << 30), (1, 100_000, 0)] {
             let mut options = GramOptions::new(FormulaSet::ALL, p.len());
             (options.batch, options.block_entries, options.keep_bytes) = (batch, block_entries, keep_bytes);
             options.share_matrices = true;
             let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
-            check_kernels(&golden, &gram, &format!("{architecture} structured, batch {batch}"));
+            check_kernels(architecture, &golden, &gram, &format!("structured, batch {batch}"));
         }
     }
 }
@@ -84,7 +105,9 @@ fn a_rectangular_kernel_is_a_part_of_the_square_one() {
             let columns = Tensor::from_slice(&[5i64, 3, 7, 4, 6]);
             golden.values[name].index_select(0, &rows).index_select(2, &columns)
         };
-        for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+        let exact = tolerance(architecture, 1e-12, 1e-6);
+        let [(_, sums), ..] = kernel_tolerances(architecture);
+        for (formula, tolerance) in kernel_tolerances(architecture) {
             let error = relative_error(&gram.tensor(formula).expect("computed"), &part(&format!("kernel.{formula}")));
             assert!(error <= tolerance, "{architecture} {formula}: {error:.2e}");
         }
@@ -93,8 +116,8 @@ fn a_rectangular_kernel_is_a_part_of_the_square_one() {
         let rows = Tensor::from_slice(&[0i64, 1, 2]);
         let flipped = golden.values["kernel.asymmetric"].permute([2, 3, 0, 1]);
         let expected = flipped.index_select(0, &rows).index_select(2, &columns);
-        assert!(relative_error(&reversed, &expected) <= 1e-10, "{architecture} reversed");
-        assert!(relative_error(&gram.right_outputs, &golden.values["logits"].index_select(0, &columns)) <= 1e-12);
+        assert!(relative_error(&reversed, &expected) <= sums, "{architecture} reversed");
+        assert!(relative_error(&gram.right_outputs, &golden.values["logits"].index_select(0, &columns)) <= exact);
     }
 }
 
@@ -108,8 +131,9 @@ fn gradient_facts_per_row_equal_the_golden_ones() {
         let norm1 = j.abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
         let norm2 = (&j * &j).sum_dim_intlist(1, false, Kind::Double).sqrt().view(shape);
         let nonzero = sign_rows(&golden.parameters, &j).abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
-        assert!(relative_error(&norm1, &golden.values["grad_norm1"]) <= 1e-12);
-        assert!(relative_error(&norm2, &golden.values["grad_norm2"]) <= 1e-12);
+        let exact = tolerance(architecture, 1e-12, 1e-6);
+        assert!(relative_error(&norm1, &golden.values["grad_norm1"]) <= exact, "{architecture}");
+        assert!(relative_error(&norm2, &golden.values["grad_norm2"]) <= exact, "{architecture}");
         assert_eq!(relative_error(&nonzero, &golden.values["grad_nonzero"]), 0.0);
     }
 }

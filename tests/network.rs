@@ -184,7 +184,7 @@ fn multipliers_reach_the_gradients() {
         let mut start = 0;
         let mut parts = Vec::new();
         for (spec, kind) in specs.iter().zip(kinds) {
-            if !spec.structural_zero {
+            if !spec.is_structural_zero() {
                 parts.push((kind, dense.narrow(1, start, spec.numel())));
             }
             start += spec.numel();

@@ -30,18 +30,21 @@ fn trajectory(golden: &Golden, settings: &FineTuning) -> Vec<Parameters> {
     path
 }
 
-/// 1e-10: five steps of double precision on logits of order one.
+/// 1e-10: five steps of double precision on logits of order one. Llama's golden values are partly computed in single
+/// precision (see tests/golden.rs): 1e-6 for SGD, 1e-4 for Adam, whose steps amplify small gradients' errors.
 #[test]
 fn sgd_and_adam_equal_the_golden_trajectories() {
-    for architecture in ["roberta", "bert"] {
+    for architecture in ["roberta", "bert", "gpt2", "llama"] {
         let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
-        for (kind, rate, name) in [(OptimizerKind::Sgd, 0.05, "sgd.logits"), (OptimizerKind::ADAM, 1e-3, "adam.logits")]
+        let (sgd, adam) = if architecture == "llama" { (1e-6, 1e-4) } else { (1e-10, 1e-10) };
+        for (kind, rate, name, tolerance) in
+            [(OptimizerKind::Sgd, 0.05, "sgd.logits", sgd), (OptimizerKind::ADAM, 1e-3, "adam.logits", adam)]
         {
             let path = trajectory(&golden, &settings(kind, rate, 5));
             for (t, parameters) in path.iter().enumerate() {
                 let f = outputs(parameters, &golden.examples(), 8);
                 let error = relative_error(&f, &golden.values[name].get(t as i64));
-                assert!(error <= 1e-10, "{architecture} {name} step {t}: {error:.2e}");
+                assert!(error <= tolerance, "{architecture} {name} step {t}: {error:.2e}");
             }
         }
     }
@@ -55,7 +58,7 @@ fn adams_first_step_is_signgd() {
     let (a, s) =
         (trajectory(&golden, &settings(adam, 1e-3, 1)), trajectory(&golden, &settings(OptimizerKind::Signgd, 1e-3, 1)));
     let (a, s) = (a[1].minus(&a[0]), s[1].minus(&s[0]));
-    for (i, spec) in golden.parameters.specs().iter().enumerate().filter(|(_, s)| !s.structural_zero) {
+    for (i, spec) in golden.parameters.specs().iter().enumerate().filter(|(_, s)| !s.is_structural_zero()) {
         let error = (&a.values()[i] - &s.values()[i]).abs().max().double_value(&[]);
         assert!(error <= 1e-15, "{}: {error:.2e}", spec.name);
     }
@@ -64,7 +67,7 @@ fn adams_first_step_is_signgd() {
 /// The slope of the Taylor expansion against a central difference of f: error O(h²) with h = 1e-5, so about 1e-9.
 #[test]
 fn directional_derivatives_equal_central_differences() {
-    for architecture in ["roberta", "bert"] {
+    for architecture in ["roberta", "bert", "gpt2", "llama"] {
         let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
         let examples = golden.examples();
         let path = trajectory(&golden, &settings(OptimizerKind::Sgd, 0.05, 3));

@@ -34,7 +34,9 @@ use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::jacobian::{Examples, Parameters, Rescaled};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
-use crate::lm::{HeadExamples, OutputMode, Parametrization, PromptExample, PromptExamples, Scaling, with_head};
+use crate::lm::{
+    HeadExamples, MaskedLm, OutputMode, Parametrization, PromptExample, PromptExamples, Scaling, with_head,
+};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::natural::unrelated_words;
 use crate::network::normal_tensor;
@@ -218,7 +220,7 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
                     segment_ids: p.segment_ids.clone(),
                     mask_position: p.mask_pos,
                 });
-                PromptExamples::new(&study.model, prompts.collect(), &words, OutputMode::Difference, study.device)
+                PromptExamples::new(study.masked()?, prompts.collect(), &words, OutputMode::Difference, study.device)
             };
             let (train, probes) = (of(SplitName::Train)?, of(SplitName::Test)?.select(&chosen));
             behaviour(context, study, &study.parameters, (&train, &probes), way)
@@ -228,9 +230,9 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
             let texts = |split: SplitName, count: usize| {
                 let prompts = study.prompts(split).iter().take(count);
                 let texts = prompts.map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
-                HeadExamples::new(&study.model, texts.collect(), 1, study.device)
+                HeadExamples::new(study.masked()?, texts.collect(), 1, study.device)
             };
-            let width = study.model.config().hidden_size;
+            let width = study.model.facts().width;
             let seed = context.seed(&format!("head of {name}, width {width}"));
             let head = normal_tensor(&[1, width], 8.0 / width as f64, seed, 0, Context::KIND, study.device);
             let (train, probes) = (texts(SplitName::Train, usize::MAX)?, texts(SplitName::Test, PROBES)?);
@@ -240,11 +242,11 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
 }
 
 /// Square roots of SGD's learning rates, or the sign updates' rates: the coordinates in which one rate is right for all.
-fn factors(study: &Study, start: &Parameters, sign: bool) -> Vec<f64> {
-    let config = study.model.config();
+fn factors(model: &MaskedLm, start: &Parameters, sign: bool) -> Vec<f64> {
+    let config = model.config();
     let base_width = config.mup_base_width.unwrap_or(config.hidden_size);
     let scale = Parametrization { scaling: Scaling::Mup, base_width, embedding_deviation: 1.0 };
-    let own = study.model.specs().len();
+    let own = model.specs().len();
     let of = |(p, spec): (usize, &crate::jacobian::ParameterSpec)| match (p < own, sign) {
         (true, true) => scale.sign_rate(config, spec),
         (true, false) => scale.sgd_rate(config, spec).sqrt(),
@@ -263,7 +265,7 @@ fn behaviour(
     way: Way,
 ) -> Result<Vec<f64>> {
     let sign = way.update != "sgd";
-    let factors = factors(study, own, sign);
+    let factors = factors(study.masked()?, own, sign);
     let (train, probes) = (Rescaled::new(train, &factors), Rescaled::new(probes, &factors));
     let start = Rescaled::parameters(own, &factors);
     let labels = Tensor::from_slice(&labels(study, SplitName::Train));

@@ -92,7 +92,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let batched = record(&network.parameters, &*network.examples, &all).dense();
     let absent = larger(absent_rows(case.network, &network, &jacobian), absent_rows(case.network, &network, &batched));
     Ok([
-        part(&network, &jacobian, |spec| spec.structural_zero),
+        part(&network, &jacobian, ParameterSpec::is_structural_zero),
         absent,
         sign_differences(&network, case.block_entries)?,
         sign_descent(&network, &jacobian),
@@ -102,8 +102,12 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
 /// The same network with the rule applied to the parameters whose name ends so.
 fn with_rule(network: Network, suffix: &str) -> Network {
     let specs = network.parameters.specs().iter();
-    let specs: Rc<[ParameterSpec]> =
-        specs.map(|s| ParameterSpec { structural_zero: s.name.ends_with(suffix), ..s.clone() }).collect();
+    let specs: Rc<[ParameterSpec]> = specs
+        .map(|s| {
+            let zeros = if s.name.ends_with(suffix) { s.shape[0] } else { 0 };
+            ParameterSpec { structural_zeros: 0..zeros, ..s.clone() }
+        })
+        .collect();
     let values = network.parameters.values().iter().map(Tensor::shallow_clone).collect();
     Network { parameters: Parameters::new(specs, values), ..network }
 }

@@ -13,8 +13,8 @@ use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
-use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples};
-use crate::task::{Prompt, PromptTokenizer, PromptedTask, Splits, TaskDefinition};
+use crate::lm::{LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads};
+use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -65,7 +65,7 @@ pub struct StudyRequest<'a> {
 /// A model and a task, checked against each other.
 pub struct Study {
     /// The network.
-    pub model: MaskedLm,
+    pub model: Box<dyn LanguageModel>,
     /// Its pre-trained parameters.
     pub parameters: Parameters,
     /// Device of the parameters.
@@ -98,27 +98,39 @@ impl Study {
     /// # Errors
     /// Those of the loaders; a tokenizer that does not belong to the model; prompts that the model cannot take.
     pub fn load(request: StudyRequest<'_>) -> Result<Self> {
-        let (model, parameters) = MaskedLm::load(request.model, request.dtype.kind(), request.device)?;
+        let (model, parameters) = crate::lm::load(request.model, request.dtype.kind(), request.device)?;
         let tokenizer = PromptTokenizer::from_dir(request.model)?;
-        if tokenizer.max_token_id() >= model.config().vocab_size {
+        if tokenizer.max_token_id() >= model.facts().vocab_size {
             return Err(Error::format(
                 tokenizer.source(),
                 format!(
                     "the tokenizer's largest token id is {}, but the model's vocabulary has {} entries (vocab_size in \
                      config.json): the tokenizer does not belong to this model",
                     tokenizer.max_token_id(),
-                    model.config().vocab_size
+                    model.facts().vocab_size
                 ),
             ));
         }
-        let task = PromptedTask::new(request.definition, &tokenizer, request.splits)?;
+        let mut notes = request.splits.notes.clone();
+        let reading = match model.facts().reads {
+            Reads::Mask => Reading::Mask,
+            Reads::LastToken => {
+                notes.push(
+                    "The model is causal: a prompt is what stands in front of the template's mask, and f is read at its \
+                     last token."
+                        .into(),
+                );
+                Reading::LastToken
+            }
+        };
+        let task = PromptedTask::read_at(reading, request.definition, &tokenizer, request.splits)?;
         let mode = request.output_mode.unwrap_or(if task.label_ids.len() == 2 {
             OutputMode::Difference
         } else {
             OutputMode::Logits
         });
         let include: Vec<bool> = parameters.specs().iter().map(|s| request.subset.contains(s)).collect();
-        let model_facts = model_facts(request.model, &model, &parameters, &include)?;
+        let model_facts = model_facts(request.model, &*model, &parameters, &include)?;
         let mut study = Self {
             digest: String::new(),
             labels: [labels(&task.train), labels(&task.dev), labels(&task.test)],
@@ -133,7 +145,7 @@ impl Study {
             model_facts,
             subset: request.subset,
             source: request.source,
-            notes: request.splits.notes.clone(),
+            notes,
             k: request.k,
             split_seed: request.split_seed,
         };
@@ -153,7 +165,7 @@ impl Study {
 
     /// Fails when a prompt is longer than the model's position table, naming its row.
     fn check_lengths(&self, split: SplitName) -> Result<()> {
-        let max = self.model.config().max_tokens();
+        let max = self.model.facts().max_tokens;
         match self.prompts(split).iter().find(|p| p.input_ids.len() as i64 > max) {
             None => Ok(()),
             Some(p) => Err(Error::Settings(format!(
@@ -191,7 +203,20 @@ impl Study {
                 mask_position: p.mask_pos,
             })
             .collect();
-        PromptExamples::new(&self.model, examples, &self.task.label_ids, mode, self.device)
+        PromptExamples::new(&*self.model, examples, &self.task.label_ids, mode, self.device)
+    }
+
+    /// The model as a masked one.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where it is a causal one.
+    pub fn masked(&self) -> Result<&MaskedLm> {
+        self.model.masked().ok_or_else(|| {
+            let (name, architecture) = (&self.model_facts.name, self.model.facts().architecture);
+            Error::Settings(format!(
+                "the model {name} is a causal language model ({architecture}); this needs a masked one (bert, roberta)"
+            ))
+        })
     }
 
     /// Name of the parameter subset.
@@ -274,7 +299,7 @@ impl Study {
     }
 
     fn compute_digest(&self) -> String {
-        let config = serde_json::to_string(self.model.config()).expect("a configuration is plain data");
+        let config = self.model.settings();
         let mut text = format!(
             "{} {} {} {config} {} {} {:?} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
@@ -300,20 +325,22 @@ fn labels(prompts: &[Prompt]) -> Vec<usize> {
     prompts.iter().map(|p| p.label).collect()
 }
 
-fn model_facts(directory: &Path, model: &MaskedLm, parameters: &Parameters, include: &[bool]) -> Result<ModelFacts> {
-    let config = model.config();
+fn model_facts(
+    directory: &Path,
+    model: &dyn LanguageModel,
+    parameters: &Parameters,
+    include: &[bool],
+) -> Result<ModelFacts> {
+    let network = model.facts();
     let counted = parameters.specs().iter().zip(include).filter(|(_, k)| **k).map(|(s, _)| s.numel()).sum();
     let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     Ok(ModelFacts {
         name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        architecture: match config.architecture {
-            Architecture::Bert => "bert".into(),
-            Architecture::Roberta => "roberta".into(),
-        },
+        architecture: network.architecture.into(),
         parameters: parameters.numel(),
         parameters_in_subset: counted,
-        layers: config.layers,
-        width: config.hidden_size,
+        layers: network.layers,
+        width: network.width,
         digest: weights_digest(parameters),
         note: model_note(directory)?,
     })

@@ -8,6 +8,7 @@ use super::arguments::{DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskA
 use crate::analysis::{EngineSettings, Study, StudyRequest};
 use crate::device::{Dtype, set_threads};
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
@@ -58,7 +59,11 @@ pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     };
     let Some(cache) = cache_directory() else { return Err(missing(String::new())) };
     let cached = cache.join("models").join(name);
-    if cached.join("config.json").exists() { Ok(cached) } else { Err(missing(format!(" in {}", cached.display()))) }
+    if cached.join("config.json").exists() || Gguf::find(&cached)?.is_some() {
+        Ok(cached)
+    } else {
+        Err(missing(format!(" in {}", cached.display())))
+    }
 }
 
 /// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.

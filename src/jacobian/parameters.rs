@@ -1,5 +1,6 @@
 //! The parameters of a network: names, shapes, roles and values in one fixed order.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
@@ -30,15 +31,27 @@ pub struct ParameterSpec {
     pub role: Role,
     /// The layer that a report groups it under, e.g. `embeddings`, `layer 0`, `head`.
     pub layer: String,
-    /// Whether every gradient of it is zero in exact arithmetic (key biases under softmax attention). In floating point
-    /// such gradients are round-off noise, so the sign kernels count them as zero.
-    pub structural_zero: bool,
+    /// Rows in which every gradient is zero in exact arithmetic (key biases under softmax attention: all rows, or those
+    /// of the keys where one map gives queries, keys and values). In floating point such gradients are round-off noise,
+    /// so they count as zero. Empty for most parameters.
+    pub structural_zeros: Range<i64>,
 }
 
 impl ParameterSpec {
     /// Number of entries.
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()
+    }
+
+    /// Whether every gradient of it is zero in exact arithmetic.
+    pub fn is_structural_zero(&self) -> bool {
+        self.structural_zeros == (0..self.shape[0])
+    }
+
+    /// The entries, in the order of memory, whose gradients are zero in exact arithmetic.
+    pub fn zero_entries(&self) -> Range<i64> {
+        let width: i64 = self.shape[1..].iter().product();
+        self.structural_zeros.start * width..self.structural_zeros.end * width
     }
 
     /// Whether it is an additive bias (of a linear map or a layer norm).

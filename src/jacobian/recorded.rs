@@ -18,7 +18,7 @@ use crate::device::has_avx512;
 pub(super) enum Site {
     Linear { weight: Param, bias: Option<Param>, x: Tensor, output: Tensor },
     Embedding { table: Param, ids: Tensor, output: Tensor },
-    ScaleShift { weight: Param, bias: Param, x: Tensor, output: Tensor },
+    ScaleShift { weight: Param, bias: Option<Param>, x: Tensor, output: Tensor },
     SelectRows { table: Param, bias: Option<Param>, h: Tensor, rows: Tensor, output: Tensor },
 }
 
@@ -65,7 +65,7 @@ impl Recorded {
                 Site::Linear { weight, bias, x, .. } => {
                     let (x, g) = (with_tokens(x, 3), with_tokens(g, 4));
                     if let Some(b) = bias {
-                        push(b, Factor::Vector { g: sum_tokens(&g) });
+                        push(b, Factor::Vector { g: without(sum_tokens(&g), parameters, b) });
                     }
                     push(weight, Factor::Outer { x: x.contiguous(), g: g.contiguous() });
                 }
@@ -73,7 +73,9 @@ impl Recorded {
                 Site::ScaleShift { weight, bias, x, .. } => {
                     let (x, g) = (with_tokens(x, 3), with_tokens(g, 4));
                     push(weight, Factor::Vector { g: sum_tokens(&(&g * x.unsqueeze(1))) });
-                    push(bias, Factor::Vector { g: sum_tokens(&g) });
+                    if let Some(b) = bias {
+                        push(b, Factor::Vector { g: sum_tokens(&g) });
+                    }
                 }
                 Site::SelectRows { table, bias, h, rows, .. } => {
                     // g [B,C,R]: row r of the table receives g[b,c,r] h[b].
@@ -339,6 +341,18 @@ impl Recorded {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+}
+
+/// Gradients \[B,C,d\] of a bias without the entries that are zero in exact arithmetic, whose round-off has signs.
+fn without(g: Tensor, parameters: &Parameters, bias: Param) -> Tensor {
+    let zeros = &parameters.specs()[bias.0].structural_zeros;
+    if zeros.is_empty() {
+        return g;
+    }
+    // With one token the sum is a view of the gradient that the weight needs.
+    let g = g.copy();
+    let _ = g.narrow(2, zeros.start, zeros.end - zeros.start).zero_();
+    g
 }
 
 /// Sums \[B,C,T,d\] over tokens.

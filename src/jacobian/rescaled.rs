@@ -77,8 +77,8 @@ impl Tap for RescalingTap<'_> {
         times(&self.inner.embedding(table, ids), self.factor(table))
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
-        let (before, after) = self.around(weight, Some(bias));
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
+        let (before, after) = self.around(weight, bias);
         times(&self.inner.scale_shift(&times(x, before), weight, bias), after)
     }
 

@@ -85,9 +85,11 @@ impl Tap for ShapeTap<'_> {
         self.plain.embedding(table, ids)
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
         self.vector(weight);
-        self.vector(bias);
+        if let Some(bias) = bias {
+            self.vector(bias);
+        }
         self.plain.scale_shift(x, weight, bias)
     }
 

@@ -15,8 +15,9 @@ pub trait Tap {
     /// Rows of a table: ids \[B, T\] of integers, table \[V, d\] → \[B, T, d\].
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor;
 
-    /// `x ∘ w + b` along the last axis (the affine part of a layer norm): x \[B, T, d\] or \[B, d\].
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor;
+    /// `x ∘ w + b` along the last axis (the affine part of a layer norm; a root mean square norm has no b): x \[B, T, d\]
+    /// or \[B, d\].
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
 
     /// `h · E[r] + b[r]` for a few rows r of a table: h \[B, d\], E \[V, d\], b \[V\], rows \[R\] → \[B, R\]. The
     /// decoder of a language model restricted to the label words; E may be tied to the token embeddings.
@@ -44,8 +45,12 @@ impl Tap for PlainTap<'_> {
         Tensor::embedding(self.parameters.get(table), ids, -1, false, false)
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
-        x * self.parameters.get(weight) + self.parameters.get(bias)
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
+        let scaled = x * self.parameters.get(weight);
+        match bias {
+            Some(bias) => scaled + self.parameters.get(bias),
+            None => scaled,
+        }
     }
 
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
@@ -109,7 +114,7 @@ impl Tap for RecordingTap<'_> {
         self.keep(y, |output| Site::Embedding { table, ids, output })
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
         let y = self.plain.scale_shift(x, weight, bias);
         let x = x.detach();
         self.keep(y, |output| Site::ScaleShift { weight, bias, x, output })

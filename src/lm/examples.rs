@@ -1,8 +1,8 @@
-//! Prompted examples of a masked language model, as `jacobian` sees them.
+//! Prompted examples of a language model, as `jacobian` sees them.
 
 use tch::{Device, Kind, Tensor};
 
-use super::encoder::{MaskedLm, TokenBatch};
+use super::model::{LanguageModel, TokenBatch};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
 
@@ -13,7 +13,7 @@ pub struct PromptExample {
     pub input_ids: Vec<i64>,
     /// Segment ids, as long as `input_ids`.
     pub segment_ids: Vec<i64>,
-    /// Index of the mask token.
+    /// Index of the token that is read: the mask, or the last one.
     pub mask_position: usize,
 }
 
@@ -29,7 +29,7 @@ pub enum OutputMode {
 
 /// Prompted examples with a model and label words: N examples, C outputs.
 pub struct PromptExamples<'a> {
-    model: &'a MaskedLm,
+    model: &'a dyn LanguageModel,
     examples: Vec<PromptExample>,
     label_ids: Vec<i64>,
     mode: OutputMode,
@@ -43,21 +43,21 @@ impl<'a> PromptExamples<'a> {
     /// Token ids outside the vocabulary, sequences longer than the position table, segment ids outside the segment
     /// table, difference mode with other than two label words.
     pub fn new(
-        model: &'a MaskedLm,
+        model: &'a dyn LanguageModel,
         examples: Vec<PromptExample>,
         label_ids: &[i64],
         mode: OutputMode,
         device: Device,
     ) -> Result<Self> {
-        let config = model.config();
+        let facts = model.facts();
         let check_id = |id: i64, what: &str| -> Result<()> {
-            if (0..config.vocab_size).contains(&id) {
+            if (0..facts.vocab_size).contains(&id) {
                 return Ok(());
             }
             Err(Error::Settings(format!(
                 "{what} has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the \
                  tokenizer does not belong to this model",
-                config.vocab_size
+                facts.vocab_size
             )))
         };
         if mode == OutputMode::Difference && label_ids.len() != 2 {
@@ -70,7 +70,7 @@ impl<'a> PromptExamples<'a> {
             check_id(*id, &format!("label word {c}"))?;
         }
         for (i, e) in examples.iter().enumerate() {
-            let max = config.max_tokens();
+            let max = facts.max_tokens;
             if e.input_ids.len() as i64 > max {
                 return Err(Error::Settings(format!(
                     "example {i} has {} tokens, the model's position table covers {max}; set --max-length to {max} or less",
@@ -80,10 +80,10 @@ impl<'a> PromptExamples<'a> {
             for id in &e.input_ids {
                 check_id(*id, &format!("example {i}"))?;
             }
-            if let Some(s) = e.segment_ids.iter().find(|s| !(0..config.type_vocab_size).contains(*s)) {
+            if let Some(s) = e.segment_ids.iter().find(|s| !(0..facts.segments).contains(*s)) {
                 return Err(Error::Settings(format!(
                     "example {i} uses segment id {s}, the model's segment table has {} rows; leave --segments off",
-                    config.type_vocab_size
+                    facts.segments
                 )));
             }
             if e.segment_ids.len() != e.input_ids.len() || e.mask_position >= e.input_ids.len() {
@@ -117,16 +117,11 @@ impl<'a> PromptExamples<'a> {
         self.examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0)
     }
 
-    /// The encoder's hidden states at the masks of the examples at `indices` \[B, hidden\].
-    pub(super) fn hidden(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-        self.model.encode(tap, &self.batch(indices)).squeeze_dim(1)
-    }
-
     /// The examples at `indices` as one padded batch.
-    fn batch(&self, indices: &[usize]) -> TokenBatch {
+    pub(super) fn batch(&self, indices: &[usize]) -> TokenBatch {
         let examples: Vec<&PromptExample> = indices.iter().map(|i| &self.examples[*i]).collect();
         let (b, t) = (examples.len(), examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0));
-        let mut ids = vec![self.model.config().pad_token_id; b * t];
+        let mut ids = vec![self.model.facts().pad_token_id; b * t];
         let mut segments = vec![0i64; b * t];
         let mut present = vec![false; b * t];
         for (i, e) in examples.iter().enumerate() {

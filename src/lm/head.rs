@@ -13,6 +13,7 @@ use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, Role, Tap};
 /// Examples read by a new head: N examples, C outputs. Its parameters are the model's own, which the masked-LM head's
 /// belong to but nothing reads, and the head's weight \[C, hidden\] behind them.
 pub struct HeadExamples<'a> {
+    model: &'a MaskedLm,
     prompts: PromptExamples<'a>,
     head: Param,
     outputs: usize,
@@ -27,7 +28,7 @@ impl<'a> HeadExamples<'a> {
         let first = |ids: Vec<i64>| PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 };
         let prompts = texts.into_iter().map(first).collect();
         let prompts = PromptExamples::new(model, prompts, &[0], super::OutputMode::Logits, device)?;
-        Ok(Self { prompts, head: Param(model.specs().len()), outputs })
+        Ok(Self { model, prompts, head: Param(model.specs().len()), outputs })
     }
 }
 
@@ -39,7 +40,7 @@ pub fn with_head(own: &Parameters, head: &Tensor) -> Parameters {
         shape: head.size(),
         role: Role::Head,
         layer: "head".into(),
-        structural_zero: false,
+        structural_zeros: 0..0,
     });
     let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();
     values.push(head.to_kind(own.kind()).to_device(own.device()));
@@ -60,7 +61,7 @@ impl Examples for HeadExamples<'_> {
     }
 
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-        let hidden = self.prompts.hidden(tap, indices);
+        let hidden = self.model.encode(tap, &self.prompts.batch(indices)).squeeze_dim(1);
         tap.linear(&hidden, self.head, None)
     }
 }

@@ -1,12 +1,16 @@
-//! Pre-trained language models in Hugging Face's checkpoint layout, written over `jacobian`'s tap.
+//! Pre-trained language models in Hugging Face's checkpoint layout or GGUF files, written over `jacobian`'s tap.
 //!
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
+mod assemble;
 mod checkpoint;
 mod config;
+mod decoder;
 mod encoder;
 mod examples;
+mod fields;
 mod head;
+mod model;
 mod mup;
 mod names;
 mod pickle;
@@ -15,8 +19,10 @@ mod save;
 
 pub use checkpoint::{Checkpoint, TensorSource};
 pub use config::{Activation, Architecture, ModelConfig};
-pub use encoder::{MaskedLm, TokenBatch};
+pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
+pub use encoder::MaskedLm;
 pub use examples::{OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
+pub use model::{LanguageModel, NetworkFacts, Reads, TokenBatch, load};
 pub use mup::{Initial, Parametrization, Scaling};
 pub use save::{StoredType, save, write_tensors};

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::assemble::Naming;
 use super::config::{Architecture, ModelConfig};
 use crate::jacobian::{Param, ParameterSpec, Role};
 
@@ -46,8 +47,9 @@ struct Builder {
 impl Builder {
     fn add(&mut self, name: String, shape: &[i64], role: Role, layer: &str, reason: &'static str) -> Param {
         // Under softmax attention a key bias adds the same number to all scores of a query, which softmax ignores.
-        let structural_zero = name.ends_with("attention.self.key.bias");
-        self.specs.push(ParameterSpec { name, shape: shape.to_vec(), role, layer: layer.into(), structural_zero });
+        let zeros = if name.ends_with("attention.self.key.bias") { shape[0] } else { 0 };
+        let (shape, structural_zeros) = (shape.to_vec(), 0..zeros);
+        self.specs.push(ParameterSpec { name, shape, role, layer: layer.into(), structural_zeros });
         self.reasons.push(reason);
         Param(self.specs.len() - 1)
     }
@@ -145,46 +147,55 @@ fn prefix(architecture: Architecture) -> &'static str {
     }
 }
 
-/// Names under which checkpoints hold a parameter: with and without the model's prefix, layer norms also as gamma and
-/// beta, the decoder's bias also at the decoder.
-pub(super) fn aliases(architecture: Architecture, name: &str) -> Vec<String> {
-    let mut names = vec![name.to_owned()];
-    match name {
-        "lm_head.bias" => names.push("lm_head.decoder.bias".into()),
-        "cls.predictions.bias" => names.push("cls.predictions.decoder.bias".into()),
-        _ => {}
-    }
-    let is_norm = name.contains("LayerNorm") || name.contains("layer_norm");
-    if is_norm {
-        if let Some(stem) = name.strip_suffix("weight") {
-            names.push(format!("{stem}gamma"));
-        } else if let Some(stem) = name.strip_suffix("bias") {
-            names.push(format!("{stem}beta"));
+/// The names of an encoder's tensors: with and without the model's prefix, layer norms also as gamma and beta, the
+/// decoder's bias also at the decoder.
+pub(super) struct EncoderNames(pub Architecture);
+
+impl Naming for EncoderNames {
+    fn aliases(&self, name: &str) -> Vec<String> {
+        let mut names = vec![name.to_owned()];
+        match name {
+            "lm_head.bias" => names.push("lm_head.decoder.bias".into()),
+            "cls.predictions.bias" => names.push("cls.predictions.decoder.bias".into()),
+            _ => {}
         }
+        let is_norm = name.contains("LayerNorm") || name.contains("layer_norm");
+        if is_norm {
+            if let Some(stem) = name.strip_suffix("weight") {
+                names.push(format!("{stem}gamma"));
+            } else if let Some(stem) = name.strip_suffix("bias") {
+                names.push(format!("{stem}beta"));
+            }
+        }
+        let start = format!("{}.", prefix(self.0));
+        let bare: Vec<String> = names.iter().filter_map(|n| n.strip_prefix(&start)).map(str::to_owned).collect();
+        names.extend(bare);
+        names
     }
-    let start = format!("{}.", prefix(architecture));
-    let bare: Vec<String> = names.iter().filter_map(|n| n.strip_prefix(&start)).map(str::to_owned).collect();
-    names.extend(bare);
-    names
-}
 
-/// Whether a tensor that the network does not use is expected in checkpoints: the pooler, the next-sentence head,
-/// position buffers, and the stored copy of a tied decoder.
-pub(super) fn is_expected_extra(name: &str) -> bool {
-    name.contains("pooler.")
-        || name.ends_with("position_ids")
-        || name.starts_with("cls.seq_relationship.")
-        || name.ends_with("decoder.weight")
-        || name.ends_with("decoder.bias")
-}
+    fn layer_number(&self, name: &str) -> Option<i64> {
+        let rest = name.split_once("encoder.layer.")?.1;
+        rest.split('.').next()?.parse().ok()
+    }
 
-/// Whether a tensor belongs to a masked-language-model head.
-pub(super) fn is_head(name: &str) -> bool {
-    name.starts_with("cls.predictions.") || name.starts_with("lm_head.")
-}
+    /// The pooler, the next-sentence head, position buffers, and the stored copy of a tied decoder.
+    fn is_expected_extra(&self, name: &str) -> bool {
+        name.contains("pooler.")
+            || name.ends_with("position_ids")
+            || name.starts_with("cls.seq_relationship.")
+            || name.ends_with("decoder.weight")
+            || name.ends_with("decoder.bias")
+    }
 
-/// Number of the encoder layer that a tensor's name speaks of.
-pub(super) fn layer_number(name: &str) -> Option<i64> {
-    let rest = name.split_once("encoder.layer.")?.1;
-    rest.split('.').next()?.parse().ok()
+    fn is_head(&self, name: &str) -> bool {
+        name.starts_with("cls.predictions.") || name.starts_with("lm_head.")
+    }
+
+    fn no_head(&self) -> &'static str {
+        "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class"
+    }
+
+    fn layer(&self) -> (&'static str, &'static str) {
+        ("an encoder layer", "num_hidden_layers")
+    }
 }

@@ -6,8 +6,9 @@ use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Architecture, ModelConfig};
-use super::encoder::MaskedLm;
-use crate::jacobian::Parameters;
+use super::decoder::{Biases, CausalArchitecture, CausalConfig};
+use super::model::LanguageModel;
+use crate::jacobian::{Parameters, Role};
 
 /// The shape of BERT-base: 12 layers of width 768, 110M parameters.
 pub fn bert_base() -> ModelConfig {
@@ -60,9 +61,32 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
     }
 }
 
+/// A tiny causal shape for tests: 2 layers of width 16; Llama's and Qwen2's have two heads of queries for each of keys.
+pub fn tiny_causal(architecture: CausalArchitecture, vocab_size: i64) -> CausalConfig {
+    let gpt2 = architecture == CausalArchitecture::Gpt2;
+    CausalConfig {
+        architecture,
+        vocab_size,
+        hidden_size: 16,
+        layers: 2,
+        heads: 4,
+        kv_heads: if gpt2 { 4 } else { 2 },
+        head_size: 4,
+        intermediate_size: 24,
+        max_positions: 80,
+        norm_eps: 1e-5,
+        activation: if gpt2 { Activation::GeluTanh } else { Activation::Silu },
+        // Small, so that angles are large within a few tokens.
+        rope_theta: 100.0,
+        biases: Biases { qkv: architecture != CausalArchitecture::Llama, output: gpt2, feed_forward: gpt2 },
+        pad_token_id: 0,
+        tied_decoder: true,
+    }
+}
+
 /// Draws weights: matrices N(0, scale²/fan_in), tables N(0, scale²·0.1), layer norm weights around 1, biases N(0,
 /// 0.1²).
-pub fn parameters(model: &MaskedLm, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
+pub fn parameters(model: &dyn LanguageModel, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let values = model
         .specs()
@@ -73,7 +97,7 @@ pub fn parameters(model: &MaskedLm, seed: u64, scale: f64, kind: Kind, device: D
                 (1.0, 0.1)
             } else if spec.is_bias() {
                 (0.0, 0.1)
-            } else if spec.name.contains("embeddings") {
+            } else if spec.role == Role::Embedding {
                 (0.0, scale * 0.1f64.sqrt())
             } else {
                 (0.0, scale / (spec.shape[1] as f64).sqrt())

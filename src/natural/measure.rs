@@ -118,11 +118,11 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
         segment_ids: p.segment_ids.clone(),
         mask_position: p.mask_pos,
     });
-    let examples = PromptExamples::new(&study.model, read.collect(), &chosen, OutputMode::Logits, study.device)?;
+    let examples = PromptExamples::new(study.masked()?, read.collect(), &chosen, OutputMode::Logits, study.device)?;
     measured.push(average(Variant::UnrelatedWords, by_draw(outputs(&study.parameters, &examples, BATCH))));
 
     // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
-    let width = study.model.config().hidden_size;
+    let width = study.model.facts().width;
     let head = |draw: usize| {
         let seed = named_seed(seed, &format!("head {draw}"));
         normal_tensor(&[classes as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
@@ -131,7 +131,7 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     let mask = study.tokenizer.require(SpecialToken::Mask)?;
     // The text without the mask.
     let texts = prompts.iter().map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
-    let examples = HeadExamples::new(&study.model, texts.collect(), DRAWS * classes, study.device)?;
+    let examples = HeadExamples::new(study.masked()?, texts.collect(), DRAWS * classes, study.device)?;
     let logits = outputs(&with_head(&study.parameters, &heads), &examples, BATCH);
     measured.push(average(Variant::RandomHead, by_draw(logits)));
     Ok(measured)
@@ -164,7 +164,7 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
         let rest = text.strip_prefix(WORD).unwrap_or(text);
         rest.chars().count() > 2 && rest.chars().all(char::is_alphabetic)
     };
-    let size = study.model.config().vocab_size;
+    let size = study.model.facts().vocab_size;
     let words: Vec<i64> =
         (0..size).filter(|id| study.tokenizer.id_to_token(*id).is_some_and(|text| is_word(&text))).collect();
     if words.len() < 100 {

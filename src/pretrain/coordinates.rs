@@ -67,7 +67,7 @@ impl Tap for WatchingTap<'_> {
         self.plain.embedding(table, ids)
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
         let y = self.plain.scale_shift(x, weight, bias);
         self.keep(weight, y)
     }

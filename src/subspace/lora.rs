@@ -136,7 +136,7 @@ impl Lora {
                 shape: shape.to_vec(),
                 role: spec.role,
                 layer: spec.layer.clone(),
-                structural_zero: false,
+                structural_zeros: 0..0,
             };
             let (a, b) = (Param(specs.len()), Param(specs.len() + 1));
             specs.extend([factor("lora_A", [*rank, input]), factor("lora_B", [out, *rank])]);
@@ -265,7 +265,7 @@ impl Tap for AdaptedTap<'_> {
         self.inner.embedding(table, ids)
     }
 
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Param) -> Tensor {
+    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
         self.inner.scale_shift(x, weight, bias)
     }
 

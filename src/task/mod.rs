@@ -7,6 +7,7 @@
 //! May not know tensors, models or kernels: its results are plain integers.
 
 pub mod builtin;
+mod byte_pairs;
 pub mod cloze;
 pub mod data;
 pub mod definition;
@@ -20,7 +21,7 @@ pub use builtin::{BUILTIN_NAMES, builtin};
 pub use data::{Example, parse_examples, read_examples};
 pub use definition::{DataFormat, LabelWord, Overrides, TaskDefinition};
 pub use demo::{DEMO_NAME, demo, demo_definition};
-pub use prompt::{Prompt, PromptedTask, encode, label_word_ids};
+pub use prompt::{Prompt, PromptedTask, Reading, encode, label_word_ids};
 pub use split::{OwnSplit, Split, Splits};
 pub use template::{FirstLetter, Part, Sentence, Template};
 pub use tokenizer::{PromptTokenizer, SpecialToken};

@@ -3,7 +3,8 @@
 //! Joins definition, tokenizer and examples; may not know tensors, padding or models.
 //!
 //! Source of the rules: LM-BFF (Gao et al., ACL 2021). Each text is cut at its limit, then the whole at `max_length`
-//! from the tail; the mask must survive.
+//! from the tail; the mask must survive. For a model that continues texts the prompt is what stands in front of the mask,
+//! and its last token takes the mask's place.
 
 use std::path::Path;
 
@@ -14,14 +15,24 @@ use super::template::{Part, Sentence};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 
-/// One example as a masked language model reads it, not padded.
+/// Where a model's answer is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// At the mask.
+    #[default]
+    Mask,
+    /// At the last token in front of the mask: what follows it is the answer.
+    LastToken,
+}
+
+/// One example as a language model reads it, not padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     /// Token ids, `max_length` at most.
     pub input_ids: Vec<i64>,
     /// Segment ids, as many as token ids; zeros unless the task has segments.
     pub segment_ids: Vec<i64>,
-    /// Position of the mask in `input_ids`, counted from 0.
+    /// Position in `input_ids` that is read, counted from 0: the mask's, or the last.
     pub mask_pos: usize,
     /// Index of the label among the task's label words.
     pub label: usize,
@@ -45,9 +56,19 @@ pub struct PromptedTask {
 }
 
 impl PromptedTask {
-    /// Encodes all three splits and the label words.
+    /// Encodes all three splits and the label words, to be read at the mask.
     pub fn new(definition: &TaskDefinition, tokenizer: &PromptTokenizer, splits: &Splits) -> Result<Self> {
-        let prompts = |split: &Split| encode(definition, tokenizer, &split.examples, &split.source);
+        Self::read_at(Reading::Mask, definition, tokenizer, splits)
+    }
+
+    /// The same for either way of reading.
+    pub fn read_at(
+        reading: Reading,
+        definition: &TaskDefinition,
+        tokenizer: &PromptTokenizer,
+        splits: &Splits,
+    ) -> Result<Self> {
+        let prompts = |split: &Split| encode_at(reading, definition, tokenizer, &split.examples, &split.source);
         Ok(Self {
             label_ids: label_word_ids(definition, tokenizer)?,
             train: prompts(&splits.train)?,
@@ -71,16 +92,29 @@ enum Piece {
     Text(Sentence),
 }
 
-/// Encodes examples in their order; `source` is the data file, for messages.
+/// Encodes examples in their order, to be read at the mask; `source` is the data file, for messages.
 pub fn encode(
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
     examples: &[Example],
     source: &Path,
 ) -> Result<Vec<Prompt>> {
+    encode_at(Reading::Mask, task, tokenizer, examples, source)
+}
+
+fn encode_at(
+    reading: Reading,
+    task: &TaskDefinition,
+    tokenizer: &PromptTokenizer,
+    examples: &[Example],
+    source: &Path,
+) -> Result<Vec<Prompt>> {
     task.check()?;
-    let pieces = pieces(task, tokenizer)?;
-    examples.iter().map(|example| encode_one(task, tokenizer, &pieces, example, source)).collect()
+    let pieces = match reading {
+        Reading::Mask => pieces(task, tokenizer, task.template.parts())?,
+        Reading::LastToken => opening(task, tokenizer)?,
+    };
+    examples.iter().map(|example| encode_one(reading, task, tokenizer, &pieces, example, source)).collect()
 }
 
 /// The token id of each label's word, in the order of the labels. A word stands with a space in front and must be one
@@ -127,12 +161,32 @@ fn shown(tokenizer: &PromptTokenizer, id: i64) -> String {
     tokenizer.id_to_token(id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"))
 }
 
+/// The pieces in front of the mask, after whatever the tokenizer begins every text with: that is what `cls` means to a
+/// model that continues texts.
+fn opening(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Piece>> {
+    let parts = task.template.parts();
+    let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
+    let (before, after) = parts.split_at(mask);
+    if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
+        return Err(Error::Settings(format!(
+            "template `{}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`",
+            task.template
+        )));
+    }
+    let before: Vec<Part> = before.iter().filter(|part| **part != Part::Cls).cloned().collect();
+    let start = Piece::Fixed { ids: tokenizer.beginning()?, next_segment: false };
+    let mut all = vec![start];
+    all.extend(pieces(task, tokenizer, &before)?);
+    Ok(all)
+}
+
 /// Tokenizes what all prompts have in common.
-fn pieces(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Piece>> {
+fn pieces(task: &TaskDefinition, tokenizer: &PromptTokenizer, parts: &[Part]) -> Result<Vec<Piece>> {
     let label_ids = if task.template.label_count() > 0 { label_word_ids(task, tokenizer)? } else { Vec::new() };
     let fixed = |ids: Vec<i64>| Piece::Fixed { ids, next_segment: false };
-    let mut pieces = Vec::with_capacity(task.template.parts().len());
-    for part in task.template.parts() {
+    let mut pieces = Vec::with_capacity(parts.len());
+    for part in parts {
         pieces.push(match part {
             Part::Cls => fixed(vec![tokenizer.require(SpecialToken::Cls)?]),
             Part::Sep { next_segment } => {
@@ -167,6 +221,7 @@ fn literal(task: &TaskDefinition, tokenizer: &PromptTokenizer, text: &str) -> Re
 }
 
 fn encode_one(
+    reading: Reading,
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
     pieces: &[Piece],
@@ -208,8 +263,15 @@ fn encode_one(
             segment += 1;
         }
     }
+    if reading == Reading::LastToken {
+        let Some(last) = input_ids.len().checked_sub(1) else {
+            let message = "the prompt is empty: there is no token in front of the mask to read".to_owned();
+            return Err(Error::row(source, example.row, message));
+        };
+        mask_pos = last;
+    }
     if mask_pos >= task.max_length {
-        return Err(Error::row(source, example.row, mask_lost(task, mask_pos, &before_mask)));
+        return Err(Error::row(source, example.row, mask_lost(reading, task, mask_pos, &before_mask)));
     }
     input_ids.truncate(task.max_length);
     segment_ids.truncate(task.max_length);
@@ -217,10 +279,11 @@ fn encode_one(
 }
 
 /// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.
-fn mask_lost(task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
+fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
+    let what = if reading == Reading::Mask { "mask" } else { "token in front of the mask" };
     let message = format!(
-        "the mask would be token {} of a prompt cut at {} tokens (max_length); set max_length (--max-length) to {} or more",
+        "the {what} would be token {} of a prompt cut at {} tokens (max_length); set max_length (--max-length) to {} or more",
         mask_pos + 1,
         task.max_length,
         mask_pos + 1

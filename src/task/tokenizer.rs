@@ -1,6 +1,6 @@
 //! A checkpoint's tokenizer, as prompts need it: text to token ids, and the ids of the special tokens.
 //!
-//! Reads `tokenizer.json`, or a BERT `vocab.txt`. Adds nothing by itself: no special tokens, no padding, no
+//! Reads `tokenizer.json`, a BERT `vocab.txt`, or the metadata of a GGUF file. Adds nothing by itself: no special tokens, no padding, no
 //! truncation; a special token's name that occurs in a text is ordinary text. May not know templates, tasks or models.
 
 use std::fs;
@@ -13,6 +13,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 
 /// A token with a role of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,9 +72,13 @@ pub struct PromptTokenizer {
 impl PromptTokenizer {
     /// Reads the tokenizer of a checkpoint directory: `tokenizer.json` if it is there, else `vocab.txt` (BERT's
     /// `WordPiece`, with `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of `tokenizer_config.json`).
-    /// Special tokens: `tokenizer_config.json`, then `special_tokens_map.json`, then [`SpecialToken::conventions`].
+    /// Where the model is a GGUF file, the tokenizer in it. Special tokens: `tokenizer_config.json`, then `special_tokens_map.json`, then [`SpecialToken::conventions`].
     pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
+        if let Some(file) = Gguf::find(directory)? {
+            let file = Gguf::open(&file)?;
+            return Self::new(super::byte_pairs::tokenizer(&file)?, file.path().to_path_buf(), &[]);
+        }
         let config = read_json(&directory.join("tokenizer_config.json"))?;
         let map = read_json(&directory.join("special_tokens_map.json"))?;
         let json = directory.join("tokenizer.json");
@@ -146,6 +151,17 @@ impl PromptTokenizer {
                 ),
             )
         })
+    }
+
+    /// The tokens that the tokenizer itself puts in front of every text, such as Llama's `<s>`; often none.
+    pub fn beginning(&self) -> Result<Vec<i64>> {
+        let any = "a";
+        let encoding = self.inner.encode_fast(any, true);
+        let encoding = encoding.map_err(|reason| Error::format(&self.source, format!("cannot tokenize: {reason}")))?;
+        let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        let text = self.encode(any)?;
+        let at = ids.windows(text.len().max(1)).position(|window| window == text).unwrap_or(0);
+        Ok(ids[..at].to_vec())
     }
 
     /// The id that fills up a batch on the right: the pad token, or 0 where there is none (attention masks hide it).

@@ -82,7 +82,7 @@ impl Optimizer {
 
     /// The change of each parameter for these gradients, with all learning rates multiplied by `factor`; parameters
     /// without a gradient do not move. Gradients that are zero in exact arithmetic (see
-    /// [`crate::jacobian::ParameterSpec::structural_zero`]) have sign zero under SignGD.
+    /// [`crate::jacobian::ParameterSpec::structural_zeros`]) have sign zero under SignGD.
     pub fn updates(
         &mut self,
         parameters: &Parameters,
@@ -98,7 +98,14 @@ impl Optimizer {
                 let eta = self.rates[i] * factor;
                 match self.kind {
                     OptimizerKind::Sgd => Some(g * -eta),
-                    OptimizerKind::Signgd => (!parameters.specs()[i].structural_zero).then(|| g.sign() * -eta),
+                    OptimizerKind::Signgd => {
+                        let zeros = &parameters.specs()[i].structural_zeros;
+                        let update = g.sign() * -eta;
+                        if !zeros.is_empty() {
+                            let _ = update.narrow(0, zeros.start, zeros.end - zeros.start).zero_();
+                        }
+                        Some(update)
+                    }
                     OptimizerKind::Adam { beta1, beta2, epsilon } => {
                         // The moments are new tensors, so that a state taken before this step stays as it was.
                         let (m, v) = match &self.moments[i] {

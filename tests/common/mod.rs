@@ -2,15 +2,17 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod bin;
+pub mod causal;
 pub mod command;
 pub mod fixture;
+pub mod network;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use kernelview::jacobian::Parameters;
-use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples};
+use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples};
 use tch::{Device, Kind, Tensor};
 
 /// Tests run side by side on tiny tensors: one libtorch thread each is fastest.
@@ -61,7 +63,7 @@ pub fn golden_prompts(golden: &BTreeMap<String, Tensor>) -> Vec<PromptExample> {
 
 /// A golden checkpoint with its values.
 pub struct Golden {
-    pub model: MaskedLm,
+    pub model: Box<dyn LanguageModel>,
     pub parameters: Parameters,
     pub values: BTreeMap<String, Tensor>,
 }
@@ -70,13 +72,13 @@ impl Golden {
     pub fn load(architecture: &str, kind: Kind) -> Option<Self> {
         one_thread();
         let directory = shared(&format!("oracle/{architecture}"))?;
-        let (model, parameters) = MaskedLm::load(&directory, kind, Device::Cpu).expect("golden checkpoint");
+        let (model, parameters) = kernelview::lm::load(&directory, kind, Device::Cpu).expect("golden checkpoint");
         Some(Self { model, parameters, values: read_tensors(&directory.join("golden.safetensors")) })
     }
 
     pub fn examples(&self) -> PromptExamples<'_> {
         let labels = integers(&self.values["label_ids"]);
-        PromptExamples::new(&self.model, golden_prompts(&self.values), &labels, OutputMode::Logits, Device::Cpu)
+        PromptExamples::new(&*self.model, golden_prompts(&self.values), &labels, OutputMode::Logits, Device::Cpu)
             .expect("golden prompts")
     }
 

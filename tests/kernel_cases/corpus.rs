@@ -2,7 +2,8 @@
 
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{
-    Activation, Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random,
+    Activation, Architecture, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, ModelConfig,
+    OutputMode, PromptExample, PromptExamples, random,
 };
 use serde::Deserialize;
 use tch::{Device, Kind};
@@ -54,15 +55,7 @@ pub fn corpus() -> Vec<Case> {
 }
 
 impl Case {
-    fn architecture(&self) -> Architecture {
-        match self.architecture.as_str() {
-            "bert" => Architecture::Bert,
-            "roberta" => Architecture::Roberta,
-            other => panic!("{}: architecture {other}", self.name),
-        }
-    }
-
-    pub fn model(&self) -> MaskedLm {
+    pub fn model(&self) -> Box<dyn LanguageModel> {
         let activation = match self.activation.as_str() {
             "gelu" => Activation::Gelu,
             "gelu_tanh" => Activation::GeluTanh,
@@ -72,19 +65,43 @@ impl Case {
             other => panic!("{}: activation {other}", self.name),
         };
         let s = &self.sizes;
-        MaskedLm::new(ModelConfig {
-            hidden_size: s.hidden_size,
-            heads: s.heads,
-            layers: s.layers,
-            intermediate_size: s.intermediate_size,
-            max_positions: s.max_positions,
-            activation,
-            tied_decoder: self.tied,
-            ..random::tiny(self.architecture(), s.vocab_size)
-        })
+        let masked = |architecture| -> Box<dyn LanguageModel> {
+            Box::new(MaskedLm::new(ModelConfig {
+                hidden_size: s.hidden_size,
+                heads: s.heads,
+                layers: s.layers,
+                intermediate_size: s.intermediate_size,
+                max_positions: s.max_positions,
+                activation,
+                tied_decoder: self.tied,
+                ..random::tiny(architecture, s.vocab_size)
+            }))
+        };
+        let causal = |architecture| -> Box<dyn LanguageModel> {
+            Box::new(CausalLm::new(CausalConfig {
+                hidden_size: s.hidden_size,
+                heads: s.heads,
+                kv_heads: if architecture == CausalArchitecture::Gpt2 { s.heads } else { 1 },
+                head_size: s.hidden_size / s.heads,
+                layers: s.layers,
+                intermediate_size: s.intermediate_size,
+                max_positions: s.max_positions,
+                activation,
+                tied_decoder: self.tied,
+                ..random::tiny_causal(architecture, s.vocab_size)
+            }))
+        };
+        match self.architecture.as_str() {
+            "bert" => masked(Architecture::Bert),
+            "roberta" => masked(Architecture::Roberta),
+            "gpt2" => causal(CausalArchitecture::Gpt2),
+            "llama" => causal(CausalArchitecture::Llama),
+            "qwen2" => causal(CausalArchitecture::Qwen2),
+            other => panic!("{}: architecture {other}", self.name),
+        }
     }
 
-    pub fn examples<'a>(&self, model: &'a MaskedLm, prompts: &[Prompt]) -> PromptExamples<'a> {
+    pub fn examples<'a>(&self, model: &'a dyn LanguageModel, prompts: &[Prompt]) -> PromptExamples<'a> {
         let prompts = prompts
             .iter()
             .map(|p| PromptExample {
@@ -115,7 +132,7 @@ pub struct Built {
 }
 
 impl Built {
-    pub fn new(case: &Case, model: &MaskedLm) -> Self {
+    pub fn new(case: &Case, model: &dyn LanguageModel) -> Self {
         let single = random::parameters(model, case.seed, 1.5, Kind::Float, Device::Cpu);
         let double = single.map(|v| v.to_kind(Kind::Double));
         Self { single, double }

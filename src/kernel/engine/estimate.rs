@@ -330,7 +330,7 @@ impl Shapes<'_> {
             shape: (height, shape.1),
             same,
         };
-        let formulas = work::wanted(self.options.formulas, spec.structural_zero);
+        let formulas = work::wanted(self.options.formulas, spec.is_structural_zero());
         let method = match site {
             SiteShape::Linear { .. } => {
                 let method = self.options.method.unwrap_or_else(|| pairing.choose(formulas));

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::options::GramOptions;
 use super::panel::Panel;
-use crate::jacobian::{Examples, Parameters};
+use crate::jacobian::{Examples, ParameterSpec, Parameters};
 use crate::kernel::{FormulaSet, Gram, ParameterShare};
 
 /// Products of two panels, \[rows, columns\] in double precision, summed over parameters; or a part of them.
@@ -105,7 +105,7 @@ impl Sums {
             .collect();
         let f = options.formulas;
         Self {
-            structural: parameters.specs().iter().map(|s| s.structural_zero).collect(),
+            structural: parameters.specs().iter().map(ParameterSpec::is_structural_zero).collect(),
             symmetric: right.is_none(),
             exchange,
             n,

@@ -173,7 +173,7 @@ impl Transformer {
     fn norm(&self, tap: &mut dyn Tap, x: &Tensor, affine: Affine) -> Tensor {
         let none: Option<&Tensor> = None;
         let normed = x.layer_norm([self.shape.width], none, none, NORM_EPSILON, false);
-        tap.scale_shift(&normed, affine.weight, affine.bias) * self.multiplier(affine.weight)
+        tap.scale_shift(&normed, affine.weight, Some(affine.bias)) * self.multiplier(affine.weight)
     }
 }
 

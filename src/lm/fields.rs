@@ -1,0 +1,150 @@
+//! The fields of a `config.json`, read strictly: absent and null are the same, a value of another type is an error and
+//! never the default. Knows no architecture.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::config::Activation;
+use crate::error::{Error, Result};
+use crate::files::read_text;
+
+/// More layers than any model has: beyond it a number is a mistake, and names of its tensors would fill memory.
+const MOST_LAYERS: i64 = 1000;
+
+/// A JSON object with settings, and the file it came from, for messages.
+pub(super) struct Fields {
+    path: PathBuf,
+    json: Value,
+}
+
+impl Fields {
+    /// Reads `config.json` in a checkpoint directory.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("config.json");
+        if !path.exists() {
+            let message = "no config.json here: expected a Hugging Face checkpoint directory with config.json, weights and \
+                           tokenizer.json";
+            return Err(Error::format(directory, message));
+        }
+        let text = read_text(&path)?;
+        let json: Value =
+            serde_json::from_str(&text).map_err(|e| Error::format(&path, format!("not a JSON document: {e}")))?;
+        let fields = Self { path, json };
+        if fields.json.is_object() {
+            return Ok(fields);
+        }
+        Err(fields.fail("expected a JSON object with the model's settings"))
+    }
+
+    /// An error about this file.
+    pub fn fail(&self, message: impl Into<String>) -> Error {
+        Error::format(&self.path, message.into())
+    }
+
+    /// An error about one field.
+    pub fn wrong(&self, field: &str, wanted: &str, found: &Value) -> Error {
+        self.fail(format!("the field `{field}` must be {wanted}, found {found}"))
+    }
+
+    /// The value of a field that is there and not null.
+    pub fn present(&self, field: &str) -> Option<&Value> {
+        self.json.get(field).filter(|v| !v.is_null())
+    }
+
+    /// The fields of an object within, if it is there.
+    pub fn object(&self, field: &str) -> Result<Option<Self>> {
+        match self.present(field) {
+            None => Ok(None),
+            Some(v) if v.is_object() => Ok(Some(Self { path: self.path.clone(), json: v.clone() })),
+            Some(v) => Err(self.wrong(field, "an object", v)),
+        }
+    }
+
+    /// A string.
+    pub fn text<'a>(&'a self, field: &str, default: &'a str) -> Result<&'a str> {
+        match self.present(field) {
+            None => Ok(default),
+            Some(v) => v.as_str().ok_or_else(|| self.wrong(field, "a string", v)),
+        }
+    }
+
+    /// A positive integer; an absent one without a default is an error.
+    pub fn size(&self, field: &str, default: Option<i64>) -> Result<i64> {
+        match (self.present(field), default) {
+            (None, Some(d)) => Ok(d),
+            (None, None) => Err(self.fail(format!("the field `{field}` is missing (expected a positive integer)"))),
+            (Some(v), _) => {
+                v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31).ok_or_else(|| self.wrong(field, "a positive integer", v))
+            }
+        }
+    }
+
+    /// The number of layers.
+    pub fn layers(&self, field: &str) -> Result<i64> {
+        let layers = self.size(field, None)?;
+        if layers > MOST_LAYERS {
+            return Err(self.wrong(field, &format!("at most {MOST_LAYERS}"), &layers.into()));
+        }
+        Ok(layers)
+    }
+
+    /// A number that is not negative.
+    pub fn number(&self, field: &str, default: f64) -> Result<f64> {
+        match self.present(field) {
+            None => Ok(default),
+            Some(v) => {
+                v.as_f64().filter(|x| *x >= 0.0).ok_or_else(|| self.wrong(field, "a number that is not negative", v))
+            }
+        }
+    }
+
+    /// A number greater than zero.
+    pub fn positive(&self, field: &str, default: f64) -> Result<f64> {
+        match self.present(field) {
+            None => Ok(default),
+            Some(v) => v.as_f64().filter(|x| *x > 0.0).ok_or_else(|| self.wrong(field, "a positive number", v)),
+        }
+    }
+
+    /// True or false.
+    pub fn flag(&self, field: &str, default: bool) -> Result<bool> {
+        match self.present(field) {
+            None => Ok(default),
+            Some(v) => v.as_bool().ok_or_else(|| self.wrong(field, "true or false", v)),
+        }
+    }
+
+    /// The token id of padding, below the vocabulary's size.
+    pub fn pad_token_id(&self, vocab_size: i64, default: i64) -> Result<i64> {
+        let wanted = || format!("a token id below vocab_size {vocab_size}");
+        match self.present("pad_token_id") {
+            None => Ok(default),
+            Some(v) => v
+                .as_i64()
+                .filter(|n| (0..vocab_size).contains(n))
+                .ok_or_else(|| self.wrong("pad_token_id", &wanted(), v)),
+        }
+    }
+
+    /// An elementwise activation by one of the names that Hugging Face gives it.
+    pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
+        match self.text(field, default)? {
+            "gelu" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+            "relu" => Ok(Activation::Relu),
+            "silu" | "swish" => Ok(Activation::Silu),
+            "tanh" => Ok(Activation::Tanh),
+            other => Err(self
+                .fail(format!("{field} `{other}` is not supported; supported are: gelu, gelu_new, relu, silu, tanh"))),
+        }
+    }
+
+    /// Fails unless `whole` is a multiple of `part`.
+    pub fn multiple(&self, whole: (&str, i64), part: (&str, i64)) -> Result<()> {
+        if whole.1 % part.1 == 0 {
+            return Ok(());
+        }
+        Err(self.fail(format!("{} {} is not a multiple of {} {}", whole.0, whole.1, part.0, part.1)))
+    }
+}

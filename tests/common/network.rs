@@ -1,0 +1,59 @@
+//! The language models that laws and kernel cases are about, by one name each.
+
+use kernelview::lm::{Architecture, CausalArchitecture, CausalLm, LanguageModel, MaskedLm, random};
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    Bert,
+    Roberta,
+    Gpt2,
+    Llama,
+    Qwen2,
+}
+
+impl Network {
+    pub const ALL: [Self; 5] = [Self::Bert, Self::Roberta, Self::Gpt2, Self::Llama, Self::Qwen2];
+
+    /// The masked architecture, or the causal one.
+    pub fn architecture(self) -> Result<Architecture, CausalArchitecture> {
+        match self {
+            Self::Bert => Ok(Architecture::Bert),
+            Self::Roberta => Ok(Architecture::Roberta),
+            Self::Gpt2 => Err(CausalArchitecture::Gpt2),
+            Self::Llama => Err(CausalArchitecture::Llama),
+            Self::Qwen2 => Err(CausalArchitecture::Qwen2),
+        }
+    }
+
+    /// A network of two layers of width 16.
+    pub fn tiny(self, vocabulary: i64, tied: bool) -> Box<dyn LanguageModel> {
+        match self.architecture() {
+            Ok(architecture) => {
+                let mut config = random::tiny(architecture, vocabulary);
+                config.tied_decoder = tied;
+                Box::new(MaskedLm::new(config))
+            }
+            Err(architecture) => {
+                let mut config = random::tiny_causal(architecture, vocabulary);
+                config.tied_decoder = tied;
+                Box::new(CausalLm::new(config))
+            }
+        }
+    }
+
+    /// Whether positions are angles, so that equal tokens are alike wherever they stand.
+    pub fn is_rotary(self) -> bool {
+        matches!(self, Self::Llama | Self::Qwen2)
+    }
+
+    /// How many segment ids its prompts may have.
+    pub fn segments(self) -> i64 {
+        if self.architecture().is_ok() { 2 } else { 1 }
+    }
+
+    /// Whether a parameter is a table of token embeddings.
+    pub fn is_token_table(name: &str) -> bool {
+        ["word_embeddings.weight", "wte.weight", "embed_tokens.weight"].iter().any(|end| name.ends_with(end))
+    }
+}
