@@ -388,6 +388,39 @@ fn the_limit_of_training_is_kernel_descent() {
     }
 }
 
+/// A new readout forgets what the old one had learned, and is as large: networks of width 512 and the limit agree, within five
+/// standard errors of 30 networks and 10/n.
+#[test]
+fn a_new_readout_forgets() {
+    one_thread();
+    let inputs = inputs();
+    let regime = Regime::MaximalUpdate;
+    let mut training =
+        Training::new(Network { dimension: 3, depth: 2, activation: Activation::Tanh, regime, update: Update::Sgd });
+    for step in 0..STEPS {
+        training.step(&[&inputs[step % 2]], RATE, |_, f| f - 1.0);
+    }
+    let trained = training.output(&inputs[0]);
+    training.replace_readout();
+    let gradient = training.gradient(&inputs[0]);
+    let kernel = training.kernel("K", &gradient, &gradient);
+    let forgotten = gradient.output;
+    training.step(&[&inputs[0]], RATE, |_, f| f - 1.0);
+    let again = training.output(&inputs[0]);
+    let program = training.finish().unwrap();
+    let limit = program.limit(&LimitOptions::new(64_000, 8)).unwrap();
+    assert!(limit.scalar(trained) > 0.3 && deviation(&limit, forgotten, 0.0) < 5.0);
+    let (networks, width) = (30, 512);
+    let runs: Vec<_> = (0..networks).map(|seed| program.run(width, seed, Device::Cpu).unwrap()).collect();
+    for scalar in [trained, forgotten, kernel, again] {
+        let values: Vec<f64> = runs.iter().map(|r| r.scalar(scalar)).collect();
+        let finite = kernelview::stats::student_mean(&values, 0.95);
+        let error = finite.standard_error.unwrap().hypot(limit.standard_error(scalar));
+        let off = (finite.value - limit.scalar(scalar)).abs();
+        assert!(off < 5.0 * error + 10.0 / width as f64, "{}: {off}", program.name(scalar));
+    }
+}
+
 /// Draws are named: the same seed gives the same values, and programs that begin alike share what they begin with.
 #[test]
 fn draws_are_named() {

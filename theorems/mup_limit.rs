@@ -74,7 +74,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let block = context.pick(32, 16, 4);
     let samples = context.pick(200_000, 1_000_000, 4_000_000);
     let updates = [("SGD", Update::Sgd), ("SignGD", Update::Sign)];
-    // Per kind of updates two hypotheses' limits, two checks, two controls.
+    // Per kind of updates one hypothesis, two checks, two controls.
     let confidence = context.program_confidence(5 * updates.len());
     let mut findings = Findings {
         settings: vec![

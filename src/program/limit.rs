@@ -41,9 +41,9 @@ impl LimitOptions {
 /// A program's scalars in the limit.
 ///
 /// A scalar's value is the mean over the replicas, its standard error comes from their spread. Both are honest up to a
-/// bias of order K/M', for M' samples a replica and K uses of the matrix: a scalar that depends on means over the samples
-/// in a way that is not linear has it, and it is small against the standard error, of order 1/√M, as long as M' is large
-/// against K² times the number of replicas.
+/// bias of order 1/M', for M' samples a replica: a scalar that depends on means over the samples in a way that is not
+/// linear has it. (Measured on outputs near 1 after six steps of SGD on three examples: 0.5/M'.) The standard error is of
+/// order 1/√(R M') for R replicas, so the bias is small against it while M' is large against R.
 pub struct LimitRun<'a> {
     program: &'a Program,
     /// `replicas[slot][replica]`.

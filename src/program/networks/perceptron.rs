@@ -50,7 +50,7 @@ pub fn perceptron_kernels(
     let weights: Vec<_> = (2..=depth).map(|l| p.matrix(format!("W{l}"), gain)).collect();
     let readout = p.gaussian("v", 1.0);
     let root = (dimension as f64).sqrt();
-    // hidden[i][l], active[i][l]: pre-activations and activations; errors[i][l]: b^l = √n ∂f/∂h^l.
+    // By input and layer: activations x^l, and b^l = √n ∂f/∂h^l.
     let (mut active, mut errors) = (Vec::new(), Vec::new());
     for i in 0..count {
         let mut hidden = Vec::new();

@@ -88,6 +88,7 @@ pub struct Movement {
 /// Initial pre-activations and activations of an input.
 #[derive(Clone)]
 struct Start {
+    entries: Vec<f64>,
     hidden: Vec<Vector>,
     active: Vec<Vector>,
 }
@@ -162,18 +163,21 @@ impl Training {
     /// The output with the weights of the moment.
     ///
     /// # Panics
-    /// If the input has another number of entries than the network takes.
+    /// If the input has another number of entries than the network takes, or the name of another input.
     pub fn output(&mut self, input: &Input) -> Scalar {
         self.pass(input).output
     }
 
     /// Output and gradient with the weights of the moment.
+    ///
+    /// # Panics
+    /// As [`Self::output`].
     pub fn gradient(&mut self, input: &Input) -> Gradient {
+        let pass = self.pass(input);
         let occasion = (self.moment, input.name.clone());
         if let Some(gradient) = self.gradients.get(&occasion) {
             return gradient.clone();
         }
-        let pass = self.pass(input);
         let label = format!("{}({})", self.moment, input.name);
         let (depth, phi) = (self.network.depth, self.network.activation);
         let readout = match self.readout_change {
@@ -263,9 +267,10 @@ impl Training {
     pub fn replace_readout(&mut self) {
         assert_eq!(self.network.regime, Regime::MaximalUpdate, "a new readout needs muP");
         let trained = self.readout_change.map_or(self.readout.into(), |change| self.readout + change);
-        let square = self.builder.average("v² before", trained.clone() * trained);
-        let random = self.builder.gaussian("random v", 1.0);
-        self.readout = self.builder.map("new v", random * square.sqrt());
+        let moment = self.moment;
+        let square = self.builder.average(format!("v{moment}²"), trained.clone() * trained);
+        let random = self.builder.gaussian(format!("random{moment}"), 1.0);
+        self.readout = self.builder.map(format!("v{moment} anew"), random * square.sqrt());
         self.readout_change = None;
         self.moment += 1;
     }
@@ -343,12 +348,13 @@ impl Training {
 
     fn start(&mut self, input: &Input) -> Start {
         if let Some(start) = self.starts.get(&input.name) {
+            assert_eq!(start.entries, input.entries, "two inputs with the name {}", input.name);
             return start.clone();
         }
         assert_eq!(input.entries.len(), self.network.dimension, "entries of the input {}", input.name);
         let root = (self.network.dimension as f64).sqrt();
         let first = self.columns.iter().zip(&input.entries).filter(|(_, x)| **x != 0.0).map(|(u, x)| *u * (x / root));
-        let mut start = Start { hidden: vec![], active: vec![] };
+        let mut start = Start { entries: input.entries.clone(), hidden: vec![], active: vec![] };
         let first: Expression = first.sum();
         start.hidden.push(self.builder.map(format!("h1({})", input.name), first));
         for l in 0..self.network.depth {
@@ -364,11 +370,11 @@ impl Training {
     }
 
     fn pass(&mut self, input: &Input) -> Pass {
+        let start = self.start(input);
         let key = (self.moment, input.name.clone());
         if let Some(pass) = self.passes.get(&key) {
             return pass.clone();
         }
-        let start = self.start(input);
         let label = format!("{}({})", self.moment, input.name);
         let (hidden, active, change) = if self.movements.is_empty() {
             (start.hidden.iter().map(|h| (*h).into()).collect(), start.active, None)
