@@ -28,11 +28,19 @@ impl Family {
     /// # Errors
     /// [`crate::error::Error::Format`] where there are fewer than two.
     pub fn open(context: &Context<'_>) -> Result<Self> {
-        let mut members = family_members()?;
+        let mut family = Self::whole()?;
         if context.profile == Profile::Quick {
-            members.truncate(2);
+            family.members.truncate(2);
         }
-        Ok(Self { members })
+        Ok(family)
+    }
+
+    /// All networks, in any profile.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn whole() -> Result<Self> {
+        Ok(Self { members: family_members()? })
     }
 
     /// The widths.

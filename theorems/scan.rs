@@ -83,6 +83,23 @@ impl Scan {
         Ok(check(title, expectation, self.exponent(name, confidence)?.slope))
     }
 
+    /// The seeds' values at the x of this place.
+    pub fn at(&self, name: &str, place: usize) -> Vec<f64> {
+        self.values[self.index(name)].iter().map(|v| v[place]).collect()
+    }
+
+    /// Logarithms of a statistic over another scan's, seed by seed, at the x of this place.
+    pub fn log_ratios(&self, other: &Self, name: &str, place: usize) -> Vec<f64> {
+        self.at(name, place).iter().zip(other.at(name, place)).map(|(own, other)| (own / other).ln()).collect()
+    }
+
+    /// Exponent of a statistic over another scan's with the same seeds and x.
+    pub fn slope_against(&self, other: &Self, name: &str, confidence: f64) -> Result<Estimate> {
+        let pairs = self.values[self.index(name)].iter().zip(&other.values[other.index(name)]);
+        let ratios: Vec<Vec<f64>> = pairs.map(|(a, b)| a.iter().zip(b).map(|(a, b)| a / b).collect()).collect();
+        Ok(exponent(&Scaling { widths: &self.x, values: &ratios }, None, confidence)?.slope)
+    }
+
     /// The seeds' values at the largest x.
     pub fn last(&self, name: &str) -> Vec<f64> {
         let seeds = &self.values[self.index(name)];
