@@ -54,7 +54,7 @@ const SIGN_MOVE: f64 = 0.02;
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let family = Family::open(context)?;
     let widths = family.widths();
-    let seeds = context.seeds(16, 32, 64);
+    let seeds = context.seeds(8, 32, 64);
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
     let confidence = context.family_confidence(1 + 5 * widths.len());
     let mut findings = Findings {

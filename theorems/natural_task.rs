@@ -26,7 +26,7 @@ use super::family::{Family, tasks};
 use super::{Claim, Family as Topic, Mutant, check};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Mark, Series, Table};
-use crate::natural::{Measured, Variant, measure, slope};
+use crate::natural::{FALLS, Measured, Variant, measure, slope};
 use crate::progress::check_stop;
 use crate::stats::{Expectation, student_mean};
 
@@ -43,9 +43,6 @@ pub(super) const CLAIM: Claim = Claim {
     ],
     experiment,
 };
-
-/// Smallest fall that counts: a doubling of the width that takes less than 3% off |χ| is none.
-const FALLS: f64 = -0.04;
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mut family = Family::whole()?;

@@ -8,4 +8,4 @@ mod measure;
 mod report;
 
 pub use measure::{Measured, Naturalness, Variant, measure, unrelated_words};
-pub use report::{Verdict, naturalness_findings, slope, verdict, write_naturalness};
+pub use report::{FALLS, Verdict, naturalness_findings, slope, verdict, write_naturalness};

@@ -8,8 +8,8 @@ use crate::evidence::{Cell, Check, Figure, Findings, Mark, Series, Table};
 use crate::report::{Document, Written, write_document};
 use crate::stats::{Estimate, Expectation, Outcome, clopper_pearson, student_mean};
 
-/// Smallest fall of |χ| that counts, as an exponent in width: a doubling that takes less than 1.4% off is none.
-const FALLS: f64 = -0.02;
+/// Smallest fall of |χ| that counts, as an exponent in width: a doubling that takes less than 3% off is none.
+pub const FALLS: f64 = -0.04;
 
 /// Confidence of every interval.
 const CONFIDENCE: f64 = 0.99;
