@@ -67,7 +67,7 @@ fn models_that_are_not_there() {
     refused(
         &scratch,
         &["natural"],
-        "family: 0 pre-trained network(s) here, two widths are needed; set KERNELVIEW_FAMILY to a directory that \
+        "DIR/family: 0 pre-trained network(s) here, two widths are needed; set KERNELVIEW_FAMILY to a directory that \
          `kernelview pretrain` made",
     );
     fs::create_dir(scratch.path("empty")).expect("a directory");
