@@ -17,8 +17,8 @@
 //! with unrelated words as labels has these corrections and nothing else, so it is what the task is compared with.
 //!
 //! **Experiment.** The family of natural-task on its cloze tasks: full-batch fine-tuning in muP's learning rates, of several few-shot draws, with a
-//! step that moves the output of its own example by half its χ to first order, at every width and for every variant alike; relative residual of the
-//! linearization, gradient drift and kernel drift on other sentences. SignGD and early Adam, with a learning rate in proportion to the
+//! base rate at which a step on one sentence alone would move its own output by half its χ to first order, at every width and for every variant;
+//! relative residual of the linearization, gradient drift and kernel drift on other sentences. SignGD and early Adam, with a learning rate in proportion to the
 //! mean |χ|, where there are three widths: described, not judged. The intervals are over tasks and draws; they say nothing of
 //! other seeds of pre-training.
 //!
@@ -66,8 +66,8 @@ pub(super) const CLAIM: Claim = Claim {
 
 const STEPS: usize = 5;
 const PROBES: usize = 16;
-/// What a step does to the output of its own example, to first order, at every width alike: under SGD this times its χ, under
-/// sign updates this times twice the mean |χ|, which an undecided network has.
+/// What a step on one example alone would do to its own output, to first order, at every width alike: under SGD this times its χ,
+/// under sign updates this times 2|χ|, which is 1 for an undecided network.
 const SGD_MOVE: f64 = 0.5;
 const SIGN_MOVE: f64 = 0.05;
 
