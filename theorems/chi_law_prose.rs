@@ -18,7 +18,7 @@
 
 use super::chi_law::{Step, departure};
 use super::context::Context;
-use super::family::{Family, tasks};
+use super::family::{Family, tasks, tasks_setting};
 use super::scan::{Scan, list};
 use super::{Claim, Family as Topic, Mutant, check};
 use crate::analysis::{SplitName, Study};
@@ -59,8 +59,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let confidence = context.family_confidence(1 + 5 * widths.len());
     let mut findings = Findings {
         settings: vec![
-            ("networks".into(), format!("RoBERTa, muP, widths {}", list(&widths))),
-            ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", ")),
+            family.setting(),
+            tasks_setting(),
             ("seeds (sentences stepped on)".into(), seeds.to_string()),
             ("χ".into(), list(&deltas)),
         ],

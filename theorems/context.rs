@@ -61,16 +61,21 @@ impl Context<'_> {
     /// Confidence of each of `intervals` intervals of one claim, so that all intervals of all claims together miss with
     /// probability [`ERROR_RATE`] at most (Bonferroni; the share of a claim does not depend on which others are run).
     pub fn confidence(&self, intervals: usize) -> f64 {
-        1.0 - ERROR_RATE / (super::registry().len() * intervals) as f64
+        share(super::registry(), intervals)
     }
 
     /// The same for a claim on tensor programs, whose suite has an error rate of its own.
     pub fn program_confidence(&self, intervals: usize) -> f64 {
-        1.0 - ERROR_RATE / (super::program_registry().len() * intervals) as f64
+        share(super::program_registry(), intervals)
     }
 
     /// The same for a claim on pre-trained networks.
     pub fn family_confidence(&self, intervals: usize) -> f64 {
-        1.0 - ERROR_RATE / (super::family_registry().len() * intervals) as f64
+        share(super::family_registry(), intervals)
     }
+}
+
+/// Confidence of each of `intervals` intervals of a claim of this suite.
+fn share(suite: &[super::Claim], intervals: usize) -> f64 {
+    1.0 - ERROR_RATE / (suite.len() * intervals) as f64
 }

@@ -4,6 +4,7 @@
 use tch::Device;
 
 use super::context::Context;
+use super::scan::list;
 use crate::analysis::{SplitName, Study, StudyRequest};
 use crate::device::Dtype;
 use crate::error::Result;
@@ -12,7 +13,9 @@ use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::{Member, family_members};
 use crate::task::OwnSplit;
-use crate::task::cloze::{BuiltinCloze, builtin};
+use crate::task::cloze::BuiltinCloze;
+
+pub(super) use crate::task::cloze::builtin as tasks;
 
 /// Training examples of each label word.
 pub(super) const PER_WORD: usize = 8;
@@ -48,6 +51,11 @@ impl Family {
         self.members.iter().map(|m| m.width as f64).collect()
     }
 
+    /// The networks, as a report's settings name them.
+    pub fn setting(&self) -> (String, String) {
+        ("networks".into(), format!("RoBERTa, muP, widths {}", list(&self.widths())))
+    }
+
     /// A network with a cloze task, examples divided by a seed.
     pub fn study(&self, member: usize, task: &BuiltinCloze, seed: u64, device: Device) -> Result<Study> {
         let own = OwnSplit { k: PER_WORD, seed, test_limit: None, dev: None, test: None };
@@ -67,9 +75,9 @@ impl Family {
     }
 }
 
-/// The tasks.
-pub(super) fn tasks() -> &'static [BuiltinCloze] {
-    builtin()
+/// The tasks, as a report's settings name them.
+pub(super) fn tasks_setting() -> (String, String) {
+    ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", "))
 }
 
 /// Class of every example of a split, as the two-word difference counts it.

@@ -22,7 +22,7 @@
 //! **Meaning.** How natural a task is can be read off models of growing width before anything is fine-tuned.
 
 use super::context::Context;
-use super::family::{Family, tasks};
+use super::family::{Family, tasks, tasks_setting};
 use super::{Claim, Family as Topic, Mutant, check};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Mark, Series, Table};
@@ -46,7 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mut family = Family::whole()?;
-    let widths = family.widths();
+    let (widths, setting) = (family.widths(), family.setting());
     if context.is("reversed-widths") {
         family.members.reverse();
     }
@@ -79,11 +79,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     let examples = pooled(0, 0).len();
     let mut findings = Findings {
-        settings: vec![
-            ("networks".into(), format!("RoBERTa, muP, widths {}", super::scan::list(&widths))),
-            ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", ")),
-            ("examples".into(), examples.to_string()),
-        ],
+        settings: vec![setting, tasks_setting(), ("examples".into(), examples.to_string())],
         ..Findings::default()
     };
     // χ of an example is above a half where the wrong word is the likelier one.

@@ -30,8 +30,8 @@
 use tch::{Kind, Tensor};
 
 use super::context::Context;
-use super::family::{Family, PER_WORD, labels, tasks};
-use super::scan::{Scan, list};
+use super::family::{Family, PER_WORD, labels, tasks, tasks_setting};
+use super::scan::Scan;
 use super::training::{loss_gradient, outputs, rms};
 use super::{Claim, Family as Topic, Mutant, check};
 use crate::analysis::{SplitName, Study};
@@ -39,15 +39,11 @@ use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::jacobian::{Examples, Parameters, Rescaled};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
-use crate::lm::{
-    HeadExamples, MaskedLm, OutputMode, Parametrization, PromptExample, PromptExamples, Scaling, with_head,
-};
+use crate::lm::{MaskedLm, OutputMode, Parametrization, Scaling, with_head};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
-use crate::natural::unrelated_words;
-use crate::network::normal_tensor;
+use crate::natural::{random_head, unrelated_words};
 use crate::progress::Silent;
 use crate::stats::{Expectation, student_mean};
-use crate::task::SpecialToken;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 pub(super) const CLAIM: Claim = Claim {
@@ -159,8 +155,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let confidence = context.family_confidence(3 * widths.len() + 4);
     let mut findings = Findings {
         settings: vec![
-            ("networks".into(), format!("RoBERTa, muP, widths {}", list(&widths))),
-            ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", ")),
+            family.setting(),
+            tasks_setting(),
             ("few-shot draws of each".into(), format!("{draws}; {few} of the random head and of sign updates")),
             ("fine-tuning".into(), format!("{STEPS} full-batch steps on {} sentences", 2 * PER_WORD)),
         ],
@@ -253,28 +249,15 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
         }
         Task::Unrelated => {
             let words = unrelated_words(study, context.seed(name), 1)?;
-            let of = |split: SplitName| {
-                let prompts = study.prompts(split).iter().map(|p| PromptExample {
-                    input_ids: p.input_ids.clone(),
-                    segment_ids: p.segment_ids.clone(),
-                    mask_position: p.mask_pos,
-                });
-                PromptExamples::new(study.masked()?, prompts.collect(), &words, OutputMode::Difference, study.device)
-            };
-            let (train, probes) = (of(SplitName::Train)?, of(SplitName::Test)?.select(&chosen));
+            let train = study.examples_for(SplitName::Train, &words, OutputMode::Difference)?;
+            let probes = study.examples_for(SplitName::Test, &words, OutputMode::Difference)?.select(&chosen);
             behaviour(context, study, &study.parameters, (&train, &probes), way)
         }
         Task::Head => {
-            let mask = study.tokenizer.require(SpecialToken::Mask)?;
-            let texts = |split: SplitName, count: usize| {
-                let prompts = study.prompts(split).iter().take(count);
-                let texts = prompts.map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
-                HeadExamples::new(study.masked()?, texts.collect(), 1, study.device)
-            };
             let width = study.model.facts().width;
-            let seed = context.seed(&format!("head of {name}, width {width}"));
-            let head = normal_tensor(&[1, width], 8.0 / width as f64, seed, 0, Context::KIND, study.device);
-            let (train, probes) = (texts(SplitName::Train, usize::MAX)?, texts(SplitName::Test, PROBES)?);
+            let head = random_head(study, 1, context.seed(&format!("head of {name}, width {width}")));
+            let train = study.head_examples(SplitName::Train, 1)?;
+            let probes = study.head_examples(SplitName::Test, 1)?.select(&chosen);
             behaviour(context, study, &with_head(&study.parameters, &head), (&train, &probes), way)
         }
     }

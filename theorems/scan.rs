@@ -102,8 +102,7 @@ impl Scan {
 
     /// The seeds' values at the largest x.
     pub fn last(&self, name: &str) -> Vec<f64> {
-        let seeds = &self.values[self.index(name)];
-        seeds.iter().map(|v| *v.last().expect("an x axis of at least one point")).collect()
+        self.at(name, self.x.len() - 1)
     }
 
     /// A line of a plot.

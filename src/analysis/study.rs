@@ -13,8 +13,8 @@ use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
-use crate::lm::{LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads};
-use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition};
+use crate::lm::{HeadExamples, LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads};
+use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -194,6 +194,11 @@ impl Study {
 
     /// The examples of a split with outputs of the given kind.
     pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<PromptExamples<'_>> {
+        self.examples_for(split, &self.task.label_ids, mode)
+    }
+
+    /// The same with other label words, given as token ids.
+    pub fn examples_for(&self, split: SplitName, words: &[i64], mode: OutputMode) -> Result<PromptExamples<'_>> {
         let examples = self
             .prompts(split)
             .iter()
@@ -203,7 +208,17 @@ impl Study {
                 mask_position: p.mask_pos,
             })
             .collect();
-        PromptExamples::new(&*self.model, examples, &self.task.label_ids, mode, self.device)
+        PromptExamples::new(&*self.model, examples, words, mode, self.device)
+    }
+
+    /// The examples of a split without a prompt's mask, read by a new head of some outputs on the first token.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where the model is a causal one.
+    pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
+        let mask = self.tokenizer.require(SpecialToken::Mask)?;
+        let text = |p: &Prompt| p.input_ids.iter().copied().filter(|id| *id != mask).collect();
+        HeadExamples::new(self.masked()?, self.prompts(split).iter().map(text).collect(), outputs, self.device)
     }
 
     /// The model as a masked one.

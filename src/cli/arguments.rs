@@ -166,8 +166,8 @@ pub(super) const DEFAULT_K: usize = 16;
 #[command(next_help_heading = "Task")]
 pub(super) struct TaskArgs {
     /// A task by name (see `kernelview tasks`): one of the paper's 14, whose few-shot splits are read from --data-dir, or
-    /// a cloze task, which has sentences of its own [default: cloze-was-were for networks of the sources' own family that
-    /// are not named either, else built-in remarks, positive or negative]
+    /// a cloze task, which has sentences of its own [default: cloze-was-were for the default model,
+    /// else built-in remarks, positive or negative]
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
     /// A task definition of one's own in TOML

@@ -30,6 +30,12 @@ impl<'a> HeadExamples<'a> {
         let prompts = PromptExamples::new(model, prompts, &[0], super::OutputMode::Logits, device)?;
         Ok(Self { model, prompts, head: Param(model.specs().len()), outputs })
     }
+
+    /// The examples at these indices.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self { model: self.model, prompts: self.prompts.select(indices), head: self.head, outputs: self.outputs }
+    }
 }
 
 /// The model's parameters with a head \[C, hidden\] behind them.

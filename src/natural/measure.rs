@@ -10,10 +10,9 @@ use crate::analysis::{SplitName, Study};
 use crate::error::{Error, Result};
 use crate::files::named_seed;
 use crate::jacobian::outputs;
-use crate::lm::{HeadExamples, OutputMode, PromptExample, PromptExamples, with_head};
+use crate::lm::{OutputMode, with_head};
 use crate::measure::output_derivative_sizes;
 use crate::network::normal_tensor;
-use crate::task::SpecialToken;
 use crate::train::accuracy;
 
 /// The task, or one of the changes that must take its naturalness away.
@@ -96,15 +95,12 @@ fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
 /// # Errors
 /// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite.
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
-    let (mut labels, mut logits, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
-    for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-        labels.extend_from_slice(study.labels(split));
+    let labels: Vec<usize> = SPLITS.into_iter().flat_map(|split| study.labels(split).to_vec()).collect();
+    let logits = over_splits(|split| {
         let own = outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, BATCH);
         study.check_finite(&own, split)?;
-        logits.push(own);
-        prompts.extend(study.prompts(split).iter());
-    }
-    let logits = Tensor::cat(&logits, 0);
+        Ok(own)
+    })?;
     let classes = study.task.label_ids.len();
     let mut measured = vec![
         average(Variant::Task, [(labels.clone(), logits.shallow_clone())]),
@@ -113,28 +109,30 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     let by_draw = |logits: Tensor| logits.chunk(DRAWS as i64, 1).into_iter().map(|logits| (labels.clone(), logits));
     // All draws are outputs of one pass: nothing but the last map differs between them.
     let chosen = unrelated_words(study, seed, DRAWS)?;
-    let read = prompts.iter().map(|p| PromptExample {
-        input_ids: p.input_ids.clone(),
-        segment_ids: p.segment_ids.clone(),
-        mask_position: p.mask_pos,
-    });
-    let examples = PromptExamples::new(study.masked()?, read.collect(), &chosen, OutputMode::Logits, study.device)?;
-    measured.push(average(Variant::UnrelatedWords, by_draw(outputs(&study.parameters, &examples, BATCH))));
-
-    // As muP has it: entries of order 1/n, so that the outputs of a random head vanish with the width.
-    let width = study.model.facts().width;
-    let head = |draw: usize| {
-        let seed = named_seed(seed, &format!("head {draw}"));
-        normal_tensor(&[classes as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
-    };
+    let logits = over_splits(|split| {
+        Ok(outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH))
+    })?;
+    measured.push(average(Variant::UnrelatedWords, by_draw(logits)));
+    let head = |draw: usize| random_head(study, classes, named_seed(seed, &format!("head {draw}")));
     let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
-    let mask = study.tokenizer.require(SpecialToken::Mask)?;
-    // The text without the mask.
-    let texts = prompts.iter().map(|p| p.input_ids.iter().copied().filter(|id| *id != mask).collect());
-    let examples = HeadExamples::new(study.masked()?, texts.collect(), DRAWS * classes, study.device)?;
-    let logits = outputs(&with_head(&study.parameters, &heads), &examples, BATCH);
+    let parameters = with_head(&study.parameters, &heads);
+    let logits = over_splits(|split| Ok(outputs(&parameters, &study.head_examples(split, DRAWS * classes)?, BATCH)))?;
     measured.push(average(Variant::RandomHead, by_draw(logits)));
     Ok(measured)
+}
+
+/// What there is of examples.
+const SPLITS: [SplitName; 3] = [SplitName::Train, SplitName::Dev, SplitName::Test];
+
+/// Outputs of all splits, one behind the other.
+fn over_splits(outputs: impl Fn(SplitName) -> Result<Tensor>) -> Result<Tensor> {
+    Ok(Tensor::cat(&SPLITS.into_iter().map(outputs).collect::<Result<Vec<_>>>()?, 0))
+}
+
+/// A random head \[C, hidden\] as muP has it: entries of order 1/n, so that its outputs vanish with the width.
+pub fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
+    let width = study.model.facts().width;
+    normal_tensor(&[outputs as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
 }
 
 /// Words of the vocabulary that are not the task's, as many as it has labels for each of `draws`, one draw behind the
