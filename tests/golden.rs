@@ -11,11 +11,12 @@
 mod common;
 
 use common::{Golden, relative_error};
-use kernelview::jacobian::{Examples, outputs};
+use kernelview::jacobian::{Examples, Param, outputs};
 use kernelview::kernel::{
     Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
 use kernelview::progress::Silent;
+use kernelview::subspace::{Lora, Target, Trained};
 use tch::{Kind, Tensor};
 
 /// The architecture whose golden values were partly computed in single precision.
@@ -154,5 +155,44 @@ fn single_precision_kernels_agree_with_double_to_1e_5() {
         let expected = golden.kernel("kernel.signgd");
         let error = relative_error(gram.matrix(Formula::Signgd).expect("computed"), &expected);
         assert!(error <= 2e-3, "{architecture} signgd: {error:.2e}");
+    }
+}
+
+/// LoRA on queries and values with B = 0 and a given A, against `dB = (∂f/∂W) Aᵀ` of torch.func. Both engines, with A
+/// trained and frozen: A's gradient vanishes at B = 0. GPT-2 has no such values, as its queries and values are one map.
+/// Tolerances are those of the kernels: the same gradients, multiplied once more.
+#[test]
+fn kernels_of_lora_factors_equal_the_golden_ones() {
+    for architecture in ["roberta", "bert", "llama"] {
+        let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
+        let specs = golden.parameters.specs();
+        let factor = |i: usize| golden.values.get(&format!("lora.A.{}", specs[i].name.strip_suffix(".weight")?));
+        let adapted: Vec<usize> = (0..specs.len()).filter(|i| factor(*i).is_some()).collect();
+        assert_eq!(adapted.len(), 4, "queries and values of two layers");
+        let targets: Vec<Target> = adapted
+            .iter()
+            .map(|i| Target { weight: Param(*i), rank: factor(*i).expect("found").size()[0], scaling: 1.0 })
+            .collect();
+        let lora = Lora::new(specs, &targets).expect("matrices of the network");
+        let factors = adapted.iter().map(|i| {
+            let a = factor(*i).expect("found");
+            (a.shallow_clone(), Tensor::zeros([specs[*i].shape[0], a.size()[0]], (Kind::Double, a.device())))
+        });
+        let extended = lora.assemble(&golden.parameters, factors);
+        let examples = golden.examples();
+        let adapted = lora.examples(&examples);
+        let [(_, tolerance), ..] = kernel_tolerances(architecture);
+        let expected = golden.kernel("lora.kernel");
+        for trained in [Trained::Adapters, Trained::OnlyB] {
+            let include = lora.include(trained);
+            let reference = reference_gram(&extended, &adapted, None, FormulaSet::SGD, &include).expect("reference");
+            let mut options = GramOptions::new(FormulaSet::SGD, extended.len());
+            (options.batch, options.include) = (3, include);
+            let structured = structured_gram(&extended, &adapted, None, &options, &Silent).expect("structured");
+            for (engine, gram) in [("reference", reference), ("structured", structured)] {
+                let error = relative_error(gram.sgd.as_ref().expect("computed"), &expected);
+                assert!(error <= tolerance, "{architecture} {engine} {trained:?}: {error:.2e}");
+            }
+        }
     }
 }
