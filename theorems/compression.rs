@@ -21,10 +21,9 @@ pub(super) const BOUND_RANK: i64 = 256;
 /// Ranks over which errors must fall.
 pub(super) const RANKS: [f64; 5] = [16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// `4N² exp(-(ε² - ε³) k / 4)`: probability that any of the N² entries is off by cε.
+/// Probability that any of the N² entries is off by cε, at most.
 pub(super) fn union_bound(rank: i64) -> f64 {
-    let (n, k) = (EXAMPLES as f64, rank as f64);
-    4.0 * n * n * (-(EPSILON.powi(2) - EPSILON.powi(3)) * k / 4.0).exp()
+    crate::subspace::union_bound(EXAMPLES, EPSILON, rank as f64)
 }
 
 /// Largest entrywise difference in units of the largest diagonal entry c.

@@ -58,3 +58,21 @@ pub struct MatrixPicture {
     /// Label words in the same order.
     pub class_names: Vec<String>,
 }
+
+/// Distance of one kernel to another, relative to the other's size.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KernelDistance {
+    /// In the Frobenius norm: over all entries.
+    pub frobenius: f64,
+    /// In the operator norm: in the worst direction.
+    pub operator: f64,
+    /// Cosine of the two as vectors of entries.
+    pub alignment: f64,
+}
+
+impl KernelDistance {
+    /// Frobenius distance of the kernel's best multiple: what is left when a learning rate may make up for its size.
+    pub fn at_best_rate(&self) -> f64 {
+        (1.0 - self.alignment * self.alignment).max(0.0).sqrt()
+    }
+}

@@ -12,7 +12,7 @@ pub use claim::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
     Table, Verification, VerificationFacts,
 };
-pub use kernels::{KernelFacts, MatrixPicture, MethodResult};
+pub use kernels::{KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
     OutputDerivative, StepResidual, Summary,

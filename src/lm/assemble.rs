@@ -174,6 +174,6 @@ impl Wanted<'_> {
     }
 }
 
-fn all_finite(t: &Tensor) -> bool {
+pub(super) fn all_finite(t: &Tensor) -> bool {
     t.isfinite().all().int64_value(&[]) != 0
 }

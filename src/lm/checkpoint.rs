@@ -112,7 +112,7 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> Result<()> {
+pub(super) fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> Result<()> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let archive = SafeTensors::deserialize(&bytes).map_err(|e| {
         Error::format(

@@ -27,14 +27,24 @@ impl Fields {
                            tokenizer.json";
             return Err(Error::format(directory, message));
         }
-        let text = read_text(&path)?;
+        Self::read_file(&path, "the model's settings")
+    }
+
+    /// Reads a file with a JSON object of what `content` says.
+    pub fn read_file(path: &Path, content: &str) -> Result<Self> {
+        let text = read_text(path)?;
         let json: Value =
-            serde_json::from_str(&text).map_err(|e| Error::format(&path, format!("not a JSON document: {e}")))?;
-        let fields = Self { path, json };
+            serde_json::from_str(&text).map_err(|e| Error::format(path, format!("not a JSON document: {e}")))?;
+        let fields = Self { path: path.to_path_buf(), json };
         if fields.json.is_object() {
             return Ok(fields);
         }
-        Err(fields.fail("expected a JSON object with the model's settings"))
+        Err(fields.fail(format!("expected a JSON object with {content}")))
+    }
+
+    /// Names and values of everything that is there.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
 
     /// An error about this file.

@@ -4,11 +4,13 @@
 //! Knows networks only as [`Examples`](crate::jacobian::Examples) and kernels as matrices; draws no conclusion.
 
 mod chi;
+mod distance;
 mod drift;
 mod linearization;
 mod shares;
 
 pub use chi::{output_derivative_norms, output_derivative_sizes};
+pub use distance::kernel_distance;
 pub use drift::{gradient_drift, kernel_drift};
 pub use linearization::{Taylor, relative_residual, taylor};
 pub use shares::layer_shares;

@@ -87,6 +87,18 @@ pub fn student_mean(samples: &[f64], confidence: f64) -> Estimate {
     }
 }
 
+/// What one more sample stays below with this probability, if the samples are normal: their mean plus Student's quantile
+/// times their standard deviation, widened by √(1 + 1/n) for the mean's own error. Infinite for fewer than two samples.
+pub fn prediction_bound(samples: &[f64], confidence: f64) -> f64 {
+    if samples.len() < 2 {
+        return f64::INFINITY;
+    }
+    let (n, (mean, error)) = (samples.len() as f64, mean_and_error(samples));
+    // One-sided: the error lies on this side alone.
+    let quantile = if confidence > 0.5 { student_quantile(1.0 - confidence, n - 1.0) } else { 0.0 };
+    mean + quantile * error * n.sqrt() * (1.0 + 1.0 / n).sqrt()
+}
+
 /// Mean with a bootstrap-t interval (Efron 1981; Davison & Hinkley 1997, section 5.2.1): the distribution of (mean* -
 /// mean) / error* over resamples takes the place of Student's, so that skewed samples get an asymmetric interval.
 /// Percentile and BCa intervals are too short for a dozen samples (Hesterberg 2015, The American Statistician 69).

@@ -14,7 +14,7 @@ mod exponent;
 mod p_value;
 mod power;
 
-pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, student_mean};
+pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, prediction_bound, student_mean};
 pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};
 pub use p_value::{holm, mean_p_value};

@@ -150,6 +150,11 @@ impl Lora {
         &self.specs
     }
 
+    /// The specifications of the network's own parameters.
+    pub fn network_specs(&self) -> &[ParameterSpec] {
+        &self.specs[..self.base]
+    }
+
     /// The adapters, in the order of the targets.
     pub fn adapters(&self) -> &[Adapter] {
         &self.adapters

@@ -1,0 +1,175 @@
+//! `adapter_config.json`: the settings of a LoRA adapter as PEFT keeps them. What would change the function and is not
+//! supported is refused by name, and so is what this program has never heard of.
+
+use std::path::Path;
+
+use fancy_regex::Regex;
+use serde_json::Value;
+
+use super::targets::{TargetModules, ending};
+use crate::error::Result;
+use crate::lm::fields::Fields;
+
+/// Fields that say nothing about the function: where the adapter came from, how it was initialized or regularized.
+const WITHOUT_EFFECT: [&str; 18] = [
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "fan_in_fan_out",
+    "inference_mode",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "task_type",
+    "peft_type",
+];
+
+/// Fields that this module reads.
+const READ: [&str; 8] = [
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "target_modules",
+    "exclude_modules",
+    "bias",
+    "init_lora_weights",
+    "layers_pattern",
+];
+
+/// Settings of an adapter.
+pub(super) struct Settings {
+    fields: Fields,
+    rank: i64,
+    alpha: f64,
+    /// Whether the factor is `alpha / √r` in place of `alpha / r`.
+    rslora: bool,
+    targets: TargetModules,
+    excluded: Option<TargetModules>,
+    ranks: Vec<(Regex, i64)>,
+    alphas: Vec<(Regex, f64)>,
+}
+
+impl Settings {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let fields = Fields::read_file(path, "an adapter's settings")?;
+        let kind = fields.text("peft_type", "")?;
+        if kind != "LORA" {
+            return Err(fields.fail(format!("peft_type `{kind}` is not supported; only LORA is")));
+        }
+        refuse_unknown(&fields)?;
+        let Some(targets) = modules(&fields, "target_modules")? else {
+            return Err(fields.fail("the field `target_modules` is missing (expected names, a pattern or all-linear)"));
+        };
+        fields.flag("fan_in_fan_out", false)?;
+        let rank = |v: &Value| v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31);
+        let number = |v: &Value| v.as_f64().filter(|x| x.is_finite());
+        let alpha = fields.present("lora_alpha").map_or(Some(8.0), number);
+        Ok(Self {
+            rank: fields.size("r", Some(8))?,
+            alpha: alpha.ok_or_else(|| fields.fail("the field `lora_alpha` must be a number"))?,
+            rslora: fields.flag("use_rslora", false)?,
+            targets,
+            excluded: modules(&fields, "exclude_modules")?,
+            ranks: pattern(&fields, "rank_pattern", "a positive integer", rank)?,
+            alphas: pattern(&fields, "alpha_pattern", "a number", number)?,
+            fields,
+        })
+    }
+
+    /// Whether a module has an adapter.
+    pub fn adapts(&self, module: &str) -> Result<bool> {
+        let ask = |targets: &TargetModules| targets.matches(module).map_err(|e| self.fields.fail(e));
+        Ok(ask(&self.targets)? && !self.excluded.as_ref().map_or(Ok(false), ask)?)
+    }
+
+    /// Rank and factor s of a module's adapter.
+    pub fn of(&self, module: &str) -> Result<(i64, f64)> {
+        let rank = self.look_up(&self.ranks, module)?.unwrap_or(self.rank);
+        let alpha = self.look_up(&self.alphas, module)?.unwrap_or(self.alpha);
+        Ok((rank, alpha / if self.rslora { (rank as f64).sqrt() } else { rank as f64 }))
+    }
+
+    fn look_up<T: Copy>(&self, patterns: &[(Regex, T)], module: &str) -> Result<Option<T>> {
+        for (pattern, value) in patterns {
+            if pattern.is_match(module).map_err(|e| self.fields.fail(e.to_string()))? {
+                return Ok(Some(*value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Fails on settings that change the function and are not supported. A value that says "no" is no setting.
+fn refuse_unknown(fields: &Fields) -> Result<()> {
+    let bias = fields.text("bias", "none")?;
+    if bias != "none" {
+        return Err(
+            fields.fail(format!("bias `{bias}` is not supported: trained biases lie in no factor; only none is"))
+        );
+    }
+    if let Some(start) = fields.present("init_lora_weights").and_then(Value::as_str) {
+        // These subtract the start from the weights, so that the adapter fits no checkpoint but the changed one.
+        let changes = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+        if changes.iter().any(|name| start.to_ascii_lowercase().starts_with(name)) {
+            return Err(fields.fail(format!(
+                "init_lora_weights `{start}` changes the model's own weights and is not supported; convert the adapter with \
+                 PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            )));
+        }
+    }
+    let says_no = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    };
+    let known = |name: &str| WITHOUT_EFFECT.contains(&name) || READ.contains(&name);
+    match fields.all().find(|(name, value)| !known(name) && !says_no(value)) {
+        None => Ok(()),
+        Some((name, value)) => Err(fields.fail(format!(
+            "the setting {name} {value} is not supported; merge the adapter into a checkpoint with PEFT \
+             (merge_and_unload) and use that"
+        ))),
+    }
+}
+
+/// A list of names, a pattern, or nothing.
+fn modules(fields: &Fields, field: &str) -> Result<Option<TargetModules>> {
+    match fields.present(field) {
+        None => Ok(None),
+        Some(Value::String(text)) => {
+            TargetModules::of_text(text).map(Some).map_err(|e| fields.fail(format!("{field}: {e}")))
+        }
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+            let names: Vec<String> = items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            Ok(Some(TargetModules::Names(names)))
+        }
+        Some(other) => Err(fields.wrong(field, "a list of names or a string", other)),
+    }
+}
+
+/// Values for modules whose names end in what a pattern matches; the first that does counts.
+fn pattern<T>(
+    fields: &Fields,
+    field: &str,
+    wanted: &str,
+    value: impl Fn(&Value) -> Option<T>,
+) -> Result<Vec<(Regex, T)>> {
+    let Some(object) = fields.object(field)? else { return Ok(Vec::new()) };
+    let entry = |(name, found): (&str, &Value)| {
+        let pattern = ending(name).map_err(|e| fields.fail(format!("{field}: {e}")))?;
+        let value = value(found).ok_or_else(|| fields.wrong(&format!("{field}.{name}"), wanted, found))?;
+        Ok((pattern, value))
+    };
+    object.all().map(entry).collect()
+}

@@ -1,0 +1,191 @@
+//! Which linear maps of a network an adapter is put on, by PEFT's rules: by the ends of their names, by a regular
+//! expression, or all of them. Knows names and parameters; knows no file.
+
+use fancy_regex::Regex;
+
+use crate::error::{Error, Result};
+use crate::jacobian::{Param, ParameterSpec, Role};
+
+/// PEFT's word for every linear map but the output layer.
+const ALL_LINEAR: &str = "all-linear";
+
+/// The linear maps of a network under the names that their modules have in Hugging Face's classes.
+///
+/// The decoder and the embeddings are not among them: their rows are looked up, which no adapter here changes.
+#[derive(Clone, Debug)]
+pub struct Modules {
+    named: Vec<(String, Param)>,
+}
+
+impl Modules {
+    /// Those of a network with these parameters, in their order.
+    pub fn of(network: &[ParameterSpec]) -> Self {
+        let named = network.iter().enumerate().filter_map(|(i, spec)| {
+            let name = spec.name.strip_suffix(".weight")?;
+            let is_decoder = name == "lm_head" || name == "classifier" || name.ends_with(".decoder");
+            let is_map = spec.shape.len() == 2 && spec.role != Role::Embedding && !is_decoder;
+            is_map.then(|| (name.to_owned(), Param(i)))
+        });
+        Self { named: named.collect() }
+    }
+
+    /// The same under the names of the class without a head, which lack the model's prefix; the head's are left out.
+    pub(super) fn without_prefix(&self, prefix: &str) -> Self {
+        let start = format!("{prefix}.");
+        let bare = |(name, p): &(String, Param)| name.strip_prefix(&start).map(|name| (name.to_owned(), *p));
+        Self { named: self.named.iter().filter_map(bare).collect() }
+    }
+
+    /// Names and weights.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Param)> {
+        self.named.iter().map(|(name, p)| (name.as_str(), *p))
+    }
+
+    /// The weight of a module.
+    pub fn find(&self, name: &str) -> Option<Param> {
+        self.named.iter().find(|(n, _)| n == name).map(|(_, p)| *p)
+    }
+
+    /// Names without the number of the layer, in order of their first: what there is to choose from.
+    pub fn kinds(&self) -> Vec<&str> {
+        let mut kinds = Vec::new();
+        for (name, _) in &self.named {
+            let kind = Self::kind(name);
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
+    /// What a module is called in its layer, e.g. `attention.self.query`; the whole name where it is in none.
+    pub fn kind(name: &str) -> &str {
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let mut rest = name;
+        while let Some((part, behind)) = rest.split_once('.') {
+            if is_number(part) {
+                return behind;
+            }
+            rest = behind;
+        }
+        name
+    }
+
+    /// The modules that names given by a user stand for, in the network's order.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where a name matches nothing, with the names that there are.
+    pub fn choose(&self, names: &[String]) -> Result<Vec<Param>> {
+        let known = || format!("this network's linear maps are: {}, or {ALL_LINEAR}", self.kinds().join(", "));
+        if names.is_empty() {
+            return Err(Error::Settings(format!("no target is named; {}", known())));
+        }
+        let targets = TargetModules::of_names(names);
+        if let TargetModules::Names(names) = &targets
+            && let Some(name) = names.iter().find(|name| !self.iter().any(|(m, _)| ends_in(m, name)))
+        {
+            return Err(Error::Settings(format!("the target `{name}` is no linear map of this network; {}", known())));
+        }
+        let matched = self.iter().filter(|(name, _)| targets.matches(name).unwrap_or(false));
+        Ok(matched.map(|(_, p)| p).collect())
+    }
+}
+
+/// PEFT's default targets of an architecture, by its `model_type`.
+pub fn default_targets(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "gpt2" => &["c_attn"],
+        "llama" | "qwen2" => &["q_proj", "v_proj"],
+        _ => &["query", "value"],
+    }
+}
+
+/// Whether a module's name is this one or ends in it, at a dot.
+fn ends_in(module: &str, name: &str) -> bool {
+    module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// What `target_modules` and `exclude_modules` hold.
+#[derive(Clone, Debug)]
+pub enum TargetModules {
+    /// Modules with one of these names, or whose names end in one.
+    Names(Vec<String>),
+    /// Modules whose whole name a regular expression matches.
+    Pattern(Regex),
+    /// Every linear map but the output layer.
+    AllLinear,
+}
+
+impl TargetModules {
+    /// Names as a user types them.
+    pub(super) fn of_names(names: &[String]) -> Self {
+        match names {
+            [one] if one.eq_ignore_ascii_case(ALL_LINEAR) => Self::AllLinear,
+            _ => Self::Names(names.to_vec()),
+        }
+    }
+
+    /// A single string, which is a regular expression unless it is `all-linear`.
+    pub(super) fn of_text(text: &str) -> std::result::Result<Self, String> {
+        if text.eq_ignore_ascii_case(ALL_LINEAR) { Ok(Self::AllLinear) } else { Ok(Self::Pattern(whole(text)?)) }
+    }
+
+    /// Whether a module is meant.
+    ///
+    /// # Errors
+    /// Where a regular expression takes too many steps.
+    pub(super) fn matches(&self, module: &str) -> std::result::Result<bool, String> {
+        match self {
+            Self::Names(names) => Ok(names.iter().any(|name| ends_in(module, name))),
+            Self::Pattern(pattern) => pattern.is_match(module).map_err(|e| e.to_string()),
+            Self::AllLinear => Ok(true),
+        }
+    }
+}
+
+/// A regular expression that must match a whole name.
+fn whole(pattern: &str) -> std::result::Result<Regex, String> {
+    compile(pattern, &format!(r"\A(?:{pattern})\z"))
+}
+
+/// A key of `rank_pattern` or `alpha_pattern`: a regular expression for the end of a name, at a dot.
+pub(super) fn ending(pattern: &str) -> std::result::Result<Regex, String> {
+    compile(pattern, &format!(r"\A(?:.*\.)?(?:{pattern})\z"))
+}
+
+fn compile(pattern: &str, whole: &str) -> std::result::Result<Regex, String> {
+    Regex::new(whole).map_err(|e| format!("`{pattern}` is not a regular expression that this program reads: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn modules(names: &[&str]) -> Modules {
+        Modules { named: names.iter().enumerate().map(|(i, n)| ((*n).to_owned(), Param(i))).collect() }
+    }
+
+    #[test]
+    fn names_match_at_dots_only() {
+        let all = modules(&["m.layer.0.self.query", "m.layer.0.self.my_query", "m.layer.1.self.query", "query"]);
+        let of = |names: &[&str]| all.choose(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["query"]).expect("matches"), [Param(0), Param(2), Param(3)]);
+        assert_eq!(of(&["m.layer.1.self.query"]).expect("matches"), [Param(2)]);
+        assert_eq!(of(&["all-linear"]).expect("matches").len(), 4);
+        let error = of(&["query", "value"]).expect_err("no value").to_string();
+        assert!(error.contains("`value`") && error.contains("self.query, self.my_query, query"), "{error}");
+        assert!(of(&[]).is_err());
+    }
+
+    /// The rule of PEFT's `get_pattern_key`: `re.match(rf"(.*\.)?({key})$", name)`.
+    #[test]
+    fn patterns_match_ends_at_dots() {
+        let matches = |pattern: &str, name: &str| ending(pattern).expect("compiles").is_match(name).expect("runs");
+        assert!(matches("query", "a.0.query") && matches("query", "query") && !matches("query", "a.my_query"));
+        assert!(matches("layer.[02].query", "m.layer.2.query") && !matches("layer.[02].query", "m.layer.1.query"));
+        assert!(matches("^m.layer.2.query", "m.layer.2.query") && !matches("^layer.2.query", "m.layer.2.query"));
+        let pattern = whole(r"^(?!.*\.0\.).*\.(query|value)").expect("lookaheads are read");
+        assert!(pattern.is_match("m.1.value").expect("runs") && !pattern.is_match("m.0.value").expect("runs"));
+        assert!(ending("(").expect_err("no expression").contains("`(`"));
+    }
+}

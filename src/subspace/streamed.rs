@@ -1,0 +1,133 @@
+//! Projected gradients `J Π` of a network without its Jacobian and without Π: both exist only for a tile of the
+//! parameters at a time. The cost is that of drawing Π, as many normal numbers as parameters times dimensions, and of a
+//! product of as many multiplications for every row of the Jacobian.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor};
+
+use super::projection::Projection;
+use crate::error::Result;
+use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, batches_by_cost, record};
+use crate::progress::{Monitor, check_stop};
+
+/// How [`projected_gradients`] runs.
+#[derive(Clone, Debug)]
+pub struct Streaming {
+    /// Which parameters take part, in order.
+    pub include: Vec<bool>,
+    /// Examples per forward and backward pass.
+    pub batch: usize,
+    /// Bytes of gradient factors to keep at a time. Where they do not suffice for all examples, Π is drawn again for
+    /// each group of examples that they do suffice for.
+    pub keep_bytes: usize,
+}
+
+impl Streaming {
+    /// Entries of Π that are drawn for a projection if the gradients of all examples fit into memory: an upper bound, as
+    /// rows of tables that no example touches are left out.
+    pub fn entries(&self, parameters: &Parameters, rank: i64) -> f64 {
+        let chosen = parameters.specs().iter().zip(&self.include).filter(|(_, k)| **k);
+        chosen.map(|(spec, _)| spec.numel() as f64).sum::<f64>() * rank as f64
+    }
+}
+
+/// Normal numbers that this machine draws in a second, measured now.
+pub fn drawing_rate() -> f64 {
+    let (projection, rows) = (Projection::new(64, 0), 1 << 15);
+    let start = Instant::now();
+    let drawn = projection.rows(0..rows, Device::Cpu);
+    drawn.numel() as f64 / start.elapsed().as_secs_f64().max(1e-9)
+}
+
+/// `J Π` \[N·C, k\] in double precision, on the CPU; row `i·C + c` belongs to output c of example i. Row p of Π belongs to
+/// the p-th entry of all parameters in order, whether they take part or not. `monitor` advances by one for every parameter
+/// tensor and group of examples.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn projected_gradients(
+    projection: &Projection,
+    parameters: &Parameters,
+    examples: &dyn Examples,
+    streaming: &Streaming,
+    monitor: &dyn Monitor,
+) -> Result<Tensor> {
+    let device = parameters.device();
+    let (rows, outputs) = (examples.len() * examples.outputs(), examples.outputs() as i64);
+    let sums = Tensor::zeros([rows as i64, projection.rank()], (Kind::Double, device));
+    let mut parts = batches_by_cost(examples, streaming.batch).into_iter().peekable();
+    while parts.peek().is_some() {
+        let mut panel: Vec<(Recorded, Vec<usize>)> = Vec::new();
+        let mut bytes = 0;
+        while let Some(part) = parts.next_if(|_| panel.is_empty() || bytes < streaming.keep_bytes) {
+            check_stop()?;
+            let recorded = record(parameters, examples, &part);
+            bytes += recorded.bytes();
+            panel.push((recorded, part));
+        }
+        // Where the rows of a part, output by output, are among all.
+        let places: Vec<Tensor> = panel.iter().map(|(_, part)| places(part, outputs).to_device(device)).collect();
+        let mut start = 0;
+        for (i, spec) in parameters.specs().iter().enumerate() {
+            if streaming.include[i] && panel.iter().any(|(r, _)| r.reaches(Param(i))) {
+                add(projection, Param(i), start, &panel, &places, &sums)?;
+            }
+            start += spec.numel();
+            monitor.advance(1);
+        }
+    }
+    Ok(sums.to_device(Device::Cpu))
+}
+
+/// Rows `i·C + c` of a part's examples i, all of output 0 first.
+fn places(part: &[usize], outputs: i64) -> Tensor {
+    let all: Vec<i64> = (0..outputs).flat_map(|c| part.iter().map(move |i| *i as i64 * outputs + c)).collect();
+    Tensor::from_slice(&all)
+}
+
+/// Adds one parameter's gradients times its rows of Π, which begin at `start`.
+fn add(
+    projection: &Projection,
+    p: Param,
+    start: i64,
+    panel: &[(Recorded, Vec<usize>)],
+    places: &[Tensor],
+    sums: &Tensor,
+) -> Result<()> {
+    let set = panel[1..].iter().fold(panel[0].0.touched(p).shallow_clone(), |all, (r, _)| all.union(r.touched(p)));
+    let width = panel[0].0.shape(p).1;
+    let height = (projection.rows_per_chunk() / width).max(1);
+    let device = sums.device();
+    for first in (0..set.len()).step_by(height as usize) {
+        check_stop()?;
+        let tile = Tile { rows: first..(first + height).min(set.len()), columns: 0..width };
+        let drawn: Vec<Tensor> = runs(&set, &tile)
+            .into_iter()
+            .map(|run| projection.rows(start + run.start * width..start + run.end * width, device))
+            .collect();
+        let directions = Tensor::cat(&drawn, 0);
+        for ((recorded, _), places) in panel.iter().zip(places) {
+            let gradients = Tensor::empty([recorded.rows(), tile.entries()], (recorded.kind(), device));
+            recorded.write(p, &set, &tile, &gradients);
+            let product = gradients.to_kind(Kind::Double).matmul(&directions);
+            let _ = sums.shallow_clone().index_add_(0, places, &product);
+        }
+    }
+    Ok(())
+}
+
+/// The parameter's rows that a tile covers, neighbours together.
+fn runs(set: &RowSet, tile: &Tile) -> Vec<Range<i64>> {
+    let RowSet::Touched(rows) = set else { return vec![tile.rows.clone()] };
+    let rows = rows.narrow(0, tile.rows.start, tile.height()).to_device(Device::Cpu);
+    let mut runs: Vec<Range<i64>> = Vec::new();
+    for row in Vec::<i64>::try_from(&rows).expect("rows are int64") {
+        match runs.last_mut() {
+            Some(run) if run.end == row => run.end += 1,
+            _ => runs.push(row..row + 1),
+        }
+    }
+    runs
+}
