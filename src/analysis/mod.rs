@@ -9,12 +9,14 @@ mod kernels;
 mod parts;
 mod plan;
 mod regress;
+mod solve;
 mod study;
 
 pub use engine::EngineSettings;
 pub use kernels::train_kernel;
 pub use parts::Parts;
 pub use plan::{OptimizerPlan, Plan};
+pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 pub use study::{SplitName, Study, StudyRequest};
 
 use std::path::Path;

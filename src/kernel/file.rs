@@ -29,7 +29,7 @@ pub struct KernelFile {
 
 impl KernelFile {
     /// The file of a Gram matrix. `labels` are class indices of the left and right examples.
-    pub fn of(gram: &Gram, labels: (&[usize], &[usize]), mut metadata: HashMap<String, String>) -> Self {
+    pub fn of(gram: &Gram, labels: (&[usize], &[usize]), metadata: HashMap<String, String>) -> Self {
         let mut tensors = Vec::new();
         for formula in [Formula::Sgd, Formula::Asymmetric, Formula::Signgd] {
             if let Some(t) = gram.tensor(formula) {
@@ -47,6 +47,11 @@ impl KernelFile {
             tensors.push(("logits_right".into(), gram.right_outputs.shallow_clone()));
             tensors.push(("labels_right".into(), classes(labels.1)));
         }
+        Self::with(tensors, metadata)
+    }
+
+    /// A file of these tensors; the metadata that every file has is added.
+    pub fn with(tensors: Vec<(String, Tensor)>, mut metadata: HashMap<String, String>) -> Self {
         metadata.insert("format".into(), "kernelview-kernel".into());
         metadata.insert("format_version".into(), FORMAT_VERSION.into());
         Self { tensors, metadata }
