@@ -67,7 +67,9 @@ fn program(tensors: &[&Tensor]) -> Vec<u8> {
         code.extend(b"tQK\x00");
         for numbers in [&shape, &stride] {
             code.push(b'(');
-            numbers.iter().for_each(|n| integer(&mut code, *n));
+            for n in numbers {
+                integer(&mut code, *n);
+            }
             code.push(b't');
         }
         // It requires no gradient and has no hooks.
