@@ -12,9 +12,12 @@ mod formats;
 mod memory;
 mod mutate;
 
-use std::fs;
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use formats::{Format, Outcome};
 use kernelview::files::named_seed;
@@ -45,10 +48,27 @@ fn place(name: &str) -> PathBuf {
     place
 }
 
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics of a reader are this test's findings and are told with their case; others are printed as ever.
+fn quiet_while_reading() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !READING.get() {
+                usual(info);
+            }
+        }));
+    });
+}
+
 /// Runs every case of a format.
 pub fn run(format: &Format) {
     common::one_thread();
-    panic::set_hook(Box::new(|_| {}));
+    quiet_while_reading();
     let place = place(format.name);
     let file = (format.prepare)(&place);
     let seeds = (format.seeds)();
@@ -74,17 +94,26 @@ pub fn run(format: &Format) {
         }
     }
     // Straight to stderr: the test harness would swallow what a passing test prints.
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{}: {read} read, {refused} refused, {} failed", format.name, failures.len());
+    let _ = writeln!(io::stderr(), "{}: {read} read, {refused} refused, {} failed", format.name, failures.len());
     assert!(failures.is_empty(), "{}:\n{}", format.name, failures.join("\n"));
     let peak = memory::process_peak();
     assert!(peak <= PROCESS, "{}: the process took {peak} bytes", format.name);
 }
 
+/// Writes over what is there and cuts the rest: file systems flush a file that is emptied first, which takes longer than
+/// all else here.
+fn overwrite(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut open = File::options().create(true).write(true).truncate(false).open(file)?;
+    open.write_all(bytes)?;
+    open.set_len(bytes.len() as u64)
+}
+
 /// What the program makes of these bytes; an error is what must never be.
 fn answer(format: &Format, file: &Path, bytes: &[u8]) -> Result<Outcome, String> {
-    fs::write(file, bytes).expect("a file under target/");
+    overwrite(file, bytes).expect("a file under target/");
+    READING.set(true);
     let (outcome, peak) = memory::peak_of(|| panic::catch_unwind(AssertUnwindSafe(|| (format.read)(file, bytes))));
+    READING.set(false);
     let outcome = outcome.map_err(|payload| format!("panic: {}", kernelview::error::panic_text(&*payload)))?;
     if let Outcome::Refused(error) = &outcome {
         let text = error.to_string();
