@@ -157,6 +157,31 @@ fn files_that_are_no_kernels_are_refused() {
     assert!(wrong.ends_with("its targets are not those of the kernel: the two belong to different examples"));
 }
 
+/// A few compressed bytes could stand for all memory; `torch.save` compresses nothing.
+#[test]
+fn compressed_storages_are_refused() {
+    use std::io::Write as _;
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("K.pt");
+    let options = SimpleFileOptions::default();
+    let mut zip = ZipWriter::new(fs::File::create(&path).expect("a file"));
+    let program = [&one_tensor("a", 0, &[1000, 1000], &[1000, 1])[..]].concat();
+    for (name, method, bytes) in [
+        ("archive/data.pkl", CompressionMethod::Stored, program),
+        ("archive/data/0", CompressionMethod::Deflated, vec![0; 4_000_000]),
+    ] {
+        zip.start_file(name, options.compression_method(method)).expect("an entry");
+        zip.write_all(&bytes).expect("a file");
+    }
+    zip.finish().expect("a file");
+    let place = directory.path().join("pytorch_model.bin");
+    fs::rename(&path, &place).expect("another name");
+    let error = kernelview::lm::Checkpoint::open(directory.path()).err().expect("refused").to_string();
+    let expected = "entry archive/data/0 is compressed, as torch.save never does; save the file again with it";
+    assert_eq!(error, format!("{}: {expected}", place.display()));
+}
+
 #[test]
 fn solve_says_what_does_not_fit() {
     let scratch = Scratch::new();

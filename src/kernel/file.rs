@@ -161,11 +161,24 @@ impl KernelFile {
                 other => return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}"))),
             };
             let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-            tensors.push((name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, kind)?));
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+            check_finite(path, &format!("tensor `{name}`"), &tensor)?;
+            tensors.push((name.to_owned(), tensor));
         }
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self { tensors, metadata })
     }
+}
+
+/// Fails where an entry is not finite, naming the first by its place along every axis.
+pub(super) fn check_finite(path: &Path, what: &str, tensor: &Tensor) -> Result<()> {
+    let bad = tensor.isfinite().logical_not().nonzero();
+    if bad.size()[0] == 0 {
+        return Ok(());
+    }
+    let place = Vec::<i64>::try_from(bad.get(0)).expect("a place along every axis");
+    let value = tensor.double_value(&place);
+    Err(Error::format(path, format!("{what} (shape {:?}) holds {value} at {place:?}", tensor.size())))
 }
 
 /// A safetensors file with the names of its metadata in order: the library writes them in a hash table's, which differs

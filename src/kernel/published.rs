@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::file::KernelFile;
+use super::file::{KernelFile, check_finite};
 use super::formula::Formula;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -48,7 +48,7 @@ impl PublishedKernel {
         if rows_out != columns_out || axes.contains(&0) {
             return Err(wrong());
         }
-        finite(path, "the kernel", &kernel)?;
+        check_finite(path, "the kernel", &kernel)?;
         let classes = classes(path, &targets, *rows_out)?;
         if classes.len() as i64 != *columns {
             let message = format!("{} targets for a kernel with {columns} columns of examples", classes.len());
@@ -137,7 +137,7 @@ pub fn read_logits(path: &Path, outputs: i64, classes: &[usize]) -> Result<Tenso
         let message = format!("the logits have shape {shape:?}, expected [{}, {outputs}] as the kernel", classes.len());
         return Err(Error::format(path, message));
     }
-    finite(path, "the logits", &logits)?;
+    check_finite(path, "the logits", &logits)?;
     if self::classes(path, &targets, outputs)? != classes {
         return Err(Error::format(
             path,
@@ -171,22 +171,6 @@ fn pair(path: &Path, what: &str) -> Result<(Tensor, Tensor)> {
         return Err(archive.wrong(&format!("it holds {kind:?}, expected {what} of floating-point numbers")));
     }
     Ok((first.to_device(Device::Cpu).to_kind(Kind::Double), second))
-}
-
-fn finite(path: &Path, what: &str, tensor: &Tensor) -> Result<()> {
-    let bad = tensor.isfinite().logical_not().view(-1);
-    if !bad.any().int64_value(&[]).eq(&1) {
-        return Ok(());
-    }
-    // The first one by its place along every axis.
-    let mut flat = bad.to_kind(Kind::Uint8).argmax(0, false).int64_value(&[]);
-    let value = tensor.contiguous().view(-1).double_value(&[flat]);
-    let mut place = Vec::new();
-    for size in tensor.size().iter().rev() {
-        place.insert(0, flat % size);
-        flat /= size;
-    }
-    Err(Error::format(path, format!("{what} (shape {:?}) holds {value} at {place:?}", tensor.size())))
 }
 
 /// Classes from targets: classes themselves, or -1 and 1 for one output.
