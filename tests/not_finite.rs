@@ -16,7 +16,7 @@ use kernelview::lm::{
     self, Architecture, CausalArchitecture, CausalLm, MaskedLm, OutputMode, PromptExample, PromptExamples, random,
 };
 use kernelview::progress::Silent;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 fn refused(path: &Path) -> String {
     let error = lm::load(path, Kind::Float, Device::Cpu).err().expect("refused");
@@ -70,7 +70,7 @@ fn weights_that_are_not_finite_give_no_kernel() {
     let mut refused = 0;
     for (at, spec) in parameters.specs().iter().enumerate() {
         let value = [f64::NAN, f64::INFINITY][at % 2];
-        let bad: Parameters = parameters.map(|t| t.copy());
+        let bad: Parameters = parameters.map(Tensor::copy);
         let _ = bad.values()[at].view(-1).get(0).fill_(value);
         let finite = dense_jacobian(&bad, &examples).expect("a Jacobian").isfinite().all().int64_value(&[]) == 1;
         for formula in Formula::ALL {

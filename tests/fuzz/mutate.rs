@@ -94,9 +94,9 @@ pub fn case(random: &mut ChaCha8Rng, form: Form, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = seed;
     for _ in 0..rounds {
         if form == Form::Text && random.random_bool(0.7) {
-            text(random, &mut bytes)
+            text(random, &mut bytes);
         } else {
-            binary(random, &mut bytes, seeds)
+            binary(random, &mut bytes, seeds);
         }
     }
     bytes
