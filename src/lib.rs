@@ -23,6 +23,7 @@ pub mod program;
 pub mod progress;
 pub mod regression;
 pub mod report;
+pub mod reproduce;
 pub mod stats;
 pub mod subspace;
 pub mod task;

@@ -200,6 +200,13 @@ impl Study {
         }
     }
 
+    /// Examples per batch of the kernel engine where nothing else is asked for: 32, fewer where every example has several
+    /// outputs (a batch's gradients cost as much as its examples times outputs).
+    pub fn default_batch(&self) -> usize {
+        let outputs = if self.mode == OutputMode::Difference { 1 } else { self.classes().max(1) };
+        (64 / outputs).clamp(4, 32)
+    }
+
     /// The prompts of a split.
     pub fn prompts(&self, split: SplitName) -> &[Prompt] {
         match split {

@@ -1,11 +1,14 @@
 //! `kernelview analyze`.
 
-use super::arguments::AnalyzeArgs;
+use bytesize::ByteSize;
+
+use super::arguments::{AnalyzeArgs, FineTuningArgs};
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{OptimizerPlan, Plan, analyze};
+use crate::analysis::{Measures, OptimizerPlan, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::files::create_dir;
+use crate::kernel::Precision;
 use crate::progress::Monitor;
 use crate::report;
 use crate::train::OptimizerKind;
@@ -16,7 +19,8 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
     let study = select::study(&args.model, &args.task)?;
-    let plan = plan(args, select::batch(&args.model, &study))?;
+    let batch = select::batch(&args.model, &study);
+    let plan = args.tuning.plan(batch, args.model.memory, args.model.precision, args.task.seed, Measures::Full)?;
     create_dir(&args.out_dir)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
@@ -36,34 +40,46 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
     Ok(())
 }
 
-fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
-    let optimizers = distinct(&args.optimizers)
-        .iter()
-        .filter(|name| !name.is_empty())
-        .map(|name| match name.as_str() {
-            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&args.lr_sgd) }),
-            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&args.lr_signgd) }),
-            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&args.lr_adam) }),
-            other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut formulas = args.formula.clone();
-    formulas.sort_unstable();
-    formulas.dedup();
-    let plan = Plan {
-        formulas,
-        batch,
-        memory: args.model.memory.map(|m| m.as_u64()),
-        precision: args.model.precision,
-        optimizers,
-        batch_size: args.train_batch_size,
-        steps: args.steps,
-        eval_every: args.eval_every,
-        measures: args.measures,
-        seed: args.task.seed,
-    };
-    plan.validate()?;
-    Ok(plan)
+impl FineTuningArgs {
+    /// The plan of an analysis; `measures` where nothing else was asked for.
+    pub(super) fn plan(
+        &self,
+        batch: usize,
+        memory: Option<ByteSize>,
+        precision: Option<Precision>,
+        seed: u64,
+        measures: Measures,
+    ) -> Result<Plan> {
+        let optimizers = distinct(&self.optimizers)
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| match name.as_str() {
+                "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&self.lr_sgd) }),
+                "signgd" => {
+                    Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&self.lr_signgd) })
+                }
+                "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&self.lr_adam) }),
+                other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut formulas = self.formula.clone();
+        formulas.sort_unstable();
+        formulas.dedup();
+        let plan = Plan {
+            formulas,
+            batch,
+            memory: memory.map(|m| m.as_u64()),
+            precision,
+            optimizers,
+            batch_size: self.train_batch_size,
+            steps: self.steps,
+            eval_every: self.eval_every,
+            measures: self.measures.unwrap_or(measures),
+            seed,
+        };
+        plan.validate()?;
+        Ok(plan)
+    }
 }
 
 /// The items without repetitions, in order of their first.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
+use super::reproduce::ReproduceArgs;
 use crate::analysis::{Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
@@ -124,6 +125,17 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview pretrain --config fixtures/family/recipe.toml --corpus-dir BOOKS --out-dir family\n  kernelview pretrain --config my.toml --width 64\n  kernelview pretrain --config my.toml --check coordinates,learning-rates --no-training\n  kernelview pretrain --config my.toml --width 512,1024 --device cuda:0"
     )]
     Pretrain(Box<PretrainArgs>),
+    /// The paper's study: kernels and fine-tuning of models on its tasks, over seeds, as tables in the paper's shape
+    ///
+    /// Every cell of models x tasks x k x seeds x heads is an analysis, stored when it is finished under the digest of its
+    /// inputs: a killed run goes on when the same command is given again, and a failed cell does not stop the others.
+    /// Writes report.md, report.json, results.csv and a plot to --out-dir, and every cell's own report below cells/.
+    ///
+    /// Exit status: 0 all cells are there, 1 a cell failed, 2 bad settings, 130 interrupted.
+    #[command(
+        after_help = "Examples:\n  kernelview reproduce --models roberta-base/ --data-dir DATA/k-shot-1k-test --k 16,64\n  kernelview reproduce --models smollm2-135m --data-dir DATA --tasks SST-2,mr --seeds 13,21 --dry-run\n  kernelview reproduce --models prose-64 prose-256 --data-dir DATA --heads prompt,random,linear-probe \\\n    --max-length 64 --first-limit 50"
+    )]
+    Reproduce(Box<ReproduceArgs>),
     /// The claims that `kernelview verify` examines, with their predictions and sources
     ///
     /// The identifier goes with `kernelview verify --claim`.
@@ -247,33 +259,42 @@ pub(super) struct AnalyzeArgs {
     /// Where the report goes; finished parts found there are reused
     #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
     pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub tuning: FineTuningArgs,
+}
+
+/// Kernels and fine-tuning runs of an analysis.
+#[derive(Args)]
+#[command(next_help_heading = "Kernels and fine-tuning")]
+pub(super) struct FineTuningArgs {
     /// Kernel formulas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,signgd,asymmetric")]
     pub formula: Vec<Formula>,
     /// Optimizers to fine-tune with: sgd, signgd, adam; '' for none
-    #[arg(long, value_delimiter = ',', default_value = "sgd,adam", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "sgd,adam")]
     pub optimizers: Vec<String>,
     /// Learning rates for SGD; the best on dev is kept
-    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3,1e-2", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3,1e-2")]
     pub lr_sgd: Vec<f64>,
     /// Learning rates for SignGD
-    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4")]
     pub lr_signgd: Vec<f64>,
     /// Learning rates for Adam
-    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4")]
     pub lr_adam: Vec<f64>,
     /// Examples per fine-tuning step
-    #[arg(long, default_value_t = 8, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 8)]
     pub train_batch_size: usize,
     /// Fine-tuning steps
-    #[arg(long, default_value_t = 500, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 500)]
     pub steps: usize,
     /// Steps between evaluations on dev
-    #[arg(long, default_value_t = 50, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 50)]
     pub eval_every: usize,
     /// Measure along the run and at its end in double precision, or at its end alone in --dtype (for large models)
-    #[arg(long, value_enum, default_value = "full", help_heading = "Fine-tuning")]
-    pub measures: Measures,
+    /// [default: full, end for `reproduce`]
+    #[arg(long, value_enum)]
+    pub measures: Option<Measures>,
 }
 
 #[derive(Args)]

@@ -9,6 +9,7 @@ mod kernel;
 mod natural;
 mod plan;
 mod pretrain;
+mod reproduce;
 mod select;
 mod solve;
 mod tasks;
@@ -44,7 +45,8 @@ pub fn main() -> ExitCode {
     if precision == Some(Precision::Tf32) {
         crate::device::allow_tf32();
     }
-    let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Pretrain(_) | Command::Verify(_));
+    let keeps_parts =
+        matches!(cli.command, Command::Analyze(_) | Command::Pretrain(_) | Command::Reproduce(_) | Command::Verify(_));
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
         eprintln!("warning: Ctrl-C will not be graceful: {e}");
@@ -89,6 +91,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Tasks => tasks::run()?,
         Command::Natural(n) => natural::run(&n)?,
         Command::Pretrain(p) => return pretrain::run(&p),
+        Command::Reproduce(r) => return reproduce::run(&r),
         Command::Verify(v) => return verify::run(&v),
     }
     Ok(true)

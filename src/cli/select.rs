@@ -32,11 +32,9 @@ pub(super) fn engine(model: &ModelArgs, study: &Study) -> EngineSettings {
     EngineSettings { batch: batch(model, study), memory: model.memory.map(|m| m.as_u64()), precision: model.precision }
 }
 
-/// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much
-/// as its examples times outputs).
+/// Examples per batch: as asked, or what suits the study.
 pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
-    let outputs = if study.mode == OutputMode::Difference { 1 } else { study.classes() };
-    model.batch.unwrap_or_else(|| (64 / outputs).clamp(4, 32))
+    model.batch.unwrap_or_else(|| study.default_batch())
 }
 
 /// A directory as given, a network of the family in the sources, or a fetched model's directory in the user's cache.

@@ -3,6 +3,7 @@
 //! Knows no tensors, no files and no terminal. Every figure of a report is in here; [`Analysis`] is `report.json`.
 
 mod claim;
+mod grid;
 mod kernels;
 mod measures;
 mod setting;
@@ -12,6 +13,7 @@ pub use claim::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
     Table, Verification, VerificationFacts,
 };
+pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
 pub use kernels::{KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,

@@ -7,6 +7,7 @@ mod answer;
 mod caveats;
 mod claims;
 mod format;
+mod grid;
 mod json;
 mod markdown;
 mod plots;
@@ -20,9 +21,10 @@ use crate::evidence::Analysis;
 use crate::files::{create_dir, write_atomic};
 
 pub use claims::{
-    ClaimFacts, Document, WrittenClaims, check_directory, claims_markdown, claims_summary, junit, mutants_markdown,
-    registry_list, registry_markdown, write_claims, write_document,
+    ClaimFacts, Document, Picture, WrittenClaims, check_directory, claims_markdown, claims_summary, junit,
+    mutants_markdown, registry_list, registry_markdown, write_claims, write_document,
 };
+pub use grid::{WrittenGrid, grid_summary, write_reproduction};
 pub use json::read_json;
 pub use terminal::terminal_summary;
 
