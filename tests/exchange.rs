@@ -124,7 +124,7 @@ fn files_that_are_no_kernels_are_refused() {
     let path = directory.path().join("K.pt");
     let refused = |bytes: &[u8], message: &str| {
         fs::write(&path, bytes).expect("a file");
-        let error = PublishedKernel::read(&path).err().expect("refused");
+        let error = PublishedKernel::read(&path).expect_err("refused");
         assert_eq!((error.exit_code(), error.to_string()), (2, format!("{}: {message}", path.display())));
     };
     let storages = BTreeMap::from([("0".to_owned(), vec![0; 40])]);

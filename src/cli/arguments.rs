@@ -58,7 +58,7 @@ pub(super) enum Command {
     /// [2, N, C, M, C]), and targets; nothing in it is executed. The network's logits are used where files of the paper's
     /// names (train_logits_TASK.pt) lie beside.
     #[command(
-        after_help = "Examples:\n  kernelview solve --kernels result/SST-2-roberta-base/16-13\n  kernelview solve --train train.safetensors --dev dev.safetensors --test test.safetensors --json solved.json\n  kernelview solve --train train_kernels_rte.pt --dev dev_kernels_rte.pt --test test_kernels_rte.pt --formula signgd"
+        after_help = "Examples:\n  kernelview solve --kernels result/SST-2-roberta-base/16-13\n  kernelview solve --train train.safetensors --dev dev.safetensors --test test.safetensors \\\n    --json solved.json\n  kernelview solve --kernels result/all --task rte --formula signgd"
     )]
     Solve(SolveArgs),
     /// A kernel file as one of the paper's program, or the other way round
