@@ -1,8 +1,9 @@
 //! Damaged files of every format that the program reads: whatever is in them, the answer is a value or an error that
 //! names the file, never a panic, an abort, or memory out of proportion to the file.
 //!
-//! Two thousand cases a format in `cargo test`; `KERNELVIEW_FUZZ_CASES=100000 cargo test --test fuzz` is the full run (docs/robustness.md). Case n of a format is the same in every run. `formats.rs` is the table of formats: one
-//! entry each.
+//! Two thousand cases a format in `cargo test`; `KERNELVIEW_FUZZ_CASES=100000 cargo test --test fuzz` is the full run
+//! (docs/robustness.md). Case n of a format is the same in every run. `formats.rs` is the table of formats: one entry
+//! each.
 
 #[path = "../common/mod.rs"]
 mod common;
