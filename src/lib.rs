@@ -17,6 +17,7 @@ pub mod lm;
 pub mod measure;
 pub mod natural;
 pub mod network;
+mod pickle;
 pub mod pretrain;
 pub mod program;
 pub mod progress;

@@ -11,6 +11,7 @@ mod parts;
 mod plan;
 mod pretrained;
 mod regress;
+mod solve;
 mod study;
 
 pub use engine::EngineSettings;
@@ -19,6 +20,7 @@ pub use kernels::train_kernel;
 pub use parts::Parts;
 pub use plan::{Measures, OptimizerPlan, Plan};
 pub use pretrained::Pretrained;
+pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 pub use study::{SplitName, Study, StudyRequest};
 
 use std::path::Path;

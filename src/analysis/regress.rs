@@ -23,7 +23,7 @@ const PICTURE: usize = 96;
 const SMALL: i64 = 1024;
 
 /// Rows beyond which kernel regression is refused: its decompositions take time with the cube of the rows.
-const LARGEST: i64 = 6144;
+pub(super) const LARGEST: i64 = 6144;
 
 /// Facts and regressions of every formula of the plan, each a stored part.
 pub(super) fn kernel_facts(
@@ -80,13 +80,13 @@ fn one_formula(study: &Study, grams: &Grams, formula: Formula, precision_error: 
     })
 }
 
-fn dmatrix(t: &Tensor) -> DMatrix<f64> {
+pub(super) fn dmatrix(t: &Tensor) -> DMatrix<f64> {
     let (rows, columns) = t.size2().expect("a matrix");
     let numbers = Vec::<f64>::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");
     DMatrix::from_row_slice(rows as usize, columns as usize, &numbers)
 }
 
-fn flat(t: &Tensor) -> Vec<f64> {
+pub(super) fn flat(t: &Tensor) -> Vec<f64> {
     Vec::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor")
 }
 
@@ -117,7 +117,7 @@ fn reversed(gram: &Gram) -> &Tensor {
 
 /// Least squares (and for one output the paper's asymmetric solver first), then logistic regression and SVM where they
 /// are affordable.
-fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<MethodResult>> {
+pub(super) fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<MethodResult>> {
     let plain = of_selection("least squares", &select_least_squares(problem, &Grid::default())?);
     if formula == Formula::Asymmetric {
         if problem.outputs != 1 {

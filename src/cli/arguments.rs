@@ -47,9 +47,29 @@ pub(super) enum Command {
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
     /// columns), logits, labels, and metadata.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
     )]
     Kernel(Box<KernelArgs>),
+    /// Kernel regression on kernels given as files, this program's or the paper's
+    ///
+    /// Solves the task whose kernels --train (training examples with themselves), --dev and --test (against those sets)
+    /// hold, with every solver of `kernelview analyze`, its settings chosen on dev, and prints the accuracies. A file ending
+    /// in .pt is read as the paper's program writes it: a `torch.save`d tuple of the kernel, [N, C, M, C] (asymmetric:
+    /// [2, N, C, M, C]), and targets; nothing in it is executed. The network's logits are used where files of the paper's
+    /// names (train_logits_TASK.pt) lie beside.
+    #[command(
+        after_help = "Examples:\n  kernelview solve --kernels result/SST-2-roberta-base/16-13\n  kernelview solve --train train.safetensors --dev dev.safetensors --test test.safetensors \\\n    --json solved.json\n  kernelview solve --kernels result/all --task rte --formula signgd"
+    )]
+    Solve(SolveArgs),
+    /// A kernel file as one of the paper's program, or the other way round
+    ///
+    /// The names' endings say which: .safetensors for this program's files, .pt for the paper's, which hold one kernel and
+    /// the targets of its columns. Where a name has `_kernels_`, the logits go to or come from the same name with
+    /// `_logits_`.
+    #[command(
+        after_help = "Examples:\n  kernelview convert train_kernels_sst-2.pt train.safetensors --formula signgd\n  kernelview convert K.safetensors train_kernels_sst-2.pt --formula sgd"
+    )]
+    Convert(ConvertArgs),
     /// The built-in tasks with their templates and label words
     ///
     /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and
@@ -298,9 +318,48 @@ pub(super) struct KernelArgs {
     /// Print what would be done, with method, time and memory by layer, and stop
     #[arg(long)]
     pub plan: bool,
-    /// The file to write
+    /// The file to write: safetensors, or as the paper's program writes kernels where the name ends in .pt (then one
+    /// formula)
     #[arg(long, value_name = "FILE", required_unless_present = "plan")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct SolveArgs {
+    /// Kernel of the training examples with themselves
+    #[arg(long, value_name = "FILE", requires_all = ["dev", "test"])]
+    pub train: Option<PathBuf>,
+    /// Kernel between training and development examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub dev: Option<PathBuf>,
+    /// Kernel between training and test examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub test: Option<PathBuf>,
+    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, in place of the three
+    #[arg(long, value_name = "DIR", conflicts_with = "train", required_unless_present = "train")]
+    pub kernels: Option<PathBuf>,
+    /// Which task's, where the directory has several
+    #[arg(long, value_name = "NAME", requires = "kernels")]
+    pub task: Option<String>,
+    /// The formula to solve, and what the kernel in a .pt is [default: every one that the files hold]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ConvertArgs {
+    /// The file to read
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write
+    pub out: PathBuf,
+    /// Which kernel: of several in a .safetensors, or what the one in a .pt is [default: the only one; sgd, or asymmetric
+    /// where a .pt has two orientations]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
 }
 
 /// Engines of the kernel command.

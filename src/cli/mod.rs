@@ -11,6 +11,7 @@ mod plan;
 mod pretrain;
 mod reproduce;
 mod select;
+mod solve;
 mod tasks;
 mod terminal;
 mod verify;
@@ -85,6 +86,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Claims(c) => claims::run(&c),
         Command::Cloze(c) => cloze::run(&c)?,
         Command::Kernel(k) => kernel::run(&k)?,
+        Command::Solve(s) => solve::run(&s)?,
+        Command::Convert(c) => solve::convert(&c)?,
         Command::Tasks => tasks::run()?,
         Command::Natural(n) => natural::run(&n)?,
         Command::Pretrain(p) => return pretrain::run(&p),

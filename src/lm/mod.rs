@@ -3,6 +3,7 @@
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
 mod assemble;
+mod bin;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -13,7 +14,6 @@ mod head;
 mod model;
 mod mup;
 mod names;
-mod pickle;
 pub mod random;
 mod save;
 

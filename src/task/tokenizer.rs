@@ -3,16 +3,19 @@
 //! Reads `tokenizer.json`, a BERT `vocab.txt`, or the metadata of a GGUF file. Adds nothing by itself: no special tokens, no padding, no
 //! truncation; a special token's name that occurs in a text is ordinary text. May not know templates, tasks or models.
 
+use std::fmt;
 use std::fs;
+use std::panic;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::gguf::Gguf;
 
 /// A token with a role of its own.
@@ -194,8 +197,13 @@ type NamedJson = (PathBuf, Value);
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    Tokenizer::from_bytes(&bytes)
-        .map_err(|reason| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}")))
+    let wrong = |reason: &dyn fmt::Display| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}"));
+    // The library panics on some of what is no JSON, and on some JSON that makes no tokenizer.
+    serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|reason| wrong(&reason))?;
+    match panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
+        Ok(read) => read.map_err(|reason| wrong(&reason)),
+        Err(panic) => Err(wrong(&panic_text(&*panic))),
+    }
 }
 
 /// A BERT tokenizer from the list of its tokens, one a line.
