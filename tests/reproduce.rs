@@ -10,7 +10,7 @@ use common::command::{Answer, Scratch};
 fn run(scratch: &Scratch, more: &str) -> Answer {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks");
     let text = format!(
-        "reproduce --models model --data-dir {data} --tasks SST-2,MRPC --k 2 --seeds 13 --heads prompt,random --dtype f64 \
+        "reproduce --models model --data-dir {data} --tasks MRPC,RTE --k 2 --seeds 13 --heads prompt,random --dtype f64 \
          --device cpu --threads 1 --steps 4 --eval-every 2 --train-batch-size 2 --lr-sgd 1e-2 --lr-adam 1e-3 {more}"
     );
     scratch.run(&text.split_whitespace().collect::<Vec<_>>())
@@ -59,7 +59,7 @@ fn a_failed_cell_does_not_stop_the_others() {
     assert_eq!(answer.code, Some(2), "an argument twice is an error: {}", answer.stderr);
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks");
     let words = format!(
-        "reproduce --models model --data-dir {data} --tasks SST-2 --k 2 --seeds 99,13 --dtype f64 --device cpu --threads 1 \
+        "reproduce --models model --data-dir {data} --tasks MRPC --k 2 --seeds 99,13 --dtype f64 --device cpu --threads 1 \
          --formula sgd --optimizers= --out-dir grid"
     );
     let answer = scratch.run(&words.split_whitespace().collect::<Vec<_>>());

@@ -196,9 +196,8 @@ fn opening(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Pie
     let (before, after) = parts.split_at(mask);
     if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
         return Err(Error::Settings(format!(
-            "template `{}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`",
-            template
+            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`"
         )));
     }
     let before: Vec<Part> = before.iter().filter(|part| **part != Part::Cls).cloned().collect();

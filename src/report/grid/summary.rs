@@ -113,14 +113,13 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
         grid.cells.iter().filter(|c| c.error.is_some()).count(),
     );
     let missing = grid.cells.len() - done - failed;
-    let mut count = format!("{done} of {} cells are there", grid.cells.len());
-    if failed > 0 {
-        count += &format!(", {failed} failed (listed at the end)");
-    }
-    if missing > 0 {
-        count += &format!(", {missing} were left to other shards");
-    }
-    paragraphs.push(count + ".");
+    let some = |n: usize, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
+    paragraphs.push(format!(
+        "{done} of {} cells are there{}{}.",
+        grid.cells.len(),
+        some(failed, "failed (listed at the end)"),
+        some(missing, "were left to other shards")
+    ));
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for group in groups {
         let place = (group.key.model.as_str(), group.key.head.as_str());

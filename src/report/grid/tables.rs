@@ -115,7 +115,7 @@ fn heads(groups: &[Group<'_>]) -> Option<Table> {
     let has_all = |g: &&Group<'_>| {
         let there =
             |name: &&str| groups.iter().any(|o| o.key.head == *name && place(o) == place(g) && !o.results.is_empty());
-        names.iter().all(|name| there(name))
+        names.iter().all(there)
     };
     let common: Vec<&Group<'_>> = groups.iter().filter(has_all).collect();
     let mut rows = Vec::new();
