@@ -54,9 +54,6 @@ fn a_grid_is_computed_once_and_reported() {
 #[test]
 fn a_failed_cell_does_not_stop_the_others() {
     let scratch = Scratch::new();
-    // The position table has 136 rows; a missing split fails before anything is loaded.
-    let answer = run(&scratch, "--heads prompt --seeds 13,99 --out-dir grid --optimizers= --formula sgd");
-    assert_eq!(answer.code, Some(2), "an argument twice is an error: {}", answer.stderr);
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks");
     let words = format!(
         "reproduce --models model --data-dir {data} --tasks MRPC --k 2 --seeds 99,13 --dtype f64 --device cpu --threads 1 \
