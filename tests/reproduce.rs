@@ -63,7 +63,7 @@ fn a_failed_cell_does_not_stop_the_others() {
     assert_eq!(answer.code, Some(1), "{}", answer.stderr);
     assert!(answer.stdout.contains("1 of 2 cells are there, 1 failed"), "{}", answer.stdout);
     let report = fs::read_to_string(scratch.path("grid/report.md")).expect("a report");
-    assert!(report.contains("no split `2-99`"), "{report}");
+    assert!(report.contains("no split"), "{report}");
 }
 
 #[test]
