@@ -84,6 +84,7 @@ pub struct Study {
     pub model_facts: ModelFacts,
     /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
     pub digest: String,
+    tokenizer_digest: String,
     subset: Subset,
     labels: [Vec<usize>; 3],
     source: String,
@@ -140,6 +141,7 @@ impl Study {
             dtype: request.dtype,
             include,
             mode,
+            tokenizer_digest: tokenizer.digest()?,
             tokenizer,
             task,
             model_facts,
@@ -310,7 +312,21 @@ impl Study {
                 OutputMode::Difference => "difference".into(),
             },
             notes: self.notes.clone(),
+            tokenizer_digest: self.tokenizer_digest.clone(),
+            prompts_digest: digest([self.prompts_text().as_bytes()]),
         }
+    }
+
+    /// All prompts as token ids, with their labels.
+    fn prompts_text(&self) -> String {
+        let mut text = String::new();
+        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            for p in self.prompts(split) {
+                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
+                let _ = write!(text, "\n{} {row:?}", split.name());
+            }
+        }
+        text
     }
 
     fn compute_digest(&self) -> String {
@@ -326,12 +342,7 @@ impl Study {
             self.subset,
             self.task.label_ids
         );
-        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-            for p in self.prompts(split) {
-                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
-                let _ = write!(text, "\n{} {row:?}", split.name());
-            }
-        }
+        text.push_str(&self.prompts_text());
         digest([text.as_bytes()])
     }
 }

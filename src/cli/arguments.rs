@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
+use super::gate::Seeds;
 use crate::analysis::SplitName;
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
@@ -18,7 +19,7 @@ use crate::lm::OutputMode;
     name = "kernelview",
     version,
     arg_required_else_help = true,
-    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
+    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed or something moved, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -104,6 +105,17 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview pretrain --config fixtures/family/recipe.toml --corpus-dir BOOKS --out-dir family\n  kernelview pretrain --config my.toml --width 64\n  kernelview pretrain --config my.toml --check coordinates,learning-rates --no-training\n  kernelview pretrain --config my.toml --width 512,1024 --device cuda:0"
     )]
     Pretrain(Box<PretrainArgs>),
+    /// What moved between two runs: baselines or report.json of `analyze` or `verify`
+    ///
+    /// Flattens both sides into named metrics and compares each by its own rule: names and digests must be equal, what
+    /// weights and prompts determine may differ by rounding, what is random may differ by its spread over the seeds of the
+    /// old side. Prints what moved, appeared or vanished.
+    ///
+    /// Exit status: 0 nothing moved, 1 something did, 2 the two cannot be compared.
+    #[command(
+        after_help = "Examples:\n  kernelview compare old/report.json new/report.json\n  kernelview compare baseline.json kernelview-report/report.json --markdown moved.md\n  kernelview compare baseline.json new-baseline.json --ignore model.digest,plan.*"
+    )]
+    Compare(CompareArgs),
     /// The claims that `kernelview verify` examines, with their predictions and sources
     ///
     /// The identifier goes with `kernelview verify --claim`.
@@ -158,6 +170,9 @@ pub(super) const DEFAULT_MODEL: &str = "prose-128";
 /// Its task where nothing else is said.
 pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
 
+/// Seed of splits and mini-batches where nothing else is said.
+pub(super) const DEFAULT_SEED: u64 = 13;
+
 /// Training examples per class where nothing else is said.
 pub(super) const DEFAULT_K: usize = 16;
 
@@ -189,7 +204,7 @@ pub(super) struct TaskArgs {
     #[arg(long, default_value_t = DEFAULT_K)]
     pub k: usize,
     /// Seed of the few-shot split and of mini-batch orders
-    #[arg(long, default_value_t = 13)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
     /// Use at most so many test examples (drawn by --seed)
     #[arg(long, value_name = "N")]
@@ -247,6 +262,59 @@ pub(super) struct AnalyzeArgs {
     /// Steps between evaluations on dev
     #[arg(long, default_value_t = 50, help_heading = "Fine-tuning")]
     pub eval_every: usize,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
+
+/// A run as a baseline, or against one.
+#[derive(Args)]
+#[command(next_help_heading = "Regression gate")]
+pub(super) struct GateArgs {
+    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
+    /// further seeds' reports go to --out-dir/seed-SEED
+    #[arg(long, requires = "baseline")]
+    pub write_baseline: bool,
+    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
+    #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
+    pub baseline_seeds: Seeds,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
+}
+
+/// What to compare, and where to say what moved.
+#[derive(Args)]
+pub(super) struct GateOutputArgs {
+    /// Metrics to leave out, by name; * stands for any text
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
+    /// machine
+    #[arg(long)]
+    pub strict: bool,
+    /// Write what moved as Markdown, for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the comparison as JUnit, a case for each metric
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
+    #[arg(long)]
+    pub github: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CompareArgs {
+    /// The old side: a baseline, or a report.json
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The new side: a baseline, or a report.json
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
 }
 
 #[derive(Args)]
@@ -410,6 +478,8 @@ pub(super) struct VerifyArgs {
     /// Where the report goes; what an interrupted run left there is reused
     #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
     pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub gate: GateArgs,
 }
 
 #[derive(Args)]
