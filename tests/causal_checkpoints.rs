@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::causal::{config_json, tensors, write};
 use common::fixture::tiny_checkpoint;
-use kernelview::analysis::{SplitName, Study, StudyRequest};
+use kernelview::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
 use kernelview::device::Dtype;
 use kernelview::jacobian::{Examples, Parameters, Subset};
 use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random, write_tensors};
@@ -214,10 +214,10 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     write(directory.path(), &config_json(model.config()), &tensors(&parameters));
     let splits = demo().expect("the demonstration");
     let definition = TaskDefinition { template: Template::parse(template)?, ..demo_definition()? };
+    let network = Pretrained::load(directory.path(), Dtype::F64, Device::Cpu)?;
     let request = StudyRequest {
-        model: directory.path(),
-        dtype: Dtype::F64,
-        device: Device::Cpu,
+        network: &network,
+        head: Head::Prompt,
         subset: Subset::All,
         output_mode: None,
         definition: &definition,
@@ -226,7 +226,7 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
         k: None,
         split_seed: None,
     };
-    Ok((Study::load(request)?, tokenizer))
+    Ok((Study::new(request)?, tokenizer))
 }
 
 #[test]

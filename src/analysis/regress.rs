@@ -162,6 +162,7 @@ fn of_selection(solver: &str, selection: &Selection) -> MethodResult {
         dev_accuracy: selection.chosen.dev.accuracy,
         dev_loss: selection.chosen.dev.loss,
         test_accuracy: selection.test.accuracy,
+        test_f1: selection.test.f1,
         test_loss: selection.test.loss,
         grid_size: selection.rows.len(),
     }
@@ -184,13 +185,15 @@ fn logistic(problem: &KernelProblem) -> Result<MethodResult> {
             };
             let dev = outputs(&problem.dev, &problem.dev_logits);
             let test = outputs(&problem.test, &problem.test_logits);
+            let test_score = score(&test, &problem.test_labels, problem.outputs)?;
             let dev_loss = cross_entropy(&dev, &problem.dev_labels, problem.outputs);
             let result = MethodResult {
                 solver: "logistic regression".into(),
                 setting: format!("λ {strength}·‖K‖, offset f0 {}", if offset { "yes" } else { "no" }),
                 dev_accuracy: score(&dev, &problem.dev_labels, problem.outputs)?.accuracy,
                 dev_loss,
-                test_accuracy: score(&test, &problem.test_labels, problem.outputs)?.accuracy,
+                test_accuracy: test_score.accuracy,
+                test_f1: test_score.f1,
                 test_loss: cross_entropy(&test, &problem.test_labels, problem.outputs),
                 grid_size: 2 * strengths.len(),
             };
@@ -237,6 +240,7 @@ fn svm(problem: &KernelProblem) -> Result<MethodResult> {
             dev_accuracy: dev.accuracy,
             dev_loss: dev.loss,
             test_accuracy: test.accuracy,
+            test_f1: test.f1,
             test_loss: test.loss,
             grid_size: grid.len(),
         };

@@ -76,6 +76,7 @@ fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
         batch_size: args.train_batch_size,
         steps: args.steps,
         eval_every: args.eval_every,
+        measures: args.measures,
         seed: args.task.seed,
     };
     plan.validate()?;

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 use super::gate::Seeds;
-use crate::analysis::SplitName;
+use crate::analysis::{Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
 use crate::jacobian::Subset;
@@ -146,6 +146,10 @@ pub(super) struct ModelArgs {
     /// Parameters that take part in kernels and fine-tuning
     #[arg(long, value_enum, default_value = "all")]
     pub parameters: Subset,
+    /// What reads the network: its own head under the task's prompt, or, without a prompt, a new linear head on the first
+    /// token (the last of a causal model) with random weights (drawn by --seed) or those of a linear probe
+    #[arg(long, value_enum, default_value = "prompt")]
+    pub head: Head,
     /// What f is: the label words' logits, or (two classes) the second's logit minus the first's [default: difference
     /// for two classes, logits otherwise]
     #[arg(long, value_enum)]
@@ -262,6 +266,9 @@ pub(super) struct AnalyzeArgs {
     /// Steps between evaluations on dev
     #[arg(long, default_value_t = 50, help_heading = "Fine-tuning")]
     pub eval_every: usize,
+    /// Measure along the run and at its end in double precision, or at its end alone in --dtype (for large models)
+    #[arg(long, value_enum, default_value = "full", help_heading = "Fine-tuning")]
+    pub measures: Measures,
     #[command(flatten)]
     pub gate: GateArgs,
 }

@@ -21,7 +21,7 @@ pub use setting::{LabelWordFacts, ModelFacts, RunFacts, TaskFacts};
 pub use verdict::{Outcome, Question, Verdict, judge};
 
 /// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Everything that one analysis of one model on one task found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -55,4 +55,6 @@ pub struct Accuracy {
     pub dev: f64,
     /// On test.
     pub test: f64,
+    /// F1 of the second class on test, for tasks of two classes.
+    pub test_f1: Option<f64>,
 }
