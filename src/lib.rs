@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod evidence;
 pub mod files;
+pub mod gate;
 pub mod gguf;
 pub mod jacobian;
 pub mod kernel;

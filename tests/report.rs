@@ -222,6 +222,8 @@ fn realistic() -> Analysis {
             output_mode: "logits".into(),
             majority_accuracy: 444.0 / 872.0,
             notes: vec!["label `1` has only 15 rows | for dev".into()],
+            tokenizer_digest: String::new(),
+            prompts_digest: String::new(),
         },
         zero_shot,
         output_derivative: derivative(0.58, 0.6),

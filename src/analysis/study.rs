@@ -85,6 +85,7 @@ pub struct Study {
     pub model_facts: ModelFacts,
     /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
     pub digest: String,
+    tokenizer_digest: String,
     reading: Reading,
     subset: Subset,
     labels: [Vec<usize>; 3],
@@ -128,6 +129,7 @@ impl Study {
             dtype: network.dtype,
             include: Vec::new(),
             mode,
+            tokenizer_digest: network.tokenizer.digest()?,
             head,
             tokenizer: Rc::clone(&network.tokenizer),
             task,
@@ -354,7 +356,21 @@ impl Study {
                 OutputMode::Difference => "difference".into(),
             },
             notes: self.notes.clone(),
+            tokenizer_digest: self.tokenizer_digest.clone(),
+            prompts_digest: digest([self.prompts_text().as_bytes()]),
         }
+    }
+
+    /// All prompts as token ids, with their labels.
+    fn prompts_text(&self) -> String {
+        let mut text = String::new();
+        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            for p in self.prompts(split) {
+                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
+                let _ = write!(text, "\n{} {row:?}", split.name());
+            }
+        }
+        text
     }
 
     /// The template that the prompts were made with; empty without a prompt.
@@ -378,12 +394,7 @@ impl Study {
             self.head,
             self.split_seed.filter(|_| self.head == Head::Random)
         );
-        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-            for p in self.prompts(split) {
-                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
-                let _ = write!(text, "\n{} {row:?}", split.name());
-            }
-        }
+        text.push_str(&self.prompts_text());
         digest([text.as_bytes()])
     }
 }

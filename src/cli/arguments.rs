@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
+use super::gate::Seeds;
 use super::reproduce::ReproduceArgs;
 use crate::analysis::{Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
@@ -19,7 +20,7 @@ use crate::lm::OutputMode;
     name = "kernelview",
     version,
     arg_required_else_help = true,
-    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
+    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed or something moved, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -136,6 +137,17 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview reproduce --models roberta-base/ --data-dir DATA/k-shot-1k-test --k 16,64\n  kernelview reproduce --models smollm2-135m --data-dir DATA --tasks SST-2,mr --seeds 13,21 --dry-run\n  kernelview reproduce --models prose-64 prose-256 --data-dir DATA --heads prompt,random,linear-probe \\\n    --max-length 64 --first-limit 50"
     )]
     Reproduce(Box<ReproduceArgs>),
+    /// What moved between two runs: baselines or report.json of `analyze` or `verify`
+    ///
+    /// Flattens both sides into named metrics and compares each by its own rule: names and digests must be equal, what
+    /// weights and prompts determine may differ by rounding, what is random may differ by its spread over the seeds of the
+    /// old side. Prints what moved, appeared or vanished.
+    ///
+    /// Exit status: 0 nothing moved, 1 something did, 2 the two cannot be compared.
+    #[command(
+        after_help = "Examples:\n  kernelview compare old/report.json new/report.json\n  kernelview compare baseline.json kernelview-report/report.json --markdown moved.md\n  kernelview compare baseline.json new-baseline.json --ignore model.digest,plan.*"
+    )]
+    Compare(CompareArgs),
     /// The claims that `kernelview verify` examines, with their predictions and sources
     ///
     /// The identifier goes with `kernelview verify --claim`.
@@ -194,6 +206,9 @@ pub(super) const DEFAULT_MODEL: &str = "prose-128";
 /// Its task where nothing else is said.
 pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
 
+/// Seed of splits and mini-batches where nothing else is said.
+pub(super) const DEFAULT_SEED: u64 = 13;
+
 /// Training examples per class where nothing else is said.
 pub(super) const DEFAULT_K: usize = 16;
 
@@ -225,7 +240,7 @@ pub(super) struct TaskArgs {
     #[arg(long, default_value_t = DEFAULT_K)]
     pub k: usize,
     /// Seed of the few-shot split and of mini-batch orders
-    #[arg(long, default_value_t = 13)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
     /// Use at most so many test examples (drawn by --seed)
     #[arg(long, value_name = "N")]
@@ -261,6 +276,8 @@ pub(super) struct AnalyzeArgs {
     pub out_dir: PathBuf,
     #[command(flatten)]
     pub tuning: FineTuningArgs,
+    #[command(flatten)]
+    pub gate: GateArgs,
 }
 
 /// Kernels and fine-tuning runs of an analysis.
@@ -295,6 +312,57 @@ pub(super) struct FineTuningArgs {
     /// [default: full, end for `reproduce`]
     #[arg(long, value_enum)]
     pub measures: Option<Measures>,
+}
+
+/// A run as a baseline, or against one.
+#[derive(Args)]
+#[command(next_help_heading = "Regression gate")]
+pub(super) struct GateArgs {
+    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
+    /// further seeds' reports go to --out-dir/seed-SEED
+    #[arg(long, requires = "baseline")]
+    pub write_baseline: bool,
+    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
+    #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
+    pub baseline_seeds: Seeds,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
+}
+
+/// What to compare, and where to say what moved.
+#[derive(Args)]
+pub(super) struct GateOutputArgs {
+    /// Metrics to leave out, by name; * stands for any text
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
+    /// machine
+    #[arg(long)]
+    pub strict: bool,
+    /// Write what moved as Markdown, for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the comparison as JUnit, a case for each metric
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
+    #[arg(long)]
+    pub github: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CompareArgs {
+    /// The old side: a baseline, or a report.json
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The new side: a baseline, or a report.json
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
 }
 
 #[derive(Args)]
@@ -497,6 +565,8 @@ pub(super) struct VerifyArgs {
     /// Where the report goes; what an interrupted run left there is reused
     #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
     pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub gate: GateArgs,
 }
 
 #[derive(Args)]

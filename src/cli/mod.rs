@@ -5,6 +5,7 @@ mod arguments;
 mod board;
 mod claims;
 mod cloze;
+mod gate;
 mod kernel;
 mod natural;
 mod plan;
@@ -79,12 +80,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether what the command was asked to establish holds; only `verify` can say no.
+/// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Analyze(a) => analyze::run(&a)?,
+        Command::Analyze(a) => return analyze::run(&a),
         Command::Claims(c) => claims::run(&c),
         Command::Cloze(c) => cloze::run(&c)?,
+        Command::Compare(c) => return gate::run(&c),
         Command::Kernel(k) => kernel::run(&k)?,
         Command::Solve(s) => solve::run(&s)?,
         Command::Convert(c) => solve::convert(&c)?,

@@ -91,4 +91,10 @@ pub struct TaskFacts {
     pub majority_accuracy: f64,
     /// Notes of the data's readers, e.g. how a split was derived.
     pub notes: Vec<String>,
+    /// SHA-256 of the tokenizer: vocabulary, rules and special tokens. Empty in reports of programs that did not tell.
+    #[serde(default)]
+    pub tokenizer_digest: String,
+    /// SHA-256 of all prompts as token ids, with their labels. Empty as above.
+    #[serde(default)]
+    pub prompts_digest: String,
 }

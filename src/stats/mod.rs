@@ -14,6 +14,7 @@ mod expectation;
 mod exponent;
 mod p_value;
 mod power;
+mod prediction;
 
 pub use classification::f1;
 pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, student_mean};
@@ -21,3 +22,4 @@ pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};
 pub use p_value::{holm, mean_p_value};
 pub use power::{detectable, probability_of_holding, seeds_needed};
+pub use prediction::prediction_margin;

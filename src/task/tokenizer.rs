@@ -16,6 +16,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{Error, Result, panic_text};
+use crate::files::digest;
 use crate::gguf::Gguf;
 
 /// A token with a role of its own.
@@ -134,6 +135,17 @@ impl PromptTokenizer {
     /// The file that the tokenizer came from.
     pub fn source(&self) -> &Path {
         &self.source
+    }
+
+    /// SHA-256 of vocabulary, rules and special tokens, however a file writes them down.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the tokenizer cannot be written as JSON.
+    pub fn digest(&self) -> Result<String> {
+        let rules = self.inner.to_string(false);
+        let rules =
+            rules.map_err(|reason| Error::format(&self.source, format!("cannot be written as JSON: {reason}")))?;
+        Ok(digest([rules.as_bytes(), format!("{:?}", self.special).as_bytes()]))
     }
 
     /// The id of a special token, if the tokenizer has it.
