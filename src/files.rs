@@ -88,6 +88,17 @@ pub fn store_part(path: &Path, digest: &str, value: &impl Serialize) -> Result<(
     write_atomic(path, &bytes)
 }
 
+/// SHA-256 of a file in hexadecimal, read piece by piece.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn file_digest(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
 /// Lower-case hexadecimal SHA-256 of several byte strings, each preceded by its length.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::causal::{config_json, tensors, write};
 use common::fixture::tiny_checkpoint;
-use kernelview::analysis::{SplitName, Study, StudyRequest};
+use kernelview::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
 use kernelview::device::Dtype;
 use kernelview::jacobian::{Examples, Parameters, Subset};
 use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random, write_tensors};
@@ -214,10 +214,10 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     write(directory.path(), &config_json(model.config()), &tensors(&parameters));
     let splits = demo().expect("the demonstration");
     let definition = TaskDefinition { template: Template::parse(template)?, ..demo_definition()? };
+    let network = Pretrained::load(directory.path(), Dtype::F64, Device::Cpu)?;
     let request = StudyRequest {
-        model: directory.path(),
-        dtype: Dtype::F64,
-        device: Device::Cpu,
+        network: &network,
+        head: Head::Prompt,
         subset: Subset::All,
         output_mode: None,
         definition: &definition,
@@ -226,7 +226,7 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
         k: None,
         split_seed: None,
     };
-    Ok((Study::load(request)?, tokenizer))
+    Ok((Study::new(request)?, tokenizer))
 }
 
 #[test]
@@ -280,10 +280,19 @@ fn prompts_without_a_token_to_read_are_refused() {
         read.expect_err("refused").to_string()
     };
     let empty = refused(&definition, &splits);
-    assert!(empty.ends_with("the prompt is empty: there is no token in front of the mask to read"), "{empty}");
+    assert!(empty.ends_with("the prompt is empty: there is no token to read"), "{empty}");
     splits.train.examples.remove(0);
-    definition.max_length = 2;
+    // Texts give way, so that what stands behind them is still read; a prompt that is too long without them is refused.
+    definition.template = Template::parse("*cls**sent_0*_It_was*mask*").expect("a template");
+    definition.max_length = 9;
+    let short = PromptedTask::read_at(Reading::LastToken, &definition, &tokenizer, &splits).expect("texts are cut");
+    let was = tokenizer.encode(" It was").expect("tokens");
+    for prompt in &short.train {
+        assert!(prompt.input_ids.len() <= 9 && prompt.input_ids.ends_with(&was), "{prompt:?}");
+        assert_eq!(prompt.mask_pos + 1, prompt.input_ids.len());
+    }
+    definition.max_length = 1;
     let cut = refused(&definition, &splits);
     assert!(cut.contains("the token in front of the mask would be token "), "{cut}");
-    assert!(cut.contains("of a prompt cut at 2 tokens (max_length)"), "{cut}");
+    assert!(cut.contains("of a prompt cut at 1 tokens (max_length)"), "{cut}");
 }

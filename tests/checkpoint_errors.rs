@@ -350,7 +350,7 @@ fn damaged_or_old_pytorch_files_are_refused() {
     refused(Bad::new().pickle(b"\x80\x02}"), "archive/data.pkl: the program ends too early");
     refused(
         Bad::new().pickle(b"\x80\x04\x95."),
-        "archive/data.pkl: pickle instruction 0x95 has no place in a state dictionary; save it with torch.save's own \
+        "archive/data.pkl: pickle instruction 0x95 has no place among saved tensors; save them with torch.save's own \
          settings, or as model.safetensors",
     );
 }
@@ -366,7 +366,7 @@ fn a_pickle_that_runs_a_command_is_refused_and_does_not_run_it() {
         let call = format!("c{module}\nsystem\n(X").into_bytes();
         let program = [b"\x80\x02".as_slice(), &call, &length, command.as_bytes(), b"tR."].concat();
         Bad::new().pickle(&program).is_refused_with(&format!(
-            "/pytorch_model.bin: archive/data.pkl: it calls `{module}.system`, which a state dictionary has no use for: \
+            "/pytorch_model.bin: archive/data.pkl: it calls `{module}.system`, which saved tensors have no use for: \
              refused"
         ));
         assert!(!marker.exists(), "the command ran");
@@ -379,13 +379,13 @@ fn pickles_that_grow_without_bound_are_refused() {
     let refused = |program: &[u8], message: &str| {
         Bad::new().pickle(program).is_refused_with(&format!("/pytorch_model.bin: archive/data.pkl: {message}"));
     };
-    let deep = "values are nested more deeply than in a state dictionary";
+    let deep = "values are nested more deeply than saved tensors are";
     refused(&[b"\x80\x02)".as_slice(), &b"\x85".repeat(1_000_000), b"."].concat(), deep);
     // Lists in lists: 1000 empty ones, each appended to the one before.
     refused(&[[b']'; 1000].as_slice(), &[b'a'; 999], b"."].concat(), deep);
     // A tuple of 100 copies of a tuple of 100 copies of …
     let level = [b"(".as_slice(), &b"h\x00".repeat(100), b"tq\x00"].concat().repeat(8);
-    refused(&[b"\x80\x02)q\x00", level.as_slice(), b"."].concat(), "it copies more values than any state dictionary");
+    refused(&[b"\x80\x02)q\x00", level.as_slice(), b"."].concat(), "it copies more values than any saved tensors need");
 }
 
 #[test]

@@ -45,7 +45,17 @@ fn holds(name: &str) {
     .expect("a report");
     // The statement is the claim's file; what was measured starts after it.
     let measured = report.find("### Settings").map_or(report.as_str(), |start| &report[start..]);
-    insta::assert_snapshot!(name, measured);
+    insta::assert_snapshot!(name, measured.lines().map(without_round_off).collect::<Vec<_>>().join("\n"));
+}
+
+/// A row whose last cell, the smallest detectable deviation, is below a thousandth: there it comes from round-off, whose
+/// digits depend on the order of summation.
+fn without_round_off(line: &str) -> String {
+    let last = line.strip_suffix(" |").and_then(|row| row.rsplit_once("| "));
+    match last.and_then(|(start, cell)| Some((start, cell.parse::<f64>().ok()?))) {
+        Some((start, deviation)) if deviation > 0.0 && deviation < 1e-3 => format!("{start}| below 0.001 |"),
+        _ => line.to_owned(),
+    }
 }
 
 fn mutants_are_noticed(name: &str) {

@@ -61,7 +61,7 @@ fn help_texts_show_examples_that_parse() {
     let scratch = Scratch::new();
     let top = scratch.run(&["--help"]);
     assert_eq!(top.code, Some(0));
-    for command in ["analyze", "kernel", "cloze", "tasks"] {
+    for command in ["analyze", "kernel", "solve", "convert", "cloze", "tasks"] {
         assert!(top.stdout.contains(&format!("\n  {command} ")), "{}", top.stdout);
         let help = scratch.run(&[command, "--help"]);
         assert_eq!(help.code, Some(0));

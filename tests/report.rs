@@ -61,6 +61,7 @@ fn method(solver: &str, setting: &str, dev: f64, test: f64, loss: f64) -> Method
         dev_accuracy: dev,
         dev_loss: loss,
         test_accuracy: test,
+        test_f1: None,
         test_loss: 1.1 * loss,
         grid_size: 25,
     }
@@ -127,6 +128,7 @@ fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Number
         selected,
         history,
         test_accuracy,
+        test_f1: None,
         parameter_change: if sgd { 4.3e-4 } else { 0.0123 },
         linearization: Linearization {
             test_accuracy: if sgd { 0.752 } else { 0.511 },
@@ -147,7 +149,7 @@ fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Number
 /// An analysis as one of sentiment with a tiny BERT could be: SGD behaves like its kernel, Adam gains nothing.
 fn realistic() -> Analysis {
     let mut numbers = Numbers(7);
-    let zero_shot = Accuracy { dev: 0.59375, test: 0.614 };
+    let zero_shot = Accuracy { dev: 0.59375, test: 0.614, test_f1: Some(0.6) };
     let kernels = vec![
         kernel(
             "sgd",
@@ -175,7 +177,7 @@ fn realistic() -> Analysis {
     let class = |label: &str, word: &str, token_id, test| LabelWordFacts {
         label: label.into(),
         word: word.into(),
-        token_id,
+        token_id: Some(token_id),
         train: 16,
         test,
     };
@@ -209,6 +211,7 @@ fn realistic() -> Analysis {
             name: "SST-2".into(),
             source: "k-shot/SST-2/16-13".into(),
             template: "*cls**sent_0*_It_was*mask*.*sep+*".into(),
+            head: "prompt".into(),
             label_words: vec![class("0", "terrible", 6659, 428), class("1", "great", 2307, 444)],
             k: Some(16),
             split_seed: Some(13),
@@ -219,6 +222,8 @@ fn realistic() -> Analysis {
             output_mode: "logits".into(),
             majority_accuracy: 444.0 / 872.0,
             notes: vec!["label `1` has only 15 rows | for dev".into()],
+            tokenizer_digest: String::new(),
+            prompts_digest: String::new(),
         },
         zero_shot,
         output_derivative: derivative(0.58, 0.6),
@@ -465,6 +470,7 @@ prop_compose! {
             selected,
             history,
             test_accuracy: figures[8],
+            test_f1: None,
             parameter_change: figures[9],
             linearization: Linearization {
                 test_accuracy: figures[10],
@@ -496,7 +502,7 @@ prop_compose! {
         }
         analysis.kernels = kernels;
         analysis.fine_tuning = fine_tuning;
-        analysis.zero_shot = Accuracy { dev: figures[0], test: figures[1] };
+        analysis.zero_shot = Accuracy { dev: figures[0], test: figures[1], test_f1: None };
         analysis.task.majority_accuracy = figures[2];
         (analysis.task.train, analysis.task.dev, analysis.task.test) = (counts[0], counts[1], counts[2]);
         analysis.model.note = note;
@@ -506,7 +512,7 @@ prop_compose! {
         analysis.run.subset.clone_from(&texts[3]);
         analysis.task.notes = vec![texts[4].clone()];
         let class = |i: usize| LabelWordFacts {
-            label: texts[5].clone(), word: texts[6].clone(), token_id: i as i64, train: i, test: i,
+            label: texts[5].clone(), word: texts[6].clone(), token_id: Some(i as i64), train: i, test: i,
         };
         analysis.task.label_words = (0..classes).map(class).collect();
         analysis.layers = layers

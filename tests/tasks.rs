@@ -290,7 +290,7 @@ fn task_files_are_read_and_their_mistakes_named() {
         (DataFormat::Named, Template::parse("*cls**sent_0*_It_was*mask*.*sep+*").unwrap())
     );
 
-    insta::assert_snapshot!(refused(&format!("{start}label_word = []\n")), @"task.toml: line 3: unknown field `label_word`, expected one of `name`, `template`, `label_words`, `max_length`, `first_sentence_limit`, `other_sentence_limit`, `format`, `segments`");
+    insta::assert_snapshot!(refused(&format!("{start}label_word = []\n")), @"task.toml: line 3: unknown field `label_word`, expected one of `name`, `template`, `causal_template`, `label_words`, `max_length`, `first_sentence_limit`, `other_sentence_limit`, `format`, `segments`");
     insta::assert_snapshot!(refused(start), @"task.toml: line 1: missing field `label_words`");
     insta::assert_snapshot!(refused(&format!("{start}label_words = [\"bad\", \"good\"]\n[format]\nkind = \"tsv\"\ntexts = [0]\n")), @"task.toml: line 4: missing field `label`");
     insta::assert_snapshot!(refused(&format!("{start}label_words = [\"bad\", \"good\"]\n[format]\nkind = \"json\"\n")), @"task.toml: line 5: unknown variant `json`, expected one of `tsv`, `csv`, `named`");

@@ -21,11 +21,11 @@ use super::context::Context;
 use super::family::{Family, tasks, tasks_setting};
 use super::scan::{Scan, list};
 use super::{Claim, Family as Topic, Mutant, check};
-use crate::analysis::{SplitName, Study};
+use crate::analysis::{SplitName, Study, StudyExamples};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::jacobian::outputs;
-use crate::lm::{OutputMode, PromptExamples};
+use crate::lm::OutputMode;
 use crate::stats::{Expectation, student_mean};
 use crate::train::OptimizerKind;
 
@@ -111,7 +111,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 }
 
 /// One sentence to step on, and others to measure on.
-fn sentences(study: &Study, draw: usize) -> Result<(PromptExamples<'_>, PromptExamples<'_>)> {
+fn sentences(study: &Study, draw: usize) -> Result<(StudyExamples<'_>, StudyExamples<'_>)> {
     let all = study.examples(SplitName::Test, OutputMode::Difference)?;
     let first = draw * (1 + PROBES);
     Ok((all.select(&[first]), all.select(&(first + 1..first + 1 + PROBES).collect::<Vec<_>>())))

@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::context::Context;
 use super::scan::list;
-use crate::analysis::{SplitName, Study, StudyRequest};
+use crate::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
 use crate::device::Dtype;
 use crate::error::Result;
 use crate::evidence::Profile;
@@ -60,10 +60,10 @@ impl Family {
     pub fn study(&self, member: usize, task: &BuiltinCloze, seed: u64, device: Device) -> Result<Study> {
         let own = OwnSplit { k: PER_WORD, seed, test_limit: None, dev: None, test: None };
         let (definition, splits) = (task.definition()?, task.splits(&own)?);
-        Study::load(StudyRequest {
-            model: &self.members[member].directory,
-            dtype: Dtype::F64,
-            device,
+        let network = Pretrained::load(&self.members[member].directory, Dtype::F64, device)?;
+        Study::new(StudyRequest {
+            network: &network,
+            head: Head::Prompt,
             subset: Subset::All,
             output_mode: Some(OutputMode::Difference),
             definition: &definition,

@@ -258,7 +258,7 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
             let head = random_head(study, 1, context.seed(&format!("head of {name}, width {width}")));
             let train = study.head_examples(SplitName::Train, 1)?;
             let probes = study.head_examples(SplitName::Test, 1)?.select(&chosen);
-            behaviour(context, study, &with_head(&study.parameters, &head), (&train, &probes), way)
+            behaviour(context, study, &with_head(&study.parameters, &head, None), (&train, &probes), way)
         }
     }
 }

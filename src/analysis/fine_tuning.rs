@@ -2,19 +2,20 @@
 
 use tch::{Kind, Tensor};
 
+use super::head::StudyExamples;
 use super::kernels::train_kernel;
 use super::parts::Parts;
-use super::plan::{OptimizerPlan, Plan};
+use super::plan::{Measures, OptimizerPlan, Plan};
 use super::study::{SplitName, Study};
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
 use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
 use crate::jacobian::{Examples, Parameters, outputs};
 use crate::kernel::Formula;
-use crate::lm::{OutputMode, PromptExamples};
+use crate::lm::OutputMode;
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::progress::Monitor;
-use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, fine_tune};
+use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, f1, fine_tune};
 
 /// Test examples whose movement is kept for the scatter plot.
 const MOVEMENTS: usize = 400;
@@ -31,8 +32,10 @@ pub(super) fn fine_tuning(
     let name = optimizer.kind.name();
     let data = TrainingData::of(study)?;
     let mut runs: Vec<(Candidate, Vec<Evaluation>)> = Vec::new();
+    let mut kept: Option<(usize, TrainedModel)> = None;
     for rate in &optimizer.learning_rates {
         let settings = settings(plan, optimizer.kind, *rate);
+        let mut trained = None;
         runs.push(parts.json(&format!("{name}-{rate:e}"), &("candidate", &settings), monitor, || {
             monitor.begin(&format!("{name}, learning rate {rate:e}"), plan.steps as u64);
             let run = data.run(study, &settings, monitor, |_| Ok(()));
@@ -41,7 +44,9 @@ pub(super) fn fine_tuning(
                 Ok(run) => {
                     let found =
                         Candidate { learning_rate: *rate, selected: Some(run.selected), diverged: run.diverged };
-                    Ok((found, run.history))
+                    let history = run.history.clone();
+                    trained = Some(run);
+                    Ok((found, history))
                 }
                 Err(Error::Numeric(_)) => {
                     Ok((Candidate { learning_rate: *rate, selected: None, diverged: true }, Vec::new()))
@@ -49,6 +54,11 @@ pub(super) fn fine_tuning(
                 Err(e) => Err(e),
             }
         })?);
+        // Where nothing is watched along the run, it need not be repeated: the best network so far is kept.
+        let best = best_rate(runs.iter().map(|(c, _)| c));
+        if let Some(run) = trained.filter(|_| plan.measures == Measures::End && best == Some(runs.len() - 1)) {
+            kept = Some((runs.len() - 1, run));
+        }
     }
     let candidates: Vec<Candidate> = runs.iter().map(|(c, _)| c.clone()).collect();
     let Some(best) = best_rate(&candidates) else {
@@ -58,8 +68,14 @@ pub(super) fn fine_tuning(
         )));
     };
     let settings = settings(plan, optimizer.kind, candidates[best].learning_rate);
-    parts.json(&format!("{name}-measures"), &("measures", &settings, &plan.formulas, &candidates), monitor, || {
-        measure(study, plan, &settings, &runs, best, start, monitor)
+    let kept = kept.filter(|(i, _)| *i == best).map(|(_, run)| run);
+    let depends = ("measures", &settings, &plan.formulas, &candidates, plan.measures);
+    parts.json(&format!("{name}-measures"), &depends, monitor, || {
+        let (run, steps) = match kept {
+            Some(run) => (run, Vec::new()),
+            None => repeat(study, plan, &settings, &runs[best].0, monitor)?,
+        };
+        measure(study, plan, &settings, (&runs, best), (&run, steps), start, monitor)
     })
 }
 
@@ -75,15 +91,16 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
 }
 
 /// Index of the best dev accuracy, ties by lower dev loss, then by the smaller rate.
-fn best_rate(candidates: &[Candidate]) -> Option<usize> {
+fn best_rate<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<usize> {
+    let candidates: Vec<&Candidate> = candidates.into_iter().collect();
     let key = |i: usize| candidates[i].selected.map(|s| (s.dev_accuracy, -s.dev_loss, -candidates[i].learning_rate));
     (0..candidates.len()).filter(|i| key(*i).is_some()).reduce(|best, i| if key(i) > key(best) { i } else { best })
 }
 
 /// Train and dev with label-word logits.
 struct TrainingData<'a> {
-    train: PromptExamples<'a>,
-    dev: PromptExamples<'a>,
+    train: StudyExamples<'a>,
+    dev: StudyExamples<'a>,
 }
 
 impl<'a> TrainingData<'a> {
@@ -107,26 +124,23 @@ impl<'a> TrainingData<'a> {
     }
 }
 
-/// Repeats the selected run up to its selected step, watching the linearization, and measures where it ended.
-fn measure(
+/// Repeats the selected run up to its selected step, watching the linearization where the plan says so.
+fn repeat(
     study: &Study,
     plan: &Plan,
     settings: &FineTuning,
-    runs: &[(Candidate, Vec<Evaluation>)],
-    best: usize,
-    start: &Start<'_>,
+    chosen: &Candidate,
     monitor: &dyn Monitor,
-) -> Result<FineTuningResult> {
+) -> Result<(TrainedModel, Vec<StepResidual>)> {
     let name = settings.optimizer.name();
     let data = TrainingData::of(study)?;
-    let (chosen, history) = &runs[best];
     // Later steps were already found to be no better on dev.
     let last = chosen.selected.map_or(settings.steps, |s| s.step);
     let until = FineTuning { steps: last, ..settings.clone() };
     let mut residuals = Vec::new();
     monitor.begin(&format!("{name}, measures along the run"), last as u64);
     let run = data.run(study, &until, monitor, |step| {
-        if step.number <= 5 || step.number % settings.eval_every == 0 {
+        if plan.measures == Measures::Full && (step.number <= 5 || step.number % settings.eval_every == 0) {
             residuals.push(step_residual(study, plan, step, &data.dev)?);
         }
         Ok(())
@@ -140,10 +154,28 @@ fn measure(
             run.selected.dev_loss, run.selected.step
         ));
     }
+    Ok((run, residuals))
+}
+
+/// Measures where the selected run ended.
+fn measure(
+    study: &Study,
+    plan: &Plan,
+    settings: &FineTuning,
+    (runs, best): (&[(Candidate, Vec<Evaluation>)], usize),
+    (run, residuals): (&TrainedModel, Vec<StepResidual>),
+    start: &Start<'_>,
+    monitor: &dyn Monitor,
+) -> Result<FineTuningResult> {
+    let name = settings.optimizer.name();
+    let data = TrainingData::of(study)?;
+    let history = &runs[best].1;
+    let full = plan.measures == Measures::Full;
 
     // Differences of nearly equal outputs: double precision, or round-off would pass for curvature. Parameters of
     // single precision are exact in double.
-    let (first, last) = (precise(&study.parameters), precise(&run.parameters));
+    let exact = |p: &Parameters| if full { precise(p) } else { p.map(Tensor::detach) };
+    let (first, last) = (exact(&study.parameters), exact(&run.parameters));
     let direction = last.minus(&first);
     let test = study.examples(SplitName::Test, OutputMode::Logits)?;
     monitor.begin(&format!("{name}, linearization and drift"), 3);
@@ -156,7 +188,11 @@ fn measure(
     let linearized = expansion.linearized();
     let linear_accuracy = accuracy(&linearized, labels);
     let features = study.examples(SplitName::Train, study.mode)?;
-    let gradients = gradient_drift(&study.parameters, &run.parameters, &features, &study.include, plan.batch)?;
+    let gradients = if full {
+        gradient_drift(&study.parameters, &run.parameters, &features, &study.include, plan.batch)?
+    } else {
+        None
+    };
     monitor.advance(1);
     monitor.end();
     let moved = train_kernel(study, &run.parameters, plan, &format!("kernel of train after {name}"), monitor)?;
@@ -178,6 +214,7 @@ fn measure(
         selected: run.selected,
         history: history.clone(),
         test_accuracy: after,
+        test_f1: f1(&at_test, labels),
         parameter_change: norm(&direction) / norm(&study.parameters),
         linearization: Linearization {
             test_accuracy: linear_accuracy,
@@ -198,7 +235,7 @@ fn precise(parameters: &Parameters) -> Parameters {
 }
 
 /// Per-step and cumulative residual on dev, in double precision.
-fn step_residual(study: &Study, plan: &Plan, step: &Step<'_>, dev: &PromptExamples<'_>) -> Result<StepResidual> {
+fn step_residual(study: &Study, plan: &Plan, step: &Step<'_>, dev: &StudyExamples<'_>) -> Result<StepResidual> {
     let (first, before, after) = (precise(&study.parameters), precise(step.before), precise(step.after));
     let local = taylor(&before, &after.minus(&before), dev, &study.include, plan.batch)?;
     let whole = taylor(&first, &after.minus(&first), dev, &study.include, plan.batch)?;

@@ -5,16 +5,22 @@
 
 mod engine;
 mod fine_tuning;
+mod head;
 mod kernels;
 mod parts;
 mod plan;
+mod pretrained;
 mod regress;
+mod solve;
 mod study;
 
 pub use engine::EngineSettings;
+pub use head::{Head, StudyExamples};
 pub use kernels::train_kernel;
 pub use parts::Parts;
-pub use plan::{OptimizerPlan, Plan};
+pub use plan::{Measures, OptimizerPlan, Plan};
+pub use pretrained::Pretrained;
+pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 pub use study::{SplitName, Study, StudyRequest};
 
 use std::path::Path;
@@ -25,7 +31,7 @@ use crate::jacobian::outputs;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
-use crate::train::accuracy;
+use crate::train::{accuracy, f1};
 
 /// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
@@ -48,6 +54,7 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
         zero_shot: Accuracy {
             dev: accuracy(&start.dev, study.labels(SplitName::Dev)),
             test: accuracy(&start.test, study.labels(SplitName::Test)),
+            test_f1: f1(&start.test, study.labels(SplitName::Test)),
         },
         output_derivative: start.output_derivative(study)?,
         kernels,

@@ -17,6 +17,26 @@ pub struct OptimizerPlan {
     pub learning_rates: Vec<f64>,
 }
 
+/// How closely a fine-tuning run is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Measures {
+    /// Residuals along the run and at its end, gradient drift; all in double precision.
+    #[default]
+    Full,
+    /// The linearization and the kernel's drift at the end of the run alone, in the network's own precision: a fraction of
+    /// the time and memory for large models.
+    End,
+}
+
+impl Measures {
+    /// For serde, which wants a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}
+
 /// Settings of one analysis, apart from model and task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -38,6 +58,9 @@ pub struct Plan {
     pub steps: usize,
     /// Steps between evaluations on dev.
     pub eval_every: usize,
+    /// How closely runs are measured.
+    #[serde(default, skip_serializing_if = "Measures::is_full")]
+    pub measures: Measures,
     /// Seed of mini-batch orders.
     pub seed: u64,
 }

@@ -23,7 +23,7 @@ const PICTURE: usize = 96;
 const SMALL: i64 = 1024;
 
 /// Rows beyond which kernel regression is refused: its decompositions take time with the cube of the rows.
-const LARGEST: i64 = 6144;
+pub(super) const LARGEST: i64 = 6144;
 
 /// Facts and regressions of every formula of the plan, each a stored part.
 pub(super) fn kernel_facts(
@@ -80,13 +80,13 @@ fn one_formula(study: &Study, grams: &Grams, formula: Formula, precision_error: 
     })
 }
 
-fn dmatrix(t: &Tensor) -> DMatrix<f64> {
+pub(super) fn dmatrix(t: &Tensor) -> DMatrix<f64> {
     let (rows, columns) = t.size2().expect("a matrix");
     let numbers = Vec::<f64>::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");
     DMatrix::from_row_slice(rows as usize, columns as usize, &numbers)
 }
 
-fn flat(t: &Tensor) -> Vec<f64> {
+pub(super) fn flat(t: &Tensor) -> Vec<f64> {
     Vec::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor")
 }
 
@@ -117,7 +117,7 @@ fn reversed(gram: &Gram) -> &Tensor {
 
 /// Least squares (and for one output the paper's asymmetric solver first), then logistic regression and SVM where they
 /// are affordable.
-fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<MethodResult>> {
+pub(super) fn methods(problem: &KernelProblem, formula: Formula, rows: i64) -> Result<Vec<MethodResult>> {
     let plain = of_selection("least squares", &select_least_squares(problem, &Grid::default())?);
     if formula == Formula::Asymmetric {
         if problem.outputs != 1 {
@@ -162,6 +162,7 @@ fn of_selection(solver: &str, selection: &Selection) -> MethodResult {
         dev_accuracy: selection.chosen.dev.accuracy,
         dev_loss: selection.chosen.dev.loss,
         test_accuracy: selection.test.accuracy,
+        test_f1: selection.test.f1,
         test_loss: selection.test.loss,
         grid_size: selection.rows.len(),
     }
@@ -184,13 +185,15 @@ fn logistic(problem: &KernelProblem) -> Result<MethodResult> {
             };
             let dev = outputs(&problem.dev, &problem.dev_logits);
             let test = outputs(&problem.test, &problem.test_logits);
+            let test_score = score(&test, &problem.test_labels, problem.outputs)?;
             let dev_loss = cross_entropy(&dev, &problem.dev_labels, problem.outputs);
             let result = MethodResult {
                 solver: "logistic regression".into(),
                 setting: format!("λ {strength}·‖K‖, offset f0 {}", if offset { "yes" } else { "no" }),
                 dev_accuracy: score(&dev, &problem.dev_labels, problem.outputs)?.accuracy,
                 dev_loss,
-                test_accuracy: score(&test, &problem.test_labels, problem.outputs)?.accuracy,
+                test_accuracy: test_score.accuracy,
+                test_f1: test_score.f1,
                 test_loss: cross_entropy(&test, &problem.test_labels, problem.outputs),
                 grid_size: 2 * strengths.len(),
             };
@@ -237,6 +240,7 @@ fn svm(problem: &KernelProblem) -> Result<MethodResult> {
             dev_accuracy: dev.accuracy,
             dev_loss: dev.loss,
             test_accuracy: test.accuracy,
+            test_f1: test.f1,
             test_loss: test.loss,
             grid_size: grid.len(),
         };

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tch::{Device, Tensor};
 
+use super::head::{self, Head, StudyExamples};
+use super::pretrained::Pretrained;
 use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
-use crate::lm::{HeadExamples, LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads};
+use crate::lm::{HeadExamples, LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads, with_head};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
@@ -38,14 +39,12 @@ impl SplitName {
     }
 }
 
-/// What to load.
+/// What to study.
 pub struct StudyRequest<'a> {
-    /// Checkpoint directory.
-    pub model: &'a Path,
-    /// Element type.
-    pub dtype: Dtype,
-    /// Device.
-    pub device: Device,
+    /// The network.
+    pub network: &'a Pretrained,
+    /// What reads it.
+    pub head: Head,
     /// Parameters that take part.
     pub subset: Subset,
     /// What f is; by default the difference for two classes, logits otherwise.
@@ -58,15 +57,15 @@ pub struct StudyRequest<'a> {
     pub source: String,
     /// Examples per class, where known.
     pub k: Option<usize>,
-    /// Seed of the split, where it has one.
+    /// Seed of the split, where it has one; a random head is drawn from it.
     pub split_seed: Option<u64>,
 }
 
 /// A model and a task, checked against each other.
 pub struct Study {
     /// The network.
-    pub model: Box<dyn LanguageModel>,
-    /// Its pre-trained parameters.
+    pub model: Rc<dyn LanguageModel>,
+    /// Its pre-trained parameters, and behind them those of a new head.
     pub parameters: Parameters,
     /// Device of the parameters.
     pub device: Device,
@@ -76,14 +75,18 @@ pub struct Study {
     pub include: Vec<bool>,
     /// What f is in the kernels.
     pub mode: OutputMode,
+    /// What reads the network.
+    pub head: Head,
     /// The checkpoint's tokenizer.
-    pub tokenizer: PromptTokenizer,
+    pub tokenizer: Rc<PromptTokenizer>,
     /// The encoded task.
     pub task: PromptedTask,
     /// Facts about the model for the report.
     pub model_facts: ModelFacts,
     /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
     pub digest: String,
+    tokenizer_digest: String,
+    reading: Reading,
     subset: Subset,
     labels: [Vec<usize>; 3],
     source: String,
@@ -93,28 +96,17 @@ pub struct Study {
 }
 
 impl Study {
-    /// Loads model, tokenizer and prompts.
+    /// Encodes the task for the network and makes the head.
     ///
     /// # Errors
-    /// Those of the loaders; a tokenizer that does not belong to the model; prompts that the model cannot take.
-    pub fn load(request: StudyRequest<'_>) -> Result<Self> {
-        let (model, parameters) = crate::lm::load(request.model, request.dtype.kind(), request.device)?;
-        let tokenizer = PromptTokenizer::from_dir(request.model)?;
-        if tokenizer.max_token_id() >= model.facts().vocab_size {
-            return Err(Error::format(
-                tokenizer.source(),
-                format!(
-                    "the tokenizer's largest token id is {}, but the model's vocabulary has {} entries (vocab_size in \
-                     config.json): the tokenizer does not belong to this model",
-                    tokenizer.max_token_id(),
-                    model.facts().vocab_size
-                ),
-            ));
-        }
-        let mut notes = request.splits.notes.clone();
-        let reading = match model.facts().reads {
-            Reads::Mask => Reading::Mask,
-            Reads::LastToken => {
+    /// Those of the task's encoding; prompts that the model cannot take; an empty split; a linear probe that fails.
+    pub fn new(request: StudyRequest<'_>) -> Result<Self> {
+        let StudyRequest { network, head, definition, splits, .. } = request;
+        let mut notes = splits.notes.clone();
+        let reading = match (network.model.facts().reads, head) {
+            (Reads::Mask, Head::Prompt) => Reading::Mask,
+            (Reads::Mask, _) => Reading::FirstTokenAlone,
+            (Reads::LastToken, Head::Prompt) => {
                 notes.push(
                     "The model is causal: a prompt is what stands in front of the template's mask, and f is read at its \
                      last token."
@@ -122,34 +114,33 @@ impl Study {
                 );
                 Reading::LastToken
             }
+            (Reads::LastToken, _) => Reading::LastTokenAlone,
         };
-        let task = PromptedTask::read_at(reading, request.definition, &tokenizer, request.splits)?;
-        let mode = request.output_mode.unwrap_or(if task.label_ids.len() == 2 {
-            OutputMode::Difference
-        } else {
-            OutputMode::Logits
-        });
-        let include: Vec<bool> = parameters.specs().iter().map(|s| request.subset.contains(s)).collect();
-        let model_facts = model_facts(request.model, &*model, &parameters, &include)?;
+        let task = PromptedTask::read_at(reading, definition, &network.tokenizer, splits)?;
+        let classes = definition.label_words.len();
+        let mode =
+            request.output_mode.unwrap_or(if classes == 2 { OutputMode::Difference } else { OutputMode::Logits });
         let mut study = Self {
             digest: String::new(),
             labels: [labels(&task.train), labels(&task.dev), labels(&task.test)],
-            model,
-            parameters,
-            device: request.device,
-            dtype: request.dtype,
-            include,
+            model: Rc::clone(&network.model),
+            parameters: network.parameters.map(Tensor::shallow_clone),
+            device: network.device,
+            dtype: network.dtype,
+            include: Vec::new(),
             mode,
-            tokenizer,
+            tokenizer_digest: network.tokenizer.digest()?,
+            head,
+            tokenizer: Rc::clone(&network.tokenizer),
             task,
-            model_facts,
+            model_facts: network.facts.clone(),
+            reading,
             subset: request.subset,
             source: request.source,
             notes,
             k: request.k,
             split_seed: request.split_seed,
         };
-        study.digest = study.compute_digest();
         for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
             if study.labels(split).is_empty() {
                 return Err(Error::Settings(format!(
@@ -160,7 +151,40 @@ impl Study {
             study.check_lengths(split)?;
             study.examples(split, mode)?;
         }
+        study.make_head()?;
+        study.digest = study.compute_digest();
         Ok(study)
+    }
+
+    /// Puts the new head behind the parameters, and marks which parameters take part.
+    fn make_head(&mut self) -> Result<()> {
+        let mut read = vec![true; self.parameters.len()];
+        if self.head != Head::Prompt {
+            let (weight, bias) = match self.head {
+                Head::LinearProbe => {
+                    let probed = |split| -> Result<head::Probed<'_>> {
+                        let features = self.plain_head(split, self.mode)?.features(&self.parameters, 64);
+                        self.check_finite(&features, split)?;
+                        Ok(head::Probed { features, labels: self.labels(split) })
+                    };
+                    head::linear_probe(&probed(SplitName::Train)?, &probed(SplitName::Dev)?, self.classes())?
+                }
+                _ => head::random(self.classes(), self.model.facts().width, self.split_seed.unwrap_or(0)),
+            };
+            self.parameters = with_head(&self.parameters, &weight, Some(&bias));
+            read = head::read(&self.parameters, 2);
+        }
+        let specs = self.parameters.specs();
+        self.include = specs.iter().zip(read).map(|(s, read)| read && self.subset.contains(s)).collect();
+        let counted = specs.iter().zip(&self.include).filter(|(_, k)| **k).map(|(s, _)| s.numel()).sum();
+        self.model_facts.parameters = self.parameters.numel();
+        self.model_facts.parameters_in_subset = counted;
+        Ok(())
+    }
+
+    /// Number of classes C.
+    pub fn classes(&self) -> usize {
+        self.task.definition.label_words.len()
     }
 
     /// Fails when a prompt is longer than the model's position table, naming its row.
@@ -178,6 +202,13 @@ impl Study {
         }
     }
 
+    /// Examples per batch of the kernel engine where nothing else is asked for: 32, fewer where every example has several
+    /// outputs (a batch's gradients cost as much as its examples times outputs).
+    pub fn default_batch(&self) -> usize {
+        let outputs = if self.mode == OutputMode::Difference { 1 } else { self.classes().max(1) };
+        (64 / outputs).clamp(4, 32)
+    }
+
     /// The prompts of a split.
     pub fn prompts(&self, split: SplitName) -> &[Prompt] {
         match split {
@@ -193,32 +224,45 @@ impl Study {
     }
 
     /// The examples of a split with outputs of the given kind.
-    pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<PromptExamples<'_>> {
-        self.examples_for(split, &self.task.label_ids, mode)
+    pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<StudyExamples<'_>> {
+        Ok(match self.head {
+            Head::Prompt => StudyExamples::Prompted(self.examples_for(split, &self.task.label_ids, mode)?),
+            _ => StudyExamples::Headed(self.plain_head(split, mode)?.with_bias()),
+        })
     }
 
     /// The same with other label words, given as token ids.
     pub fn examples_for(&self, split: SplitName, words: &[i64], mode: OutputMode) -> Result<PromptExamples<'_>> {
-        let examples = self
-            .prompts(split)
-            .iter()
-            .map(|p| PromptExample {
-                input_ids: p.input_ids.clone(),
-                segment_ids: p.segment_ids.clone(),
-                mask_position: p.mask_pos,
-            })
-            .collect();
-        PromptExamples::new(&*self.model, examples, words, mode, self.device)
+        PromptExamples::new(&*self.model, self.token_examples(split), words, mode, self.device)
     }
 
-    /// The examples of a split without a prompt's mask, read by a new head of some outputs on the first token.
+    fn token_examples(&self, split: SplitName) -> Vec<PromptExample> {
+        let example = |p: &Prompt| PromptExample {
+            input_ids: p.input_ids.clone(),
+            segment_ids: p.segment_ids.clone(),
+            mask_position: p.mask_pos,
+        };
+        self.prompts(split).iter().map(example).collect()
+    }
+
+    /// The tokens of a split as they are, read by a head without a bias.
+    fn plain_head(&self, split: SplitName, mode: OutputMode) -> Result<HeadExamples<'_>> {
+        HeadExamples::new(&*self.model, self.token_examples(split), self.classes(), mode, self.device)
+    }
+
+    /// The examples of a split with the prompt but without its mask, read by a new head of some outputs on the first token:
+    /// the control of the claims on prompts, which changes nothing but the head.
     ///
     /// # Errors
     /// [`Error::Settings`] where the model is a causal one.
     pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
         let mask = self.tokenizer.require(SpecialToken::Mask)?;
-        let text = |p: &Prompt| p.input_ids.iter().copied().filter(|id| *id != mask).collect();
-        HeadExamples::new(self.masked()?, self.prompts(split).iter().map(text).collect(), outputs, self.device)
+        let first = |p: &Prompt| {
+            let ids: Vec<i64> = p.input_ids.iter().copied().filter(|id| *id != mask).collect();
+            PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 }
+        };
+        let examples = self.prompts(split).iter().map(first).collect();
+        HeadExamples::new(self.masked()?, examples, outputs, OutputMode::Logits, self.device)
     }
 
     /// The model as a masked one.
@@ -272,6 +316,7 @@ impl Study {
             ("columns".to_owned(), columns.name().to_owned()),
             ("formula".to_owned(), names.join(",")),
             ("output_mode".to_owned(), facts.output_mode),
+            ("head".to_owned(), facts.head),
             ("subset".to_owned(), self.subset_name()),
             ("dtype".to_owned(), self.dtype.to_string()),
             ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -282,12 +327,12 @@ impl Study {
     /// Facts about the task for the report.
     pub fn task_facts(&self) -> TaskFacts {
         let count = |split: SplitName, class: usize| self.labels(split).iter().filter(|l| **l == class).count();
-        let words = self.task.definition.label_words.iter().zip(&self.task.label_ids).enumerate();
+        let words = self.task.definition.label_words.iter().enumerate();
         let label_words: Vec<LabelWordFacts> = words
-            .map(|(class, (pair, id))| LabelWordFacts {
+            .map(|(class, pair)| LabelWordFacts {
                 label: pair.label.clone(),
                 word: pair.word.clone(),
-                token_id: *id,
+                token_id: self.task.label_ids.get(class).copied(),
                 train: count(SplitName::Train, class),
                 test: count(SplitName::Test, class),
             })
@@ -296,7 +341,8 @@ impl Study {
         TaskFacts {
             name: self.task.definition.name.clone(),
             source: self.source.clone(),
-            template: self.task.definition.template.to_string(),
+            template: self.template(),
+            head: self.head.title().into(),
             majority_accuracy: most as f64 / self.task.test.len().max(1) as f64,
             label_words,
             k: self.k,
@@ -310,13 +356,33 @@ impl Study {
                 OutputMode::Difference => "difference".into(),
             },
             notes: self.notes.clone(),
+            tokenizer_digest: self.tokenizer_digest.clone(),
+            prompts_digest: digest([self.prompts_text().as_bytes()]),
         }
+    }
+
+    /// All prompts as token ids, with their labels.
+    fn prompts_text(&self) -> String {
+        let mut text = String::new();
+        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            for p in self.prompts(split) {
+                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
+                let _ = write!(text, "\n{} {row:?}", split.name());
+            }
+        }
+        text
+    }
+
+    /// The template that the prompts were made with; empty without a prompt.
+    fn template(&self) -> String {
+        let template = || self.task.definition.template_for(self.reading).to_string();
+        self.reading.prompted().then(template).unwrap_or_default()
     }
 
     fn compute_digest(&self) -> String {
         let config = self.model.settings();
         let mut text = format!(
-            "{} {} {} {config} {} {} {:?} {:?} {:?}",
+            "{} {} {} {config} {} {} {:?} {:?} {:?} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
             crate::device::TORCH_VERSION,
             self.model_facts.digest,
@@ -324,63 +390,15 @@ impl Study {
             crate::device::device_name(self.device),
             self.mode,
             self.subset,
-            self.task.label_ids
+            self.task.label_ids,
+            self.head,
+            self.split_seed.filter(|_| self.head == Head::Random)
         );
-        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-            for p in self.prompts(split) {
-                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
-                let _ = write!(text, "\n{} {row:?}", split.name());
-            }
-        }
+        text.push_str(&self.prompts_text());
         digest([text.as_bytes()])
     }
 }
 
 fn labels(prompts: &[Prompt]) -> Vec<usize> {
     prompts.iter().map(|p| p.label).collect()
-}
-
-fn model_facts(
-    directory: &Path,
-    model: &dyn LanguageModel,
-    parameters: &Parameters,
-    include: &[bool],
-) -> Result<ModelFacts> {
-    let network = model.facts();
-    let counted = parameters.specs().iter().zip(include).filter(|(_, k)| **k).map(|(s, _)| s.numel()).sum();
-    let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
-    Ok(ModelFacts {
-        name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        architecture: network.architecture.into(),
-        parameters: parameters.numel(),
-        parameters_in_subset: counted,
-        layers: network.layers,
-        width: network.width,
-        digest: weights_digest(parameters),
-        note: model_note(directory)?,
-    })
-}
-
-/// Digest of the loaded parameters, whatever kind of file they came from.
-fn weights_digest(parameters: &Parameters) -> String {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
-    for (spec, value) in parameters.specs().iter().zip(parameters.values()) {
-        // Double precision holds the values of either element type exactly.
-        let exact = value.to_kind(tch::Kind::Double).to_device(Device::Cpu).contiguous().view(-1);
-        let numbers = Vec::<f64>::try_from(exact).expect("a flat f64 tensor");
-        let mut hash_input = spec.name.clone().into_bytes();
-        hash_input.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
-        parts.push(digest([hash_input.as_slice()]).into_bytes());
-    }
-    digest(parts.iter().map(Vec::as_slice))
-}
-
-/// What a checkpoint's `MODEL.md` says that a reader of results should know: its line beginning with `Note:`.
-fn model_note(directory: &Path) -> Result<Option<String>> {
-    let path: PathBuf = directory.join("MODEL.md");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = crate::files::read_text(&path)?;
-    Ok(text.lines().find_map(|l| l.strip_prefix("Note:")).map(|l| l.trim().to_owned()))
 }

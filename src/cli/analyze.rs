@@ -1,23 +1,44 @@
 //! `kernelview analyze`.
 
-use super::arguments::AnalyzeArgs;
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::arguments::{AnalyzeArgs, DEFAULT_SEED, FineTuningArgs, TaskArgs};
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{OptimizerPlan, Plan, analyze};
+use crate::analysis::{Measures, OptimizerPlan, Plan, analyze};
 use crate::error::{Error, Result};
+use crate::evidence::Analysis;
 use crate::files::create_dir;
+use crate::gate::Baseline;
+use crate::kernel::Precision;
 use crate::progress::Monitor;
 use crate::report;
 use crate::train::OptimizerKind;
 
-/// Runs the analysis and writes the report.
-pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
+/// Runs the analysis and writes the report; whether nothing moved since the baseline, where one is given.
+pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    let study = select::study(&args.model, &args.task)?;
-    let plan = plan(args, select::batch(&args.model, &study))?;
-    create_dir(&args.out_dir)?;
+    let old = args.gate.read()?;
+    let own = args.task.seed;
+    let mut found = Vec::new();
+    for (number, seed) in args.gate.seeds(own).into_iter().enumerate() {
+        let directory = if number == 0 { args.out_dir.clone() } else { args.out_dir.join(format!("seed-{seed}")) };
+        found.push(one(args, seed, &directory)?);
+    }
+    args.gate.finish(old.as_ref(), &Baseline::of_analyses(&found)?)
+}
+
+/// The analysis with one seed.
+fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
+    let task = TaskArgs { seed, ..args.task.clone() };
+    let study = select::study(&args.model, &task)?;
+    let batch = select::batch(&args.model, &study);
+    let plan = args.tuning.plan(batch, args.model.memory, args.model.precision, seed, Measures::Full)?;
+    create_dir(directory)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
         "{} ({} parameters) on {}: {} train, {} dev, {} test examples, {}",
@@ -29,40 +50,53 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<()> {
         study.task.test.len(),
         crate::device::device_name(study.device),
     ));
-    let analysis = analyze(&study, &plan, &command_line(), &args.out_dir, &terminal)?;
-    let written = report::write(&analysis, &args.out_dir)?;
+    let analysis = analyze(&study, &plan, &command_line(seed), directory, &terminal)?;
+    let written = report::write(&analysis, directory)?;
     println!("{}", report::terminal_summary(&analysis));
     println!("report: {}", written.markdown.display());
-    Ok(())
+    Ok(analysis)
 }
 
-fn plan(args: &AnalyzeArgs, batch: usize) -> Result<Plan> {
-    let optimizers = distinct(&args.optimizers)
-        .iter()
-        .filter(|name| !name.is_empty())
-        .map(|name| match name.as_str() {
-            "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&args.lr_sgd) }),
-            "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&args.lr_signgd) }),
-            "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&args.lr_adam) }),
-            other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut formulas = args.formula.clone();
-    formulas.sort_unstable();
-    formulas.dedup();
-    let plan = Plan {
-        formulas,
-        batch,
-        memory: args.model.memory.map(|m| m.as_u64()),
-        precision: args.model.precision,
-        optimizers,
-        batch_size: args.train_batch_size,
-        steps: args.steps,
-        eval_every: args.eval_every,
-        seed: args.task.seed,
-    };
-    plan.validate()?;
-    Ok(plan)
+impl FineTuningArgs {
+    /// The plan of an analysis; `measures` where nothing else was asked for.
+    pub(super) fn plan(
+        &self,
+        batch: usize,
+        memory: Option<ByteSize>,
+        precision: Option<Precision>,
+        seed: u64,
+        measures: Measures,
+    ) -> Result<Plan> {
+        let optimizers = distinct(&self.optimizers)
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| match name.as_str() {
+                "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&self.lr_sgd) }),
+                "signgd" => {
+                    Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&self.lr_signgd) })
+                }
+                "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&self.lr_adam) }),
+                other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut formulas = self.formula.clone();
+        formulas.sort_unstable();
+        formulas.dedup();
+        let plan = Plan {
+            formulas,
+            batch,
+            memory: memory.map(|m| m.as_u64()),
+            precision,
+            optimizers,
+            batch_size: self.train_batch_size,
+            steps: self.steps,
+            eval_every: self.eval_every,
+            measures: self.measures.unwrap_or(measures),
+            seed,
+        };
+        plan.validate()?;
+        Ok(plan)
+    }
 }
 
 /// The items without repetitions, in order of their first.
@@ -76,17 +110,52 @@ fn distinct<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
     found
 }
 
-/// The command as typed, with quotes where a shell needs them, the output directory left out (it changes nothing).
-fn command_line() -> String {
+/// Options with a value that change nothing in the report.
+const LEFT_OUT: [&str; 7] =
+    ["--out-dir", "--baseline", "--baseline-seeds", "--ignore", "--markdown", "--junit", "--seed"];
+
+/// The command as typed, with quotes where a shell needs them, for a run with this seed; what changes nothing in the
+/// report is left out.
+fn command_line(seed: u64) -> String {
+    let typed: Vec<String> = std::env::args().skip(1).collect();
+    command_of(&typed, seed)
+}
+
+fn command_of(typed: &[String], seed: u64) -> String {
     let mut words = vec!["kernelview".to_owned()];
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = typed.iter();
+    let mut seed_is_there = false;
     while let Some(word) = arguments.next() {
-        if word == "--out-dir" {
-            arguments.next();
-        } else if !word.starts_with("--out-dir=") {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        if LEFT_OUT.contains(&name) {
+            if name == word {
+                // Its value is the next word.
+                arguments.next();
+            }
+            if name == "--seed" {
+                seed_is_there = true;
+                words.push(format!("--seed {seed}"));
+            }
+        } else if !["--write-baseline", "--github", "--strict"].contains(&name) {
             let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
-            words.push(if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) });
+            words.push(if plain { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) });
         }
     }
+    if !seed_is_there && seed != DEFAULT_SEED {
+        words.push(format!("--seed {seed}"));
+    }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEFAULT_SEED, command_of};
+
+    #[test]
+    fn the_command_of_a_report_leaves_out_what_changes_nothing() {
+        let of = |text: &str, seed| command_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>(), seed);
+        assert_eq!(of("analyze --k 4 --out-dir o --baseline=b --github", DEFAULT_SEED), "kernelview analyze --k 4");
+        assert_eq!(of("analyze --seed 1 --template *a*", 2), "kernelview analyze --seed 2 --template '*a*'");
+        assert_eq!(of("analyze --write-baseline", 14), "kernelview analyze --seed 14");
+    }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
-use crate::analysis::SplitName;
+use super::gate::Seeds;
+use super::lora::LoraArgs;
+use super::reproduce::ReproduceArgs;
+use crate::analysis::{Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
 use crate::jacobian::Subset;
@@ -18,7 +21,7 @@ use crate::lm::OutputMode;
     name = "kernelview",
     version,
     arg_required_else_help = true,
-    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
+    after_help = "Every command explains itself, with examples: kernelview analyze --help\n\nExit status: 0 done, 1 the computation or a claim failed or something moved, 2 bad input or settings, 130 interrupted, 70 a defect of this program."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -46,9 +49,29 @@ pub(super) enum Command {
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
     /// columns), logits, labels, and metadata.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
     )]
     Kernel(Box<KernelArgs>),
+    /// Kernel regression on kernels given as files, this program's or the paper's
+    ///
+    /// Solves the task whose kernels --train (training examples with themselves), --dev and --test (against those sets)
+    /// hold, with every solver of `kernelview analyze`, its settings chosen on dev, and prints the accuracies. A file ending
+    /// in .pt is read as the paper's program writes it: a `torch.save`d tuple of the kernel, [N, C, M, C] (asymmetric:
+    /// [2, N, C, M, C]), and targets; nothing in it is executed. The network's logits are used where files of the paper's
+    /// names (train_logits_TASK.pt) lie beside.
+    #[command(
+        after_help = "Examples:\n  kernelview solve --kernels result/SST-2-roberta-base/16-13\n  kernelview solve --train train.safetensors --dev dev.safetensors --test test.safetensors \\\n    --json solved.json\n  kernelview solve --kernels result/all --task rte --formula signgd"
+    )]
+    Solve(SolveArgs),
+    /// A kernel file as one of the paper's program, or the other way round
+    ///
+    /// The names' endings say which: .safetensors for this program's files, .pt for the paper's, which hold one kernel and
+    /// the targets of its columns. Where a name has `_kernels_`, the logits go to or come from the same name with
+    /// `_logits_`.
+    #[command(
+        after_help = "Examples:\n  kernelview convert train_kernels_sst-2.pt train.safetensors --formula signgd\n  kernelview convert K.safetensors train_kernels_sst-2.pt --formula sgd"
+    )]
+    Convert(ConvertArgs),
     /// The built-in tasks with their templates and label words
     ///
     /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and
@@ -104,6 +127,38 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview pretrain --config fixtures/family/recipe.toml --corpus-dir BOOKS --out-dir family\n  kernelview pretrain --config my.toml --width 64\n  kernelview pretrain --config my.toml --check coordinates,learning-rates --no-training\n  kernelview pretrain --config my.toml --width 512,1024 --device cuda:0"
     )]
     Pretrain(Box<PretrainArgs>),
+    /// The paper's study: kernels and fine-tuning of models on its tasks, over seeds, as tables in the paper's shape
+    ///
+    /// Every cell of models x tasks x k x seeds x heads is an analysis, stored when it is finished under the digest of its
+    /// inputs: a killed run goes on when the same command is given again, and a failed cell does not stop the others.
+    /// Writes report.md, report.json, results.csv and a plot to --out-dir, and every cell's own report below cells/.
+    ///
+    /// Exit status: 0 all cells are there, 1 a cell failed, 2 bad settings, 130 interrupted.
+    #[command(
+        after_help = "Examples:\n  kernelview reproduce --models roberta-base/ --data-dir DATA/k-shot-1k-test --k 16,64\n  kernelview reproduce --models smollm2-135m --data-dir DATA --tasks SST-2,mr --seeds 13,21 --dry-run\n  kernelview reproduce --models prose-64 prose-256 --data-dir DATA --heads prompt,random,linear-probe \\\n    --max-length 64 --first-limit 50"
+    )]
+    Reproduce(Box<ReproduceArgs>),
+    /// What moved between two runs: baselines or report.json of `analyze` or `verify`
+    ///
+    /// Flattens both sides into named metrics and compares each by its own rule: names and digests must be equal, what
+    /// weights and prompts determine may differ by rounding, what is random may differ by its spread over the seeds of the
+    /// old side. Prints what moved, appeared or vanished.
+    ///
+    /// Exit status: 0 nothing moved, 1 something did, 2 the two cannot be compared.
+    #[command(
+        after_help = "Examples:\n  kernelview compare old/report.json new/report.json\n  kernelview compare baseline.json kernelview-report/report.json --markdown moved.md\n  kernelview compare baseline.json new-baseline.json --ignore model.digest,plan.*"
+    )]
+    Compare(CompareArgs),
+    /// Which rank of LoRA keeps the kernel: distance of the adapters' kernel to the full one over ranks
+    ///
+    /// Measures the SGD kernel of LoRA adapters at initialization (or of a PEFT adapter) on the training examples: what share
+    /// of the full kernel the adapted weights cover, layer by layer; how near the adapters come over ranks and draws; the
+    /// rank that an asked distance needs, measured and proved. In the kernel regime that is what LoRA can learn. Writes
+    /// report.md, report.json and plots to --out-dir.
+    #[command(
+        after_help = "Examples:\n  kernelview lora\n  kernelview lora --data-dir DATA --task SST-2 --model roberta-base/ --ranks 1,4,16,64 --distance 0.2\n  kernelview lora --targets all-linear --intrinsic 64,256\n  kernelview lora --model M --data-dir DATA --task mr --adapter my-adapter/"
+    )]
+    Lora(Box<LoraArgs>),
     /// The claims that `kernelview verify` examines, with their predictions and sources
     ///
     /// The identifier goes with `kernelview verify --claim`.
@@ -134,6 +189,10 @@ pub(super) struct ModelArgs {
     /// Parameters that take part in kernels and fine-tuning
     #[arg(long, value_enum, default_value = "all")]
     pub parameters: Subset,
+    /// What reads the network: its own head under the task's prompt, or, without a prompt, a new linear head on the first
+    /// token (the last of a causal model) with random weights (drawn by --seed) or those of a linear probe
+    #[arg(long, value_enum, default_value = "prompt")]
+    pub head: Head,
     /// What f is: the label words' logits, or (two classes) the second's logit minus the first's [default: difference
     /// for two classes, logits otherwise]
     #[arg(long, value_enum)]
@@ -157,6 +216,9 @@ pub(super) const DEFAULT_MODEL: &str = "prose-128";
 
 /// Its task where nothing else is said.
 pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
+
+/// Seed of splits and mini-batches where nothing else is said.
+pub(super) const DEFAULT_SEED: u64 = 13;
 
 /// Training examples per class where nothing else is said.
 pub(super) const DEFAULT_K: usize = 16;
@@ -189,7 +251,7 @@ pub(super) struct TaskArgs {
     #[arg(long, default_value_t = DEFAULT_K)]
     pub k: usize,
     /// Seed of the few-shot split and of mini-batch orders
-    #[arg(long, default_value_t = 13)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
     /// Use at most so many test examples (drawn by --seed)
     #[arg(long, value_name = "N")]
@@ -223,30 +285,95 @@ pub(super) struct AnalyzeArgs {
     /// Where the report goes; finished parts found there are reused
     #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
     pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub tuning: FineTuningArgs,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
+
+/// Kernels and fine-tuning runs of an analysis.
+#[derive(Args)]
+#[command(next_help_heading = "Kernels and fine-tuning")]
+pub(super) struct FineTuningArgs {
     /// Kernel formulas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,signgd,asymmetric")]
     pub formula: Vec<Formula>,
     /// Optimizers to fine-tune with: sgd, signgd, adam; '' for none
-    #[arg(long, value_delimiter = ',', default_value = "sgd,adam", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "sgd,adam")]
     pub optimizers: Vec<String>,
     /// Learning rates for SGD; the best on dev is kept
-    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3,1e-2", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-5,1e-4,1e-3,1e-2")]
     pub lr_sgd: Vec<f64>,
     /// Learning rates for SignGD
-    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4")]
     pub lr_signgd: Vec<f64>,
     /// Learning rates for Adam
-    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4", help_heading = "Fine-tuning")]
+    #[arg(long, value_delimiter = ',', default_value = "1e-6,1e-5,1e-4")]
     pub lr_adam: Vec<f64>,
     /// Examples per fine-tuning step
-    #[arg(long, default_value_t = 8, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 8)]
     pub train_batch_size: usize,
     /// Fine-tuning steps
-    #[arg(long, default_value_t = 500, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 500)]
     pub steps: usize,
     /// Steps between evaluations on dev
-    #[arg(long, default_value_t = 50, help_heading = "Fine-tuning")]
+    #[arg(long, default_value_t = 50)]
     pub eval_every: usize,
+    /// Measure along the run and at its end in double precision, or at its end alone in --dtype (for large models)
+    /// [default: full, end for `reproduce`]
+    #[arg(long, value_enum)]
+    pub measures: Option<Measures>,
+}
+
+/// A run as a baseline, or against one.
+#[derive(Args)]
+#[command(next_help_heading = "Regression gate")]
+pub(super) struct GateArgs {
+    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
+    /// further seeds' reports go to --out-dir/seed-SEED
+    #[arg(long, requires = "baseline")]
+    pub write_baseline: bool,
+    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
+    #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
+    pub baseline_seeds: Seeds,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
+}
+
+/// What to compare, and where to say what moved.
+#[derive(Args)]
+pub(super) struct GateOutputArgs {
+    /// Metrics to leave out, by name; * stands for any text
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
+    /// machine
+    #[arg(long)]
+    pub strict: bool,
+    /// Write what moved as Markdown, for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the comparison as JUnit, a case for each metric
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
+    #[arg(long)]
+    pub github: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CompareArgs {
+    /// The old side: a baseline, or a report.json
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The new side: a baseline, or a report.json
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
 }
 
 #[derive(Args)]
@@ -270,9 +397,48 @@ pub(super) struct KernelArgs {
     /// Print what would be done, with method, time and memory by layer, and stop
     #[arg(long)]
     pub plan: bool,
-    /// The file to write
+    /// The file to write: safetensors, or as the paper's program writes kernels where the name ends in .pt (then one
+    /// formula)
     #[arg(long, value_name = "FILE", required_unless_present = "plan")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct SolveArgs {
+    /// Kernel of the training examples with themselves
+    #[arg(long, value_name = "FILE", requires_all = ["dev", "test"])]
+    pub train: Option<PathBuf>,
+    /// Kernel between training and development examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub dev: Option<PathBuf>,
+    /// Kernel between training and test examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub test: Option<PathBuf>,
+    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, in place of the three
+    #[arg(long, value_name = "DIR", conflicts_with = "train", required_unless_present = "train")]
+    pub kernels: Option<PathBuf>,
+    /// Which task's, where the directory has several
+    #[arg(long, value_name = "NAME", requires = "kernels")]
+    pub task: Option<String>,
+    /// The formula to solve, and what the kernel in a .pt is [default: every one that the files hold]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ConvertArgs {
+    /// The file to read
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write
+    pub out: PathBuf,
+    /// Which kernel: of several in a .safetensors, or what the one in a .pt is [default: the only one; sgd, or asymmetric
+    /// where a .pt has two orientations]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
 }
 
 /// Engines of the kernel command.
@@ -410,6 +576,8 @@ pub(super) struct VerifyArgs {
     /// Where the report goes; what an interrupted run left there is reused
     #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
     pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub gate: GateArgs,
 }
 
 #[derive(Args)]

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::arguments::{Engine, KernelArgs};
 use super::plan;
 use super::select;
+use super::solve::write_published;
 use super::terminal::Terminal;
-use crate::analysis::SplitName;
+use crate::analysis::{SplitName, is_published};
 use crate::error::{Error, Result};
 use crate::jacobian::Examples;
 use crate::kernel::{FormulaSet, KernelFile, gram_units, plan_gram, precision_errors, reference_gram, structured_gram};
@@ -22,6 +23,12 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     if args.shares && against.is_some() {
         return Err(Error::Settings(
             "--shares belongs to the kernel of the training examples; leave --against out".into(),
+        ));
+    }
+    let published = args.out.as_deref().is_some_and(is_published);
+    if published && (args.formula.len() != 1 || args.shares) {
+        return Err(Error::Settings(
+            "a .pt holds one kernel: give one --formula and no --shares, or let --out end in .safetensors".into(),
         ));
     }
     let study = select::study(&args.model, &args.task)?;
@@ -67,6 +74,9 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
                 file.tensors.push((format!("share.{name}"), matrix.shallow_clone()));
             }
         }
+    }
+    if published {
+        return write_published(out, &file, None, out);
     }
     file.write(out)?;
     println!(

@@ -5,11 +5,15 @@ mod arguments;
 mod board;
 mod claims;
 mod cloze;
+mod gate;
 mod kernel;
+mod lora;
 mod natural;
 mod plan;
 mod pretrain;
+mod reproduce;
 mod select;
+mod solve;
 mod tasks;
 mod terminal;
 mod verify;
@@ -43,7 +47,10 @@ pub fn main() -> ExitCode {
     if precision == Some(Precision::Tf32) {
         crate::device::allow_tf32();
     }
-    let keeps_parts = matches!(cli.command, Command::Analyze(_) | Command::Pretrain(_) | Command::Verify(_));
+    let keeps_parts = matches!(
+        cli.command,
+        Command::Analyze(_) | Command::Lora(_) | Command::Pretrain(_) | Command::Reproduce(_) | Command::Verify(_)
+    );
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
         eprintln!("warning: Ctrl-C will not be graceful: {e}");
@@ -76,16 +83,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether what the command was asked to establish holds; only `verify` can say no.
+/// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Analyze(a) => analyze::run(&a)?,
+        Command::Analyze(a) => return analyze::run(&a),
         Command::Claims(c) => claims::run(&c),
         Command::Cloze(c) => cloze::run(&c)?,
+        Command::Compare(c) => return gate::run(&c),
         Command::Kernel(k) => kernel::run(&k)?,
+        Command::Solve(s) => solve::run(&s)?,
+        Command::Convert(c) => solve::convert(&c)?,
         Command::Tasks => tasks::run()?,
+        Command::Lora(l) => lora::run(&l)?,
         Command::Natural(n) => natural::run(&n)?,
         Command::Pretrain(p) => return pretrain::run(&p),
+        Command::Reproduce(r) => return reproduce::run(&r),
         Command::Verify(v) => return verify::run(&v),
     }
     Ok(true)

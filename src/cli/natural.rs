@@ -3,7 +3,7 @@
 use super::arguments::NaturalArgs;
 use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
-use crate::analysis::Study;
+use crate::analysis::{Head, Pretrained, Study};
 use crate::device::{Dtype, set_threads};
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
@@ -32,7 +32,8 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     let mut rows = Vec::new();
     for directory in &directories {
         check_stop()?;
-        let study = Study::load(chosen.request(directory, Dtype::F32, device, Subset::All, None))?;
+        let network = Pretrained::load(directory, Dtype::F32, device)?;
+        let study = Study::new(chosen.request(&network, Head::Prompt, Subset::All, None))?;
         let facts = &study.model_facts;
         rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
         terminal.advance(1);

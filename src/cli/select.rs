@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use tch::Device;
-
 use super::arguments::{DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
-use crate::analysis::{EngineSettings, Study, StudyRequest};
-use crate::device::{Dtype, set_threads};
+use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest};
+use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::jacobian::Subset;
@@ -25,7 +23,8 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     let device = model.device.resolve()?;
     let directory = model_directory(&model.model)?;
     let chosen = if model.model == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
-    Study::load(chosen.request(&directory, model.dtype, device, model.parameters, model.output_mode))
+    let network = Pretrained::load(&directory, model.dtype, device)?;
+    Study::new(chosen.request(&network, model.head, model.parameters, model.output_mode))
 }
 
 /// Settings of the kernel engine.
@@ -33,11 +32,9 @@ pub(super) fn engine(model: &ModelArgs, study: &Study) -> EngineSettings {
     EngineSettings { batch: batch(model, study), memory: model.memory.map(|m| m.as_u64()), precision: model.precision }
 }
 
-/// Examples per batch: as asked, or 32, fewer where every example has several outputs (a batch's gradients cost as much
-/// as its examples times outputs).
+/// Examples per batch: as asked, or what suits the study.
 pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
-    let outputs = if study.mode == OutputMode::Difference { 1 } else { study.task.label_ids.len().max(1) };
-    model.batch.unwrap_or_else(|| (64 / outputs).clamp(4, 32))
+    model.batch.unwrap_or_else(|| study.default_batch())
 }
 
 /// A directory as given, a network of the family in the sources, or a fetched model's directory in the user's cache.
@@ -90,16 +87,14 @@ impl Chosen {
     /// What to load for a model on this task.
     pub(super) fn request<'a>(
         &'a self,
-        model: &'a Path,
-        dtype: Dtype,
-        device: Device,
+        network: &'a Pretrained,
+        head: Head,
         subset: Subset,
         output_mode: Option<OutputMode>,
     ) -> StudyRequest<'a> {
         StudyRequest {
-            model,
-            dtype,
-            device,
+            network,
+            head,
             subset,
             output_mode,
             definition: &self.definition,

@@ -1,33 +1,50 @@
 //! `kernelview verify`.
 
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use super::arguments::{Suite, VerifyArgs};
 use super::board::Board;
 use crate::error::{Error, Result};
-use crate::evidence::Profile;
+use crate::evidence::{Profile, Verification};
 use crate::files::create_dir;
+use crate::gate::Baseline;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, Plan};
 
-/// Runs the suite and writes its report; whether it succeeded.
+/// Runs the suite and writes its report; whether it succeeded, and nothing moved since the baseline where one is given.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
     check_directory(&args.out_dir)?;
     let plan = plan(args)?;
-    create_dir(&args.out_dir)?;
+    let old = args.gate.read()?;
+    let (mut found, mut directories) = (Vec::new(), Vec::new());
+    for (number, seed) in args.gate.seeds(args.seed).into_iter().enumerate() {
+        let directory = if number == 0 { args.out_dir.clone() } else { args.out_dir.join(format!("seed-{seed}")) };
+        found.push(one(&Plan { seed, ..plan.clone() }, &directory)?);
+        directories.push(directory);
+    }
+    let unmoved = args.gate.finish(old.as_ref(), &Baseline::of_claims(&found)?)?;
+    for directory in directories {
+        verify::forget(&directory)?;
+    }
+    Ok(unmoved && found.iter().all(Verification::succeeded))
+}
+
+/// The suite with one seed.
+fn one(plan: &Plan, directory: &Path) -> Result<Verification> {
+    create_dir(directory)?;
     let board = Board::new(plan.experiments().len());
-    let verification = verify::run(&plan, &args.out_dir, &board);
+    let verification = verify::run(plan, directory, &board);
     board.clear();
     let verification = verification?;
-    let written = write_claims(&verification, &args.out_dir)?;
-    verify::forget(&args.out_dir)?;
+    let written = write_claims(&verification, directory)?;
     println!("{}", claims_summary(&verification));
     println!("report: {}", written.markdown.display());
-    Ok(verification.succeeded())
+    Ok(verification)
 }
 
 /// The claims of a suite.

@@ -40,6 +40,8 @@ pub struct MethodResult {
     pub dev_loss: f64,
     /// Accuracy on test.
     pub test_accuracy: f64,
+    /// F1 of the second class on test, for tasks of two classes.
+    pub test_f1: Option<f64>,
     /// Loss on test.
     pub test_loss: f64,
     /// Number of settings that were compared.

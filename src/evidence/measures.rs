@@ -173,6 +173,8 @@ pub struct FineTuningResult {
     pub history: Vec<Evaluation>,
     /// Accuracy on test at the selected step.
     pub test_accuracy: f64,
+    /// F1 of the second class on test, for tasks of two classes.
+    pub test_f1: Option<f64>,
     /// `|θ_T - θ_0| / |θ_0|`
     pub parameter_change: f64,
     /// Linearization.

@@ -3,6 +3,7 @@
 //! Knows no tensors, no files and no terminal. Every figure of a report is in here; [`Analysis`] is `report.json`.
 
 mod claim;
+mod grid;
 mod kernels;
 mod measures;
 mod setting;
@@ -12,6 +13,7 @@ pub use claim::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
     Table, Verification, VerificationFacts,
 };
+pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
 pub use kernels::{KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
@@ -21,7 +23,7 @@ pub use setting::{LabelWordFacts, ModelFacts, RunFacts, TaskFacts};
 pub use verdict::{Outcome, Question, Verdict, judge};
 
 /// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Everything that one analysis of one model on one task found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -55,4 +57,6 @@ pub struct Accuracy {
     pub dev: f64,
     /// On test.
     pub test: f64,
+    /// F1 of the second class on test, for tasks of two classes.
+    pub test_f1: Option<f64>,
 }

@@ -52,8 +52,8 @@ pub struct LabelWordFacts {
     pub label: String,
     /// Label word.
     pub word: String,
-    /// Its token id.
-    pub token_id: i64,
+    /// Its token id; none without a prompt.
+    pub token_id: Option<i64>,
     /// Training examples of the class.
     pub train: usize,
     /// Test examples of the class.
@@ -67,8 +67,10 @@ pub struct TaskFacts {
     pub name: String,
     /// Where the examples come from.
     pub source: String,
-    /// Template in LM-BFF's language.
+    /// Template in LM-BFF's language; empty without a prompt.
     pub template: String,
+    /// What reads the network: `prompt`, or a new head without one.
+    pub head: String,
     /// Classes in the order of outputs.
     pub label_words: Vec<LabelWordFacts>,
     /// Examples per class, where the split is k-shot.
@@ -89,4 +91,10 @@ pub struct TaskFacts {
     pub majority_accuracy: f64,
     /// Notes of the data's readers, e.g. how a split was derived.
     pub notes: Vec<String>,
+    /// SHA-256 of the tokenizer: vocabulary, rules and special tokens. Empty in reports of programs that did not tell.
+    #[serde(default)]
+    pub tokenizer_digest: String,
+    /// SHA-256 of all prompts as token ids, with their labels. Empty as above.
+    #[serde(default)]
+    pub prompts_digest: String,
 }

@@ -51,15 +51,18 @@ pub trait Examples {
 pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Tensor {
     let _guard = tch::no_grad_guard();
     let mut tap = PlainTap::new(parameters);
-    let parts: Vec<Tensor> = blocks(examples.len(), batch)
-        .map(|range| {
-            examples
-                .forward(&mut tap, &range.collect::<Vec<_>>())
-                .to_kind(tch::Kind::Double)
-                .to_device(tch::Device::Cpu)
-        })
+    let batches = batches_by_cost(examples, batch);
+    let parts: Vec<Tensor> = batches
+        .iter()
+        .map(|indices| examples.forward(&mut tap, indices).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
         .collect();
-    Tensor::cat(&parts, 0)
+    in_order(&Tensor::cat(&parts, 0), &batches)
+}
+
+/// Rows that came batch by batch, put into the examples' order.
+pub fn in_order(rows: &Tensor, batches: &[Vec<usize>]) -> Tensor {
+    let at: Vec<i64> = batches.iter().flatten().map(|i| *i as i64).collect();
+    rows.index_select(0, &Tensor::from_slice(&at).argsort(0, false))
 }
 
 /// Gradients of the examples at `indices`, in factored form: one forward and C backward passes.

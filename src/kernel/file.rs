@@ -29,7 +29,7 @@ pub struct KernelFile {
 
 impl KernelFile {
     /// The file of a Gram matrix. `labels` are class indices of the left and right examples.
-    pub fn of(gram: &Gram, labels: (&[usize], &[usize]), mut metadata: HashMap<String, String>) -> Self {
+    pub fn of(gram: &Gram, labels: (&[usize], &[usize]), metadata: HashMap<String, String>) -> Self {
         let mut tensors = Vec::new();
         for formula in [Formula::Sgd, Formula::Asymmetric, Formula::Signgd] {
             if let Some(t) = gram.tensor(formula) {
@@ -47,6 +47,11 @@ impl KernelFile {
             tensors.push(("logits_right".into(), gram.right_outputs.shallow_clone()));
             tensors.push(("labels_right".into(), classes(labels.1)));
         }
+        Self::with(tensors, metadata)
+    }
+
+    /// A file of these tensors; the metadata that every file has is added.
+    pub fn with(tensors: Vec<(String, Tensor)>, mut metadata: HashMap<String, String>) -> Self {
         metadata.insert("format".into(), "kernelview-kernel".into());
         metadata.insert("format_version".into(), FORMAT_VERSION.into());
         Self { tensors, metadata }
@@ -156,11 +161,24 @@ impl KernelFile {
                 other => return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}"))),
             };
             let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-            tensors.push((name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, kind)?));
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+            check_finite(path, &format!("tensor `{name}`"), &tensor)?;
+            tensors.push((name.to_owned(), tensor));
         }
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self { tensors, metadata })
     }
+}
+
+/// Fails where an entry is not finite, naming the first by its place along every axis.
+pub(super) fn check_finite(path: &Path, what: &str, tensor: &Tensor) -> Result<()> {
+    let bad = tensor.isfinite().logical_not().nonzero();
+    if bad.size()[0] == 0 {
+        return Ok(());
+    }
+    let place = Vec::<i64>::try_from(bad.get(0)).expect("a place along every axis");
+    let value = tensor.double_value(&place);
+    Err(Error::format(path, format!("{what} (shape {:?}) holds {value} at {place:?}", tensor.size())))
 }
 
 /// A safetensors file with the names of its metadata in order: the library writes them in a hash table's, which differs

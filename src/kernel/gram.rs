@@ -70,6 +70,7 @@ impl Gram {
             ("output", Some(&self.right_outputs)),
             ("SGD kernel", self.sgd.as_ref()),
             ("asymmetric kernel", self.asymmetric.as_ref()),
+            ("asymmetric kernel with signs on its rows", self.asymmetric_reversed.as_ref()),
             ("SignGD kernel", self.signgd.as_ref()),
         ];
         for (what, tensor) in named {

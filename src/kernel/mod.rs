@@ -1,11 +1,12 @@
 //! Empirical kernels of a network at fixed parameters: the paper's three formulas (Definition 3.3), two engines, one
-//! file format. Knows per-example gradients only through `jacobian`; knows no language model and no claim.
+//! file format beside the paper's. Knows per-example gradients only through `jacobian`; knows no language model and no claim.
 
 mod engine;
 mod file;
 mod formula;
 mod gram;
 mod precision;
+mod published;
 mod reference;
 
 pub use engine::{GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram};
@@ -13,4 +14,5 @@ pub use file::KernelFile;
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};
 pub use precision::{Precision, precision_errors};
+pub use published::{PublishedKernel, logits_path, read_logits};
 pub use reference::{dense_jacobian, reference_gram, sign_rows};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype as StoredType, SafeTensors};
 use tch::{Kind, Tensor};
 
-use super::pickle;
+use super::bin;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -35,13 +35,13 @@ impl Checkpoint {
         check_directory(directory)?;
         let single = directory.join("model.safetensors");
         let index = directory.join("model.safetensors.index.json");
-        let bin = directory.join("pytorch_model.bin");
+        let pytorch = directory.join("pytorch_model.bin");
         let files = if single.exists() {
             vec![single]
         } else if index.exists() {
             shards(directory, &index)?
-        } else if bin.exists() {
-            return Ok(Self { tensors: pickle::read(&bin)?, files: vec![bin] });
+        } else if pytorch.exists() {
+            return Ok(Self { tensors: bin::read(&pytorch)?, files: vec![pytorch] });
         } else {
             return Err(Error::format(
                 directory,

@@ -170,8 +170,12 @@ impl LanguageModel for MaskedLm {
         serde_json::to_string(&self.config).expect("a configuration is plain data")
     }
 
+    fn features(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        self.encode(tap, batch).squeeze_dim(1)
+    }
+
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        let h = self.encode(tap, batch).squeeze_dim(1);
+        let h = self.features(tap, batch);
         let h = self.transform(tap, &h);
         tap.select_rows(&h, self.layout.decoder, Some(self.layout.decoder_bias), label_ids)
     }

@@ -27,6 +27,16 @@ pub enum OutputMode {
     Difference,
 }
 
+impl OutputMode {
+    /// f \[B, C\] or \[B, 1\] from the classes' logits \[B, C\].
+    pub(super) fn of(self, logits: &Tensor) -> Tensor {
+        match self {
+            Self::Logits => logits.shallow_clone(),
+            Self::Difference => logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1),
+        }
+    }
+}
+
 /// Prompted examples with a model and label words: N examples, C outputs.
 pub struct PromptExamples<'a> {
     model: &'a dyn LanguageModel,
@@ -160,10 +170,6 @@ impl Examples for PromptExamples<'_> {
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
         let batch = self.batch(indices);
         let label_ids = Tensor::from_slice(&self.label_ids).to_device(self.device);
-        let logits = self.model.label_logits(tap, &batch, &label_ids);
-        match self.mode {
-            OutputMode::Logits => logits,
-            OutputMode::Difference => logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1),
-        }
+        self.mode.of(&self.model.label_logits(tap, &batch, &label_ids))
     }
 }

@@ -1,55 +1,89 @@
-//! Standard fine-tuning, without a prompt: a new linear head on the first token's hidden state in place of the masked-LM
-//! head.
+//! Fine-tuning without the model's own head: a new linear head of C classes on the hidden state of one token (the first of
+//! a masked model's texts, the last of a causal one's).
+//!
+//! Knows no task: which tokens an example has and how the head begins is the caller's business.
 
 use std::rc::Rc;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::encoder::MaskedLm;
-use super::examples::{PromptExample, PromptExamples};
-use crate::error::Result;
-use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, Role, Tap};
+use super::examples::{OutputMode, PromptExample, PromptExamples};
+use super::model::LanguageModel;
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Role, Tap, batches_by_cost, in_order};
 
-/// Examples read by a new head: N examples, C outputs. Its parameters are the model's own, which the masked-LM head's
-/// belong to but nothing reads, and the head's weight \[C, hidden\] behind them.
+/// Examples read by a new head: N examples, C outputs, or the difference of two. Its parameters are the model's own, which
+/// the model's head belongs to but nothing reads, and the head's behind them.
 pub struct HeadExamples<'a> {
-    model: &'a MaskedLm,
+    model: &'a dyn LanguageModel,
     prompts: PromptExamples<'a>,
-    head: Param,
-    outputs: usize,
+    weight: Param,
+    bias: Option<Param>,
+    classes: usize,
+    mode: OutputMode,
 }
 
 impl<'a> HeadExamples<'a> {
-    /// Texts as the model reads them, special tokens included, without a mask.
+    /// Examples as the model reads them, special tokens included; `mask_position` is the token that the head reads.
     ///
     /// # Errors
     /// As [`PromptExamples::new`].
-    pub fn new(model: &'a MaskedLm, texts: Vec<Vec<i64>>, outputs: usize, device: tch::Device) -> Result<Self> {
-        let first = |ids: Vec<i64>| PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 };
-        let prompts = texts.into_iter().map(first).collect();
-        let prompts = PromptExamples::new(model, prompts, &[0], super::OutputMode::Logits, device)?;
-        Ok(Self { model, prompts, head: Param(model.specs().len()), outputs })
+    pub fn new(
+        model: &'a dyn LanguageModel,
+        examples: Vec<PromptExample>,
+        classes: usize,
+        mode: OutputMode,
+        device: Device,
+    ) -> Result<Self> {
+        if mode == OutputMode::Difference && classes != 2 {
+            return Err(Error::Settings(format!(
+                "--output-mode difference needs exactly two classes, the task has {classes}; use --output-mode logits"
+            )));
+        }
+        let prompts = PromptExamples::new(model, examples, &[0], OutputMode::Logits, device)?;
+        Ok(Self { model, prompts, weight: Param(model.specs().len()), bias: None, classes, mode })
+    }
+
+    /// The same with a bias, which is the last parameter.
+    #[must_use]
+    pub fn with_bias(self) -> Self {
+        Self { bias: Some(Param(self.weight.0 + 1)), ..self }
     }
 
     /// The examples at these indices.
     #[must_use]
     pub fn select(&self, indices: &[usize]) -> Self {
-        Self { model: self.model, prompts: self.prompts.select(indices), head: self.head, outputs: self.outputs }
+        Self { prompts: self.prompts.select(indices), ..*self }
+    }
+
+    /// What the head reads, at the model's own parameters \[N, width\], in double precision.
+    pub fn features(&self, parameters: &Parameters, batch: usize) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let mut tap = PlainTap::new(parameters);
+        let batches = batches_by_cost(self, batch);
+        let mut rows = |indices: &Vec<usize>| {
+            let found = self.model.features(&mut tap, &self.prompts.batch(indices));
+            found.to_kind(Kind::Double).to_device(Device::Cpu)
+        };
+        in_order(&Tensor::cat(&batches.iter().map(&mut rows).collect::<Vec<_>>(), 0), &batches)
     }
 }
 
-/// The model's parameters with a head \[C, hidden\] behind them.
-pub fn with_head(own: &Parameters, head: &Tensor) -> Parameters {
+/// The model's parameters with a head behind them: weight \[C, hidden\] and perhaps a bias \[C\].
+pub fn with_head(own: &Parameters, weight: &Tensor, bias: Option<&Tensor>) -> Parameters {
     let mut specs = own.specs().to_vec();
-    specs.push(ParameterSpec {
-        name: "classifier.weight".into(),
-        shape: head.size(),
-        role: Role::Head,
-        layer: "head".into(),
-        structural_zeros: 0..0,
-    });
     let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();
-    values.push(head.to_kind(own.kind()).to_device(own.device()));
+    for (name, value) in [("weight", Some(weight)), ("bias", bias)] {
+        let Some(value) = value else { continue };
+        specs.push(ParameterSpec {
+            name: format!("classifier.{name}"),
+            shape: value.size(),
+            role: Role::Head,
+            layer: "head".into(),
+            structural_zeros: 0..0,
+        });
+        values.push(value.to_kind(own.kind()).to_device(own.device()));
+    }
     Parameters::new(Rc::from(specs), values)
 }
 
@@ -59,7 +93,10 @@ impl Examples for HeadExamples<'_> {
     }
 
     fn outputs(&self) -> usize {
-        self.outputs
+        match self.mode {
+            OutputMode::Logits => self.classes,
+            OutputMode::Difference => 1,
+        }
     }
 
     fn cost(&self, index: usize) -> usize {
@@ -67,7 +104,8 @@ impl Examples for HeadExamples<'_> {
     }
 
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-        let hidden = self.model.encode(tap, &self.prompts.batch(indices)).squeeze_dim(1);
-        tap.linear(&hidden, self.head, None)
+        let hidden = self.model.features(tap, &self.prompts.batch(indices));
+        let logits = tap.linear(&hidden, self.weight, self.bias);
+        self.mode.of(&logits)
     }
 }

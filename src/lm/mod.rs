@@ -3,6 +3,7 @@
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
 mod assemble;
+mod bin;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -14,7 +15,6 @@ mod model;
 mod mup;
 mod names;
 mod peft;
-mod pickle;
 pub mod random;
 mod save;
 

@@ -69,6 +69,10 @@ pub trait LanguageModel {
     /// Everything that determines the function beside the values, as text, for digests.
     fn settings(&self) -> String;
 
+    /// Last hidden states at the one position of each sequence that is read, in front of the model's own head
+    /// \[B, width\].
+    fn features(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor;
+
     /// Logits of the label words at the one position of each sequence that is read \[B, C\]; `label_ids` \[C\] are their
     /// token ids.
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor;

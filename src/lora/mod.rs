@@ -4,17 +4,12 @@
 //! Joins models and tasks ([`Study`](crate::analysis::Study)) with adapters and projections
 //! ([`subspace`](crate::subspace)); trains nothing and knows no claim.
 
-mod adapter;
 mod fit;
-mod kernels;
 mod measure;
 mod report;
 mod settings;
-mod shares;
 
-pub use adapter::AtAdapter;
 pub use fit::{RankFit, fit};
-pub use measure::{Draw, LoraReport, OfRank, Sweep, measure};
-pub use report::{lora_findings, summary, write_lora};
+pub use measure::{LayerCoverage, LoraReport, Sweep, measure};
+pub use report::{lora_findings, lora_summary, write_lora};
 pub use settings::{LoraSettings, Scaled};
-pub use shares::{Coverage, LayerCoverage, ModuleShare};

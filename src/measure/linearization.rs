@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::jacobian::{Examples, Parameters, blocks, record};
+use crate::jacobian::{Examples, Parameters, batches_by_cost, in_order, record};
 use crate::progress::check_stop;
 
 /// First-order expansion around a parameter vector along one direction, on N examples.
@@ -31,13 +31,15 @@ pub fn taylor(
     batch: usize,
 ) -> Result<Taylor> {
     let (mut values, mut slopes) = (Vec::new(), Vec::new());
-    for range in blocks(examples.len(), batch) {
+    let batches = batches_by_cost(examples, batch);
+    for indices in &batches {
         check_stop()?;
-        let recorded = record(at, examples, &range.collect::<Vec<_>>());
+        let recorded = record(at, examples, indices);
         values.push(recorded.outputs().to_device(tch::Device::Cpu));
         slopes.push(recorded.dot(direction, include).to_device(tch::Device::Cpu));
     }
-    Ok(Taylor { value: Tensor::cat(&values, 0), slope: Tensor::cat(&slopes, 0) })
+    let whole = |parts: &[Tensor]| in_order(&Tensor::cat(parts, 0), &batches);
+    Ok(Taylor { value: whole(&values), slope: whole(&slopes) })
 }
 
 /// `|actual - predicted| / |actual|` in the Frobenius norm; `None` when nothing moved.

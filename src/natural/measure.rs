@@ -115,7 +115,7 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     measured.push(average(Variant::UnrelatedWords, by_draw(logits)));
     let head = |draw: usize| random_head(study, classes, named_seed(seed, &format!("head {draw}")));
     let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
-    let parameters = with_head(&study.parameters, &heads);
+    let parameters = with_head(&study.parameters, &heads, None);
     let logits = over_splits(|split| Ok(outputs(&parameters, &study.head_examples(split, DRAWS * classes)?, BATCH)))?;
     measured.push(average(Variant::RandomHead, by_draw(logits)));
     Ok(measured)

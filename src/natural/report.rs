@@ -160,7 +160,11 @@ pub fn write_naturalness(found: &Naturalness, directory: &Path) -> Result<Writte
             .to_owned(),
     ];
     let title = format!("Is {} natural?", found.task);
-    write_document(&Document { title, paragraphs, findings: naturalness_findings(found) }, found, directory)
+    write_document(
+        &Document { title, paragraphs, findings: naturalness_findings(found), pictures: Vec::new() },
+        found,
+        directory,
+    )
 }
 
 #[cfg(test)]

@@ -223,6 +223,6 @@ pub fn write_family(family: &Family, directory: &Path) -> Result<Written> {
         );
     }
     let title = format!("Pre-training of the family {}", family.recipe.name);
-    let document = Document { title, paragraphs, findings: family_findings(family)? };
+    let document = Document { title, paragraphs, findings: family_findings(family)?, pictures: Vec::new() };
     write_document(&document, family, directory)
 }

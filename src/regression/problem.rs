@@ -45,6 +45,8 @@ pub struct KernelProblem {
 pub struct Score {
     /// Share of examples whose class is right.
     pub accuracy: f64,
+    /// F1 of class 1, for tasks of two classes.
+    pub f1: Option<f64>,
     /// Mean over examples of the squared distance to the target, summed over outputs.
     pub loss: f64,
 }
@@ -164,11 +166,13 @@ pub fn targets(labels: &[usize], outputs: usize) -> Result<DVector<f64>> {
 pub fn score(predictions: &DVector<f64>, labels: &[usize], outputs: usize) -> Result<Score> {
     let wanted = targets(labels, outputs)?;
     checks::vector("predictions", predictions.as_slice(), wanted.len())?;
-    let right = (0..labels.len())
-        .filter(|&i| class(&predictions.as_slice()[i * outputs..(i + 1) * outputs]) == labels[i])
-        .count();
+    let pairs = || predictions.as_slice().chunks(outputs).map(class).zip(labels.iter().copied());
     let examples = labels.len() as f64;
-    Ok(Score { accuracy: right as f64 / examples, loss: (predictions - wanted).norm_squared() / examples })
+    Ok(Score {
+        accuracy: pairs().filter(|(found, label)| found == label).count() as f64 / examples,
+        f1: (outputs <= 2).then(|| crate::stats::f1(pairs())),
+        loss: (predictions - &wanted).norm_squared() / examples,
+    })
 }
 
 /// The class that one example's outputs mean.

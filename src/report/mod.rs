@@ -1,12 +1,14 @@
 //! From evidence to files: `report.md` for people, `report.json` for programs, `plots/*.svg` for both.
 //!
-//! Reads nothing but [`Analysis`]: knows no tensors, no models and no data. Nothing in a report depends on the time,
+//! Reads nothing but evidence, and comparisons made of it: knows no tensors, no models and no data. Nothing in a report depends on the time,
 //! the machine or its fonts, so that two reports of one analysis are the same bytes.
 
 mod answer;
 mod caveats;
 mod claims;
 mod format;
+mod gate;
+mod grid;
 mod json;
 mod markdown;
 mod plots;
@@ -20,9 +22,11 @@ use crate::evidence::Analysis;
 use crate::files::{create_dir, write_atomic};
 
 pub use claims::{
-    ClaimFacts, Document, WrittenClaims, check_directory, claims_markdown, claims_summary, junit, mutants_markdown,
-    registry_list, registry_markdown, write_claims, write_document,
+    ClaimFacts, Document, Picture, WrittenClaims, check_directory, claims_markdown, claims_summary, junit,
+    mutants_markdown, registry_list, registry_markdown, write_claims, write_document,
 };
+pub use gate::{gate_annotations, gate_junit, gate_markdown, gate_summary};
+pub use grid::{WrittenGrid, grid_summary, write_reproduction};
 pub use json::read_json;
 pub use terminal::terminal_summary;
 

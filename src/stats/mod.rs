@@ -7,15 +7,19 @@
 //! Confidences lie strictly between 0 and 1 and may be as close to 1 as 1 - 1e-9 (the error rate of a suite split over
 //! many checks); another confidence is a defect of the caller and panics.
 
+mod classification;
 mod distribution;
 mod estimate;
 mod expectation;
 mod exponent;
 mod p_value;
 mod power;
+mod prediction;
 
+pub use classification::f1;
 pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, prediction_bound, student_mean};
 pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};
 pub use p_value::{holm, mean_p_value};
 pub use power::{detectable, probability_of_holding, seeds_needed};
+pub use prediction::prediction_margin;

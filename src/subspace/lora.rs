@@ -39,7 +39,7 @@ pub struct Adapter {
 }
 
 /// How the entries of A are drawn. B is always zero at first, so that the network starts unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// N(0, 1/k): the kernel of the adapted weights keeps its expectation (with s = 1).

@@ -16,6 +16,7 @@ struct Row {
     name: &'static str,
     format: Columns,
     template: &'static str,
+    causal: Option<&'static str>,
     label_words: &'static [(&'static str, &'static str)],
     max_length: usize,
     first_limit: Option<usize>,
@@ -37,6 +38,11 @@ const QUESTION: &str = "*cls**mask*:*+sent_0**sep+*";
 const NEWS: &str = "*cls**sent_0*_This_article_is_about*mask*_news.*sep+*";
 const PARAPHRASE: &str = "*cls**sent_0**mask*,*+sentl_1**sep+*";
 const ENTAILMENT: &str = "*cls**sent-_0*?*mask*,*+sentl_1**sep+*";
+// The same for models that continue texts, where a text stands behind the mask; the words are ours.
+const QUESTION_CAUSAL: &str = "*sent_0*_The_question_asks_for_a*mask*";
+const PARAPHRASE_CAUSAL: &str = "*sent_0**+sent_1*_Do_both_say_the_same?*mask*";
+const ANSWER_CAUSAL: &str = "*sent_0**+sent_1*_Does_this_answer_the_question?*mask*";
+const ENTAILMENT_CAUSAL: &str = "*sent_0*_Is_it_true_that*+sentl-_1*?*mask*";
 const TWO_WAY: &[(&str, &str)] = &[("0", "terrible"), ("1", "great")];
 const FIVE_WAY: &[(&str, &str)] = &[("0", "terrible"), ("1", "bad"), ("2", "okay"), ("3", "good"), ("4", "great")];
 const NO_YES: &[(&str, &str)] = &[("0", "No"), ("1", "Yes")];
@@ -50,26 +56,26 @@ const TOPICS: &[(&str, &str)] = &[("1", "world"), ("2", "sports"), ("3", "busine
 #[rustfmt::skip]
 const TABLE: [Row; 14] = {
     use Columns::{Glue, LabelText, LabelTitleText};
-    const fn row(name: &'static str, format: Columns, template: &'static str,
+    const fn row(name: &'static str, format: Columns, (template, causal): (&'static str, Option<&'static str>),
                  label_words: &'static [(&'static str, &'static str)],
                  (max_length, first_limit, other_limit): (usize, Option<usize>, Option<usize>)) -> Row {
-        Row { name, format, template, label_words, max_length, first_limit, other_limit }
+        Row { name, format, template, causal, label_words, max_length, first_limit, other_limit }
     }
     [
-        row("SST-2",   Glue(&[0], 1),     IT_WAS,     TWO_WAY,        (128, None, None)),
-        row("sst-5",   LabelText,         IT_WAS,     FIVE_WAY,       (128, None, None)),
-        row("mr",      LabelText,         IT_WAS,     TWO_WAY,        (128, Some(110), Some(50))),
-        row("cr",      LabelText,         IT_WAS,     TWO_WAY,        (128, Some(110), Some(50))),
-        row("mpqa",    LabelText,         IT_WAS,     TWO_WAY,        (128, Some(110), None)),
-        row("subj",    LabelText,         THIS_IS,    SUBJECTIVITY,   (128, Some(110), Some(50))),
-        row("trec",    LabelText,         QUESTION,   QUESTION_TYPES, (128, Some(110), None)),
-        row("ag_news", LabelTitleText,    NEWS,       TOPICS,         (256, Some(240), None)),
-        row("MRPC",    Glue(&[3, 4], 0),  PARAPHRASE, NO_YES,         (128, None, None)),
-        row("QQP",     Glue(&[3, 4], 5),  PARAPHRASE, NO_YES,         (128, None, None)),
-        row("QNLI",    Glue(&[1, 2], -1), ENTAILMENT, ENTAILED,       (128, None, None)),
-        row("RTE",     Glue(&[1, 2], -1), ENTAILMENT, ENTAILED,       (256, Some(240), None)),
-        row("MNLI",    Glue(&[8, 9], -1), ENTAILMENT, THREE_WAY,      (256, Some(240), None)),
-        row("SNLI",    Glue(&[7, 8], -1), ENTAILMENT, THREE_WAY,      (256, None, None)),
+        row("SST-2",   Glue(&[0], 1),     (IT_WAS, None),                             TWO_WAY,        (128, None, None)),
+        row("sst-5",   LabelText,         (IT_WAS, None),                             FIVE_WAY,       (128, None, None)),
+        row("mr",      LabelText,         (IT_WAS, None),                             TWO_WAY,        (128, Some(110), Some(50))),
+        row("cr",      LabelText,         (IT_WAS, None),                             TWO_WAY,        (128, Some(110), Some(50))),
+        row("mpqa",    LabelText,         (IT_WAS, None),                             TWO_WAY,        (128, Some(110), None)),
+        row("subj",    LabelText,         (THIS_IS, None),                            SUBJECTIVITY,   (128, Some(110), Some(50))),
+        row("trec",    LabelText,         (QUESTION, Some(QUESTION_CAUSAL)),          QUESTION_TYPES, (128, Some(110), None)),
+        row("ag_news", LabelTitleText,    (NEWS, None),                               TOPICS,         (256, Some(240), None)),
+        row("MRPC",    Glue(&[3, 4], 0),  (PARAPHRASE, Some(PARAPHRASE_CAUSAL)),      NO_YES,         (128, None, None)),
+        row("QQP",     Glue(&[3, 4], 5),  (PARAPHRASE, Some(PARAPHRASE_CAUSAL)),      NO_YES,         (128, None, None)),
+        row("QNLI",    Glue(&[1, 2], -1), (ENTAILMENT, Some(ANSWER_CAUSAL)),          ENTAILED,       (128, None, None)),
+        row("RTE",     Glue(&[1, 2], -1), (ENTAILMENT, Some(ENTAILMENT_CAUSAL)),      ENTAILED,       (256, Some(240), None)),
+        row("MNLI",    Glue(&[8, 9], -1), (ENTAILMENT, Some(ENTAILMENT_CAUSAL)),      THREE_WAY,      (256, Some(240), None)),
+        row("SNLI",    Glue(&[7, 8], -1), (ENTAILMENT, Some(ENTAILMENT_CAUSAL)),      THREE_WAY,      (256, None, None)),
     ]
 };
 
@@ -90,6 +96,7 @@ pub fn builtin(name: &str) -> Result<TaskDefinition> {
     Ok(TaskDefinition {
         name: row.name.to_string(),
         template: Template::parse(row.template)?,
+        causal_template: row.causal.map(Template::parse).transpose()?,
         label_words: row.label_words.iter().map(|(label, word)| LabelWord::new(label, word)).collect(),
         max_length: row.max_length,
         first_sentence_limit: row.first_limit,

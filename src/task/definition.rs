@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::prompt::Reading;
 use super::template::Template;
 use crate::error::{Error, Result};
 
@@ -105,6 +106,8 @@ pub struct TaskDefinition {
     pub name: String,
     /// The prompt.
     pub template: Template,
+    /// The prompt for models that continue texts, where it is not the template up to its mask.
+    pub causal_template: Option<Template>,
     /// Labels and their words; the order is that of the model's outputs.
     pub label_words: Vec<LabelWord>,
     /// Tokens of a whole prompt, at most; the tail is cut.
@@ -142,6 +145,7 @@ pub struct Overrides {
 struct TaskFile {
     name: String,
     template: String,
+    causal_template: Option<String>,
     label_words: Vec<String>,
     #[serde(default = "default_max_length")]
     max_length: usize,
@@ -166,6 +170,7 @@ impl TaskDefinition {
         let definition = Self {
             name: name.to_string(),
             template: Template::parse(template)?,
+            causal_template: None,
             label_words: parse_label_words(label_words, None)?,
             max_length: default_max_length(),
             first_sentence_limit: None,
@@ -184,6 +189,7 @@ impl TaskDefinition {
     /// ```toml
     /// name = "reviews"
     /// template = "*cls**sent_0*_It_was*mask*.*sep+*"
+    /// causal_template = "*sent_0*_All_in_all,_it_was*mask*"   # for GPT-2, Llama, …; by default the template up to its mask
     /// label_words = ["negative=terrible", "positive=great"]
     /// max_length = 128
     /// first_sentence_limit = 110
@@ -207,6 +213,7 @@ impl TaskDefinition {
             let definition = Self {
                 name: file.name,
                 template: Template::parse(&file.template)?,
+                causal_template: file.causal_template.as_deref().map(Template::parse).transpose()?,
                 label_words: parse_label_words(&file.label_words.join(","), None)?,
                 max_length: file.max_length,
                 first_sentence_limit: limit(file.first_sentence_limit),
@@ -224,6 +231,7 @@ impl TaskDefinition {
     pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
         if let Some(template) = &overrides.template {
             self.template = Template::parse(template)?;
+            self.causal_template = None;
         }
         if let Some(words) = &overrides.label_words {
             self.label_words = parse_label_words(words, Some(&self.label_words))?;
@@ -251,19 +259,30 @@ impl TaskDefinition {
         if self.max_length == 0 {
             return fail("max_length must be 1 at least".to_string());
         }
-        let (wanted, available) = (self.template.text_count(), self.format.text_count());
-        if wanted == 0 {
-            return fail(format!("the template `{}` reads no text (sent_0 is the first)", self.template));
-        }
-        if wanted > available {
-            let last = wanted - 1;
-            return fail(format!("the template reads sent_{last}, but its rows have {available} text(s), from sent_0"));
-        }
-        if self.template.label_count() > self.label_words.len() {
-            let (last, count) = (self.template.label_count() - 1, self.label_words.len());
-            return fail(format!("the template reads label_{last}, but there are {count} labels, from label_0"));
+        for template in [Some(&self.template), self.causal_template.as_ref()].into_iter().flatten() {
+            let (wanted, available) = (template.text_count(), self.format.text_count());
+            if wanted == 0 {
+                return fail(format!("the template `{template}` reads no text (sent_0 is the first)"));
+            }
+            if wanted > available {
+                let last = wanted - 1;
+                let rows = format!("its rows have {available} text(s), from sent_0");
+                return fail(format!("the template reads sent_{last}, but {rows}"));
+            }
+            if template.label_count() > self.label_words.len() {
+                let (last, count) = (template.label_count() - 1, self.label_words.len());
+                return fail(format!("the template reads label_{last}, but there are {count} labels, from label_0"));
+            }
         }
         Ok(())
+    }
+
+    /// The template that is used for a way of reading.
+    pub fn template_for(&self, reading: Reading) -> &Template {
+        match (&self.causal_template, reading) {
+            (Some(template), Reading::LastToken) => template,
+            _ => &self.template,
+        }
     }
 
     /// The index of a label of the data among the label words.

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::data::Example;
 use super::definition::TaskDefinition;
 use super::split::{Split, Splits};
-use super::template::{Part, Sentence};
+use super::template::{FirstLetter, Part, Sentence};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 
@@ -23,6 +23,17 @@ pub enum Reading {
     Mask,
     /// At the last token in front of the mask: what follows it is the answer.
     LastToken,
+    /// At the first token of the texts alone, without a prompt, by a head that is new.
+    FirstTokenAlone,
+    /// At the last token of the texts alone.
+    LastTokenAlone,
+}
+
+impl Reading {
+    /// Whether the template and the label words take part.
+    pub fn prompted(self) -> bool {
+        matches!(self, Self::Mask | Self::LastToken)
+    }
 }
 
 /// One example as a language model reads it, not padded.
@@ -45,7 +56,7 @@ pub struct Prompt {
 pub struct PromptedTask {
     /// The task.
     pub definition: TaskDefinition,
-    /// The token id of each label's word, in the order of the labels.
+    /// The token id of each label's word, in the order of the labels; none without a prompt.
     pub label_ids: Vec<i64>,
     /// Examples to train on.
     pub train: Vec<Prompt>,
@@ -70,7 +81,7 @@ impl PromptedTask {
     ) -> Result<Self> {
         let prompts = |split: &Split| encode_at(reading, definition, tokenizer, &split.examples, &split.source);
         Ok(Self {
-            label_ids: label_word_ids(definition, tokenizer)?,
+            label_ids: if reading.prompted() { label_word_ids(definition, tokenizer)? } else { Vec::new() },
             train: prompts(&splits.train)?,
             dev: prompts(&splits.dev)?,
             test: prompts(&splits.test)?,
@@ -113,6 +124,8 @@ fn encode_at(
     let pieces = match reading {
         Reading::Mask => pieces(task, tokenizer, task.template.parts())?,
         Reading::LastToken => opening(task, tokenizer)?,
+        Reading::FirstTokenAlone => pieces(task, tokenizer, &texts_alone(task, true))?,
+        Reading::LastTokenAlone => continued(task, tokenizer, &texts_alone(task, false))?,
     };
     examples.iter().map(|example| encode_one(reading, task, tokenizer, &pieces, example, source)).collect()
 }
@@ -161,23 +174,41 @@ fn shown(tokenizer: &PromptTokenizer, id: i64) -> String {
     tokenizer.id_to_token(id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"))
 }
 
-/// The pieces in front of the mask, after whatever the tokenizer begins every text with: that is what `cls` means to a
-/// model that continues texts.
+/// The template's texts without anything else: set apart by separators, as LM-BFF feeds standard fine-tuning, or one
+/// after the other.
+fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
+    let text = |index| {
+        let space_before = !separated && index > 0;
+        Part::Sentence(Sentence { index, space_before, first_letter: FirstLetter::Keep, drop_last: false })
+    };
+    let texts = (0..task.template.text_count()).map(text);
+    if !separated {
+        return texts.collect();
+    }
+    [Part::Cls].into_iter().chain(texts.flat_map(|text| [text, Part::Sep { next_segment: true }])).collect()
+}
+
+/// The pieces in front of the mask.
 fn opening(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Piece>> {
-    let parts = task.template.parts();
+    let template = task.template_for(Reading::LastToken);
+    let parts = template.parts();
     let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
     let (before, after) = parts.split_at(mask);
     if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
         return Err(Error::Settings(format!(
-            "template `{}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`",
-            task.template
+            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`"
         )));
     }
     let before: Vec<Part> = before.iter().filter(|part| **part != Part::Cls).cloned().collect();
-    let start = Piece::Fixed { ids: tokenizer.beginning()?, next_segment: false };
-    let mut all = vec![start];
-    all.extend(pieces(task, tokenizer, &before)?);
+    continued(task, tokenizer, &before)
+}
+
+/// These parts after whatever the tokenizer begins every text with: that is what `cls` means to a model that continues
+/// texts.
+fn continued(task: &TaskDefinition, tokenizer: &PromptTokenizer, parts: &[Part]) -> Result<Vec<Piece>> {
+    let mut all = vec![Piece::Fixed { ids: tokenizer.beginning()?, next_segment: false }];
+    all.extend(pieces(task, tokenizer, parts)?);
     Ok(all)
 }
 
@@ -220,6 +251,50 @@ fn literal(task: &TaskDefinition, tokenizer: &PromptTokenizer, text: &str) -> Re
     tokenizer.encode(text)
 }
 
+/// Token ids of the texts that the pieces take, in their order, each cut at its limit.
+fn texts_of(
+    task: &TaskDefinition,
+    tokenizer: &PromptTokenizer,
+    pieces: &[Piece],
+    example: &Example,
+    source: &Path,
+) -> Result<Vec<Vec<i64>>> {
+    let sentences =
+        pieces.iter().filter_map(|piece| if let Piece::Text(sentence) = piece { Some(sentence) } else { None });
+    sentences
+        .map(|sentence| {
+            let Some(text) = example.texts.get(sentence.index) else {
+                let (wanted, found) = (sentence.index + 1, example.texts.len());
+                let message = format!("has {found} text(s), but the template `{}` needs {wanted}", task.template);
+                return Err(Error::row(source, example.row, message));
+            };
+            let mut ids = tokenizer.encode(&sentence.apply(text))?;
+            let limit = if sentence.index == 0 { task.first_sentence_limit } else { task.other_sentence_limit };
+            ids.truncate(limit.unwrap_or(usize::MAX));
+            Ok(ids)
+        })
+        .collect()
+}
+
+/// Cuts the longest text, again and again, until the whole is no longer than `max_length`: a model that continues texts
+/// reads at the end, so that the tail must stay.
+fn shorten(max_length: usize, pieces: &[Piece], texts: &mut [Vec<i64>]) {
+    let fixed: usize = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Fixed { ids, .. } => ids.len(),
+            Piece::Mask(_) => 1,
+            Piece::Text(_) => 0,
+        })
+        .sum();
+    while fixed + texts.iter().map(Vec::len).sum::<usize>() > max_length {
+        match texts.iter_mut().max_by_key(|ids| ids.len()).filter(|ids| !ids.is_empty()) {
+            Some(longest) => longest.pop(),
+            None => return,
+        };
+    }
+}
+
 fn encode_one(
     reading: Reading,
     task: &TaskDefinition,
@@ -228,6 +303,11 @@ fn encode_one(
     example: &Example,
     source: &Path,
 ) -> Result<Prompt> {
+    let mut texts = texts_of(task, tokenizer, pieces, example, source)?;
+    if matches!(reading, Reading::LastToken | Reading::LastTokenAlone) {
+        shorten(task.max_length, pieces, &mut texts);
+    }
+    let mut texts = texts.into_iter();
     let mut input_ids = Vec::new();
     let mut segment_ids = Vec::new();
     let mut segment = 0;
@@ -244,14 +324,7 @@ fn encode_one(
                 input_ids.push(*id);
             }
             Piece::Text(sentence) => {
-                let Some(text) = example.texts.get(sentence.index) else {
-                    let (wanted, found) = (sentence.index + 1, example.texts.len());
-                    let message = format!("has {found} text(s), but the template `{}` needs {wanted}", task.template);
-                    return Err(Error::row(source, example.row, message));
-                };
-                let mut ids = tokenizer.encode(&sentence.apply(text))?;
-                let limit = if sentence.index == 0 { task.first_sentence_limit } else { task.other_sentence_limit };
-                ids.truncate(limit.unwrap_or(usize::MAX));
+                let mut ids = texts.next().unwrap_or_default();
                 if !mask_seen {
                     before_mask.push((sentence.index, ids.len()));
                 }
@@ -263,9 +336,9 @@ fn encode_one(
             segment += 1;
         }
     }
-    if reading == Reading::LastToken {
+    if matches!(reading, Reading::LastToken | Reading::LastTokenAlone) {
         let Some(last) = input_ids.len().checked_sub(1) else {
-            let message = "the prompt is empty: there is no token in front of the mask to read".to_owned();
+            let message = "the prompt is empty: there is no token to read".to_owned();
             return Err(Error::row(source, example.row, message));
         };
         mask_pos = last;
@@ -281,7 +354,11 @@ fn encode_one(
 /// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.
 fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
-    let what = if reading == Reading::Mask { "mask" } else { "token in front of the mask" };
+    let what = match reading {
+        Reading::Mask => "mask",
+        Reading::LastToken => "token in front of the mask",
+        Reading::FirstTokenAlone | Reading::LastTokenAlone => "token that is read",
+    };
     let message = format!(
         "the {what} would be token {} of a prompt cut at {} tokens (max_length); set max_length (--max-length) to {} or more",
         mask_pos + 1,

@@ -3,16 +3,20 @@
 //! Reads `tokenizer.json`, a BERT `vocab.txt`, or the metadata of a GGUF file. Adds nothing by itself: no special tokens, no padding, no
 //! truncation; a special token's name that occurs in a text is ordinary text. May not know templates, tasks or models.
 
+use std::fmt;
 use std::fs;
+use std::panic;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
+use crate::files::digest;
 use crate::gguf::Gguf;
 
 /// A token with a role of its own.
@@ -133,6 +137,17 @@ impl PromptTokenizer {
         &self.source
     }
 
+    /// SHA-256 of vocabulary, rules and special tokens, however a file writes them down.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the tokenizer cannot be written as JSON.
+    pub fn digest(&self) -> Result<String> {
+        let rules = self.inner.to_string(false);
+        let rules =
+            rules.map_err(|reason| Error::format(&self.source, format!("cannot be written as JSON: {reason}")))?;
+        Ok(digest([rules.as_bytes(), format!("{:?}", self.special).as_bytes()]))
+    }
+
     /// The id of a special token, if the tokenizer has it.
     pub fn special(&self, token: SpecialToken) -> Option<i64> {
         self.special[token as usize]
@@ -194,8 +209,13 @@ type NamedJson = (PathBuf, Value);
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    Tokenizer::from_bytes(&bytes)
-        .map_err(|reason| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}")))
+    let wrong = |reason: &dyn fmt::Display| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}"));
+    // The library panics on some of what is no JSON, and on some JSON that makes no tokenizer.
+    serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|reason| wrong(&reason))?;
+    match panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
+        Ok(read) => read.map_err(|reason| wrong(&reason)),
+        Err(panic) => Err(wrong(&panic_text(&*panic))),
+    }
 }
 
 /// A BERT tokenizer from the list of its tokens, one a line.

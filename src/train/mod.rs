@@ -9,4 +9,4 @@ mod run;
 
 pub use loss::{cross_entropy, loss_gradient, output_derivative};
 pub use optimizer::{Optimizer, OptimizerKind, OptimizerState};
-pub use run::{FineTuning, LabelledExamples, Step, TrainedModel, accuracy, evaluate, fine_tune, predictions};
+pub use run::{FineTuning, LabelledExamples, Step, TrainedModel, accuracy, evaluate, f1, fine_tune, predictions};

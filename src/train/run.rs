@@ -190,6 +190,12 @@ pub fn accuracy(outputs: &Tensor, labels: &[usize]) -> f64 {
     correct as f64 / labels.len().max(1) as f64
 }
 
+/// F1 of the second class, `2 TP / (2 TP + FP + FN)`, for outputs of two classes (\[N, 2\] or \[N, 1\]); 0 where nothing
+/// is called it rightly.
+pub fn f1(outputs: &Tensor, labels: &[usize]) -> Option<f64> {
+    (outputs.size()[1] <= 2).then(|| crate::stats::f1(predictions(outputs).into_iter().zip(labels.iter().copied())))
+}
+
 /// Accuracy and mean cross-entropy of logits on labelled examples.
 pub fn evaluate(parameters: &Parameters, data: &LabelledExamples<'_>) -> (f64, f64) {
     let logits = outputs(parameters, data.examples, 64);

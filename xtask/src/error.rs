@@ -112,6 +112,17 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A data set is not what it must be.
+    #[error("{}: {detail}", path.display())]
+    Data {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and the way out.
+        detail: String,
+    },
+    /// Arguments that do not fit.
+    #[error("{0}")]
+    Arguments(String),
     /// No model has this name.
     #[error("there is no model `{name}`; there are: {known}")]
     UnknownModel {

@@ -6,6 +6,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments on the commands are their --help, read in a terminal")]
 
 mod cache;
+mod data;
 mod error;
 mod libtorch;
 mod models;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cache::Cache;
+use crate::data::DataArgs;
 use crate::error::Result;
 use crate::models::Model;
 
@@ -57,6 +59,17 @@ enum Command {
         /// The model's name; none lists them.
         name: Option<String>,
     },
+    /// Few-shot splits from the original data sets, byte for byte those of the paper; needs no set-up.
+    ///
+    /// Reads --from DIR/TASK/{train,dev}.tsv (MNLI: dev_matched, dev_mismatched) and DIR/TASK/{train,test}.csv, LM-BFF's
+    /// layout of the 14 tasks' data, and writes --out/k-shot-1k-test/TASK/K-SEED/{train,dev,test}: of each label the
+    /// first K rows of a shuffle are train, the next K dev; test is the original one, at most 1,000 rows of it.
+    ///
+    /// A directory that is there with other content is never replaced.
+    #[command(
+        after_help = "Examples:\n  cargo xtask data --from original\n  cargo xtask data --from original --task SST-2,trec --k 16,64,512 --allow-few\n  cargo xtask data --from data/k-shot-1k-test --derive --k 64"
+    )]
+    Data(DataArgs),
     /// Set up, then run `kernelview analyze ARGS`; without ARGS on a pre-trained network of the sources.
     ///
     /// For kernelview's own options: `cargo xtask analyze -- --help`.
@@ -115,6 +128,7 @@ fn execute(command: Command) -> Result<ExitCode> {
             let model = Model::named(&name)?;
             model.provide(&Cache::locate()?)?;
         }
+        Command::Data(args) => data::run(&args)?,
         Command::Analyze { args } => {
             libtorch::setup(&root)?;
             return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "analyze"], &args);

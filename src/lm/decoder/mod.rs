@@ -191,8 +191,12 @@ impl LanguageModel for CausalLm {
         serde_json::to_string(&self.config).expect("a configuration is plain data")
     }
 
+    fn features(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        self.decode(tap, batch).squeeze_dim(1)
+    }
+
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        let h = self.decode(tap, batch).squeeze_dim(1);
+        let h = self.features(tap, batch);
         tap.select_rows(&h, self.layout.decoder, None, label_ids)
     }
 }

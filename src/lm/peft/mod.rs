@@ -15,8 +15,8 @@ pub use targets::{Modules, TargetModules, default_targets};
 
 use self::config::Settings;
 use super::assemble::all_finite;
+use super::bin;
 use super::checkpoint::{TensorSource, read_safetensors};
-use super::pickle;
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters};
 use crate::subspace::{Lora, Target};
@@ -93,7 +93,7 @@ fn read_weights(directory: &Path) -> Result<(BTreeMap<String, TensorSource>, std
         read_safetensors(&weights, &mut stored)?;
         Ok((stored, weights))
     } else if older.exists() {
-        Ok((pickle::read(&older)?, older))
+        Ok((bin::read(&older)?, older))
     } else {
         Err(Error::format(directory, format!("no weights: expected {WEIGHTS} or {OLDER_WEIGHTS} beside {CONFIG}")))
     }

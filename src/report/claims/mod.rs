@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{ClaimEvidence, Figure, Verification};
 use crate::files::{create_dir, write_atomic};
 
-pub use document::{Document, write_document};
+pub use document::{Document, Picture, write_document};
 pub use junit::junit;
 pub use markdown::{claims_markdown, mutants_markdown};
 pub use registry::{ClaimFacts, registry_list, registry_markdown};

@@ -6,6 +6,7 @@
 mod axis;
 mod bars;
 mod canvas;
+pub(super) mod comparison;
 mod heatmap;
 mod lines;
 mod scaling;

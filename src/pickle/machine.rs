@@ -1,5 +1,5 @@
-//! The pickle machine, reduced to what state dictionaries use. Names that a state dictionary has no use for are
-//! refused, so nothing in a file can run. Knows no files.
+//! The pickle machine, reduced to what saved tensors use: state dictionaries and tuples. Names that they have no use for
+//! are refused, so nothing in a file can run. Knows no files.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use tch::Kind;
 
 /// A value on the pickle machine's stack.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     None,
     Bool,
     Int(i64),
@@ -32,7 +32,7 @@ impl Value {
     /// How many values it is made of, long texts counting for more. Fails where they are nested too deeply.
     fn count(&self, depth: usize) -> Result<usize, String> {
         if depth > DEEPEST {
-            return Err("values are nested more deeply than in a state dictionary".into());
+            return Err("values are nested more deeply than saved tensors are".into());
         }
         let mut count = 1;
         match self {
@@ -53,7 +53,7 @@ impl Value {
     }
 }
 
-/// The pickle machine, reduced to what state dictionaries use (protocol 2).
+/// The pickle machine (protocol 2).
 pub(super) struct Machine<'a> {
     code: &'a [u8],
     at: usize,
@@ -124,7 +124,7 @@ impl<'a> Machine<'a> {
     fn count_copy(&mut self, value: &Value) -> Result<(), String> {
         self.copies += value.count(0)?;
         if self.copies > MOST_COPIES {
-            return Err("it copies more values than any state dictionary".into());
+            return Err("it copies more values than any saved tensors need".into());
         }
         Ok(())
     }
@@ -244,7 +244,7 @@ impl<'a> Machine<'a> {
                 b'b' => drop(self.pop()?),
                 other => {
                     return Err(format!(
-                        "pickle instruction {other:#04x} has no place in a state dictionary; save it with torch.save's \
+                        "pickle instruction {other:#04x} has no place among saved tensors; save them with torch.save's \
                          own settings, or as model.safetensors"
                     ));
                 }
@@ -297,7 +297,7 @@ fn storage(id: Value) -> Result<Value, String> {
     Ok(Value::Storage { kind, key: key.clone() })
 }
 
-/// The three calls that state dictionaries make; every other is refused by name.
+/// The three calls that saved tensors make; every other is refused by name.
 fn reduce(function: Value, arguments: Value) -> Result<Value, String> {
     let (Value::Global(name), Value::Tuple(arguments)) = (function, arguments) else {
         return Err("a call of unknown form".into());
@@ -324,6 +324,6 @@ fn reduce(function: Value, arguments: Value) -> Result<Value, String> {
             })
         }
         ("torch._utils._rebuild_parameter", [tensor @ Value::Tensor { .. }, ..]) => Ok(tensor.clone()),
-        (other, _) => Err(format!("it calls `{other}`, which a state dictionary has no use for: refused")),
+        (other, _) => Err(format!("it calls `{other}`, which saved tensors have no use for: refused")),
     }
 }

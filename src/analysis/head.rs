@@ -1,0 +1,154 @@
+//! What reads the network's last hidden state: its own head under a prompt, or a new linear head without one (the paper's
+//! no-prompt baseline), drawn at random or fitted to the features first (a linear probe).
+
+use nalgebra::{DMatrix, DVector};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::files::named_seed;
+use crate::jacobian::{Examples, Parameters, Tap};
+use crate::lm::{HeadExamples, PromptExamples};
+use crate::network::normal_tensor;
+use crate::regression::{Logistic, LogisticSettings, operator_norm, score};
+
+/// How f is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// The label words' logits at the template's mask.
+    #[default]
+    Prompt,
+    /// A new linear head with random weights, on the first token of the texts alone (the last of a causal model).
+    Random,
+    /// The same with the weights of a logistic regression on the training examples' features.
+    LinearProbe,
+}
+
+impl Head {
+    /// As reports print it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Random => "no prompt, random head",
+            Self::LinearProbe => "no prompt, linear probe",
+        }
+    }
+}
+
+/// Standard deviation of a random head's weights: `initializer_range` of BERT, RoBERTa and GPT-2.
+const DEVIATION: f64 = 0.02;
+
+/// A random head: weight \[C, width\] and a zero bias \[C\].
+pub(super) fn random(classes: usize, width: i64, seed: u64) -> (Tensor, Tensor) {
+    let weight =
+        normal_tensor(&[classes as i64, width], DEVIATION, named_seed(seed, "head"), 0, Kind::Double, Device::Cpu);
+    (weight, Tensor::zeros([classes as i64], (Kind::Double, Device::Cpu)))
+}
+
+/// Regularization strengths of the probe that are tried on dev, in units of the features' Gram matrix's norm.
+const STRENGTHS: [f64; 6] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5];
+
+/// Features \[N, width\] with their labels.
+pub(super) struct Probed<'a> {
+    pub features: Tensor,
+    /// Their classes.
+    pub labels: &'a [usize],
+}
+
+/// Multinomial logistic regression with an L2 penalty: weight \[C, width\] and bias \[C\] of the strength that is best on
+/// dev, ties by the stronger. Solved in the span of the training examples, through their Gram matrix.
+///
+/// # Errors
+/// [`Error::Numeric`] where features are not finite or the solver does not come to its end.
+pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize) -> Result<(Tensor, Tensor)> {
+    let with_ones = |x: &Tensor| {
+        let ones = Tensor::ones([x.size()[0], 1], (Kind::Double, Device::Cpu));
+        Tensor::cat(&[x.to_kind(Kind::Double).to_device(Device::Cpu), ones], 1)
+    };
+    let (x, y) = (with_ones(&train.features), with_ones(&dev.features));
+    let n = train.labels.len();
+    let gram = matrix(&x.matmul(&x.tr()));
+    // Every class has the same features and no class sees another's: K ⊗ 1.
+    let kernel = gram.kronecker(&DMatrix::identity(classes, classes));
+    let solver = Logistic::new(&kernel, classes, train.labels, None)?;
+    let norm = operator_norm(&gram)?;
+    let mut best: Option<(f64, Tensor)> = None;
+    let mut start: Option<DVector<f64>> = None;
+    for strength in STRENGTHS {
+        let settings = LogisticSettings { lambda: strength * norm, ..LogisticSettings::default() };
+        let alpha = solver.fit(&settings, start.as_ref())?.alpha;
+        let coefficients = Tensor::from_slice(alpha.as_slice()).view([n as i64, classes as i64]);
+        let head = coefficients.tr().matmul(&x);
+        let found = flat(&y.matmul(&head.tr()));
+        let accuracy = score(&DVector::from_vec(found), dev.labels, classes)?.accuracy;
+        if best.as_ref().is_none_or(|(a, _)| accuracy > *a) {
+            best = Some((accuracy, head));
+        }
+        start = Some(alpha);
+    }
+    let (_, head) = best.ok_or_else(|| Error::Numeric("the linear probe has no solution".into()))?;
+    let width = head.size()[1] - 1;
+    Ok((head.narrow(1, 0, width), head.narrow(1, width, 1).squeeze_dim(1)))
+}
+
+fn flat(t: &Tensor) -> Vec<f64> {
+    Vec::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor")
+}
+
+fn matrix(t: &Tensor) -> DMatrix<f64> {
+    let (rows, columns) = t.size2().expect("a matrix");
+    DMatrix::from_row_slice(rows as usize, columns as usize, &flat(t))
+}
+
+/// Flags of parameters that f depends on: without a prompt nothing reads the model's own head, the last `new` are the new
+/// one's.
+pub(super) fn read(parameters: &Parameters, new: usize) -> Vec<bool> {
+    let own = parameters.len() - new;
+    let role =
+        |(i, spec): (usize, &crate::jacobian::ParameterSpec)| i >= own || spec.role != crate::jacobian::Role::Head;
+    parameters.specs().iter().enumerate().map(role).collect()
+}
+
+/// Examples of a study.
+pub enum StudyExamples<'a> {
+    /// Under a prompt.
+    Prompted(PromptExamples<'a>),
+    /// Read by a new head.
+    Headed(HeadExamples<'a>),
+}
+
+impl StudyExamples<'_> {
+    fn inner(&self) -> &dyn Examples {
+        match self {
+            Self::Prompted(examples) => examples,
+            Self::Headed(examples) => examples,
+        }
+    }
+
+    /// The examples at `indices`, in that order.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        match self {
+            Self::Prompted(examples) => Self::Prompted(examples.select(indices)),
+            Self::Headed(examples) => Self::Headed(examples.select(indices)),
+        }
+    }
+}
+
+impl Examples for StudyExamples<'_> {
+    fn len(&self) -> usize {
+        self.inner().len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.inner().outputs()
+    }
+
+    fn cost(&self, index: usize) -> usize {
+        self.inner().cost(index)
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        self.inner().forward(tap, indices)
+    }
+}

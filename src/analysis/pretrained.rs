@@ -1,0 +1,90 @@
+//! A pre-trained network with its tokenizer, loaded once and shared by any number of studies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use tch::{Device, Kind};
+
+use crate::device::Dtype;
+use crate::error::{Error, Result};
+use crate::evidence::ModelFacts;
+use crate::files::digest;
+use crate::jacobian::Parameters;
+use crate::lm::LanguageModel;
+use crate::task::PromptTokenizer;
+
+/// A language model, its parameters and its tokenizer.
+pub struct Pretrained {
+    /// The network.
+    pub model: Rc<dyn LanguageModel>,
+    /// Its parameters.
+    pub parameters: Parameters,
+    /// The checkpoint's tokenizer.
+    pub tokenizer: Rc<PromptTokenizer>,
+    /// Element type of the parameters.
+    pub dtype: Dtype,
+    /// Their device.
+    pub device: Device,
+    /// Facts for reports, with all parameters taking part.
+    pub facts: ModelFacts,
+}
+
+impl Pretrained {
+    /// Loads a checkpoint directory.
+    ///
+    /// # Errors
+    /// Those of the loaders; a tokenizer that does not belong to the model.
+    pub fn load(directory: &Path, dtype: Dtype, device: Device) -> Result<Self> {
+        let (model, parameters) = crate::lm::load(directory, dtype.kind(), device)?;
+        let tokenizer = PromptTokenizer::from_dir(directory)?;
+        let network = model.facts();
+        if tokenizer.max_token_id() >= network.vocab_size {
+            return Err(Error::format(
+                tokenizer.source(),
+                format!(
+                    "the tokenizer's largest token id is {}, but the model's vocabulary has {} entries (vocab_size in \
+                     config.json): the tokenizer does not belong to this model",
+                    tokenizer.max_token_id(),
+                    network.vocab_size
+                ),
+            ));
+        }
+        let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
+        let facts = ModelFacts {
+            name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            architecture: network.architecture.into(),
+            parameters: parameters.numel(),
+            parameters_in_subset: parameters.numel(),
+            layers: network.layers,
+            width: network.width,
+            digest: weights_digest(&parameters),
+            note: model_note(directory)?,
+        };
+        Ok(Self { model: model.into(), parameters, tokenizer: Rc::new(tokenizer), dtype, device, facts })
+    }
+}
+
+/// Digest of the loaded parameters, whatever kind of file they came from.
+fn weights_digest(parameters: &Parameters) -> String {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for (spec, value) in parameters.specs().iter().zip(parameters.values()) {
+        // Double precision holds the values of either element type exactly.
+        let exact = value.to_kind(Kind::Double).to_device(Device::Cpu).contiguous().view(-1);
+        let numbers = Vec::<f64>::try_from(exact).expect("a flat f64 tensor");
+        let mut hash_input = spec.name.clone().into_bytes();
+        hash_input.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+        parts.push(digest([hash_input.as_slice()]).into_bytes());
+    }
+    digest(parts.iter().map(Vec::as_slice))
+}
+
+/// What a checkpoint's `MODEL.md` says that a reader of results should know: its line beginning with `Note:`.
+fn model_note(directory: &Path) -> Result<Option<String>> {
+    let path: PathBuf = directory.join("MODEL.md");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = crate::files::read_text(&path)?;
+    Ok(text.lines().find_map(|l| l.strip_prefix("Note:")).map(|l| l.trim().to_owned()))
+}

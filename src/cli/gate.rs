@@ -1,0 +1,122 @@
+//! The regression gate: `--baseline` of `analyze` and `verify`, and `kernelview compare`.
+
+use std::path::Path;
+
+use super::arguments::{CompareArgs, GateArgs, GateOutputArgs};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::gate::{Baseline, Comparison, Ignored, Options, compare};
+use crate::report::{gate_annotations, gate_junit, gate_markdown, gate_summary};
+
+/// Seeds of a baseline: a number of them, or the seeds themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seeds {
+    /// So many, from the command's own seed on.
+    Count(u64),
+    /// These.
+    List(Vec<u64>),
+}
+
+impl std::str::FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |t: &str| t.trim().parse::<u64>().map_err(|_| format!("`{t}` is no whole number"));
+        let seeds = if text.contains(',') {
+            let list = text.split(',').map(number).collect::<std::result::Result<Vec<_>, _>>()?;
+            if let Some(twice) = list.iter().enumerate().find(|(i, s)| list[..*i].contains(s)) {
+                return Err(format!("seed {} is there twice", twice.1));
+            }
+            Self::List(list)
+        } else {
+            Self::Count(number(text)?)
+        };
+        match seeds {
+            Self::Count(0 | 1) => Err("a spread takes two seeds at least".into()),
+            seeds => Ok(seeds),
+        }
+    }
+}
+
+impl GateArgs {
+    /// The seeds to run: the command's own, unless a baseline is to be written.
+    pub(super) fn seeds(&self, own: u64) -> Vec<u64> {
+        match &self.baseline_seeds {
+            _ if !self.write_baseline => vec![own],
+            Seeds::Count(count) => (0..*count).map(|i| own.wrapping_add(i)).collect(),
+            Seeds::List(list) => list.clone(),
+        }
+    }
+
+    /// Reads the baseline that a run is to be compared with, before the run: a bad one costs no hours.
+    pub(super) fn read(&self) -> Result<Option<Baseline>> {
+        match &self.baseline {
+            Some(path) if !self.write_baseline => {
+                if !path.exists() {
+                    return Err(Error::format(path, "there is no baseline; make one with --write-baseline"));
+                }
+                Baseline::read(path).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Compares a run with the baseline that [`Self::read`] gave, or writes it as the baseline; whether nothing moved.
+    pub(super) fn finish(&self, old: Option<&Baseline>, new: &Baseline) -> Result<bool> {
+        match (&self.baseline, old) {
+            (Some(path), Some(old)) => judge((old, path), new, &self.output),
+            (Some(path), None) => {
+                new.write(path)?;
+                println!("baseline: {} ({} metrics, {} seeds)", path.display(), new.metrics.len(), new.seeds.len());
+                Ok(true)
+            }
+            (None, _) => Ok(true),
+        }
+    }
+}
+
+/// `kernelview compare`: whether nothing moved.
+pub(super) fn run(args: &CompareArgs) -> Result<bool> {
+    let (old, new) = (Baseline::read(&args.old)?, Baseline::read(&args.new)?);
+    judge((&old, &args.old), &new, &args.output)
+}
+
+fn judge((old, path): (&Baseline, &Path), new: &Baseline, output: &GateOutputArgs) -> Result<bool> {
+    let options = Options { ignored: Ignored::new(&output.ignore), strict: output.strict };
+    let comparison = compare(old, new, &options)?;
+    write(&comparison, output)?;
+    print!("{}", gate_summary(&comparison));
+    if output.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|v| v == "true") {
+        print!("{}", gate_annotations(&comparison, &path.display().to_string()));
+    }
+    Ok(comparison.passed())
+}
+
+fn write(comparison: &Comparison, output: &GateOutputArgs) -> Result<()> {
+    if let Some(path) = &output.markdown {
+        write_atomic(path, gate_markdown(comparison).as_bytes())?;
+    }
+    if let Some(path) = &output.junit {
+        write_atomic(path, gate_junit(comparison)?.as_bytes())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seeds;
+
+    #[test]
+    fn seeds_are_a_number_or_a_list() {
+        assert_eq!("5".parse(), Ok(Seeds::Count(5)));
+        assert_eq!("13,21, 42".parse(), Ok(Seeds::List(vec![13, 21, 42])));
+        for (text, message) in [
+            ("1", "a spread takes two seeds at least"),
+            ("13,13", "seed 13 is there twice"),
+            ("many", "`many` is no whole number"),
+            ("13,", "`` is no whole number"),
+        ] {
+            assert_eq!(text.parse::<Seeds>(), Err(message.to_owned()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `kernelview reproduce`.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::arguments::FineTuningArgs;
+use super::select::model_directory;
+use super::terminal::Terminal;
+use crate::analysis::{Head, Measures};
+use crate::device::{DeviceRequest, Dtype, set_threads};
+use crate::error::{Error, Result};
+use crate::files::create_dir;
+use crate::jacobian::Subset;
+use crate::report::{grid_summary, write_reproduction};
+use crate::reproduce::{GridSettings, label, preview, run as run_grid};
+use crate::task::{BUILTIN_NAMES, Overrides, builtin};
+
+/// The grid, and how to run it.
+#[derive(Args)]
+pub(super) struct ReproduceArgs {
+    /// Models: checkpoint directories or names
+    #[arg(long, num_args = 1.., required = true, value_name = "DIR|NAME")]
+    pub models: Vec<String>,
+    /// Directory of few-shot splits, laid out as TASK/K-SEED/{train,dev,test}
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Tasks by name, or all 14
+    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAMES")]
+    pub tasks: Vec<String>,
+    /// Training examples per class
+    #[arg(long, value_delimiter = ',', default_value = "16")]
+    pub k: Vec<usize>,
+    /// Seeds of the splits (the paper's five)
+    #[arg(long, value_delimiter = ',', default_value = "13,21,42,87,100")]
+    pub seeds: Vec<u64>,
+    /// What reads the networks: the task's prompt, or a new head without one
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "prompt")]
+    pub heads: Vec<Head>,
+    /// Use at most so many test examples (drawn by the seed)
+    #[arg(long, value_name = "N")]
+    pub test_limit: Option<usize>,
+    /// Longest prompt in tokens [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
+    /// Longest first text in tokens (0: no limit) [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    pub first_limit: Option<usize>,
+    /// Longest other text in tokens (0: no limit) [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    pub other_limit: Option<usize>,
+    #[command(flatten)]
+    pub tuning: FineTuningArgs,
+    /// Parameters that take part in kernels and fine-tuning
+    #[arg(long, value_enum, default_value = "all")]
+    pub parameters: Subset,
+    /// Element type of weights, activations and gradients
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: Dtype,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Examples per forward and backward pass of the kernel engine [default: 32, fewer where there are many outputs]
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Compute a part of the cells only: I of N parts, counted from 0. All parts may share one --out-dir; the command without
+    /// --shard then makes the whole report
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<(usize, usize)>,
+    /// Print what would be computed, with estimates of time and memory, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the report and the cells go; finished cells found there are reused
+    #[arg(long, default_value = "kernelview-reproduce", value_name = "DIR")]
+    pub out_dir: PathBuf,
+}
+
+fn shard(text: &str) -> std::result::Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((index, count)) if index < count => Ok((index, count)),
+        _ => Err("write I/N with I from 0 to N - 1, e.g. 0/4".into()),
+    }
+}
+
+/// Runs the grid and writes its report; whether no cell failed.
+pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
+    if args.out_dir.exists() && !args.out_dir.is_dir() {
+        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
+    }
+    if let Some(threads) = args.threads {
+        set_threads(threads)?;
+    }
+    let settings = settings(args)?;
+    if args.dry_run {
+        print_plan(&settings, args)?;
+        return Ok(true);
+    }
+    create_dir(&args.out_dir)?;
+    let grid = run_grid(&settings, &args.out_dir, &Terminal::new())?;
+    let written = write_reproduction(&grid, &args.out_dir)?;
+    println!("{}", grid_summary(&grid));
+    println!("report: {}", written.report.markdown.display());
+    Ok(grid.cells.iter().all(|cell| cell.error.is_none()))
+}
+
+fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
+    let models =
+        args.models.iter().map(|name| Ok((name.clone(), model_directory(name)?))).collect::<Result<Vec<_>>>()?;
+    let tasks = if args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all")) {
+        BUILTIN_NAMES.map(str::to_owned).to_vec()
+    } else {
+        args.tasks.iter().map(|name| Ok(builtin(name)?.name)).collect::<Result<Vec<_>>>()?
+    };
+    if args.batch == Some(0) {
+        return Err(Error::Settings("--batch must be at least 1".into()));
+    }
+    if !args.data_dir.is_dir() {
+        return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
+    }
+    let plan = args.tuning.plan(args.batch.unwrap_or(1), args.memory, None, 0, Measures::End)?;
+    Ok(GridSettings {
+        models,
+        tasks,
+        k: args.k.clone(),
+        seeds: args.seeds.clone(),
+        heads: args.heads.clone(),
+        data_dir: args.data_dir.clone(),
+        overrides: Overrides {
+            max_length: args.max_length,
+            first_sentence_limit: args.first_limit,
+            other_sentence_limit: args.other_limit,
+            ..Overrides::default()
+        },
+        test_limit: args.test_limit,
+        dtype: args.dtype,
+        device: args.device.resolve()?,
+        subset: args.parameters,
+        batch: args.batch,
+        plan,
+        shard: args.shard,
+    })
+}
+
+/// The cells with what they will cost.
+fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
+    let (mut seconds, mut bytes, mut waiting) = (0.0, 0f64, 0);
+    for cell in preview(settings, &args.out_dir)? {
+        let what = match cell.estimate {
+            None => "already there".to_owned(),
+            Some(Ok(estimate)) => {
+                seconds += estimate.seconds;
+                bytes = bytes.max(estimate.bytes);
+                waiting += 1;
+                format!("about {:.0} s, {:.1} GB", estimate.seconds, estimate.bytes / 1e9)
+            }
+            Some(Err(error)) => format!("will fail: {error}"),
+        };
+        println!("{}: {what}", label(&cell.key));
+    }
+    println!("{waiting} cells to compute: about {:.1} hours, {:.1} GB at the peak", seconds / 3600.0, bytes / 1e9);
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! `kernelview solve` and `kernelview convert`.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::arguments::{ConvertArgs, SolveArgs};
+use super::kernel::check_out;
+use crate::analysis::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::kernel::{Formula, KernelFile, PublishedKernel, logits_path};
+
+/// Version of the layout of `--json`.
+const SCHEMA_VERSION: &str = "1";
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: &'a str,
+    kernels: &'a [SolvedKernel],
+}
+
+/// Solves kernels given as files and prints a table.
+pub(super) fn run(args: &SolveArgs) -> Result<()> {
+    if let Some(json) = &args.json {
+        check_out(json, "solved.json")?;
+    }
+    let [train, dev, test] = match (&args.kernels, &args.train, &args.dev, &args.test) {
+        (Some(directory), ..) => find_kernels(directory, args.task.as_deref())?,
+        (None, Some(train), Some(dev), Some(test)) => [train.clone(), dev.clone(), test.clone()],
+        _ => return Err(Error::Settings("give --train, --dev and --test, or a directory with --kernels".into())),
+    };
+    let solved = solve(&train, &dev, &test, args.formula)?;
+    for kernel in &solved {
+        println!(
+            "{}: {} training, {} dev and {} test examples, {} output(s), {}",
+            title(kernel, &train, args.formula),
+            kernel.train,
+            kernel.dev,
+            kernel.test,
+            kernel.outputs,
+            if kernel.logits { "with the network's logits" } else { "without logits" }
+        );
+        println!("  {:24} {:>6} {:>6}  settings chosen on dev", "solver", "dev", "test");
+        for method in &kernel.methods {
+            let percent = |share: f64| format!("{:.1}", 100.0 * share);
+            let (dev, test) = (percent(method.dev_accuracy), percent(method.test_accuracy));
+            println!("  {:24} {dev:>6} {test:>6}  {}", method.solver, method.setting);
+        }
+    }
+    if let Some(json) = &args.json {
+        let document = Document { schema_version: SCHEMA_VERSION, kernels: &solved };
+        let mut text = serde_json::to_string_pretty(&document).expect("plain data");
+        text.push('\n');
+        write_atomic(json, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn title(kernel: &SolvedKernel, train: &Path, asked: Option<Formula>) -> String {
+    if asked.is_none() && is_published(train) && kernel.formula != Formula::Asymmetric {
+        return "K, symmetric (the file does not say which)".into();
+    }
+    kernel.formula.title().into()
+}
+
+/// Turns a kernel file of one kind into one of the other.
+pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
+    check_out(&args.out, "K.safetensors")?;
+    let (from, to) = (is_published(&args.input), is_published(&args.out));
+    if from == to {
+        let kind = if from { "files of PyTorch" } else { "safetensors" };
+        return Err(Error::Settings(format!(
+            "both names are of {kind}; one must end in .pt, the other in .safetensors"
+        )));
+    }
+    let file = read_kernel(&args.input, args.formula)?;
+    if to { write_published(&args.input, &file, args.formula, &args.out) } else { write_kernel(&file, &args.out) }
+}
+
+fn write_kernel(file: &KernelFile, out: &Path) -> Result<()> {
+    file.write(out)?;
+    let names: Vec<&str> = file.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    println!("{}: {}", out.display(), names.join(", "));
+    Ok(())
+}
+
+/// Writes the one kernel that a file of the paper can hold, and the logits beside it where its name has a place for them.
+pub(super) fn write_published(source: &Path, file: &KernelFile, asked: Option<Formula>, out: &Path) -> Result<()> {
+    let there: Vec<Formula> =
+        Formula::ALL.into_iter().filter(|formula| file.get(&format!("kernel.{formula}")).is_some()).collect();
+    let formula = match (asked, there.as_slice()) {
+        (Some(formula), _) => formula,
+        (None, [only]) => *only,
+        (None, _) => {
+            return Err(Error::Settings(format!(
+                "{} holds one kernel, {} several; choose with --formula",
+                out.display(),
+                source.display()
+            )));
+        }
+    };
+    let kernel = PublishedKernel::of(file, formula)
+        .ok_or_else(|| Error::format(source, format!("holds no kernel.{formula} with labels")))?;
+    kernel.write(out)?;
+    println!("{}: {formula} {:?}", out.display(), kernel.kernel.size());
+    let logits = if file.get("labels_right").is_some() { "logits_right" } else { "logits" };
+    if let (Some(beside), Some(logits)) = (logits_path(out), file.get(logits)) {
+        kernel.write_logits(&beside, logits)?;
+        println!("{}: logits {:?}", beside.display(), logits.size());
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! A run of the suite of claims as named metrics.
+//!
+//! Checks without sampling error are left out: worst cases of rounding, and counts of violations. Their values are noise
+//! or zero; their verdict is here.
+
+use super::metric::{Reading, Rule, Scale, Value};
+use crate::evidence::{Check, ClaimVerdict, Verification};
+use crate::stats::Method;
+
+/// Values of means and slopes are compared no more finely than this: they come from training runs, along which
+/// rounding grows.
+const STEP: f64 = 1e-6;
+
+/// What two runs of the suite must have in common to be comparable at all.
+pub fn claims_identity(verification: &Verification) -> Vec<(String, String)> {
+    vec![("profile".to_owned(), verification.run.profile.name().to_owned())]
+}
+
+/// The metrics of a run of the suite.
+pub fn claims_metrics(verification: &Verification) -> Vec<Reading> {
+    let mut found = Vec::new();
+    for claim in &verification.claims {
+        let name = |what: &str| format!("claims.{}.{what}", claim.id);
+        // Between "holds" and "underpowered" a seed decides; a violation is a finding at any seed.
+        let failed = if claim.verdict.is_failure() { claim.verdict.text() } else { "not violated" };
+        found.push(text(name("verdict"), Rule::Exact, failed));
+        if claim.verdict != ClaimVerdict::Holds {
+            let mut note = text(name("verdict in full"), Rule::Note, claim.verdict.text());
+            note.optional = true;
+            found.push(note);
+        }
+        let findings = &claim.findings;
+        for (role, checks) in
+            [("hypotheses", &findings.hypotheses), ("checks", &findings.checks), ("controls", &findings.controls)]
+        {
+            found.extend(checks.iter().filter_map(|check| reading(name(&format!("{role}.{}", check.name)), check)));
+        }
+    }
+    for mutant in &verification.mutants {
+        let fate = if mutant.survived() { "survived" } else { "caught" };
+        found.push(text(format!("mutants.{}.{}", mutant.claim, mutant.mutant), Rule::Exact, fate));
+    }
+    for error in &verification.errors {
+        let name = match &error.mutant {
+            Some(mutant) => format!("mutants.{}.{mutant}", error.claim),
+            None => format!("claims.{}.verdict", error.claim),
+        };
+        found.push(text(name, Rule::Exact, &format!("error: {}", error.message)));
+    }
+    found.push(text("run.device".into(), Rule::Note, &verification.run.device));
+    found.push(text("run.program_version".into(), Rule::Note, &verification.run.version));
+    found
+}
+
+fn text(name: String, rule: Rule, value: &str) -> Reading {
+    Reading { name, rule, optional: false, value: Value::Text(value.to_owned()) }
+}
+
+fn reading(name: String, check: &Check) -> Option<Reading> {
+    let estimate = &check.estimate;
+    let (scale, step) = match estimate.method {
+        Method::Exact => return None,
+        Method::ClopperPearson => (Scale::Share, 1.0 / estimate.samples.max(1) as f64),
+        Method::Student | Method::Bootstrap => (Scale::Linear, STEP),
+    };
+    let rule = Rule::Random { scale, step };
+    Some(Reading { name, rule, optional: false, value: Value::number(estimate.value) })
+}

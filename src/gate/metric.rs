@@ -1,0 +1,130 @@
+//! A named figure, and the rule by which two of its values are compared.
+
+use serde::{Deserialize, Serialize};
+
+/// A value of a metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A finite number.
+    Number(f64),
+    /// A name, a digest, a setting; also `NaN` and infinities, which JSON has no numbers for.
+    Text(String),
+}
+
+impl Value {
+    /// A number, or its text where it is not finite.
+    pub fn number(value: f64) -> Self {
+        if value.is_finite() { Self::Number(value) } else { Self::Text(value.to_string()) }
+    }
+
+    /// The number, where it is one.
+    pub fn as_number(&self) -> Option<f64> {
+        if let Self::Number(value) = self { Some(*value) } else { None }
+    }
+}
+
+/// The axis on which a random metric is taken to be normal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// The number itself.
+    Linear,
+    /// The number itself, which lies between 0 and 1.
+    Share,
+    /// Its logarithm: losses, norms and distances, which are positive and spread by factors. Where they all were, one
+    /// that is not positive has moved.
+    Log,
+}
+
+/// How two values of a metric are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum Rule {
+    /// The same text or number whatever the seed: names, digests, settings, counts.
+    Exact,
+    /// The same at the same seed; between seeds it says nothing. Digests of what a seed draws.
+    SameSeed,
+    /// Determined by weights and prompts: at the same seed equal up to `absolute + relative · |value|`, which is what
+    /// rounding may do on another machine. Between seeds, with which prompts change, as random.
+    Computed {
+        /// Part of the value.
+        relative: f64,
+        /// In the value's own unit.
+        absolute: f64,
+    },
+    /// Drawn anew with every seed: the new mean must lie in the prediction interval of the baseline's values.
+    Random {
+        /// Where the values are taken to be normal.
+        scale: Scale,
+        /// Distance of two neighbouring values on that scale: 1/n for an accuracy over n examples, or rounding.
+        step: f64,
+    },
+    /// Named where it changes, never a finding: versions, machine, paths.
+    Note,
+}
+
+/// A metric of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Name, by parts from the general to the special: `layers.layer 0.sgd_trace`.
+    pub name: String,
+    /// How it is compared.
+    pub rule: Rule,
+    /// Whether a run may lack it for reasons of its own, such as a residual where the outputs did not move. Its absence
+    /// is no finding then.
+    pub optional: bool,
+    /// Its value.
+    pub value: Value,
+}
+
+/// A metric over the runs of a baseline. In a file, `always` stands for values that are the same in every run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// See [`Reading::name`].
+    pub name: String,
+    /// How it is compared.
+    pub rule: Rule,
+    /// See [`Reading::optional`].
+    pub optional: bool,
+    /// Its value in each run, in the order of the baseline's seeds; none where a run lacks it.
+    pub values: Vec<Option<Value>>,
+}
+
+/// A metric as a file has it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Line {
+    pub name: String,
+    #[serde(flatten)]
+    rule: Rule,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    optional: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    always: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<Option<Value>>>,
+}
+
+impl Line {
+    pub(super) fn of(metric: &Metric) -> Self {
+        let Metric { name, rule, optional, values } = metric.clone();
+        let always = values.first().cloned().flatten().filter(|first| values.iter().flatten().all(|v| v == first));
+        let always = always.filter(|_| values.iter().all(Option::is_some));
+        let values = always.is_none().then_some(values);
+        Self { name, rule, optional, always, values }
+    }
+
+    /// The metric over so many runs; what is wrong, where it has not a value or its absence for each of them.
+    pub(super) fn metric(self, runs: usize) -> Result<Metric, String> {
+        let Self { name, rule, optional, always, values } = self;
+        let values = match (always, values) {
+            (Some(value), None) => vec![Some(value); runs],
+            (None, Some(values)) if values.len() == runs => values,
+            (None, Some(values)) => {
+                return Err(format!("metric `{name}` has {} values, but there are {runs} seeds", values.len()));
+            }
+            _ => return Err(format!("metric `{name}` must have either `always` or `values`")),
+        };
+        Ok(Metric { name, rule, optional, values })
+    }
+}

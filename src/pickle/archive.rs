@@ -1,0 +1,158 @@
+//! Reading: the pickled value, and tensors as views of storages that are read once each.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tch::{Kind, Tensor};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::machine::{Machine, Value};
+use crate::error::{Error, Result};
+
+/// Most axes of a tensor.
+const MOST_AXES: usize = 32;
+
+/// An open file of `torch.save`.
+pub(crate) struct Archive {
+    path: PathBuf,
+    zip: ZipArchive<File>,
+    /// What entries' names begin with.
+    root: String,
+    storages: HashMap<String, (Kind, Tensor)>,
+    /// Bytes that may still be read: entries that share bytes cannot hold more than the file.
+    readable: u64,
+    /// Bytes that tensors may still take beside the storages, because their entries lie in another order there.
+    copyable: u64,
+}
+
+impl Archive {
+    /// Opens a file and interprets its pickled value.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] where it is no whole archive, or its program does what saved tensors have no use
+    /// for.
+    pub fn open(path: &Path) -> Result<(Self, Value)> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+        let zip = match ZipArchive::new(file) {
+            Ok(archive) => archive,
+            Err(e) if starts_as_archive(path) => {
+                return Err(Error::format(
+                    path,
+                    format!("not a complete PyTorch archive of {bytes} bytes ({e}); download it again"),
+                ));
+            }
+            Err(_) => {
+                return Err(Error::format(
+                    path,
+                    "not a PyTorch archive: damaged, or saved before PyTorch 1.6; save it again with a newer PyTorch \
+                     (torch.save(torch.load(FILE), FILE)), or convert it to model.safetensors",
+                ));
+            }
+        };
+        let program_name = zip
+            .file_names()
+            .find(|n| n.ends_with("/data.pkl"))
+            .map(str::to_owned)
+            .ok_or_else(|| Error::format(path, "the archive holds no data.pkl: not a PyTorch checkpoint"))?;
+        let root = program_name.trim_end_matches("data.pkl").to_owned();
+        let mut archive = Self {
+            path: path.to_path_buf(),
+            zip,
+            root,
+            storages: HashMap::new(),
+            readable: bytes,
+            copyable: 4 * bytes,
+        };
+        let program = archive.entry(&program_name)?;
+        let value = Machine::new(&program).run().map_err(|m| archive.wrong(&format!("{program_name}: {m}")))?;
+        Ok((archive, value))
+    }
+
+    /// An error about the file.
+    pub fn wrong(&self, problem: &str) -> Error {
+        Error::format(&self.path, problem)
+    }
+
+    /// The tensor that a value describes; `name` stands in messages. `None` where it describes none.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where its storage is not there or too small.
+    pub fn tensor(&mut self, name: &str, value: &Value) -> Result<Option<Tensor>> {
+        let Value::Tensor { kind, key, offset, shape, stride } = value else { return Ok(None) };
+        if !self.storages.contains_key(key) {
+            let bytes = self.entry(&format!("{}data/{key}", self.root))?;
+            let count = bytes.len() / kind.elt_size_in_bytes();
+            let numbers = &bytes[..count * kind.elt_size_in_bytes()];
+            let flat = Tensor::f_from_data_size(numbers, &[count as i64], *kind)
+                .map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))?;
+            self.storages.insert(key.clone(), (*kind, flat));
+        }
+        let (stored, flat) = &self.storages[key];
+        if stored != kind {
+            return Err(self.wrong(&format!("tensor `{name}`: storage {key} holds {stored:?}, not {kind:?}")));
+        }
+        let view = view(flat, *offset, shape, stride).map_err(|m| self.wrong(&format!("tensor `{name}`: {m}")))?;
+        if view.is_contiguous() {
+            return Ok(Some(view));
+        }
+        let size = (view.numel() * kind.elt_size_in_bytes()) as u64;
+        self.copyable = self
+            .copyable
+            .checked_sub(size)
+            .ok_or_else(|| self.wrong(&format!("tensor `{name}`: its tensors are several times the file's size")))?;
+        view.f_contiguous().map(Some).map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))
+    }
+
+    fn entry(&mut self, name: &str) -> Result<Vec<u8>> {
+        let fail = |e: String| Error::format(&self.path, format!("entry {name}{e}"));
+        let file = self.zip.by_name(name).map_err(|e| fail(format!(": {e}")))?;
+        // torch.save compresses nothing; a few compressed bytes could stand for a whole memory of zeros.
+        if file.compression() != CompressionMethod::Stored {
+            return Err(fail(" is compressed, as torch.save never does; save the file again with it".into()));
+        }
+        let mut bytes = Vec::new();
+        let mut limited = file.take(self.readable.saturating_add(1));
+        limited.read_to_end(&mut bytes).map_err(|e| fail(format!(" is damaged: {e}")))?;
+        self.readable = self
+            .readable
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| fail(" and those before it hold more bytes than the file".into()))?;
+        Ok(bytes)
+    }
+}
+
+/// Whether a file begins as zip archives do. One that cannot be read does not.
+fn starts_as_archive(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"PK\x03\x04"
+}
+
+/// A strided view of a storage.
+fn view(flat: &Tensor, offset: i64, shape: &[i64], stride: &[i64]) -> Result<Tensor, String> {
+    let count = flat.numel() as i64;
+    let wrong = || format!("shape {shape:?} with strides {stride:?} from element {offset} describes no tensor");
+    if shape.len() > MOST_AXES {
+        return Err(format!("it has {} axes; at most {MOST_AXES} are supported", shape.len()));
+    }
+    if shape.len() != stride.len() || [&[offset], shape, stride].concat().iter().any(|n| *n < 0) {
+        return Err(wrong());
+    }
+    let (mut last, mut numel) = (offset, 1i64);
+    for (n, s) in shape.iter().zip(stride) {
+        numel = numel.checked_mul(*n).ok_or_else(wrong)?;
+        last = (n - 1).checked_mul(*s).and_then(|step| last.checked_add(step)).ok_or_else(wrong)?;
+    }
+    if numel > 0 && last >= count {
+        return Err(format!(
+            "shape {shape:?} needs element {last}, but its storage holds {count}: the file is truncated"
+        ));
+    }
+    // Strides of zero would let a few bytes stand for a tensor that fills memory; no parameter is stored like that.
+    if numel > count {
+        return Err(wrong());
+    }
+    flat.f_as_strided(shape, stride, offset).map_err(|e| Error::from(e).to_string())
+}

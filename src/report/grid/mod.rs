@@ -1,0 +1,109 @@
+//! The report of a grid: tables in the shape of the paper's, a plot, JSON, and every figure as a line of CSV.
+//!
+//! Reads nothing but [`Reproduction`]: knows no tensors and no models.
+
+mod summary;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use super::claims::{Document, Picture, write_document};
+use super::plots::comparison;
+use super::{Written, format};
+use crate::error::{Error, Result};
+use crate::evidence::{Findings, Reproduction, scored_by_f1};
+use crate::files::write_atomic;
+use summary::Group;
+
+/// The files of a grid's report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenGrid {
+    /// Markdown, JSON and plots.
+    pub report: Written,
+    /// `results.csv`
+    pub csv: PathBuf,
+}
+
+/// Writes the report into a directory.
+///
+/// # Errors
+/// As [`write_document`].
+pub fn write_reproduction(grid: &Reproduction, directory: &Path) -> Result<WrittenGrid> {
+    let groups = Group::all(grid);
+    let alt =
+        "Test accuracy of kernel regression against that of fine-tuning, a mark for each model, task, k and head.";
+    let svg = comparison::comparison(&summary::pairs(&groups), "Kernel regression against fine-tuning", alt)?;
+    let pictures = svg.map(|svg| Picture { name: "kernel-against-fine-tuning".into(), alt: alt.into(), svg });
+    let findings = Findings {
+        settings: grid.settings.clone(),
+        tables: tables::tables(&groups, grid),
+        notes: notes(grid),
+        ..Findings::default()
+    };
+    let document = Document {
+        title: "Kernel regression and fine-tuning over tasks".into(),
+        paragraphs: summary::paragraphs(&groups, grid),
+        findings,
+        pictures: pictures.into_iter().collect(),
+    };
+    let text = csv(grid)?;
+    let report = write_document(&document, grid, directory)?;
+    let csv = directory.join("results.csv");
+    write_atomic(&csv, text.as_bytes())?;
+    Ok(WrittenGrid { report, csv })
+}
+
+/// The answer for a terminal.
+pub fn grid_summary(grid: &Reproduction) -> String {
+    let plain = |text: String| text.replace("**", "");
+    let mut lines: Vec<String> = Vec::new();
+    for paragraph in summary::paragraphs(&Group::all(grid), grid) {
+        lines.extend(super::terminal::wrap(&plain(paragraph)));
+    }
+    lines.join("\n")
+}
+
+fn notes(grid: &Reproduction) -> Vec<String> {
+    let mut notes = vec![
+        "Numbers are percentages on the test examples: the mean over seeds, in brackets the standard deviation over seeds \
+         (which has both the choice of training examples and the order of mini-batches in it)."
+            .to_owned(),
+    ];
+    if grid.cells.iter().any(|c| scored_by_f1(&c.key.task)) {
+        notes.push("As in the paper, MRPC and QQP are scored by F1; learning rates, steps and regularization are chosen by accuracy on dev.".into());
+    }
+    notes
+}
+
+/// `model,task,k,seed,head,method,metric,value`: scores of every cell, and the figures behind its verdicts.
+fn csv(grid: &Reproduction) -> Result<String> {
+    let fail = |e: String| Error::Numeric(format!("results.csv cannot be made: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut record = |fields: &[&str]| writer.write_record(fields).map_err(|e| fail(e.to_string()));
+    record(&["model", "task", "k", "seed", "head", "method", "metric", "value"])?;
+    for cell in &grid.cells {
+        let Some(result) = &cell.result else { continue };
+        let key = &cell.key;
+        let (k, seed) = (key.k.to_string(), key.seed.to_string());
+        let mut line = |method: &str, metric: &str, value: f64| {
+            record(&[&key.model, &key.task, &k, &seed, &key.head, method, metric, &value.to_string()])
+        };
+        line("most frequent class", "test_accuracy", result.majority_accuracy)?;
+        for score in &result.scores {
+            line(&score.method, "dev_accuracy", score.dev_accuracy)?;
+            line(&score.method, "test_accuracy", score.test_accuracy)?;
+            if let Some(f1) = score.test_f1 {
+                line(&score.method, "test_f1", f1)?;
+            }
+        }
+        for verdict in &result.verdicts {
+            let metric = serde_json::to_value(verdict.question).ok();
+            let metric = metric.as_ref().and_then(|v| v.as_str()).unwrap_or_default();
+            if let Some(value) = verdict.value {
+                line(&format::kernel_title(&verdict.formula), &format!("{metric}_{}", verdict.optimizer), value)?;
+            }
+        }
+    }
+    let bytes = writer.into_inner().map_err(|e| fail(e.to_string()))?;
+    String::from_utf8(bytes).map_err(|e| fail(e.to_string()))
+}

@@ -1,0 +1,155 @@
+//! Tables: methods by tasks for every model, k and head; the paper's questions; prompt against no prompt; failures.
+
+use super::summary::{ANALOGS, Group, Spread, head_title, methods};
+use crate::evidence::{Cell, Question, Reproduction, Table};
+use crate::report::format::{number, optimizer_title, percent};
+use crate::report::rows;
+
+/// All tables.
+pub(super) fn tables(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for block in blocks(groups) {
+        let key = block[0].key;
+        let place = format!("{}, k = {}, {}", key.model, key.k, head_title(&key.head));
+        tables.push(scores(&block, format!("Scores: {place}")));
+        tables.extend(questions(&block, format!("The paper's questions: {place}")));
+    }
+    tables.extend(heads(groups));
+    tables.extend(failures(grid));
+    tables
+}
+
+/// Groups that differ in their task alone.
+fn blocks<'a, 'b>(groups: &'b [Group<'a>]) -> Vec<Vec<&'b Group<'a>>> {
+    let mut blocks: Vec<Vec<&Group<'a>>> = Vec::new();
+    for group in groups {
+        let place = |g: &Group<'_>| (g.key.model.clone(), g.key.k, g.key.head.clone());
+        match blocks.iter_mut().find(|b| place(b[0]) == place(group)) {
+            Some(block) => block.push(group),
+            None => blocks.push(vec![group]),
+        }
+    }
+    blocks
+}
+
+fn columns(first: &str, block: &[&Group<'_>]) -> Vec<String> {
+    [first.to_owned()].into_iter().chain(block.iter().map(|g| g.key.task.clone())).collect()
+}
+
+fn text(text: String) -> Cell {
+    Cell::Text(text)
+}
+
+/// `87.6 (2.1)`.
+fn spread(found: Option<Spread>) -> String {
+    let tenth = |share: f64| format!("{:.1}", 100.0 * share);
+    match found {
+        None => "–".into(),
+        Some(Spread { mean, deviation: None }) => tenth(mean),
+        Some(Spread { mean, deviation: Some(deviation) }) => format!("{} ({})", tenth(mean), tenth(deviation)),
+    }
+}
+
+fn scores(block: &[&Group<'_>], title: String) -> Table {
+    let mut rows: Vec<Vec<Cell>> = methods(block)
+        .into_iter()
+        .map(|method| {
+            let cells = block.iter().map(|g| text(spread(g.score(method))));
+            [Cell::from(method)].into_iter().chain(cells).collect()
+        })
+        .collect();
+    let majority = |g: &&Group<'_>| {
+        let values: Vec<f64> = g.results.iter().map(|r| r.majority_accuracy).collect();
+        text(spread(Spread::of(&values)))
+    };
+    rows.push([Cell::from("most frequent class")].into_iter().chain(block.iter().map(majority)).collect());
+    let seeds = |g: &&Group<'_>| text(g.results.len().to_string());
+    rows.push([Cell::from("seeds")].into_iter().chain(block.iter().map(seeds)).collect());
+    Table { title, columns: columns("method", block), rows }
+}
+
+/// Figures and answers; `None` where nothing was fine-tuned.
+fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
+    let mut rows = Vec::new();
+    for analog in ANALOGS {
+        let (tuned, kernel, optimizer) = analog;
+        if !methods(block).contains(&tuned) {
+            continue;
+        }
+        for question in Question::ALL {
+            let cell = |g: &&Group<'_>| {
+                let value = match question {
+                    Question::Solved => {
+                        let both = g.score(tuned).zip(g.score(kernel));
+                        both.filter(|(t, _)| t.mean > 0.0).map(|(t, k)| k.mean / t.mean)
+                    }
+                    _ => Spread::of(&g.figures(question, optimizer)).map(|s| s.mean),
+                };
+                let shown = value.map(|v| if question == Question::FixedFeatures { number(v) } else { percent(v) });
+                text(match (shown, g.answer(question, analog)) {
+                    (Some(shown), Some(true)) => format!("{shown}, holds"),
+                    (Some(shown), Some(false)) => format!("{shown}, fails"),
+                    (Some(shown), None) => format!("{shown}, n/a"),
+                    (None, _) => "n/a".into(),
+                })
+            };
+            let name = format!("{}, {}", optimizer_title(optimizer), rows::question(question));
+            rows.push([text(name)].into_iter().chain(block.iter().map(cell)).collect());
+        }
+    }
+    (!rows.is_empty()).then(|| Table { title, columns: columns("question", block), rows })
+}
+
+/// Means over the tasks that all heads have, where there is more than one head.
+fn heads(groups: &[Group<'_>]) -> Option<Table> {
+    let mut names: Vec<&str> = Vec::new();
+    for group in groups {
+        if !names.contains(&group.key.head.as_str()) {
+            names.push(&group.key.head);
+        }
+    }
+    if names.len() < 2 {
+        return None;
+    }
+    let place = |g: &Group<'_>| (g.key.model.clone(), g.key.task.clone(), g.key.k);
+    let has_all = |g: &&Group<'_>| {
+        let there =
+            |name: &&str| groups.iter().any(|o| o.key.head == *name && place(o) == place(g) && !o.results.is_empty());
+        names.iter().all(there)
+    };
+    let common: Vec<&Group<'_>> = groups.iter().filter(has_all).collect();
+    let mut rows = Vec::new();
+    for method in methods(&common) {
+        let of_head = |name: &&str| {
+            let values: Vec<f64> =
+                common.iter().filter(|g| g.key.head == *name).filter_map(|g| g.score(method)).map(|s| s.mean).collect();
+            text(Spread::of(&values).map_or_else(|| "–".into(), |s| format!("{:.1}", 100.0 * s.mean)))
+        };
+        rows.push([Cell::from(method)].into_iter().chain(names.iter().map(of_head)).collect());
+    }
+    let count = common.len() / names.len();
+    let columns = [String::from("method")].into_iter().chain(names.iter().map(|n| head_title(n))).collect();
+    (!rows.is_empty()).then(|| Table {
+        title: format!("Prompt against no prompt: means over {count} settings"),
+        columns,
+        rows,
+    })
+}
+
+fn failures(grid: &Reproduction) -> Option<Table> {
+    let failed = grid.cells.iter().filter_map(|c| Some((&c.key, c.error.as_ref()?)));
+    let rows: Vec<Vec<Cell>> = failed
+        .map(|(key, error)| {
+            vec![
+                Cell::from(key.model.as_str()),
+                Cell::from(key.task.as_str()),
+                text(key.k.to_string()),
+                text(key.seed.to_string()),
+                Cell::from(key.head.as_str()),
+                Cell::from(error.as_str()),
+            ]
+        })
+        .collect();
+    let columns = ["model", "task", "k", "seed", "head", "why"].map(str::to_owned).to_vec();
+    (!rows.is_empty()).then(|| Table { title: "Failed cells".into(), columns, rows })
+}

@@ -1,0 +1,57 @@
+//! What a cell will cost: the kernel engine's own plan, and operations of fine-tuning over the rate that it measured.
+
+use crate::analysis::{Plan, SplitName, Study};
+use crate::error::Result;
+use crate::jacobian::{Examples, Role};
+use crate::kernel::{FormulaSet, plan_gram};
+
+/// Time and memory of a cell, roughly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Seconds.
+    pub seconds: f64,
+    /// Bytes at the peak.
+    pub bytes: f64,
+}
+
+/// Share of the measured rate of large products that whole passes of a network reach, as measured on two cores.
+const REACHED: f64 = 0.5;
+
+/// Estimates an analysis.
+///
+/// # Errors
+/// As the kernel engine's plan.
+pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
+    let train = study.examples(SplitName::Train, study.mode)?;
+    let formulas = FormulaSet::of(&plan.formulas);
+    let (mut seconds, mut bytes, mut rate) = (0.0, 0f64, 1.0);
+    for other in [None, Some(SplitName::Dev), Some(SplitName::Test)] {
+        let other = other.map(|split| study.examples(split, study.mode)).transpose()?;
+        let other = other.as_ref().map(|e| e as &dyn Examples);
+        let options = plan.engine().options(study, &study.parameters, formulas, &train, other)?;
+        let kernel = plan_gram(&study.parameters, &train, other, &options);
+        // The training kernel is computed again after each optimizer's run.
+        let times = if other.is_none() { 1 + plan.optimizers.len() } else { 1 };
+        seconds += times as f64 * kernel.seconds();
+        bytes = bytes.max(kernel.memory.total());
+        rate = kernel.rate;
+    }
+    let tokens = |split| study.prompts(split).iter().map(|p| p.input_ids.len()).sum::<usize>() as f64;
+    let (train, dev, test) = (tokens(SplitName::Train), tokens(SplitName::Dev), tokens(SplitName::Test));
+    let per_token: f64 = study
+        .parameters
+        .specs()
+        .iter()
+        .filter(|s| s.role == Role::Body && s.shape.len() == 2)
+        .map(|s| 2.0 * s.numel() as f64)
+        .sum();
+    let runs: f64 = plan.optimizers.iter().map(|o| o.learning_rates.len() as f64).sum();
+    let step = 3.0 * train / study.labels(SplitName::Train).len() as f64 * plan.batch_size as f64;
+    let training = runs * plan.steps as f64 * (step + dev / plan.eval_every as f64);
+    // Outputs before and after, and the expansion, which takes a backward pass per class.
+    let measures = test * (1.0 + plan.optimizers.len() as f64 * (2.0 + study.classes() as f64));
+    seconds += (training + measures) * per_token / (REACHED * rate);
+    // Parameters before and after, gradients, two moments.
+    let parameters = study.model_facts.parameters as f64 * study.dtype.kind().elt_size_in_bytes() as f64;
+    Ok(Estimate { seconds, bytes: bytes.max(6.0 * parameters) })
+}

@@ -1,0 +1,308 @@
+//! The paper's study as a grid: every model on every task, k, seed and head, each cell an analysis of its own.
+//!
+//! A finished cell is kept under the digest of its inputs, so that a killed run goes on, a changed setting computes what it
+//! concerns, and several processes can share a grid. A cell that fails is reported; the others go on. May not print.
+
+mod estimate;
+mod files;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use tch::Device;
+
+pub use estimate::Estimate;
+
+use crate::analysis::{Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
+use crate::device::{Dtype, TORCH_VERSION, device_name};
+use crate::error::{Error, Result, panic_text};
+use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
+use crate::files::{create_dir, digest, load_part, store_part};
+use crate::jacobian::Subset;
+use crate::progress::{Monitor, check_stop};
+use crate::report;
+use crate::task::{Overrides, Splits, TaskDefinition, builtin};
+
+/// Grows whenever a stored cell means something else, so that those of older programs are made again.
+const CELL_VERSION: &str = "1";
+
+/// The grid, and how its cells are computed.
+pub struct GridSettings {
+    /// Models: the name as given, and its directory.
+    pub models: Vec<(String, PathBuf)>,
+    /// Names of built-in tasks.
+    pub tasks: Vec<String>,
+    /// Training examples per class.
+    pub k: Vec<usize>,
+    /// Seeds of splits.
+    pub seeds: Vec<u64>,
+    /// What reads the networks.
+    pub heads: Vec<Head>,
+    /// Directory of the few-shot splits.
+    pub data_dir: PathBuf,
+    /// What replaces the tasks' own settings.
+    pub overrides: Overrides,
+    /// Test examples at most.
+    pub test_limit: Option<usize>,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Device.
+    pub device: Device,
+    /// Parameters that take part.
+    pub subset: Subset,
+    /// Examples per pass, where it is given.
+    pub batch: Option<usize>,
+    /// Everything else about an analysis; `seed` and `batch` are set for each cell.
+    pub plan: Plan,
+    /// This process's part of the cells: index and number of parts.
+    pub shard: Option<(usize, usize)>,
+}
+
+/// A cell before it is computed.
+struct Planned {
+    key: GridKey,
+    head: Head,
+    directory: PathBuf,
+    inputs: Result<Inputs>,
+}
+
+struct Inputs {
+    definition: TaskDefinition,
+    splits: Splits,
+    digest: String,
+}
+
+/// What a dry run tells of a cell.
+pub struct Preview {
+    /// Which one.
+    pub key: GridKey,
+    /// Whether it is there already.
+    pub stored: bool,
+    /// What it will cost, or why it cannot be computed; none where it is there.
+    pub estimate: Option<Result<Estimate>>,
+}
+
+/// Computes every cell of this process's part that is not there yet, and returns the whole grid.
+///
+/// # Errors
+/// [`Error::Interrupted`]; a model directory or an output directory that cannot be used. What concerns one cell is in it.
+pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Result<Reproduction> {
+    let mut cells = Vec::new();
+    let total = settings.size();
+    for (name, directory) in &settings.models {
+        let mut network = None;
+        for planned in settings.planned(name, directory, out_dir)? {
+            check_stop()?;
+            let number = cells.len();
+            let key = planned.key.clone();
+            let title = format!("[{}/{total}] {}", number + 1, label(&key));
+            let inputs = match planned.inputs {
+                Ok(inputs) => inputs,
+                Err(error) => {
+                    monitor.note(&format!("{title}: failed: {error}"));
+                    cells.push(GridCell { key, digest: String::new(), result: None, error: Some(error.to_string()) });
+                    continue;
+                }
+            };
+            let path = planned.directory.join("cell.json");
+            let mut cell = GridCell { key, digest: inputs.digest.clone(), result: None, error: None };
+            if let Some(result) = load_part::<GridResult>(&path, &inputs.digest) {
+                monitor.note(&format!("{title}: already there"));
+                cell.result = Some(result);
+            } else if settings.shard.is_none_or(|(index, count)| number % count == index) {
+                monitor.note(&title);
+                // libtorch reports its failures as panics; what was on their way is dropped.
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    let network = settings.network(directory, &mut network)?;
+                    settings.compute(network, &planned.key, planned.head, &inputs, &planned.directory, monitor)
+                }));
+                match outcome {
+                    Ok(Ok(result)) => {
+                        store_part(&path, &inputs.digest, &result)?;
+                        cell.result = Some(result);
+                    }
+                    Ok(Err(Error::Interrupted)) => return Err(Error::Interrupted),
+                    Ok(Err(error)) => cell.error = Some(error.to_string()),
+                    Err(payload) => cell.error = Some(panic_text(payload.as_ref())),
+                }
+                if let Some(error) = &cell.error {
+                    monitor.note(&format!("{title}: failed: {error}"));
+                }
+            }
+            cells.push(cell);
+        }
+    }
+    Ok(Reproduction {
+        schema_version: SCHEMA_VERSION,
+        program_version: env!("CARGO_PKG_VERSION").into(),
+        torch_version: TORCH_VERSION.into(),
+        settings: settings.described(),
+        cells,
+    })
+}
+
+/// What a run would compute, with estimates of its time and memory, made for one seed and taken for the others.
+///
+/// # Errors
+/// As [`run`].
+pub fn preview(settings: &GridSettings, out_dir: &Path) -> Result<Vec<Preview>> {
+    let mut previews: Vec<Preview> = Vec::new();
+    for (name, directory) in &settings.models {
+        let mut network = None;
+        for planned in settings.planned(name, directory, out_dir)? {
+            check_stop()?;
+            let key = planned.key;
+            let inputs = match planned.inputs {
+                Ok(inputs) => inputs,
+                Err(error) => {
+                    previews.push(Preview { key, stored: false, estimate: Some(Err(error)) });
+                    continue;
+                }
+            };
+            let path = planned.directory.join("cell.json");
+            if load_part::<GridResult>(&path, &inputs.digest).is_some() {
+                previews.push(Preview { key, stored: true, estimate: None });
+                continue;
+            }
+            let like = |p: &&Preview| GridKey { seed: key.seed, ..p.key.clone() } == key;
+            let known = previews.iter().filter(like).find_map(|p| p.estimate.as_ref()?.as_ref().ok().copied());
+            let estimate = match known {
+                Some(estimate) => Ok(estimate),
+                None => settings.network(directory, &mut network).and_then(|network| {
+                    let study = settings.study(network, &key, planned.head, &inputs)?;
+                    estimate::estimate(&study, &settings.plan_for(&study, key.seed))
+                }),
+            };
+            previews.push(Preview { key, stored: false, estimate: Some(estimate) });
+        }
+    }
+    Ok(previews)
+}
+
+/// A cell in one line.
+pub fn label(key: &GridKey) -> String {
+    format!("{} on {}, k = {}, seed {}, {}", key.model, key.task, key.k, key.seed, key.head)
+}
+
+impl GridSettings {
+    /// Number of cells.
+    pub fn size(&self) -> usize {
+        self.models.len() * self.tasks.len() * self.k.len() * self.seeds.len() * self.heads.len()
+    }
+
+    /// The cells of a model, with their data read.
+    fn planned(&self, name: &str, directory: &Path, out_dir: &Path) -> Result<Vec<Planned>> {
+        let model = files::directory_digest(directory)?;
+        let mut all = Vec::new();
+        for task in &self.tasks {
+            for k in &self.k {
+                for seed in &self.seeds {
+                    for head in &self.heads {
+                        let slug = head_name(*head);
+                        let key = GridKey {
+                            model: name.to_owned(),
+                            task: task.clone(),
+                            k: *k,
+                            seed: *seed,
+                            head: slug.clone(),
+                        };
+                        let place = Path::new("cells").join(files::safe_name(name)).join(task);
+                        let directory = out_dir.join(place).join(format!("{k}-{seed}-{slug}"));
+                        let inputs = self.inputs(&model, &key, *head);
+                        all.push(Planned { key, head: *head, directory, inputs });
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn inputs(&self, model: &str, key: &GridKey, head: Head) -> Result<Inputs> {
+        let definition = builtin(&key.task)?.with(&self.overrides)?;
+        let splits = Splits::from_directory(&self.data_dir, &definition, key.k, key.seed, self.test_limit)?;
+        let examples = [&splits.train, &splits.dev, &splits.test].map(|split| &split.examples);
+        let plan = serde_json::to_string(&self.plan).expect("a plan is plain data");
+        let text = format!(
+            "{CELL_VERSION} {} {TORCH_VERSION} {model} {definition:?} {examples:?} {} {} {head:?} {} {} {:?} {:?} {plan}",
+            env!("CARGO_PKG_VERSION"),
+            key.k,
+            key.seed,
+            self.dtype,
+            device_name(self.device),
+            self.subset,
+            self.batch
+        );
+        Ok(Inputs { definition, splits, digest: digest([text.as_bytes()]) })
+    }
+
+    fn network<'a>(&self, directory: &Path, loaded: &'a mut Option<Pretrained>) -> Result<&'a Pretrained> {
+        if loaded.is_none() {
+            *loaded = Some(Pretrained::load(directory, self.dtype, self.device)?);
+        }
+        Ok(loaded.as_ref().expect("just loaded"))
+    }
+
+    fn study(&self, network: &Pretrained, key: &GridKey, head: Head, inputs: &Inputs) -> Result<Study> {
+        Study::new(StudyRequest {
+            network,
+            head,
+            subset: self.subset,
+            output_mode: None,
+            definition: &inputs.definition,
+            splits: &inputs.splits,
+            source: format!("{}/{}/{}-{}", self.data_dir.display(), key.task, key.k, key.seed),
+            k: Some(key.k),
+            split_seed: Some(key.seed),
+        })
+    }
+
+    fn plan_for(&self, study: &Study, seed: u64) -> Plan {
+        Plan { seed, batch: self.batch.unwrap_or_else(|| study.default_batch()), ..self.plan.clone() }
+    }
+
+    fn compute(
+        &self,
+        network: &Pretrained,
+        key: &GridKey,
+        head: Head,
+        inputs: &Inputs,
+        directory: &Path,
+        monitor: &dyn Monitor,
+    ) -> Result<GridResult> {
+        let study = self.study(network, key, head, inputs)?;
+        create_dir(directory)?;
+        let command = format!("kernelview reproduce ({})", label(key));
+        let analysis = analyze(&study, &self.plan_for(&study, key.seed), &command, directory, monitor)?;
+        report::write(&analysis, directory)?;
+        Ok(GridResult::of(&analysis))
+    }
+
+    /// Settings as a report shows them.
+    fn described(&self) -> Vec<(String, String)> {
+        let list = |items: Vec<String>| items.join(", ");
+        let rates = |o: &OptimizerPlan| {
+            let rates: Vec<String> = o.learning_rates.iter().map(|r| format!("{r:e}")).collect();
+            format!("{} ({})", o.kind.name(), rates.join(", "))
+        };
+        let plan = &self.plan;
+        let limit = self.test_limit.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        vec![
+            ("models".into(), list(self.models.iter().map(|(name, _)| name.clone()).collect())),
+            ("tasks".into(), self.tasks.join(", ")),
+            ("examples per class".into(), list(self.k.iter().map(ToString::to_string).collect())),
+            ("seeds".into(), list(self.seeds.iter().map(ToString::to_string).collect())),
+            ("heads".into(), list(self.heads.iter().map(|h| h.title().to_owned()).collect())),
+            ("test examples, at most".into(), limit),
+            ("fine-tuning".into(), list(plan.optimizers.iter().map(rates).collect())),
+            (
+                "steps".into(),
+                format!("{} of {} examples, evaluated every {}", plan.steps, plan.batch_size, plan.eval_every),
+            ),
+            ("computed in".into(), format!("{} on {}", self.dtype, device_name(self.device))),
+        ]
+    }
+}
+
+fn head_name(head: Head) -> String {
+    serde_json::to_value(head).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}

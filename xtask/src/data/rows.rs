@@ -1,0 +1,158 @@
+//! The rows of one file as Python reads them, `open(…).readlines()` for TSV and `pandas.read_csv` for CSV, each with its
+//! label, and files written of such rows as Python writes them.
+//!
+//! Every error names the file and the row as an editor counts it. Knows no splits.
+
+use std::fs;
+use std::path::Path;
+
+use crate::data::tasks::{Layout, Task};
+use crate::error::{Doing, Error, Result};
+
+/// A file's rows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Table {
+    /// What stands in front of the rows in every file made of them: the header line or nothing.
+    pub header: String,
+    /// Its rows, in the file's order.
+    pub rows: Vec<Row>,
+    /// Texts that pandas takes for missing values; they are written as empty texts.
+    pub missing: usize,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which of the task's labels it has.
+    pub label: usize,
+    /// The row as it is written, its line end included where the file has one.
+    pub text: String,
+}
+
+/// What `pandas.read_csv` takes for a missing value unless told otherwise, in the versions before 2.0.
+const MISSING: [&str; 18] = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "n/a", "nan", "null",
+];
+
+impl Table {
+    /// Reads a task's file.
+    pub fn read(path: &Path, task: &Task) -> Result<Self> {
+        if !path.is_file() {
+            return Err(wrong(path, "is missing: it holds the original data, in the layout of LM-BFF's download"));
+        }
+        let bytes = fs::read(path).doing(|| format!("read {}", path.display()))?;
+        let text = String::from_utf8(bytes).map_err(|reason| {
+            let before = &reason.as_bytes()[..reason.utf8_error().valid_up_to()];
+            let row = before.split(|byte| *byte == b'\n').count();
+            wrong(path, &format!("row {row} is not UTF-8 text"))
+        })?;
+        let rows = match task.layout {
+            Layout::Glue { label_first, columns } => glue(path, &text, task, label_first, columns)?,
+            Layout::Csv { columns } => csv(path, &text, task, columns)?,
+        };
+        if rows.rows.is_empty() {
+            return Err(wrong(path, "has no rows of data"));
+        }
+        Ok(rows)
+    }
+
+    /// The file of these rows, in this order.
+    pub fn write<'a>(&self, rows: impl IntoIterator<Item = &'a Row>) -> String {
+        let mut file = self.header.clone();
+        for row in rows {
+            // Only a file's last line can lack its end, which another order would glue to the next.
+            if !file.is_empty() && !file.ends_with('\n') {
+                file.push('\n');
+            }
+            file.push_str(&row.text);
+        }
+        file
+    }
+}
+
+/// An error about a file.
+pub fn wrong(path: &Path, detail: &str) -> Error {
+    Error::Data { path: path.to_path_buf(), detail: detail.to_owned() }
+}
+
+fn glue(path: &Path, text: &str, task: &Task, label_first: bool, columns: usize) -> Result<Table> {
+    let mut lines = universal_lines(text).into_iter();
+    let header = lines.next().unwrap_or_default();
+    let found = header.trim_end_matches('\n').split('\t').count();
+    if found < columns {
+        let detail = format!("its header has {found} column(s), but {} has {columns}, divided by tabs", task.name);
+        return Err(wrong(path, &detail));
+    }
+    let mut rows = Vec::new();
+    for (at, text) in lines.enumerate() {
+        let stripped = text.trim_matches(is_python_space);
+        let field = if label_first { stripped.split('\t').next() } else { stripped.split('\t').next_back() };
+        let place = if label_first { "first" } else { "last" };
+        rows.push(Row { label: label(path, at + 2, task, field.unwrap_or_default(), place)?, text });
+    }
+    Ok(Table { header, rows, missing: 0 })
+}
+
+/// The lines of a file that Python opened as text: `\r\n` and a single `\r` are line ends too, and become `\n`.
+fn universal_lines(text: &str) -> Vec<String> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.split_inclusive('\n').map(str::to_owned).collect()
+}
+
+/// What `str.strip` removes; Rust's white space lacks the four separators of ASCII.
+fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+fn label(path: &Path, row: usize, task: &Task, found: &str, place: &str) -> Result<usize> {
+    task.labels.iter().position(|label| *label == found).ok_or_else(|| {
+        let found: String = found.chars().take(40).collect();
+        let known = task.labels.join(", ");
+        wrong(
+            path,
+            &format!("row {row}: `{found}` in the {place} column is no label of {}, which has {known}", task.name),
+        )
+    })
+}
+
+fn csv(path: &Path, text: &str, task: &Task, columns: usize) -> Result<Table> {
+    // A byte order mark is passed over, as pandas does.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let (mut rows, mut missing) = (Vec::new(), 0);
+    for record in reader.records() {
+        let record = record.map_err(|reason| wrong(path, &reason.to_string()))?;
+        let line = record.position().map_or(0, |position| position.line() as usize);
+        if record.len() != columns {
+            let found = record.len();
+            return Err(wrong(path, &format!("row {line} has {found} column(s), but {} has {columns}", task.name)));
+        }
+        // pandas reads a column of integers as numbers.
+        let number = record[0].trim().parse::<i64>().map_or_else(|_| record[0].to_owned(), |n| n.to_string());
+        let label = label(path, line, task, &number, "first")?;
+        let mut text = number;
+        for field in record.iter().skip(1) {
+            text.push(',');
+            if MISSING.contains(&field) {
+                missing += 1;
+            } else {
+                push_field(&mut text, field);
+            }
+        }
+        text.push('\n');
+        rows.push(Row { label, text });
+    }
+    Ok(Table { header: String::new(), rows, missing })
+}
+
+/// A field as Python's `csv` writes it: in quotation marks only where it must be.
+fn push_field(row: &mut String, field: &str) {
+    if field.contains([',', '"', '\n', '\r']) {
+        row.push('"');
+        row.push_str(&field.replace('"', "\"\""));
+        row.push('"');
+    } else {
+        row.push_str(field);
+    }
+}
