@@ -96,7 +96,9 @@ pub fn measure(
     let asked = Asked { study, settings, engine, examples: &examples, monitor, targets: &targets };
 
     let mut included = vec![false; specs.len()];
-    chosen.iter().for_each(|p| included[p.0] = true);
+    for p in &chosen {
+        included[p.0] = true;
+    }
     if let Some(left_out) = chosen.iter().find(|p| !study.include[p.0]) {
         return Err(Error::Settings(format!(
             "`{}` is a target, but --parameters {} leaves it out of the kernel",
@@ -126,7 +128,7 @@ pub fn measure(
             let kernel = rescaled(&lora, &gram, settings.init)?;
             asked.compare(&kernel, share_matrix, full_matrix)
         })?;
-        Some(sweep(&settings.ranks, distances, share_matrix))
+        Some(sweep(&settings.ranks, &distances, share_matrix))
     };
     let projections = if settings.dimensions.is_empty() {
         None
@@ -140,7 +142,7 @@ pub fn measure(
             let gradients = gradients?;
             asked.compare(&gradients.matmul(&gradients.tr()), full_matrix, full_matrix)
         })?;
-        Some(sweep(&settings.dimensions, distances, full_matrix))
+        Some(sweep(&settings.dimensions, &distances, full_matrix))
     };
     let trained = match &read {
         None => None,
@@ -153,8 +155,7 @@ pub fn measure(
                 &lora.examples(&examples),
                 &lora.include(Trained::Adapters),
             )?;
-            let (kernel, _) = (sgd(&gram)?, ());
-            Some(asked.compare(kernel, share_matrix, full_matrix)?)
+            Some(asked.compare(sgd(&gram)?, share_matrix, full_matrix)?)
         }
     };
     Ok(LoraReport {
@@ -249,7 +250,7 @@ fn rescaled(lora: &Lora, gram: &Gram, init: Init) -> Result<Tensor> {
     Ok(sum)
 }
 
-fn sweep(ranks: &[i64], found: Vec<Vec<[KernelDistance; 2]>>, compressed: &Tensor) -> Sweep {
+fn sweep(ranks: &[i64], found: &[Vec<[KernelDistance; 2]>], compressed: &Tensor) -> Sweep {
     let part = |i: usize| found.iter().map(|row| row.iter().map(|pair| pair[i]).collect()).collect();
     let norm = compressed.norm().double_value(&[]);
     Sweep {

@@ -1,0 +1,118 @@
+//! LoRA on language models: the command, PEFT files that come back bit for bit, and files that are refused.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::command::Scratch;
+use kernelview::analysis::Pretrained;
+use kernelview::device::Dtype;
+use kernelview::jacobian::Parameters;
+use kernelview::lm::{Modules, PeftAdapter, save_adapter};
+use kernelview::network::normal_tensor;
+use kernelview::subspace::{Lora, Target};
+use tch::{Device, Kind};
+
+#[test]
+fn the_command_reports_measures_once_and_repeats_itself() {
+    let scratch = Scratch::new();
+    let run = |out: &str| {
+        let text = format!(
+            "lora --model model --dtype f64 --device cpu --threads 1 --ranks 1,8 --draws 2 --intrinsic 4 --distance 0.3 \
+             --out-dir {out}"
+        );
+        scratch.run(&text.split_whitespace().collect::<Vec<_>>())
+    };
+    let first = run("a");
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    assert!(first.stdout.contains("of the trace of the full kernel"), "{}", first.stdout);
+    let report = |out: &str| fs::read_to_string(scratch.path(&format!("{out}/report.md"))).expect("a report");
+    for wanted in ["What the targets cover", "LoRA: the rank for a distance of 0.3", "Random subspace: distances"] {
+        assert!(report("a").contains(wanted), "{wanted}");
+    }
+    let again = run("a");
+    assert_eq!(again.stderr.matches("already there").count(), 6, "{}", again.stderr);
+    assert_eq!(run("b").code, Some(0));
+    assert_eq!(report("a"), report("b"));
+}
+
+fn network(scratch: &Scratch) -> Pretrained {
+    Pretrained::load(&scratch.path("model"), Dtype::F32, Device::Cpu).expect("a network")
+}
+
+/// Adapters of ranks 2 and 3 on queries and values with random factors.
+fn adapted(network: &Pretrained) -> (Lora, Parameters) {
+    let specs = network.parameters.specs();
+    let chosen = Modules::of(specs).choose(&["query".into(), "value".into()]).expect("there are some");
+    let target = |(i, weight)| {
+        let rank = 2 + i64::from(i == 1);
+        Target { weight, rank, scaling: 16.0 / rank as f64 }
+    };
+    let targets: Vec<Target> = chosen.into_iter().enumerate().map(target).collect();
+    let lora = Lora::new(specs, &targets).expect("linear maps");
+    let factors: Vec<_> = lora
+        .adapters()
+        .iter()
+        .map(|a| {
+            let draw = |p: kernelview::jacobian::Param| {
+                normal_tensor(&lora.specs()[p.0].shape, 0.3, 5, p.0 as u64, Kind::Float, Device::Cpu)
+            };
+            (draw(a.a), draw(a.b))
+        })
+        .collect();
+    let extended = lora.assemble(&network.parameters, factors);
+    (lora, extended)
+}
+
+#[test]
+fn a_saved_adapter_comes_back_bit_for_bit() {
+    let scratch = Scratch::new();
+    let network = network(&scratch);
+    let (lora, extended) = adapted(&network);
+    let directory = scratch.path("adapter");
+    save_adapter(&directory, "bert", "model", &lora, &extended).expect("written");
+    let read = PeftAdapter::load(&directory, network.parameters.specs()).expect("readable");
+    assert_eq!(read.lora.adapters(), lora.adapters());
+    let again = read.parameters(&network.parameters);
+    for (a, b) in extended.values().iter().zip(again.values()) {
+        assert!(a.equal(b));
+    }
+    // The command takes it.
+    let text = "lora --model model --device cpu --threads 1 --adapter adapter --out-dir out";
+    let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert!(answer.stdout.contains("The adapter's kernel is at a cosine of"), "{}", answer.stdout);
+}
+
+#[test]
+fn adapters_that_cannot_be_used_are_refused_by_name() {
+    let scratch = Scratch::new();
+    let network = network(&scratch);
+    let (lora, extended) = adapted(&network);
+    let directory = scratch.path("adapter");
+    save_adapter(&directory, "bert", "model", &lora, &extended).expect("written");
+    let config = directory.join("adapter_config.json");
+    let good = fs::read_to_string(&config).expect("settings");
+    let refused = |text: &str, message: &str| {
+        fs::write(&config, text).expect("written");
+        let error = PeftAdapter::load(&directory, network.parameters.specs()).expect_err(message);
+        assert!(error.to_string().contains(message), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    };
+    refused("{", "not a JSON document");
+    refused(&good.replace("\"LORA\"", "\"IA3\""), "peft_type `IA3` is not supported");
+    refused(&good.replace("\"use_dora\": false", "\"use_dora\": true"), "the setting use_dora true is not supported");
+    refused(&good.replace("\"bias\": \"none\"", "\"bias\": \"all\""), "bias `all` is not supported");
+    refused(&good.replace("\"r\": 2", "\"r\": 4"), "expected [4,");
+    refused(&good.replace("\"query\"", "\"key\""), "lora_A.weight");
+    fs::write(&config, &good).expect("written");
+    fs::remove_file(directory.join("adapter_model.safetensors")).expect("removed");
+    let error = PeftAdapter::load(&directory, network.parameters.specs()).expect_err("no weights").to_string();
+    assert!(error.contains("no weights: expected adapter_model.safetensors"), "{error}");
+    let error = PeftAdapter::load(Path::new("nowhere"), network.parameters.specs()).expect_err("nothing").to_string();
+    assert!(error.contains("no adapter_config.json here"), "{error}");
+    let answer = scratch.run(&["lora", "--model", "model", "--targets", "queries", "--out-dir", "out"]);
+    assert_eq!(answer.code, Some(2));
+    assert!(answer.stderr.contains("the target `queries` is no linear map of this network"), "{}", answer.stderr);
+}
