@@ -218,6 +218,7 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     let request = StudyRequest {
         network: &network,
         head: Head::Prompt,
+        adapters: None,
         subset: Subset::All,
         output_mode: None,
         definition: &definition,

@@ -11,6 +11,7 @@ use kernelview::device::Dtype;
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{Modules, PeftAdapter, save_adapter};
 use kernelview::network::normal_tensor;
+use kernelview::report::read_json;
 use kernelview::subspace::{Lora, Target};
 use tch::{Device, Kind};
 
@@ -83,6 +84,38 @@ fn a_saved_adapter_comes_back_bit_for_bit() {
     let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     assert!(answer.stdout.contains("The adapter's kernel is at a cosine of"), "{}", answer.stdout);
+}
+
+/// Breaks when adapters are not what is trained, when what is written is not what was trained, or when it is read otherwise.
+#[test]
+fn trained_adapters_are_written_and_give_the_same_answers() {
+    let scratch = Scratch::new();
+    let common = "analyze --model model --dtype f64 --device cpu --threads 1 --test-limit 40 --formula sgd --steps 6 \
+                  --eval-every 3 --train-batch-size 8";
+    let run = |more: &str| {
+        let text = format!("{common} {more}");
+        let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    };
+    run("--lora-rank 2 --optimizers adam --lr-adam 3e-2 --out-dir trained");
+    let trained = read_json(&scratch.path("trained/report.json")).expect("a report");
+    assert_eq!(trained.run.subset, "adapters of rank 2 on query, value");
+    // Two layers, two maps of width 16 each: A [2, 16] and B [16, 2].
+    let width = trained.model.width;
+    assert_eq!(trained.model.parameters_in_subset, trained.model.layers * 2 * 2 * 2 * width);
+    assert!(trained.fine_tuning[0].parameter_change > 0.0);
+    run("--lora-adapter trained/adapters/adam --optimizers= --out-dir again");
+    let again = read_json(&scratch.path("again/report.json")).expect("a report");
+    assert_eq!(again.run.subset, "the adapters of adam");
+    assert_eq!(again.zero_shot.test, trained.fine_tuning[0].test_accuracy);
+    let (a, b) = (again.output_derivative.test, trained.fine_tuning[0].output_derivative.test);
+    assert!((a.mean - b.mean).abs() < 1e-12 && (a.median - b.median).abs() < 1e-12, "{a:?} {b:?}");
+    // At initialization B is zero: the adapted network is the network.
+    run("--optimizers= --out-dir plain");
+    let plain = read_json(&scratch.path("plain/report.json")).expect("a report");
+    assert_eq!(plain.zero_shot, trained.zero_shot);
+    let refused = scratch.run(&["analyze", "--model", "model", "--lora-rank", "2", "--parameters", "no-head"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
 }
 
 #[test]

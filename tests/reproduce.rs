@@ -29,7 +29,9 @@ fn a_grid_is_computed_once_and_reported() {
     assert_eq!(whole.stderr.matches("already there").count(), 4, "{}", whole.stderr);
     assert!(whole.stdout.contains("4 of 4 cells are there"), "{}", whole.stdout);
     let report = fs::read_to_string(scratch.path("grid/report.md")).expect("a report");
-    for wanted in ["Scores: model, k = 2, with a prompt", "no prompt, random head", "Prompt against no prompt", "F1"] {
+    for wanted in
+        ["Scores: model, k = 2, with a prompt", "no prompt, random head", "Heads and adapters side by side", "F1"]
+    {
         assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
     }
     // 2 tasks x 2 heads; 6 methods (zero-shot, 2 runs, 3 kernels) of 3 metrics, and the most frequent class.

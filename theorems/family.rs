@@ -64,6 +64,7 @@ impl Family {
         Study::new(StudyRequest {
             network: &network,
             head: Head::Prompt,
+            adapters: None,
             subset: Subset::All,
             output_mode: Some(OutputMode::Difference),
             definition: &definition,

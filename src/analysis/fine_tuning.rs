@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::head::StudyExamples;
+use super::examples::StudyExamples;
 use super::kernels::train_kernel;
 use super::parts::Parts;
 use super::plan::{Measures, OptimizerPlan, Plan};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
 use crate::jacobian::{Examples, Parameters, outputs};
 use crate::kernel::Formula;
-use crate::lm::OutputMode;
+use crate::lm::{OutputMode, save_adapter};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::progress::Monitor;
 use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, f1, fine_tune};
@@ -75,6 +75,10 @@ pub(super) fn fine_tuning(
             Some(run) => (run, Vec::new()),
             None => repeat(study, plan, &settings, &runs[best].0, monitor)?,
         };
+        if let Some(lora) = study.adapters() {
+            let facts = &study.model_facts;
+            save_adapter(&parts.adapter_path(name), &facts.architecture, &facts.name, lora, &run.parameters)?;
+        }
         measure(study, plan, &settings, (&runs, best), (&run, steps), start, monitor)
     })
 }

@@ -6,8 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::files::named_seed;
-use crate::jacobian::{Examples, Parameters, Tap};
-use crate::lm::{HeadExamples, PromptExamples};
+use crate::jacobian::{ParameterSpec, Parameters, Role};
 use crate::network::normal_tensor;
 use crate::regression::{Logistic, LogisticSettings, operator_norm, score};
 
@@ -104,51 +103,6 @@ fn matrix(t: &Tensor) -> DMatrix<f64> {
 /// one's.
 pub(super) fn read(parameters: &Parameters, new: usize) -> Vec<bool> {
     let own = parameters.len() - new;
-    let role =
-        |(i, spec): (usize, &crate::jacobian::ParameterSpec)| i >= own || spec.role != crate::jacobian::Role::Head;
+    let role = |(i, spec): (usize, &ParameterSpec)| i >= own || spec.role != Role::Head;
     parameters.specs().iter().enumerate().map(role).collect()
-}
-
-/// Examples of a study.
-pub enum StudyExamples<'a> {
-    /// Under a prompt.
-    Prompted(PromptExamples<'a>),
-    /// Read by a new head.
-    Headed(HeadExamples<'a>),
-}
-
-impl StudyExamples<'_> {
-    fn inner(&self) -> &dyn Examples {
-        match self {
-            Self::Prompted(examples) => examples,
-            Self::Headed(examples) => examples,
-        }
-    }
-
-    /// The examples at `indices`, in that order.
-    #[must_use]
-    pub fn select(&self, indices: &[usize]) -> Self {
-        match self {
-            Self::Prompted(examples) => Self::Prompted(examples.select(indices)),
-            Self::Headed(examples) => Self::Headed(examples.select(indices)),
-        }
-    }
-}
-
-impl Examples for StudyExamples<'_> {
-    fn len(&self) -> usize {
-        self.inner().len()
-    }
-
-    fn outputs(&self) -> usize {
-        self.inner().outputs()
-    }
-
-    fn cost(&self, index: usize) -> usize {
-        self.inner().cost(index)
-    }
-
-    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-        self.inner().forward(tap, indices)
-    }
 }

@@ -3,7 +3,9 @@
 //! Joins the other modules; draws nothing and prints nothing. Every part (a kernel, a run, its measures) is stored when
 //! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
 
+mod adapters;
 mod engine;
+mod examples;
 mod fine_tuning;
 mod head;
 mod kernels;
@@ -14,8 +16,10 @@ mod regress;
 mod solve;
 mod study;
 
+pub use adapters::AdapterRequest;
 pub use engine::EngineSettings;
-pub use head::{Head, StudyExamples};
+pub use examples::StudyExamples;
+pub use head::Head;
 pub use kernels::train_kernel;
 pub use parts::Parts;
 pub use plan::{Measures, OptimizerPlan, Plan};

@@ -37,6 +37,11 @@ impl Parts {
         self.root.join("kernels").join(format!("{name}.safetensors"))
     }
 
+    /// Directory of the adapters that an optimizer trained.
+    pub fn adapter_path(&self, optimizer: &str) -> PathBuf {
+        self.root.join("adapters").join(optimizer)
+    }
+
     /// Path of an intermediate file.
     pub fn part_path(&self, name: &str) -> PathBuf {
         self.root.join("parts").join(name)

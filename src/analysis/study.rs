@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use tch::{Device, Tensor};
 
-use super::head::{self, Head, StudyExamples};
+use super::adapters::{AdapterRequest, Adapters};
+use super::examples::{NetworkExamples, StudyExamples};
+use super::head::{self, Head};
 use super::pretrained::Pretrained;
 use crate::device::Dtype;
 use crate::error::{Error, Result};
@@ -15,6 +17,7 @@ use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
 use crate::lm::{HeadExamples, LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads, with_head};
+use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
@@ -45,8 +48,10 @@ pub struct StudyRequest<'a> {
     pub network: &'a Pretrained,
     /// What reads it.
     pub head: Head,
-    /// Parameters that take part.
+    /// Parameters that take part, where there are no adapters.
     pub subset: Subset,
+    /// Adapters that take part in their place.
+    pub adapters: Option<&'a AdapterRequest>,
     /// What f is; by default the difference for two classes, logits otherwise.
     pub output_mode: Option<OutputMode>,
     /// The task.
@@ -88,6 +93,9 @@ pub struct Study {
     tokenizer_digest: String,
     reading: Reading,
     subset: Subset,
+    adapters: Option<Lora>,
+    /// Title and identity of the adapters; empty without.
+    adapter_texts: [String; 2],
     labels: [Vec<usize>; 3],
     source: String,
     notes: Vec<String>,
@@ -136,6 +144,8 @@ impl Study {
             model_facts: network.facts.clone(),
             reading,
             subset: request.subset,
+            adapters: None,
+            adapter_texts: Default::default(),
             source: request.source,
             notes,
             k: request.k,
@@ -152,6 +162,9 @@ impl Study {
             study.examples(split, mode)?;
         }
         study.make_head()?;
+        if let Some(request) = request.adapters {
+            study.adapt(request)?;
+        }
         study.digest = study.compute_digest();
         Ok(study)
     }
@@ -176,10 +189,34 @@ impl Study {
         }
         let specs = self.parameters.specs();
         self.include = specs.iter().zip(read).map(|(s, read)| read && self.subset.contains(s)).collect();
-        let counted = specs.iter().zip(&self.include).filter(|(_, k)| **k).map(|(s, _)| s.numel()).sum();
-        self.model_facts.parameters = self.parameters.numel();
-        self.model_facts.parameters_in_subset = counted;
+        self.count_parameters();
         Ok(())
+    }
+
+    fn count_parameters(&mut self) {
+        let chosen = self.parameters.specs().iter().zip(&self.include).filter(|(_, k)| **k);
+        self.model_facts.parameters_in_subset = chosen.map(|(s, _)| s.numel()).sum();
+        self.model_facts.parameters = self.parameters.numel();
+    }
+
+    /// Puts adapters on the network; they take part, and a new head with them.
+    fn adapt(&mut self, request: &AdapterRequest) -> Result<()> {
+        let architecture = self.model.facts().architecture;
+        let Adapters { lora, extended, title, identity } =
+            Adapters::of(request, architecture, &self.parameters, self.split_seed.unwrap_or(0))?;
+        let mut include = lora.include(Trained::Adapters);
+        include[self.model.specs().len()..self.parameters.len()].fill(true);
+        self.parameters = extended;
+        self.include = include;
+        self.adapters = Some(lora);
+        self.adapter_texts = [title, identity];
+        self.count_parameters();
+        Ok(())
+    }
+
+    /// The adapters, if there are any.
+    pub fn adapters(&self) -> Option<&Lora> {
+        self.adapters.as_ref()
     }
 
     /// Number of classes C.
@@ -225,10 +262,11 @@ impl Study {
 
     /// The examples of a split with outputs of the given kind.
     pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<StudyExamples<'_>> {
-        Ok(match self.head {
-            Head::Prompt => StudyExamples::Prompted(self.examples_for(split, &self.task.label_ids, mode)?),
-            _ => StudyExamples::Headed(self.plain_head(split, mode)?.with_bias()),
-        })
+        let network = match self.head {
+            Head::Prompt => NetworkExamples::Prompted(self.examples_for(split, &self.task.label_ids, mode)?),
+            _ => NetworkExamples::Headed(self.plain_head(split, mode)?.with_bias()),
+        };
+        Ok(StudyExamples { network, adapters: self.adapters.as_ref() })
     }
 
     /// The same with other label words, given as token ids.
@@ -278,8 +316,11 @@ impl Study {
         })
     }
 
-    /// Name of the parameter subset.
+    /// Name of the parameters that take part.
     pub fn subset_name(&self) -> String {
+        if self.adapters.is_some() {
+            return self.adapter_texts[0].clone();
+        }
         serde_json::to_value(self.subset).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
@@ -382,7 +423,7 @@ impl Study {
     fn compute_digest(&self) -> String {
         let config = self.model.settings();
         let mut text = format!(
-            "{} {} {} {config} {} {} {:?} {:?} {:?} {:?} {:?}",
+            "{} {} {} {config} {} {} {:?} {:?} {:?} {:?} {:?}{}",
             env!("CARGO_PKG_VERSION"),
             crate::device::TORCH_VERSION,
             self.model_facts.digest,
@@ -392,7 +433,8 @@ impl Study {
             self.subset,
             self.task.label_ids,
             self.head,
-            self.split_seed.filter(|_| self.head == Head::Random)
+            self.split_seed.filter(|_| self.head == Head::Random),
+            self.adapter_texts[1]
         );
         text.push_str(&self.prompts_text());
         digest([text.as_bytes()])

@@ -35,7 +35,7 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
 /// The analysis with one seed.
 fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
     let task = TaskArgs { seed, ..args.task.clone() };
-    let study = select::study(&args.model, &task)?;
+    let study = select::adapted_study(&args.model, &task, Some(&args.adapters))?;
     let batch = select::batch(&args.model, &study);
     let plan = args.tuning.plan(batch, args.model.memory, args.model.precision, seed, Measures::Full)?;
     create_dir(directory)?;

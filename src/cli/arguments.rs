@@ -8,12 +8,13 @@ use clap::{Args, Parser, Subcommand};
 use super::gate::Seeds;
 use super::lora::LoraArgs;
 use super::reproduce::ReproduceArgs;
-use crate::analysis::{Head, Measures, SplitName};
+use crate::analysis::{AdapterRequest, Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
+use crate::subspace::Init;
 
 /// Is this fine-tuning in the kernel regime? Empirical kernels of language models, after Malladi et al. (ICML 2023).
 #[derive(Parser)]
@@ -286,9 +287,49 @@ pub(super) struct AnalyzeArgs {
     #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
     pub out_dir: PathBuf,
     #[command(flatten)]
+    pub adapters: AdapterArgs,
+    #[command(flatten)]
     pub tuning: FineTuningArgs,
     #[command(flatten)]
     pub gate: GateArgs,
+}
+
+/// LoRA adapters in place of the weights.
+#[derive(Args)]
+#[command(next_help_heading = "Adapters")]
+pub(super) struct AdapterArgs {
+    /// Put LoRA adapters of this rank on the network: kernels and fine-tuning are theirs. What an optimizer trained is written
+    /// to --out-dir/adapters/OPTIMIZER in PEFT's format
+    #[arg(long = "lora-rank", value_name = "RANK", conflicts_with = "adapter")]
+    pub rank: Option<i64>,
+    /// Modules to adapt, by the ends of their names, or all-linear [default: PEFT's for the architecture]
+    #[arg(long = "lora-targets", value_delimiter = ',', value_name = "NAMES", requires = "rank")]
+    pub targets: Vec<String>,
+    /// PEFT's lora_alpha: the factor of the adapters is alpha over rank [default: the rank, so that it is 1]
+    #[arg(long = "lora-alpha", requires = "rank")]
+    pub alpha: Option<f64>,
+    /// How the factors A are drawn: N(0, 1/k) (the kernel of the adapted weights keeps its size), PEFT's default, or PEFT's
+    /// gaussian
+    #[arg(long = "lora-init", value_enum, default_value = "gaussian")]
+    pub init: Init,
+    /// Start from this PEFT adapter
+    #[arg(long = "lora-adapter", value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+}
+
+impl AdapterArgs {
+    /// Which adapters, if any.
+    pub(super) fn request(&self) -> Option<AdapterRequest> {
+        if let Some(directory) = &self.adapter {
+            return Some(AdapterRequest::Read(directory.clone()));
+        }
+        self.rank.map(|rank| AdapterRequest::New {
+            targets: self.targets.clone(),
+            rank,
+            scaling: self.alpha.map_or(1.0, |alpha| alpha / rank as f64),
+            init: self.init,
+        })
+    }
 }
 
 /// Kernels and fine-tuning runs of an analysis.

@@ -38,6 +38,9 @@ pub(super) struct ReproduceArgs {
     /// What reads the networks: the task's prompt, or a new head without one
     #[arg(long, value_enum, value_delimiter = ',', default_value = "prompt")]
     pub heads: Vec<Head>,
+    /// Also with LoRA adapters of this rank in place of the weights, under the prompt
+    #[arg(long, value_name = "RANK")]
+    pub lora_rank: Option<i64>,
     /// Use at most so many test examples (drawn by the seed)
     #[arg(long, value_name = "N")]
     pub test_limit: Option<usize>,
@@ -132,6 +135,7 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         k: args.k.clone(),
         seeds: args.seeds.clone(),
         heads: args.heads.clone(),
+        lora_rank: args.lora_rank,
         data_dir: args.data_dir.clone(),
         overrides: Overrides {
             max_length: args.max_length,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
+use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
 use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
@@ -14,6 +14,11 @@ use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, built
 
 /// Loads model and task as the arguments say.
 pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
+    adapted_study(model, task, None)
+}
+
+/// The same with adapters in the network.
+pub(super) fn adapted_study(model: &ModelArgs, task: &TaskArgs, adapters: Option<&AdapterArgs>) -> Result<Study> {
     if let Some(threads) = model.threads {
         set_threads(threads)?;
     }
@@ -24,7 +29,15 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
     let directory = model_directory(&model.model)?;
     let chosen = if model.model == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
     let network = Pretrained::load(&directory, model.dtype, device)?;
-    Study::new(chosen.request(&network, model.head, model.parameters, model.output_mode))
+    let adapters = adapters.and_then(AdapterArgs::request);
+    if adapters.is_some() && model.parameters != Subset::All {
+        return Err(Error::Settings(
+            "--parameters chooses among the network's own parameters; with adapters, these take part alone: leave it out"
+                .into(),
+        ));
+    }
+    let request = chosen.request(&network, model.head, model.parameters, model.output_mode);
+    Study::new(StudyRequest { adapters: adapters.as_ref(), ..request })
 }
 
 /// Settings of the kernel engine.
@@ -96,6 +109,7 @@ impl Chosen {
             network,
             head,
             subset,
+            adapters: None,
             output_mode,
             definition: &self.definition,
             splits: &self.splits,

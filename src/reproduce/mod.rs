@@ -13,7 +13,7 @@ use tch::Device;
 
 pub use estimate::Estimate;
 
-use crate::analysis::{Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
+use crate::analysis::{AdapterRequest, Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
 use crate::device::{Dtype, TORCH_VERSION, device_name};
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
@@ -21,6 +21,7 @@ use crate::files::{create_dir, digest, load_part, store_part};
 use crate::jacobian::Subset;
 use crate::progress::{Monitor, check_stop};
 use crate::report;
+use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
 
 /// Grows whenever a stored cell means something else, so that those of older programs are made again.
@@ -38,6 +39,9 @@ pub struct GridSettings {
     pub seeds: Vec<u64>,
     /// What reads the networks.
     pub heads: Vec<Head>,
+    /// Rank of adapters, for cells of their own: under the prompt, at N(0, 1/k) and factor 1, so that learning rates of the
+    /// weights suit them.
+    pub lora_rank: Option<i64>,
     /// Directory of the few-shot splits.
     pub data_dir: PathBuf,
     /// What replaces the tasks' own settings.
@@ -61,9 +65,30 @@ pub struct GridSettings {
 /// A cell before it is computed.
 struct Planned {
     key: GridKey,
-    head: Head,
+    variant: Variant,
     directory: PathBuf,
     inputs: Result<Inputs>,
+}
+
+/// What reads the network, and what is trained.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    head: Head,
+    rank: Option<i64>,
+}
+
+impl Variant {
+    /// Name in keys and directories.
+    fn name(self) -> String {
+        match self.rank {
+            Some(rank) => format!("lora-{rank}"),
+            None => head_name(self.head),
+        }
+    }
+
+    fn adapters(self) -> Option<AdapterRequest> {
+        self.rank.map(|rank| AdapterRequest::New { targets: Vec::new(), rank, scaling: 1.0, init: Init::Gaussian })
+    }
 }
 
 struct Inputs {
@@ -114,7 +139,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
                 // libtorch reports its failures as panics; what was on their way is dropped.
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
                     let network = settings.network(directory, &mut network)?;
-                    settings.compute(network, &planned.key, planned.head, &inputs, &planned.directory, monitor)
+                    settings.compute(network, &planned.key, planned.variant, &inputs, &planned.directory, monitor)
                 }));
                 match outcome {
                     Ok(Ok(result)) => {
@@ -169,7 +194,7 @@ pub fn preview(settings: &GridSettings, out_dir: &Path) -> Result<Vec<Preview>> 
             let estimate = match known {
                 Some(estimate) => Ok(estimate),
                 None => settings.network(directory, &mut network).and_then(|network| {
-                    let study = settings.study(network, &key, planned.head, &inputs)?;
+                    let study = settings.study(network, &key, planned.variant, &inputs)?;
                     estimate::estimate(&study, &settings.plan_for(&study, key.seed))
                 }),
             };
@@ -187,7 +212,13 @@ pub fn label(key: &GridKey) -> String {
 impl GridSettings {
     /// Number of cells.
     pub fn size(&self) -> usize {
-        self.models.len() * self.tasks.len() * self.k.len() * self.seeds.len() * self.heads.len()
+        self.models.len() * self.tasks.len() * self.k.len() * self.seeds.len() * self.variants().len()
+    }
+
+    /// Heads, and adapters behind them.
+    fn variants(&self) -> Vec<Variant> {
+        let heads = self.heads.iter().map(|head| Variant { head: *head, rank: None });
+        heads.chain(self.lora_rank.map(|rank| Variant { head: Head::Prompt, rank: Some(rank) })).collect()
     }
 
     /// The cells of a model, with their data read.
@@ -197,8 +228,8 @@ impl GridSettings {
         for task in &self.tasks {
             for k in &self.k {
                 for seed in &self.seeds {
-                    for head in &self.heads {
-                        let slug = head_name(*head);
+                    for variant in self.variants() {
+                        let slug = variant.name();
                         let key = GridKey {
                             model: name.to_owned(),
                             task: task.clone(),
@@ -208,8 +239,8 @@ impl GridSettings {
                         };
                         let place = Path::new("cells").join(files::safe_name(name)).join(task);
                         let directory = out_dir.join(place).join(format!("{k}-{seed}-{slug}"));
-                        let inputs = self.inputs(&model, &key, *head);
-                        all.push(Planned { key, head: *head, directory, inputs });
+                        let inputs = self.inputs(&model, &key, variant);
+                        all.push(Planned { key, variant, directory, inputs });
                     }
                 }
             }
@@ -217,13 +248,13 @@ impl GridSettings {
         Ok(all)
     }
 
-    fn inputs(&self, model: &str, key: &GridKey, head: Head) -> Result<Inputs> {
+    fn inputs(&self, model: &str, key: &GridKey, variant: Variant) -> Result<Inputs> {
         let definition = builtin(&key.task)?.with(&self.overrides)?;
         let splits = Splits::from_directory(&self.data_dir, &definition, key.k, key.seed, self.test_limit)?;
         let examples = [&splits.train, &splits.dev, &splits.test].map(|split| &split.examples);
         let plan = serde_json::to_string(&self.plan).expect("a plan is plain data");
         let text = format!(
-            "{CELL_VERSION} {} {TORCH_VERSION} {model} {definition:?} {examples:?} {} {} {head:?} {} {} {:?} {:?} {plan}",
+            "{CELL_VERSION} {} {TORCH_VERSION} {model} {definition:?} {examples:?} {} {} {variant:?} {} {} {:?} {:?} {plan}",
             env!("CARGO_PKG_VERSION"),
             key.k,
             key.seed,
@@ -242,11 +273,13 @@ impl GridSettings {
         Ok(loaded.as_ref().expect("just loaded"))
     }
 
-    fn study(&self, network: &Pretrained, key: &GridKey, head: Head, inputs: &Inputs) -> Result<Study> {
+    fn study(&self, network: &Pretrained, key: &GridKey, variant: Variant, inputs: &Inputs) -> Result<Study> {
+        let adapters = variant.adapters();
         Study::new(StudyRequest {
             network,
-            head,
+            head: variant.head,
             subset: self.subset,
+            adapters: adapters.as_ref(),
             output_mode: None,
             definition: &inputs.definition,
             splits: &inputs.splits,
@@ -264,12 +297,12 @@ impl GridSettings {
         &self,
         network: &Pretrained,
         key: &GridKey,
-        head: Head,
+        variant: Variant,
         inputs: &Inputs,
         directory: &Path,
         monitor: &dyn Monitor,
     ) -> Result<GridResult> {
-        let study = self.study(network, key, head, inputs)?;
+        let study = self.study(network, key, variant, inputs)?;
         create_dir(directory)?;
         let command = format!("kernelview reproduce ({})", label(key));
         let analysis = analyze(&study, &self.plan_for(&study, key.seed), &command, directory, monitor)?;
@@ -291,7 +324,16 @@ impl GridSettings {
             ("tasks".into(), self.tasks.join(", ")),
             ("examples per class".into(), list(self.k.iter().map(ToString::to_string).collect())),
             ("seeds".into(), list(self.seeds.iter().map(ToString::to_string).collect())),
-            ("heads".into(), list(self.heads.iter().map(|h| h.title().to_owned()).collect())),
+            (
+                "heads".into(),
+                list(
+                    self.heads
+                        .iter()
+                        .map(|h| h.title().to_owned())
+                        .chain(self.lora_rank.map(|k| format!("adapters of rank {k}")))
+                        .collect(),
+                ),
+            ),
             ("test examples, at most".into(), limit),
             ("fine-tuning".into(), list(plan.optimizers.iter().map(rates).collect())),
             (

@@ -56,6 +56,7 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
     let study = Study::new(StudyRequest {
         network: &network,
         head: Head::Prompt,
+        adapters: None,
         subset: Subset::All,
         output_mode: None,
         definition: &definition,

@@ -171,7 +171,9 @@ pub(super) fn head_title(head: &str) -> String {
         "prompt" => "with a prompt".into(),
         "random" => "no prompt, random head".into(),
         "linear-probe" => "no prompt, linear probe".into(),
-        other => other.to_owned(),
+        other => {
+            other.strip_prefix("lora-").map_or_else(|| other.to_owned(), |k| format!("LoRA of rank {k}, with a prompt"))
+        }
     }
 }
 

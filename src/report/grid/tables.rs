@@ -130,7 +130,7 @@ fn heads(groups: &[Group<'_>]) -> Option<Table> {
     let count = common.len() / names.len();
     let columns = [String::from("method")].into_iter().chain(names.iter().map(|n| head_title(n))).collect();
     (!rows.is_empty()).then(|| Table {
-        title: format!("Prompt against no prompt: means over {count} settings"),
+        title: format!("Heads and adapters side by side: means over {count} settings"),
         columns,
         rows,
     })

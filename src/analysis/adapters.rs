@@ -1,0 +1,83 @@
+//! LoRA adapters of a study: new ones at initialization, or those of a PEFT directory. They take the place of the weights in
+//! kernels and fine-tuning.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::files::{file_digest, named_seed};
+use crate::jacobian::Parameters;
+use crate::lm::{Modules, PeftAdapter, default_targets};
+use crate::subspace::{Init, Lora, Target};
+
+/// Which adapters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdapterRequest {
+    /// New ones, B zero and A drawn from the split's seed.
+    New {
+        /// Modules by the ends of their names; none for PEFT's default of the architecture.
+        targets: Vec<String>,
+        /// Rank k.
+        rank: i64,
+        /// The factor s.
+        scaling: f64,
+        /// How A is drawn.
+        init: Init,
+    },
+    /// Those of a PEFT directory.
+    Read(PathBuf),
+}
+
+/// Adapters with the parameters that they extend.
+pub(super) struct Adapters {
+    pub lora: Lora,
+    pub extended: Parameters,
+    /// For reports.
+    pub title: String,
+    /// What determines them, for digests.
+    pub identity: String,
+}
+
+impl Adapters {
+    /// Puts adapters on a network.
+    ///
+    /// # Errors
+    /// Unknown targets; files that do not fit.
+    pub fn of(request: &AdapterRequest, architecture: &str, network: &Parameters, seed: u64) -> Result<Self> {
+        match request {
+            AdapterRequest::New { targets, rank, scaling, init } => {
+                let names: Vec<String> = if targets.is_empty() {
+                    default_targets(architecture).iter().map(|t| (*t).to_owned()).collect()
+                } else {
+                    targets.clone()
+                };
+                let chosen = Modules::of(network.specs()).choose(&names)?;
+                let wanted: Vec<Target> =
+                    chosen.into_iter().map(|weight| Target { weight, rank: *rank, scaling: *scaling }).collect();
+                let lora = Lora::new(network.specs(), &wanted)?;
+                let extended = lora.parameters(network, *init, named_seed(seed, "adapters"));
+                let title = format!("adapters of rank {rank} on {}", names.join(", "));
+                let identity = format!("{names:?} {rank} {scaling:e} {init:?} {seed}");
+                Ok(Self { lora, extended, title, identity })
+            }
+            AdapterRequest::Read(directory) => {
+                let adapter = PeftAdapter::load(directory, network.specs())?;
+                let extended = adapter.parameters(network);
+                let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let identity = identity(directory)?;
+                Ok(Self { extended, lora: adapter.lora, title: format!("the adapters of {name}"), identity })
+            }
+        }
+    }
+}
+
+/// Digest of a PEFT directory's files.
+fn identity(directory: &Path) -> Result<String> {
+    let mut all = String::new();
+    for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+        let path = directory.join(name);
+        if path.exists() {
+            all += &file_digest(&path)?;
+        }
+    }
+    Ok(all)
+}

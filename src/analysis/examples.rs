@@ -1,0 +1,61 @@
+//! The examples of a study: under a prompt or read by a new head, seen through adapters where there are any.
+
+use tch::Tensor;
+
+use crate::jacobian::{Examples, Tap};
+use crate::lm::{HeadExamples, PromptExamples};
+use crate::subspace::Lora;
+
+/// Examples of a study.
+pub struct StudyExamples<'a> {
+    pub(super) network: NetworkExamples<'a>,
+    pub(super) adapters: Option<&'a Lora>,
+}
+
+/// What the network reads, and what reads the network.
+pub(super) enum NetworkExamples<'a> {
+    /// Under a prompt.
+    Prompted(PromptExamples<'a>),
+    /// Read by a new head.
+    Headed(HeadExamples<'a>),
+}
+
+impl StudyExamples<'_> {
+    fn inner(&self) -> &dyn Examples {
+        match &self.network {
+            NetworkExamples::Prompted(examples) => examples,
+            NetworkExamples::Headed(examples) => examples,
+        }
+    }
+
+    /// The examples at `indices`, in that order.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let network = match &self.network {
+            NetworkExamples::Prompted(examples) => NetworkExamples::Prompted(examples.select(indices)),
+            NetworkExamples::Headed(examples) => NetworkExamples::Headed(examples.select(indices)),
+        };
+        Self { network, adapters: self.adapters }
+    }
+}
+
+impl Examples for StudyExamples<'_> {
+    fn len(&self) -> usize {
+        self.inner().len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.inner().outputs()
+    }
+
+    fn cost(&self, index: usize) -> usize {
+        self.inner().cost(index)
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        match self.adapters {
+            Some(lora) => lora.examples(self.inner()).forward(tap, indices),
+            None => self.inner().forward(tap, indices),
+        }
+    }
+}
