@@ -15,6 +15,7 @@ pub mod gguf;
 pub mod jacobian;
 pub mod kernel;
 pub mod lm;
+pub mod lock;
 pub mod lora;
 pub mod measure;
 pub mod natural;

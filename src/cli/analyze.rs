@@ -10,9 +10,9 @@ use super::terminal::Terminal;
 use crate::analysis::{Measures, OptimizerPlan, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
-use crate::files::create_dir;
 use crate::gate::Baseline;
 use crate::kernel::Precision;
+use crate::lock::DirectoryLock;
 use crate::progress::Monitor;
 use crate::report;
 use crate::train::OptimizerKind;
@@ -38,7 +38,7 @@ fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
     let study = select::adapted_study(&args.model, &task, Some(&args.adapters))?;
     let batch = select::batch(&args.model, &study);
     let plan = args.tuning.plan(batch, args.model.memory, args.model.precision, seed, Measures::Full)?;
-    create_dir(directory)?;
+    let _lock = DirectoryLock::alone(directory)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
         "{} ({} parameters) on {}: {} train, {} dev, {} test examples, {}",

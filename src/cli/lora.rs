@@ -8,8 +8,8 @@ use super::arguments::{ModelArgs, TaskArgs};
 use super::select;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
-use crate::files::create_dir;
 use crate::lm::default_targets;
+use crate::lock::DirectoryLock;
 use crate::lora::{LoraSettings, Scaled, lora_summary, measure, write_lora};
 use crate::subspace::Init;
 
@@ -79,7 +79,7 @@ pub(super) fn run(args: &LoraArgs) -> Result<()> {
         seed: args.task.seed,
     }
     .validated()?;
-    create_dir(&args.out_dir)?;
+    let _lock = DirectoryLock::alone(&args.out_dir)?;
     let engine = select::engine(&args.model, &study);
     let found = measure(&study, &settings, &engine, args.adapter.as_deref(), &args.out_dir, &Terminal::new())?;
     let written = write_lora(&found, &args.out_dir)?;

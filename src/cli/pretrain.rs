@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::files::{digest, load_part, store_part};
 use crate::lm::Scaling;
+use crate::lock::DirectoryLock;
 use crate::pretrain::{Corpus, Family, Recipe, check_coordinates, family_findings, sweep, train, write_family};
 use crate::stats::Outcome;
 
@@ -32,6 +33,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let base = args.corpus_dir.as_deref().unwrap_or(own);
     let terminal = Terminal::new();
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
+    let _lock = DirectoryLock::alone(&args.out_dir)?;
     let mut family = Family {
         schema_version: SCHEMA_VERSION,
         corpus_sha256: corpus.sha256.clone(),

@@ -11,8 +11,8 @@ use super::terminal::Terminal;
 use crate::analysis::{Head, Measures};
 use crate::device::{DeviceRequest, Dtype, set_threads};
 use crate::error::{Error, Result};
-use crate::files::create_dir;
 use crate::jacobian::Subset;
+use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
 use crate::task::{BUILTIN_NAMES, Overrides, builtin};
@@ -106,7 +106,10 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
         print_plan(&settings, args)?;
         return Ok(true);
     }
-    create_dir(&args.out_dir)?;
+    let _lock = match args.shard {
+        Some(_) => DirectoryLock::shared(&args.out_dir)?,
+        None => DirectoryLock::alone(&args.out_dir)?,
+    };
     let grid = run_grid(&settings, &args.out_dir, &Terminal::new())?;
     let written = write_reproduction(&grid, &args.out_dir)?;
     println!("{}", grid_summary(&grid));

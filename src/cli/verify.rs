@@ -7,8 +7,8 @@ use super::arguments::{Suite, VerifyArgs};
 use super::board::Board;
 use crate::error::{Error, Result};
 use crate::evidence::{Profile, Verification};
-use crate::files::create_dir;
 use crate::gate::Baseline;
+use crate::lock::DirectoryLock;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, Plan};
@@ -36,7 +36,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
 
 /// The suite with one seed.
 fn one(plan: &Plan, directory: &Path) -> Result<Verification> {
-    create_dir(directory)?;
+    let _lock = DirectoryLock::alone(directory)?;
     let board = Board::new(plan.experiments().len());
     let verification = verify::run(plan, directory, &board);
     board.clear();
