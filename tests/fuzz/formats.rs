@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kernelview::error::{Error, Result};
+use kernelview::gate::Baseline;
 use kernelview::gguf::Gguf;
 use kernelview::kernel::{KernelFile, PublishedKernel};
-use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, Checkpoint, random};
+use kernelview::lm::{
+    self, Architecture, CausalArchitecture, CausalLm, Checkpoint, MaskedLm, Modules, PeftAdapter, random, save_adapter,
+};
 use kernelview::pretrain::Recipe;
+use kernelview::subspace::{Init, Lora, Target};
 use kernelview::task::{DataFormat, PromptTokenizer, TaskDefinition, Template, builtin, parse_examples};
 use tch::{Device, Kind, Tensor};
 
@@ -89,6 +93,10 @@ formats! {
         |file, bytes| outcome(parse_examples(file, bytes, &own_task()));
     task_toml: Text, |d| d.join("task.toml"), || vec![TASK_TOML.as_bytes().to_vec()], |file, _| outcome(TaskDefinition::from_toml(file));
     templates: Text, |d| d.join("template"), || TEMPLATES.iter().map(|t| t.as_bytes().to_vec()).collect(), |_, bytes| template(bytes);
+    adapter_settings: Text, adapter_beside, || vec![adapter("adapter_config.json")], |file, _| outcome(read_adapter(file));
+    adapter_weights: Headed, |d| { adapter_beside(d); d.join("adapter_model.safetensors") },
+        || vec![adapter("adapter_model.safetensors")], |file, _| outcome(read_adapter(file));
+    baselines: Text, |d| d.join("baseline.json"), kept_reports, |file, _| outcome(Baseline::read(file));
     recipes: Text, |d| d.join("recipe.toml"), || vec![fixture("family/recipe.toml")], |file, _| outcome(Recipe::read(file));
 }
 
@@ -132,6 +140,41 @@ fn weights() -> Vec<u8> {
 fn model_beside(directory: &Path) -> PathBuf {
     tiny_checkpoint(directory, Architecture::Bert, 3);
     directory.join("config.json")
+}
+
+fn network() -> MaskedLm {
+    MaskedLm::new(random::tiny(Architecture::Bert, 40))
+}
+
+/// An adapter of rank 2 on two weights of a small model.
+fn adapter_beside(directory: &Path) -> PathBuf {
+    let model = network();
+    let weights = Modules::of(model.specs()).choose(&["query".into(), "value".into()]).expect("there are some");
+    let target = |weight| Target { weight, rank: 2, scaling: 1.0 };
+    let lora = Lora::new(model.specs(), &weights.into_iter().map(target).collect::<Vec<_>>()).expect("linear maps");
+    let own = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
+    let extended = lora.parameters(&own, Init::Gaussian, 5);
+    save_adapter(directory, "bert", "model", &lora, &extended).expect("an adapter");
+    directory.join("adapter_config.json")
+}
+
+fn adapter(name: &str) -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    adapter_beside(directory.path());
+    fs::read(directory.path().join(name)).expect("a file")
+}
+
+fn read_adapter(file: &Path) -> Result<PeftAdapter> {
+    PeftAdapter::load(file.parent().expect("a directory"), network().specs())
+}
+
+/// A baseline of one claim's report, and the report itself.
+fn kept_reports() -> Vec<Vec<u8>> {
+    let report = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/claims.json");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let baseline = directory.path().join("baseline.json");
+    Baseline::read(&report).and_then(|found| found.write(&baseline)).expect("a baseline");
+    [report, baseline].map(|path| fs::read(path).expect("a file")).to_vec()
 }
 
 fn model_beside_index(directory: &Path) -> PathBuf {
