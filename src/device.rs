@@ -100,7 +100,11 @@ impl DeviceRequest {
             Self::Cuda(i) => Err(Error::Settings(format!(
                 "--device cuda:{i}: libtorch sees {count} CUDA device(s); use --device cpu, or a libtorch built with CUDA (LIBTORCH)"
             ))),
-            _ if count > 0 => Ok(Device::Cuda(0)),
+            // One process a GPU, where a launcher says which.
+            _ if count > 0 => {
+                let local = crate::shard::local_rank(&|name| std::env::var(name).ok());
+                Ok(Device::Cuda(local.map_or(0, |rank| rank % count)))
+            }
             _ => Ok(Device::Cpu),
         }
     }

@@ -27,6 +27,7 @@ pub mod progress;
 pub mod regression;
 pub mod report;
 pub mod reproduce;
+pub mod shard;
 pub mod stats;
 pub mod subspace;
 pub mod task;

@@ -21,7 +21,8 @@ use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum SplitName {
     /// Training examples.
     Train,

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::gate::Seeds;
 use super::lora::LoraArgs;
 use super::reproduce::ReproduceArgs;
+use super::shards::{MergeArgs, SubmitArgs};
 use crate::analysis::{AdapterRequest, Head, Measures, SplitName};
 use crate::device::{DeviceRequest, Dtype};
 use crate::evidence::Profile;
@@ -73,6 +74,18 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview convert train_kernels_sst-2.pt train.safetensors --formula signgd\n  kernelview convert K.safetensors train_kernels_sst-2.pt --formula sgd"
     )]
     Convert(ConvertArgs),
+    /// One kernel file from the shards of `kernel --shard`
+    ///
+    /// Checks that every block is there and of the same run, names the shards that are unfinished, and fills what lies below a
+    /// symmetric kernel's diagonal. The file is the one that `kernel --block` writes with the same block size and number of
+    /// threads, bit for bit.
+    #[command(after_help = "Examples:\n  kernelview merge K.safetensors.shards --out K.safetensors")]
+    Merge(MergeArgs),
+    /// Scripts that submit a sharded kernel to Slurm: an array of shards, and a merge that waits for it
+    #[command(
+        after_help = "Examples:\n  kernelview submit --slurm --shards 16 --option=--time=02:00:00 --option=--gpus=1 -- \\\n    --model roberta-base/ --data-dir DATA --task MNLI --against test --out K.safetensors"
+    )]
+    Submit(SubmitArgs),
     /// The built-in tasks with their templates and label words
     ///
     /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and
@@ -435,6 +448,14 @@ pub(super) struct KernelArgs {
     /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
     #[arg(long)]
     pub shares: bool,
+    /// Compute the kernel in blocks of so many examples a side: more work, but blocks are independent
+    #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
+    pub block: Option<usize>,
+    /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
+    /// `kernelview merge`. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID chooses one [blocks of 64 examples
+    /// unless --block says otherwise]
+    #[arg(long, value_name = "I/N|auto", conflicts_with_all = ["shares", "plan"])]
+    pub shard: Option<String>,
     /// Print what would be done, with method, time and memory by layer, and stop
     #[arg(long)]
     pub plan: bool,

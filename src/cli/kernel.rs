@@ -1,7 +1,7 @@
 //! `kernelview kernel`.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::arguments::{Engine, KernelArgs};
 use super::plan;
@@ -10,9 +10,13 @@ use super::solve::write_published;
 use super::terminal::Terminal;
 use crate::analysis::{SplitName, is_published};
 use crate::error::{Error, Result};
+use crate::files::digest;
 use crate::jacobian::Examples;
-use crate::kernel::{FormulaSet, KernelFile, gram_units, plan_gram, precision_errors, reference_gram, structured_gram};
-use crate::progress::Monitor;
+use crate::kernel::{
+    Block, BlockPlan, FormulaSet, KernelFile, gram_units, plan_gram, precision_errors, reference_gram, structured_gram,
+};
+use crate::progress::{Monitor, check_stop};
+use crate::shard::{Manifest, ShardStore, place};
 
 /// Computes the kernel and writes its file, or prints the plan.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {
@@ -26,6 +30,19 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         ));
     }
     let published = args.out.as_deref().is_some_and(is_published);
+    if (args.block.is_some() || args.shard.is_some()) && args.engine == Engine::Reference {
+        return Err(Error::Settings("--block and --shard go with the structured engine".into()));
+    }
+    if args.block == Some(0) {
+        return Err(Error::Settings("--block must be at least 1".into()));
+    }
+    let environment = |name: &str| std::env::var(name).ok();
+    let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
+    if published && place.is_some() {
+        return Err(Error::Settings(
+            "shards are merged into a kernel file first: let --out end in .safetensors".into(),
+        ));
+    }
     if published && (args.formula.len() != 1 || args.shares) {
         return Err(Error::Settings(
             "a .pt holds one kernel: give one --formula and no --shares, or let --out end in .safetensors".into(),
@@ -45,7 +62,43 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     };
     let terminal = Terminal::new();
     let mut metadata = study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula);
-    let gram = if args.engine == Engine::Reference {
+    let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
+    let blocks = args.block.or(place.map(|_| BLOCK)).map(|block| BlockPlan {
+        left: train.len(),
+        right: other.map(Examples::len),
+        block,
+    });
+    if let (Some(plan), Some(place)) = (&blocks, place) {
+        let depends = (&study.digest, &args.formula, args.model.precision, options.batch, plan, args.against);
+        let depends = serde_json::to_string(&depends).expect("settings are plain data");
+        let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
+        let store = ShardStore::open(&shards_of(out), manifest, place)?;
+        let own: Vec<Block> = plan.blocks().into_iter().skip(place.index).step_by(place.count).collect();
+        for (number, block) in own.iter().enumerate() {
+            check_stop()?;
+            let title = format!("block {} of {}", number + 1, own.len());
+            if store.has(block) {
+                terminal.note(&format!("{title}: already there"));
+                continue;
+            }
+            terminal.begin(&title, gram_units(block.rows.len(), Some(block.columns.len())));
+            let gram = plan.compute(block, &study.parameters, (&train, other), &options, &terminal);
+            terminal.end();
+            store.put(block, &gram?)?;
+        }
+        println!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count);
+        return Ok(());
+    }
+    let gram = if let Some(plan) = &blocks {
+        let mut grams = Vec::new();
+        for block in plan.blocks() {
+            terminal.begin("kernel, block by block", gram_units(block.rows.len(), Some(block.columns.len())));
+            let gram = plan.compute(&block, &study.parameters, (&train, other), &options, &terminal);
+            terminal.end();
+            grams.push(gram?);
+        }
+        plan.assemble(&grams)?
+    } else if args.engine == Engine::Reference {
         terminal.note("reference engine: one example at a time");
         reference_gram(&study.parameters, &train, other, formulas, &study.include)?
     } else {
@@ -65,7 +118,6 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         terminal.end();
         gram?
     };
-    let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
     let mut file = KernelFile::of(&gram, labels, metadata);
     if args.shares {
         for share in &gram.shares {
@@ -88,6 +140,16 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ")
     );
     Ok(())
+}
+
+/// Examples of a block's side where nothing else is said.
+const BLOCK: usize = 64;
+
+/// The directory of a file's shards.
+fn shards_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_os_string();
+    name.push(".shards");
+    out.with_file_name(name)
 }
 
 /// Fails before the computation, not after it, where the file cannot be written; `example` is a name that could be.

@@ -13,6 +13,7 @@ mod plan;
 mod pretrain;
 mod reproduce;
 mod select;
+mod shards;
 mod solve;
 mod tasks;
 mod terminal;
@@ -93,6 +94,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Kernel(k) => kernel::run(&k)?,
         Command::Solve(s) => solve::run(&s)?,
         Command::Convert(c) => solve::convert(&c)?,
+        Command::Merge(m) => shards::run_merge(&m)?,
+        Command::Submit(s) => shards::run_submit(&s)?,
         Command::Tasks => tasks::run()?,
         Command::Lora(l) => lora::run(&l)?,
         Command::Natural(n) => natural::run(&n)?,

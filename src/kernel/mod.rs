@@ -1,6 +1,7 @@
 //! Empirical kernels of a network at fixed parameters: the paper's three formulas (Definition 3.3), two engines, one
 //! file format beside the paper's. Knows per-example gradients only through `jacobian`; knows no language model and no claim.
 
+mod blocks;
 mod engine;
 mod file;
 mod formula;
@@ -9,6 +10,7 @@ mod precision;
 mod published;
 mod reference;
 
+pub use blocks::{Block, BlockPlan};
 pub use engine::{GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram};
 pub use file::KernelFile;
 pub use formula::{Formula, FormulaSet};

@@ -1,0 +1,71 @@
+//! `kernelview merge` and `kernelview submit`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::kernel::check_out;
+use crate::error::{Error, Result};
+use crate::shard::{Submission, merge, write_submission};
+
+/// What to merge.
+#[derive(Args)]
+pub(super) struct MergeArgs {
+    /// The directory of the shards: FILE.shards of the --out of `kernel --shard`
+    pub directory: PathBuf,
+    /// The kernel file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Joins the blocks into one file.
+pub(super) fn run_merge(args: &MergeArgs) -> Result<()> {
+    check_out(&args.out, "K.safetensors")?;
+    let file = merge(&args.directory)?;
+    file.write(&args.out)?;
+    println!("{}: {} tensors from {}", args.out.display(), file.tensors.len(), args.directory.display());
+    Ok(())
+}
+
+/// What to submit.
+#[derive(Args)]
+pub(super) struct SubmitArgs {
+    /// For Slurm, the one scheduler that there is
+    #[arg(long, required = true)]
+    pub slurm: bool,
+    /// Number of shards
+    #[arg(long, default_value_t = 4)]
+    pub shards: usize,
+    /// Options for the scripts' #SBATCH lines, e.g. --option=--time=01:00:00; may be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub option: Vec<String>,
+    /// Where the scripts go
+    #[arg(long, default_value = "kernelview-submit", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Arguments of `kernelview kernel`, with --out FILE
+    #[arg(last = true, required = true)]
+    pub arguments: Vec<String>,
+}
+
+/// Writes the scripts.
+pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
+    if args.shards == 0 {
+        return Err(Error::Settings("--shards must be at least 1".into()));
+    }
+    if args.arguments.iter().any(|a| a == "--shard" || a.starts_with("--shard=")) {
+        return Err(Error::Settings("leave --shard out: the scripts set it".into()));
+    }
+    let arguments = args.arguments.iter().filter(|a| *a != "kernel").cloned().collect::<Vec<_>>();
+    let out = arguments.iter().enumerate().find_map(|(i, a)| {
+        a.strip_prefix("--out=").map(str::to_owned).or_else(|| (a == "--out").then(|| arguments.get(i + 1).cloned())?)
+    });
+    let Some(out) = out else {
+        return Err(Error::Settings("the arguments behind -- need --out FILE, as those of `kernelview kernel`".into()));
+    };
+    let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+    let submission =
+        Submission { program, arguments, out: out.into(), shards: args.shards, options: args.option.clone() };
+    let script = write_submission(&submission, &args.out_dir)?;
+    println!("sh {}", script.display());
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! A Gram matrix in blocks of examples, each computed by itself: the same blocks give the same bits, wherever they are
+//! computed and in whatever order. Knows no files.
+
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::engine::{GramOptions, structured_gram};
+use super::gram::{Gram, ParameterShare};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Parameters, Tap, blocks};
+use crate::progress::Monitor;
+
+/// How a Gram matrix is cut: rows and columns in ranges of at most `block` examples. Of a symmetric one only the blocks
+/// on and above the diagonal are computed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BlockPlan {
+    /// Left examples N.
+    pub left: usize,
+    /// Right examples M; none where they are the left ones.
+    pub right: Option<usize>,
+    /// Examples of a block's side.
+    pub block: usize,
+}
+
+/// One block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its place among the blocks: row and column.
+    pub place: (usize, usize),
+    /// Its left examples.
+    pub rows: Range<usize>,
+    /// Its right examples.
+    pub columns: Range<usize>,
+}
+
+impl BlockPlan {
+    /// The blocks to compute, row by row.
+    pub fn blocks(&self) -> Vec<Block> {
+        let rows: Vec<Range<usize>> = blocks(self.left, self.block).collect();
+        let columns: Vec<Range<usize>> = blocks(self.right.unwrap_or(self.left), self.block).collect();
+        let mut all = Vec::new();
+        for (r, rows) in rows.iter().enumerate() {
+            for (c, columns) in columns.iter().enumerate() {
+                if self.right.is_some() || r <= c {
+                    all.push(Block { place: (r, c), rows: rows.clone(), columns: columns.clone() });
+                }
+            }
+        }
+        all
+    }
+
+    fn is_diagonal(&self, block: &Block) -> bool {
+        self.right.is_none() && block.place.0 == block.place.1
+    }
+
+    /// Computes one block; one on the diagonal of a symmetric matrix is symmetric itself.
+    ///
+    /// # Errors
+    /// As [`structured_gram`].
+    pub fn compute(
+        &self,
+        block: &Block,
+        parameters: &Parameters,
+        examples: (&dyn Examples, Option<&dyn Examples>),
+        options: &GramOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Gram> {
+        let left = Chosen { all: examples.0, range: block.rows.clone() };
+        if self.is_diagonal(block) {
+            return structured_gram(parameters, &left, None, options, monitor);
+        }
+        let right = Chosen { all: examples.1.unwrap_or(examples.0), range: block.columns.clone() };
+        structured_gram(parameters, &left, Some(&right), options, monitor)
+    }
+
+    /// The whole from its blocks, in the order of [`Self::blocks`]; what lies below a symmetric matrix's diagonal is what
+    /// lies above it, turned.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where blocks are missing or do not fit.
+    pub fn assemble(&self, grams: &[Gram]) -> Result<Gram> {
+        let plan = self.blocks();
+        let Some(first) = grams.first().filter(|_| grams.len() == plan.len()) else {
+            return Err(Error::Settings(format!("{} of {} blocks are there", grams.len(), plan.len())));
+        };
+        let outputs = first.outputs;
+        let (left, right) = (self.left as i64, self.right.unwrap_or(self.left) as i64);
+        let fits = |(b, g): (&Block, &Gram)| {
+            (g.left, g.right, g.outputs) == (b.rows.len() as i64, b.columns.len() as i64, outputs)
+                && g.symmetric == self.is_diagonal(b)
+        };
+        if let Some((wrong, _)) = plan.iter().zip(grams).find(|pair| !fits(*pair)) {
+            return Err(Error::Settings(format!("block {:?} has another shape than its plan", wrong.place)));
+        }
+        let whole = |of: &dyn Fn(&Gram) -> Option<&Tensor>, turned: &dyn Fn(&Gram) -> Option<&Tensor>| {
+            of(first)?;
+            let matrix = Tensor::zeros([left * outputs, right * outputs], (Kind::Double, tch::Device::Cpu));
+            for (block, gram) in plan.iter().zip(grams) {
+                let (r, c) = (block.rows.start as i64 * outputs, block.columns.start as i64 * outputs);
+                put(&matrix, (r, c), of(gram)?);
+                if self.right.is_none() && !gram.symmetric {
+                    put(&matrix, (c, r), &turned(gram)?.tr());
+                }
+            }
+            Some(matrix)
+        };
+        let sgd = whole(&|g| g.sgd.as_ref(), &|g| g.sgd.as_ref());
+        let signgd = whole(&|g| g.signgd.as_ref(), &|g| g.signgd.as_ref());
+        // <∇f_j, sign ∇f_i> is the reversed one's entry (i, j).
+        let asymmetric = whole(&|g| g.asymmetric.as_ref(), &|g| g.asymmetric_reversed.as_ref());
+        let asymmetric_reversed = match (&asymmetric, self.right) {
+            (Some(a), None) => Some(a.tr().contiguous()),
+            _ => whole(&|g| g.asymmetric_reversed.as_ref(), &|g| g.asymmetric.as_ref()),
+        };
+        let side = |of: fn(&Gram) -> &Tensor, keep: &dyn Fn(&Block) -> bool| {
+            let parts: Vec<&Tensor> = plan.iter().zip(grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
+            Tensor::cat(&parts, 0)
+        };
+        let right_outputs = side(|g| &g.right_outputs, &|b| b.place.0 == 0);
+        let left_outputs = if self.right.is_none() {
+            right_outputs.shallow_clone()
+        } else {
+            side(|g| &g.left_outputs, &|b| b.place.1 == 0)
+        };
+        Ok(Gram {
+            left,
+            right,
+            outputs,
+            symmetric: self.right.is_none(),
+            sgd,
+            asymmetric,
+            asymmetric_reversed,
+            signgd,
+            left_outputs,
+            right_outputs,
+            shares: shares(grams),
+        })
+    }
+}
+
+fn put(matrix: &Tensor, (row, column): (i64, i64), block: &Tensor) {
+    let (height, width) = block.size2().expect("a block is a matrix");
+    matrix.narrow(0, row, height).narrow(1, column, width).copy_(block);
+}
+
+/// Traces are sums over the diagonal's blocks.
+fn shares(grams: &[Gram]) -> Vec<ParameterShare> {
+    let mut sums: Vec<ParameterShare> = Vec::new();
+    for share in grams.iter().flat_map(|g| &g.shares) {
+        match sums.iter_mut().find(|s| s.parameter == share.parameter) {
+            Some(sum) => {
+                sum.trace_sgd += share.trace_sgd;
+                sum.trace_signgd = sum.trace_signgd.zip(share.trace_signgd).map(|(a, b)| a + b);
+            }
+            None => sums.push(ParameterShare { sgd: None, ..*share }),
+        }
+    }
+    sums
+}
+
+/// A range of examples.
+struct Chosen<'a> {
+    all: &'a dyn Examples,
+    range: Range<usize>,
+}
+
+impl Examples for Chosen<'_> {
+    fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.all.outputs()
+    }
+
+    fn cost(&self, index: usize) -> usize {
+        self.all.cost(self.range.start + index)
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        let own: Vec<usize> = indices.iter().map(|i| self.range.start + i).collect();
+        self.all.forward(tap, &own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::FormulaSet;
+    use crate::network::{Abc, Activation, Mlp, normal_tensor};
+    use crate::progress::Silent;
+    use proptest::prelude::*;
+    use tch::Device;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// Breaks when a block lands at a wrong place, is turned wrongly, or is left out.
+        #[test]
+        fn blocks_make_the_whole(left in 1usize..8, right in 0usize..6, block in 1usize..5, outputs in 1i64..3) {
+            let mlp = Mlp {
+                input: 3, width: 6, depth: 2, outputs, activation: Activation::Tanh, gain: 1.0, abc: Abc::ntk(2),
+            };
+            let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
+            let inputs = |n: usize, stream| normal_tensor(&[n as i64, 3], 1.0, 2, stream, Kind::Double, Device::Cpu);
+            let a = mlp.examples(inputs(left, 0));
+            let b = (right > 0).then(|| mlp.examples(inputs(right, 1)));
+            let b = b.as_ref().map(|e| e as &dyn Examples);
+            let formulas = FormulaSet { sgd: true, asymmetric: true, signgd: true };
+            let options = GramOptions::new(formulas, parameters.len());
+            let plan = BlockPlan { left, right: (right > 0).then_some(right), block };
+            let grams: Vec<Gram> = plan
+                .blocks()
+                .iter()
+                .map(|x| plan.compute(x, &parameters, (&a, b), &options, &Silent).expect("a block"))
+                .collect();
+            let whole = plan.assemble(&grams).expect("all blocks");
+            let wanted = structured_gram(&parameters, &a, b, &options, &Silent).expect("a kernel");
+            let same = |x: &Option<Tensor>, y: &Option<Tensor>| {
+                let (x, y) = (x.as_ref().expect("there"), y.as_ref().expect("there"));
+                (x - y).abs().max().double_value(&[]) <= 1e-12 * y.abs().max().double_value(&[])
+            };
+            prop_assert!(same(&whole.sgd, &wanted.sgd) && same(&whole.asymmetric, &wanted.asymmetric));
+            prop_assert!(same(&whole.asymmetric_reversed, &wanted.asymmetric_reversed));
+            prop_assert!(whole.signgd.as_ref().expect("there").equal(wanted.signgd.as_ref().expect("there")));
+            prop_assert_eq!(whole.symmetric, wanted.symmetric);
+            prop_assert!((&whole.left_outputs - &wanted.left_outputs).abs().max().double_value(&[]) < 1e-14);
+            prop_assert!((&whole.right_outputs - &wanted.right_outputs).abs().max().double_value(&[]) < 1e-14);
+            for (x, y) in whole.shares.iter().zip(&wanted.shares) {
+                prop_assert!((x.trace_sgd - y.trace_sgd).abs() <= 1e-12 * y.trace_sgd && x.trace_signgd == y.trace_signgd);
+            }
+            prop_assert!(plan.assemble(&grams[1..]).is_err());
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The directory of a sharded kernel: a manifest of what it is, and a file for every block.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::place::Place;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, read_text, write_atomic};
+use crate::kernel::{Block, BlockPlan, Gram, KernelFile};
+
+/// Version of the directory's layout.
+const VERSION: u32 = 1;
+const NAME: &str = "manifest.json";
+
+/// What the blocks are of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout of the directory.
+    pub kernelview_shards: u32,
+    /// Everything that the blocks depend on; blocks of another digest are not these.
+    pub digest: String,
+    /// How the kernel is cut.
+    pub plan: BlockPlan,
+    /// Classes of the left and the right examples.
+    pub labels: (Vec<usize>, Vec<usize>),
+    /// Metadata of the whole file.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// A manifest of this layout.
+    pub fn new(
+        digest: String,
+        plan: BlockPlan,
+        labels: (&[usize], &[usize]),
+        metadata: HashMap<String, String>,
+    ) -> Self {
+        Self {
+            kernelview_shards: VERSION,
+            digest,
+            plan,
+            labels: (labels.0.to_vec(), labels.1.to_vec()),
+            metadata: metadata.into_iter().collect(),
+        }
+    }
+
+    fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(NAME);
+        if !path.exists() {
+            return Err(Error::format(
+                directory,
+                format!("no {NAME} here: expected the directory of a sharded kernel"),
+            ));
+        }
+        let wrong = |e: &dyn std::fmt::Display| Error::format(&path, format!("not a manifest of shards: {e}"));
+        let found: Self = serde_json::from_str(&read_text(&path)?).map_err(|e| wrong(&e))?;
+        if found.kernelview_shards != VERSION {
+            let message = format!(
+                "field `kernelview_shards` is {}, this program reads {VERSION}; compute the shards again",
+                found.kernelview_shards
+            );
+            return Err(Error::format(&path, message));
+        }
+        let plan = &found.plan;
+        let counts = (found.labels.0.len(), found.labels.1.len());
+        if plan.block == 0 || plan.left == 0 || counts != (plan.left, plan.right.unwrap_or(0)) {
+            return Err(wrong(&format!("its plan {plan:?} does not fit {counts:?} labels")));
+        }
+        Ok(found)
+    }
+}
+
+/// A directory that shards are written to.
+pub struct ShardStore {
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
+impl ShardStore {
+    /// Opens a directory for the kernel of a manifest, and makes both where they are missing.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the directory is that of another kernel.
+    pub fn open(directory: &Path, manifest: Manifest, place: Place) -> Result<Self> {
+        create_dir(directory)?;
+        if directory.join(NAME).exists() {
+            let there = Manifest::read(directory)?;
+            if there != manifest {
+                return Err(Error::format(
+                    directory,
+                    "these are the shards of another kernel (other model, task, settings or block size); give another --out, \
+                     or remove them",
+                ));
+            }
+        } else {
+            let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+            write_atomic(&directory.join(NAME), (text + "\n").as_bytes())?;
+        }
+        // So that a merge can say which parts of how many are unfinished.
+        write_atomic(&directory.join(format!("{}-of-{}.started", place.index, place.count)), b"")?;
+        Ok(Self { directory: directory.to_path_buf(), manifest })
+    }
+
+    /// Whether a block is there.
+    pub fn has(&self, block: &Block) -> bool {
+        read_block(&self.directory, &self.manifest, block).is_ok_and(|found| found.is_some())
+    }
+
+    /// Stores a block.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put(&self, block: &Block, gram: &Gram) -> Result<()> {
+        let labels = |range: &std::ops::Range<usize>| &self.manifest.labels.0[range.clone()];
+        let columns = if gram.symmetric {
+            &[][..]
+        } else if self.manifest.plan.right.is_some() {
+            &self.manifest.labels.1[block.columns.clone()]
+        } else {
+            labels(&block.columns)
+        };
+        let shares: Vec<(String, f64, Option<f64>)> =
+            gram.shares.iter().map(|s| (s.parameter.to_string(), s.trace_sgd, s.trace_signgd)).collect();
+        let metadata = HashMap::from([
+            ("digest".to_owned(), self.manifest.digest.clone()),
+            ("shares".to_owned(), serde_json::to_string(&shares).expect("names and numbers")),
+        ]);
+        KernelFile::of(gram, (labels(&block.rows), columns), metadata).write(&path(&self.directory, block))
+    }
+}
+
+fn path(directory: &Path, block: &Block) -> PathBuf {
+    directory.join(format!("block-{:04}-{:04}.safetensors", block.place.0, block.place.1))
+}
+
+/// A block, if it is there and belongs to the manifest.
+fn read_block(directory: &Path, manifest: &Manifest, block: &Block) -> Result<Option<Gram>> {
+    let path = path(directory, block);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = KernelFile::read(&path)?;
+    if file.metadata.get("digest") != Some(&manifest.digest) {
+        return Ok(None);
+    }
+    Ok(file.to_gram())
+}
+
+/// The whole kernel file from the blocks in a directory.
+///
+/// # Errors
+/// [`Error::Format`] where blocks are missing, with the shards that have them; where a file is damaged.
+pub fn merge(directory: &Path) -> Result<KernelFile> {
+    let manifest = Manifest::read(directory)?;
+    let plan = manifest.plan.blocks();
+    let (mut grams, mut missing) = (Vec::new(), Vec::new());
+    for (number, block) in plan.iter().enumerate() {
+        match read_block(directory, &manifest, block)? {
+            Some(gram) => grams.push(gram),
+            None => missing.push((number, block)),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::format(directory, incomplete(directory, plan.len(), &missing)));
+    }
+    let gram = manifest.plan.assemble(&grams).map_err(|e| Error::format(directory, e.to_string()))?;
+    let labels = (manifest.labels.0.as_slice(), manifest.labels.1.as_slice());
+    Ok(KernelFile::of(&gram, labels, manifest.metadata.into_iter().collect()))
+}
+
+fn incomplete(directory: &Path, total: usize, missing: &[(usize, &Block)]) -> String {
+    let first: Vec<String> = missing
+        .iter()
+        .take(5)
+        .map(|(_, b)| path(directory, b).file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    let more = if missing.len() > 5 { ", …" } else { "" };
+    let counts: BTreeSet<usize> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.strip_suffix(".started")?.split_once("-of-")?.1.parse().ok())
+        .filter(|count| *count > 0)
+        .collect();
+    let shards = counts.iter().next_back().map_or_else(String::new, |count| {
+        let unfinished: BTreeSet<usize> = missing.iter().map(|(number, _)| number % count).collect();
+        let names: Vec<String> = unfinished.iter().map(|i| format!("{i}/{count}")).collect();
+        format!("; give the command again with --shard {}", names.join(", "))
+    });
+    format!("{} of {total} blocks are missing or of another run: {}{more}{shards}", missing.len(), first.join(", "))
+}

@@ -1,0 +1,61 @@
+//! Scripts that submit a sharded kernel to Slurm: an array of shards, and a merge that waits for it.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::files::{create_dir, write_atomic};
+
+/// What to submit.
+pub struct Submission {
+    /// The program.
+    pub program: PathBuf,
+    /// Arguments of `kernelview kernel`, without `--shard`.
+    pub arguments: Vec<String>,
+    /// The file that `--out` names.
+    pub out: PathBuf,
+    /// Number of shards.
+    pub shards: usize,
+    /// Lines for the `#SBATCH` heads, e.g. `--time=01:00:00`.
+    pub options: Vec<String>,
+}
+
+/// Writes `shards.sbatch`, `merge.sbatch` and `submit.sh` into a directory, and returns the last one's path.
+///
+/// # Errors
+/// [`crate::error::Error::Io`].
+pub fn write_submission(submission: &Submission, directory: &Path) -> Result<PathBuf> {
+    let Submission { program, arguments, out, shards, options } = submission;
+    let head = |name: &str| {
+        let mut lines = vec![
+            "#!/bin/sh".to_owned(),
+            format!("#SBATCH --job-name=kernelview-{name}"),
+            format!("#SBATCH --output={name}-%A_%a.log"),
+        ];
+        lines.extend(options.iter().map(|o| format!("#SBATCH {o}")));
+        lines.join("\n") + "\n"
+    };
+    let program = quoted(&program.display().to_string());
+    let words: Vec<String> = arguments.iter().map(|a| quoted(a)).collect();
+    let out = quoted(&out.display().to_string());
+    let shard = format!("{}exec {program} kernel {} --shard auto\n", head("shard"), words.join(" "));
+    let merge = format!("{}exec {program} merge {out}.shards --out {out}\n", head("merge").replace("%A_%a", "%j"));
+    let submit = format!(
+        "#!/bin/sh\n# Submits the shards, and the merge behind them. A shard that fails holds the merge back; submit again: what\n\
+         # is finished is not computed anew.\nset -e\ncd \"$(dirname \"$0\")\"\n\
+         shards=$(sbatch --parsable --array=0-{} --chdir=\"$OLDPWD\" shards.sbatch)\n\
+         sbatch --parsable --dependency=afterok:\"$shards\" --chdir=\"$OLDPWD\" merge.sbatch\n",
+        shards - 1
+    );
+    create_dir(directory)?;
+    write_atomic(&directory.join("shards.sbatch"), shard.as_bytes())?;
+    write_atomic(&directory.join("merge.sbatch"), merge.as_bytes())?;
+    let path = directory.join("submit.sh");
+    write_atomic(&path, submit.as_bytes())?;
+    Ok(path)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
