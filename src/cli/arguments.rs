@@ -81,9 +81,10 @@ pub(super) enum Command {
     /// threads, bit for bit.
     #[command(after_help = "Examples:\n  kernelview merge K.safetensors.shards --out K.safetensors")]
     Merge(MergeArgs),
-    /// Scripts that submit a sharded kernel to Slurm: an array of shards, and a merge that waits for it
+    /// Scripts that submit a sharded kernel or grid to Slurm: an array of shards, and a merge that waits for it
     #[command(
-        after_help = "Examples:\n  kernelview submit --slurm --shards 16 --option=--time=02:00:00 --option=--gpus=1 -- \\\n    --model roberta-base/ --data-dir DATA --task MNLI --against test --out K.safetensors"
+        after_help = "Examples:\n  kernelview submit --slurm --shards 16 --option=--time=02:00:00 --option=--gpus=1 -- \\\n    kernel --model roberta-base/ --data-dir DATA --task MNLI --against test --out K.safetensors\n  \
+                      kernelview submit --slurm --shards 8 -- reproduce --models roberta-base/ --data-dir DATA --tasks all"
     )]
     Submit(SubmitArgs),
     /// The built-in tasks with their templates and label words
@@ -451,6 +452,10 @@ pub(super) struct KernelArgs {
     /// Compute the kernel in blocks of so many examples a side: more work, but blocks are independent
     #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
     pub block: Option<usize>,
+    /// Compute each block in so many parts of the sum over parameters, of about as many entries each: for networks whose
+    /// blocks take too long for one job. Every part runs the network anew
+    #[arg(long, value_name = "PARTS", conflicts_with_all = ["shares", "plan"])]
+    pub parameter_chunks: Option<usize>,
     /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
     /// `kernelview merge`. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID chooses one [blocks of 64 examples
     /// unless --block says otherwise]

@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::jacobian::Examples;
 use crate::kernel::{
-    Block, BlockPlan, FormulaSet, KernelFile, gram_units, plan_gram, precision_errors, reference_gram, structured_gram,
+    Block, BlockPlan, FormulaSet, Gram, KernelFile, gram_units, plan_gram, precision_errors, reference_gram,
+    structured_gram,
 };
 use crate::progress::{Monitor, check_stop};
-use crate::shard::{Manifest, ShardStore, place};
+use crate::shard::{Manifest, Place, ShardStore, place};
 
 /// Computes the kernel and writes its file, or prints the plan.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {
@@ -30,11 +31,14 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         ));
     }
     let published = args.out.as_deref().is_some_and(is_published);
-    if (args.block.is_some() || args.shard.is_some()) && args.engine == Engine::Reference {
-        return Err(Error::Settings("--block and --shard go with the structured engine".into()));
+    let cut = args.block.is_some() || args.parameter_chunks.is_some() || args.shard.is_some();
+    if cut && args.engine == Engine::Reference {
+        return Err(Error::Settings("--block, --parameter-chunks and --shard go with the structured engine".into()));
     }
-    if args.block == Some(0) {
-        return Err(Error::Settings("--block must be at least 1".into()));
+    for (flag, value) in [("--block", args.block), ("--parameter-chunks", args.parameter_chunks)] {
+        if value == Some(0) {
+            return Err(Error::Settings(format!("{flag} must be at least 1")));
+        }
     }
     let environment = |name: &str| std::env::var(name).ok();
     let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
@@ -63,29 +67,27 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     let terminal = Terminal::new();
     let mut metadata = study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula);
     let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
-    let blocks = args.block.or(place.map(|_| BLOCK)).map(|block| BlockPlan {
+    let blocks = cut.then(|| BlockPlan {
         left: train.len(),
         right: other.map(Examples::len),
-        block,
+        block: args.block.unwrap_or(BLOCK),
+        chunks: args.parameter_chunks.unwrap_or(1),
     });
+    let parameters = study.include.iter().filter(|i| **i).count();
+    if let Some(plan) = blocks.as_ref().filter(|plan| plan.chunks > parameters) {
+        return Err(Error::Settings(format!(
+            "--parameter-chunks {}: only {parameters} parameter tensors take part",
+            plan.chunks
+        )));
+    }
     if let (Some(plan), Some(place)) = (&blocks, place) {
         let depends = (&study.digest, &args.formula, args.model.precision, options.batch, plan, args.against);
         let depends = serde_json::to_string(&depends).expect("settings are plain data");
         let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
-        let own: Vec<Block> = plan.blocks().into_iter().skip(place.index).step_by(place.count).collect();
-        for (number, block) in own.iter().enumerate() {
-            check_stop()?;
-            let title = format!("block {} of {}", number + 1, own.len());
-            if store.has(block) {
-                terminal.note(&format!("{title}: already there"));
-                continue;
-            }
-            terminal.begin(&title, gram_units(block.rows.len(), Some(block.columns.len())));
-            let gram = plan.compute(block, &study.parameters, (&train, other), &options, &terminal);
-            terminal.end();
-            store.put(block, &gram?)?;
-        }
+        write_shard(&store, plan, place, &terminal, |block| {
+            plan.compute(block, &study.parameters, (&train, other), &options, &terminal)
+        })?;
         println!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count);
         return Ok(());
     }
@@ -139,6 +141,31 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         gram.outputs,
         args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ")
     );
+    Ok(())
+}
+
+/// Computes the blocks of one part that are not there yet.
+fn write_shard(
+    store: &ShardStore,
+    plan: &BlockPlan,
+    place: Place,
+    terminal: &Terminal,
+    compute: impl Fn(&Block) -> Result<Gram>,
+) -> Result<()> {
+    let all = plan.blocks().into_iter().enumerate();
+    let own: Vec<Block> = all.filter(|(number, _)| place.has(*number)).map(|(_, block)| block).collect();
+    for (number, block) in own.iter().enumerate() {
+        check_stop()?;
+        let title = format!("block {} of {}", number + 1, own.len());
+        if store.has(block) {
+            terminal.note(&format!("{title}: already there"));
+            continue;
+        }
+        terminal.begin(&title, gram_units(block.rows.len(), Some(block.columns.len())));
+        let gram = compute(block);
+        terminal.end();
+        store.put(block, &gram?)?;
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::jacobian::Subset;
 use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
+use crate::shard::place;
 use crate::task::{BUILTIN_NAMES, Overrides, builtin};
 
 /// The grid, and how to run it.
@@ -73,24 +74,16 @@ pub(super) struct ReproduceArgs {
     /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Compute a part of the cells only: I of N parts, counted from 0. All parts may share one --out-dir; the command without
-    /// --shard then makes the whole report
-    #[arg(long, value_name = "I/N", value_parser = shard)]
-    pub shard: Option<(usize, usize)>,
+    /// Compute a part of the cells only: I of N parts, counted from 0, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK.
+    /// All parts may share one --out-dir; the command without --shard then makes the whole report
+    #[arg(long, value_name = "I/N|auto")]
+    pub shard: Option<String>,
     /// Print what would be computed, with estimates of time and memory, and stop
     #[arg(long)]
     pub dry_run: bool,
     /// Where the report and the cells go; finished cells found there are reused
     #[arg(long, default_value = "kernelview-reproduce", value_name = "DIR")]
     pub out_dir: PathBuf,
-}
-
-fn shard(text: &str) -> std::result::Result<(usize, usize), String> {
-    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    match parts {
-        Some((index, count)) if index < count => Ok((index, count)),
-        _ => Err("write I/N with I from 0 to N - 1, e.g. 0/4".into()),
-    }
 }
 
 /// Runs the grid and writes its report; whether no cell failed.
@@ -106,7 +99,7 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
         print_plan(&settings, args)?;
         return Ok(true);
     }
-    let _lock = match args.shard {
+    let _lock = match settings.shard {
         Some(_) => DirectoryLock::shared(&args.out_dir)?,
         None => DirectoryLock::alone(&args.out_dir)?,
     };
@@ -131,6 +124,7 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     if !args.data_dir.is_dir() {
         return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
     }
+    let shard = args.shard.as_deref().map(|text| place(text, &|name| std::env::var(name).ok())).transpose()?;
     let plan = args.tuning.plan(args.batch.unwrap_or(1), args.memory, None, 0, Measures::End)?;
     Ok(GridSettings {
         models,
@@ -152,7 +146,7 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         subset: args.parameters,
         batch: args.batch,
         plan,
-        shard: args.shard,
+        shard,
     })
 }
 

@@ -42,7 +42,7 @@ pub(super) struct SubmitArgs {
     /// Where the scripts go
     #[arg(long, default_value = "kernelview-submit", value_name = "DIR")]
     pub out_dir: PathBuf,
-    /// Arguments of `kernelview kernel`, with --out FILE
+    /// kernel with its arguments and --out FILE, or reproduce with its
     #[arg(last = true, required = true)]
     pub arguments: Vec<String>,
 }
@@ -55,16 +55,28 @@ pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
     if args.arguments.iter().any(|a| a == "--shard" || a.starts_with("--shard=")) {
         return Err(Error::Settings("leave --shard out: the scripts set it".into()));
     }
-    let arguments = args.arguments.iter().filter(|a| *a != "kernel").cloned().collect::<Vec<_>>();
-    let out = arguments.iter().enumerate().find_map(|(i, a)| {
-        a.strip_prefix("--out=").map(str::to_owned).or_else(|| (a == "--out").then(|| arguments.get(i + 1).cloned())?)
-    });
-    let Some(out) = out else {
-        return Err(Error::Settings("the arguments behind -- need --out FILE, as those of `kernelview kernel`".into()));
+    let command = args.arguments.clone();
+    let join = match command[0].as_str() {
+        // The same command without --shard finds every cell there and writes the whole report.
+        "reproduce" => command.clone(),
+        "kernel" => {
+            let out = command.iter().enumerate().find_map(|(i, a)| {
+                let next = || (a == "--out").then(|| command.get(i + 1).cloned())?;
+                a.strip_prefix("--out=").map(str::to_owned).or_else(next)
+            });
+            let Some(out) = out else {
+                return Err(Error::Settings("`kernel` behind -- needs --out FILE".into()));
+            };
+            vec!["merge".into(), format!("{out}.shards"), "--out".into(), out]
+        }
+        other => {
+            return Err(Error::Settings(format!(
+                "behind -- stands what to submit: kernel or reproduce and its arguments, not `{other}`"
+            )));
+        }
     };
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
-    let submission =
-        Submission { program, arguments, out: out.into(), shards: args.shards, options: args.option.clone() };
+    let submission = Submission { program, command, join, shards: args.shards, options: args.option.clone() };
     let script = write_submission(&submission, &args.out_dir)?;
     println!("sh {}", script.display());
     Ok(())

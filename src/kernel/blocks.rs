@@ -1,5 +1,5 @@
-//! A Gram matrix in blocks of examples, each computed by itself: the same blocks give the same bits, wherever they are
-//! computed and in whatever order. Knows no files.
+//! A Gram matrix in blocks of examples and chunks of parameters, each computed by itself: the same blocks give the same
+//! bits, wherever they are computed and in whatever order. Knows no files.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap, blocks};
 use crate::progress::Monitor;
 
-/// How a Gram matrix is cut: rows and columns in ranges of at most `block` examples. Of a symmetric one only the blocks
-/// on and above the diagonal are computed.
+/// How a Gram matrix is cut: rows and columns in ranges of at most `block` examples, the sum over parameters in `chunks`
+/// of about as many entries. Of a symmetric one only the blocks on and above the diagonal are computed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BlockPlan {
     /// Left examples N.
@@ -21,6 +21,8 @@ pub struct BlockPlan {
     pub right: Option<usize>,
     /// Examples of a block's side.
     pub block: usize,
+    /// Parts of the sum over parameters; 1 leaves it whole.
+    pub chunks: usize,
 }
 
 /// One block.
@@ -32,10 +34,12 @@ pub struct Block {
     pub rows: Range<usize>,
     /// Its right examples.
     pub columns: Range<usize>,
+    /// Its part of the parameters.
+    pub chunk: usize,
 }
 
 impl BlockPlan {
-    /// The blocks to compute, row by row.
+    /// The blocks to compute, row by row, the chunks of a place one after the other.
     pub fn blocks(&self) -> Vec<Block> {
         let rows: Vec<Range<usize>> = blocks(self.left, self.block).collect();
         let columns: Vec<Range<usize>> = blocks(self.right.unwrap_or(self.left), self.block).collect();
@@ -43,7 +47,9 @@ impl BlockPlan {
         for (r, rows) in rows.iter().enumerate() {
             for (c, columns) in columns.iter().enumerate() {
                 if self.right.is_some() || r <= c {
-                    all.push(Block { place: (r, c), rows: rows.clone(), columns: columns.clone() });
+                    for chunk in 0..self.chunks {
+                        all.push(Block { place: (r, c), rows: rows.clone(), columns: columns.clone(), chunk });
+                    }
                 }
             }
         }
@@ -52,6 +58,21 @@ impl BlockPlan {
 
     fn is_diagonal(&self, block: &Block) -> bool {
         self.right.is_none() && block.place.0 == block.place.1
+    }
+
+    /// Which parameters of those that take part are a chunk's: the chunk that the middle of a parameter's entries falls into
+    /// when all entries are laid in a row. A chunk may be empty beside a large table.
+    fn chunk(&self, chunk: usize, parameters: &Parameters, include: &[bool]) -> Vec<bool> {
+        let entries = |p: usize| parameters.specs()[p].shape.iter().product::<i64>() as usize;
+        let total: usize = (0..include.len()).filter(|p| include[*p]).map(entries).sum();
+        let mut before = 0;
+        let own = |(p, included): (usize, &bool)| {
+            let size = if *included { entries(p) } else { 0 };
+            let middle = 2 * before + size;
+            before += size;
+            *included && (middle * self.chunks / (2 * total)).min(self.chunks - 1) == chunk
+        };
+        include.iter().enumerate().map(own).collect()
     }
 
     /// Computes one block; one on the diagonal of a symmetric matrix is symmetric itself.
@@ -67,6 +88,8 @@ impl BlockPlan {
         monitor: &dyn Monitor,
     ) -> Result<Gram> {
         let left = Chosen { all: examples.0, range: block.rows.clone() };
+        let include = self.chunk(block.chunk, parameters, &options.include);
+        let options = &GramOptions { include, ..options.clone() };
         if self.is_diagonal(block) {
             return structured_gram(parameters, &left, None, options, monitor);
         }
@@ -93,10 +116,13 @@ impl BlockPlan {
         if let Some((wrong, _)) = plan.iter().zip(grams).find(|pair| !fits(*pair)) {
             return Err(Error::Settings(format!("block {:?} has another shape than its plan", wrong.place)));
         }
+        let shares = shares(grams);
+        let grams: Vec<Gram> = grams.chunks(self.chunks).map(sum).collect();
+        let plan: Vec<Block> = plan.into_iter().filter(|b| b.chunk == 0).collect();
         let whole = |of: &dyn Fn(&Gram) -> Option<&Tensor>, turned: &dyn Fn(&Gram) -> Option<&Tensor>| {
             of(first)?;
             let matrix = Tensor::zeros([left * outputs, right * outputs], (Kind::Double, tch::Device::Cpu));
-            for (block, gram) in plan.iter().zip(grams) {
+            for (block, gram) in plan.iter().zip(&grams) {
                 let (r, c) = (block.rows.start as i64 * outputs, block.columns.start as i64 * outputs);
                 put(&matrix, (r, c), of(gram)?);
                 if self.right.is_none() && !gram.symmetric {
@@ -114,7 +140,7 @@ impl BlockPlan {
             _ => whole(&|g| g.asymmetric_reversed.as_ref(), &|g| g.asymmetric.as_ref()),
         };
         let side = |of: fn(&Gram) -> &Tensor, keep: &dyn Fn(&Block) -> bool| {
-            let parts: Vec<&Tensor> = plan.iter().zip(grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
+            let parts: Vec<&Tensor> = plan.iter().zip(&grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
             Tensor::cat(&parts, 0)
         };
         let right_outputs = side(|g| &g.right_outputs, &|b| b.place.0 == 0);
@@ -134,7 +160,7 @@ impl BlockPlan {
             signgd,
             left_outputs,
             right_outputs,
-            shares: shares(grams),
+            shares,
         })
     }
 }
@@ -142,6 +168,31 @@ impl BlockPlan {
 fn put(matrix: &Tensor, (row, column): (i64, i64), block: &Tensor) {
     let (height, width) = block.size2().expect("a block is a matrix");
     matrix.narrow(0, row, height).narrow(1, column, width).copy_(block);
+}
+
+/// One place's Gram matrix from its chunks, added in their order.
+fn sum(chunks: &[Gram]) -> Gram {
+    let total = |of: &dyn Fn(&Gram) -> Option<&Tensor>| {
+        let mut sum = of(&chunks[0])?.copy();
+        for chunk in &chunks[1..] {
+            sum += of(chunk)?;
+        }
+        Some(sum)
+    };
+    let first = &chunks[0];
+    Gram {
+        left: first.left,
+        right: first.right,
+        outputs: first.outputs,
+        symmetric: first.symmetric,
+        sgd: total(&|g| g.sgd.as_ref()),
+        asymmetric: total(&|g| g.asymmetric.as_ref()),
+        asymmetric_reversed: total(&|g| g.asymmetric_reversed.as_ref()),
+        signgd: total(&|g| g.signgd.as_ref()),
+        left_outputs: first.left_outputs.shallow_clone(),
+        right_outputs: first.right_outputs.shallow_clone(),
+        shares: Vec::new(),
+    }
 }
 
 /// Traces are sums over the diagonal's blocks.
@@ -196,9 +247,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
-        /// Breaks when a block lands at a wrong place, is turned wrongly, or is left out.
+        /// Breaks when a block lands at a wrong place, is turned wrongly, or is left out, or a parameter is in no chunk or two.
         #[test]
-        fn blocks_make_the_whole(left in 1usize..8, right in 0usize..6, block in 1usize..5, outputs in 1i64..3) {
+        fn blocks_make_the_whole(
+            left in 1usize..8, right in 0usize..6, block in 1usize..5, chunks in 1usize..4, outputs in 1i64..3,
+        ) {
             let mlp = Mlp {
                 input: 3, width: 6, depth: 2, outputs, activation: Activation::Tanh, gain: 1.0, abc: Abc::ntk(2),
             };
@@ -209,7 +262,7 @@ mod tests {
             let b = b.as_ref().map(|e| e as &dyn Examples);
             let formulas = FormulaSet { sgd: true, asymmetric: true, signgd: true };
             let options = GramOptions::new(formulas, parameters.len());
-            let plan = BlockPlan { left, right: (right > 0).then_some(right), block };
+            let plan = BlockPlan { left, right: (right > 0).then_some(right), block, chunks };
             let grams: Vec<Gram> = plan
                 .blocks()
                 .iter()

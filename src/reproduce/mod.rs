@@ -21,6 +21,7 @@ use crate::files::{create_dir, digest, load_part, store_part};
 use crate::jacobian::Subset;
 use crate::progress::{Monitor, check_stop};
 use crate::report;
+use crate::shard::Place;
 use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
 
@@ -59,7 +60,7 @@ pub struct GridSettings {
     /// Everything else about an analysis; `seed` and `batch` are set for each cell.
     pub plan: Plan,
     /// This process's part of the cells: index and number of parts.
-    pub shard: Option<(usize, usize)>,
+    pub shard: Option<Place>,
 }
 
 /// A cell before it is computed.
@@ -134,7 +135,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
             if let Some(result) = load_part::<GridResult>(&path, &inputs.digest) {
                 monitor.note(&format!("{title}: already there"));
                 cell.result = Some(result);
-            } else if settings.shard.is_none_or(|(index, count)| number % count == index) {
+            } else if settings.shard.is_none_or(|place| place.has(number)) {
                 monitor.note(&title);
                 // libtorch reports its failures as panics; what was on their way is dropped.
                 let outcome = catch_unwind(AssertUnwindSafe(|| {

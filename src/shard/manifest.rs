@@ -66,7 +66,7 @@ impl Manifest {
         }
         let plan = &found.plan;
         let counts = (found.labels.0.len(), found.labels.1.len());
-        if plan.block == 0 || plan.left == 0 || counts != (plan.left, plan.right.unwrap_or(0)) {
+        if plan.block == 0 || plan.chunks == 0 || plan.left == 0 || counts != (plan.left, plan.right.unwrap_or(0)) {
             return Err(wrong(&format!("its plan {plan:?} does not fit {counts:?} labels")));
         }
         Ok(found)
@@ -133,7 +133,7 @@ impl ShardStore {
 }
 
 fn path(directory: &Path, block: &Block) -> PathBuf {
-    directory.join(format!("block-{:04}-{:04}.safetensors", block.place.0, block.place.1))
+    directory.join(format!("block-{:04}-{:04}-{:02}.safetensors", block.place.0, block.place.1, block.chunk))
 }
 
 /// A block, if it is there and belongs to the manifest.

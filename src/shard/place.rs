@@ -11,6 +11,13 @@ pub struct Place {
     pub count: usize,
 }
 
+impl Place {
+    /// Whether a job's piece of this number is this part's: every `count`th one is.
+    pub fn has(self, piece: usize) -> bool {
+        piece % self.count == self.index
+    }
+}
+
 /// What `I/N` or `auto` means here; `variable` reads the environment.
 ///
 /// Under Slurm the tasks of an array's members count on: member m's task p of n is part `m n + p`. torchrun's ranks come next.

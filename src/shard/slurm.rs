@@ -1,4 +1,4 @@
-//! Scripts that submit a sharded kernel to Slurm: an array of shards, and a merge that waits for it.
+//! Scripts that submit a sharded kernel or grid to Slurm: an array of shards, and what joins them, which waits for it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::files::{create_dir, write_atomic};
 pub struct Submission {
     /// The program.
     pub program: PathBuf,
-    /// Arguments of `kernelview kernel`, without `--shard`.
-    pub arguments: Vec<String>,
-    /// The file that `--out` names.
-    pub out: PathBuf,
+    /// A command and its arguments, without `--shard`.
+    pub command: Vec<String>,
+    /// The command and its arguments that join the shards.
+    pub join: Vec<String>,
     /// Number of shards.
     pub shards: usize,
     /// Lines for the `#SBATCH` heads, e.g. `--time=01:00:00`.
@@ -24,7 +24,7 @@ pub struct Submission {
 /// # Errors
 /// [`crate::error::Error::Io`].
 pub fn write_submission(submission: &Submission, directory: &Path) -> Result<PathBuf> {
-    let Submission { program, arguments, out, shards, options } = submission;
+    let Submission { program, command, join, shards, options } = submission;
     let head = |name: &str| {
         let mut lines = vec![
             "#!/bin/sh".to_owned(),
@@ -35,10 +35,12 @@ pub fn write_submission(submission: &Submission, directory: &Path) -> Result<Pat
         lines.join("\n") + "\n"
     };
     let program = quoted(&program.display().to_string());
-    let words: Vec<String> = arguments.iter().map(|a| quoted(a)).collect();
-    let out = quoted(&out.display().to_string());
-    let shard = format!("{}exec {program} kernel {} --shard auto\n", head("shard"), words.join(" "));
-    let merge = format!("{}exec {program} merge {out}.shards --out {out}\n", head("merge").replace("%A_%a", "%j"));
+    let line = |words: &[String]| {
+        let words: Vec<String> = words.iter().map(|w| quoted(w)).collect();
+        format!("exec {program} {}", words.join(" "))
+    };
+    let shard = format!("{}{} --shard auto\n", head("shard"), line(command));
+    let merge = format!("{}{}\n", head("merge").replace("%A_%a", "%j"), line(join));
     let submit = format!(
         "#!/bin/sh\n# Submits the shards, and the merge behind them. A shard that fails holds the merge back; submit again: what\n\
          # is finished is not computed anew.\nset -e\ncd \"$(dirname \"$0\")\"\n\

@@ -58,8 +58,8 @@ for _ in $(seq 60); do sinfo -h -o %T 2>/dev/null | grep -q idle && break; sleep
 sinfo
 
 cd "$work"
-arguments=(--device cpu --threads 1 --block 5 --out K.safetensors)
-"$program" kernel "${arguments[@]:0:6}" --out whole.safetensors
+arguments=(kernel --device cpu --threads 1 --block 10 --parameter-chunks 2 --out K.safetensors)
+"$program" "${arguments[@]:0:9}" --out whole.safetensors
 "$program" submit --slurm --shards 4 --out-dir jobs -- "${arguments[@]}"
 wait_for() { while squeue -h | grep -q .; do sleep 1; done; }
 
@@ -68,7 +68,7 @@ job=$(cd "$work" && OLDPWD=$work sbatch --parsable --array=0-3 --chdir="$work" j
 until [ -n "$(ls K.safetensors.shards/2-of-4.started 2>/dev/null)" ] || ! squeue -h | grep -q .; do sleep 0.05; done
 scancel --signal=KILL "${job}_2" || true
 wait_for
-rm -f K.safetensors.shards/block-0001-0003.safetensors
+rm -f K.safetensors.shards/block-0001-0003-01.safetensors
 if "$program" merge K.safetensors.shards --out K.safetensors; then
     echo "merged although a block is missing" >&2
     exit 1
