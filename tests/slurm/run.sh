@@ -14,6 +14,8 @@ host=$(hostname -s)
 pids=()
 finish() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    # They write their state on the way out.
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     [ -n "${KEEP:-}" ] || rm -rf "$work"
 }
 trap finish EXIT
