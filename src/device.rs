@@ -152,12 +152,52 @@ pub fn allow_tf32() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 1 << 30;
 
-/// Sets the number of threads of libtorch's CPU kernels.
-pub fn set_threads(threads: usize) -> Result<()> {
-    if threads == 0 {
+/// Sets the number of threads of libtorch's CPU kernels; without one it stays what libtorch took, all cores.
+///
+/// # Errors
+/// [`Error::Settings`] for no threads, and where a limit on the process's memory leaves no room for theirs.
+pub fn set_threads(threads: Option<usize>) -> Result<()> {
+    if threads == Some(0) {
         return Err(Error::Settings("--threads must be at least 1".into()));
     }
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    check_room(threads.unwrap_or_else(|| usize::try_from(tch::get_num_threads()).unwrap_or(1)))?;
+    if let Some(threads) = threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+    Ok(())
+}
+
+/// Fails where the address space that is left to the process cannot hold the threads' stacks. libtorch does not look
+/// whether its threads could be started: it waits for them for ever.
+fn check_room(threads: usize) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        /// Beside the stacks: what little the first tensors take.
+        const REST: u64 = 32 << 20;
+        let limit = |resource| {
+            let mut found = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the structure is this function's own, and is written whole or not at all.
+            unsafe { libc::getrlimit(resource, &raw mut found) };
+            (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
+        };
+        let Some(most) = limit(libc::RLIMIT_AS) else { return Ok(()) };
+        let pages = std::fs::read_to_string("/proc/self/statm").ok();
+        let pages: Option<u64> = pages.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        // SAFETY: asks for a constant of the system.
+        let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let used = pages.unwrap_or(0) * page;
+        // libtorch has two pools of threads.
+        let needed = 2 * threads as u64 * limit(libc::RLIMIT_STACK).unwrap_or(8 << 20) + REST;
+        if used + needed > most {
+            return Err(Error::Settings(format!(
+                "out of memory: this process may take {} MB (ulimit -v), {} MB are taken by the program itself and {threads} \
+                 thread(s) need {} MB; raise the limit, or give fewer --threads",
+                most >> 20,
+                used >> 20,
+                needed >> 20
+            )));
+        }
+    }
     Ok(())
 }
 

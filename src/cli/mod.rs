@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
 use crate::progress::request_stop;
 use arguments::{Cli, Command};
@@ -73,6 +73,10 @@ pub fn main() -> ExitCode {
                 );
             }
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
+        }
+        Err(panic) if is_shortage(panic.as_ref()) => {
+            eprintln!("error: {}", shortage_text(panic.as_ref()));
+            ExitCode::FAILURE
         }
         Err(_) => {
             let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
@@ -124,7 +128,8 @@ fn catch_panics() -> &'static Mutex<String> {
     let wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
     {
         panic::set_hook(Box::new(move |info| {
-            if wanted {
+            // A backtrace takes memory and a lock: where there is none left, it would wait for itself for ever.
+            if wanted && !is_shortage(info.payload()) {
                 default(info);
             }
             let first = panic_text(info.payload());

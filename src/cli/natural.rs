@@ -17,9 +17,7 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory"));
     }
-    if let Some(threads) = args.threads {
-        set_threads(threads)?;
-    }
+    set_threads(args.threads)?;
     let device = args.device.resolve()?;
     let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {
         (family_members()?.into_iter().map(|m| m.directory).collect(), choose_cloze(&args.task)?)

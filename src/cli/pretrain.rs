@@ -21,9 +21,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    if let Some(threads) = args.threads {
-        set_threads(threads)?;
-    }
+    set_threads(args.threads)?;
     let device = args.device.resolve()?;
     let mut recipe = Recipe::read(&args.config)?;
     if !args.width.is_empty() {

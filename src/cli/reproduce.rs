@@ -91,9 +91,7 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    if let Some(threads) = args.threads {
-        set_threads(threads)?;
-    }
+    set_threads(args.threads)?;
     let settings = settings(args)?;
     if args.dry_run {
         print_plan(&settings, args)?;

@@ -19,9 +19,7 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
 
 /// The same with adapters in the network.
 pub(super) fn adapted_study(model: &ModelArgs, task: &TaskArgs, adapters: Option<&AdapterArgs>) -> Result<Study> {
-    if let Some(threads) = model.threads {
-        set_threads(threads)?;
-    }
+    set_threads(model.threads)?;
     if model.batch == Some(0) {
         return Err(Error::Settings("--batch must be at least 1".into()));
     }

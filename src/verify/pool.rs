@@ -73,7 +73,12 @@ impl Shared<'_> {
     fn worker(&self, sender: &Sender<(usize, Message)>) {
         if self.plan.device == Device::Cpu {
             // The workers are the parallelism; a second level would only make them wait for each other.
-            set_threads(1).expect("one is a number of threads");
+            if let Err(error) = set_threads(Some(1)) {
+                self.ended.store(true, Ordering::SeqCst);
+                // The other end outlives every worker.
+                let _ = sender.send((0, Message::Fatal(error)));
+                return;
+            }
         }
         while !self.ended.load(Ordering::SeqCst) {
             let index = self.next.fetch_add(1, Ordering::SeqCst);

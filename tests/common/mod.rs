@@ -6,6 +6,7 @@ pub mod causal;
 pub mod command;
 pub mod fixture;
 pub mod network;
+pub mod recipe;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

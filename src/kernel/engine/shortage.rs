@@ -1,7 +1,8 @@
 //! Memory that runs out in the middle of a computation: noticed, so that the caller can try something smaller.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::error::is_shortage;
 
 /// Runs a computation; `None` where libtorch could not allocate memory for it. Other panics go on.
 ///
@@ -13,11 +14,6 @@ pub(super) fn attempt<T>(computation: impl FnOnce() -> T) -> Option<T> {
         Err(panic) if is_shortage(panic.as_ref()) => None,
         Err(panic) => resume_unwind(panic),
     }
-}
-
-fn is_shortage(panic: &(dyn Any + Send)) -> bool {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.is_some_and(|t| t.contains("out of memory") || t.contains("can't allocate memory"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,89 @@
+//! Memory that runs out, wherever it does: an answer and no file, never a wrong one, never a process that waits for ever.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::common::command::Scratch;
+
+const MEGABYTE: u64 = 1 << 20;
+
+/// What a run under a limit came to.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// Done, with the kernel that there is without a limit.
+    Done,
+    /// An error of this program.
+    Refused,
+    /// The loader, libtorch's start or a library gave up before this program could.
+    Gone,
+}
+
+/// The program under a limit on its address space.
+fn limited(scratch: &Scratch, limit: u64, arguments: &[&str]) -> (Option<i32>, String) {
+    let program = scratch.command(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -v {} && exec \"$@\"", limit / 1024), "sh"]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(program.get_current_dir().expect("the scratch directory"));
+    for (name, value) in program.get_envs() {
+        match value {
+            None => shell.env_remove(name),
+            Some(value) => shell.env(name, value),
+        };
+    }
+    shell.env("KERNELVIEW_FAMILY", concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/family"));
+    // A backtrace takes memory itself: without care the process waits for a lock that it holds.
+    shell.env("RUST_BACKTRACE", "1");
+    let log = fs::File::create(scratch.path("stderr")).expect("a file");
+    let mut child = shell.stdout(Stdio::null()).stderr(log).spawn().expect("a shell");
+    let until = Instant::now() + Duration::from_mins(2);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if Instant::now() > until {
+            child.kill().expect("a signal");
+            panic!("no end under {} MB", limit / MEGABYTE);
+        }
+        sleep(Duration::from_millis(10));
+    };
+    (status.code(), fs::read_to_string(scratch.path("stderr")).expect("text"))
+}
+
+#[test]
+fn any_limit_gives_the_kernel_or_an_error() {
+    let scratch = Scratch::new();
+    let out = scratch.path("K.safetensors");
+    let words = "kernel --model prose-64 --device cpu --threads 2 --out K.safetensors";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (code, stderr) = limited(&scratch, 64 << 30, &words);
+    assert_eq!(code, Some(0), "{stderr}");
+    let wanted = fs::read(&out).expect("a kernel");
+    let mut ends = Vec::new();
+    for limit in (192..).step_by(16).map(|m| m * MEGABYTE) {
+        fs::remove_file(&out).ok();
+        let (code, stderr) = limited(&scratch, limit, &words);
+        let end = match code {
+            Some(0) => {
+                assert!(fs::read(&out).expect("a kernel") == wanted, "another kernel under {limit} bytes");
+                End::Done
+            }
+            Some(1 | 2) if stderr.contains("error: ") => End::Refused,
+            // 127: the loader; none: a signal; 1: OpenMP's library, whose message has no such word.
+            Some(1 | 127) | None => End::Gone,
+            _ => panic!("exit code {code:?} under {limit} bytes: {stderr}"),
+        };
+        if end != End::Done {
+            assert!(!out.exists(), "a file of a run that failed under {limit} bytes");
+            assert!(!stderr.contains("defect") && !stderr.trim().is_empty(), "under {limit} bytes: {stderr}");
+        }
+        ends.push(end);
+        if ends.ends_with(&[End::Done, End::Done, End::Done]) {
+            break;
+        }
+    }
+    println!("limits from 192 MB, by 16 MB: {ends:?}");
+    assert!(ends.contains(&End::Refused), "the sweep met no error of this program: {ends:?}");
+}
