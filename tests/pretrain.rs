@@ -13,7 +13,6 @@ use common::recipe::{RECIPE, text};
 use kernelview::jacobian::Role;
 use kernelview::lm::{Checkpoint, MaskedLm, Parametrization, Scaling};
 use kernelview::pretrain::{Batches, Recipe, train_tokenizer};
-use kernelview::task::cloze;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
