@@ -113,6 +113,10 @@ pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
     whole_text(payload).is_some_and(|said| texts.iter().any(|text| said.contains(text)))
 }
 
+/// The way out of a shortage of memory.
+pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
+                                   for less: --threads 1, a smaller --batch, a smaller --memory where the command has it";
+
 /// What to tell a user about a panic for which [`is_shortage`] holds: how much was asked for, where it says so, and the way
 /// out.
 pub fn shortage_text(payload: &(dyn Any + Send)) -> String {
@@ -120,10 +124,7 @@ pub fn shortage_text(payload: &(dyn Any + Send)) -> String {
         .and_then(|said| said.split_once("ried to allocate "))
         .map(|(_, rest)| rest.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
         .map_or_else(String::new, |amount| format!(" when {} more were asked for", amount.trim_end_matches('.')));
-    format!(
-        "out of memory{asked}: what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask for \
-         less: --threads 1, a smaller --batch, a smaller --memory where the command has it"
-    )
+    format!("out of memory{asked}: {SHORTAGE_ADVICE}")
 }
 
 fn whole_text(payload: &(dyn Any + Send)) -> Option<&str> {

@@ -109,6 +109,16 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     hexadecimal(&hash.finalize())
 }
 
+/// [`digest`] of a single byte string of `length` bytes that comes in pieces, so that it never lies in memory whole.
+pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    hash.update((length as u64).to_le_bytes());
+    for piece in pieces {
+        hash.update(piece);
+    }
+    hexadecimal(&hash.finalize())
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

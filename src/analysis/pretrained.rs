@@ -9,8 +9,8 @@ use tch::{Device, Kind};
 use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::ModelFacts;
-use crate::files::digest;
-use crate::jacobian::Parameters;
+use crate::files::{digest, digest_pieces};
+use crate::jacobian::{Parameters, blocks};
 use crate::lm::LanguageModel;
 use crate::task::PromptTokenizer;
 
@@ -67,16 +67,22 @@ impl Pretrained {
 
 /// Digest of the loaded parameters, whatever kind of file they came from.
 fn weights_digest(parameters: &Parameters) -> String {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
+    /// Entries of a tensor that are copied at a time.
+    const PIECE: usize = 1 << 20;
+    let mut parts: Vec<String> = Vec::new();
     for (spec, value) in parameters.specs().iter().zip(parameters.values()) {
-        // Double precision holds the values of either element type exactly.
-        let exact = value.to_kind(Kind::Double).to_device(Device::Cpu).contiguous().view(-1);
-        let numbers = Vec::<f64>::try_from(exact).expect("a flat f64 tensor");
-        let mut hash_input = spec.name.clone().into_bytes();
-        hash_input.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
-        parts.push(digest([hash_input.as_slice()]).into_bytes());
+        let flat = value.contiguous().view(-1);
+        let entries = flat.numel();
+        let numbers = blocks(entries, PIECE).map(|range| {
+            // Double precision holds the values of either element type exactly.
+            let piece = flat.narrow(0, range.start as i64, range.len() as i64).to_kind(Kind::Double);
+            let numbers = Vec::<f64>::try_from(piece.to_device(Device::Cpu)).expect("a flat f64 tensor");
+            numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+        });
+        let name = spec.name.clone().into_bytes();
+        parts.push(digest_pieces(name.len() + 8 * entries, std::iter::once(name).chain(numbers)));
     }
-    digest(parts.iter().map(Vec::as_slice))
+    digest(parts.iter().map(String::as_bytes))
 }
 
 /// What a checkpoint's `MODEL.md` says that a reader of results should know: its line beginning with `Note:`.
