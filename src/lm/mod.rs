@@ -19,7 +19,7 @@ mod peft;
 pub mod random;
 mod save;
 
-pub use checkpoint::{Checkpoint, TensorSource};
+pub use checkpoint::{Checkpoint, TensorSource, shard_names};
 pub use config::{Activation, Architecture, ModelConfig, Sharing};
 pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
