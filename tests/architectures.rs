@@ -102,7 +102,7 @@ fn ghost_products_are_for_weights_of_one_use() {
     }
 }
 
-/// PEFT's default targets by both engines, A trained and frozen, against `dB = (∂f/∂W) Aᵀ` from the dense Jacobian.
+/// Default targets by both engines, A trained and frozen, against `dB = (∂f/∂W) Aᵀ` from the dense Jacobian.
 #[test]
 fn kernels_of_adapters_on_default_targets_are_those_of_the_weights_gradients() {
     for name in ALL {
@@ -110,7 +110,7 @@ fn kernels_of_adapters_on_default_targets_are_those_of_the_weights_gradients() {
         let (p, examples) = (&golden.parameters, golden.examples());
         let targets: Vec<String> =
             default_targets(golden.model.facts().architecture).iter().map(|t| (*t).to_owned()).collect();
-        let weights = Modules::of(p.specs()).choose(&targets).expect("PEFT's names");
+        let weights = Modules::of(p.specs()).choose(&targets).expect("names of modules");
         assert_eq!(weights.len(), 2 * layers(name).0, "{name}: queries and values");
         let target = |w: &_| Target { weight: *w, rank: 3, scaling: 2.0 };
         let lora = Lora::new(p.specs(), &weights.iter().map(target).collect::<Vec<_>>()).expect("linear maps");

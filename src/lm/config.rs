@@ -142,7 +142,8 @@ pub struct ModelConfig {
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Rows of the position table.
+    /// Rows of the position table. It is read from the checkpoint whatever it was initialized with (DistilBERT's
+    /// `sinusoidal_pos_embds`), and is a parameter like others.
     pub max_positions: i64,
     /// Rows of the segment table; 1 where there is none.
     pub type_vocab_size: i64,

@@ -93,7 +93,8 @@ impl Modules {
     }
 }
 
-/// PEFT's default targets of an architecture, by its `model_type`.
+/// PEFT's default targets of an architecture, by its `model_type`. For DistilBERT and ALBERT, which PEFT has none for, the
+/// queries and values, as for BERT.
 pub fn default_targets(architecture: &str) -> &'static [&'static str] {
     match architecture {
         "gpt2" => &["c_attn"],
