@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod files;
 pub mod gate;
 pub mod gguf;
+pub mod hub;
 pub mod jacobian;
 pub mod kernel;
 pub mod lm;

@@ -155,7 +155,8 @@ fn unsupported_settings_are_refused_by_name() {
             llama,
             "model_type",
             json!("mistral"),
-            "model_type `mistral` is not supported; supported are: bert, roberta, gpt2, llama, qwen2",
+            "model_type `mistral` is not supported; supported are: bert, roberta, distilbert, electra, albert, gpt2, \
+             llama, qwen2",
         ),
     ] {
         let mut source = source(architecture, true);

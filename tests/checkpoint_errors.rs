@@ -1,5 +1,7 @@
 //! Checkpoints that cannot be loaded: the exact words in which each is refused, and damage at random.
 
+#[path = "checkpoint_errors/architectures.rs"]
+mod architectures;
 mod common;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use tempfile::TempDir;
 
 type Tensors = BTreeMap<String, Tensor>;
 
+const NO_MODEL_TYPE: &str = "the field `model_type` is missing (expected \"bert\" or \"roberta\" or \"distilbert\" or \
+                             \"electra\" or \"albert\")";
 const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
 /// A tiny BERT of which one thing is changed.
@@ -27,8 +31,13 @@ struct Bad {
 
 impl Bad {
     fn new() -> Self {
+        Self::of(Architecture::Bert)
+    }
+
+    /// The same of another architecture.
+    fn of(architecture: Architecture) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        tiny_checkpoint(directory.path(), Architecture::Bert, 3);
+        tiny_checkpoint(directory.path(), architecture, 3);
         Self { directory }
     }
 
@@ -138,7 +147,7 @@ fn files_that_are_no_configuration_are_refused() {
         (&b"{\"model_type\": "[..], "not a JSON document: EOF while parsing a value at line 1 column 15"),
         (b"[1, 2]", "expected a JSON object with the model's settings"),
         (b"{\"model_type\": \"b\xffrt\"}", "not UTF-8 at byte 17"),
-        (b"{}", "the field `model_type` is missing (expected \"bert\" or \"roberta\")"),
+        (b"{}", NO_MODEL_TYPE),
     ] {
         Bad::new().write("config.json", content).is_refused_with(&format!("/config.json: {message}"));
     }
@@ -148,8 +157,12 @@ fn files_that_are_no_configuration_are_refused() {
 #[test]
 fn fields_of_the_configuration_are_refused_by_name() {
     for (field, value, message) in [
-        ("model_type", json!("gpt2"), "model_type `gpt2` is not supported; supported are: bert, roberta"),
-        ("model_type", Value::Null, "the field `model_type` is missing (expected \"bert\" or \"roberta\")"),
+        (
+            "model_type",
+            json!("gpt2"),
+            "model_type `gpt2` is not supported; supported are: bert, roberta, distilbert, electra, albert",
+        ),
+        ("model_type", Value::Null, NO_MODEL_TYPE),
         ("model_type", json!(7), "the field `model_type` must be a string, found 7"),
         ("hidden_size", Value::Null, "the field `hidden_size` is missing (expected a positive integer)"),
         ("hidden_size", json!("16"), "the field `hidden_size` must be a positive integer, found \"16\""),
@@ -174,6 +187,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
             "the field `layer_norm_eps` must be a number that is not negative, found \"1e-5\"",
         ),
         ("layer_norm_eps", json!(-1.0), "the field `layer_norm_eps` must be a number that is not negative, found -1.0"),
+        ("is_decoder", json!(true), "is_decoder true is not supported: tokens would not see those behind them"),
         ("tie_word_embeddings", json!("no"), "the field `tie_word_embeddings` must be true or false, found \"no\""),
         (
             "position_embedding_type",

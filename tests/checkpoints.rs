@@ -35,17 +35,29 @@ impl Source {
         }
     }
 
-    /// `roberta.` or `bert.`
+    /// `roberta.`, `bert.` and so on.
     fn prefix(&self) -> String {
         format!("{}.", self.config["model_type"].as_str().expect("model_type"))
     }
 
+    /// The decoder's bias and its weight.
+    fn decoder(&self) -> (&'static str, &'static str) {
+        match self.prefix().as_str() {
+            "bert." => ("cls.predictions.bias", "cls.predictions.decoder.weight"),
+            "roberta." => ("lm_head.bias", "lm_head.decoder.weight"),
+            "distilbert." => ("vocab_projector.bias", "vocab_projector.weight"),
+            "electra." => ("generator_lm_head.bias", "generator_lm_head.weight"),
+            "albert." => ("predictions.bias", "predictions.decoder.weight"),
+            other => panic!("prefix {other}"),
+        }
+    }
+
     fn bias_name(&self) -> &'static str {
-        if self.prefix() == "bert." { "cls.predictions.bias" } else { "lm_head.bias" }
+        self.decoder().0
     }
 
     fn decoder_name(&self) -> &'static str {
-        if self.prefix() == "bert." { "cls.predictions.decoder.weight" } else { "lm_head.decoder.weight" }
+        self.decoder().1
     }
 
     fn embeddings(&self) -> &Tensor {
@@ -72,10 +84,13 @@ impl Source {
 /// The tiny random checkpoints always, the golden ones where they are.
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for (name, architecture) in [("bert", Architecture::Bert), ("roberta", Architecture::Roberta)] {
+    for architecture in Architecture::ALL {
+        let name = architecture.name();
         let directory = tiny(architecture);
         found.push(Source::read(&format!("tiny {name}"), directory.path()));
-        if let Some(golden) = shared(&format!("oracle/{name}")) {
+        if ["bert", "roberta"].contains(&name)
+            && let Some(golden) = shared(&format!("oracle/{name}"))
+        {
             found.push(Source::read(&format!("golden {name}"), &golden));
         }
     }

@@ -53,12 +53,20 @@ fn models_that_are_not_there() {
         "no/such/model: not a model directory (it does not exist); expected a directory with config.json, weights and \
          tokenizer.json",
     );
-    kernel(
-        "roberta-base",
-        "--model roberta-base: no such directory, no network of that name in DIR/family, and no fetched model in \
-         DIR/cache/models/roberta-base; `cargo xtask model` lists and fetches models, or give the path of a Hugging Face \
-         checkpoint directory",
-    );
+    // With the feature `hub` these are names on the hub: tests/hub.rs.
+    if !cfg!(feature = "hub") {
+        let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. \
+                    Built with `--features hub`, this program finds models in the Hugging Face cache and on the hub";
+        for (name, place) in [("roberta-base", " in DIR/cache/models/roberta-base"), ("org/name", "")] {
+            kernel(
+                name,
+                &format!(
+                    "--model {name}: no such directory, no network of that name in DIR/family, and no fetched \
+                     model{place}; {rest}"
+                ),
+            );
+        }
+    }
     kernel(
         "model/config.json",
         "model/config.json: not a model directory (it is a file); expected a directory with config.json, weights and \

@@ -13,7 +13,7 @@ mod common;
 use common::{Golden, relative_error};
 use kernelview::jacobian::{Examples, Param, outputs};
 use kernelview::kernel::{
-    Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
+    Formula, FormulaSet, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
 use kernelview::progress::Silent;
 use kernelview::subspace::{Lora, Target, Trained};
@@ -49,45 +49,21 @@ fn kernel_tolerances(architecture: &str) -> [(Formula, f64); 3] {
     [(Formula::Sgd, sums), (Formula::Asymmetric, sums), (Formula::Signgd, signs)]
 }
 
-fn check_kernels(architecture: &str, golden: &Golden, gram: &Gram, what: &str) {
-    let what = &format!("{architecture} {what}");
-    let [(_, sums), ..] = kernel_tolerances(architecture);
-    for (formula, tolerance) in kernel_tolerances(architecture) {
-        let expected = golden.kernel(&format!("kernel.{formula}"));
-        let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
-        assert!(error <= tolerance, "{what} {formula}: {error:.2e}");
-    }
-    let reversed = gram.asymmetric_reversed.as_ref().expect("computed");
-    assert!(relative_error(reversed, &golden.kernel("kernel.asymmetric").tr()) <= sums, "{what} reversed");
-    for share in &gram.shares {
-        let name = &golden.parameters.specs()[share.parameter].name;
-        let expected = &golden.values[&format!("by_parameter.{name}")];
-        let actual = share.sgd.as_ref().expect("asked for");
-        // Shares are compared on the kernel's own scale: a key bias' share is round-off around zero.
-        let scale = golden.kernel("kernel.sgd").abs().max().double_value(&[]);
-        let error = (actual - expected).abs().max().double_value(&[]) / scale;
-        assert!(error <= sums, "{what} share of {name}: {error:.2e}");
-        let trace = expected.trace().double_value(&[]);
-        assert!((share.trace_sgd - trace).abs() <= sums * scale * 16.0, "{what} trace of {name}");
-    }
-    let counted: f64 = gram.shares.iter().filter_map(|s| s.trace_signgd).sum();
-    assert_eq!(counted, golden.values["grad_nonzero"].sum(Kind::Double).double_value(&[]), "{what} non-zero entries");
-}
-
 #[test]
 fn both_engines_equal_the_golden_kernels_and_shares() {
     for architecture in ARCHITECTURES {
         let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
         let (p, examples) = (&golden.parameters, golden.examples());
+        let [(_, sums), _, (_, signs)] = kernel_tolerances(architecture);
         let include = vec![true; p.len()];
         let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &include).expect("reference");
-        check_kernels(architecture, &golden, &reference, "reference");
+        golden.check_kernels(&reference, (sums, signs), &format!("{architecture} reference"));
         for (batch, block_entries, keep_bytes) in [(8, 1 << 22, 1 << 30), (3, 4096, 1 << 30), (1, 100_000, 0)] {
             let mut options = GramOptions::new(FormulaSet::ALL, p.len());
             (options.batch, options.block_entries, options.keep_bytes) = (batch, block_entries, keep_bytes);
             options.share_matrices = true;
             let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
-            check_kernels(architecture, &golden, &gram, &format!("structured, batch {batch}"));
+            golden.check_kernels(&gram, (sums, signs), &format!("{architecture} structured, batch {batch}"));
         }
     }
 }

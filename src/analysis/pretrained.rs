@@ -10,6 +10,7 @@ use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::ModelFacts;
 use crate::files::{digest, digest_pieces};
+use crate::hub::Origin;
 use crate::jacobian::{Parameters, blocks};
 use crate::lm::LanguageModel;
 use crate::task::PromptTokenizer;
@@ -51,15 +52,22 @@ impl Pretrained {
             ));
         }
         let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
+        let origin = Origin::of(&name);
         let facts = ModelFacts {
-            name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            name: match &origin {
+                Some(origin) => origin.model.clone(),
+                None => name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            },
             architecture: network.architecture.into(),
             parameters: parameters.numel(),
             parameters_in_subset: parameters.numel(),
             layers: network.layers,
             width: network.width,
             digest: weights_digest(&parameters),
-            note: model_note(directory)?,
+            note: match origin {
+                Some(origin) => Some(format!("from the Hugging Face hub, commit {}", origin.commit)),
+                None => model_note(directory)?,
+            },
         };
         Ok(Self { model: model.into(), parameters, tokenizer: Rc::new(tokenizer), dtype, device, facts })
     }

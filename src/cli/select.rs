@@ -7,6 +7,9 @@ use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest};
 use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::hub::HubName;
+#[cfg(feature = "hub")]
+use crate::hub::Origin;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
@@ -48,30 +51,44 @@ pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
     model.batch.unwrap_or_else(|| study.default_batch())
 }
 
-/// A directory as given, a network of the family in the sources, or a fetched model's directory in the user's cache.
+/// A directory as given, a network of the family in the sources, a fetched model's directory in the user's cache, or a
+/// model of the Hugging Face hub.
 pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
-    if direct.exists() || name.contains(['/', '\\']) {
+    let is_path = name.contains(['/', '\\']);
+    let on_hub = HubName::parse(name);
+    if direct.exists() || (is_path && on_hub.is_none()) {
         return Ok(direct.to_path_buf());
     }
     let family = family_directory();
-    if family.join(name).join("config.json").exists() {
+    if !is_path && family.join(name).join("config.json").exists() {
         return Ok(family.join(name));
     }
-    let missing = |place: String| {
-        Error::Settings(format!(
-            "--model {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask \
-             model` lists and fetches models, or give the path of a Hugging Face checkpoint directory",
-            family.display()
-        ))
-    };
-    let Some(cache) = cache_directory() else { return Err(missing(String::new())) };
-    let cached = cache.join("models").join(name);
-    if cached.join("config.json").exists() || Gguf::find(&cached)?.is_some() {
-        Ok(cached)
-    } else {
-        Err(missing(format!(" in {}", cached.display())))
+    let cached = cache_directory().filter(|_| !is_path).map(|c| c.join("models").join(name));
+    if let Some(cached) = &cached
+        && (cached.join("config.json").exists() || Gguf::find(cached)?.is_some())
+    {
+        return Ok(cached.clone());
     }
+    #[cfg(feature = "hub")]
+    if let Some(on_hub) = on_hub {
+        let directory = crate::hub::find(&on_hub)?;
+        if let Some(origin) = Origin::of(&directory) {
+            eprintln!("{}: commit {}, in {}", origin.model, origin.commit, directory.display());
+        }
+        return Ok(directory);
+    }
+    let place = cached.map_or_else(String::new, |c| format!(" in {}", c.display()));
+    Err(Error::Settings(format!(
+        "--model {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` \
+         lists and fetches models, or give the path of a Hugging Face checkpoint directory{}",
+        family.display(),
+        if cfg!(feature = "hub") {
+            ""
+        } else {
+            ". Built with `--features hub`, this program finds models in the Hugging Face cache and on the hub"
+        }
+    )))
 }
 
 /// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.

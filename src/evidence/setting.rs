@@ -27,7 +27,7 @@ pub struct RunFacts {
 /// The language model.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ModelFacts {
-    /// Name of the checkpoint directory.
+    /// Name of the checkpoint directory, or on the hub.
     pub name: String,
     /// `bert`, `roberta`, …
     pub architecture: String,
@@ -41,7 +41,7 @@ pub struct ModelFacts {
     pub width: i64,
     /// SHA-256 of the weights' files.
     pub digest: String,
-    /// What the model's own description says one should know, if anything.
+    /// What the model's own description says one should know, or the commit on the hub; if anything.
     pub note: Option<String>,
 }
 

@@ -41,6 +41,14 @@ impl SiteShape {
             Self::Rows { table, .. } => table,
         }
     }
+
+    /// Tokens over which the gradient of a linear map's weight is a sum; 1 for the others.
+    pub fn tokens(&self) -> i64 {
+        match *self {
+            Self::Linear { tokens, .. } => tokens,
+            Self::Vector { .. } | Self::Rows { .. } => 1,
+        }
+    }
 }
 
 /// The sites of one example's forward pass, in order.

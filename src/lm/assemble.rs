@@ -25,6 +25,11 @@ pub(super) trait Naming {
     /// Whether a tensor belongs to the prediction head.
     fn is_head(&self, name: &str) -> bool;
 
+    /// Whether a parameter is the weight of the decoder behind a head that has other parameters too.
+    fn is_decoder(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Whether checkpoints hold a parameter \[in, out\], which is \[out, in\] in memory.
     fn is_transposed(&self, _name: &str) -> bool {
         false
@@ -42,7 +47,7 @@ pub(super) struct Wanted<'a> {
     /// Its parameters.
     pub specs: &'a Rc<[ParameterSpec]>,
     /// For each, the settings that fix its shape.
-    pub reasons: Vec<&'static str>,
+    pub reasons: Vec<String>,
     /// Number of layers.
     pub layers: i64,
     /// Names.
@@ -155,7 +160,7 @@ impl Wanted<'_> {
             if !has(&|name| self.naming.is_head(name)) {
                 return self.naming.no_head().into();
             }
-            if spec.name.ends_with("decoder.weight") {
+            if self.naming.is_decoder(&spec.name) {
                 let settings = self.settings;
                 return format!(
                     "tie_word_embeddings in {settings} is false, so the decoder must have weights of its own"

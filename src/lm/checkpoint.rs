@@ -75,8 +75,25 @@ pub(super) fn check_directory(directory: &Path) -> Result<()> {
     ))
 }
 
-/// The shard files that an index names, in order of their names, all inside the directory.
+/// The shard files that an index names, in order of their names, all beside it.
 fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    shard_names(index)?
+        .into_iter()
+        .map(|name| {
+            let path = directory.join(&name);
+            if path.exists() {
+                return Ok(path);
+            }
+            Err(Error::format(index, format!("shard `{name}` does not exist beside it; download it too")))
+        })
+        .collect()
+}
+
+/// The names of the files that an index of shards speaks of, in their order; each is a plain name without a directory.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::Format`] where it is no such index.
+pub fn shard_names(index: &Path) -> Result<Vec<String>> {
     let json: serde_json::Value = serde_json::from_str(&read_text(index)?)
         .map_err(|e| Error::format(index, format!("not a JSON document: {e}")))?;
     let map = json
@@ -97,19 +114,10 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     if names.is_empty() {
         return Err(Error::format(index, "`weight_map` names no shard"));
     }
-    names
-        .into_iter()
-        .map(|name| {
-            if Path::new(name).file_name().is_none_or(|f| f != name) {
-                return Err(Error::format(index, format!("shard `{name}` does not lie in the model directory itself")));
-            }
-            let path = directory.join(name);
-            if path.exists() {
-                return Ok(path);
-            }
-            Err(Error::format(index, format!("shard `{name}` does not exist beside it; download it too")))
-        })
-        .collect()
+    if let Some(name) = names.iter().find(|name| Path::new(name).file_name().is_none_or(|f| f != **name)) {
+        return Err(Error::format(index, format!("shard `{name}` does not lie in the model directory itself")));
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 pub(super) fn read_safetensors(path: &Path, into: &mut BTreeMap<String, TensorSource>) -> Result<()> {

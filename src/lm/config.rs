@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::fields::Fields;
+use super::fields::{Fields, MOST_LAYERS};
 use crate::error::{Error, Result};
 
 /// Masked language models that this program can run.
@@ -15,6 +15,72 @@ pub enum Architecture {
     Bert,
     /// RoBERTa with its masked-LM head: BERT's encoder, other position numbers, other names.
     Roberta,
+    /// DistilBERT with its masked-LM head: BERT without segments.
+    DistilBert,
+    /// ELECTRA's generator: BERT whose embeddings and head may be narrower than its layers.
+    Electra,
+    /// ALBERT with its masked-LM head: narrow embeddings, and layers that share their parameters.
+    Albert,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Bert, Self::Roberta, Self::DistilBert, Self::Electra, Self::Albert];
+
+    /// Its `model_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::DistilBert => "distilbert",
+            Self::Electra => "electra",
+            Self::Albert => "albert",
+        }
+    }
+
+    /// The one of this `model_type`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// What `config.json` calls the sizes that all have.
+    pub(super) fn fields(self) -> FieldNames {
+        match self {
+            Self::DistilBert => FieldNames {
+                hidden: "dim",
+                layers: "n_layers",
+                heads: "n_heads",
+                intermediate: "hidden_dim",
+                activation: "activation",
+            },
+            Self::Bert | Self::Roberta | Self::Electra | Self::Albert => FieldNames {
+                hidden: "hidden_size",
+                layers: "num_hidden_layers",
+                heads: "num_attention_heads",
+                intermediate: "intermediate_size",
+                activation: "hidden_act",
+            },
+        }
+    }
+}
+
+/// Names of fields in `config.json`.
+pub(super) struct FieldNames {
+    pub hidden: &'static str,
+    pub layers: &'static str,
+    pub heads: &'static str,
+    pub intermediate: &'static str,
+    pub activation: &'static str,
+}
+
+/// How ALBERT's layers share their parameters: consecutive layers belong to a group, and each of them runs the group's
+/// inner layers in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Sharing {
+    /// Number of groups.
+    pub groups: i64,
+    /// Inner layers of a group, each with parameters of its own.
+    pub inner: i64,
 }
 
 /// Elementwise activation of the feed-forward layers and the head.
@@ -45,9 +111,6 @@ impl Activation {
     }
 }
 
-/// Values of `model_type` of masked language models.
-pub(super) const MASKED: [&str; 2] = ["bert", "roberta"];
-
 /// The error about a `model_type` that is none of these.
 pub(super) fn unknown_model(fields: &Fields, found: &str, known: &[&str]) -> Error {
     if found.is_empty() {
@@ -66,15 +129,23 @@ pub struct ModelConfig {
     pub vocab_size: i64,
     /// Width of the residual stream.
     pub hidden_size: i64,
+    /// Width of the embeddings and of the head, where a map leads from the embeddings to the residual stream; without one
+    /// they are as wide as that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_size: Option<i64>,
     /// Number of encoder layers.
     pub layers: i64,
+    /// How they share parameters, where they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
     /// Attention heads per layer.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Rows of the position table.
+    /// Rows of the position table. It is read from the checkpoint whatever it was initialized with (DistilBERT's
+    /// `sinusoidal_pos_embds`), and is a parameter like others.
     pub max_positions: i64,
-    /// Rows of the segment table.
+    /// Rows of the segment table; 1 where there is none.
     pub type_vocab_size: i64,
     /// Added to variances in layer norms.
     pub layer_norm_eps: f64,
@@ -96,42 +167,54 @@ impl ModelConfig {
     }
 
     pub(super) fn parse(fields: &Fields) -> Result<Self> {
-        let architecture = match fields.text("model_type", "")? {
-            "bert" => Architecture::Bert,
-            "roberta" => Architecture::Roberta,
-            other => return Err(unknown_model(fields, other, &MASKED)),
+        let name = fields.text("model_type", "")?;
+        let Some(architecture) = Architecture::named(name) else {
+            return Err(unknown_model(fields, name, &Architecture::ALL.map(Architecture::name)));
         };
+        let names = architecture.fields();
         let vocab_size = fields.size("vocab_size", None)?;
         let pad_token_id = fields.pad_token_id(vocab_size, i64::from(architecture == Architecture::Roberta))?;
-        let layers = fields.layers("num_hidden_layers")?;
-        let layer_norm_eps = fields.number("layer_norm_eps", 1e-12)?;
-        let tied_decoder = fields.flag("tie_word_embeddings", true)?;
+        let layers = fields.layers(names.layers)?;
+        // DistilBERT's norms have this one, whatever a file says.
+        let layer_norm_eps =
+            if architecture == Architecture::DistilBert { 1e-12 } else { fields.number("layer_norm_eps", 1e-12)? };
+        let tied_decoder = tied_decoder(fields)?;
         let positions = fields.text("position_embedding_type", "absolute")?;
         if positions != "absolute" {
             let message = format!("position_embedding_type `{positions}` is not supported; only `absolute` is");
             return Err(fields.fail(message));
         }
-        let activation = fields.activation("hidden_act", "gelu")?;
+        if fields.flag("is_decoder", false)? {
+            return Err(fields.fail("is_decoder true is not supported: tokens would not see those behind them"));
+        }
+        let default = if architecture == Architecture::Albert { "gelu_new" } else { "gelu" };
+        let activation = fields.activation(names.activation, default)?;
         let mup_base_width = match fields.present("mup_base_width") {
             None => None,
             Some(_) => Some(fields.size("mup_base_width", None)?),
         };
+        let hidden_size = fields.size(names.hidden, None)?;
         let config = Self {
             architecture,
             vocab_size,
-            hidden_size: fields.size("hidden_size", None)?,
+            hidden_size,
+            embedding_size: embedding_size(fields, architecture, hidden_size)?,
             layers,
-            heads: fields.size("num_attention_heads", None)?,
-            intermediate_size: fields.size("intermediate_size", None)?,
+            sharing: if architecture == Architecture::Albert { Some(sharing(fields, layers)?) } else { None },
+            heads: fields.size(names.heads, None)?,
+            intermediate_size: fields.size(names.intermediate, None)?,
             max_positions: fields.size("max_position_embeddings", None)?,
-            type_vocab_size: fields.size("type_vocab_size", Some(1))?,
+            type_vocab_size: match architecture {
+                Architecture::DistilBert => 1,
+                _ => fields.size("type_vocab_size", Some(1))?,
+            },
             layer_norm_eps,
             activation,
             pad_token_id,
             tied_decoder,
             mup_base_width,
         };
-        fields.multiple(("hidden_size", config.hidden_size), ("num_attention_heads", config.heads))?;
+        fields.multiple((names.hidden, config.hidden_size), (names.heads, config.heads))?;
         if config.architecture == Architecture::Roberta && config.max_tokens() < 1 {
             return Err(fields.fail(format!(
                 "max_position_embeddings {} leaves no position after pad_token_id {}",
@@ -144,8 +227,61 @@ impl ModelConfig {
     /// Longest sequence that the position table covers.
     pub fn max_tokens(&self) -> i64 {
         match self.architecture {
-            Architecture::Bert => self.max_positions,
             Architecture::Roberta => self.max_positions - self.pad_token_id - 1,
+            _ => self.max_positions,
         }
     }
+
+    /// Whether tokens have segment ids.
+    pub(super) fn has_segments(&self) -> bool {
+        self.architecture != Architecture::DistilBert
+    }
+
+    /// Activation of the head: ELECTRA's is the same whatever its layers have.
+    pub(super) fn head_activation(&self) -> Activation {
+        if self.architecture == Architecture::Electra { Activation::Gelu } else { self.activation }
+    }
+
+    /// For each step through the encoder the number of the layer whose parameters it uses.
+    pub(super) fn steps(&self) -> Vec<usize> {
+        let Some(Sharing { groups, inner }) = self.sharing else { return (0..self.layers as usize).collect() };
+        // In floating point, as transformers computes it.
+        let per_group = self.layers as f64 / groups as f64;
+        let group = |layer: i64| (layer as f64 / per_group) as i64;
+        (0..self.layers).flat_map(|l| (0..inner).map(move |i| (group(l) * inner + i) as usize)).collect()
+    }
+}
+
+/// Whether the decoder is tied, by the general field and by DistilBERT's older one, which must agree.
+fn tied_decoder(fields: &Fields) -> Result<bool> {
+    let older = fields.flag("tie_weights_", true)?;
+    let tied = fields.flag("tie_word_embeddings", true)?;
+    if fields.present("tie_weights_").is_some() && older != tied {
+        return Err(fields.fail(format!("tie_weights_ {older} and tie_word_embeddings {tied} contradict each other")));
+    }
+    Ok(tied)
+}
+
+/// Width of embeddings that are mapped to the residual stream: ALBERT's always are, ELECTRA's where widths differ.
+fn embedding_size(fields: &Fields, architecture: Architecture, hidden_size: i64) -> Result<Option<i64>> {
+    match architecture {
+        Architecture::Albert => Ok(Some(fields.size("embedding_size", None)?)),
+        Architecture::Electra => Ok(Some(fields.size("embedding_size", None)?).filter(|e| *e != hidden_size)),
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => Ok(None),
+    }
+}
+
+fn sharing(fields: &Fields, layers: i64) -> Result<Sharing> {
+    let groups = fields.size("num_hidden_groups", Some(1))?;
+    if groups > layers {
+        return Err(fields.fail(format!(
+            "num_hidden_groups {groups} is larger than num_hidden_layers {layers}: some groups would have no layer"
+        )));
+    }
+    let inner = fields.size("inner_group_num", Some(1))?;
+    if layers.saturating_mul(inner) > MOST_LAYERS {
+        return Err(fields
+            .fail(format!("num_hidden_layers {layers} times inner_group_num {inner} must be at most {MOST_LAYERS}")));
+    }
+    Ok(Sharing { groups, inner })
 }

@@ -1,4 +1,5 @@
-//! BERT and RoBERTa: post-layer-norm transformer encoders with a masked-LM head, written once over the tap.
+//! BERT, RoBERTa, DistilBERT, ELECTRA's generator and ALBERT: post-layer-norm transformer encoders with a masked-LM head,
+//! written once over the tap.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -8,8 +9,9 @@ use tch::{Device, Kind, Tensor};
 use super::assemble::Wanted;
 use super::checkpoint::{Checkpoint, check_directory};
 use super::config::{Architecture, ModelConfig};
+use super::layout::{Affine, Layer, Layout, layout};
 use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch};
-use super::names::{self, Affine, EncoderNames, Layer, Layout};
+use super::names::EncoderNames;
 use crate::error::Result;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
 
@@ -24,7 +26,7 @@ pub struct MaskedLm {
 impl MaskedLm {
     /// The network of a configuration.
     pub fn new(config: ModelConfig) -> Self {
-        let (specs, layout, _) = names::layout(&config);
+        let (specs, layout, _) = layout(&config);
         Self { config, specs, layout }
     }
 
@@ -37,10 +39,11 @@ impl MaskedLm {
         // Before the weights, which may be large: another architecture is refused at once.
         let config = ModelConfig::read(directory)?;
         let checkpoint = Checkpoint::open(directory)?;
-        let (_, _, reasons) = names::layout(&config);
+        let (_, _, reasons) = layout(&config);
         let model = Self::new(config);
         let naming = EncoderNames(model.config.architecture);
-        let (specs, layers) = (&model.specs, model.config.layers);
+        let specs = &model.specs;
+        let layers = model.config.sharing.map_or(model.config.layers, |s| s.groups);
         let wanted = Wanted { specs, reasons, layers, naming: &naming, settings: "config.json" };
         let parameters = wanted.assemble(directory, &checkpoint, kind, device)?;
         Ok((model, parameters))
@@ -65,25 +68,23 @@ impl MaskedLm {
 
     /// The head between the encoder and the decoder.
     fn transform(&self, tap: &mut dyn Tap, h: &Tensor) -> Tensor {
-        let h = self.config.activation.apply(&linear(tap, h, self.layout.transform));
+        let h = self.config.head_activation().apply(&linear(tap, h, self.layout.transform));
         self.norm(tap, &h, self.layout.transform_norm)
     }
 
     /// The encoder's last hidden states at the masks \[B, M, hidden\]. Nothing reads the others, so the last layer
     /// computes the masks' alone, from the keys and values of all tokens.
     pub(super) fn encode(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        let embedded = tap.embedding(self.layout.tokens, &batch.ids)
-            + tap.embedding(self.layout.segments, &batch.segments)
-            + tap.embedding(self.layout.positions, &self.positions(batch));
-        let mut x = self.norm(tap, &embedded, self.layout.embedding_norm);
+        let mut x = self.embed(tap, batch);
         let absent = batch.present.as_ref().map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
         let width = self.config.hidden_size;
         let at_mask = |x: &Tensor| {
             let index = batch.mask_positions.unsqueeze(-1).expand([-1, -1, width], false);
             x.gather(1, &index, false)
         };
-        for (number, layer) in self.layout.layers.iter().enumerate() {
-            let queries = if number + 1 == self.layout.layers.len() { at_mask(&x) } else { x.shallow_clone() };
+        let steps = self.config.steps();
+        for (number, layer) in steps.iter().map(|l| &self.layout.layers[*l]).enumerate() {
+            let queries = if number + 1 == steps.len() { at_mask(&x) } else { x.shallow_clone() };
             let attended = self.attention(tap, &queries, &x, absent.as_ref(), layer);
             x = self.norm(tap, &(attended + queries), layer.attention_norm);
             let inner = self.config.activation.apply(&linear(tap, &x, layer.intermediate));
@@ -91,24 +92,35 @@ impl MaskedLm {
             x = self.norm(tap, &written, layer.output_norm);
         }
         // Without layers, the embeddings' own.
-        if self.layout.layers.is_empty() { at_mask(&x) } else { x }
+        if steps.is_empty() { at_mask(&x) } else { x }
     }
 
-    /// Position numbers \[B, T\]: BERT counts from 0; RoBERTa counts the tokens that are not padding from `pad + 1` and
+    /// What the first layer reads \[B, T, hidden\].
+    fn embed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        // Not in place: recorded outputs of sites are leaves.
+        let sum = tap.embedding(self.layout.tokens, &batch.ids);
+        let sum = match self.layout.segments {
+            Some(segments) => sum + tap.embedding(segments, &batch.segments),
+            None => sum,
+        };
+        let sum = sum + tap.embedding(self.layout.positions, &self.positions(batch));
+        let x = self.norm(tap, &sum, self.layout.embedding_norm);
+        match self.layout.projection {
+            Some(projection) => linear(tap, &x, projection),
+            None => x,
+        }
+    }
+
+    /// Position numbers \[B, T\], counted from 0; only RoBERTa counts the tokens that are not padding from `pad + 1` and
     /// gives padding the position `pad`.
     fn positions(&self, batch: &TokenBatch) -> Tensor {
         let size = batch.ids.size();
-        match self.config.architecture {
-            Architecture::Bert => Tensor::arange(size[1], (Kind::Int64, batch.ids.device()))
-                .unsqueeze(0)
-                .expand(&size, false)
-                .contiguous(),
-            Architecture::Roberta => {
-                let pad = self.config.pad_token_id;
-                let token = batch.ids.not_equal(pad).to_kind(Kind::Int64);
-                token.cumsum(1, Kind::Int64) * token + pad
-            }
+        if self.config.architecture == Architecture::Roberta {
+            let pad = self.config.pad_token_id;
+            let token = batch.ids.not_equal(pad).to_kind(Kind::Int64);
+            return token.cumsum(1, Kind::Int64) * token + pad;
         }
+        Tensor::arange(size[1], (Kind::Int64, batch.ids.device())).unsqueeze(0).expand(&size, false).contiguous()
     }
 
     /// Multi-head softmax attention of some positions \[B, Q, hidden\] to all \[B, T, hidden\], with explicit products:
@@ -139,7 +151,8 @@ impl MaskedLm {
 
     fn norm(&self, tap: &mut dyn Tap, x: &Tensor, affine: Affine) -> Tensor {
         let none: Option<&Tensor> = None;
-        let n = x.layer_norm([self.config.hidden_size], none, none, self.config.layer_norm_eps, false);
+        let width = x.size()[x.dim() - 1];
+        let n = x.layer_norm([width], none, none, self.config.layer_norm_eps, false);
         tap.scale_shift(&n, affine.weight, Some(affine.bias))
     }
 }
@@ -152,10 +165,7 @@ impl LanguageModel for MaskedLm {
     fn facts(&self) -> NetworkFacts {
         let config = &self.config;
         NetworkFacts {
-            architecture: match config.architecture {
-                Architecture::Bert => "bert",
-                Architecture::Roberta => "roberta",
-            },
+            architecture: config.architecture.name(),
             vocab_size: config.vocab_size,
             max_tokens: config.max_tokens(),
             segments: config.type_vocab_size,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::read_text;
 
 /// More layers than any model has: beyond it a number is a mistake, and names of its tensors would fill memory.
-const MOST_LAYERS: i64 = 1000;
+pub(super) const MOST_LAYERS: i64 = 1000;
 
 /// A JSON object with settings, and the file it came from, for messages.
 pub(super) struct Fields {

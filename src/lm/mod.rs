@@ -11,6 +11,7 @@ mod encoder;
 mod examples;
 mod fields;
 mod head;
+mod layout;
 mod model;
 mod mup;
 mod names;
@@ -18,8 +19,8 @@ mod peft;
 pub mod random;
 mod save;
 
-pub use checkpoint::{Checkpoint, TensorSource};
-pub use config::{Activation, Architecture, ModelConfig};
+pub use checkpoint::{Checkpoint, TensorSource, shard_names};
+pub use config::{Activation, Architecture, ModelConfig, Sharing};
 pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
 pub use examples::{OutputMode, PromptExample, PromptExamples};

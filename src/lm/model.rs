@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::check_directory;
-use super::config::{MASKED, unknown_model};
+use super::config::{Architecture, unknown_model};
 use super::decoder::{self, CausalLm};
 use super::encoder::MaskedLm;
 use super::fields::Fields;
@@ -95,7 +95,7 @@ pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Box<dyn Lan
     check_directory(directory)?;
     let fields = Fields::read(directory)?;
     let name = fields.text("model_type", "")?;
-    if MASKED.contains(&name) {
+    if Architecture::named(name).is_some() {
         let (model, parameters) = MaskedLm::load(directory, kind, device)?;
         return Ok((Box::new(model), parameters));
     }
@@ -103,5 +103,5 @@ pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Box<dyn Lan
         let (model, parameters) = CausalLm::load(directory, kind, device)?;
         return Ok((Box::new(model), parameters));
     }
-    Err(unknown_model(&fields, name, &[&MASKED[..], &decoder::CAUSAL].concat()))
+    Err(unknown_model(&fields, name, &[&Architecture::ALL.map(Architecture::name)[..], &decoder::CAUSAL].concat()))
 }

@@ -1,149 +1,152 @@
-//! The parameters of a masked language model under Hugging Face's names, and the older names they also go by.
-
-use std::rc::Rc;
+//! What Hugging Face's classes call the parameters of a masked language model, and the older names they also go by.
 
 use super::assemble::Naming;
-use super::config::{Architecture, ModelConfig};
-use crate::jacobian::{Param, ParameterSpec, Role};
+use super::config::{Architecture, ModelConfig, Sharing};
 
-/// Weight and bias of one affine map.
+/// Names within one encoder layer.
 #[derive(Clone, Copy)]
-pub(super) struct Affine {
-    pub weight: Param,
-    pub bias: Param,
+pub(super) struct LayerNames {
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    pub intermediate: &'static str,
+    pub output: &'static str,
+    pub output_norm: &'static str,
 }
 
-/// Parameters of one encoder layer.
-pub(super) struct Layer {
-    pub query: Affine,
-    pub key: Affine,
-    pub value: Affine,
-    pub attention_output: Affine,
-    pub attention_norm: Affine,
-    pub intermediate: Affine,
-    pub output: Affine,
-    pub output_norm: Affine,
+/// Names of the head's parts: maps and the norm without `.weight` and `.bias`, the bias of the decoder in full.
+#[derive(Clone, Copy)]
+pub(super) struct HeadNames {
+    pub transform: &'static str,
+    pub norm: &'static str,
+    pub decoder: &'static str,
+    pub decoder_bias: &'static str,
 }
 
-/// Where each parameter of the network is.
-pub(super) struct Layout {
-    pub tokens: Param,
-    pub positions: Param,
-    pub segments: Param,
-    pub embedding_norm: Affine,
-    pub layers: Vec<Layer>,
-    pub transform: Affine,
-    pub transform_norm: Affine,
-    pub decoder: Param,
-    pub decoder_bias: Param,
+/// Names of one architecture. Embeddings have the same names in all, behind the model's prefix, its `model_type`.
+#[derive(Clone, Copy)]
+pub(super) struct Names {
+    /// The list of layers, or of groups of them, behind the prefix.
+    layers: &'static str,
+    /// The map from the embeddings to the layers, behind the prefix; not every architecture has one.
+    pub projection: &'static str,
+    pub layer: LayerNames,
+    pub head: HeadNames,
+    /// What names of the head's tensors begin with.
+    head_start: &'static str,
 }
 
-/// Specifications under construction.
-struct Builder {
-    specs: Vec<ParameterSpec>,
-    reasons: Vec<&'static str>,
-}
+const BERT: Names = Names {
+    layers: "encoder.layer",
+    projection: "embeddings_project",
+    layer: LayerNames {
+        query: "attention.self.query",
+        key: "attention.self.key",
+        value: "attention.self.value",
+        attention_output: "attention.output.dense",
+        attention_norm: "attention.output.LayerNorm",
+        intermediate: "intermediate.dense",
+        output: "output.dense",
+        output_norm: "output.LayerNorm",
+    },
+    head: HeadNames {
+        transform: "cls.predictions.transform.dense",
+        norm: "cls.predictions.transform.LayerNorm",
+        decoder: "cls.predictions.decoder",
+        decoder_bias: "cls.predictions.bias",
+    },
+    head_start: "cls.predictions.",
+};
 
-impl Builder {
-    fn add(&mut self, name: String, shape: &[i64], role: Role, layer: &str, reason: &'static str) -> Param {
-        // Under softmax attention a key bias adds the same number to all scores of a query, which softmax ignores.
-        let zeros = if name.ends_with("attention.self.key.bias") { shape[0] } else { 0 };
-        let (shape, structural_zeros) = (shape.to_vec(), 0..zeros);
-        self.specs.push(ParameterSpec { name, shape, role, layer: layer.into(), structural_zeros });
-        self.reasons.push(reason);
-        Param(self.specs.len() - 1)
+const ROBERTA: Names = Names {
+    head: HeadNames {
+        transform: "lm_head.dense",
+        norm: "lm_head.layer_norm",
+        decoder: "lm_head.decoder",
+        decoder_bias: "lm_head.bias",
+    },
+    head_start: "lm_head.",
+    ..BERT
+};
+
+const DISTILBERT: Names = Names {
+    layers: "transformer.layer",
+    layer: LayerNames {
+        query: "attention.q_lin",
+        key: "attention.k_lin",
+        value: "attention.v_lin",
+        attention_output: "attention.out_lin",
+        attention_norm: "sa_layer_norm",
+        intermediate: "ffn.lin1",
+        output: "ffn.lin2",
+        output_norm: "output_layer_norm",
+    },
+    head: HeadNames {
+        transform: "vocab_transform",
+        norm: "vocab_layer_norm",
+        decoder: "vocab_projector",
+        decoder_bias: "vocab_projector.bias",
+    },
+    head_start: "vocab_",
+    ..BERT
+};
+
+const ELECTRA: Names = Names {
+    head: HeadNames {
+        transform: "generator_predictions.dense",
+        norm: "generator_predictions.LayerNorm",
+        decoder: "generator_lm_head",
+        decoder_bias: "generator_lm_head.bias",
+    },
+    head_start: "generator_",
+    ..BERT
+};
+
+const ALBERT: Names = Names {
+    layers: "encoder.albert_layer_groups",
+    projection: "encoder.embedding_hidden_mapping_in",
+    layer: LayerNames {
+        query: "attention.query",
+        key: "attention.key",
+        value: "attention.value",
+        attention_output: "attention.dense",
+        attention_norm: "attention.LayerNorm",
+        intermediate: "ffn",
+        output: "ffn_output",
+        output_norm: "full_layer_layer_norm",
+    },
+    head: HeadNames {
+        transform: "predictions.dense",
+        norm: "predictions.LayerNorm",
+        decoder: "predictions.decoder",
+        decoder_bias: "predictions.bias",
+    },
+    head_start: "predictions.",
+};
+
+impl Names {
+    pub fn of(architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::Bert => BERT,
+            Architecture::Roberta => ROBERTA,
+            Architecture::DistilBert => DISTILBERT,
+            Architecture::Electra => ELECTRA,
+            Architecture::Albert => ALBERT,
+        }
     }
 
-    fn affine(
-        &mut self,
-        name: &str,
-        shape: &[i64],
-        role: Role,
-        layer: &str,
-        reasons: (&'static str, &'static str),
-    ) -> Affine {
-        let weight = self.add(format!("{name}.weight"), shape, role, layer, reasons.0);
-        let bias = self.add(format!("{name}.bias"), &shape[..1], role, layer, reasons.1);
-        Affine { weight, bias }
-    }
-}
-
-const H: &str = "hidden_size";
-const H_H: &str = "hidden_size x hidden_size";
-const NORM: (&str, &str) = (H, H);
-const SQUARE: (&str, &str) = (H_H, H);
-
-/// Specifications in the order in which Hugging Face's classes register them, the layout into them, and for each the
-/// configuration fields that fix its shape.
-pub(super) fn layout(config: &ModelConfig) -> (Rc<[ParameterSpec]>, Layout, Vec<&'static str>) {
-    let (h, v, i) = (config.hidden_size, config.vocab_size, config.intermediate_size);
-    let prefix = prefix(config.architecture);
-    let mut b = Builder { specs: Vec::new(), reasons: Vec::new() };
-    let e = "embeddings";
-    let table = |b: &mut Builder, name: &str, rows: i64, reason| {
-        b.add(format!("{prefix}.embeddings.{name}.weight"), &[rows, h], Role::Embedding, e, reason)
-    };
-    let tokens = table(&mut b, "word_embeddings", v, "vocab_size x hidden_size");
-    let positions = table(&mut b, "position_embeddings", config.max_positions, "max_position_embeddings x hidden_size");
-    let segments = table(&mut b, "token_type_embeddings", config.type_vocab_size, "type_vocab_size x hidden_size");
-    let embedding_norm = b.affine(&format!("{prefix}.embeddings.LayerNorm"), &[h], Role::Embedding, e, NORM);
-    let layers = (0..config.layers)
-        .map(|l| {
-            let at = |part: &str| format!("{prefix}.encoder.layer.{l}.{part}");
-            let group = format!("layer {l}");
-            let mut body = |part: &str, shape: &[i64], reasons| b.affine(&at(part), shape, Role::Body, &group, reasons);
-            Layer {
-                query: body("attention.self.query", &[h, h], SQUARE),
-                key: body("attention.self.key", &[h, h], SQUARE),
-                value: body("attention.self.value", &[h, h], SQUARE),
-                attention_output: body("attention.output.dense", &[h, h], SQUARE),
-                attention_norm: body("attention.output.LayerNorm", &[h], NORM),
-                intermediate: body(
-                    "intermediate.dense",
-                    &[i, h],
-                    ("intermediate_size x hidden_size", "intermediate_size"),
-                ),
-                output: body("output.dense", &[h, i], ("hidden_size x intermediate_size", H)),
-                output_norm: body("output.LayerNorm", &[h], NORM),
+    /// Where the parameters of a layer are, behind the prefix, and what reports call it. `number` counts the layers that
+    /// have parameters of their own.
+    pub fn layer_at(&self, config: &ModelConfig, number: i64) -> (String, String) {
+        match config.sharing {
+            None => (format!("{}.{number}", self.layers), format!("layer {number}")),
+            Some(Sharing { inner, .. }) => {
+                let (group, within) = (number / inner, number % inner);
+                (format!("{}.{group}.albert_layers.{within}", self.layers), format!("shared layer {number}"))
             }
-        })
-        .collect();
-    let head = "head";
-    let (bias_name, dense_name, norm_name, decoder_name) = match config.architecture {
-        Architecture::Roberta => ("lm_head.bias", "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.weight"),
-        Architecture::Bert => (
-            "cls.predictions.bias",
-            "cls.predictions.transform.dense",
-            "cls.predictions.transform.LayerNorm",
-            "cls.predictions.decoder.weight",
-        ),
-    };
-    let decoder_bias = b.add(bias_name.into(), &[v], Role::Head, head, "vocab_size");
-    let transform = b.affine(dense_name, &[h, h], Role::Head, head, SQUARE);
-    let transform_norm = b.affine(norm_name, &[h], Role::Head, head, NORM);
-    let decoder = if config.tied_decoder {
-        tokens
-    } else {
-        b.add(decoder_name.into(), &[v, h], Role::Head, head, "vocab_size x hidden_size")
-    };
-    let layout = Layout {
-        tokens,
-        positions,
-        segments,
-        embedding_norm,
-        layers,
-        transform,
-        transform_norm,
-        decoder,
-        decoder_bias,
-    };
-    (b.specs.into(), layout, b.reasons)
-}
-
-fn prefix(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Bert => "bert",
-        Architecture::Roberta => "roberta",
+        }
     }
 }
 
@@ -154,10 +157,10 @@ pub(super) struct EncoderNames(pub Architecture);
 impl Naming for EncoderNames {
     fn aliases(&self, name: &str) -> Vec<String> {
         let mut names = vec![name.to_owned()];
-        match name {
-            "lm_head.bias" => names.push("lm_head.decoder.bias".into()),
-            "cls.predictions.bias" => names.push("cls.predictions.decoder.bias".into()),
-            _ => {}
+        let head = Names::of(self.0).head;
+        let at_decoder = format!("{}.bias", head.decoder);
+        if name == head.decoder_bias && name != at_decoder {
+            names.push(at_decoder);
         }
         let is_norm = name.contains("LayerNorm") || name.contains("layer_norm");
         if is_norm {
@@ -167,14 +170,15 @@ impl Naming for EncoderNames {
                 names.push(format!("{stem}beta"));
             }
         }
-        let start = format!("{}.", prefix(self.0));
+        let start = format!("{}.", self.0.name());
         let bare: Vec<String> = names.iter().filter_map(|n| n.strip_prefix(&start)).map(str::to_owned).collect();
         names.extend(bare);
         names
     }
 
+    /// ALBERT's tensors carry the number of their group.
     fn layer_number(&self, name: &str) -> Option<i64> {
-        let rest = name.split_once("encoder.layer.")?.1;
+        let rest = name.split_once(Names::of(self.0).layers)?.1.strip_prefix('.')?;
         rest.split('.').next()?.parse().ok()
     }
 
@@ -188,14 +192,32 @@ impl Naming for EncoderNames {
     }
 
     fn is_head(&self, name: &str) -> bool {
-        name.starts_with("cls.predictions.") || name.starts_with("lm_head.")
+        name.starts_with(Names::of(self.0).head_start)
+    }
+
+    fn is_decoder(&self, name: &str) -> bool {
+        name.strip_suffix(".weight") == Some(Names::of(self.0).head.decoder)
     }
 
     fn no_head(&self) -> &'static str {
-        "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class"
+        match self.0 {
+            Architecture::Electra => {
+                "the checkpoint has no generator head (generator_predictions, generator_lm_head): an ELECTRA \
+                 discriminator predicts no tokens; take the generator of its pair, saved from ElectraForMaskedLM"
+            }
+            _ => "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class",
+        }
     }
 
     fn layer(&self) -> (&'static str, &'static str) {
-        ("an encoder layer", "num_hidden_layers")
+        match self.0 {
+            Architecture::Albert => ("a layer group", "num_hidden_groups"),
+            _ => ("an encoder layer", self.0.fields().layers),
+        }
     }
+}
+
+/// Whether a linear map is a decoder, whose rows are logits of tokens.
+pub(super) fn is_decoder(module: &str) -> bool {
+    module == "lm_head" || Architecture::ALL.into_iter().any(|a| Names::of(a).head.decoder == module)
 }

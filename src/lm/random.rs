@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Activation, Architecture, ModelConfig};
+use super::config::{Activation, Architecture, ModelConfig, Sharing};
 use super::decoder::{Biases, CausalArchitecture, CausalConfig};
 use super::model::LanguageModel;
 use crate::jacobian::{Parameters, Role};
@@ -16,7 +16,9 @@ pub fn bert_base() -> ModelConfig {
         architecture: Architecture::Bert,
         vocab_size: 30_522,
         hidden_size: 768,
+        embedding_size: None,
         layers: 12,
+        sharing: None,
         heads: 12,
         intermediate_size: 3072,
         max_positions: 512,
@@ -42,17 +44,21 @@ pub fn roberta_base() -> ModelConfig {
     }
 }
 
-/// A tiny shape for tests: 2 layers of width 16.
+/// A tiny shape for tests: 2 layers of width 16; ELECTRA's and ALBERT's embeddings are half as wide, and ALBERT's layers
+/// are one.
 pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
+    let is_factorized = matches!(architecture, Architecture::Electra | Architecture::Albert);
     ModelConfig {
         architecture,
         vocab_size,
         hidden_size: 16,
+        embedding_size: is_factorized.then_some(8),
         layers: 2,
+        sharing: (architecture == Architecture::Albert).then_some(Sharing { groups: 1, inner: 1 }),
         heads: 2,
         intermediate_size: 24,
         max_positions: 80,
-        type_vocab_size: 2,
+        type_vocab_size: if architecture == Architecture::DistilBert { 1 } else { 2 },
         layer_norm_eps: 1e-12,
         activation: Activation::Gelu,
         pad_token_id: i64::from(architecture == Architecture::Roberta),

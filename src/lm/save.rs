@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::config::{Activation, Architecture};
+use super::config::{Activation, Architecture, Sharing};
 use super::encoder::MaskedLm;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
@@ -45,9 +45,13 @@ pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored:
 
 fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
     let c = model.config();
-    let (name, kind) = match c.architecture {
-        Architecture::Bert => ("BertForMaskedLM", "bert"),
-        Architecture::Roberta => ("RobertaForMaskedLM", "roberta"),
+    let fields = c.architecture.fields();
+    let name = match c.architecture {
+        Architecture::Bert => "BertForMaskedLM",
+        Architecture::Roberta => "RobertaForMaskedLM",
+        Architecture::DistilBert => "DistilBertForMaskedLM",
+        Architecture::Electra => "ElectraForMaskedLM",
+        Architecture::Albert => "AlbertForMaskedLM",
     };
     let activation = match c.activation {
         Activation::Gelu => "gelu",
@@ -57,13 +61,25 @@ fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
         Activation::Tanh => "tanh",
     };
     let mut config = json!({
-        "architectures": [name], "model_type": kind, "vocab_size": c.vocab_size, "hidden_size": c.hidden_size,
-        "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "intermediate_size": c.intermediate_size,
-        "max_position_embeddings": c.max_positions, "type_vocab_size": c.type_vocab_size,
-        "layer_norm_eps": c.layer_norm_eps, "hidden_act": activation, "pad_token_id": c.pad_token_id,
-        "tie_word_embeddings": c.tied_decoder,
-        "torch_dtype": if stored == StoredType::F16 { "float16" } else { "float32" },
+        "architectures": [name], "model_type": c.architecture.name(), "vocab_size": c.vocab_size,
+        fields.hidden: c.hidden_size, fields.layers: c.layers, fields.heads: c.heads,
+        fields.intermediate: c.intermediate_size, "max_position_embeddings": c.max_positions,
     });
+    if c.has_segments() {
+        config["type_vocab_size"] = c.type_vocab_size.into();
+        config["layer_norm_eps"] = c.layer_norm_eps.into();
+    }
+    config[fields.activation] = activation.into();
+    config["pad_token_id"] = c.pad_token_id.into();
+    config["tie_word_embeddings"] = c.tied_decoder.into();
+    config["torch_dtype"] = if stored == StoredType::F16 { "float16" } else { "float32" }.into();
+    if matches!(c.architecture, Architecture::Electra | Architecture::Albert) {
+        config["embedding_size"] = c.embedding_size.unwrap_or(c.hidden_size).into();
+    }
+    if let Some(Sharing { groups, inner }) = c.sharing {
+        config["num_hidden_groups"] = groups.into();
+        config["inner_group_num"] = inner.into();
+    }
     if let Some(base) = c.mup_base_width {
         config["mup_base_width"] = base.into();
     }

@@ -220,7 +220,9 @@ impl Recipe {
             architecture: Architecture::Roberta,
             vocab_size: self.corpus.vocabulary as i64,
             hidden_size: width,
+            embedding_size: None,
             layers: self.model.layers,
+            sharing: None,
             heads: width / self.model.head_dimension,
             intermediate_size: 4 * width,
             // RoBERTa counts positions from the padding token's id + 1.

@@ -42,11 +42,12 @@ impl Scratch {
         path
     }
 
-    /// The program in this directory, with an empty model cache. One thread: several tests run at a time.
+    /// The program in this directory, with an empty model cache and no network. One thread: several tests run at a time.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kernelview"));
         command.current_dir(self.directory.path()).env("KERNELVIEW_CACHE", self.path("cache")).args(arguments);
         command.env("KERNELVIEW_FAMILY", self.path("family"));
+        command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command.env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
         command
     }

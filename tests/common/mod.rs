@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use kernelview::jacobian::Parameters;
+use kernelview::kernel::{Formula, Gram};
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples};
 use tch::{Device, Kind, Tensor};
 
@@ -56,8 +57,12 @@ pub fn golden_prompts(golden: &BTreeMap<String, Tensor>) -> Vec<PromptExample> {
     (0..ids.size()[0])
         .map(|i| {
             let n = integers(&mask.get(i)).iter().sum::<i64>();
-            let input_ids = integers(&ids.get(i).narrow(0, 0, n));
-            PromptExample { segment_ids: vec![0; input_ids.len()], input_ids, mask_position: pos[i as usize] as usize }
+            let first = |name: &str| golden.get(name).map(|t| integers(&t.get(i).narrow(0, 0, n)));
+            PromptExample {
+                input_ids: integers(&ids.get(i).narrow(0, 0, n)),
+                segment_ids: first("token_type_ids").unwrap_or_else(|| vec![0; n as usize]),
+                mask_position: pos[i as usize] as usize,
+            }
         })
         .collect()
 }
@@ -71,10 +76,14 @@ pub struct Golden {
 
 impl Golden {
     pub fn load(architecture: &str, kind: Kind) -> Option<Self> {
+        Some(Self::read(&shared(&format!("oracle/{architecture}"))?, kind))
+    }
+
+    /// A checkpoint directory with golden values in it.
+    pub fn read(directory: &Path, kind: Kind) -> Self {
         one_thread();
-        let directory = shared(&format!("oracle/{architecture}"))?;
-        let (model, parameters) = kernelview::lm::load(&directory, kind, Device::Cpu).expect("golden checkpoint");
-        Some(Self { model, parameters, values: read_tensors(&directory.join("golden.safetensors")) })
+        let (model, parameters) = kernelview::lm::load(directory, kind, Device::Cpu).expect("golden checkpoint");
+        Self { model, parameters, values: read_tensors(&directory.join("golden.safetensors")) }
     }
 
     pub fn examples(&self) -> PromptExamples<'_> {
@@ -87,5 +96,30 @@ impl Golden {
     pub fn kernel(&self, name: &str) -> Tensor {
         let rows = self.values["logits"].numel() as i64;
         self.values[name].view([rows, rows])
+    }
+    /// Compares kernels, shares and counts of signs: sums relative to a kernel's largest entry within `sums`, sign kernels
+    /// within `signs`.
+    pub fn check_kernels(&self, gram: &Gram, (sums, signs): (f64, f64), what: &str) {
+        for (formula, tolerance) in [(Formula::Sgd, sums), (Formula::Asymmetric, sums), (Formula::Signgd, signs)] {
+            let expected = self.kernel(&format!("kernel.{formula}"));
+            let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
+            assert!(error <= tolerance, "{what} {formula}: {error:.2e}");
+        }
+        let reversed = gram.asymmetric_reversed.as_ref().expect("computed");
+        assert!(relative_error(reversed, &self.kernel("kernel.asymmetric").tr()) <= sums, "{what} reversed");
+        for share in &gram.shares {
+            let name = &self.parameters.specs()[share.parameter].name;
+            let expected = &self.values[&format!("by_parameter.{name}")];
+            let actual = share.sgd.as_ref().expect("asked for");
+            // Shares are compared on the kernel's own scale: a key bias' share is round-off around zero.
+            let scale = self.kernel("kernel.sgd").abs().max().double_value(&[]);
+            let error = (actual - expected).abs().max().double_value(&[]) / scale;
+            assert!(error <= sums, "{what} share of {name}: {error:.2e}");
+            let trace = expected.trace().double_value(&[]);
+            assert!((share.trace_sgd - trace).abs() <= sums * scale * 16.0, "{what} trace of {name}");
+        }
+        let counted: f64 = gram.shares.iter().filter_map(|s| s.trace_signgd).sum();
+        let expected = self.values["grad_nonzero"].sum(Kind::Double).double_value(&[]);
+        assert_eq!(counted, expected, "{what} non-zero entries");
     }
 }

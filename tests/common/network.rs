@@ -7,19 +7,34 @@ use kernelview::lm::{Architecture, CausalArchitecture, CausalLm, LanguageModel, 
 pub enum Network {
     Bert,
     Roberta,
+    DistilBert,
+    Electra,
+    Albert,
     Gpt2,
     Llama,
     Qwen2,
 }
 
 impl Network {
-    pub const ALL: [Self; 5] = [Self::Bert, Self::Roberta, Self::Gpt2, Self::Llama, Self::Qwen2];
+    pub const ALL: [Self; 8] = [
+        Self::Bert,
+        Self::Roberta,
+        Self::DistilBert,
+        Self::Electra,
+        Self::Albert,
+        Self::Gpt2,
+        Self::Llama,
+        Self::Qwen2,
+    ];
 
     /// The masked architecture, or the causal one.
     pub fn architecture(self) -> Result<Architecture, CausalArchitecture> {
         match self {
             Self::Bert => Ok(Architecture::Bert),
             Self::Roberta => Ok(Architecture::Roberta),
+            Self::DistilBert => Ok(Architecture::DistilBert),
+            Self::Electra => Ok(Architecture::Electra),
+            Self::Albert => Ok(Architecture::Albert),
             Self::Gpt2 => Err(CausalArchitecture::Gpt2),
             Self::Llama => Err(CausalArchitecture::Llama),
             Self::Qwen2 => Err(CausalArchitecture::Qwen2),
@@ -49,7 +64,7 @@ impl Network {
 
     /// How many segment ids its prompts may have.
     pub fn segments(self) -> i64 {
-        if self.architecture().is_ok() { 2 } else { 1 }
+        if self.architecture().is_ok() && self != Self::DistilBert { 2 } else { 1 }
     }
 
     /// Whether a parameter is a table of token embeddings.

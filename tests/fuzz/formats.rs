@@ -80,6 +80,7 @@ formats! {
     torch_kernels: Zipped, |d| d.join("K.pt"), published, |file, _| outcome(PublishedKernel::read(file));
     gguf: Binary, |d| d.join("m.gguf"), gguf_files, |file, _| outcome(read_gguf(file));
     config: Text, model_beside, || vec![beside("config.json")], |file, _| load(file);
+    shared_config: Text, shared_beside, || vec![shared_settings()], |file, _| load(file);
     weights_index: Text, model_beside_index, || vec![br#"{"weight_map": {"a": "s.safetensors", "b": "s.safetensors"}}"#.to_vec()],
         |file, _| outcome(Checkpoint::open(file.parent().expect("a directory")));
     tokenizer: Text, |d| d.join("tokenizer.json"), tokenizers, |file, _| tokenize(file);
@@ -140,6 +141,17 @@ fn weights() -> Vec<u8> {
 fn model_beside(directory: &Path) -> PathBuf {
     tiny_checkpoint(directory, Architecture::Bert, 3);
     directory.join("config.json")
+}
+
+/// A model whose settings say how layers share parameters and how wide the embeddings are.
+fn shared_beside(directory: &Path) -> PathBuf {
+    tiny_checkpoint(directory, Architecture::Albert, 3);
+    directory.join("config.json")
+}
+
+fn shared_settings() -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::read(shared_beside(directory.path())).expect("a file")
 }
 
 fn network() -> MaskedLm {

@@ -94,6 +94,9 @@ impl Case {
         match self.architecture.as_str() {
             "bert" => masked(Architecture::Bert),
             "roberta" => masked(Architecture::Roberta),
+            "distilbert" => masked(Architecture::DistilBert),
+            "electra" => masked(Architecture::Electra),
+            "albert" => masked(Architecture::Albert),
             "gpt2" => causal(CausalArchitecture::Gpt2),
             "llama" => causal(CausalArchitecture::Llama),
             "qwen2" => causal(CausalArchitecture::Qwen2),

@@ -266,13 +266,16 @@ fn the_corpus_covers_what_it_promises() {
     for tied in [true, false] {
         any(&format!("tied = {tied}"), &|c| c.tied == tied);
         any(&format!("label words among the tokens, tied = {tied}"), &|c| c.tied == tied && labels_among_tokens(c));
-        for architecture in ["bert", "roberta", "gpt2", "llama"] {
+        for architecture in ["bert", "roberta", "albert", "gpt2", "llama"] {
             any(&format!("{architecture}, tied = {tied}"), &|c| c.architecture == architecture && c.tied == tied);
         }
     }
     any("causal, with tokens behind the one that is read", &|c| {
         c.architecture == "gpt2" && c.left.iter().any(|p| p.mask + 1 < p.ids.len())
     });
+    any("no segments", &|c| c.architecture == "distilbert");
+    any("embeddings and a head that are narrower than the layers", &|c| c.architecture == "electra");
+    any("weights that several layers share", &|c| c.architecture == "albert" && c.model().facts().layers > 1);
     any("biases of rotary queries, keys and values", &|c| c.architecture == "qwen2");
     // Threads start from about 5e7 multiplications; an entry of a gradient counts for rows² + 128 rows of them.
     any("work for several threads", &|c| {

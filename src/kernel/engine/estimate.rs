@@ -276,7 +276,7 @@ impl Shapes<'_> {
             let kept = (hold + pass).min(n + m) as f64;
             let size = element(self.options.factor_kind(self.parameters));
             layer.bytes += kept * site_bytes(self.parameters, site, self.outputs, size);
-            // A parameter that is used twice is multiplied once; its uses have one shape.
+            // A parameter that is used twice is multiplied once.
             let again = self.sites.iter().take_while(|s| !std::ptr::eq(*s, site)).any(|s| s.parameter() == p);
             if !again {
                 let own = self.products(site, (hold, hold), true);
@@ -316,8 +316,10 @@ impl Shapes<'_> {
         let spec = &self.parameters.specs()[p.0];
         let shape = (spec.shape[0], spec.shape[1..].iter().product());
         let outputs = self.outputs as i64;
+        // Gradients of a weight that is used twice are sums over its uses: more tokens, and no ghost products.
+        let uses = || self.sites.iter().filter(|s| s.parameter() == p);
         let (tokens, height) = match *site {
-            SiteShape::Linear { tokens, .. } => (tokens, shape.0),
+            SiteShape::Linear { .. } => (uses().map(SiteShape::tokens).sum(), shape.0),
             SiteShape::Vector { .. } => (1, shape.0),
             // Rows that some example touches; a guess that no row is shared.
             SiteShape::Rows { rows, .. } => (1, (rows * hold.max(pass) as i64).min(shape.0)),
@@ -332,7 +334,7 @@ impl Shapes<'_> {
         };
         let formulas = work::wanted(self.options.formulas, spec.is_structural_zero());
         let method = match site {
-            SiteShape::Linear { .. } => {
+            SiteShape::Linear { .. } if uses().count() == 1 => {
                 let method = self.options.method.unwrap_or_else(|| pairing.choose(formulas));
                 if pairing.allows_ghost(formulas) { method } else { Method::Tiles }
             }

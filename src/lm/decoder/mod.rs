@@ -60,6 +60,7 @@ impl CausalLm {
         let (_, _, reasons) = names::layout(&config);
         let model = Self::new(config);
         let (specs, layers) = (&model.specs, model.config.layers);
+        let reasons = reasons.into_iter().map(str::to_owned).collect();
         let wanted = Wanted { specs, reasons, layers, naming: &*naming, settings };
         let parameters = wanted.assemble(place, &checkpoint, kind, device)?;
         Ok((model, parameters))

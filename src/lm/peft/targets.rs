@@ -5,6 +5,7 @@ use fancy_regex::Regex;
 
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Role};
+use crate::lm::names::is_decoder;
 
 /// PEFT's word for every linear map but the output layer.
 const ALL_LINEAR: &str = "all-linear";
@@ -22,8 +23,8 @@ impl Modules {
     pub fn of(network: &[ParameterSpec]) -> Self {
         let named = network.iter().enumerate().filter_map(|(i, spec)| {
             let name = spec.name.strip_suffix(".weight")?;
-            let is_decoder = name == "lm_head" || name == "classifier" || name.ends_with(".decoder");
-            let is_map = spec.shape.len() == 2 && spec.role != Role::Embedding && !is_decoder;
+            let is_output = name == "classifier" || is_decoder(name);
+            let is_map = spec.shape.len() == 2 && spec.role != Role::Embedding && !is_output;
             is_map.then(|| (name.to_owned(), Param(i)))
         });
         Self { named: named.collect() }
@@ -58,17 +59,18 @@ impl Modules {
         kinds
     }
 
-    /// What a module is called in its layer, e.g. `attention.self.query`; the whole name where it is in none.
+    /// What a module is called in its layer, behind the last number, e.g. `attention.self.query`; the whole name where it
+    /// is in none.
     pub fn kind(name: &str) -> &str {
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        let mut rest = name;
+        let (mut kind, mut rest) = (name, name);
         while let Some((part, behind)) = rest.split_once('.') {
             if is_number(part) {
-                return behind;
+                kind = behind;
             }
             rest = behind;
         }
-        name
+        kind
     }
 
     /// The modules that names given by a user stand for, in the network's order.
@@ -91,11 +93,13 @@ impl Modules {
     }
 }
 
-/// PEFT's default targets of an architecture, by its `model_type`.
+/// PEFT's default targets of an architecture, by its `model_type`. For DistilBERT and ALBERT, which PEFT has none for, the
+/// queries and values, as for BERT.
 pub fn default_targets(architecture: &str) -> &'static [&'static str] {
     match architecture {
         "gpt2" => &["c_attn"],
         "llama" | "qwen2" => &["q_proj", "v_proj"],
+        "distilbert" => &["q_lin", "v_lin"],
         _ => &["query", "value"],
     }
 }

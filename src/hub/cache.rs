@@ -1,0 +1,75 @@
+//! The Hugging Face cache on this machine, and which files of a model this program needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Repo, RepoType};
+
+use super::HubName;
+use crate::error::Result;
+use crate::lm::shard_names;
+
+/// What every model needs.
+pub(super) const CONFIG: &str = "config.json";
+/// Any of these, the first that there is; an index with the shards that it names.
+pub(super) const WEIGHTS: [&str; 3] = ["model.safetensors", INDEX, "pytorch_model.bin"];
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// Any of these, the first that there is.
+pub(super) const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+/// Where there are any.
+pub(super) const OPTIONAL: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+/// Whether a variable says yes, in the words that Hugging Face's programs take.
+pub(super) fn is_set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|v| ["1", "on", "yes", "true"].contains(&v.to_lowercase().as_str()))
+}
+
+/// `HF_HOME`, else `XDG_CACHE_HOME/huggingface`, else `~/.cache/huggingface`.
+pub(super) fn home() -> Option<PathBuf> {
+    variable("HF_HOME")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|c| c.join("huggingface")))
+        .or_else(|| variable("HOME").map(|h| h.join(".cache").join("huggingface")))
+}
+
+/// The directory of all models: `HF_HUB_CACHE`, else `hub` in [`home`].
+pub(super) fn root() -> Option<PathBuf> {
+    variable("HF_HUB_CACHE").or_else(|| home().map(|h| h.join("hub")))
+}
+
+/// A model as the `hf-hub` library names it.
+pub(super) fn repository(model: &str, revision: &str) -> Repo {
+    Repo::with_revision(model.to_owned(), RepoType::Model, revision.to_owned())
+}
+
+/// Whether a text can be the hash of a commit, and so the name of a directory.
+pub(super) fn is_commit(text: &str) -> bool {
+    (7..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The snapshot of a revision, if the cache has one.
+pub(super) fn snapshot(root: &Path, name: &HubName) -> Option<PathBuf> {
+    let model = root.join(repository(&name.model, &name.revision).folder_name());
+    let noted = fs::read_to_string(model.join("refs").join(&name.revision)).ok();
+    let commit = noted.as_deref().map_or(name.revision.as_str(), str::trim);
+    Some(model.join("snapshots").join(commit)).filter(|d| is_commit(commit) && d.is_dir())
+}
+
+/// What a snapshot lacks to be loaded, in words.
+pub(super) fn lacking(snapshot: &Path) -> Result<Option<String>> {
+    let has = |file: &str| snapshot.join(file).exists();
+    let Some(weights) = WEIGHTS.into_iter().find(|f| has(f)) else { return Ok(Some("weights".into())) };
+    if weights == INDEX {
+        let shards = shard_names(&snapshot.join(INDEX))?;
+        if let Some(shard) = shards.into_iter().find(|f| !has(f)) {
+            return Ok(Some(shard));
+        }
+    }
+    if !has(CONFIG) {
+        return Ok(Some(CONFIG.into()));
+    }
+    Ok((!TOKENIZERS.into_iter().any(has)).then(|| "a tokenizer".into()))
+}
