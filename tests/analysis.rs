@@ -132,7 +132,10 @@ fn an_interrupted_run_continues() {
     run(&scratch, "whole");
     let duration = start.elapsed();
     let mut interrupted = 0;
-    for percent in [15, 40, 70] {
+    for percent in [15, 40, 70, 10, 5, 2] {
+        if percent < 15 && interrupted > 0 {
+            break;
+        }
         let mut child = scratch
             .command(&arguments("broken"))
             .stdout(Stdio::null())
@@ -147,8 +150,11 @@ fn an_interrupted_run_continues() {
         assert!([Some(0), Some(130)].contains(&status.code()) || status.signal() == Some(libc::SIGINT), "{status}");
         let left = if scratch.path("broken").exists() { all_files(&scratch.path("broken")) } else { Vec::new() };
         assert!(left.iter().all(|(name, _)| !name.contains(".part-")), "a half-written file is left");
+        if status.code() == Some(0) {
+            // The machine was slow when the time was taken: anew, and earlier.
+            fs::remove_dir_all(scratch.path("broken")).expect("removed");
+        }
     }
-    // The machine may be fast or slow at any one moment, but not three times over.
     assert!(interrupted > 0, "no run was interrupted");
     run(&scratch, "broken");
     assert_same(&scratch.path("whole"), &scratch.path("broken"));

@@ -41,6 +41,9 @@ pub struct GridResult {
     pub majority_accuracy: f64,
     /// The ways of solving the task, in the order of [`METHODS`].
     pub scores: Vec<GridScore>,
+    /// Test accuracy of the network linearized at its pre-trained weights, moved as far as an optimizer moved them: optimizer
+    /// and accuracy.
+    pub linearized: Vec<(String, f64)>,
     /// The paper's three questions.
     pub verdicts: Vec<Verdict>,
 }
@@ -105,6 +108,11 @@ impl GridResult {
             examples: [task.train, task.dev, task.test],
             majority_accuracy: task.majority_accuracy,
             scores,
+            linearized: analysis
+                .fine_tuning
+                .iter()
+                .map(|run| (run.optimizer.clone(), run.linearization.test_accuracy))
+                .collect(),
             verdicts: analysis.verdicts.clone(),
         }
     }

@@ -56,13 +56,17 @@ impl Question {
         }
     }
 
+    /// Whether a figure is on the good side of the threshold.
+    pub fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::Solved | Self::Linearization => figure >= self.threshold(),
+            Self::FixedFeatures => figure < self.threshold(),
+        }
+    }
+
     fn outcome(self, value: Option<f64>) -> Outcome {
-        let holds = |v: f64| match self {
-            Self::Solved | Self::Linearization => v >= self.threshold(),
-            Self::FixedFeatures => v < self.threshold(),
-        };
         match value {
-            Some(v) if holds(v) => Outcome::Holds,
+            Some(v) if self.holds(v) => Outcome::Holds,
             Some(_) => Outcome::Fails,
             None => Outcome::NotApplicable,
         }

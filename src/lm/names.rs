@@ -25,6 +25,13 @@ pub(super) struct HeadNames {
     pub decoder_bias: &'static str,
 }
 
+impl HeadNames {
+    /// The name of the decoder's bias at the decoder, where that is another one.
+    pub fn bias_at_decoder(&self) -> Option<String> {
+        Some(format!("{}.bias", self.decoder)).filter(|name| name != self.decoder_bias)
+    }
+}
+
 /// Names of one architecture. Embeddings have the same names in all, behind the model's prefix, its `model_type`.
 #[derive(Clone, Copy)]
 pub(super) struct Names {
@@ -158,9 +165,8 @@ impl Naming for EncoderNames {
     fn aliases(&self, name: &str) -> Vec<String> {
         let mut names = vec![name.to_owned()];
         let head = Names::of(self.0).head;
-        let at_decoder = format!("{}.bias", head.decoder);
-        if name == head.decoder_bias && name != at_decoder {
-            names.push(at_decoder);
+        if name == head.decoder_bias {
+            names.extend(head.bias_at_decoder());
         }
         let is_norm = name.contains("LayerNorm") || name.contains("layer_norm");
         if is_norm {

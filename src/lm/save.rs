@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::config::{Activation, Architecture, Sharing};
 use super::encoder::MaskedLm;
+use super::names::Names;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
 use crate::jacobian::Parameters;
@@ -37,7 +38,14 @@ impl StoredType {
 pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored: StoredType) -> Result<()> {
     create_dir(directory)?;
     let named = parameters.specs().iter().map(|s| s.name.as_str()).zip(parameters.values());
-    let named: Vec<(&str, Tensor)> = named.map(|(name, value)| (name, value.to_kind(stored.kind()))).collect();
+    let mut named: Vec<(String, Tensor)> =
+        named.map(|(name, value)| (name.to_owned(), value.to_kind(stored.kind()))).collect();
+    // Since its fifth version transformers takes an untied decoder's bias from there alone.
+    let head = Names::of(model.config().architecture).head;
+    if let Some(at_decoder) = head.bias_at_decoder().filter(|_| !model.config().tied_decoder) {
+        let bias = named.iter().find(|(name, _)| name == head.decoder_bias).map(|(_, bias)| bias.shallow_clone());
+        named.extend(bias.map(|bias| (at_decoder, bias)));
+    }
     write_tensors(&directory.join("model.safetensors"), &named, &[("format", "pt")])?;
     let text = serde_json::to_string_pretty(&config_json(model, stored)).expect("a JSON value prints") + "\n";
     write_atomic(&directory.join("config.json"), text.as_bytes())

@@ -68,6 +68,10 @@ fn notes(grid: &Reproduction) -> Vec<String> {
         "Numbers are percentages on the test examples: the mean over seeds, in brackets the standard deviation over seeds \
          (which has both the choice of training examples and the order of mini-batches in it)."
             .to_owned(),
+        "Where fine-tuning's accuracy is not above the most frequent class's, or for the linearization not above zero-shot's, by more \
+         than twice the standard error over seeds, there is nothing to ask (n/a). The linearized model's share is a ratio of mean \
+         gains in accuracy."
+            .to_owned(),
     ];
     if grid.cells.iter().any(|c| scored_by_f1(&c.key.task)) {
         notes.push("As in the paper, MRPC and QQP are scored by F1; learning rates, steps and regularization are chosen by accuracy on dev.".into());
@@ -95,6 +99,9 @@ fn csv(grid: &Reproduction) -> Result<String> {
             if let Some(f1) = score.test_f1 {
                 line(&score.method, "test_f1", f1)?;
             }
+        }
+        for (optimizer, accuracy) in &result.linearized {
+            line(&format!("linearized, {optimizer}"), "test_accuracy", *accuracy)?;
         }
         for verdict in &result.verdicts {
             let metric = serde_json::to_value(verdict.question).ok();

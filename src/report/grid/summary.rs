@@ -28,6 +28,15 @@ impl Spread {
         let deviation = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
         (!values.is_empty()).then_some(Self { mean, deviation })
     }
+
+    /// Whether the mean of some gains is above zero by more than noise: by more than twice its standard error over seeds. Of a
+    /// single seed nothing is known; there any gain counts.
+    fn is_gain(gains: &[f64]) -> bool {
+        Self::of(gains).is_some_and(|gain| {
+            let error = gain.deviation.unwrap_or(0.0) / (gains.len() as f64).sqrt();
+            gain.mean > 2.0 * error && gain.mean > 0.0
+        })
+    }
 }
 
 /// The kernel that is a method's analog, with the optimizer as verdicts name it.
@@ -60,39 +69,45 @@ impl<'a> Group<'a> {
         Spread::of(&values)
     }
 
-    /// A verdict's figure over the seeds on which the question could be asked.
-    pub fn figures(&self, question: Question, optimizer: &str) -> Vec<f64> {
-        let of = |r: &&GridResult| {
-            let found = r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer);
-            found.and_then(|v| v.value)
-        };
-        self.results.iter().filter_map(of).collect()
+    /// Whether fine-tuning beats the most frequent class.
+    fn learned(&self, tuned: &str) -> bool {
+        let gain = |r: &&GridResult| Some(accuracy(r, tuned)? - r.majority_accuracy);
+        Spread::is_gain(&self.results.iter().filter_map(gain).collect::<Vec<_>>())
     }
 
-    /// Whether fine-tuning beats the most frequent class, over seeds.
-    fn learned(&self, method: &str) -> bool {
-        let accuracy = |r: &&GridResult| {
-            let found = r.scores.iter().find(|s| s.method == method).map(|s| s.test_accuracy);
-            found.map(|a| a - r.majority_accuracy)
+    /// Share of fine-tuning's gain in accuracy over zero-shot that the linearized model keeps: a ratio of means over seeds,
+    /// because a single seed's gain may be next to nothing. `None` where the gain is not above noise.
+    fn recovered(&self, tuned: &str, optimizer: &str) -> Option<f64> {
+        let both = |r: &&GridResult| {
+            let (before, after) = (accuracy(r, METHODS[0])?, accuracy(r, tuned)?);
+            let (_, linear) = r.linearized.iter().find(|(o, _)| o == optimizer)?;
+            Some((after - before, linear - before))
         };
-        let gains: Vec<f64> = self.results.iter().filter_map(accuracy).collect();
-        Spread::of(&gains).is_some_and(|s| s.mean > 0.0)
+        let (gains, kept): (Vec<f64>, Vec<f64>) = self.results.iter().filter_map(both).unzip();
+        Spread::is_gain(&gains).then(|| kept.iter().sum::<f64>() / gains.iter().sum::<f64>())
     }
 
-    /// The answer to a question from the means over seeds; `None` where it cannot be asked.
-    pub fn answer(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<bool> {
-        let threshold = question.threshold();
+    /// The figure that answers a question; `None` where it cannot be asked.
+    pub fn figure(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<f64> {
         match question {
             Question::Solved => {
                 let (tuned_score, kernel) = (self.score(tuned)?, self.score(kernel)?);
-                self.learned(tuned).then_some(kernel.mean >= threshold * tuned_score.mean)
+                self.learned(tuned).then(|| kernel.mean / tuned_score.mean)
             }
-            Question::Linearization => Spread::of(&self.figures(question, optimizer))
-                .filter(|_| self.learned(tuned))
-                .map(|s| s.mean >= threshold),
-            Question::FixedFeatures => Spread::of(&self.figures(question, optimizer)).map(|s| s.mean < threshold),
+            Question::Linearization => self.recovered(tuned, optimizer),
+            Question::FixedFeatures => {
+                let of = |r: &&GridResult| {
+                    let found = r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer);
+                    found.and_then(|v| v.value)
+                };
+                Spread::of(&self.results.iter().filter_map(of).collect::<Vec<_>>()).map(|s| s.mean)
+            }
         }
     }
+}
+
+fn accuracy(result: &GridResult, method: &str) -> Option<f64> {
+    result.scores.iter().find(|s| s.method == method).map(|s| s.test_accuracy)
 }
 
 /// Pairs for the plot: name, and (fine-tuning, kernel) for every group.
@@ -133,8 +148,8 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
         for analog in ANALOGS {
             let (tuned, kernel, optimizer) = analog;
             let counted = |question| {
-                let answers: Vec<bool> = here.iter().filter_map(|g| g.answer(question, analog)).collect();
-                (answers.iter().filter(|a| **a).count(), answers.len())
+                let figures: Vec<f64> = here.iter().filter_map(|g| g.figure(question, analog)).collect();
+                (figures.iter().filter(|v| question.holds(**v)).count(), figures.len())
             };
             let [solved, linear, fixed] = Question::ALL.map(counted);
             if fixed.1 == 0 {
@@ -148,11 +163,17 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
                     solved.0, solved.1
                 )
             });
+            let kept = if linear.1 == 0 {
+                "nothing is gained over zero-shot".to_owned()
+            } else {
+                format!(
+                    "the linearized model keeps half of the gain over zero-shot in {} of the {} settings with one",
+                    linear.0, linear.1
+                )
+            };
             sentences.push(format!(
-                "under {}, the linearized model keeps half of the gain in {} of {}, and the features stay fixed in {} of {}",
+                "under {}, {kept}, and the features stay fixed in {} of {}",
                 optimizer_title(optimizer),
-                linear.0,
-                linear.1,
                 fixed.0,
                 fixed.1
             ));
@@ -180,4 +201,48 @@ pub(super) fn head_title(head: &str) -> String {
 /// Methods that any of the groups has, in the paper's order.
 pub(super) fn methods(groups: &[&Group<'_>]) -> Vec<&'static str> {
     METHODS.into_iter().filter(|m| groups.iter().any(|g| g.score(m).is_some())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::GridScore;
+
+    /// Cells with accuracies of zero-shot, SGD-FT, its linearization and K(SGD); half the examples are of one class.
+    fn group(cells: &[[f64; 4]]) -> Vec<GridResult> {
+        let of = |[zero, tuned, linear, kernel]: &[f64; 4]| {
+            let score = |method: &str, a: f64| GridScore {
+                method: method.into(),
+                dev_accuracy: a,
+                test_accuracy: a,
+                test_f1: None,
+            };
+            GridResult {
+                examples: [32, 32, 100],
+                majority_accuracy: 0.5,
+                scores: vec![score("zero-shot", *zero), score("SGD-FT", *tuned), score("K(SGD)", *kernel)],
+                linearized: vec![("sgd".into(), *linear)],
+                verdicts: Vec::new(),
+            }
+        };
+        cells.iter().map(of).collect()
+    }
+
+    #[test]
+    fn only_gains_above_noise_are_asked_about() {
+        let key = GridKey { model: "m".into(), task: "mr".into(), k: 16, seed: 13, head: "prompt".into() };
+        let figures = |cells: &[[f64; 4]]| {
+            let results = group(cells);
+            let group = Group { key: &key, results: results.iter().collect() };
+            [Question::Solved, Question::Linearization].map(|q| group.figure(q, ANALOGS[0]))
+        };
+        // Means: 0.7 to 0.9 by the optimizer, 0.8 linearized, 0.81 by the kernel. One seed's gain alone is 0.01.
+        let [solved, linear] =
+            figures(&[[0.7, 0.91, 0.8, 0.81], [0.7, 0.95, 0.9, 0.81], [0.83, 0.84, 0.7, 0.81], [0.57, 0.9, 0.8, 0.81]]);
+        assert!((solved.expect("asked") - 0.9).abs() < 1e-12 && (linear.expect("asked") - 0.5).abs() < 1e-12);
+        // Gains of 0.1, -0.08 and 0.01 are noise, over zero-shot as over the most frequent class.
+        assert_eq!(figures(&[[0.5, 0.6, 0.9, 0.6], [0.5, 0.42, 0.9, 0.6], [0.5, 0.51, 0.9, 0.6]]), [None, None]);
+        // A loss, and a single seed.
+        assert_eq!(figures(&[[0.8, 0.7, 0.9, 0.63]]), [Some(0.63 / 0.7), None]);
+    }
 }

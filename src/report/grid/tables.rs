@@ -72,26 +72,16 @@ fn scores(block: &[&Group<'_>], title: String) -> Table {
 fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
     let mut rows = Vec::new();
     for analog in ANALOGS {
-        let (tuned, kernel, optimizer) = analog;
+        let (tuned, _, optimizer) = analog;
         if !methods(block).contains(&tuned) {
             continue;
         }
         for question in Question::ALL {
             let cell = |g: &&Group<'_>| {
-                let value = match question {
-                    Question::Solved => {
-                        let both = g.score(tuned).zip(g.score(kernel));
-                        both.filter(|(t, _)| t.mean > 0.0).map(|(t, k)| k.mean / t.mean)
-                    }
-                    _ => Spread::of(&g.figures(question, optimizer)).map(|s| s.mean),
-                };
-                let shown = value.map(|v| if question == Question::FixedFeatures { number(v) } else { percent(v) });
-                text(match (shown, g.answer(question, analog)) {
-                    (Some(shown), Some(true)) => format!("{shown}, holds"),
-                    (Some(shown), Some(false)) => format!("{shown}, fails"),
-                    (Some(shown), None) => format!("{shown}, n/a"),
-                    (None, _) => "n/a".into(),
-                })
+                let shown = |v| if question == Question::FixedFeatures { number(v) } else { percent(v) };
+                let answer = |v| if question.holds(v) { "holds" } else { "fails" };
+                let figure = g.figure(question, analog);
+                text(figure.map_or_else(|| "n/a".into(), |v| format!("{}, {}", shown(v), answer(v))))
             };
             let name = format!("{}, {}", optimizer_title(optimizer), rows::question(question));
             rows.push([text(name)].into_iter().chain(block.iter().map(cell)).collect());
