@@ -34,10 +34,10 @@ fn a_grid_is_computed_once_and_reported() {
     {
         assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
     }
-    // 2 tasks x 2 heads; 6 methods (zero-shot, 2 runs, 3 kernels) of 3 metrics, and the most frequent class.
+    // 2 tasks x 2 heads; 6 methods (zero-shot, 2 runs, 3 kernels) of 3 metrics, 2 linearized runs, the most frequent class.
     let csv = fs::read_to_string(scratch.path("grid/results.csv")).expect("figures");
     let scores = csv.lines().filter(|l| l.contains(",dev_accuracy,") || l.contains(",test_")).count();
-    assert_eq!(scores, 4 * (6 * 3 + 1), "{csv}");
+    assert_eq!(scores, 4 * (6 * 3 + 2 + 1), "{csv}");
 
     // In one process: the same report.
     let once = run(&scratch, "--out-dir once");
