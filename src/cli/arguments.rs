@@ -84,7 +84,7 @@ pub(super) enum Command {
     /// Scripts that submit a sharded kernel or grid to Slurm: an array of shards, and a merge that waits for it
     #[command(
         after_help = "Examples:\n  kernelview submit --slurm --shards 16 --option=--time=02:00:00 --option=--gpus=1 -- \\\n    kernel --model roberta-base/ --data-dir DATA --task MNLI --against test --out K.safetensors\n  \
-                      kernelview submit --slurm --shards 8 -- reproduce --models roberta-base/ --data-dir DATA --tasks all"
+                      kernelview submit --slurm --shards 8 -- reproduce \\\n    --models roberta-base/ --data-dir DATA --tasks all"
     )]
     Submit(SubmitArgs),
     /// The built-in tasks with their templates and label words

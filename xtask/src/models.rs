@@ -30,7 +30,7 @@ pub struct Model {
 static MODELS: [Model; 3] = [
     Model {
         name: "bert-tiny-splade",
-        summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval; the default",
+        summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval",
         description: "An English BERT-tiny masked language model: 2 layers, width 128, 2 heads, 4.4M parameters, uncased \
                       WordPiece vocabulary of 30522.\n\n\
                       Note: fine-tuned for sparse retrieval (SPLADE), so it is not a pristine pre-trained model: its \
