@@ -1,10 +1,12 @@
 //! `kernelview analyze`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use clap::Args;
 
-use super::arguments::{AnalyzeArgs, DEFAULT_SEED, FineTuningArgs, TaskArgs};
+use super::arguments::{AdapterArgs, DEFAULT_SEED, FineTuningArgs, ModelArgs, TaskArgs};
+use super::gate::GateArgs;
 use super::select;
 use super::terminal::Terminal;
 use crate::analysis::{Measures, OptimizerPlan, Plan, analyze};
@@ -16,6 +18,23 @@ use crate::lock::DirectoryLock;
 use crate::progress::Monitor;
 use crate::report;
 use crate::train::OptimizerKind;
+
+#[derive(Args)]
+pub(super) struct AnalyzeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Where the report goes; finished parts found there are reused
+    #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub adapters: AdapterArgs,
+    #[command(flatten)]
+    pub tuning: FineTuningArgs,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
 
 /// Runs the analysis and writes the report; whether nothing moved since the baseline, where one is given.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {

@@ -1,21 +1,29 @@
-//! Arguments as the user types them, with the help text that teaches them.
+//! The commands, and arguments that several of them have, as the user types them, with the help text that teaches them.
 
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
-use super::gate::Seeds;
+use super::analyze::AnalyzeArgs;
+use super::claims::ClaimsArgs;
+use super::cloze::ClozeArgs;
+use super::gate::CompareArgs;
+use super::kernel::KernelArgs;
 use super::lora::LoraArgs;
+use super::natural::NaturalArgs;
+use super::pretrain::PretrainArgs;
 use super::reproduce::ReproduceArgs;
 use super::shards::{MergeArgs, SubmitArgs};
-use crate::analysis::{AdapterRequest, Head, Measures, SplitName};
+use super::solve::{ConvertArgs, SolveArgs};
+use super::verify::VerifyArgs;
+use crate::analysis::{AdapterRequest, Head, Measures};
 use crate::device::{DeviceRequest, Dtype};
-use crate::evidence::Profile;
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
 use crate::subspace::Init;
+use crate::task::Overrides;
 
 /// Is this fine-tuning in the kernel regime? Empirical kernels of language models, after Malladi et al. (ICML 2023).
 #[derive(Parser)]
@@ -269,44 +277,45 @@ pub(super) struct TaskArgs {
     /// Seed of the few-shot split and of mini-batch orders
     #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
-    /// Use at most so many test examples (drawn by --seed)
-    #[arg(long, value_name = "N")]
-    pub test_limit: Option<usize>,
     /// Template in LM-BFF's language, e.g. '*cls**sent_0*_It_was*mask*.*sep+*'
     #[arg(long)]
     pub template: Option<String>,
     /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good
     #[arg(long, value_name = "WORDS")]
     pub label_words: Option<String>,
-    /// Longest prompt in tokens
-    #[arg(long, value_name = "TOKENS")]
-    pub max_length: Option<usize>,
-    /// Longest first text in tokens (0: no limit)
-    #[arg(long, value_name = "TOKENS")]
-    pub first_limit: Option<usize>,
-    /// Longest other text in tokens (0: no limit)
-    #[arg(long, value_name = "TOKENS")]
-    pub other_limit: Option<usize>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Segment ids that grow after each sep+ (the paper's runs have zeros everywhere)
     #[arg(long)]
     pub segments: bool,
 }
 
-#[derive(Args)]
-pub(super) struct AnalyzeArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub task: TaskArgs,
-    /// Where the report goes; finished parts found there are reused
-    #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
-    pub out_dir: PathBuf,
-    #[command(flatten)]
-    pub adapters: AdapterArgs,
-    #[command(flatten)]
-    pub tuning: FineTuningArgs,
-    #[command(flatten)]
-    pub gate: GateArgs,
+#[derive(Args, Clone)]
+pub(super) struct LimitArgs {
+    /// Use at most so many test examples (drawn by the seed)
+    #[arg(long, value_name = "N")]
+    pub test_limit: Option<usize>,
+    /// Longest prompt in tokens [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    max_length: Option<usize>,
+    /// Longest first text in tokens (0: no limit) [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    first_limit: Option<usize>,
+    /// Longest other text in tokens (0: no limit) [default: the task's]
+    #[arg(long, value_name = "TOKENS")]
+    other_limit: Option<usize>,
+}
+
+impl LimitArgs {
+    /// The lengths, over those of a task.
+    pub fn lengths(&self) -> Overrides {
+        Overrides {
+            max_length: self.max_length,
+            first_sentence_limit: self.first_limit,
+            other_sentence_limit: self.other_limit,
+            ..Overrides::default()
+        }
+    }
 }
 
 /// LoRA adapters in place of the weights.
@@ -379,289 +388,4 @@ pub(super) struct FineTuningArgs {
     /// [default: full, end for `reproduce`]
     #[arg(long, value_enum)]
     pub measures: Option<Measures>,
-}
-
-/// A run as a baseline, or against one.
-#[derive(Args)]
-#[command(next_help_heading = "Regression gate")]
-pub(super) struct GateArgs {
-    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
-    #[arg(long, value_name = "FILE")]
-    pub baseline: Option<PathBuf>,
-    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
-    /// further seeds' reports go to --out-dir/seed-SEED
-    #[arg(long, requires = "baseline")]
-    pub write_baseline: bool,
-    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
-    #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
-    pub baseline_seeds: Seeds,
-    #[command(flatten)]
-    pub output: GateOutputArgs,
-}
-
-/// What to compare, and where to say what moved.
-#[derive(Args)]
-pub(super) struct GateOutputArgs {
-    /// Metrics to leave out, by name; * stands for any text
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub ignore: Vec<String>,
-    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
-    /// machine
-    #[arg(long)]
-    pub strict: bool,
-    /// Write what moved as Markdown, for a pull request
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-    /// Write the comparison as JUnit, a case for each metric
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
-    #[arg(long)]
-    pub github: bool,
-}
-
-#[derive(Args)]
-pub(super) struct CompareArgs {
-    /// The old side: a baseline, or a report.json
-    #[arg(value_name = "OLD")]
-    pub old: PathBuf,
-    /// The new side: a baseline, or a report.json
-    #[arg(value_name = "NEW")]
-    pub new: PathBuf,
-    #[command(flatten)]
-    pub output: GateOutputArgs,
-}
-
-#[derive(Args)]
-pub(super) struct KernelArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub task: TaskArgs,
-    /// Kernel formulas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,asymmetric,signgd")]
-    pub formula: Vec<Formula>,
-    /// Columns of the kernel: another split [default: the training examples themselves]
-    #[arg(long, value_enum)]
-    pub against: Option<SplitName>,
-    /// The structured engine, or the reference engine (plain autograd, whole Jacobian in memory) to check it
-    #[arg(long, value_enum, default_value = "structured")]
-    pub engine: Engine,
-    /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
-    #[arg(long)]
-    pub shares: bool,
-    /// Compute the kernel in blocks of so many examples a side: more work, but blocks are independent
-    #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
-    pub block: Option<usize>,
-    /// Compute each block in so many parts of the sum over parameters, of about as many entries each: for networks whose
-    /// blocks take too long for one job. Every part runs the network anew
-    #[arg(long, value_name = "PARTS", conflicts_with_all = ["shares", "plan"])]
-    pub parameter_chunks: Option<usize>,
-    /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
-    /// `kernelview merge`. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID chooses one [blocks of 64 examples
-    /// unless --block says otherwise]
-    #[arg(long, value_name = "I/N|auto", conflicts_with_all = ["shares", "plan"])]
-    pub shard: Option<String>,
-    /// Print what would be done, with method, time and memory by layer, and stop
-    #[arg(long)]
-    pub plan: bool,
-    /// The file to write: safetensors, or as the paper's program writes kernels where the name ends in .pt (then one
-    /// formula)
-    #[arg(long, value_name = "FILE", required_unless_present = "plan")]
-    pub out: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub(super) struct SolveArgs {
-    /// Kernel of the training examples with themselves
-    #[arg(long, value_name = "FILE", requires_all = ["dev", "test"])]
-    pub train: Option<PathBuf>,
-    /// Kernel between training and development examples
-    #[arg(long, value_name = "FILE", requires = "train")]
-    pub dev: Option<PathBuf>,
-    /// Kernel between training and test examples
-    #[arg(long, value_name = "FILE", requires = "train")]
-    pub test: Option<PathBuf>,
-    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, in place of the three
-    #[arg(long, value_name = "DIR", conflicts_with = "train", required_unless_present = "train")]
-    pub kernels: Option<PathBuf>,
-    /// Which task's, where the directory has several
-    #[arg(long, value_name = "NAME", requires = "kernels")]
-    pub task: Option<String>,
-    /// The formula to solve, and what the kernel in a .pt is [default: every one that the files hold]
-    #[arg(long, value_enum)]
-    pub formula: Option<Formula>,
-    /// Write the results as JSON too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub(super) struct ConvertArgs {
-    /// The file to read
-    #[arg(value_name = "IN")]
-    pub input: PathBuf,
-    /// The file to write
-    pub out: PathBuf,
-    /// Which kernel: of several in a .safetensors, or what the one in a .pt is [default: the only one; sgd, or asymmetric
-    /// where a .pt has two orientations]
-    #[arg(long, value_enum)]
-    pub formula: Option<Formula>,
-}
-
-/// Engines of the kernel command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Engine {
-    /// Factored gradients, blocked products.
-    Structured,
-    /// Plain autograd.
-    Reference,
-}
-
-#[derive(Args)]
-pub(super) struct ClozeArgs {
-    /// The text to take sentences from
-    #[arg(long, value_name = "FILE[.gz]")]
-    pub text: PathBuf,
-    /// The words to choose between: two or more, in lower case
-    #[arg(long, value_name = "WORD,WORD", value_delimiter = ',', required = true)]
-    pub words: Vec<String>,
-    /// The TSV to write
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
-    /// Sentences of each word, at most [default: as many as the rarest word has]
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Seed of the choice among a word's sentences
-    #[arg(long, default_value_t = 13)]
-    pub seed: u64,
-    /// Shortest sentence in words
-    #[arg(long, default_value_t = 5, value_name = "WORDS")]
-    pub min_words: usize,
-    /// Longest sentence in words
-    #[arg(long, default_value_t = 30, value_name = "WORDS")]
-    pub max_words: usize,
-}
-
-#[derive(Args)]
-pub(super) struct PretrainArgs {
-    /// The recipe
-    #[arg(long, value_name = "FILE.toml")]
-    pub config: PathBuf,
-    /// Where networks and report go; finished networks and saved states found there are used
-    #[arg(long, default_value = "kernelview-pretrain", value_name = "DIR")]
-    pub out_dir: PathBuf,
-    /// Directory of the recipe's text files [default: the recipe's own]
-    #[arg(long, value_name = "DIR")]
-    pub corpus_dir: Option<PathBuf>,
-    /// Train these widths only, or widths beyond the recipe's [default: the recipe's]
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
-    pub width: Vec<i64>,
-    /// Checks of the parametrization to run before training; may be repeated
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
-    pub check: Vec<PretrainCheck>,
-    /// Run the checks only
-    #[arg(long, requires = "check")]
-    pub no_training: bool,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
-}
-
-#[derive(Args)]
-pub(super) struct NaturalArgs {
-    /// Models of one scheme that differ in width: checkpoint directories or names, two or more [default: the family that
-    /// comes with the sources]
-    #[arg(long, num_args = 2.., value_name = "DIR|NAME")]
-    pub models: Vec<String>,
-    #[command(flatten)]
-    pub task: TaskArgs,
-    /// Where the report goes
-    #[arg(long, default_value = "kernelview-natural", value_name = "DIR")]
-    pub out_dir: PathBuf,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
-}
-
-/// Checks of a family's parametrization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(super) enum PretrainCheck {
-    /// Whether activations keep their size over widths, in muP and (where they must not) in the standard
-    /// parametrization.
-    Coordinates,
-    /// Whether one learning rate suits all widths.
-    LearningRates,
-}
-
-/// Suites of claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Suite {
-    /// On networks drawn anew.
-    Theory,
-    /// On tensor programs and their limits.
-    Program,
-    /// On a pre-trained family.
-    Family,
-    /// All of them.
-    All,
-}
-
-#[derive(Args)]
-pub(super) struct VerifyArgs {
-    /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
-    /// narrower intervals), full is for a GPU
-    #[arg(long, value_enum, default_value = "quick")]
-    pub profile: Profile,
-    /// The suite: the theory on networks drawn from --seed, the claims on tensor programs and their limits, those on the
-    /// pre-trained family that comes with the sources (KERNELVIEW_FAMILY names the directory of another), or all
-    #[arg(long, value_enum, default_value = "theory")]
-    pub suite: Suite,
-    /// Examine these claims only, of any suite; may be repeated
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    pub claim: Vec<String>,
-    /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]
-    #[arg(long, overrides_with = "no_mutants")]
-    pub mutants: bool,
-    /// Run no mutants
-    #[arg(long, overrides_with = "mutants")]
-    pub no_mutants: bool,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// Seed from which every draw follows
-    #[arg(long, default_value_t = 13)]
-    pub seed: u64,
-    /// Experiments at a time, each on one CPU thread; one on a GPU [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
-    /// Where the report goes; what an interrupted run left there is reused
-    #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
-    pub out_dir: PathBuf,
-    #[command(flatten)]
-    pub gate: GateArgs,
-}
-
-#[derive(Args)]
-pub(super) struct ClaimsArgs {
-    /// Lines for reading, the README's table, or everything for programs
-    #[arg(long, value_enum, default_value = "table")]
-    pub format: ListFormat,
-}
-
-/// Forms of the list of claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum ListFormat {
-    /// Three lines a claim, by family.
-    Table,
-    /// A Markdown table.
-    Markdown,
-    /// An array of objects.
-    Json,
 }

@@ -1,8 +1,27 @@
 //! `kernelview claims`.
 
-use super::arguments::{ClaimsArgs, ListFormat};
+use clap::Args;
+
 use crate::report::{ClaimFacts, registry_list, registry_markdown};
 use crate::theorems::all_claims;
+
+#[derive(Args)]
+pub(super) struct ClaimsArgs {
+    /// Lines for reading, the README's table, or everything for programs
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
+/// Forms of the list of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ListFormat {
+    /// Three lines a claim, by family.
+    Table,
+    /// A Markdown table.
+    Markdown,
+    /// An array of objects.
+    Json,
+}
 
 /// Lists the claims that `verify` examines.
 pub(super) fn run(args: &ClaimsArgs) {

@@ -1,14 +1,41 @@
 //! `kernelview cloze`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::arguments::{ClozeArgs, DEFAULT_K};
+use clap::Args;
+
+use super::arguments::DEFAULT_K;
 use super::kernel::check_out;
 use crate::error::{Error, Result};
 use crate::files::{read_unpacked, write_atomic};
 use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};
 use crate::task::data::decode;
+
+#[derive(Args)]
+pub(super) struct ClozeArgs {
+    /// The text to take sentences from
+    #[arg(long, value_name = "FILE[.gz]")]
+    pub text: PathBuf,
+    /// The words to choose between: two or more, in lower case
+    #[arg(long, value_name = "WORD,WORD", value_delimiter = ',', required = true)]
+    pub words: Vec<String>,
+    /// The TSV to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Sentences of each word, at most [default: as many as the rarest word has]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Seed of the choice among a word's sentences
+    #[arg(long, default_value_t = 13)]
+    pub seed: u64,
+    /// Shortest sentence in words
+    #[arg(long, default_value_t = 5, value_name = "WORDS")]
+    pub min_words: usize,
+    /// Longest sentence in words
+    #[arg(long, default_value_t = 30, value_name = "WORDS")]
+    pub max_words: usize,
+}
 
 /// Makes a data file of a text and says how to analyze it.
 pub(super) fn run(args: &ClozeArgs) -> Result<()> {

@@ -1,12 +1,64 @@
 //! The regression gate: `--baseline` of `analyze` and `verify`, and `kernelview compare`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::arguments::{CompareArgs, GateArgs, GateOutputArgs};
+use clap::Args;
+
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::gate::{Baseline, Comparison, Ignored, Options, compare};
 use crate::report::{gate_annotations, gate_junit, gate_markdown, gate_summary};
+
+/// A run as a baseline, or against one.
+#[derive(Args)]
+#[command(next_help_heading = "Regression gate")]
+pub(super) struct GateArgs {
+    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
+    /// further seeds' reports go to --out-dir/seed-SEED
+    #[arg(long, requires = "baseline")]
+    pub write_baseline: bool,
+    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
+    #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
+    pub baseline_seeds: Seeds,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
+}
+
+/// What to compare, and where to say what moved.
+#[derive(Args)]
+pub(super) struct GateOutputArgs {
+    /// Metrics to leave out, by name; * stands for any text
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
+    /// machine
+    #[arg(long)]
+    pub strict: bool,
+    /// Write what moved as Markdown, for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the comparison as JUnit, a case for each metric
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
+    #[arg(long)]
+    pub github: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CompareArgs {
+    /// The old side: a baseline, or a report.json
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The new side: a baseline, or a report.json
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub output: GateOutputArgs,
+}
 
 /// Seeds of a baseline: a number of them, or the seeds themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]

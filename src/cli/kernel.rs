@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Engine, KernelArgs};
+use clap::Args;
+
+use super::arguments::{ModelArgs, TaskArgs};
 use super::plan;
 use super::select;
 use super::solve::write_published;
@@ -13,11 +15,59 @@ use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::jacobian::Examples;
 use crate::kernel::{
-    Block, BlockPlan, FormulaSet, Gram, KernelFile, gram_units, plan_gram, precision_errors, reference_gram,
+    Block, BlockPlan, Formula, FormulaSet, Gram, KernelFile, gram_units, plan_gram, precision_errors, reference_gram,
     structured_gram,
 };
 use crate::progress::{Monitor, check_stop};
 use crate::shard::{Manifest, Place, ShardStore, place};
+
+#[derive(Args)]
+pub(super) struct KernelArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Kernel formulas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,asymmetric,signgd")]
+    pub formula: Vec<Formula>,
+    /// Columns of the kernel: another split [default: the training examples themselves]
+    #[arg(long, value_enum)]
+    pub against: Option<SplitName>,
+    /// The structured engine, or the reference engine (plain autograd, whole Jacobian in memory) to check it
+    #[arg(long, value_enum, default_value = "structured")]
+    pub engine: Engine,
+    /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
+    #[arg(long)]
+    pub shares: bool,
+    /// Compute the kernel in blocks of so many examples a side: more work, but blocks are independent
+    #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
+    pub block: Option<usize>,
+    /// Compute each block in so many parts of the sum over parameters, of about as many entries each: for networks whose
+    /// blocks take too long for one job. Every part runs the network anew
+    #[arg(long, value_name = "PARTS", conflicts_with_all = ["shares", "plan"])]
+    pub parameter_chunks: Option<usize>,
+    /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
+    /// `kernelview merge`. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID chooses one [blocks of 64 examples
+    /// unless --block says otherwise]
+    #[arg(long, value_name = "I/N|auto", conflicts_with_all = ["shares", "plan"])]
+    pub shard: Option<String>,
+    /// Print what would be done, with method, time and memory by layer, and stop
+    #[arg(long)]
+    pub plan: bool,
+    /// The file to write: safetensors, or as the paper's program writes kernels where the name ends in .pt (then one
+    /// formula)
+    #[arg(long, value_name = "FILE", required_unless_present = "plan")]
+    pub out: Option<PathBuf>,
+}
+
+/// Engines of the kernel command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Engine {
+    /// Factored gradients, blocked products.
+    Structured,
+    /// Plain autograd.
+    Reference,
+}
 
 /// Computes the kernel and writes its file, or prints the plan.
 pub(super) fn run(args: &KernelArgs) -> Result<()> {

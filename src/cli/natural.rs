@@ -1,16 +1,39 @@
 //! `kernelview natural`.
 
-use super::arguments::NaturalArgs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::arguments::TaskArgs;
 use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
 use crate::analysis::{Head, Pretrained, Study};
-use crate::device::{Dtype, set_threads};
+use crate::device::{DeviceRequest, Dtype, set_threads};
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::jacobian::Subset;
 use crate::natural::{Naturalness, measure, verdict, write_naturalness};
 use crate::pretrain::family_members;
 use crate::progress::{Monitor, check_stop};
+
+#[derive(Args)]
+pub(super) struct NaturalArgs {
+    /// Models of one scheme that differ in width: checkpoint directories or names, two or more [default: the family that
+    /// comes with the sources]
+    #[arg(long, num_args = 2.., value_name = "DIR|NAME")]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Where the report goes
+    #[arg(long, default_value = "kernelview-natural", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
 
 /// Measures every model and writes the report.
 pub(super) fn run(args: &NaturalArgs) -> Result<()> {

@@ -1,13 +1,13 @@
 //! `kernelview pretrain`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::arguments::{PretrainArgs, PretrainCheck};
 use super::terminal::Terminal;
-use crate::device::set_threads;
+use crate::device::{DeviceRequest, set_threads};
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::files::{digest, load_part, store_part};
@@ -15,6 +15,44 @@ use crate::lm::Scaling;
 use crate::lock::DirectoryLock;
 use crate::pretrain::{Corpus, Family, Recipe, check_coordinates, family_findings, sweep, train, write_family};
 use crate::stats::Outcome;
+
+#[derive(Args)]
+pub(super) struct PretrainArgs {
+    /// The recipe
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: PathBuf,
+    /// Where networks and report go; finished networks and saved states found there are used
+    #[arg(long, default_value = "kernelview-pretrain", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Directory of the recipe's text files [default: the recipe's own]
+    #[arg(long, value_name = "DIR")]
+    pub corpus_dir: Option<PathBuf>,
+    /// Train these widths only, or widths beyond the recipe's [default: the recipe's]
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
+    pub width: Vec<i64>,
+    /// Checks of the parametrization to run before training; may be repeated
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
+    pub check: Vec<PretrainCheck>,
+    /// Run the checks only
+    #[arg(long, requires = "check")]
+    pub no_training: bool,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// Checks of a family's parametrization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum PretrainCheck {
+    /// Whether activations keep their size over widths, in muP and (where they must not) in the standard
+    /// parametrization.
+    Coordinates,
+    /// Whether one learning rate suits all widths.
+    LearningRates,
+}
 
 /// Runs checks and training and writes the report; whether every network and every check came out as it must.
 pub(super) fn run(args: &PretrainArgs) -> Result<bool> {

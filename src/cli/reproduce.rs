@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::arguments::FineTuningArgs;
+use super::arguments::{FineTuningArgs, LimitArgs};
 use super::select::model_directory;
 use super::terminal::Terminal;
 use crate::analysis::{Head, Measures};
@@ -16,7 +16,7 @@ use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
 use crate::shard::place;
-use crate::task::{BUILTIN_NAMES, Overrides, builtin};
+use crate::task::{BUILTIN_NAMES, builtin};
 
 /// The grid, and how to run it.
 #[derive(Args)]
@@ -42,18 +42,8 @@ pub(super) struct ReproduceArgs {
     /// Also with LoRA adapters of this rank in place of the weights, under the prompt
     #[arg(long, value_name = "RANK")]
     pub lora_rank: Option<i64>,
-    /// Use at most so many test examples (drawn by the seed)
-    #[arg(long, value_name = "N")]
-    pub test_limit: Option<usize>,
-    /// Longest prompt in tokens [default: the task's]
-    #[arg(long, value_name = "TOKENS")]
-    pub max_length: Option<usize>,
-    /// Longest first text in tokens (0: no limit) [default: the task's]
-    #[arg(long, value_name = "TOKENS")]
-    pub first_limit: Option<usize>,
-    /// Longest other text in tokens (0: no limit) [default: the task's]
-    #[arg(long, value_name = "TOKENS")]
-    pub other_limit: Option<usize>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     #[command(flatten)]
     pub tuning: FineTuningArgs,
     /// Parameters that take part in kernels and fine-tuning
@@ -132,13 +122,8 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         heads: args.heads.clone(),
         lora_rank: args.lora_rank,
         data_dir: args.data_dir.clone(),
-        overrides: Overrides {
-            max_length: args.max_length,
-            first_sentence_limit: args.first_limit,
-            other_sentence_limit: args.other_limit,
-            ..Overrides::default()
-        },
-        test_limit: args.test_limit,
+        overrides: args.limits.lengths(),
+        test_limit: args.limits.test_limit,
         dtype: args.dtype,
         device: args.device.resolve()?,
         subset: args.parameters,

@@ -148,10 +148,8 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     let overrides = Overrides {
         template: args.template.clone(),
         label_words: args.label_words.clone(),
-        max_length: args.max_length,
-        first_sentence_limit: args.first_limit,
-        other_sentence_limit: args.other_limit,
         segments: args.segments.then_some(true),
+        ..args.limits.lengths()
     };
     let named = match (&args.task_file, &args.task) {
         (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
@@ -164,14 +162,14 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
             return Err(Error::Settings("--data-dir needs --task NAME (or --task-file): which of its tasks?".into()));
         };
         let definition = definition.with(&overrides)?;
-        let splits = Splits::from_directory(directory, &definition, args.k, args.seed, args.test_limit)?;
+        let splits = Splits::from_directory(directory, &definition, args.k, args.seed, args.limits.test_limit)?;
         let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
     let own = OwnSplit {
         k: args.k,
         seed: args.seed,
-        test_limit: args.test_limit,
+        test_limit: args.limits.test_limit,
         dev: args.dev_data.clone(),
         test: args.test_data.clone(),
     };
@@ -205,7 +203,7 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     }
     let definition = demo_definition()?.with(&overrides)?;
     let mut splits = demo()?;
-    splits.limit_test(args.test_limit, args.seed);
+    splits.limit_test(args.limits.test_limit, args.seed);
     Ok(Chosen {
         definition,
         splits,

@@ -1,15 +1,53 @@
 //! `kernelview solve` and `kernelview convert`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{ConvertArgs, SolveArgs};
 use super::kernel::check_out;
 use crate::analysis::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::kernel::{Formula, KernelFile, PublishedKernel, logits_path};
+
+#[derive(Args)]
+pub(super) struct SolveArgs {
+    /// Kernel of the training examples with themselves
+    #[arg(long, value_name = "FILE", requires_all = ["dev", "test"])]
+    pub train: Option<PathBuf>,
+    /// Kernel between training and development examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub dev: Option<PathBuf>,
+    /// Kernel between training and test examples
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub test: Option<PathBuf>,
+    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, in place of the three
+    #[arg(long, value_name = "DIR", conflicts_with = "train", required_unless_present = "train")]
+    pub kernels: Option<PathBuf>,
+    /// Which task's, where the directory has several
+    #[arg(long, value_name = "NAME", requires = "kernels")]
+    pub task: Option<String>,
+    /// The formula to solve, and what the kernel in a .pt is [default: every one that the files hold]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ConvertArgs {
+    /// The file to read
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write
+    pub out: PathBuf,
+    /// Which kernel: of several in a .safetensors, or what the one in a .pt is [default: the only one; sgd, or asymmetric
+    /// where a .pt has two orientations]
+    #[arg(long, value_enum)]
+    pub formula: Option<Formula>,
+}
 
 /// Version of the layout of `--json`.
 const SCHEMA_VERSION: &str = "1";

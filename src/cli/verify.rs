@@ -1,10 +1,13 @@
 //! `kernelview verify`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use super::arguments::{Suite, VerifyArgs};
+use clap::Args;
+
 use super::board::Board;
+use super::gate::GateArgs;
+use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
 use crate::evidence::{Profile, Verification};
 use crate::gate::Baseline;
@@ -12,6 +15,54 @@ use crate::lock::DirectoryLock;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, Plan};
+
+/// Suites of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Suite {
+    /// On networks drawn anew.
+    Theory,
+    /// On tensor programs and their limits.
+    Program,
+    /// On a pre-trained family.
+    Family,
+    /// All of them.
+    All,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
+    /// narrower intervals), full is for a GPU
+    #[arg(long, value_enum, default_value = "quick")]
+    pub profile: Profile,
+    /// The suite: the theory on networks drawn from --seed, the claims on tensor programs and their limits, those on the
+    /// pre-trained family that comes with the sources (KERNELVIEW_FAMILY names the directory of another), or all
+    #[arg(long, value_enum, default_value = "theory")]
+    pub suite: Suite,
+    /// Examine these claims only, of any suite; may be repeated
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub claim: Vec<String>,
+    /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]
+    #[arg(long, overrides_with = "no_mutants")]
+    pub mutants: bool,
+    /// Run no mutants
+    #[arg(long, overrides_with = "mutants")]
+    pub no_mutants: bool,
+    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// Seed from which every draw follows
+    #[arg(long, default_value_t = 13)]
+    pub seed: u64,
+    /// Experiments at a time, each on one CPU thread; one on a GPU [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Where the report goes; what an interrupted run left there is reused
+    #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
+    pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
 
 /// Runs the suite and writes its report; whether it succeeded, and nothing moved since the baseline where one is given.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
