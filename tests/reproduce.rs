@@ -69,6 +69,30 @@ fn a_failed_cell_does_not_stop_the_others() {
 }
 
 #[test]
+fn label_words_of_a_task() {
+    let scratch = Scratch::new();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks");
+    let answer = |words: &str| {
+        let words = format!(
+            "reproduce --models model --data-dir {data} --tasks MRPC,RTE --label-words {words} --k 2 --seeds 13 --dtype f64 \
+             --device cpu --threads 1 --formula sgd --optimizers= --out-dir grid"
+        );
+        scratch.run(&words.split_whitespace().collect::<Vec<_>>())
+    };
+    let one = answer("mrpc:NOWORD,Yes");
+    assert_eq!(one.code, Some(1), "{}", one.stderr);
+    assert!(one.stderr.contains("label `0` of task `MRPC`: the word `NOWORD`"), "{}", one.stderr);
+    assert!(one.stdout.contains("1 of 2 cells are there, 1 failed"), "{}", one.stdout);
+    let report = fs::read_to_string(scratch.path("grid/report.md")).expect("a report");
+    assert!(report.contains("| label words of MRPC | NOWORD, Yes |"), "{report}");
+    for (words, message) in [("MRPC", "write TASK:WORDS"), ("SNLI:a,b,c", "the grid has no such task")] {
+        let refused = answer(words);
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn bad_settings_are_refused() {
     let scratch = Scratch::new();
     let refused = |arguments: &str, message: &str| {

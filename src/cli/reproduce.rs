@@ -16,7 +16,7 @@ use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
 use crate::shard::place;
-use crate::task::{BUILTIN_NAMES, builtin};
+use crate::task::{BUILTIN_NAMES, Overrides, builtin};
 
 /// The grid, and how to run it.
 #[derive(Args)]
@@ -30,6 +30,10 @@ pub(super) struct ReproduceArgs {
     /// Tasks by name, or all 14
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAMES")]
     pub tasks: Vec<String>,
+    /// Other label words for a task, for models whose vocabulary lacks the built-in ones: SNLI:No,Yes,Perhaps (in the order of
+    /// `kernelview tasks`) or SNLI:neutral=Perhaps,…; may be repeated
+    #[arg(long, value_name = "TASK:WORDS")]
+    pub label_words: Vec<String>,
     /// Training examples per class
     #[arg(long, value_delimiter = ',', default_value = "16")]
     pub k: Vec<usize>,
@@ -101,11 +105,18 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
 fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     let models =
         args.models.iter().map(|name| Ok((name.clone(), model_directory(name)?))).collect::<Result<Vec<_>>>()?;
-    let tasks = if args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all")) {
-        BUILTIN_NAMES.map(str::to_owned).to_vec()
+    let mut tasks = if args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all")) {
+        BUILTIN_NAMES.iter().map(|name| builtin(name)).collect::<Result<Vec<_>>>()?
     } else {
-        args.tasks.iter().map(|name| Ok(builtin(name)?.name)).collect::<Result<Vec<_>>>()?
+        args.tasks.iter().map(|name| builtin(name)).collect::<Result<Vec<_>>>()?
     };
+    for text in &args.label_words {
+        let fail = |message: &str| Error::Settings(format!("--label-words {text}: {message}"));
+        let (name, words) = text.split_once(':').ok_or_else(|| fail("write TASK:WORDS, e.g. SNLI:No,Yes,Perhaps"))?;
+        let task = tasks.iter_mut().find(|t| t.name.eq_ignore_ascii_case(name));
+        let task = task.ok_or_else(|| fail("the grid has no such task"))?;
+        *task = task.clone().with(&Overrides { label_words: Some(words.into()), ..Overrides::default() })?;
+    }
     if args.batch == Some(0) {
         return Err(Error::Settings("--batch must be at least 1".into()));
     }

@@ -32,8 +32,8 @@ const CELL_VERSION: &str = "1";
 pub struct GridSettings {
     /// Models: the name as given, and its directory.
     pub models: Vec<(String, PathBuf)>,
-    /// Names of built-in tasks.
-    pub tasks: Vec<String>,
+    /// Tasks, each of another name.
+    pub tasks: Vec<TaskDefinition>,
     /// Training examples per class.
     pub k: Vec<usize>,
     /// Seeds of splits.
@@ -233,14 +233,14 @@ impl GridSettings {
                         let slug = variant.name();
                         let key = GridKey {
                             model: name.to_owned(),
-                            task: task.clone(),
+                            task: task.name.clone(),
                             k: *k,
                             seed: *seed,
                             head: slug.clone(),
                         };
-                        let place = Path::new("cells").join(files::safe_name(name)).join(task);
+                        let place = Path::new("cells").join(files::safe_name(name)).join(&task.name);
                         let directory = out_dir.join(place).join(format!("{k}-{seed}-{slug}"));
-                        let inputs = self.inputs(&model, &key, variant);
+                        let inputs = self.inputs(&model, task, &key, variant);
                         all.push(Planned { key, variant, directory, inputs });
                     }
                 }
@@ -249,8 +249,8 @@ impl GridSettings {
         Ok(all)
     }
 
-    fn inputs(&self, model: &str, key: &GridKey, variant: Variant) -> Result<Inputs> {
-        let definition = builtin(&key.task)?.with(&self.overrides)?;
+    fn inputs(&self, model: &str, task: &TaskDefinition, key: &GridKey, variant: Variant) -> Result<Inputs> {
+        let definition = task.clone().with(&self.overrides)?;
         let splits = Splits::from_directory(&self.data_dir, &definition, key.k, key.seed, self.test_limit)?;
         let examples = [&splits.train, &splits.dev, &splits.test].map(|split| &split.examples);
         let plan = serde_json::to_string(&self.plan).expect("a plan is plain data");
@@ -320,9 +320,9 @@ impl GridSettings {
         };
         let plan = &self.plan;
         let limit = self.test_limit.map_or_else(|| "all".to_owned(), |n| n.to_string());
-        vec![
+        let mut rows = vec![
             ("models".into(), list(self.models.iter().map(|(name, _)| name.clone()).collect())),
-            ("tasks".into(), self.tasks.join(", ")),
+            ("tasks".into(), list(self.tasks.iter().map(|t| t.name.clone()).collect())),
             ("examples per class".into(), list(self.k.iter().map(ToString::to_string).collect())),
             ("seeds".into(), list(self.seeds.iter().map(ToString::to_string).collect())),
             (
@@ -342,7 +342,25 @@ impl GridSettings {
                 format!("{} of {} examples, evaluated every {}", plan.steps, plan.batch_size, plan.eval_every),
             ),
             ("computed in".into(), format!("{} on {}", self.dtype, device_name(self.device))),
-        ]
+        ];
+        rows.extend(self.replaced());
+        rows
+    }
+
+    /// What stands in place of the built-in tasks' own settings.
+    fn replaced(&self) -> Vec<(String, String)> {
+        let own = |t: &&TaskDefinition| builtin(&t.name).is_ok_and(|b| b.label_words != t.label_words);
+        let words = |t: &TaskDefinition| {
+            let words: Vec<&str> = t.label_words.iter().map(|w| w.word.as_str()).collect();
+            (format!("label words of {}", t.name), words.join(", "))
+        };
+        let lengths = [
+            ("tokens of a prompt, at most", self.overrides.max_length),
+            ("tokens of the first text, at most", self.overrides.first_sentence_limit),
+            ("tokens of other texts, at most", self.overrides.other_sentence_limit),
+        ];
+        let lengths = lengths.into_iter().filter_map(|(what, n)| Some((what.to_owned(), n?.to_string())));
+        self.tasks.iter().filter(own).map(words).chain(lengths).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tables: methods by tasks for every model, k and head; the paper's questions; prompt against no prompt; failures.
 
 use super::summary::{ANALOGS, Group, Spread, head_title, methods};
-use crate::evidence::{Cell, Question, Reproduction, Table};
+use crate::evidence::{Cell, GridKey, Question, Reproduction, Table};
 use crate::report::format::{number, optimizer_title, percent};
 use crate::report::rows;
 
@@ -127,19 +127,29 @@ fn heads(groups: &[Group<'_>]) -> Option<Table> {
 }
 
 fn failures(grid: &Reproduction) -> Option<Table> {
-    let failed = grid.cells.iter().filter_map(|c| Some((&c.key, c.error.as_ref()?)));
+    // Cells that differ in their seed alone mostly fail for one reason: they share a row.
+    let mut failed: Vec<(&GridKey, &str, Vec<String>)> = Vec::new();
+    for (key, why) in grid.cells.iter().filter_map(|c| Some((&c.key, c.error.as_deref()?))) {
+        let same =
+            |f: &&mut (&GridKey, &str, Vec<String>)| GridKey { seed: f.0.seed, ..key.clone() } == *f.0 && f.1 == why;
+        match failed.iter_mut().find(same) {
+            Some((_, _, seeds)) => seeds.push(key.seed.to_string()),
+            None => failed.push((key, why, vec![key.seed.to_string()])),
+        }
+    }
     let rows: Vec<Vec<Cell>> = failed
-        .map(|(key, error)| {
+        .into_iter()
+        .map(|(key, why, seeds)| {
             vec![
                 Cell::from(key.model.as_str()),
                 Cell::from(key.task.as_str()),
                 text(key.k.to_string()),
-                text(key.seed.to_string()),
+                text(seeds.join(", ")),
                 Cell::from(key.head.as_str()),
-                Cell::from(error.as_str()),
+                Cell::from(why),
             ]
         })
         .collect();
-    let columns = ["model", "task", "k", "seed", "head", "why"].map(str::to_owned).to_vec();
+    let columns = ["model", "task", "k", "seeds", "head", "why"].map(str::to_owned).to_vec();
     (!rows.is_empty()).then(|| Table { title: "Failed cells".into(), columns, rows })
 }
