@@ -173,7 +173,7 @@ fn check_room(threads: usize) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         /// Beside the stacks: what little the first tensors take.
-        const REST: u64 = 32 << 20;
+        const REST: u64 = 128 << 20;
         let limit = |resource| {
             let mut found = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
             // SAFETY: the structure is this function's own, and is written whole or not at all.
