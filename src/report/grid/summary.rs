@@ -34,7 +34,7 @@ impl Spread {
     fn is_gain(gains: &[f64]) -> bool {
         Self::of(gains).is_some_and(|gain| {
             let error = gain.deviation.unwrap_or(0.0) / (gains.len() as f64).sqrt();
-            gain.mean > 2.0 * error && gain.mean > 0.0
+            gain.mean > 2.0 * error
         })
     }
 }
