@@ -130,24 +130,25 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             plan.chunks
         )));
     }
+    let compute = |plan: &BlockPlan, block: &Block, title: &str| {
+        terminal.begin(title, gram_units(block.rows.len(), Some(block.columns.len())));
+        let gram = plan.compute(block, &study.parameters, (&train, other), &options, &terminal);
+        terminal.end();
+        gram
+    };
     if let (Some(plan), Some(place)) = (&blocks, place) {
         let depends = (&study.digest, &args.formula, args.model.precision, options.batch, plan, args.against);
         let depends = serde_json::to_string(&depends).expect("settings are plain data");
         let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
-        write_shard(&store, plan, place, &terminal, |block| {
-            plan.compute(block, &study.parameters, (&train, other), &options, &terminal)
-        })?;
+        write_shard(&store, plan, place, &terminal, compute)?;
         println!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count);
         return Ok(());
     }
     let gram = if let Some(plan) = &blocks {
         let mut grams = Vec::new();
         for block in plan.blocks() {
-            terminal.begin("kernel, block by block", gram_units(block.rows.len(), Some(block.columns.len())));
-            let gram = plan.compute(&block, &study.parameters, (&train, other), &options, &terminal);
-            terminal.end();
-            grams.push(gram?);
+            grams.push(compute(plan, &block, "kernel, block by block")?);
         }
         plan.assemble(&grams)?
     } else if args.engine == Engine::Reference {
@@ -200,7 +201,7 @@ fn write_shard(
     plan: &BlockPlan,
     place: Place,
     terminal: &Terminal,
-    compute: impl Fn(&Block) -> Result<Gram>,
+    compute: impl Fn(&BlockPlan, &Block, &str) -> Result<Gram>,
 ) -> Result<()> {
     let all = plan.blocks().into_iter().enumerate();
     let own: Vec<Block> = all.filter(|(number, _)| place.has(*number)).map(|(_, block)| block).collect();
@@ -211,10 +212,7 @@ fn write_shard(
             terminal.note(&format!("{title}: already there"));
             continue;
         }
-        terminal.begin(&title, gram_units(block.rows.len(), Some(block.columns.len())));
-        let gram = compute(block);
-        terminal.end();
-        store.put(block, &gram?)?;
+        store.put(block, &compute(plan, block, &title)?)?;
     }
     Ok(())
 }
