@@ -125,6 +125,9 @@ fn load_cuda_backend() {
 /// A page that a process touches for the first time costs microseconds on virtual machines, and freed tensors give their
 /// pages back at once. With huge pages for large tensors, and with freed memory kept for the next one, that cost goes
 /// away.
+///
+/// Under a limit on the address space all threads allocate from one arena. Otherwise glibc reserves 128 MB for each thread,
+/// and a thread for which that fails pays a system call and a fresh page for every allocation: it seems to wait for ever.
 pub fn prepare_process() {
     const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
     if std::env::var_os(HUGE_PAGES).is_none() {
@@ -137,6 +140,9 @@ pub fn prepare_process() {
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+            if address_space().is_some() {
+                libc::mallopt(libc::M_ARENA_MAX, 1);
+            }
         }
     }
 }
@@ -170,17 +176,11 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
 /// Fails where the address space that is left to the process cannot hold the threads' stacks. libtorch does not look
 /// whether its threads could be started: it waits for them for ever.
 fn check_room(threads: usize) -> Result<()> {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// Beside the stacks: what little the first tensors take.
-        const REST: u64 = 128 << 20;
-        let limit = |resource| {
-            let mut found = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-            // SAFETY: the structure is this function's own, and is written whole or not at all.
-            unsafe { libc::getrlimit(resource, &raw mut found) };
-            (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
-        };
-        let Some(most) = limit(libc::RLIMIT_AS) else { return Ok(()) };
+        const REST: u64 = 32 << 20;
+        let Some(most) = address_space() else { return Ok(()) };
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
         let pages: Option<u64> = pages.and_then(|text| text.split_whitespace().next()?.parse().ok());
         // SAFETY: asks for a constant of the system.
@@ -199,6 +199,21 @@ fn check_room(threads: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of address space that the process may take; `None` without a limit.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn address_space() -> Option<u64> {
+    limit(libc::RLIMIT_AS)
+}
+
+/// A limit on one of the process's resources, where there is one.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut found = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure is this function's own, and is written whole or not at all.
+    unsafe { libc::getrlimit(resource, &raw mut found) };
+    (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
 }
 
 /// Whether the CPU has the AVX-512 instructions in which the innermost loops are written; without them libtorch's matrix

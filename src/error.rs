@@ -109,7 +109,16 @@ impl Error {
 /// Whether a panic says that memory ran out: what libtorch's CUDA and CPU allocators and C++'s own say, and the system where
 /// it has no room for a thread.
 pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
-    let texts = ["out of memory", "can't allocate memory", "std::bad_alloc", "failed to spawn thread"];
+    let texts = [
+        "out of memory",
+        "can't allocate memory",
+        "std::bad_alloc",
+        "failed to spawn thread",
+        // oneDNN's, where there is no room for the code that it generates.
+        "could not create a primitive",
+        // libtorch's, where there is no room for its message either.
+        "Error computing Error::what()",
+    ];
     whole_text(payload).is_some_and(|said| texts.iter().any(|text| said.contains(text)))
 }
 

@@ -31,7 +31,7 @@ use self::panel::{Panel, padded, parts};
 use self::shortage::attempt;
 use self::sums::Sums;
 use super::gram::Gram;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SHORTAGE_ADVICE};
 use crate::jacobian::{Examples, Parameters, record};
 use crate::progress::{Monitor, check_stop};
 
@@ -163,7 +163,8 @@ impl Run<'_> {
                 break Panel::of(recorded, &part);
             }
             if part.len() == 1 {
-                return Err(Error::Torch(format!("out of memory for the gradients of example {} alone", part[0])));
+                let reason = format!("out of memory for the gradients of example {} alone: {SHORTAGE_ADVICE}", part[0]);
+                return Err(Error::Torch(reason));
             }
             self.monitor
                 .note(&format!("out of memory for {} examples at a time: going on with half as many", part.len()));
