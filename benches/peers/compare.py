@@ -75,6 +75,7 @@ def rows(engine: str, n: int, few: int, tokens: int) -> dict[str, Row]:
 
     return {
         "sgd": own("structured", n, "sgd"),
+        "again": Row(f"kernelview, sgd, N={n}, second kernel of its process", [engine, f"again-structured:{n}:sgd:{tokens}"]),
         "vmap": peer("torch.func vmap(grad) + matmul, sgd", "vmap", n),
         "signgd": own("structured", n, "signgd"),
         "all": own("structured", n, "all"),
@@ -113,6 +114,7 @@ def ratios(found: dict[str, Row], n: int) -> list[str]:
         line(f"time of the paper's scheme over ours, {own}", extrapolated, figure(own), note)
     line("all three kernels over sgd alone", figure("all"), figure("sgd"))
     line("sgd over the floor", figure("sgd"), figure("floor"))
+    line("sgd, second kernel of its process, over the floor", figure("again"), figure("floor"))
     line("time of neural-tangents over ours, perceptron", figure("tangents"), figure("mlp"))
     return lines
 
