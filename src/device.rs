@@ -126,8 +126,9 @@ fn load_cuda_backend() {
 /// pages back at once. With huge pages for large tensors, and with freed memory kept for the next one, that cost goes
 /// away.
 ///
-/// Under a limit on the address space all threads allocate from one arena. Otherwise glibc reserves 128 MB for each thread,
-/// and a thread for which that fails pays a system call and a fresh page for every allocation: it seems to wait for ever.
+/// All threads allocate from one arena: what a pass in one thread frees is there for the next pass in another one. (Arenas of
+/// their own would also reserve 128 MB of address space for each thread; under a limit, a thread for which that fails
+/// pays a system call and a fresh page for every allocation and seems to wait for ever.)
 pub fn prepare_process() {
     const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
     if std::env::var_os(HUGE_PAGES).is_none() {
@@ -140,9 +141,7 @@ pub fn prepare_process() {
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
-            if address_space().is_some() {
-                libc::mallopt(libc::M_ARENA_MAX, 1);
-            }
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }

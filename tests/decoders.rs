@@ -276,7 +276,7 @@ proptest! {
             shape[0] = heads * head_size;
             heads_of(t, kv_heads).repeat_interleave_self_int(group, 0, None).reshape(shape.as_slice())
         });
-        let repeated = Parameters::new(std::rc::Rc::clone(full.specs()), values.collect());
+        let repeated = Parameters::new(std::sync::Arc::clone(full.specs()), values.collect());
         let (grouped, whole) = (examples(&model, &case.prompts), examples(&full, &case.prompts));
         let logits = |p: &Parameters, e: &PromptExamples<'_>| outputs(p, e, e.len());
         prop_assert!(relative_error(&logits(&repeated, &whole), &logits(&parameters, &grouped)) <= 1e-13);

@@ -19,7 +19,7 @@
 //! analog exists. It also says when the link is weak: gradients as small as `ε`, which a well-suited prompt (small
 //! `χ`) makes more likely, turn Adam's first step towards plain gradient descent.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -115,7 +115,7 @@ pub(super) fn parameters_like(tensors: &[Tensor]) -> Parameters {
         layer: "body".into(),
         structural_zeros: 0..0,
     };
-    let specs: Rc<[ParameterSpec]> = tensors.iter().enumerate().map(spec).collect();
+    let specs: Arc<[ParameterSpec]> = tensors.iter().enumerate().map(spec).collect();
     Parameters::new(specs, tensors.iter().map(Tensor::zeros_like).collect())
 }
 

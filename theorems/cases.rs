@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::context::Context;
 use crate::error::Result;
-use crate::jacobian::{Examples, Parameters, Tap};
+use crate::jacobian::{Examples, Frozen, Parameters, Tap};
 use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples, random};
 use crate::network::{Abc, Activation, Heads, Mlp, Transformer, TransformerAbc, TransformerShape, normal_tensor};
 use crate::progress::check_stop;
@@ -134,7 +134,7 @@ impl NetworkCase {
                 let ids: Vec<i64> =
                     (0..self.examples as i64 * length).map(|_| rng.random_range(0..VOCABULARY)).collect();
                 let ids = Tensor::from_slice(&ids).view([-1, length]).to_device(context.device);
-                Network { parameters, examples: Box::new(Sequences { network, ids }) }
+                Network { parameters, examples: Box::new(Sequences { network, ids: ids.into() }) }
             }
             Shape::LanguageModel { architecture, tied } => {
                 let mut config = random::tiny(architecture, VOCABULARY);
@@ -179,7 +179,7 @@ impl NetworkCase {
 /// Sequences that own their transformer.
 struct Sequences {
     network: Transformer,
-    ids: Tensor,
+    ids: Frozen,
 }
 
 impl Examples for Sequences {

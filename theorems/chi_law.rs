@@ -82,7 +82,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let examples = unseen.examples(context, &network);
         accuracies.push(accuracy(&parameters, &examples, &unseen.tokens));
         let (words, right) = Choice::words(&unseen.tokens, context.seed(&format!("{name}, unseen words")));
-        let task = Choice { prompts: examples, words };
+        let task = Choice { prompts: examples, words: words.into() };
         let mean = |v: Vec<f64>| v.iter().sum::<f64>() / v.len() as f64;
         natural.push(mean(chi_sizes(&parameters, &task, &right)));
         random.push(mean(chi_sizes(&new_readout(context, &network, &parameters, &name), &task, &right)));
@@ -191,7 +191,7 @@ fn one_step(
         prompts: network
             .examples(model.prompt.ids.narrow(0, from, count).to_device(context.device))
             .read_at(model.prompt.positions.narrow(0, from, count).to_device(context.device)),
-        words: model.words.narrow(0, from, count),
+        words: model.words.narrow(0, from, count).into(),
     };
     departure(context, &model.parameters, (&part(0, 1), &part(1, PROBES as i64)), Step { update, delta, movement })
 }

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::context::Context;
 use super::training::{loss_gradient, outputs};
 use crate::error::Result;
-use crate::jacobian::{Examples, Parameters, Tap};
+use crate::jacobian::{Examples, Frozen, Parameters, Tap};
 use crate::network::{Activation, Heads, Transformer, TransformerAbc, TransformerExamples, TransformerShape};
 use crate::progress::check_stop;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
@@ -97,7 +97,7 @@ pub(super) fn accuracy(parameters: &Parameters, examples: &dyn Examples, tokens:
 pub(super) struct Choice<'a> {
     pub prompts: TransformerExamples<'a>,
     /// Label words \[N, 2\]: f is the first's logit minus the second's.
-    pub words: Tensor,
+    pub words: Frozen,
 }
 
 impl Examples for Choice<'_> {

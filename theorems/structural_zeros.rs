@@ -26,7 +26,7 @@
 //! add up to 768 units of noise per layer to every entry of `K_SignGD`, differently on each machine; in `K_SGD`
 //! nobody would ever notice.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -102,7 +102,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
 /// The same network with the rule applied to the parameters whose name ends so.
 fn with_rule(network: Network, suffix: &str) -> Network {
     let specs = network.parameters.specs().iter();
-    let specs: Rc<[ParameterSpec]> = specs
+    let specs: Arc<[ParameterSpec]> = specs
         .map(|s| {
             let zeros = if s.name.ends_with(suffix) { s.shape[0] } else { 0 };
             ParameterSpec { structural_zeros: 0..zeros, ..s.clone() }

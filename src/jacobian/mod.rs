@@ -4,6 +4,7 @@
 //! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
 
 mod factor;
+mod frozen;
 mod outer;
 mod parameters;
 mod recorded;
@@ -12,6 +13,7 @@ mod shapes;
 mod tap;
 mod tile;
 
+pub use frozen::Frozen;
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
 pub use recorded::Recorded;
 pub use rescaled::Rescaled;
@@ -23,8 +25,9 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-/// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of.
-pub trait Examples {
+/// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of. Engines run several
+/// passes at a time, in threads of their own; tensors that a forward pass reads are [`Frozen`].
+pub trait Examples: Sync {
     /// Number of examples N.
     fn len(&self) -> usize;
 

@@ -1,7 +1,7 @@
 //! The parameters of a network: names, shapes, roles and values in one fixed order.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -90,7 +90,7 @@ impl Subset {
 /// The values of a network's parameters beside their specifications.
 #[derive(Debug)]
 pub struct Parameters {
-    specs: Rc<[ParameterSpec]>,
+    specs: Arc<[ParameterSpec]>,
     values: Vec<Tensor>,
 }
 
@@ -99,7 +99,7 @@ impl Parameters {
     ///
     /// # Panics
     /// If counts or shapes differ: loaders check them first and report the file.
-    pub fn new(specs: Rc<[ParameterSpec]>, values: Vec<Tensor>) -> Self {
+    pub fn new(specs: Arc<[ParameterSpec]>, values: Vec<Tensor>) -> Self {
         assert_eq!(specs.len(), values.len(), "one value per specification");
         for (spec, value) in specs.iter().zip(&values) {
             assert_eq!(spec.shape, value.size(), "shape of {}", spec.name);
@@ -150,7 +150,7 @@ impl Parameters {
     /// The same specifications with new values, one per parameter.
     #[must_use]
     pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
-        Self { specs: Rc::clone(&self.specs), values: self.values.iter().map(f).collect() }
+        Self { specs: Arc::clone(&self.specs), values: self.values.iter().map(f).collect() }
     }
 
     /// An independent copy without autograd history.
@@ -163,6 +163,6 @@ impl Parameters {
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let values = self.values.iter().zip(&other.values).map(|(a, b)| a.detach() - b.detach()).collect();
-        Self { specs: Rc::clone(&self.specs), values }
+        Self { specs: Arc::clone(&self.specs), values }
     }
 }

@@ -30,11 +30,13 @@ impl Tile {
         self.height() * self.width()
     }
 
-    /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`; wide rows are cut so that
-    /// tiles keep a height which matrix products can use.
+    /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`. Wide rows are cut, to a multiple of
+    /// what outer products sum at a time: a tile that is nearly square reads the fewest factors for its entries.
     pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
-        const HEIGHT: i64 = 32;
-        let width = columns.min((entries / HEIGHT.min(rows.max(1))).max(1));
+        const HEIGHT: i64 = 120;
+        const WIDTH: i64 = 64;
+        let even = (entries / HEIGHT.min(rows.max(1)) / WIDTH).max(1) * WIDTH;
+        let width = columns.min(even).min(entries).max(1);
         let height = (entries / width).max(1);
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))

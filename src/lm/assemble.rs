@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -45,7 +45,7 @@ pub(super) trait Naming {
 /// A network as a checkpoint must hold it.
 pub(super) struct Wanted<'a> {
     /// Its parameters.
-    pub specs: &'a Rc<[ParameterSpec]>,
+    pub specs: &'a Arc<[ParameterSpec]>,
     /// For each, the settings that fix its shape.
     pub reasons: Vec<String>,
     /// Number of layers.
@@ -85,7 +85,7 @@ impl Wanted<'_> {
             values.push(self.value(spec, reason, name, source, kind)?.to_device(device));
         }
         self.check_rest(checkpoint, &used)?;
-        Ok(Parameters::new(Rc::clone(self.specs), values))
+        Ok(Parameters::new(Arc::clone(self.specs), values))
     }
 
     /// A parameter's shape in files.

@@ -2,7 +2,7 @@
 //! written once over the tap.
 
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +19,7 @@ use crate::jacobian::{ParameterSpec, Parameters, Tap};
 /// can be evaluated at many parameter vectors.
 pub struct MaskedLm {
     config: ModelConfig,
-    specs: Rc<[ParameterSpec]>,
+    specs: Arc<[ParameterSpec]>,
     layout: Layout,
 }
 
@@ -55,7 +55,7 @@ impl MaskedLm {
     }
 
     /// Specifications of the parameters.
-    pub fn specs(&self) -> &Rc<[ParameterSpec]> {
+    pub fn specs(&self) -> &Arc<[ParameterSpec]> {
         &self.specs
     }
 
@@ -158,7 +158,7 @@ impl MaskedLm {
 }
 
 impl LanguageModel for MaskedLm {
-    fn specs(&self) -> &Rc<[ParameterSpec]> {
+    fn specs(&self) -> &Arc<[ParameterSpec]> {
         &self.specs
     }
 

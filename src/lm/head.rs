@@ -3,7 +3,7 @@
 //!
 //! Knows no task: which tokens an example has and how the head begins is the caller's business.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -84,7 +84,7 @@ pub fn with_head(own: &Parameters, weight: &Tensor, bias: Option<&Tensor>) -> Pa
         });
         values.push(value.to_kind(own.kind()).to_device(own.device()));
     }
-    Parameters::new(Rc::from(specs), values)
+    Parameters::new(Arc::from(specs), values)
 }
 
 impl Examples for HeadExamples<'_> {

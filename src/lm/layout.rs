@@ -1,6 +1,6 @@
 //! The parameters of a masked language model: their specifications, and where the forward pass finds each of them.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::config::{ModelConfig, Sharing};
 use super::names::Names;
@@ -75,7 +75,7 @@ impl Builder {
 
 /// Specifications in the order in which Hugging Face's BERT registers them, the layout into them, and for each the
 /// configuration fields that fix its shape.
-pub(super) fn layout(config: &ModelConfig) -> (Rc<[ParameterSpec]>, Layout, Vec<String>) {
+pub(super) fn layout(config: &ModelConfig) -> (Arc<[ParameterSpec]>, Layout, Vec<String>) {
     let (names, fields) = (Names::of(config.architecture), config.architecture.fields());
     let prefix = config.architecture.name();
     let h = Axis(config.hidden_size, fields.hidden);

@@ -2,7 +2,7 @@
 //! continue a text.
 
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -58,10 +58,11 @@ pub struct NetworkFacts {
     pub reads: Reads,
 }
 
-/// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many of them.
-pub trait LanguageModel {
+/// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many of them,
+/// in several threads at a time.
+pub trait LanguageModel: Send + Sync {
     /// Specifications of the parameters.
-    fn specs(&self) -> &Rc<[ParameterSpec]>;
+    fn specs(&self) -> &Arc<[ParameterSpec]>;
 
     /// Its kind and sizes.
     fn facts(&self) -> NetworkFacts;

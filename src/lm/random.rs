@@ -113,5 +113,5 @@ pub fn parameters(model: &dyn LanguageModel, seed: u64, scale: f64, kind: Kind, 
             Tensor::from_slice(&numbers).view(spec.shape.as_slice()).to_kind(kind).to_device(device)
         })
         .collect();
-    Parameters::new(std::rc::Rc::clone(model.specs()), values)
+    Parameters::new(std::sync::Arc::clone(model.specs()), values)
 }

@@ -1,14 +1,14 @@
 //! A multilayer perceptron without biases in any abc-parametrization, written over the tap. Knows no limit and no
 //! training.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
 use super::abc::Abc;
 use super::activation::Activation;
 use super::random::normal_tensor;
-use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Role, Tap};
+use crate::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, PlainTap, Role, Tap};
 
 /// `h¹ = g n^-a₁ w¹ξ/√d`, `h^l = g n^-a_l w^l φ(h^{l-1})`, `f = g n^-a_{L+1} w^{L+1} φ(h^L)`, with entries of w^l drawn
 /// from N(0, n^-2b_l) and a gain g common to all layers. Inputs with |ξ|² = d give h¹ entries of order one.
@@ -35,7 +35,7 @@ impl Mlp {
     ///
     /// # Panics
     /// If the parametrization is one of another number of layers.
-    pub fn specs(&self) -> Rc<[ParameterSpec]> {
+    pub fn specs(&self) -> Arc<[ParameterSpec]> {
         assert!(self.depth > 0, "a network has at least one hidden layer");
         assert_eq!(self.abc.hidden(), self.depth, "hidden layers of the parametrization and of the network");
         (0..=self.depth)
@@ -67,7 +67,7 @@ impl Mlp {
 
     /// The network applied to inputs \[N, d\], of the same precision and on the same device as its parameters.
     pub fn examples(&self, inputs: Tensor) -> MlpExamples {
-        MlpExamples { mlp: self.clone(), inputs }
+        MlpExamples { mlp: self.clone(), inputs: inputs.into() }
     }
 
     /// Pre-activations h¹, …, h^L, each \[N, n\], of inputs \[N, d\]; without gradients.
@@ -108,7 +108,7 @@ impl Mlp {
 /// An [`Mlp`] applied to N inputs.
 pub struct MlpExamples {
     mlp: Mlp,
-    inputs: Tensor,
+    inputs: Frozen,
 }
 
 impl MlpExamples {

@@ -7,7 +7,7 @@
 //! at every width: half of a layer's heads look back, half ahead.
 
 use std::f64::consts::PI;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -94,7 +94,7 @@ pub(super) fn initial(recipe: &Recipe, model: &MaskedLm, text: &[u16], seed: u64
         };
         values.push(value);
     }
-    Parameters::new(Rc::clone(model.specs()), values)
+    Parameters::new(Arc::clone(model.specs()), values)
 }
 
 /// Frequency of the wave in columns 2i and 2i + 1: spread evenly, so that vectors of different positions are nearly

@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
             values.push(value);
             moments.push(take("first", &spec.name, &spec.shape).zip(take("second", &spec.name, &spec.shape)));
         }
-        self.parameters = Parameters::new(std::rc::Rc::clone(self.model.specs()), values);
+        self.parameters = Parameters::new(std::sync::Arc::clone(self.model.specs()), values);
         self.optimizer.restore(OptimizerState { steps: progress.steps as i32, moments });
         self.progress = progress;
     }

@@ -4,7 +4,7 @@
 //! `s B (A x)` through the same tap, so A and B are recorded, differentiated and updated like any other parameter.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -97,7 +97,7 @@ pub enum Trained {
 /// A set of adapters of one network: where they are, and how the network's parameters are extended by their factors.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    specs: Rc<[ParameterSpec]>,
+    specs: Arc<[ParameterSpec]>,
     adapters: Vec<Adapter>,
     base: usize,
 }
@@ -180,7 +180,7 @@ impl Lora {
         let place = |t: &Tensor| t.to_kind(network.kind()).to_device(network.device());
         let mut values: Vec<Tensor> = network.values().iter().map(Tensor::shallow_clone).collect();
         values.extend(factors.into_iter().flat_map(|(a, b)| [place(&a), place(&b)]));
-        Parameters::new(Rc::clone(&self.specs), values)
+        Parameters::new(Arc::clone(&self.specs), values)
     }
 
     /// The network with `W + s B A` written into its weights: the same function without adapters.

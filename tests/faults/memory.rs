@@ -10,7 +10,7 @@ use super::common::command::Scratch;
 const MEGABYTE: u64 = 1 << 20;
 
 /// Without a limit a run takes a second; beside other tests, or with a system call for each allocation, many.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Limits from which the sweep goes by small steps, and how far it goes on above the first success. Above it too memory
 /// runs out, where something takes more than it needs as long as it can.

@@ -138,11 +138,18 @@ impl GramOptions {
             )));
         }
         let longest = costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1);
-        let in_part = |batch: usize| batch.min(super::panel::most_in_part(longest)) as f64;
-        while self.batch > 1 && (TRANSIENT + 2.0 * kept) * in_part(self.batch) * example > rest {
+        // A part of every pass that runs at a time, and as many on either side; smaller ones only where there is one pass.
+        let at_once = |passes: usize, batch: usize| {
+            passes as f64 * batch.min(super::panel::most_in_part(longest)) as f64 * example
+        };
+        self.passes = passes(parameters, self);
+        while self.passes > 1 && (TRANSIENT + 2.0 * kept) * at_once(self.passes, self.batch) > rest {
+            self.passes -= 1;
+        }
+        while self.batch > 1 && (TRANSIENT + 2.0 * kept) * at_once(self.passes, self.batch) > rest {
             self.batch -= 1;
         }
-        self.keep_bytes = ((rest - TRANSIENT * in_part(self.batch) * example) / kept) as usize;
+        self.keep_bytes = ((rest - TRANSIENT * at_once(self.passes, self.batch)) / kept) as usize;
         Ok(())
     }
 }
@@ -200,6 +207,12 @@ fn result_bytes(left: &dyn Examples, right: Option<&dyn Examples>, options: &Gra
     let columns = right.map_or(rows, |r| (r.len() * r.outputs()) as f64);
     let shares = if options.share_matrices { options.include.iter().filter(|i| **i).count() as f64 } else { 0.0 };
     8.0 * rows * columns * (2.0 * matrices + 2.0 * shares)
+}
+
+/// Passes that run at a time, where there are as many parts.
+fn passes(parameters: &Parameters, options: &GramOptions) -> usize {
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    if parameters.device() == Device::Cpu { options.passes.min(threads) } else { 1 }
 }
 
 fn tile_bytes(parameters: &Parameters, options: &GramOptions) -> f64 {
@@ -297,7 +310,7 @@ impl Shapes<'_> {
                 fixed: fixed_bytes(self.parameters),
                 results: result_bytes(left, right, self.options),
                 factors: memory_of_kept(self.parameters) * (hold + pass).min(n + m) as f64 * example * scale,
-                pass: TRANSIENT * part.min(n.max(m)) as f64 * example,
+                pass: TRANSIENT * (part * passes(self.parameters, self.options)).min(n.max(m)) as f64 * example,
                 tiles: tile_bytes(self.parameters, self.options),
             },
             panels: (hold, pass),

@@ -4,7 +4,7 @@
 //! Examples are recorded in panels. For each pair of panels every parameter is either multiplied through its factors
 //! (ghost products) or cut into tiles of entries that fit into a cache: both panels' gradients of a tile are written to a
 //! buffer, multiplied, their signs packed to bits and counted, and forgotten ([`tiles`]). On the CPU the tiles are shared
-//! among threads, each with its own buffers and sums.
+//! among threads, each with its own buffers and sums; so are the passes that record them ([`passes`]).
 //!
 //! Precision: within a tile products run in the factors' precision; across tiles sums are in double precision. Sign
 //! products are integers throughout, so they are exact and independent of any order of summation.
@@ -15,6 +15,7 @@ mod lanes;
 mod method;
 mod options;
 mod panel;
+mod passes;
 mod shortage;
 mod signs;
 mod sums;
@@ -27,13 +28,13 @@ pub use estimate::{KernelPlan, LayerPlan, MemoryPlan, plan_gram};
 pub use method::Method;
 pub use options::GramOptions;
 
-use self::panel::{Panel, padded, parts};
+use self::panel::{Panel, parts};
 use self::shortage::attempt;
 use self::sums::Sums;
 use super::gram::Gram;
-use crate::error::{Error, Result, SHORTAGE_ADVICE};
-use crate::jacobian::{Examples, Parameters, record};
-use crate::progress::{Monitor, check_stop};
+use crate::error::{Error, Result};
+use crate::jacobian::{Examples, Parameters};
+use crate::progress::Monitor;
 
 /// Part of the kept factors that belongs to the panel which is held while others pass by. Passing panels are computed
 /// again for every held one, and tiles of the held one again for every passing one; where a pass costs three times as
@@ -57,7 +58,7 @@ pub fn structured_gram(
     // The smaller set is held, the larger one passes by.
     let exchange = right.is_some_and(|r| r.len() < left.len());
     let sums = Sums::new(parameters, left, right, options, exchange);
-    let mut run = Run { parameters, options: options.clone(), monitor, sums };
+    let mut run = Run { parameters, options: options.clone(), monitor, sums, per_token: None };
     match right {
         None => run.symmetric(left)?,
         Some(right) if exchange => run.between(right, left)?,
@@ -79,6 +80,8 @@ struct Run<'a> {
     options: GramOptions,
     monitor: &'a dyn Monitor,
     sums: Sums,
+    /// Bytes of the factors of one padded token, once some are known.
+    per_token: Option<f64>,
 }
 
 impl Run<'_> {
@@ -142,49 +145,6 @@ impl Run<'_> {
             }
             self.monitor.note("out of memory: going on with tiles of half the size");
         }
-    }
-
-    /// Records parts from the front, at least one, as long as their factors take no more than a limit, which may depend
-    /// on how much all the parts would take. Where memory runs out, the panel ends before that; a first part is halved
-    /// instead. The parts that are in the panel leave the front.
-    fn fill(
-        &mut self,
-        examples: &dyn Examples,
-        parts: &mut VecDeque<Vec<usize>>,
-        limit: impl FnOnce(f64) -> f64,
-    ) -> Result<Panel> {
-        let padded = |part: &[usize]| padded(examples, part) as f64;
-        let kind = self.options.factor_kind(self.parameters);
-        let record = |part: &[usize]| attempt(|| record(self.parameters, examples, part).to_kind(kind));
-        let mut panel = loop {
-            check_stop()?;
-            let part = parts.pop_front().expect("at least one part");
-            if let Some(recorded) = record(&part) {
-                break Panel::of(recorded, &part);
-            }
-            if part.len() == 1 {
-                let reason = format!("out of memory for the gradients of example {} alone: {SHORTAGE_ADVICE}", part[0]);
-                return Err(Error::Torch(reason));
-            }
-            self.monitor
-                .note(&format!("out of memory for {} examples at a time: going on with half as many", part.len()));
-            let (first, second) = part.split_at(part.len() / 2);
-            parts.push_front(second.to_vec());
-            parts.push_front(first.to_vec());
-        };
-        // Factors are as long as the padded parts.
-        let per_token = panel.bytes() as f64 / padded(panel.examples());
-        let limit = limit(panel.bytes() as f64 + per_token * parts.iter().map(|p| padded(p)).sum::<f64>());
-        while let Some(part) = parts.front() {
-            check_stop()?;
-            if panel.bytes() as f64 + per_token * padded(part) > limit {
-                break;
-            }
-            let Some(recorded) = record(part) else { break };
-            panel.push(recorded, part);
-            parts.pop_front();
-        }
-        Ok(panel)
     }
 }
 

@@ -15,6 +15,8 @@ pub struct GramOptions {
     pub include: Vec<bool>,
     /// Most examples per forward and backward pass; fewer where they are long.
     pub batch: usize,
+    /// Most passes at a time, each with its share of the threads. A GPU takes one.
+    pub passes: usize,
     /// Entries of the buffer that a thread writes one panel's tile to (rows x parameter entries).
     pub block_entries: i64,
     /// The same on a GPU, which wants large products.
@@ -37,6 +39,7 @@ impl GramOptions {
             formulas,
             include: vec![true; parameters],
             batch: 32,
+            passes: 4,
             block_entries: 1 << 19,
             gpu_block_entries: 1 << 26,
             keep_bytes: 5 << 29,

@@ -79,6 +79,11 @@ impl Panel {
         }
     }
 
+    /// Number of parts.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> i64 {
         self.places.len() as i64
@@ -102,11 +107,6 @@ impl Panel {
     /// The example of a row.
     pub fn example(&self, row: usize) -> i64 {
         self.places[row] / self.parts[0].count()
-    }
-
-    /// The examples, part by part.
-    pub fn examples(&self) -> &[usize] {
-        &self.examples
     }
 
     /// Any part, for what all have in common.

@@ -11,7 +11,7 @@ pub(super) use config::CAUSAL;
 pub use config::{Biases, CausalArchitecture, CausalConfig};
 
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -28,7 +28,7 @@ use crate::jacobian::{ParameterSpec, Parameters, Tap};
 /// A causal language model: configuration, names and forward pass.
 pub struct CausalLm {
     config: CausalConfig,
-    specs: Rc<[ParameterSpec]>,
+    specs: Arc<[ParameterSpec]>,
     layout: Layout,
 }
 
@@ -170,7 +170,7 @@ impl CausalLm {
 }
 
 impl LanguageModel for CausalLm {
-    fn specs(&self) -> &Rc<[ParameterSpec]> {
+    fn specs(&self) -> &Arc<[ParameterSpec]> {
         &self.specs
     }
 

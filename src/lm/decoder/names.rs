@@ -1,6 +1,6 @@
 //! The parameters of causal language models under Hugging Face's names, in the order in which its classes register them.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::config::{CausalArchitecture, CausalConfig};
 use crate::jacobian::{Param, ParameterSpec, Role};
@@ -79,7 +79,7 @@ impl Builder {
 }
 
 /// Specifications, the layout into them, and for each the settings that fix its shape.
-pub(super) fn layout(config: &CausalConfig) -> (Rc<[ParameterSpec]>, Layout, Vec<&'static str>) {
+pub(super) fn layout(config: &CausalConfig) -> (Arc<[ParameterSpec]>, Layout, Vec<&'static str>) {
     let mut b = Builder { specs: Vec::new(), reasons: Vec::new(), role: Role::Embedding, layer: "embeddings".into() };
     let layout = match config.architecture {
         CausalArchitecture::Gpt2 => gpt2(config, &mut b),

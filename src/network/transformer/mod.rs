@@ -7,13 +7,13 @@ mod scales;
 
 pub use scales::{Exponents, Heads, Kind, TransformerAbc, TransformerShape};
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::{Device, Kind as Element, Tensor};
 
 use self::layout::{Affine, Entry, Layer, Layout, Start};
 use super::random::normal_tensor;
-use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Tap};
+use crate::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, PlainTap, Tap};
 
 /// Added to variances by layer norms.
 const NORM_EPSILON: f64 = 1e-5;
@@ -27,7 +27,7 @@ pub struct Transformer {
     shape: TransformerShape,
     abc: TransformerAbc,
     entries: Vec<Entry>,
-    specs: Rc<[ParameterSpec]>,
+    specs: Arc<[ParameterSpec]>,
     layout: Layout,
 }
 
@@ -49,8 +49,8 @@ impl Transformer {
     }
 
     /// Specifications of the parameters, in order.
-    pub fn specs(&self) -> Rc<[ParameterSpec]> {
-        Rc::clone(&self.specs)
+    pub fn specs(&self) -> Arc<[ParameterSpec]> {
+        Arc::clone(&self.specs)
     }
 
     /// Kind of every parameter, in order.
@@ -89,7 +89,11 @@ impl Transformer {
     /// If sequences are longer than the position table.
     pub fn examples(&self, ids: Tensor) -> TransformerExamples<'_> {
         let last = ids.size()[1] - 1;
-        TransformerExamples { network: self, readout: ids.select(1, 0).full_like(last), ids: self.checked(ids) }
+        TransformerExamples {
+            network: self,
+            readout: ids.select(1, 0).full_like(last).into(),
+            ids: self.checked(ids).into(),
+        }
     }
 
     /// The residual stream \[N, T, n\] after the embeddings and after every layer, of token ids \[N, T\]; without
@@ -180,8 +184,8 @@ impl Transformer {
 /// A [`Transformer`] applied to N sequences.
 pub struct TransformerExamples<'a> {
     network: &'a Transformer,
-    ids: Tensor,
-    readout: Tensor,
+    ids: Frozen,
+    readout: Frozen,
 }
 
 impl TransformerExamples<'_> {
@@ -192,7 +196,7 @@ impl TransformerExamples<'_> {
     #[must_use]
     pub fn read_at(self, positions: Tensor) -> Self {
         assert_eq!(positions.size(), [self.ids.size()[0]], "one position per sequence");
-        Self { readout: positions, ..self }
+        Self { readout: positions.into(), ..self }
     }
 }
 
