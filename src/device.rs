@@ -102,7 +102,7 @@ impl DeviceRequest {
             ))),
             // One process a GPU, where a launcher says which.
             _ if count > 0 => {
-                let local = crate::shard::local_rank(&|name| std::env::var(name).ok());
+                let local = crate::shard::local_rank(&crate::shard::environment);
                 Ok(Device::Cuda(local.map_or(0, |rank| rank % count)))
             }
             _ => Ok(Device::Cpu),

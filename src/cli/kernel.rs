@@ -19,7 +19,7 @@ use crate::kernel::{
     structured_gram,
 };
 use crate::progress::{Monitor, check_stop};
-use crate::shard::{Manifest, Place, ShardStore, place};
+use crate::shard::{Manifest, Place, ShardStore, environment, place};
 
 #[derive(Args)]
 pub(super) struct KernelArgs {
@@ -90,7 +90,6 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             return Err(Error::Settings(format!("{flag} must be at least 1")));
         }
     }
-    let environment = |name: &str| std::env::var(name).ok();
     let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     if published && place.is_some() {
         return Err(Error::Settings(

@@ -15,7 +15,7 @@ use crate::jacobian::Subset;
 use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
-use crate::shard::place;
+use crate::shard::{environment, place};
 use crate::task::{BUILTIN_NAMES, Overrides, builtin};
 
 /// The grid, and how to run it.
@@ -123,7 +123,7 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     if !args.data_dir.is_dir() {
         return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
     }
-    let shard = args.shard.as_deref().map(|text| place(text, &|name| std::env::var(name).ok())).transpose()?;
+    let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     let plan = args.tuning.plan(args.batch.unwrap_or(1), args.memory, None, 0, Measures::End)?;
     Ok(GridSettings {
         models,

@@ -31,12 +31,20 @@ impl Tile {
     }
 
     /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`. Wide rows are cut, to a multiple of
-    /// what outer products sum at a time: a tile that is nearly square reads the fewest factors for its entries.
+    /// what outer products sum at a time: a tile that is nearly square reads the fewest factors for its entries. Small
+    /// tiles are narrower, so that whole rows use most of their entries.
     pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
         const HEIGHT: i64 = 120;
-        const WIDTH: i64 = 64;
-        let even = (entries / HEIGHT.min(rows.max(1)) / WIDTH).max(1) * WIDTH;
-        let width = columns.min(even).min(entries).max(1);
+        const LEAST: i64 = 8;
+        // Columns of a tile of so many rows.
+        let per = |height: i64| entries / height.min(rows.max(1));
+        let width = match (per(HEIGHT) / 64, per(LEAST)) {
+            (0, 64..) => 64,
+            (0, 16..) => 16,
+            (0, narrow) => narrow.max(1),
+            (blocks, _) => 64 * blocks,
+        };
+        let width = columns.min(width);
         let height = (entries / width).max(1);
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))

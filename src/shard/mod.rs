@@ -8,5 +8,5 @@ mod place;
 mod slurm;
 
 pub use manifest::{Manifest, ShardStore, merge};
-pub use place::{Place, local_rank, place};
+pub use place::{Place, environment, local_rank, place};
 pub use slurm::{Submission, write_submission};

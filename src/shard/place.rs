@@ -18,7 +18,12 @@ impl Place {
     }
 }
 
-/// What `I/N` or `auto` means here; `variable` reads the environment.
+/// This process's environment, as [`place`] and [`local_rank`] read it. A variable that is not text counts as absent.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// What `I/N` or `auto` means in an environment.
 ///
 /// Under Slurm the tasks of an array's members count on: member m's task p of n is part `m n + p`. torchrun's ranks come next.
 ///
