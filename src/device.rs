@@ -172,6 +172,30 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     Ok(())
 }
 
+/// Puts this thread's and later threads' number of libtorch threads back when it goes.
+pub(crate) struct KeepThreads(i32);
+
+impl KeepThreads {
+    /// Remembers the number of this thread.
+    pub fn new() -> Self {
+        Self(tch::get_num_threads())
+    }
+}
+
+impl Drop for KeepThreads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
+}
+
+/// Whether there is a limit on the process's address space (`ulimit -v`).
+pub(crate) fn has_address_limit() -> bool {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    return address_space().is_some();
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    false
+}
+
 /// Fails where the address space that is left to the process cannot hold the threads' stacks. libtorch does not look
 /// whether its threads could be started: it waits for them for ever.
 fn check_room(threads: usize) -> Result<()> {

@@ -106,8 +106,8 @@ impl Error {
     }
 }
 
-/// Whether a panic says that memory ran out: what libtorch's CUDA and CPU allocators and C++'s own say, and the system where
-/// it has no room for a thread.
+/// Whether a panic says that memory ran out: what libtorch's CUDA and CPU allocators, oneDNN and C++'s own say, and the
+/// system where it has no room for a thread.
 pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
     let texts = [
         "out of memory",
@@ -119,7 +119,9 @@ pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
         // libtorch's, where there is no room for its message either.
         "Error computing Error::what()",
     ];
-    whole_text(payload).is_some_and(|said| texts.iter().any(|text| said.contains(text)))
+    // A descriptor is what oneDNN refuses for what it cannot do.
+    let says = |said: &str| texts.iter().any(|text| said.contains(text)) && !said.contains("primitive descriptor");
+    whole_text(payload).is_some_and(says)
 }
 
 /// The way out of a shortage of memory.

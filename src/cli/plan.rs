@@ -23,7 +23,7 @@ pub(super) fn markdown(plan: &KernelPlan) -> String {
         "|---|---:|".into(),
         format!("| libtorch and parameters | {} |", mega(memory.fixed)),
         format!("| gradient factors kept | {} |", mega(memory.factors)),
-        format!("| one pass | {} |", mega(memory.pass)),
+        format!("| passes | {} |", mega(memory.pass)),
         format!("| tiles | {} |", mega(memory.tiles)),
         format!("| kernel matrices | {} |", mega(memory.results)),
         String::new(),

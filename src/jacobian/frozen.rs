@@ -4,17 +4,17 @@ use std::ops::Deref;
 
 use tch::Tensor;
 
-/// A tensor that is written nowhere after this: inputs and token ids of examples.
+/// A copy of a tensor that is written nowhere: inputs and token ids of examples.
 #[derive(Debug)]
 pub struct Frozen(Tensor);
 
-// SAFETY: libtorch lets any number of threads read a tensor at a time (its reference count is atomic), and who freezes a
-// tensor promises that nobody writes to it, through this handle or another one.
+// SAFETY: libtorch lets any number of threads read a tensor at a time (its reference count is atomic). Nobody else has a
+// handle on the copy, and those who borrow it do not write to it.
 unsafe impl Sync for Frozen {}
 
 impl From<Tensor> for Frozen {
     fn from(tensor: Tensor) -> Self {
-        Self(tensor)
+        Self(tensor.detach().copy())
     }
 }
 

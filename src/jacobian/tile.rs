@@ -115,3 +115,29 @@ impl RowSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tiles_cover_every_entry_once_within_their_size(rows in 1i64..300, columns in 1i64..900, entries in 1i64..20_000) {
+            let mut seen = vec![0u8; (rows * columns) as usize];
+            let (mut count, mut full) = (0, 0);
+            for tile in Tile::cover(rows, columns, entries) {
+                prop_assert!(tile.entries() <= entries);
+                for row in tile.rows.clone() {
+                    tile.columns.clone().for_each(|column| seen[(row * columns + column) as usize] += 1);
+                }
+                count += 1;
+                full = full.max(tile.entries());
+            }
+            prop_assert!(seen.into_iter().all(|times| times == 1));
+            // A tile that could not take more of the matrix uses at least half of its room.
+            prop_assert!(count == 1 || 2 * full > entries || full >= rows.min(8) * columns);
+        }
+    }
+}

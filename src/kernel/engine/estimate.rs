@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
-use super::panel::{padded, parts};
+use super::panel::{most_tokens, padded, parts};
 use super::{HELD, work};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape, shapes};
@@ -80,7 +80,7 @@ pub struct MemoryPlan {
     pub results: f64,
     /// Gradient factors that are kept at a time.
     pub factors: f64,
-    /// What one pass needs while it runs.
+    /// What the passes that run at a time need.
     pub pass: f64,
     /// Tiles that threads write gradients to.
     pub tiles: f64,
@@ -106,8 +106,8 @@ struct Shapes<'a> {
 }
 
 impl GramOptions {
-    /// Chooses how many gradients to keep, and how many examples to pass at a time, so that the whole process stays
-    /// within `limit` bytes.
+    /// Chooses how many gradients to keep, how many passes run at a time, and over how many examples, so that the whole
+    /// process stays within `limit` bytes.
     ///
     /// # Errors
     /// [`Error::Settings`] with the least limit that would do, where one example on each side does not fit.
@@ -139,9 +139,7 @@ impl GramOptions {
         }
         let longest = costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1);
         // A part of every pass that runs at a time, and as many on either side; smaller ones only where there is one pass.
-        let at_once = |passes: usize, batch: usize| {
-            passes as f64 * batch.min(super::panel::most_in_part(longest)) as f64 * example
-        };
+        let at_once = |passes: usize, batch: usize| passes as f64 * longest_part(batch, longest) * example;
         self.passes = passes(parameters, self);
         while self.passes > 1 && (TRANSIENT + 2.0 * kept) * at_once(self.passes, self.batch) > rest {
             self.passes -= 1;
@@ -152,6 +150,11 @@ impl GramOptions {
         self.keep_bytes = ((rest - TRANSIENT * at_once(self.passes, self.batch)) / kept) as usize;
         Ok(())
     }
+}
+
+/// Most padded tokens of a part, in units of the longest example's.
+fn longest_part(batch: usize, longest: usize) -> f64 {
+    (batch * longest).min(most_tokens(longest)) as f64 / longest as f64
 }
 
 fn costs(examples: &dyn Examples) -> impl Iterator<Item = usize> {
@@ -209,8 +212,14 @@ fn result_bytes(left: &dyn Examples, right: Option<&dyn Examples>, options: &Gra
     8.0 * rows * columns * (2.0 * matrices + 2.0 * shares)
 }
 
-/// Passes that run at a time, where there are as many parts.
-fn passes(parameters: &Parameters, options: &GramOptions) -> usize {
+/// Bytes of the factors of one token, from the shapes of the longest example.
+pub(super) fn token_bytes(parameters: &Parameters, examples: &dyn Examples, options: &GramOptions) -> f64 {
+    let sites = longest(parameters, examples, None);
+    example_bytes(parameters, &sites, examples.outputs(), options) / longest_cost(examples, None)
+}
+
+/// Most passes that run at a time.
+pub(super) fn passes(parameters: &Parameters, options: &GramOptions) -> usize {
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     if parameters.device() == Device::Cpu { options.passes.min(threads) } else { 1 }
 }
@@ -302,7 +311,7 @@ impl Shapes<'_> {
         }
         let recorded = n + passing;
         let scale = per_example / longest_cost(left, right);
-        let part = super::panel::most_in_part(longest_cost(left, right) as usize).min(self.options.batch);
+        let part = longest_part(self.options.batch, longest_cost(left, right) as usize);
         KernelPlan {
             layers,
             pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
@@ -310,7 +319,7 @@ impl Shapes<'_> {
                 fixed: fixed_bytes(self.parameters),
                 results: result_bytes(left, right, self.options),
                 factors: memory_of_kept(self.parameters) * (hold + pass).min(n + m) as f64 * example * scale,
-                pass: TRANSIENT * (part * passes(self.parameters, self.options)).min(n.max(m)) as f64 * example,
+                pass: TRANSIENT * (part * passes(self.parameters, self.options) as f64).min(n.max(m) as f64) * example,
                 tiles: tile_bytes(self.parameters, self.options),
             },
             panels: (hold, pass),

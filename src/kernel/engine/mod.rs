@@ -58,7 +58,7 @@ pub fn structured_gram(
     // The smaller set is held, the larger one passes by.
     let exchange = right.is_some_and(|r| r.len() < left.len());
     let sums = Sums::new(parameters, left, right, options, exchange);
-    let mut run = Run { parameters, options: options.clone(), monitor, sums, per_token: None };
+    let mut run = Run { parameters, options: options.clone(), monitor, sums, per_token: None, short: false };
     match right {
         None => run.symmetric(left)?,
         Some(right) if exchange => run.between(right, left)?,
@@ -82,6 +82,8 @@ struct Run<'a> {
     sums: Sums,
     /// Bytes of the factors of one padded token, once some are known.
     per_token: Option<f64>,
+    /// Whether the user was told that memory ran out.
+    short: bool,
 }
 
 impl Run<'_> {
@@ -150,59 +152,18 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind, Tensor};
+    use tch::{Device, Kind};
 
     use super::*;
-    use crate::jacobian::Tap;
     use crate::kernel::FormulaSet;
-    use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
-    use crate::progress::Silent;
-
-    /// A network that runs out of memory on more than some examples at a time.
-    struct Short {
-        examples: MlpExamples,
-        most: usize,
-    }
-
-    impl Examples for Short {
-        fn len(&self) -> usize {
-            self.examples.len()
-        }
-        fn outputs(&self) -> usize {
-            self.examples.outputs()
-        }
-        fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-            assert!(indices.len() <= self.most, "CUDA out of memory");
-            self.examples.forward(tap, indices)
-        }
-    }
-
-    fn network(most: usize) -> (Parameters, Short) {
-        let abc = Abc::ntk(2);
-        let mlp = Mlp { input: 5, width: 9, depth: 2, outputs: 2, activation: Activation::Tanh, gain: 1.0, abc };
-        let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
-        (parameters, Short { examples: mlp.examples(unit_inputs(7, 5, 2, Kind::Double, Device::Cpu)), most })
-    }
-
-    #[test]
-    fn a_batch_that_does_not_fit_is_halved() {
-        let (parameters, enough) = network(7);
-        let options = GramOptions::new(FormulaSet::ALL, parameters.len());
-        let whole = structured_gram(&parameters, &enough, None, &options, &Silent).expect("a kernel");
-        let (parameters, short) = network(2);
-        let halved = structured_gram(&parameters, &short, None, &options, &Silent).expect("a kernel");
-        // Other batches: the same numbers up to a few roundings of double precision.
-        let difference = (whole.sgd.expect("asked for") - halved.sgd.expect("asked for")).abs().max();
-        assert!(difference.double_value(&[]) < 1e-12);
-        assert_eq!(whole.signgd, halved.signgd);
-        let (parameters, none) = network(0);
-        let error = structured_gram(&parameters, &none, None, &options, &Silent).expect_err("nothing fits");
-        assert!(error.to_string().contains("the gradients of example 0 alone"), "{error}");
-    }
+    use crate::network::{Abc, Activation, Mlp, unit_inputs};
 
     #[test]
     fn a_memory_limit_is_kept_or_refused_with_the_least_that_would_do() {
-        let (parameters, examples) = network(7);
+        let abc = Abc::ntk(2);
+        let mlp = Mlp { input: 5, width: 9, depth: 2, outputs: 2, activation: Activation::Tanh, gain: 1.0, abc };
+        let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
+        let examples = mlp.examples(unit_inputs(7, 5, 2, Kind::Double, Device::Cpu));
         let mut options = GramOptions::new(FormulaSet::ALL, parameters.len());
         let error = options.fit(&parameters, &examples, None, 1e6).expect_err("too little").to_string();
         let needed = error.split("needs at least ").nth(1).and_then(|t| t.split(" MB").next());

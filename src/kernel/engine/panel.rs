@@ -40,9 +40,9 @@ pub(super) fn padded(examples: &dyn Examples, part: &[usize]) -> usize {
     part.len() * part.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)
 }
 
-/// Most examples of one length in a part.
-pub(super) fn most_in_part(cost: usize) -> usize {
-    (LARGE / cost.max(1)).max(1)
+/// Most padded tokens of a part whose longest example has so many.
+pub(super) fn most_tokens(longest: usize) -> usize {
+    LARGE.max(longest)
 }
 
 /// Gradients of some examples in factored form. Its rows are those of its parts in turn, output by output within a

@@ -1,7 +1,8 @@
 //! Forward and backward passes: examples recorded part by part, on the CPU several parts at a time.
 //!
 //! A pass over a few hundred tokens is a long row of small operations. Threads that share each of them wait for one another
-//! hundreds of times; threads with a pass of their own do not. What a part's gradients are does not depend on the thread.
+//! hundreds of times; threads with a pass of their own do not. Which thread takes a part does not matter; how many threads a
+//! pass has decides the last bits, as for any product.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -11,8 +12,10 @@ use std::thread;
 use tch::{Kind, Tensor};
 
 use super::Run;
+use super::estimate::{passes, token_bytes};
 use super::panel::{Panel, padded};
 use super::shortage::attempt;
+use crate::device::{KeepThreads, has_address_limit};
 use crate::error::{Error, Result, SHORTAGE_ADVICE};
 use crate::jacobian::{Examples, Parameters, Recorded, record};
 use crate::progress::check_stop;
@@ -31,19 +34,22 @@ impl Run<'_> {
         limit: impl FnOnce(f64) -> f64,
     ) -> Result<Panel> {
         let all: f64 = parts.iter().map(|p| padded(examples, p) as f64).sum();
-        let (mut panel, tokens, limit) = match self.per_token {
-            // A memory limit has room for one part of every pass on either side.
-            None => {
-                let (panel, tokens) = self.begin(examples, parts, self.options.passes)?;
-                let limit = limit(panel.bytes() as f64 / tokens * all);
-                (panel, tokens, limit)
+        let at_once = self.at_once(examples, parts.iter().take(self.options.passes));
+        if self.per_token.is_none() && at_once > 1 {
+            self.per_token = Some(token_bytes(self.parameters, examples, &self.options));
+        }
+        let (mut panel, tokens, limit) = if let Some(per_token) = self.per_token {
+            let limit = limit(per_token * all);
+            let most = fitting(examples, parts, per_token, limit).min(at_once);
+            let (panel, tokens) = self.begin(examples, parts, most)?;
+            if panel.parts() < most {
+                return Ok(panel);
             }
-            Some(per_token) => {
-                let limit = limit(per_token * all);
-                let fitting = fitting(examples, parts, per_token, limit);
-                let (panel, tokens) = self.begin(examples, parts, fitting.min(self.options.passes))?;
-                (panel, tokens, limit)
-            }
+            (panel, tokens, limit)
+        } else {
+            let (panel, tokens) = self.begin(examples, parts, 1)?;
+            let limit = limit(panel.bytes() as f64 / tokens * all);
+            (panel, tokens, limit)
         };
         let per_token = panel.bytes() as f64 / tokens;
         self.per_token = Some(per_token);
@@ -76,8 +82,7 @@ impl Run<'_> {
             }
             let part = &chosen[0];
             if most > 1 {
-                self.monitor.note("out of memory for several passes at a time: going on with one");
-                (most, self.options.passes) = (1, 1);
+                most = 1;
                 continue;
             }
             if part.len() == 1 {
@@ -92,39 +97,59 @@ impl Run<'_> {
         }
     }
 
-    /// The gradients of these parts; where memory runs out, of those before.
-    fn record(&self, examples: &dyn Examples, parts: &[Vec<usize>]) -> Result<Vec<Recorded>> {
-        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-        let work = parts.iter().map(|p| padded(examples, p) as f64).sum::<f64>() * self.parameters.numel() as f64;
-        let large = !self.parameters.device().is_cuda() && work > PARALLEL;
-        let passes = if large { self.options.passes.min(threads).min(parts.len()) } else { 1 };
+    /// Number of passes at a time over these parts: a divisor of the number of threads, so that none is idle.
+    fn at_once<'a>(&self, examples: &dyn Examples, parts: impl Iterator<Item = &'a Vec<usize>>) -> usize {
+        let (count, tokens) = parts.fold((0, 0), |(n, tokens), part| (n + 1, tokens + padded(examples, part)));
+        if tokens as f64 * self.parameters.numel() as f64 <= PARALLEL {
+            return 1;
+        }
+        let (threads, most) = (threads(), passes(self.parameters, &self.options).min(count).max(1));
+        (1..=most).rev().find(|p| threads.is_multiple_of(*p)).unwrap_or(1)
+    }
+
+    /// The gradients of these parts; where memory runs out, of those before, and from then on one pass at a time.
+    fn record(&mut self, examples: &dyn Examples, parts: &[Vec<usize>]) -> Result<Vec<Recorded>> {
         let kind = self.options.factor_kind(self.parameters);
         let next = AtomicUsize::new(0);
         let pass = |parameters: &Parameters| one_by_one(parameters, examples, parts, &next, kind);
         let mut found = Vec::new();
-        if passes < 2 {
+        let at_once = self.at_once(examples, parts.iter());
+        if at_once < 2 {
             found = pass(self.parameters)?;
         } else {
             // Every thread has handles of its own on the parameters.
-            let shares = (0..passes).map(|_| self.parameters.map(Tensor::shallow_clone)).collect();
-            let results = attempt(|| in_threads(shares, i32::try_from(threads / passes).unwrap_or(1), &pass));
-            // Threads set the number of libtorch's later threads; this one is as it was.
-            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-            for part in results.into_iter().flatten() {
+            let shares = (0..at_once).map(|_| self.parameters.map(Tensor::shallow_clone)).collect();
+            // OpenMP ends the process where it cannot start a thread.
+            let each = if has_address_limit() { 1 } else { threads() / at_once };
+            let _as_before = KeepThreads::new();
+            for part in attempt(|| in_threads(shares, each, &pass)).into_iter().flatten() {
                 found.extend(part?);
             }
             found.sort_by_key(|(i, _)| *i);
         }
-        Ok(found.into_iter().enumerate().map_while(|(at, (i, recorded))| (at == i).then_some(recorded)).collect())
+        let found: Vec<Recorded> =
+            found.into_iter().enumerate().map_while(|(at, (i, recorded))| (at == i).then_some(recorded)).collect();
+        if found.len() < parts.len() && parts.len() > 1 {
+            self.options.passes = 1;
+            if !std::mem::replace(&mut self.short, true) {
+                self.monitor.note("out of memory: going on with fewer examples at a time");
+            }
+        }
+        Ok(found)
     }
 }
 
+/// libtorch's threads for this one.
+fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
 /// Runs passes in threads of some libtorch threads each.
-fn in_threads<T: Send>(shares: Vec<Parameters>, threads: i32, pass: &(impl Fn(&Parameters) -> T + Sync)) -> Vec<T> {
+fn in_threads<T: Send>(shares: Vec<Parameters>, threads: usize, pass: &(impl Fn(&Parameters) -> T + Sync)) -> Vec<T> {
     thread::scope(|scope| {
         let start = |parameters: Parameters| {
             scope.spawn(move || {
-                tch::set_num_threads(threads);
+                tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
                 pass(&parameters)
             })
         };
@@ -166,19 +191,25 @@ fn fitting(examples: &dyn Examples, parts: &VecDeque<Vec<usize>>, per_token: f64
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::Mutex;
+    use std::thread::{self, ThreadId};
 
     use tch::{Device, Kind, Tensor};
 
+    use crate::device::KeepThreads;
+    use crate::error::Result;
     use crate::jacobian::{Examples, Tap};
-    use crate::kernel::{FormulaSet, GramOptions, structured_gram};
+    use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
     use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
     use crate::progress::Monitor;
 
-    /// A network that runs out of memory on more than some examples at a time.
+    /// A network that runs out of memory on more than `most` examples at a time, from one of them on.
     struct Short {
         examples: MlpExamples,
         most: usize,
+        from: usize,
+        threads: Mutex<HashSet<ThreadId>>,
     }
 
     impl Examples for Short {
@@ -189,7 +220,8 @@ mod tests {
             self.examples.outputs()
         }
         fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-            assert!(indices.len() <= self.most, "out of memory");
+            self.threads.lock().expect("no panic").insert(thread::current().id());
+            assert!(indices.len() <= self.most || indices[0] < self.from, "out of memory");
             self.examples.forward(tap, indices)
         }
     }
@@ -206,35 +238,66 @@ mod tests {
         }
     }
 
-    #[test]
-    fn passes_in_threads_give_the_same_kernel_with_and_without_enough_memory() {
+    /// A kernel, what the user was told, and the number of threads that passes ran in.
+    type Outcome = (Result<Gram>, Vec<String>, usize);
+
+    /// Computes kernels of a network of some width on some inputs, of which from the second argument on only the first one's
+    /// number have room in a pass; the third is the number of passes.
+    fn kernels(width: i64, inputs: i64) -> impl Fn(usize, usize, usize) -> Outcome {
         let abc = Abc::ntk(3);
-        let mlp = Mlp { input: 8, width: 600, depth: 3, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
+        let mlp = Mlp { input: 8, width, depth: 3, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
         let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
-        let kernel = |most: usize, passes: usize| {
-            let examples = Short { examples: mlp.examples(unit_inputs(80, 8, 2, Kind::Double, Device::Cpu)), most };
+        move |most, from, passes| {
+            let examples = mlp.examples(unit_inputs(inputs, 8, 2, Kind::Double, Device::Cpu));
+            let examples = Short { examples, most, from, threads: Mutex::default() };
             let options = GramOptions { passes, ..GramOptions::new(FormulaSet::ALL, parameters.len()) };
             let notes = Notes::default();
-            let gram = structured_gram(&parameters, &examples, None, &options, &notes).expect("a kernel");
-            (gram, notes.0.into_inner().expect("no panic"))
-        };
-        let threads = tch::get_num_threads();
+            let gram = structured_gram(&parameters, &examples, None, &options, &notes);
+            let threads = examples.threads.into_inner().expect("no panic").len();
+            (gram, notes.0.into_inner().expect("no panic"), threads)
+        }
+    }
+
+    /// Products of other shapes and thread counts: a few roundings of double precision apart.
+    fn assert_same(one: &Gram, other: &Gram) {
+        let (a, b) = (one.sgd.as_ref().expect("asked for"), other.sgd.as_ref().expect("asked for"));
+        let largest = |t: &Tensor| t.abs().max().double_value(&[]);
+        assert!(largest(&(a - b)) < 1e-13 * largest(a));
+        assert_eq!(one.signgd, other.signgd);
+    }
+
+    #[test]
+    fn a_part_that_does_not_fit_is_halved() {
+        let kernel = kernels(9, 7);
+        let whole = kernel(7, 0, 1).0.expect("a kernel");
+        let (halved, notes, _) = kernel(2, 0, 1);
+        assert_same(&whole, &halved.expect("a kernel"));
+        assert_eq!(notes[0], "out of memory for 7 examples at a time: going on with half as many");
+        let error = kernel(0, 0, 1).0.expect_err("nothing fits").to_string();
+        assert!(error.contains("the gradients of example 0 alone"), "{error}");
+    }
+
+    #[test]
+    fn passes_in_threads_give_the_same_kernel_with_and_without_enough_memory() {
+        let kernel = kernels(700, 80);
+        let _as_before = KeepThreads::new();
         tch::set_num_threads(2);
-        let (one, _) = kernel(32, 1);
-        let (two, quiet) = kernel(32, 2);
-        let (short, notes) = kernel(20, 2);
+        // Three parts, of 32, 32 and 16 examples.
+        let (one, _, alone) = kernel(32, 0, 1);
+        let (two, quiet, side_by_side) = kernel(32, 0, 2);
+        let (second, told, _) = kernel(20, 32, 2);
+        let (none, told_first, _) = kernel(20, 0, 2);
         assert_eq!(tch::get_num_threads(), 2, "the caller's threads are as they were");
-        tch::set_num_threads(threads);
-        for other in [&two, &short] {
-            // Products of other shapes and thread counts: a few roundings of double precision apart.
-            let scale = one.sgd.as_ref().expect("asked for").abs().max().double_value(&[]);
-            let difference = one.sgd.as_ref().expect("asked for") - other.sgd.as_ref().expect("asked for");
-            assert!(difference.abs().max().double_value(&[]) < 1e-13 * scale);
-            assert_eq!(one.signgd, other.signgd);
+        // The caller's, which asks for the shapes, and those of the passes.
+        assert_eq!((alone, side_by_side), (1, 3));
+        let one = one.expect("a kernel");
+        for other in [two, second, none] {
+            assert_same(&one, &other.expect("a kernel"));
         }
         assert_eq!(quiet, Vec::<String>::new());
-        let wanted = ["out of memory for several passes at a time: going on with one"];
-        assert_eq!(notes[..1], wanted);
-        assert_eq!(notes[1], "out of memory for 32 examples at a time: going on with half as many");
+        for told in [told, told_first] {
+            assert_eq!(told[0], "out of memory: going on with fewer examples at a time");
+            assert_eq!(told[1], "out of memory for 32 examples at a time: going on with half as many");
+        }
     }
 }

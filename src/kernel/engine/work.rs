@@ -11,6 +11,7 @@ use super::options::GramOptions;
 use super::panel::Panel;
 use super::sums::Products;
 use super::tiles::Tiler;
+use crate::device::KeepThreads;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
@@ -180,6 +181,8 @@ fn in_threads(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut
     let workers: Vec<Tiler> = shares.iter().map(|_| worker()).collect();
     let units = plan.units.as_slice();
     let (done, finished) = (AtomicU64::new(0), AtomicUsize::new(0));
+    // Workers set the number of threads of libtorch's later threads.
+    let _as_before = KeepThreads::new();
     let results: Vec<Result<Products>> = thread::scope(|scope| {
         let start = |(mut worker, share): (Tiler, &Vec<usize>)| {
             let (done, finished, caller, share) = (&done, &finished, thread::current(), share.clone());
@@ -201,8 +204,6 @@ fn in_threads(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut
         }
         handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    // Workers set the number of threads of libtorch's later threads; this one is as it was.
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     let mut sum: Option<Products> = None;
     for part in results {
         match &mut sum {
