@@ -165,35 +165,16 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     if threads == Some(0) {
         return Err(Error::Settings("--threads must be at least 1".into()));
     }
-    check_room(threads.unwrap_or_else(|| usize::try_from(tch::get_num_threads()).unwrap_or(1)))?;
+    check_room(threads.unwrap_or_else(self::threads))?;
     if let Some(threads) = threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
     Ok(())
 }
 
-/// Puts this thread's and later threads' number of libtorch threads back when it goes.
-pub(crate) struct KeepThreads(i32);
-
-impl KeepThreads {
-    /// Remembers the number of this thread.
-    pub fn new() -> Self {
-        Self(tch::get_num_threads())
-    }
-}
-
-impl Drop for KeepThreads {
-    fn drop(&mut self) {
-        tch::set_num_threads(self.0);
-    }
-}
-
-/// Whether there is a limit on the process's address space (`ulimit -v`).
-pub(crate) fn has_address_limit() -> bool {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    return address_space().is_some();
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    false
+/// Number of threads of libtorch's CPU kernels, for this thread.
+pub(crate) fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
 /// Fails where the address space that is left to the process cannot hold the threads' stacks. libtorch does not look
@@ -224,10 +205,12 @@ fn check_room(threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of address space that the process may take; `None` without a limit.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn address_space() -> Option<u64> {
-    limit(libc::RLIMIT_AS)
+/// Bytes of address space that the process may take (`ulimit -v`); `None` without a limit.
+pub(crate) fn address_space() -> Option<u64> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    return limit(libc::RLIMIT_AS);
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
 }
 
 /// A limit on one of the process's resources, where there is one.

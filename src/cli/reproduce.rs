@@ -105,11 +105,9 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
 fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     let models =
         args.models.iter().map(|name| Ok((name.clone(), model_directory(name)?))).collect::<Result<Vec<_>>>()?;
-    let mut tasks = if args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all")) {
-        BUILTIN_NAMES.iter().map(|name| builtin(name)).collect::<Result<Vec<_>>>()?
-    } else {
-        args.tasks.iter().map(|name| builtin(name)).collect::<Result<Vec<_>>>()?
-    };
+    let all = args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all"));
+    let names = if all { BUILTIN_NAMES.to_vec() } else { args.tasks.iter().map(String::as_str).collect() };
+    let mut tasks = names.into_iter().map(builtin).collect::<Result<Vec<_>>>()?;
     for text in &args.label_words {
         let fail = |message: &str| Error::Settings(format!("--label-words {text}: {message}"));
         let (name, words) = text.split_once(':').ok_or_else(|| fail("write TASK:WORDS, e.g. SNLI:No,Yes,Perhaps"))?;

@@ -11,6 +11,7 @@ use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::{most_tokens, padded, parts};
 use super::{HELD, work};
+use crate::device::threads;
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape, shapes};
 
@@ -137,7 +138,7 @@ impl GramOptions {
                 megabytes(least),
             )));
         }
-        let longest = costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1);
+        let longest = longest_cost(left, right);
         // A part of every pass that runs at a time, and as many on either side; smaller ones only where there is one pass.
         let at_once = |passes: usize, batch: usize| passes as f64 * longest_part(batch, longest) * example;
         self.passes = passes(parameters, self);
@@ -215,17 +216,16 @@ fn result_bytes(left: &dyn Examples, right: Option<&dyn Examples>, options: &Gra
 /// Bytes of the factors of one token, from the shapes of the longest example.
 pub(super) fn token_bytes(parameters: &Parameters, examples: &dyn Examples, options: &GramOptions) -> f64 {
     let sites = longest(parameters, examples, None);
-    example_bytes(parameters, &sites, examples.outputs(), options) / longest_cost(examples, None)
+    example_bytes(parameters, &sites, examples.outputs(), options) / longest_cost(examples, None) as f64
 }
 
 /// Most passes that run at a time.
 pub(super) fn passes(parameters: &Parameters, options: &GramOptions) -> usize {
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-    if parameters.device() == Device::Cpu { options.passes.min(threads) } else { 1 }
+    if parameters.device() == Device::Cpu { options.passes.min(threads()) } else { 1 }
 }
 
 fn tile_bytes(parameters: &Parameters, options: &GramOptions) -> f64 {
-    let threads = if parameters.device() == Device::Cpu { f64::from(tch::get_num_threads()) } else { 1.0 };
+    let threads = if parameters.device() == Device::Cpu { threads() as f64 } else { 1.0 };
     // Two sides, each with room for its signs.
     4.0 * threads * options.tile_entries(parameters.device()) as f64 * element(options.factor_kind(parameters))
 }
@@ -310,8 +310,9 @@ impl Shapes<'_> {
             }
         }
         let recorded = n + passing;
-        let scale = per_example / longest_cost(left, right);
-        let part = longest_part(self.options.batch, longest_cost(left, right) as usize);
+        let longest = longest_cost(left, right);
+        let scale = per_example / longest as f64;
+        let part = longest_part(self.options.batch, longest);
         KernelPlan {
             layers,
             pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
@@ -366,8 +367,8 @@ impl Shapes<'_> {
     }
 }
 
-fn longest_cost(left: &dyn Examples, right: Option<&dyn Examples>) -> f64 {
-    costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1) as f64
+fn longest_cost(left: &dyn Examples, right: Option<&dyn Examples>) -> usize {
+    costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1)
 }
 
 /// Operations a second of a matrix product of middling size, the best of a few.

@@ -19,6 +19,7 @@ mod passes;
 mod shortage;
 mod signs;
 mod sums;
+mod threads;
 mod tiles;
 mod work;
 

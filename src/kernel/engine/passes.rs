@@ -5,9 +5,7 @@
 //! pass has decides the last bits, as for any product.
 
 use std::collections::VecDeque;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use tch::{Kind, Tensor};
 
@@ -15,7 +13,8 @@ use super::Run;
 use super::estimate::{passes, token_bytes};
 use super::panel::{Panel, padded};
 use super::shortage::attempt;
-use crate::device::{KeepThreads, has_address_limit};
+use super::threads::in_threads;
+use crate::device::{address_space, threads};
 use crate::error::{Error, Result, SHORTAGE_ADVICE};
 use crate::jacobian::{Examples, Parameters, Recorded, record};
 use crate::progress::check_stop;
@@ -31,29 +30,22 @@ impl Run<'_> {
         &mut self,
         examples: &dyn Examples,
         parts: &mut VecDeque<Vec<usize>>,
-        limit: impl FnOnce(f64) -> f64,
+        limit: impl Fn(f64) -> f64,
     ) -> Result<Panel> {
         let all: f64 = parts.iter().map(|p| padded(examples, p) as f64).sum();
         let at_once = self.at_once(examples, parts.iter().take(self.options.passes));
         if self.per_token.is_none() && at_once > 1 {
             self.per_token = Some(token_bytes(self.parameters, examples, &self.options));
         }
-        let (mut panel, tokens, limit) = if let Some(per_token) = self.per_token {
-            let limit = limit(per_token * all);
-            let most = fitting(examples, parts, per_token, limit).min(at_once);
-            let (panel, tokens) = self.begin(examples, parts, most)?;
-            if panel.parts() < most {
-                return Ok(panel);
-            }
-            (panel, tokens, limit)
-        } else {
-            let (panel, tokens) = self.begin(examples, parts, 1)?;
-            let limit = limit(panel.bytes() as f64 / tokens * all);
-            (panel, tokens, limit)
-        };
+        // Without an estimate there is one pass at a time.
+        let most = self.per_token.map_or(1, |bytes| fitting(examples, parts, bytes, limit(bytes * all)).min(at_once));
+        let (mut panel, tokens) = self.begin(examples, parts, most)?;
         let per_token = panel.bytes() as f64 / tokens;
         self.per_token = Some(per_token);
-        let more = fitting(examples, parts, per_token, limit - panel.bytes() as f64);
+        if panel.parts() < most {
+            return Ok(panel);
+        }
+        let more = fitting(examples, parts, per_token, limit(per_token * all) - panel.bytes() as f64);
         let chosen: Vec<Vec<usize>> = parts.range(..more).cloned().collect();
         for (recorded, part) in self.record(examples, &chosen)?.into_iter().zip(&chosen) {
             panel.push(recorded, part);
@@ -120,9 +112,8 @@ impl Run<'_> {
             // Every thread has handles of its own on the parameters.
             let shares = (0..at_once).map(|_| self.parameters.map(Tensor::shallow_clone)).collect();
             // OpenMP ends the process where it cannot start a thread.
-            let each = if has_address_limit() { 1 } else { threads() / at_once };
-            let _as_before = KeepThreads::new();
-            for part in attempt(|| in_threads(shares, each, &pass)).into_iter().flatten() {
+            let each = if address_space().is_some() { 1 } else { threads() / at_once };
+            for part in attempt(|| in_threads(shares, each, |own| pass(&own), || ())).into_iter().flatten() {
                 found.extend(part?);
             }
             found.sort_by_key(|(i, _)| *i);
@@ -137,25 +128,6 @@ impl Run<'_> {
         }
         Ok(found)
     }
-}
-
-/// libtorch's threads for this one.
-fn threads() -> usize {
-    usize::try_from(tch::get_num_threads()).unwrap_or(1)
-}
-
-/// Runs passes in threads of some libtorch threads each.
-fn in_threads<T: Send>(shares: Vec<Parameters>, threads: usize, pass: &(impl Fn(&Parameters) -> T + Sync)) -> Vec<T> {
-    thread::scope(|scope| {
-        let start = |parameters: Parameters| {
-            scope.spawn(move || {
-                tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-                pass(&parameters)
-            })
-        };
-        let handles: Vec<_> = shares.into_iter().map(start).collect();
-        handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
 }
 
 /// Records parts by their turn until there are none, or memory runs out; with their numbers.
@@ -197,7 +169,7 @@ mod tests {
 
     use tch::{Device, Kind, Tensor};
 
-    use crate::device::KeepThreads;
+    use super::super::threads::KeepThreads;
     use crate::error::Result;
     use crate::jacobian::{Examples, Tap};
     use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};

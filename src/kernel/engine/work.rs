@@ -1,8 +1,6 @@
 //! The products of two panels as units of work, shared among threads.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::Device;
 
@@ -10,8 +8,9 @@ use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::Panel;
 use super::sums::Products;
+use super::threads::in_threads;
 use super::tiles::Tiler;
-use crate::device::KeepThreads;
+use crate::device::threads;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
@@ -19,9 +18,6 @@ use crate::progress::{Monitor, check_stop};
 
 /// Cost (in multiplications and additions) below which threads are not worth starting.
 const PARALLEL: f64 = 5e7;
-
-/// How often progress is looked at.
-const POLL: Duration = Duration::from_millis(100);
 
 /// A piece of work that one thread does.
 struct Unit {
@@ -124,7 +120,7 @@ pub(super) fn products(
     let plan = Plan::new(held, passing, options, structural);
     let total: f64 = plan.units.iter().map(|u| u.cost).sum();
     let device = held.first().outputs().device();
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let threads = threads();
     let parallel = device == Device::Cpu && total > PARALLEL;
     let n = held.len() as u64;
     let mut bar = Bar { monitor, total, shown: 0, units: passing.map_or(n * (n + 1) / 2, |p| n * p.len() as u64) };
@@ -143,7 +139,7 @@ pub(super) fn products(
         }
         worker.finish()
     } else {
-        in_threads(&plan, worker, threads, &mut bar)?
+        shared(&plan, worker, threads, &mut bar)?
     };
     bar.finish();
     Ok(products)
@@ -176,34 +172,20 @@ impl Bar<'_> {
 
 /// Runs the units in threads of one libtorch thread each, and merges their sums in a fixed order. Threads see no tensors
 /// of each other: every worker owns handles of its own on the factors.
-fn in_threads(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
+fn shared(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
     let shares = plan.share(threads);
-    let workers: Vec<Tiler> = shares.iter().map(|_| worker()).collect();
     let units = plan.units.as_slice();
-    let (done, finished) = (AtomicU64::new(0), AtomicUsize::new(0));
-    // Workers set the number of threads of libtorch's later threads.
-    let _as_before = KeepThreads::new();
-    let results: Vec<Result<Products>> = thread::scope(|scope| {
-        let start = |(mut worker, share): (Tiler, &Vec<usize>)| {
-            let (done, finished, caller, share) = (&done, &finished, thread::current(), share.clone());
-            scope.spawn(move || {
-                let _count = OnDrop(finished, caller);
-                tch::set_num_threads(1);
-                for unit in share {
-                    check_stop()?;
-                    worker.run(&units[unit])?;
-                    done.fetch_add(units[unit].cost as u64, Ordering::Relaxed);
-                }
-                Ok(worker.finish())
-            })
-        };
-        let handles: Vec<_> = workers.into_iter().zip(&shares).map(start).collect();
-        while finished.load(Ordering::Acquire) < handles.len() {
-            thread::park_timeout(POLL);
-            bar.show(done.load(Ordering::Relaxed) as f64);
+    let done = AtomicU64::new(0);
+    let work = |(mut worker, share): (Tiler, &Vec<usize>)| {
+        for unit in share {
+            check_stop()?;
+            worker.run(&units[*unit])?;
+            done.fetch_add(units[*unit].cost as u64, Ordering::Relaxed);
         }
-        handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
+        Ok(worker.finish())
+    };
+    let workers = shares.iter().map(|share| (worker(), share)).collect();
+    let results: Vec<Result<Products>> = in_threads(workers, 1, work, || bar.show(done.load(Ordering::Relaxed) as f64));
     let mut sum: Option<Products> = None;
     for part in results {
         match &mut sum {
@@ -223,15 +205,5 @@ impl Tiler {
             }
             Task::Tile { set, tile } => self.tile(*set, tile, unit.formulas),
         }
-    }
-}
-
-/// Counts a thread's end, however it ends, and wakes who waits for it.
-struct OnDrop<'a>(&'a AtomicUsize, thread::Thread);
-
-impl Drop for OnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Release);
-        self.1.unpark();
     }
 }
