@@ -126,6 +126,20 @@ proptest! {
     }
 }
 
+/// Every block format gives the numbers of gguf's own dequantize, to the last bit. The file, with the script that made it,
+/// is in fixtures/gguf.
+#[test]
+fn blocks_stand_for_the_numbers_that_gguf_gives() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf/blocks.gguf");
+    let file = Gguf::open(&file).expect("a file");
+    let formats: Vec<&str> = file.names().filter(|name| !name.ends_with(".values")).collect();
+    assert_eq!(formats.len(), 12);
+    for name in formats {
+        let found = file.tensor(name).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(found, file.tensor(&format!("{name}.values")).expect("values"), "{name}");
+    }
+}
+
 #[test]
 fn half_precision_is_widened_exactly() {
     let numbers = Tensor::from_slice(&[1.5f64, -0.1, 3e-6, 200.0]).view([2, 2]);
@@ -232,10 +246,10 @@ fn unsupported_settings_are_refused_by_name() {
         refused(whole.clone().set(field, value), &format!("the field `{named}` {message}"));
     }
     let mut quantized = whole.clone();
-    quantized.tensors[1].2 = 12;
+    quantized.tensors[1].2 = 16;
     let name = &quantized.tensors[1].0;
-    let supported = "supported are F64, F32, F16, BF16, Q8_0, Q6_K, Q4_1 and Q4_0";
-    refused(&quantized, &format!("tensor `{name}` is stored as Q4_K, which is not supported; {supported}"));
+    let supported = "supported are F64, F32, F16, BF16, Q8_0, Q2_K to Q6_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_XS and IQ4_NL";
+    refused(&quantized, &format!("tensor `{name}` is stored as IQ2_XXS, which is not supported; {supported}"));
     let mut scaled = whole.clone();
     scaled.tensors.push(("rope_freqs.weight".into(), vec![2], 0, vec![0; 8]));
     refused(

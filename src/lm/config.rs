@@ -237,9 +237,13 @@ impl ModelConfig {
         self.architecture != Architecture::DistilBert
     }
 
-    /// Activation of the head: ELECTRA's is the same whatever its layers have.
+    /// Activation of the head: ELECTRA's and RoBERTa's is the exact one whatever their layers have, as in transformers'
+    /// `ElectraGeneratorPredictions` and `RobertaLMHead`.
     pub(super) fn head_activation(&self) -> Activation {
-        if self.architecture == Architecture::Electra { Activation::Gelu } else { self.activation }
+        match self.architecture {
+            Architecture::Electra | Architecture::Roberta => Activation::Gelu,
+            Architecture::Bert | Architecture::DistilBert | Architecture::Albert => self.activation,
+        }
     }
 
     /// For each step through the encoder the number of the layer whose parameters it uses.
