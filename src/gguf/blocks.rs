@@ -121,16 +121,16 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
     let bytes = Tensor::f_from_data_size(data, &[data.len() as i64 / layout.bytes, layout.bytes], Kind::Uint8)?;
     let blocks = Blocks(bytes);
     let numbers = match layout.form {
-        Form::Q40 => (float(blocks.nibbles(2)) - 8.0) * blocks.half(0),
-        Form::Q41 => float(blocks.nibbles(4)) * blocks.half(0) + blocks.half(2),
-        Form::Q50 => (float(blocks.nibbles(6) + blocks.fifth_bits(2)) - 16.0) * blocks.half(0),
-        Form::Q51 => float(blocks.nibbles(8) + blocks.fifth_bits(4)) * blocks.half(0) + blocks.half(2),
+        Form::Q40 => (float(&blocks.nibbles(2)) - 8.0) * blocks.half(0),
+        Form::Q41 => float(&blocks.nibbles(4)) * blocks.half(0) + blocks.half(2),
+        Form::Q50 => (float(&(blocks.nibbles(6) + blocks.fifth_bits(2))) - 16.0) * blocks.half(0),
+        Form::Q51 => float(&(blocks.nibbles(8) + blocks.fifth_bits(4))) * blocks.half(0) + blocks.half(2),
         Form::Q80 => blocks.signed(2, 32) * blocks.half(0),
         Form::Q2K => {
             let scales = blocks.at(0, 16);
-            let quants = float(blocks.quarters(16, 64)).reshape([-1, 16, 16]);
-            quants * (float(low(&scales)) * blocks.half(80)).unsqueeze(-1)
-                - (float(high(&scales)) * blocks.half(82)).unsqueeze(-1)
+            let quants = float(&blocks.quarters(16, 64)).reshape([-1, 16, 16]);
+            quants * (float(&low(&scales)) * blocks.half(80)).unsqueeze(-1)
+                - (float(&high(&scales)) * blocks.half(82)).unsqueeze(-1)
         }
         Form::Q3K => {
             // A third bit that is not set takes four away.
@@ -138,24 +138,24 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
             let (lower, upper) = (blocks.at(96, 8), blocks.at(104, 4));
             let upper = Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&upper, shift)), 1);
             let scales = Tensor::cat(&[low(&lower), high(&lower)], 1) + upper * 16;
-            let scales = (float(scales) - 32.0) * blocks.half(108);
-            (float(quants) - 4.0).reshape([-1, 16, 16]) * scales.unsqueeze(-1)
+            let scales = (float(&scales) - 32.0) * blocks.half(108);
+            (float(&quants) - 4.0).reshape([-1, 16, 16]) * scales.unsqueeze(-1)
         }
         Form::Q4K => {
             let (scales, minima) = blocks.six_bits(4);
-            let quants = float(blocks.pairs(16, 128)).reshape([-1, 8, 32]);
+            let quants = float(&blocks.pairs(16, 128)).reshape([-1, 8, 32]);
             quants * (scales * blocks.half(0)).unsqueeze(-1) - (minima * blocks.half(2)).unsqueeze(-1)
         }
         Form::Q5K => {
             let (scales, minima) = blocks.six_bits(4);
-            let quants = float(blocks.pairs(48, 128).reshape([-1, 8, 32]) + blocks.bits(16) * 16);
+            let quants = float(&(blocks.pairs(48, 128).reshape([-1, 8, 32]) + blocks.bits(16) * 16));
             quants * (scales * blocks.half(0)).unsqueeze(-1) - (minima * blocks.half(2)).unsqueeze(-1)
         }
         Form::Q6K => {
             // Two halves of 128 entries: the lower four bits of 64 bytes each, the upper two of 32.
             let lower = blocks.at(0, 128).reshape([-1, 2, 2, 32]);
             let lower = Tensor::cat(&[low(&lower), high(&lower)], 2);
-            let quants = float(lower + blocks.quarters(128, 64) * 16) - 32.0;
+            let quants = float(&(lower + blocks.quarters(128, 64) * 16)) - 32.0;
             // A scale for every sixteen entries.
             let scales = blocks.signed(192, 16) * blocks.half(208);
             quants.reshape([-1, 16, 16]) * scales.unsqueeze(-1)
@@ -165,7 +165,7 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
             let upper = Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&blocks.at(2, 2), shift).unsqueeze(-1)), 2);
             let lower = blocks.at(4, 4);
             let lower = Tensor::stack(&[low(&lower), high(&lower)], 2).reshape([-1, 8]);
-            let scales = (float(lower + upper.reshape([-1, 8]) * 16) - 32.0) * blocks.half(0);
+            let scales = (float(&(lower + upper.reshape([-1, 8]) * 16)) - 32.0) * blocks.half(0);
             let quants = blocks.at(8, 128).reshape([-1, 8, 16]);
             non_linear(&Tensor::cat(&[low(&quants), high(&quants)], 2)) * scales.unsqueeze(-1)
         }
@@ -185,12 +185,12 @@ impl Blocks {
 
     /// Two bytes of half precision \[blocks, 1\].
     fn half(&self, start: i64) -> Tensor {
-        float(self.at(start, 2).contiguous().view_dtype(Kind::Half))
+        float(&self.at(start, 2).contiguous().view_dtype(Kind::Half))
     }
 
     /// Signed bytes \[blocks, length\].
     fn signed(&self, start: i64, length: i64) -> Tensor {
-        float(self.at(start, length).contiguous().view_dtype(Kind::Int8))
+        float(&self.at(start, length).contiguous().view_dtype(Kind::Int8))
     }
 
     /// Sixteen bytes of four bits each \[blocks, 32\]: the first half of the entries in the lower ones, the second in the
@@ -231,12 +231,12 @@ impl Blocks {
         let [scales, minima, rest] = [0, 4, 8].map(|part| self.at(start + part, 4));
         let first = |t: &Tensor| t.remainder(64);
         let second = |lower: Tensor, t: &Tensor| lower + t.floor_divide_scalar(64) * 16;
-        let both = |t: &Tensor, lower: Tensor| float(Tensor::cat(&[first(t), second(lower, t)], 1));
+        let both = |t: &Tensor, lower: Tensor| float(&Tensor::cat(&[first(t), second(lower, t)], 1));
         (both(&scales, low(&rest)), both(&minima, high(&rest)))
     }
 }
 
-fn float(t: Tensor) -> Tensor {
+fn float(t: &Tensor) -> Tensor {
     t.to_kind(Kind::Float)
 }
 

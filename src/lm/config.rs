@@ -43,6 +43,17 @@ impl Architecture {
         Self::ALL.into_iter().find(|a| a.name() == name)
     }
 
+    fn defaults(self) -> Defaults {
+        let base = Defaults { vocab: 30_522, hidden: 768, layers: 12, heads: 12, intermediate: 3072 };
+        match self {
+            Self::Bert => base,
+            Self::Roberta => Defaults { vocab: 50_265, ..base },
+            Self::DistilBert => Defaults { layers: 6, ..base },
+            Self::Electra => Defaults { hidden: 256, heads: 4, intermediate: 1024, ..base },
+            Self::Albert => Defaults { vocab: 30_000, hidden: 4096, heads: 64, intermediate: 16_384, ..base },
+        }
+    }
+
     /// What `config.json` calls the sizes that all have.
     pub(super) fn fields(self) -> FieldNames {
         match self {
@@ -64,7 +75,16 @@ impl Architecture {
     }
 }
 
-/// Names of fields in `config.json`.
+/// What transformers' classes take for sizes that `config.json` does not give.
+struct Defaults {
+    vocab: i64,
+    hidden: i64,
+    layers: i64,
+    heads: i64,
+    intermediate: i64,
+}
+
+/// Names of fields in `config.json`. DistilBERT's sizes also go by the names of the others.
 pub(super) struct FieldNames {
     pub hidden: &'static str,
     pub layers: &'static str,
@@ -151,7 +171,7 @@ pub struct ModelConfig {
     pub layer_norm_eps: f64,
     /// Activation.
     pub activation: Activation,
-    /// Token id of padding; RoBERTa's position numbers start after it.
+    /// Token id of padding, which need not be in the vocabulary; RoBERTa's position numbers start after it.
     pub pad_token_id: i64,
     /// Whether the decoder shares the token embeddings.
     pub tied_decoder: bool,
@@ -171,10 +191,15 @@ impl ModelConfig {
         let Some(architecture) = Architecture::named(name) else {
             return Err(unknown_model(fields, name, &Architecture::ALL.map(Architecture::name)));
         };
-        let names = architecture.fields();
-        let vocab_size = fields.size("vocab_size", None)?;
-        let pad_token_id = fields.pad_token_id(vocab_size, i64::from(architecture == Architecture::Roberta))?;
-        let layers = fields.layers(names.layers)?;
+        let (names, defaults) = (architecture.fields(), architecture.defaults());
+        let pad_token_id = fields.pad_token_id(i64::from(architecture == Architecture::Roberta))?;
+        let unusable = fields.is_null("pad_token_id").then(|| "null".to_owned());
+        let unusable = unusable.or_else(|| (pad_token_id < -1).then(|| pad_token_id.to_string()));
+        if let Some(found) = unusable.filter(|_| architecture == Architecture::Roberta) {
+            return Err(fields
+                .fail(format!("the field `pad_token_id` is {found}, but RoBERTa's position numbers start after it")));
+        }
+        let layers = fields.layers([names.layers, "num_hidden_layers"], defaults.layers)?;
         // DistilBERT's norms have this one, whatever a file says.
         let layer_norm_eps =
             if architecture == Architecture::DistilBert { 1e-12 } else { fields.number("layer_norm_eps", 1e-12)? };
@@ -193,20 +218,20 @@ impl ModelConfig {
             None => None,
             Some(_) => Some(fields.size("mup_base_width", None)?),
         };
-        let hidden_size = fields.size(names.hidden, None)?;
+        let hidden_size = fields.size_under([names.hidden, "hidden_size"], defaults.hidden)?;
         let config = Self {
             architecture,
-            vocab_size,
+            vocab_size: fields.size("vocab_size", Some(defaults.vocab))?,
             hidden_size,
             embedding_size: embedding_size(fields, architecture, hidden_size)?,
             layers,
             sharing: if architecture == Architecture::Albert { Some(sharing(fields, layers)?) } else { None },
-            heads: fields.size(names.heads, None)?,
-            intermediate_size: fields.size(names.intermediate, None)?,
-            max_positions: fields.size("max_position_embeddings", None)?,
+            heads: fields.size_under([names.heads, "num_attention_heads"], defaults.heads)?,
+            intermediate_size: fields.size(names.intermediate, Some(defaults.intermediate))?,
+            max_positions: fields.size("max_position_embeddings", Some(512))?,
             type_vocab_size: match architecture {
                 Architecture::DistilBert => 1,
-                _ => fields.size("type_vocab_size", Some(1))?,
+                _ => fields.size("type_vocab_size", Some(2))?,
             },
             layer_norm_eps,
             activation,
@@ -269,8 +294,8 @@ fn tied_decoder(fields: &Fields) -> Result<bool> {
 /// Width of embeddings that are mapped to the residual stream: ALBERT's always are, ELECTRA's where widths differ.
 fn embedding_size(fields: &Fields, architecture: Architecture, hidden_size: i64) -> Result<Option<i64>> {
     match architecture {
-        Architecture::Albert => Ok(Some(fields.size("embedding_size", None)?)),
-        Architecture::Electra => Ok(Some(fields.size("embedding_size", None)?).filter(|e| *e != hidden_size)),
+        Architecture::Albert => Ok(Some(fields.size("embedding_size", Some(128))?)),
+        Architecture::Electra => Ok(Some(fields.size("embedding_size", Some(128))?).filter(|e| *e != hidden_size)),
         Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => Ok(None),
     }
 }

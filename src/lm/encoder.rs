@@ -10,7 +10,7 @@ use super::assemble::Wanted;
 use super::checkpoint::{Checkpoint, check_directory};
 use super::config::{Architecture, ModelConfig};
 use super::layout::{Affine, Layer, Layout, layout};
-use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch};
+use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch, filler};
 use super::names::EncoderNames;
 use crate::error::Result;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
@@ -169,7 +169,7 @@ impl LanguageModel for MaskedLm {
             vocab_size: config.vocab_size,
             max_tokens: config.max_tokens(),
             segments: config.type_vocab_size,
-            pad_token_id: config.pad_token_id,
+            pad_token_id: filler(config.pad_token_id, config.vocab_size),
             layers: config.layers,
             width: config.hidden_size,
             reads: Reads::Mask,

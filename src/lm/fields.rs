@@ -62,6 +62,11 @@ impl Fields {
         self.json.get(field).filter(|v| !v.is_null())
     }
 
+    /// Whether a field is there and null.
+    pub fn is_null(&self, field: &str) -> bool {
+        self.json.get(field).is_some_and(Value::is_null)
+    }
+
     /// The fields of an object within, if it is there.
     pub fn object(&self, field: &str) -> Result<Option<Self>> {
         match self.present(field) {
@@ -90,11 +95,23 @@ impl Fields {
         }
     }
 
-    /// The number of layers.
-    pub fn layers(&self, field: &str) -> Result<i64> {
-        let layers = self.size(field, None)?;
+    /// A positive integer under either of two names, which must not contradict each other.
+    pub fn size_under(&self, names: [&str; 2], default: i64) -> Result<i64> {
+        if let [Some(one), Some(other)] = names.map(|name| self.present(name))
+            && one != other
+        {
+            let [name, alias] = names;
+            return Err(self.fail(format!("{name} {one} and {alias} {other} contradict each other")));
+        }
+        let name = names.into_iter().find(|name| self.present(name).is_some()).unwrap_or(names[0]);
+        self.size(name, Some(default))
+    }
+
+    /// The number of layers, under either of two names.
+    pub fn layers(&self, names: [&str; 2], default: i64) -> Result<i64> {
+        let layers = self.size_under(names, default)?;
         if layers > MOST_LAYERS {
-            return Err(self.wrong(field, &format!("at most {MOST_LAYERS}"), &layers.into()));
+            return Err(self.wrong(names[0], &format!("at most {MOST_LAYERS}"), &layers.into()));
         }
         Ok(layers)
     }
@@ -125,23 +142,21 @@ impl Fields {
         }
     }
 
-    /// The token id of padding, below the vocabulary's size.
-    pub fn pad_token_id(&self, vocab_size: i64, default: i64) -> Result<i64> {
-        let wanted = || format!("a token id below vocab_size {vocab_size}");
+    /// The token id of padding. Any integer: many files have -1 or an id beyond the vocabulary for "none".
+    pub fn pad_token_id(&self, default: i64) -> Result<i64> {
         match self.present("pad_token_id") {
             None => Ok(default),
-            Some(v) => v
-                .as_i64()
-                .filter(|n| (0..vocab_size).contains(n))
-                .ok_or_else(|| self.wrong("pad_token_id", &wanted(), v)),
+            Some(v) => {
+                v.as_i64().filter(|n| n.abs() <= 1 << 31).ok_or_else(|| self.wrong("pad_token_id", "a token id", v))
+            }
         }
     }
 
     /// An elementwise activation by one of the names that Hugging Face gives it.
     pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
         match self.text(field, default)? {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" => Ok(Activation::GeluTanh),
             "relu" => Ok(Activation::Relu),
             "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),

@@ -84,6 +84,12 @@ pub trait LanguageModel: Send + Sync {
     }
 }
 
+/// The token id that fills up a batch: that of padding, or 0 where the vocabulary lacks it. Nothing that is read attends to
+/// it.
+pub(super) fn filler(pad_token_id: i64, vocab_size: i64) -> i64 {
+    if (0..vocab_size).contains(&pad_token_id) { pad_token_id } else { 0 }
+}
+
 /// Reads configuration and weights of a checkpoint directory, or of a GGUF file.
 ///
 /// # Errors

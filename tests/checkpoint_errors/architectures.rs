@@ -10,7 +10,7 @@ use super::Bad;
 fn distilbert_is_refused_in_its_own_words() {
     let bad = || Bad::of(Architecture::DistilBert);
     let config = |bad: Bad, message: &str| bad.is_refused_with(&format!("/config.json: {message}"));
-    config(bad().set("dim", Value::Null), "the field `dim` is missing (expected a positive integer)");
+    config(bad().set("hidden_size", json!(8)), "dim 16 and hidden_size 8 contradict each other");
     config(bad().set("dim", json!(15)), "dim 15 is not a multiple of n_heads 2");
     config(bad().set("n_layers", json!(1001)), "the field `n_layers` must be at most 1000, found 1001");
     config(
@@ -65,9 +65,10 @@ fn a_discriminator_is_no_masked_language_model() {
         "/model.safetensors: tensor `electra.embeddings.word_embeddings.weight` has shape [{vocabulary}, 8], expected \
          [{vocabulary}, 16] (vocab_size x hidden_size in config.json)"
     ));
-    bad()
-        .set("embedding_size", Value::Null)
-        .is_refused_with("/config.json: the field `embedding_size` is missing (expected a positive integer)");
+    bad().set("embedding_size", Value::Null).is_refused_with(&format!(
+        "/model.safetensors: tensor `electra.embeddings.word_embeddings.weight` has shape [{vocabulary}, 8], expected \
+         [{vocabulary}, 128] (vocab_size x embedding_size in config.json)"
+    ));
 }
 
 #[test]

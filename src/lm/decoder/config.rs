@@ -72,7 +72,7 @@ pub struct CausalConfig {
     pub rope_theta: f64,
     /// Which maps have biases.
     pub biases: Biases,
-    /// Token id of padding. Nothing that is read attends to it.
+    /// Token id of padding, which need not be in the vocabulary. Nothing that is read attends to it.
     pub pad_token_id: i64,
     /// Whether the decoder shares the token embeddings.
     pub tied_decoder: bool,
@@ -95,36 +95,40 @@ impl CausalConfig {
 }
 
 fn gpt2(fields: &Fields) -> Result<CausalConfig> {
-    let hidden_size = fields.size("n_embd", None)?;
-    let heads = fields.size("n_head", None)?;
+    let hidden_size = fields.size_under(["n_embd", "hidden_size"], 768)?;
+    let heads = fields.size_under(["n_head", "num_attention_heads"], 12)?;
     fields.multiple(("n_embd", hidden_size), ("n_head", heads))?;
     refuse(fields, "scale_attn_weights", &Value::Bool(true))?;
     refuse(fields, "scale_attn_by_inverse_layer_idx", &Value::Bool(false))?;
     refuse(fields, "add_cross_attention", &Value::Bool(false))?;
-    let vocab_size = fields.size("vocab_size", None)?;
     Ok(CausalConfig {
         architecture: CausalArchitecture::Gpt2,
-        vocab_size,
+        vocab_size: fields.size("vocab_size", Some(50_257))?,
         hidden_size,
-        layers: fields.layers("n_layer")?,
+        layers: fields.layers(["n_layer", "num_hidden_layers"], 12)?,
         heads,
         kv_heads: heads,
         head_size: hidden_size / heads,
         intermediate_size: fields.size("n_inner", Some(4 * hidden_size))?,
-        max_positions: fields.size("n_positions", None)?,
+        max_positions: fields.size_under(["n_positions", "max_position_embeddings"], 1024)?,
         norm_eps: fields.number("layer_norm_epsilon", 1e-5)?,
         activation: fields.activation("activation_function", "gelu_new")?,
         rope_theta: 0.0,
         biases: Biases { qkv: true, output: true, feed_forward: true },
-        pad_token_id: fields.pad_token_id(vocab_size, 0)?,
+        pad_token_id: fields.pad_token_id(0)?,
         tied_decoder: fields.flag("tie_word_embeddings", true)?,
     })
 }
 
 fn llama(fields: &Fields, architecture: CausalArchitecture) -> Result<CausalConfig> {
-    let hidden_size = fields.size("hidden_size", None)?;
-    let heads = fields.size("num_attention_heads", None)?;
-    let kv_heads = fields.size("num_key_value_heads", Some(heads))?;
+    let qwen = architecture == CausalArchitecture::Qwen2;
+    // Sizes that the file does not give are transformers'.
+    let (vocab, intermediate, positions) = if qwen { (151_936, 22_016, 32_768) } else { (32_000, 11_008, 2048) };
+    let hidden_size = fields.size("hidden_size", Some(4096))?;
+    let heads = fields.size("num_attention_heads", Some(32))?;
+    // Qwen2's class has 32 of them where the field is absent, and as many as of queries where it is null.
+    let shared = if qwen && !fields.is_null("num_key_value_heads") { 32 } else { heads };
+    let kv_heads = fields.size("num_key_value_heads", Some(shared))?;
     fields.multiple(("num_attention_heads", heads), ("num_key_value_heads", kv_heads))?;
     let head_size = match fields.present("head_dim") {
         None => {
@@ -136,26 +140,24 @@ fn llama(fields: &Fields, architecture: CausalArchitecture) -> Result<CausalConf
     if head_size % 2 != 0 {
         return Err(fields.fail(format!("heads of width {head_size} have no pairs of entries to rotate")));
     }
-    let qwen = architecture == CausalArchitecture::Qwen2;
     refuse_window(fields, qwen)?;
     let biased = !qwen && fields.flag("attention_bias", false)?;
     let feed_biased = !qwen && fields.flag("mlp_bias", false)?;
-    let vocab_size = fields.size("vocab_size", None)?;
     Ok(CausalConfig {
         architecture,
-        vocab_size,
+        vocab_size: fields.size("vocab_size", Some(vocab))?,
         hidden_size,
-        layers: fields.layers("num_hidden_layers")?,
+        layers: fields.layers(["num_hidden_layers"; 2], 32)?,
         heads,
         kv_heads,
         head_size,
-        intermediate_size: fields.size("intermediate_size", None)?,
-        max_positions: fields.size("max_position_embeddings", None)?,
+        intermediate_size: fields.size("intermediate_size", Some(intermediate))?,
+        max_positions: fields.size("max_position_embeddings", Some(positions))?,
         norm_eps: fields.number("rms_norm_eps", 1e-6)?,
         activation: fields.activation("hidden_act", "silu")?,
         rope_theta: rope_theta(fields)?,
         biases: Biases { qkv: qwen || biased, output: biased, feed_forward: feed_biased },
-        pad_token_id: fields.pad_token_id(vocab_size, 0)?,
+        pad_token_id: fields.pad_token_id(0)?,
         tied_decoder: fields.flag("tie_word_embeddings", false)?,
     })
 }
@@ -186,13 +188,26 @@ fn refuse_window(fields: &Fields, qwen: bool) -> Result<()> {
     }
 }
 
-/// The base of the rotary angles, which newer files hold in `rope_parameters`; angles that are changed for long texts
-/// are refused.
+/// The base of the rotary angles: beside the other settings, or in `rope_parameters` or `rope_scaling`, where newer files
+/// hold it; two that differ are refused, and so are angles that are changed for long texts.
 fn rope_theta(fields: &Fields) -> Result<f64> {
     refuse(fields, "partial_rotary_factor", &Value::from(1.0))?;
-    let nested = fields.object("rope_parameters")?;
-    for (name, scaling) in [("rope_scaling", fields.object("rope_scaling")?), ("rope_parameters", nested)] {
-        let Some(scaling) = scaling else { continue };
+    let mut found: Option<(String, f64)> = None;
+    let mut note = |name: String, fields: &Fields| -> Result<()> {
+        if fields.present("rope_theta").is_none() {
+            return Ok(());
+        }
+        let theta = fields.positive("rope_theta", 10_000.0)?;
+        if let Some((other, known)) = found.replace((name.clone(), theta))
+            && known != theta
+        {
+            return Err(fields.fail(format!("{other} {known} and {name} {theta} contradict each other")));
+        }
+        Ok(())
+    };
+    note("rope_theta".into(), fields)?;
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(scaling) = fields.object(name)? else { continue };
         let older = scaling.text("type", "default")?;
         let kind = scaling.text("rope_type", older)?;
         if kind != "default" {
@@ -200,9 +215,7 @@ fn rope_theta(fields: &Fields) -> Result<f64> {
             return Err(fields.fail(message));
         }
         refuse(&scaling, "partial_rotary_factor", &Value::from(1.0))?;
-        if name == "rope_parameters" && scaling.present("rope_theta").is_some() {
-            return scaling.positive("rope_theta", 10_000.0);
-        }
+        note(format!("{name}.rope_theta"), &scaling)?;
     }
-    fields.positive("rope_theta", 10_000.0)
+    Ok(found.map_or(10_000.0, |(_, theta)| theta))
 }

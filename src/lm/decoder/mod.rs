@@ -20,7 +20,7 @@ use self::names::{CausalNames, FeedForward, Layer, Layout, Map, Projections};
 use self::rotary::Rotary;
 use super::assemble::{Naming, Wanted};
 use super::checkpoint::{Checkpoint, check_directory};
-use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch};
+use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch, filler};
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
@@ -181,7 +181,7 @@ impl LanguageModel for CausalLm {
             vocab_size: config.vocab_size,
             max_tokens: config.max_positions,
             segments: 1,
-            pad_token_id: config.pad_token_id,
+            pad_token_id: filler(config.pad_token_id, config.vocab_size),
             layers: config.layers,
             width: config.hidden_size,
             reads: Reads::LastToken,
