@@ -61,7 +61,9 @@ fn sizes_have_two_names() {
     ] {
         let of = |pairs: &[(&str, i64)]| {
             let mut config = json!({ "model_type": name });
-            pairs.iter().for_each(|(field, value)| config[*field] = (*value).into());
+            for (field, value) in pairs {
+                config[*field] = (*value).into();
+            }
             settings(&config)
         };
         assert_eq!(of(&[(alias, 96)]), of(&[(field, 96)]));
@@ -88,7 +90,9 @@ fn the_rotary_base_is_found_wherever_it_stands() {
     for name in ["llama", "qwen2"] {
         let of = |extra: &[(&str, Value)]| {
             let mut config = json!({ "model_type": name });
-            extra.iter().for_each(|(field, value)| config[*field] = value.clone());
+            for (field, value) in extra {
+                config[*field] = value.clone();
+            }
             settings(&config)
         };
         let expected = of(&[("rope_theta", json!(500_000))]).expect("read");
