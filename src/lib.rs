@@ -34,5 +34,6 @@ pub mod subspace;
 pub mod task;
 #[path = "../theorems/mod.rs"]
 pub mod theorems;
+mod threads;
 pub mod train;
 pub mod verify;

@@ -1,11 +1,15 @@
 //! Fine-tuning over a grid of learning rates, and the measures of the selected run.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use tch::{Kind, Tensor};
 
 use super::examples::StudyExamples;
 use super::kernels::train_kernel;
 use super::parts::Parts;
-use super::plan::{Measures, OptimizerPlan, Plan};
+use super::plan::{Measures, Plan};
+use super::side_by_side::side_by_side;
 use super::study::{SplitName, Study};
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
@@ -20,67 +24,159 @@ use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedMod
 /// Test examples whose movement is kept for the scatter plot.
 const MOVEMENTS: usize = 400;
 
-/// Runs the grid of one optimizer and measures the best run; every run and the measures are stored parts.
+/// A run of the grid: its candidate and its evaluations.
+type Run = (Candidate, Vec<Evaluation>);
+
+/// Runs the grids of all optimizers and measures the best run of each; every run and its measures are stored parts.
 pub(super) fn fine_tuning(
     study: &Study,
     plan: &Plan,
-    optimizer: &OptimizerPlan,
     start: &Start<'_>,
     parts: &Parts,
     monitor: &dyn Monitor,
-) -> Result<FineTuningResult> {
-    let name = optimizer.kind.name();
+) -> Result<Vec<FineTuningResult>> {
     let data = TrainingData::of(study)?;
-    let mut runs: Vec<(Candidate, Vec<Evaluation>)> = Vec::new();
-    let mut kept: Option<(usize, TrainedModel)> = None;
-    for rate in &optimizer.learning_rates {
-        let settings = settings(plan, optimizer.kind, *rate);
-        let mut trained = None;
-        runs.push(parts.json(&format!("{name}-{rate:e}"), &("candidate", &settings), monitor, || {
-            monitor.begin(&format!("{name}, learning rate {rate:e}"), plan.steps as u64);
-            let run = data.run(study, &settings, monitor, |_| Ok(()));
-            monitor.end();
-            match run {
-                Ok(run) => {
-                    let found =
-                        Candidate { learning_rate: *rate, selected: Some(run.selected), diverged: run.diverged };
-                    let history = run.history.clone();
-                    trained = Some(run);
-                    Ok((found, history))
-                }
-                Err(Error::Numeric(_)) => {
-                    Ok((Candidate { learning_rate: *rate, selected: None, diverged: true }, Vec::new()))
-                }
-                Err(e) => Err(e),
-            }
-        })?);
-        // Where nothing is watched along the run, it need not be repeated: the best network so far is kept.
-        let best = best_rate(runs.iter().map(|(c, _)| c));
-        if let Some(run) = trained.filter(|_| plan.measures == Measures::End && best == Some(runs.len() - 1)) {
-            kept = Some((runs.len() - 1, run));
-        }
+    let (grids, kept) = grids(study, plan, &data, parts, monitor)?;
+    let mut chosen = Vec::new();
+    for (optimizer, runs) in plan.optimizers.iter().zip(grids) {
+        let best = best_rate(runs.iter().map(|(c, _)| c)).ok_or_else(|| {
+            Error::Numeric(format!(
+                "{name} diverged at every learning rate ({}); give smaller ones with --lr-{name}",
+                optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", "),
+                name = optimizer.kind.name()
+            ))
+        })?;
+        let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
+        chosen.push(Chosen { settings, runs, best });
     }
-    let candidates: Vec<Candidate> = runs.iter().map(|(c, _)| c.clone()).collect();
-    let Some(best) = best_rate(&candidates) else {
-        return Err(Error::Numeric(format!(
-            "{name} diverged at every learning rate ({}); give smaller ones with --lr-{name}",
-            optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", ")
-        )));
+    let depends = |c: &Chosen| {
+        let candidates: Vec<Candidate> = c.runs.iter().map(|(c, _)| c.clone()).collect();
+        serde_json::json!(("measures", &c.settings, &plan.formulas, candidates, plan.measures))
     };
-    let settings = settings(plan, optimizer.kind, candidates[best].learning_rate);
-    let kept = kept.filter(|(i, _)| *i == best).map(|(_, run)| run);
-    let depends = ("measures", &settings, &plan.formulas, &candidates, plan.measures);
-    parts.json(&format!("{name}-measures"), &depends, monitor, || {
-        let (run, steps) = match kept {
-            Some(run) => (run, Vec::new()),
-            None => repeat(study, plan, &settings, &runs[best].0, monitor)?,
-        };
-        if let Some(lora) = study.adapters() {
-            let facts = &study.model_facts;
-            save_adapter(&parts.adapter_path(name), &facts.architecture, &facts.name, lora, &run.parameters)?;
+    let name = |c: &Chosen| format!("{}-measures", c.settings.optimizer.name());
+    let stored: Vec<Option<FineTuningResult>> =
+        chosen.iter().map(|c| parts.stored(&name(c), &depends(c), monitor)).collect();
+    let missing: Vec<usize> = (0..chosen.len()).filter(|i| stored[*i].is_none()).collect();
+    let ends = ends(study, plan, &data, &missing.iter().map(|i| &chosen[*i]).collect::<Vec<_>>(), kept, monitor)?;
+    let mut ends = ends.into_iter();
+    let mut results = Vec::new();
+    for (chosen, stored) in chosen.iter().zip(stored) {
+        if let Some(result) = stored {
+            results.push(result);
+            continue;
         }
-        measure(study, plan, &settings, (&runs, best), (&run, steps), start, monitor)
-    })
+        let (run, residuals) = ends.next().expect("an end for each result that is not stored");
+        if let Some(lora) = study.adapters() {
+            let (facts, optimizer) = (&study.model_facts, chosen.settings.optimizer.name());
+            let path = parts.adapter_path(optimizer);
+            save_adapter(&path, &facts.architecture, &facts.name, lora, &run.parameters)?;
+        }
+        let result = measure(study, plan, chosen, (&run, residuals), start, monitor)?;
+        parts.store(&name(chosen), &depends(chosen), &result)?;
+        results.push(result);
+    }
+    Ok(results)
+}
+
+/// The selected run of an optimizer.
+struct Chosen {
+    settings: FineTuning,
+    runs: Vec<Run>,
+    best: usize,
+}
+
+/// All runs, optimizer by optimizer; and where nothing is watched along the run, so that the selected one need not be repeated,
+/// the best network of each optimizer that was trained now.
+fn grids(
+    study: &Study,
+    plan: &Plan,
+    data: &TrainingData<'_>,
+    parts: &Parts,
+    monitor: &dyn Monitor,
+) -> Result<(Vec<Vec<Run>>, Best)> {
+    let all: Vec<FineTuning> = plan
+        .optimizers
+        .iter()
+        .flat_map(|o| o.learning_rates.iter().map(|rate| settings(plan, o.kind, *rate)))
+        .collect();
+    let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
+    let depends = |s: &FineTuning| serde_json::json!(("candidate", s));
+    let mut found: Vec<Option<Run>> = all.iter().map(|s| parts.stored(&name(s), &depends(s), monitor)).collect();
+    let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
+    let kept = Mutex::new(Best::new());
+    let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
+    let include = &study.include;
+    let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+        let settings = &all[missing[index]];
+        let run = match data.run(parameters, include, settings, monitor, |_| Ok(())) {
+            Ok(run) => {
+                let selected = Some(run.selected);
+                let candidate = Candidate { learning_rate: settings.learning_rate, selected, diverged: run.diverged };
+                let found = (candidate, run.history.clone());
+                if plan.measures == Measures::End {
+                    keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), settings, run);
+                }
+                found
+            }
+            Err(Error::Numeric(_)) => {
+                (Candidate { learning_rate: settings.learning_rate, selected: None, diverged: true }, Vec::new())
+            }
+            Err(e) => return Err(e),
+        };
+        parts.store(&name(settings), &depends(settings), &run)?;
+        Ok(run)
+    })?;
+    for (i, run) in missing.into_iter().zip(trained) {
+        found[i] = Some(run);
+    }
+    let mut found = found.into_iter().flatten();
+    let grids = plan.optimizers.iter().map(|o| found.by_ref().take(o.learning_rates.len()).collect()).collect();
+    Ok((grids, kept.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The best trained network of each optimizer, by name, with its settings.
+type Best = HashMap<&'static str, (FineTuning, TrainedModel)>;
+
+fn keep(best: &mut Best, settings: &FineTuning, run: TrainedModel) {
+    let key = |rate: f64, run: &TrainedModel| (run.selected.dev_accuracy, -run.selected.dev_loss, -rate);
+    let new = key(settings.learning_rate, &run);
+    let name = settings.optimizer.name();
+    if best.get(name).is_none_or(|(known, old)| new > key(known.learning_rate, old)) {
+        best.insert(name, (settings.clone(), run));
+    }
+}
+
+/// Where the selected runs ended, with what was watched along them: kept, or repeated up to the selected step.
+fn ends(
+    study: &Study,
+    plan: &Plan,
+    data: &TrainingData<'_>,
+    chosen: &[&Chosen],
+    mut kept: Best,
+    monitor: &dyn Monitor,
+) -> Result<Vec<(TrainedModel, Vec<StepResidual>)>> {
+    let kept: Vec<Option<TrainedModel>> = chosen
+        .iter()
+        .map(|c| {
+            let (settings, run) = kept.remove(c.settings.optimizer.name())?;
+            (settings == c.settings).then_some(run)
+        })
+        .collect();
+    let again: Vec<&Chosen> = chosen.iter().zip(&kept).filter(|(_, run)| run.is_none()).map(|(c, _)| *c).collect();
+    let titles: Vec<(String, u64)> = again
+        .iter()
+        .map(|c| (format!("{}, measures along the run", c.settings.optimizer.name()), c.last_step() as u64))
+        .collect();
+    let include = &study.include;
+    let repeated = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+        repeat(parameters, include, plan, again[index], data, monitor)
+    })?;
+    let mut repeated = repeated.into_iter();
+    Ok(kept.into_iter().filter_map(|run| run.map(|run| (run, Vec::new())).or_else(|| repeated.next())).collect())
+}
+
+fn title(settings: &FineTuning) -> String {
+    format!("{}, learning rate {:e}", settings.optimizer.name(), settings.learning_rate)
 }
 
 fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
@@ -105,6 +201,8 @@ fn best_rate<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<
 struct TrainingData<'a> {
     train: StudyExamples<'a>,
     dev: StudyExamples<'a>,
+    /// Of train and dev.
+    labels: [&'a [usize]; 2],
 }
 
 impl<'a> TrainingData<'a> {
@@ -112,50 +210,60 @@ impl<'a> TrainingData<'a> {
         Ok(Self {
             train: study.examples(SplitName::Train, OutputMode::Logits)?,
             dev: study.examples(SplitName::Dev, OutputMode::Logits)?,
+            labels: [study.labels(SplitName::Train), study.labels(SplitName::Dev)],
         })
     }
 
     fn run(
         &self,
-        study: &Study,
+        parameters: &Parameters,
+        include: &[bool],
         settings: &FineTuning,
         monitor: &dyn Monitor,
         observe: impl FnMut(&Step<'_>) -> Result<()>,
     ) -> Result<TrainedModel> {
-        let train = LabelledExamples { examples: &self.train, labels: study.labels(SplitName::Train) };
-        let dev = LabelledExamples { examples: &self.dev, labels: study.labels(SplitName::Dev) };
-        fine_tune(&study.parameters, &train, &dev, &study.include, settings, monitor, observe)
+        let train = LabelledExamples { examples: &self.train, labels: self.labels[0] };
+        let dev = LabelledExamples { examples: &self.dev, labels: self.labels[1] };
+        fine_tune(parameters, &train, &dev, include, settings, monitor, observe)
+    }
+}
+
+impl Chosen {
+    fn candidate(&self) -> &Candidate {
+        &self.runs[self.best].0
+    }
+
+    /// Later steps were already found to be no better on dev.
+    fn last_step(&self) -> usize {
+        self.candidate().selected.map_or(self.settings.steps, |s| s.step)
     }
 }
 
 /// Repeats the selected run up to its selected step, watching the linearization where the plan says so.
 fn repeat(
-    study: &Study,
+    start: &Parameters,
+    include: &[bool],
     plan: &Plan,
-    settings: &FineTuning,
-    chosen: &Candidate,
+    chosen: &Chosen,
+    data: &TrainingData<'_>,
     monitor: &dyn Monitor,
 ) -> Result<(TrainedModel, Vec<StepResidual>)> {
-    let name = settings.optimizer.name();
-    let data = TrainingData::of(study)?;
-    // Later steps were already found to be no better on dev.
-    let last = chosen.selected.map_or(settings.steps, |s| s.step);
-    let until = FineTuning { steps: last, ..settings.clone() };
+    let settings = &chosen.settings;
+    let until = FineTuning { steps: chosen.last_step(), ..settings.clone() };
     let mut residuals = Vec::new();
-    monitor.begin(&format!("{name}, measures along the run"), last as u64);
-    let run = data.run(study, &until, monitor, |step| {
+    let run = data.run(start, include, &until, monitor, |step| {
         if plan.measures == Measures::Full && (step.number <= 5 || step.number % settings.eval_every == 0) {
-            residuals.push(step_residual(study, plan, step, &data.dev)?);
+            residuals.push(step_residual(start, include, plan, step, &data.dev)?);
         }
         Ok(())
-    });
-    monitor.end();
-    let run = run?;
-    if Some(run.selected) != chosen.selected {
+    })?;
+    if Some(run.selected) != chosen.candidate().selected {
         monitor.note(&format!(
-            "{name}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes in \
+            "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes in \
              varying order, and the repeated run is reported",
-            run.selected.dev_loss, run.selected.step
+            settings.optimizer.name(),
+            run.selected.dev_loss,
+            run.selected.step
         ));
     }
     Ok((run, residuals))
@@ -165,15 +273,15 @@ fn repeat(
 fn measure(
     study: &Study,
     plan: &Plan,
-    settings: &FineTuning,
-    (runs, best): (&[(Candidate, Vec<Evaluation>)], usize),
+    chosen: &Chosen,
     (run, residuals): (&TrainedModel, Vec<StepResidual>),
     start: &Start<'_>,
     monitor: &dyn Monitor,
 ) -> Result<FineTuningResult> {
+    let Chosen { settings, runs, best } = chosen;
     let name = settings.optimizer.name();
     let data = TrainingData::of(study)?;
-    let history = &runs[best].1;
+    let history = &runs[*best].1;
     let full = plan.measures == Measures::Full;
 
     // Differences of nearly equal outputs: double precision, or round-off would pass for curvature. Parameters of
@@ -239,10 +347,16 @@ fn precise(parameters: &Parameters) -> Parameters {
 }
 
 /// Per-step and cumulative residual on dev, in double precision.
-fn step_residual(study: &Study, plan: &Plan, step: &Step<'_>, dev: &StudyExamples<'_>) -> Result<StepResidual> {
-    let (first, before, after) = (precise(&study.parameters), precise(step.before), precise(step.after));
-    let local = taylor(&before, &after.minus(&before), dev, &study.include, plan.batch)?;
-    let whole = taylor(&first, &after.minus(&first), dev, &study.include, plan.batch)?;
+fn step_residual(
+    start: &Parameters,
+    include: &[bool],
+    plan: &Plan,
+    step: &Step<'_>,
+    dev: &StudyExamples<'_>,
+) -> Result<StepResidual> {
+    let (first, before, after) = (precise(start), precise(step.before), precise(step.after));
+    let local = taylor(&before, &after.minus(&before), dev, include, plan.batch)?;
+    let whole = taylor(&first, &after.minus(&first), dev, include, plan.batch)?;
     let after = outputs(&after, dev, plan.batch);
     Ok(StepResidual {
         step: step.number,

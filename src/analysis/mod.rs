@@ -13,6 +13,7 @@ mod parts;
 mod plan;
 mod pretrained;
 mod regress;
+mod side_by_side;
 mod solve;
 mod study;
 
@@ -45,10 +46,7 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
     let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;
     let layers = layer_shares(study.parameters.specs(), &grams.train.shares, &study.include);
     let before = Start { logits: &start, kernel: &grams.train };
-    let mut fine_tuning = Vec::new();
-    for optimizer in &plan.optimizers {
-        fine_tuning.push(fine_tuning::fine_tuning(study, plan, optimizer, &before, &parts, monitor)?);
-    }
+    let fine_tuning = fine_tuning::fine_tuning(study, plan, &before, &parts, monitor)?;
     let verdicts = judge(&kernels, &fine_tuning, study.task_facts().majority_accuracy);
     Ok(Analysis {
         schema_version: SCHEMA_VERSION,

@@ -47,8 +47,24 @@ impl Parts {
         self.root.join("parts").join(name)
     }
 
-    /// The stored value of a part, or a newly computed one. A file that cannot be read as the part counts as absent:
-    /// the part is made again.
+    /// The stored value of a part. A file that cannot be read as the part counts as absent: the part is made again.
+    pub fn stored<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        settings: &impl Serialize,
+        monitor: &dyn Monitor,
+    ) -> Option<T> {
+        let value = load_part(&self.part_path(&format!("{name}.json")), &self.digest(settings))?;
+        monitor.note(&format!("{name}: already there"));
+        Some(value)
+    }
+
+    /// Stores a part.
+    pub fn store(&self, name: &str, settings: &impl Serialize, value: &impl Serialize) -> Result<()> {
+        store_part(&self.part_path(&format!("{name}.json")), &self.digest(settings), value)
+    }
+
+    /// The stored value of a part, or a newly computed one, stored.
     pub fn json<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
@@ -56,14 +72,11 @@ impl Parts {
         monitor: &dyn Monitor,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let path = self.part_path(&format!("{name}.json"));
-        let digest = self.digest(settings);
-        if let Some(value) = load_part(&path, &digest) {
-            monitor.note(&format!("{name}: already there"));
+        if let Some(value) = self.stored(name, settings, monitor) {
             return Ok(value);
         }
         let value = compute()?;
-        store_part(&path, &digest, &value)?;
+        self.store(name, settings, &value)?;
         Ok(value)
     }
 }

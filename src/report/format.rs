@@ -2,6 +2,10 @@
 //!
 //! Knows Markdown and the terminal, nothing of what an analysis is.
 
+/// Below this, a statistic of order one is the round-off of double precision after a training run, which no two processors
+/// share: its digits are never printed.
+pub(super) const ROUND_OFF: f64 = 1e-9;
+
 /// A share as a percentage with one decimal; scientific where that would be a row of digits.
 pub(super) fn percent(share: f64) -> String {
     let value = 100.0 * share;
@@ -33,11 +37,44 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// A number with the ends of its interval, in as many digits (three to six) as it takes to tell the ends apart.
-pub(super) fn interval(value: f64, low: f64, high: f64) -> (String, String, String) {
-    let at = |digits| (significant(value, digits), significant(low, digits), significant(high, digits));
-    let texts = (3..6).map(at).find(|(_, low_text, high_text)| low == high || low_text != high_text);
-    texts.unwrap_or_else(|| at(6))
+/// The unit of the last digit that a number with an interval is worth: the second digit of half the interval's width, since the
+/// number is not known better. Never finer than `finest`, what the reader asks about; than a millionth of the number; or
+/// than round-off of a statistic of order one, whose digits no two processors share.
+pub(super) fn unit(low: f64, high: f64, finest: Option<f64>) -> f64 {
+    let half = (high - low) / 2.0;
+    let floor = [finest.unwrap_or(0.0), 1e-6 * low.abs().max(high.abs()), ROUND_OFF].into_iter().fold(0.0, f64::max);
+    if half > 0.0 && half.is_finite() { floor.max(half / 10.0) } else { floor }
+}
+
+/// A number to the decimal place of a unit: the power of ten at or below it. What rounds to zero has no sign.
+pub(super) fn resolved(value: f64, unit: f64) -> String {
+    if !value.is_finite() {
+        return format!("{value}");
+    }
+    let place = unit.log10().floor() as i32;
+    if place < -6 && value.abs() < 1e-3 {
+        // As many digits as reach the place, in scientific notation.
+        let lead = if value == 0.0 { place } else { value.abs().log10().floor() as i32 };
+        let digits = (lead - place).max(0) as usize;
+        return if lead < place { "0".to_owned() } else { format!("{value:.digits$e}") };
+    }
+    if place >= 0 {
+        let step = 10f64.powi(place);
+        let rounded = (value / step).round() * step;
+        return if rounded.abs() < 1e6 { unsigned_zero(format!("{rounded:.0}")) } else { number(value) };
+    }
+    unsigned_zero(format!("{value:.*}", place.unsigned_abs() as usize))
+}
+
+/// A number with the ends of its interval, each to what the interval resolves (see [`unit`]); where it has no width, or is the
+/// whole line, as any [`number`].
+pub(super) fn interval(value: f64, low: f64, high: f64, finest: Option<f64>) -> (String, String, String) {
+    let unit = unit(low, high, finest);
+    if finest.is_none() && !(low < high && (high - low).is_finite()) {
+        let text = |x: f64| if x.abs() < ROUND_OFF { "0".to_owned() } else { number(x) };
+        return (text(value), text(low), text(high));
+    }
+    (resolved(value, unit), resolved(low, unit), resolved(high, unit))
 }
 
 /// A number that somebody chose, in its shortest form where that is short: `0.05`, `1e-10`.
@@ -204,16 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn intervals_show_their_width_and_slopes_are_fractions() {
-        let texts = |value, low, high| {
-            let (value, low, high) = interval(value, low, high);
+    fn intervals_are_printed_to_what_they_resolve() {
+        let texts = |value, low, high, finest| {
+            let (value, low, high) = interval(value, low, high, finest);
             format!("{value} [{low}, {high}]")
         };
-        assert_eq!(texts(-0.5, -0.51, -0.49), "-0.500 [-0.510, -0.490]");
-        assert_eq!(texts(0.99991, 0.99981, 1.00001), "0.9999 [0.9998, 1.000]");
-        assert_eq!(texts(2.5, 2.5, 2.5), "2.50 [2.50, 2.50]");
-        assert_eq!(texts(1.0 / 3.0, 1.0 / 3.0 - 1e-9, 1.0 / 3.0 + 1e-9), "0.333333 [0.333333, 0.333333]");
-        assert_eq!(texts(f64::NAN, f64::NEG_INFINITY, f64::INFINITY), "NaN [-inf, inf]");
+        // Half a width of 0.01 is told to its second digit.
+        assert_eq!(texts(-0.5, -0.51, -0.49, None), "-0.500 [-0.510, -0.490]");
+        assert_eq!(texts(118.3, 90.1, 143.9, None), "118 [90, 144]");
+        assert_eq!(texts(7_341.0, 6_012.0, 8_670.0, None), "7300 [6000, 8700]");
+        assert_eq!(texts(2.1e-8, 1.9e-8, 2.4e-8, None), "2.1e-8 [1.9e-8, 2.4e-8]");
+        assert_eq!(texts(0.999_91, 0.999_81, 1.000_01, None), "0.99991 [0.99981, 1.00001]");
+        // A reader who asks about 0.002 learns nothing from a finer digit, and round-off differs between processors.
+        assert_eq!(texts(0.999_91, 0.999_81, 1.000_01, Some(0.002)), "1.000 [1.000, 1.000]");
+        assert_eq!(texts(-6.37e-8, -6.68e-7, 5.41e-7, Some(0.002)), "0.000 [0.000, 0.000]");
+        assert_eq!(texts(0.0, 0.0, 0.0, Some(0.002)), "0.000 [0.000, 0.000]");
+        assert_eq!(texts(3e-17, -2e-16, 2e-16, None), "0 [0, 0]");
+        // No more than six digits, whatever the interval.
+        assert_eq!(texts(1.0 / 3.0, 1.0 / 3.0 - 1e-9, 1.0 / 3.0 + 1e-9, None), "0.3333333 [0.3333333, 0.3333333]");
+        assert_eq!(texts(2.5, 2.5, 2.5, None), "2.50 [2.50, 2.50]");
+        assert_eq!(texts(f64::NAN, f64::NEG_INFINITY, f64::INFINITY, None), "NaN [-inf, inf]");
+        assert_eq!(texts(0.25, f64::NEG_INFINITY, f64::INFINITY, None), "0.250 [-inf, inf]");
+        assert_eq!(texts(0.25, f64::NEG_INFINITY, f64::INFINITY, Some(0.002)), "0.250 [-inf, inf]");
+    }
+
+    #[test]
+    fn chosen_numbers_are_short_and_slopes_are_fractions() {
         assert_eq!([0.05, 1e-10, -0.5, 1.0 / 3.0, 10.0].map(chosen), ["0.05", "1e-10", "-0.5", "0.333", "10"]);
         let slopes = [-0.5, 0.0, -0.0, 1.0, -1.0 / 3.0, 0.75, 0.37];
         assert_eq!(slopes.map(fraction), ["-1/2", "0", "0", "1", "-1/3", "3/4", "0.370"]);

@@ -7,6 +7,7 @@ pub mod command;
 pub mod fixture;
 pub mod network;
 pub mod recipe;
+pub mod svg;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

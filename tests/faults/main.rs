@@ -5,6 +5,7 @@ mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disks;
+mod fuzz;
 mod kills;
 mod memory;
 

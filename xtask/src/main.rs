@@ -90,7 +90,7 @@ enum Command {
     ///
     /// About fifteen minutes on two cores; an interrupted run continues where it was.
     Report,
-    /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace ARGS`.
+    /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace --no-fail-fast ARGS`.
     ///
     /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
     Test {
@@ -147,7 +147,11 @@ fn execute(command: Command) -> Result<ExitCode> {
             libtorch::setup(&root)?;
             // One test reads a model of other hands.
             Model::named("bert-tiny-splade")?.provide(&Cache::locate()?)?;
-            return run::become_cargo(&root, &["test", "--workspace"], &restore_separator("test", args));
+            return run::become_cargo(
+                &root,
+                &["test", "--workspace", "--no-fail-fast"],
+                &restore_separator("test", args),
+            );
         }
         Command::Bench { args } => {
             libtorch::setup(&root)?;

@@ -19,7 +19,6 @@ mod passes;
 mod shortage;
 mod signs;
 mod sums;
-mod threads;
 mod tiles;
 mod work;
 

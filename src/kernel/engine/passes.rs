@@ -13,11 +13,11 @@ use super::Run;
 use super::estimate::{passes, token_bytes};
 use super::panel::{Panel, padded};
 use super::shortage::attempt;
-use super::threads::in_threads;
 use crate::device::{address_space, threads};
 use crate::error::{Error, Result, SHORTAGE_ADVICE};
 use crate::jacobian::{Examples, Parameters, Recorded, record};
 use crate::progress::check_stop;
+use crate::threads::in_threads;
 
 /// Parameter entries times tokens below which threads are not worth starting.
 const PARALLEL: f64 = 5e7;
@@ -169,12 +169,12 @@ mod tests {
 
     use tch::{Device, Kind, Tensor};
 
-    use super::super::threads::KeepThreads;
     use crate::error::Result;
     use crate::jacobian::{Examples, Tap};
     use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
     use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
     use crate::progress::Monitor;
+    use crate::threads::KeepThreads;
 
     /// A network that runs out of memory on more than `most` examples at a time, from one of them on.
     struct Short {

@@ -8,13 +8,13 @@ use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::Panel;
 use super::sums::Products;
-use super::threads::in_threads;
 use super::tiles::Tiler;
 use crate::device::threads;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
 use crate::progress::{Monitor, check_stop};
+use crate::threads::in_threads;
 
 /// Cost (in multiplications and additions) below which threads are not worth starting.
 const PARALLEL: f64 = 5e7;

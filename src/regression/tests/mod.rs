@@ -1,4 +1,4 @@
-//! Tests of one solver each; the golden values and the properties of least squares are in `tests/solvers.rs`.
+//! Tests of one solver each; the golden values and the properties of least squares are in `tests/it/solvers.rs`.
 
 mod bad_input;
 mod logistic;

@@ -1,11 +1,8 @@
 //! Checks, verdicts and cells of claims in the words and digits of a report.
 
 use crate::evidence::{Cell, Check, ClaimEvidence, ClaimVerdict, Findings};
-use crate::report::format::{chosen, escape, interval, number};
+use crate::report::format::{ROUND_OFF, chosen, escape, interval, number, resolved, unit};
 use crate::stats::{Estimate, Expectation, Method, Outcome};
-
-/// Below this, an exact result is round-off, which no two machines share: only its size is printed.
-const ROUND_OFF: f64 = 1e-9;
 
 /// The part that a check plays in its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +30,11 @@ impl CheckRow {
     pub(super) fn of(check: &Check, role: Role) -> Self {
         let detectable = match check.detectable {
             _ if check.estimate.method == Method::Exact => "exact".to_owned(),
-            Some(distance) if distance.is_finite() => number(settled(distance)),
+            Some(distance) if distance.is_finite() => {
+                let unit = unit(check.estimate.low, check.estimate.high, finest(&check.expectation));
+                let text = resolved(distance, unit);
+                if text.bytes().any(|b| (b'1'..=b'9').contains(&b)) { text } else { format!("< {}", decimal(unit)) }
+            }
             _ => "n/a".to_owned(),
         };
         Self {
@@ -68,34 +69,42 @@ pub(super) fn measured(check: &Check) -> String {
             _ => small(value),
         };
     }
-    bracketed(value, low, high)
+    bracketed(value, low, high, finest(&check.expectation))
 }
 
-/// Zero where a statistic, which is of order one, is nothing but the rounding of a zero: no two machines share it.
-fn settled(value: f64) -> f64 {
-    if value.abs() < 1e-15 { 0.0 } else { value }
+/// The finest unit that an expectation makes a reader ask about: a tenth of a tolerance, a thousandth of a bound.
+fn finest(expectation: &Expectation) -> Option<f64> {
+    match *expectation {
+        Expectation::Within { tolerance, .. } => Some(tolerance / 10.0),
+        Expectation::AtMost { bound } | Expectation::AtLeast { bound } => {
+            (bound != 0.0).then_some(bound.abs() / 1000.0)
+        }
+    }
 }
 
-fn bracketed(value: f64, low: f64, high: f64) -> String {
-    let (value, low, high) = interval(settled(value), settled(low), settled(high));
+/// The power of ten at or below a unit.
+fn decimal(unit: f64) -> String {
+    chosen(format!("1e{}", unit.log10().floor()).parse().expect("a power of ten"))
+}
+
+fn bracketed(value: f64, low: f64, high: f64, finest: Option<f64>) -> String {
+    let (value, low, high) = interval(value, low, high, finest);
     format!("{value} [{low}, {high}]")
 }
 
-/// A number, or its size in powers of a thousand where it is round-off.
+/// A number, or that it is round-off.
 fn small(value: f64) -> String {
     if value == 0.0 || !value.is_finite() || value.abs() >= ROUND_OFF {
         return number(value);
     }
-    let power = -3 * ((-value.abs().log10()).floor() as i32 / 3);
-    let sign = if value < 0.0 { "-" } else { "" };
-    format!("{}{sign}1e{power}", if value < 0.0 { "> " } else { "< " })
+    if value < 0.0 { format!("> -{}", chosen(ROUND_OFF)) } else { format!("< {}", chosen(ROUND_OFF)) }
 }
 
 /// A cell of a table, as Markdown.
 pub(super) fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Number(value) => escape(&small(*value)),
-        Cell::Interval { value, low, high } => escape(&bracketed(*value, *low, *high)),
+        Cell::Interval { value, low, high } => escape(&bracketed(*value, *low, *high, None)),
         Cell::Text(text) => escape(text),
     }
 }

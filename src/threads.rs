@@ -1,0 +1,65 @@
+//! Threads that share a computation, each with a given number of libtorch's own. Knows no network.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// How often progress is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Runs `work` on every share in a thread of its own with `each` libtorch threads; what it gave, share by share. Calls `watch`
+/// now and then until all have ended. A panic in a thread goes on in the caller's. The caller's number of libtorch threads is
+/// afterwards what it was.
+pub(crate) fn in_threads<I: Send, T: Send>(
+    shares: Vec<I>,
+    each: usize,
+    work: impl Fn(I) -> T + Sync,
+    mut watch: impl FnMut(),
+) -> Vec<T> {
+    let _as_before = KeepThreads::new();
+    let finished = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (work, finished) = (&work, &finished);
+        let start = |share: I| {
+            let caller = thread::current();
+            scope.spawn(move || {
+                let _count = OnDrop(finished, caller);
+                tch::set_num_threads(i32::try_from(each).unwrap_or(i32::MAX));
+                work(share)
+            })
+        };
+        let handles: Vec<_> = shares.into_iter().map(start).collect();
+        while finished.load(Ordering::Acquire) < handles.len() {
+            thread::park_timeout(POLL);
+            watch();
+        }
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+/// Counts a thread's end, however it ends, and wakes who waits for it.
+struct OnDrop<'a>(&'a AtomicUsize, Thread);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+        self.1.unpark();
+    }
+}
+
+/// Restores libtorch's thread count, this thread's and that of threads started later, on drop.
+pub(crate) struct KeepThreads(i32);
+
+impl KeepThreads {
+    /// Remembers the number of this thread.
+    pub fn new() -> Self {
+        Self(tch::get_num_threads())
+    }
+}
+
+impl Drop for KeepThreads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
+}

@@ -1,0 +1,133 @@
+//! Every claim of all suites, measured with its quick profile: it must hold, its controls must fail, each of its
+//! mutants must be noticed, and what it found must read the same on every machine. One test a claim: `cargo test
+//! sign_kernel_limit`.
+
+use crate::common::one_thread;
+use kernelview::evidence::{Check, ClaimVerdict, Profile, SCHEMA_VERSION, Verification, VerificationFacts};
+use kernelview::report::claims_markdown;
+use kernelview::stats::Outcome;
+use kernelview::theorems::{Context, all_claims, find, suites};
+
+/// The seed of the command line's default.
+const SEED: u64 = 13;
+
+fn holds(name: &str) {
+    one_thread();
+    let claim = find(&name.replace('_', "-")).expect("a claim of this name");
+    let evidence = claim.examine(&Context::silent(Profile::Quick, SEED)).expect("an experiment that ends");
+    let findings = &evidence.findings;
+    let text = |c: &Check| format!("{}: {:?}, expected {:?}: {:?}", c.name, c.estimate, c.expectation, c.outcome);
+    let wrong = findings.hypotheses.iter().chain(&findings.checks).filter(|c| c.outcome != Outcome::Holds);
+    let passed = findings.controls.iter().filter(|c| c.outcome != Outcome::Violated);
+    let listed: Vec<String> = wrong.chain(passed).map(text).collect();
+    assert_eq!(evidence.verdict, ClaimVerdict::Holds, "{}", listed.join("\n"));
+    let (claims_in_registry, error_rate) = suites(&[claim]);
+    let share = error_rate / claims_in_registry as f64;
+    let spent = findings.error_rate();
+    assert!(spent <= share * (1.0 + 1e-9), "the intervals miss with probability {spent}, the claim's share is {share}");
+
+    let report = claims_markdown(&Verification {
+        schema_version: SCHEMA_VERSION,
+        run: VerificationFacts {
+            version: "0".into(),
+            profile: Profile::Quick,
+            seed: SEED,
+            device: "cpu".into(),
+            error_rate,
+            claims_in_registry,
+        },
+        claims: vec![evidence],
+        mutants: vec![],
+        errors: vec![],
+    })
+    .expect("a report");
+    // The statement is the claim's file; what was measured starts after it.
+    let measured = report.find("### Settings").map_or(report.as_str(), |start| &report[start..]);
+    insta::assert_snapshot!(name, measured);
+}
+
+fn mutants_are_noticed(name: &str) {
+    one_thread();
+    let claim = find(&name.replace('_', "-")).expect("a claim of this name");
+    assert!(!claim.mutants.is_empty(), "a claim without mutants");
+    for mutant in claim.mutants {
+        let result = claim.challenge(mutant, &Context::silent(Profile::Quick, SEED)).expect("an experiment that ends");
+        println!("{name}: {} is caught by {:?}", mutant.name, result.caught_by);
+        assert!(!result.survived(), "nothing noticed `{}`: {}", mutant.name, mutant.change);
+    }
+}
+
+macro_rules! claims {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            holds(stringify!($name));
+        })*
+
+        mod mutants {
+            $(#[test]
+            fn $name() {
+                super::mutants_are_noticed(stringify!($name));
+            })*
+        }
+
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+claims![
+    output_derivative,
+    kernel_algebra,
+    sign_factorization,
+    adam_first_step,
+    adam_bound,
+    lora_at_init,
+    structural_zeros,
+    ntk_limit,
+    sign_kernel_limit,
+    dynamical_dichotomy_sgd,
+    dynamical_dichotomy_sign,
+    ntk_regime,
+    kernel_analog_sgd,
+    kernel_analog_signgd,
+    early_adam,
+    chi_law,
+    intrinsic_dimension,
+    lora,
+    master_theorem,
+    mup_limit,
+    prompt_kernel_limit,
+    natural_task,
+    chi_law_prose,
+    prompt_kernel_regime,
+];
+
+#[test]
+fn every_claim_of_the_registry_has_its_test() {
+    let ids: Vec<String> = all_claims().map(|c| c.id.replace('-', "_")).collect();
+    assert_eq!(ids, TESTED);
+}
+
+#[test]
+fn every_claim_states_itself_completely() {
+    for claim in all_claims() {
+        let statement = claim.statement();
+        for head in ["Statement", "Hypotheses", "Derivation", "Experiment", "Control", "Meaning"] {
+            assert!(statement.contains(&format!("\n**{head}.** ")), "{}: no paragraph **{head}.**", claim.id);
+        }
+        let mut names: Vec<&str> = claim.mutants.iter().map(|m| m.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), claim.mutants.len(), "{}: two mutants of one name", claim.id);
+        assert!(names.len() >= 2, "{}: fewer than two mutants", claim.id);
+    }
+}
+
+#[test]
+fn draws_have_names_and_do_not_repeat() {
+    let context = Context::silent(Profile::Quick, SEED);
+    let other = Context::silent(Profile::Quick, SEED + 1);
+    assert_eq!(context.seed("weights"), context.seed("weights"));
+    assert_ne!(context.seed("weights"), context.seed("inputs"));
+    assert_ne!(context.seed("weights"), other.seed("weights"));
+}

@@ -1,0 +1,442 @@
+//! Everything that a user can get wrong, as runs of the real program: exit status 2, the reason in full on stderr,
+//! nothing on stdout, and no file made or touched.
+
+use std::fs;
+
+use crate::common::command::Scratch;
+use crate::common::fixture::{tiny_checkpoint, tokenizer_json};
+use kernelview::lm::Architecture;
+
+const TEMPLATE: &str = "*cls**sent_0*_It_was*mask*.*sep+*";
+
+/// Runs, and fails unless the run is refused in these words and leaves everything as it was.
+fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
+    let before = scratch.contents();
+    let answer = scratch.run(arguments);
+    let about = arguments.join(" ");
+    assert_eq!(answer.stderr, format!("error: {message}\n"), "{about}");
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{about}");
+    let after = scratch.contents();
+    assert!(before == after, "{about}: {:?}, now {:?}", before.keys(), after.keys());
+}
+
+/// The same for `kernel --model model --out old.safetensors ARGUMENTS`, where the file exists already.
+fn kernel_refused(scratch: &Scratch, arguments: &[&str], message: &str) {
+    scratch.write("old.safetensors", "an older kernel");
+    let kernel = ["kernel", "--model", "model", "--out", "old.safetensors"];
+    refused(scratch, &[&kernel, arguments].concat(), message);
+}
+
+/// The same for `analyze --model model --out-dir report ARGUMENTS`.
+fn analyze_refused(scratch: &Scratch, arguments: &[&str], message: &str) {
+    let analyze = ["analyze", "--model", "model", "--out-dir", "report"];
+    refused(scratch, &[&analyze, arguments].concat(), message);
+}
+
+/// The same for a data file of one's own.
+fn data_refused(scratch: &Scratch, content: &str, arguments: &[&str], message: &str) {
+    scratch.write("rows.tsv", content);
+    let own = ["--data", "rows.tsv", "--template", TEMPLATE, "--k", "1"];
+    kernel_refused(scratch, &[&own, arguments].concat(), message);
+}
+
+#[test]
+fn models_that_are_not_there() {
+    let scratch = Scratch::new();
+    let kernel = |model: &str, message: &str| {
+        refused(&scratch, &["kernel", "--model", model, "--out", "K.safetensors"], message);
+    };
+    kernel(
+        "no/such/model",
+        "no/such/model: not a model directory (it does not exist); expected a directory with config.json, weights and \
+         tokenizer.json",
+    );
+    // With the feature `hub` these are names on the hub: tests/it/hub.rs.
+    if !cfg!(feature = "hub") {
+        let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. \
+                    Built with `--features hub`, this program finds models in the Hugging Face cache and on the hub";
+        for (name, place) in [("roberta-base", " in DIR/cache/models/roberta-base"), ("org/name", "")] {
+            kernel(
+                name,
+                &format!(
+                    "--model {name}: no such directory, no network of that name in DIR/family, and no fetched \
+                     model{place}; {rest}"
+                ),
+            );
+        }
+    }
+    kernel(
+        "model/config.json",
+        "model/config.json: not a model directory (it is a file); expected a directory with config.json, weights and \
+         tokenizer.json",
+    );
+    refused(
+        &scratch,
+        &["natural"],
+        "DIR/family: 0 pre-trained network(s) here, two widths are needed; set KERNELVIEW_FAMILY to a directory that \
+         `kernelview pretrain` made",
+    );
+    fs::create_dir(scratch.path("empty")).expect("a directory");
+    kernel(
+        "empty",
+        "empty: no config.json here: expected a Hugging Face checkpoint directory with config.json, weights and \
+         tokenizer.json",
+    );
+}
+
+/// A bad checkpoint of every kind is in `checkpoint_errors.rs`; here one shows that such a refusal reaches the user.
+#[test]
+fn models_and_tokenizers_that_cannot_be_used() {
+    let scratch = Scratch::new();
+    let whole = fs::read(scratch.path("model/model.safetensors")).expect("weights");
+    scratch.write("model/model.safetensors", &whole[..1000]);
+    kernel_refused(
+        &scratch,
+        &[],
+        "model/model.safetensors: not a complete safetensors file of 1000 bytes (invalid header length); download it \
+         again",
+    );
+    scratch.write("model/model.safetensors", &whole);
+    let tokenizer = fs::read(scratch.path("model/tokenizer.json")).expect("a tokenizer");
+    fs::remove_file(scratch.path("model/tokenizer.json")).expect("a file");
+    kernel_refused(
+        &scratch,
+        &[],
+        "model: no tokenizer here: neither `tokenizer.json` nor a BERT `vocab.txt`; save the checkpoint with its fast \
+         tokenizer, or copy the file of the model it was trained from",
+    );
+    scratch.write("model/tokenizer.json", &tokenizer[..200]);
+    let answer = scratch.kernel("--out K.safetensors");
+    assert!(answer.stderr.starts_with("error: model/tokenizer.json: not a Hugging Face tokenizer file: "));
+    assert_eq!(answer.code, Some(2));
+
+    // A tokenizer of more tokens than the model has embeddings.
+    let words: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .map(String::from)
+        .into_iter()
+        .chain((0..5000).map(|i| format!("w{i}")))
+        .collect();
+    scratch.write("model/tokenizer.json", tokenizer_json(Architecture::Bert, &words).to_string());
+    let entries = vocabulary(&scratch);
+    kernel_refused(
+        &scratch,
+        &[],
+        &format!(
+            "model/tokenizer.json: the tokenizer's largest token id is 5004, but the model's vocabulary has {entries} \
+             entries (vocab_size in config.json): the tokenizer does not belong to this model"
+        ),
+    );
+    // One of as many tokens, but for another model: the words of the task are not in it.
+    scratch.write("model/tokenizer.json", tokenizer_json(Architecture::Bert, &words[..50]).to_string());
+    kernel_refused(
+        &scratch,
+        &[],
+        "model/tokenizer.json: label `0` of task `remarks`: the word `terrible` is not in the tokenizer's vocabulary; \
+         choose another word in the label words",
+    );
+}
+
+fn vocabulary(scratch: &Scratch) -> u64 {
+    let config = fs::read(scratch.path("model/config.json")).expect("config.json");
+    let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    config["vocab_size"].as_u64().expect("a number")
+}
+
+#[test]
+fn label_words_that_do_not_fit() {
+    let scratch = Scratch::new();
+    kernel_refused(
+        &scratch,
+        &["--label-words", "terrible,xylo"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `xylo` is 4 tokens (`x` `##y` `##l` `##o`), but \
+         must be one; choose another word in the label words",
+    );
+    kernel_refused(
+        &scratch,
+        &["--label-words", "good,Good"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Good` is the same token (`good`) as `good` of \
+         label `0`; choose another word in the label words",
+    );
+    kernel_refused(
+        &scratch,
+        &["--label-words", "bad,okay,good"],
+        "label words `bad,okay,good`: 3 word(s) for the 2 labels 0, 1; write `terrible,great` in the order of the \
+         labels, or `0=terrible,1=great`",
+    );
+    // Three labels have no difference.
+    let rows = "text\tlabel\na\t0\nb\t1\nc\t2\nd\t0\ne\t1\nf\t2\ng\t0\n";
+    data_refused(
+        &scratch,
+        rows,
+        &["--label-words", "bad,okay,good", "--output-mode", "difference"],
+        "--output-mode difference needs exactly two label words, the task has 3; use --output-mode logits",
+    );
+}
+
+#[test]
+fn rows_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let two = ["--label-words", "0=bad,1=good"];
+    // Row numbers count the header and empty lines, as an editor does.
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\t0\n\nit is\tmaybe\n",
+        &two,
+        "rows.tsv, row 4: label `maybe` has no label word; the labels of task `rows` are 0=bad, 1=good; correct the row, \
+         or give every label a word (`maybe=WORD`) in the label words",
+    );
+    data_refused(&scratch, "", &two, "rows.tsv: is empty; the first line must name the columns text, text2, label");
+    data_refused(&scratch, "text\tlabel\n", &two, "rows.tsv: has no rows of data for task `rows`");
+    data_refused(
+        &scratch,
+        "sentence\tlabel\nit was\t0\n",
+        &two,
+        "rows.tsv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; the columns must be \
+         named text, text2 (only if there is a second text) and label",
+    );
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\n",
+        &two,
+        "rows.tsv, row 2: has 1 column(s), but task `rows` reads text from column 1 and the label from column 2",
+    );
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\t0\nit is\t1\n",
+        &two,
+        "rows.tsv: label `0` has 1 row(s), but k = 1 needs 1 for train and as many for dev; lower k, add rows, or give \
+         separate files for dev and test",
+    );
+    fs::remove_file(scratch.path("rows.tsv")).expect("a file");
+    kernel_refused(
+        &scratch,
+        &["--data", "rows.tsv", "--task", "SST-2"],
+        "cannot read rows.tsv: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let answer = scratch.kernel("--max-length 3 --out K.safetensors");
+    assert_eq!(answer.code, Some(2));
+    // How many tokens the first remark has belongs to the demonstration, not to this test.
+    let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
+    assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
+    assert!(rest.contains(" of a prompt cut at 3 tokens (max_length); set max_length (--max-length) to "), "{rest}");
+    assert!(!scratch.path("K.safetensors").exists());
+
+    kernel_refused(
+        &scratch,
+        &["--template", "*cls**sent_0*_It_was.*sep+*"],
+        "template `*cls**sent_0*_It_was.*sep+*`: it has no `mask` part, but exactly one is needed; the variables are \
+         cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), \
+         +sent_N (a space in front), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
+         upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word)",
+    );
+    kernel_refused(
+        &scratch,
+        &["--template", "*cls**sent_0**mask**sent_1*"],
+        "task `remarks`: the template reads sent_1, but its rows have 1 text(s), from sent_0",
+    );
+    let long = "it was ".repeat(100);
+    data_refused(
+        &scratch,
+        &format!("text\tlabel\n{long}\t0\nb\t0\nc\t1\nd\t1\ne\t1\n"),
+        &["--label-words", "bad,good", "--max-length", "400"],
+        "train, row 2: the prompt has 206 tokens, the model's position table covers 136; set --max-length to 136 or less",
+    );
+}
+
+#[test]
+fn tasks_and_splits_that_are_not_there() {
+    let scratch = Scratch::new();
+    kernel_refused(
+        &scratch,
+        &["--task", "SST2", "--data-dir", "data"],
+        "there is no built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
+         RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data"],
+        "--data-dir needs --task NAME (or --task-file): which of its tasks?",
+    );
+    kernel_refused(
+        &scratch,
+        &["--task", "RTE"],
+        "--task RTE: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
+    );
+    let in_data = ["--data-dir", "data", "--task", "RTE"];
+    kernel_refused(&scratch, &in_data, "cannot read data: No such file or directory (os error 2)");
+    scratch.write("data/SST-2/16-13/train.tsv", "");
+    kernel_refused(
+        &scratch,
+        &in_data,
+        "data: no directory for task `RTE` here; it has SST-2; check the data directory",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data", "--task", "SST-2", "--k", "8", "--seed", "42"],
+        "data/SST-2: no split `8-42` (k = 8, seed = 42) here; there are 16-13; k up to 256 can be derived where `512-42` \
+         exists",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data", "--task", "SST-2"],
+        "data/SST-2/16-13/train.tsv: has no rows of data for task `SST-2`",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data", "rows.tsv"],
+        "--data needs a task: --template and --label-words, or --task NAME, or --task-file FILE",
+    );
+    kernel_refused(
+        &scratch,
+        &["--k", "8"],
+        "--k 8: the built-in task has 16 training examples per class; --k goes with --data-dir or --data",
+    );
+    scratch.write("task.toml", "name = \"mine\"\ntemplate = 3\n");
+    kernel_refused(
+        &scratch,
+        &["--task-file", "task.toml", "--data", "rows.tsv"],
+        "task.toml: line 2: invalid type: integer `3`, expected a string",
+    );
+}
+
+/// `analyze` chooses model and task as `kernel` does, and must not make its directory before it has both.
+#[test]
+fn analyze_refuses_the_same() {
+    let scratch = Scratch::new();
+    analyze_refused(&scratch, &["--threads", "0"], "--threads must be at least 1");
+    analyze_refused(
+        &scratch,
+        &["--data", "rows.tsv", "--task", "SST-2"],
+        "cannot read rows.tsv: No such file or directory (os error 2)",
+    );
+    analyze_refused(
+        &scratch,
+        &["--label-words", "terrible,xylo"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `xylo` is 4 tokens (`x` `##y` `##l` `##o`), but \
+         must be one; choose another word in the label words",
+    );
+    fs::remove_file(scratch.path("model/tokenizer.json")).expect("a file");
+    analyze_refused(
+        &scratch,
+        &[],
+        "model: no tokenizer here: neither `tokenizer.json` nor a BERT `vocab.txt`; save the checkpoint with its fast \
+         tokenizer, or copy the file of the model it was trained from",
+    );
+}
+
+#[test]
+fn settings_out_of_range() {
+    let scratch = Scratch::new();
+    kernel_refused(&scratch, &["--threads", "0"], "--threads must be at least 1");
+    kernel_refused(&scratch, &["--batch", "0"], "--batch must be at least 1");
+    kernel_refused(
+        &scratch,
+        // Every thread has tiles of its own.
+        &["--memory", "100MB", "--threads", "1"],
+        "--memory 100 MB: this kernel needs at least 409 MB: 401 MB for libtorch and the parameters, 1 MB for the kernel \
+         matrices, 9 MB for the threads' tiles, 1 MB for the gradients of two examples and one pass",
+    );
+    kernel_refused(
+        &scratch,
+        &["--device", "cpu", "--precision", "tf32"],
+        "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory",
+    );
+    // The machine may have a GPU or several, but not ten thousand.
+    let answer = scratch.kernel("--device cuda:9999 --out K.safetensors");
+    let numberless = answer.stderr.replace(|c: char| c.is_ascii_digit(), "");
+    assert_eq!(
+        numberless,
+        "error: --device cuda:: libtorch sees  CUDA device(s); use --device cpu, or a libtorch built with CUDA (LIBTORCH)\n"
+    );
+    assert_eq!(answer.code, Some(2));
+    // What the parser of arguments itself refuses: its words are its own, the values it offers are ours.
+    for (arguments, parts) in [
+        ("--device tpu", ["'tpu'", "`tpu` is none of auto, cpu, cuda, cuda:INDEX"]),
+        ("--dtype f16", ["'f16'", "[possible values: f32, f64]"]),
+        ("--formula ntk", ["'ntk'", "[possible values: sgd, asymmetric, signgd]"]),
+        ("--parameters head", ["'head'", "[possible values: all, no-embeddings, no-head, biases-only]"]),
+        ("--data a.tsv --data-dir b", ["--data <FILE>", "cannot be used with"]),
+        ("--dev-data a.tsv", ["--data <FILE>", "required"]),
+        ("--learning-rate 1", ["--learning-rate", "unexpected argument"]),
+        ("--seed first", ["'first'", "'--seed <SEED>'"]),
+    ] {
+        let answer = scratch.kernel(&format!("--out K.safetensors {arguments}"));
+        assert_eq!(answer.code, Some(2), "{arguments}");
+        for part in parts {
+            assert!(answer.stderr.contains(part), "{arguments}: {}", answer.stderr);
+        }
+    }
+    analyze_refused(&scratch, &["--optimizers", "adamw"], "--optimizers: `adamw` is none of sgd, signgd, adam");
+    analyze_refused(&scratch, &["--steps", "0"], "--steps must be at least 1");
+    analyze_refused(&scratch, &["--lr-sgd=-1"], "learning rate -1 of sgd must be positive and finite");
+    assert!(!scratch.path("K.safetensors").exists());
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let scratch = Scratch::new();
+    let kernel = |out: &str, message: &str| {
+        refused(&scratch, &["kernel", "--model", "model", "--out", out], message);
+    };
+    kernel("none/K.safetensors", "none: the directory of --out does not exist; make it first");
+    kernel("model", "model: --out names a directory; give a file, e.g. K.safetensors");
+    refused(
+        &scratch,
+        &["kernel", "--model", "model", "--shares", "--against", "test", "--out", "K.safetensors"],
+        "--shares belongs to the kernel of the training examples; leave --against out",
+    );
+    scratch.write("file", "");
+    refused(
+        &scratch,
+        &["analyze", "--model", "model", "--out-dir", "file"],
+        "file: --out-dir names a file; give a directory, new or of an earlier run",
+    );
+}
+
+/// Nobody may make a file in /proc, root included: the refusal must come before the computation, so before the model is
+/// even looked for.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_unwritable_directory_is_found_before_the_computation() {
+    let scratch = Scratch::new();
+    let answer = scratch.run(&["kernel", "--model", "no/such/model", "--out", "/proc/K.safetensors"]);
+    assert_eq!(answer.code, Some(2));
+    assert!(answer.stderr.starts_with("error: cannot write /proc/K.safetensors: "), "{}", answer.stderr);
+}
+
+/// A RoBERTa checkpoint through the whole program, and what it refuses on its own account: its position table.
+#[test]
+fn prompts_longer_than_the_position_table() {
+    let scratch = Scratch::new();
+    tiny_checkpoint(&scratch.path("roberta"), Architecture::Roberta, 2);
+    let rows: Vec<String> = (0..5).map(|i| format!("{}\t{}\n", "it was ".repeat(70), i % 2)).collect();
+    scratch.write("rows.tsv", format!("text\tlabel\n{}", rows.concat()));
+    let arguments = [
+        "kernel",
+        "--model",
+        "roberta",
+        "--data",
+        "rows.tsv",
+        "--task",
+        "SST-2",
+        "--k",
+        "1",
+        "--max-length",
+        "200",
+        "--out",
+        "K.safetensors",
+    ];
+    refused(
+        &scratch,
+        &arguments,
+        "train, row 4: the prompt has 146 tokens, the model's position table covers 134; set --max-length to 134 or less",
+    );
+    let shorter = [&arguments[..], &["--first-limit", "20"]].concat();
+    let answer = scratch.run(&shorter);
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+}

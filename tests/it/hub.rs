@@ -1,0 +1,345 @@
+//! Models of the Hugging Face hub (feature `hub`): from caches made by hand, from a hub on the loopback interface, and what
+//! is said where neither has them. Nothing here leaves the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::common::command::{Answer, Scratch};
+use crate::common::read_tensors;
+use kernelview::analysis::Pretrained;
+use kernelview::device::Dtype;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tch::{Device, Tensor};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files of the tiny model in a scratch directory, as a repository holds them.
+fn tiny(scratch: &Scratch) -> Files {
+    let read = |name: &str| (name.to_owned(), fs::read(scratch.path("model").join(name)).expect("a file"));
+    ["config.json", "model.safetensors", "tokenizer.json"].map(read).into()
+}
+
+/// The same with the weights in two shards.
+fn sharded(scratch: &Scratch) -> Files {
+    let mut files = tiny(scratch);
+    let tensors: Vec<(String, Tensor)> = read_tensors(&scratch.path("model/model.safetensors")).into_iter().collect();
+    let mut map = serde_json::Map::new();
+    for (number, part) in tensors.chunks(tensors.len().div_ceil(2)).enumerate() {
+        let name = format!("model-0000{}-of-00002.safetensors", number + 1);
+        let path = scratch.path("shard");
+        Tensor::write_safetensors(part, &path).expect("a file");
+        files.insert(name.clone(), fs::read(&path).expect("a file"));
+        map.extend(part.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
+    }
+    files.remove("model.safetensors");
+    let index = json!({ "weight_map": map }).to_string();
+    files.insert("model.safetensors.index.json".into(), index.into_bytes());
+    files
+}
+
+/// Lays files out as Hugging Face's programs do; gives the snapshot.
+fn cache(hub: &Path, files: &Files) -> PathBuf {
+    let model = hub.join("models--org--tiny");
+    let snapshot = model.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).expect("a directory");
+    fs::create_dir_all(model.join("refs")).expect("a directory");
+    fs::write(model.join("refs/main"), COMMIT).expect("a file");
+    for (name, content) in files {
+        fs::write(snapshot.join(name), content).expect("a file");
+    }
+    snapshot
+}
+
+/// A port where nothing listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+/// `kernel --model MODEL` with a Hugging Face home in the scratch directory and a hub at `endpoint`.
+fn kernel(scratch: &Scratch, model: &str, endpoint: &str, variables: &[(&str, &str)]) -> Answer {
+    let mut command = scratch.command(&["kernel", "--model", model, "--formula", "sgd", "--out", "K.safetensors"]);
+    for name in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.env("HF_ENDPOINT", endpoint).envs(variables.iter().copied());
+    scratch.answer(&command.output().expect("the program starts"))
+}
+
+/// The kernel that the last command wrote.
+fn written(scratch: &Scratch) -> Tensor {
+    read_tensors(&scratch.path("K.safetensors")).remove("kernel.sgd").expect("a kernel")
+}
+
+/// The kernel of the model in the directory itself.
+fn expected(scratch: &Scratch) -> Tensor {
+    assert_eq!(scratch.kernel("--formula sgd --out K.safetensors").code, Some(0));
+    let kernel = written(scratch);
+    fs::remove_file(scratch.path("K.safetensors")).expect("a file");
+    kernel
+}
+
+fn refused(answer: &Answer, message: &str) {
+    assert_eq!(answer.stderr, format!("error: {message}\n"));
+    assert_eq!(answer.code, Some(2));
+}
+
+/// What happens to the first answer with the weights.
+#[derive(PartialEq)]
+enum Accident {
+    None,
+    /// It ends in the middle.
+    Breaks,
+    /// Its last byte is another.
+    Changes,
+}
+
+/// A hub that has one model, `org/tiny`, at one commit.
+struct Hub {
+    endpoint: String,
+    /// Paths that were asked for.
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Hub {
+    /// Answers until the process ends.
+    fn start(files: Files) -> Self {
+        Self::with_accident(files, Accident::None)
+    }
+
+    fn with_accident(files: Files, accident: Accident) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&asked);
+        thread::spawn(move || {
+            let mut accident = accident;
+            for stream in listener.incoming() {
+                let stream = stream.expect("a connection");
+                answer(&stream, &files, &seen, &mut accident);
+            }
+        });
+        Self { endpoint, asked }
+    }
+
+    fn files_asked(&self) -> Vec<String> {
+        let start = format!("/org/tiny/resolve/{COMMIT}/");
+        let asked = self.asked.lock().expect("no panic");
+        asked.iter().filter_map(|path| path.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+}
+
+/// One request, with the headers that the hub sends: sizes, commit and entity tag, parts of files.
+fn answer(mut stream: &TcpStream, files: &Files, asked: &Mutex<BTreeSet<String>>, accident: &mut Accident) {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let path = lines.next().and_then(|l| l.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
+    let headers: Vec<String> = lines.take_while(|l| !l.is_empty()).map(|l| l.to_lowercase()).collect();
+    asked.lock().expect("no panic").insert(path.clone());
+    let mut send = |status: &str, headers: &str, body: &[u8], length: usize| {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
+        // The reader may have seen enough.
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    };
+    if ["main", COMMIT, "v1"].iter().any(|revision| path == format!("/api/models/org/tiny/revision/{revision}")) {
+        let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
+        let body = json!({ "sha": COMMIT, "siblings": siblings }).to_string();
+        return send("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), body.len());
+    }
+    let file = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/")).and_then(|name| files.get(name));
+    let Some(content) = file else { return send("404 Not Found", "", b"", 0) };
+    let range = headers.iter().find_map(|l| l.strip_prefix("range: bytes=")).expect("a part is asked for");
+    let (from, to) = range.split_once('-').expect("a range");
+    let from: usize = from.parse().expect("a number");
+    let to = to.parse::<usize>().map_or(content.len(), |to| to + 1);
+    let part = &content[from..to];
+    let is_weights = path.ends_with(".safetensors");
+    // As on the hub: large files by their SHA-256.
+    let tag = if is_weights {
+        Sha256::digest(content).iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"))
+    } else {
+        format!("tag-{}", path.rsplit('/').next().unwrap_or_default().replace('.', "-"))
+    };
+    let headers = format!(
+        "ETag: \"{tag}\"\r\nX-Repo-Commit: {COMMIT}\r\nContent-Range: bytes {from}-{}/{}\r\n",
+        to - 1,
+        content.len()
+    );
+    let mut sent = part.to_vec();
+    if is_weights && part.len() > 1 {
+        match std::mem::replace(accident, Accident::None) {
+            Accident::None => {}
+            Accident::Breaks => sent.truncate(part.len() / 2),
+            Accident::Changes => sent[part.len() - 1] ^= 1,
+        }
+    }
+    send("206 Partial Content", &headers, &sent, part.len());
+}
+
+#[test]
+fn a_cached_model_needs_no_network() {
+    let scratch = Scratch::new();
+    let expected = expected(&scratch);
+    let snapshot = cache(&scratch.path("hf/hub"), &tiny(&scratch));
+    let by_commit = format!("org/tiny@{COMMIT}");
+    for model in ["org/tiny", "org/tiny@main", by_commit.as_str()] {
+        let answer = kernel(&scratch, model, &nowhere(), &[]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let line = format!("org/tiny: commit {COMMIT}, in DIR/hf/hub/models--org--tiny/snapshots/{COMMIT}");
+        assert!(answer.stderr.contains(&line), "{answer:?}");
+        assert_eq!(written(&scratch), expected);
+    }
+    let facts = Pretrained::load(&snapshot, Dtype::F32, Device::Cpu).expect("a model").facts;
+    assert_eq!(facts.name, "org/tiny");
+    assert_eq!(facts.note, Some(format!("from the Hugging Face hub, commit {COMMIT}")));
+}
+
+#[test]
+fn the_cache_may_lie_elsewhere_and_hold_shards() {
+    let scratch = Scratch::new();
+    let expected = expected(&scratch);
+    cache(&scratch.path("elsewhere"), &sharded(&scratch));
+    let elsewhere = scratch.path("elsewhere").display().to_string();
+    let answer = kernel(&scratch, "org/tiny", &nowhere(), &[("HF_HUB_CACHE", &elsewhere), ("HF_HUB_OFFLINE", "1")]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(written(&scratch), expected);
+}
+
+#[test]
+fn what_is_needed_is_downloaded_once() {
+    for files in [tiny, sharded] {
+        let scratch = Scratch::new();
+        let expected = expected(&scratch);
+        let needed = files(&scratch);
+        let mut all = needed.clone();
+        for name in ["README.md", "tf_model.h5", "pytorch_model.bin", "vocab.txt", "onnx/model.onnx"] {
+            all.insert(name.into(), b"not asked for".to_vec());
+        }
+        all.insert("tokenizer_config.json".into(), b"{}".to_vec());
+        let hub = Hub::start(all);
+        let answer = kernel(&scratch, "org/tiny", &hub.endpoint, &[]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert!(answer.stderr.contains(COMMIT), "{answer:?}");
+        assert_eq!(written(&scratch), expected);
+        let needed: Vec<String> = needed.into_keys().chain(["tokenizer_config.json".to_owned()]).collect();
+        assert_eq!(hub.files_asked(), BTreeSet::from_iter(needed).into_iter().collect::<Vec<_>>());
+        let again = kernel(&scratch, "org/tiny", &nowhere(), &[("HF_HUB_OFFLINE", "1")]);
+        assert_eq!(again.code, Some(0), "{again:?}");
+    }
+}
+
+#[test]
+fn a_revision_and_what_the_cache_lacks_are_asked_for() {
+    let scratch = Scratch::new();
+    let mut files = tiny(&scratch);
+    let hub = Hub::start(files.clone());
+    files.remove("tokenizer.json");
+    cache(&scratch.path("hf/hub"), &files);
+    let answer = kernel(&scratch, "org/tiny@v1", &hub.endpoint, &[]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(hub.files_asked(), ["tokenizer.json"]);
+}
+
+#[test]
+fn a_broken_download_is_taken_up_again() {
+    let scratch = Scratch::new();
+    let expected = expected(&scratch);
+    let hub = Hub::with_accident(tiny(&scratch), Accident::Breaks);
+    let answer = kernel(&scratch, "org/tiny", &hub.endpoint, &[]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(written(&scratch), expected);
+}
+
+#[test]
+fn a_changed_download_is_not_kept() {
+    let scratch = Scratch::new();
+    let expected = expected(&scratch);
+    let hub = Hub::with_accident(tiny(&scratch), Accident::Changes);
+    let endpoint = &hub.endpoint;
+    refused(
+        &kernel(&scratch, "org/tiny", endpoint, &[]),
+        &format!(
+            "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and \
+             model.safetensors could not be downloaded from {endpoint}: what arrived has not the SHA-256 that the hub \
+             gives; try again"
+        ),
+    );
+    let answer = kernel(&scratch, "org/tiny", endpoint, &[]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(written(&scratch), expected);
+}
+
+#[test]
+fn what_neither_has_is_refused() {
+    let scratch = Scratch::new();
+    let start = |model: &str, lacking: &str| {
+        format!("--model {model}: no such directory or known model; {lacking} in the Hugging Face cache DIR/hf/hub")
+    };
+    let hub = Hub::start(tiny(&scratch));
+    for model in ["org/none", "org/tiny@none"] {
+        let endpoint = &hub.endpoint;
+        refused(
+            &kernel(&scratch, model, endpoint, &[]),
+            &format!(
+                "{}, and the hub at {endpoint} has no such model or revision, or shows it to no one without a token (404)",
+                start(model, "not")
+            ),
+        );
+    }
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    refused(
+        &kernel(&scratch, "roberta-base", &hub.endpoint, &offline),
+        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub", start("roberta-base", "not")),
+    );
+    let mut files = tiny(&scratch);
+    files.remove("tokenizer.json");
+    cache(&scratch.path("hf/hub"), &files);
+    refused(
+        &kernel(&scratch, "org/tiny", &hub.endpoint, &offline),
+        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub", start("org/tiny", "without a tokenizer")),
+    );
+    let nowhere = nowhere();
+    let answer = kernel(&scratch, "org/tiny", &nowhere, &[]);
+    let message = format!("{}, and the hub at {nowhere} cannot be asked: ", start("org/tiny", "without a tokenizer"));
+    assert!(answer.stderr.starts_with(&format!("error: {message}")), "{answer:?}");
+    assert_eq!(answer.code, Some(2));
+    // Paths are no names of the hub.
+    refused(
+        &kernel(&scratch, "./org/tiny", &hub.endpoint, &[]),
+        "./org/tiny: not a model directory (it does not exist); expected a directory with config.json, weights and \
+         tokenizer.json",
+    );
+}
+
+#[test]
+fn repositories_without_what_this_program_reads_are_refused() {
+    let scratch = Scratch::new();
+    let start = "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and";
+    let mut files = tiny(&scratch);
+    files.remove("model.safetensors");
+    let hub = Hub::start(files);
+    let endpoint = &hub.endpoint;
+    refused(
+        &kernel(&scratch, "org/tiny", endpoint, &[]),
+        &format!(
+            "{start} its repository at {endpoint} has not all of config.json, weights (model.safetensors, \
+             model.safetensors.index.json, pytorch_model.bin) and a tokenizer (tokenizer.json, vocab.txt)"
+        ),
+    );
+    assert_eq!(hub.files_asked(), [""; 0]);
+    // A shard that would be written outside the cache.
+    let mut files = sharded(&scratch);
+    let index = json!({ "weight_map": { "a": "../../outside" } }).to_string();
+    files.insert("model.safetensors.index.json".into(), index.into_bytes());
+    let hub = Hub::start(files);
+    let answer = kernel(&scratch, "org/tiny", &hub.endpoint, &[]);
+    assert!(answer.stderr.contains("shard `../../outside` does not lie in the model directory itself"), "{answer:?}");
+    assert_eq!(answer.code, Some(2));
+}

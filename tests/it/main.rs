@@ -1,0 +1,40 @@
+//! The library's behaviour, and that of its program: one binary, a module each. Claims are in `tests/claims`, what may happen to a
+//! run from outside in `tests/faults`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod analysis;
+mod architectures;
+mod causal_checkpoints;
+mod checkpoint_errors;
+mod checkpoints;
+mod claims_report;
+mod cli;
+mod cli_errors;
+mod cli_verify;
+mod cloze;
+mod decoders;
+mod exchange;
+mod gate;
+mod gguf;
+mod golden;
+#[cfg(feature = "hub")]
+mod hub;
+mod kernel_cases;
+mod laws;
+mod lora;
+mod network;
+mod not_finite;
+mod pretrain;
+mod program;
+mod readme;
+mod report;
+mod reproduce;
+mod shards;
+mod solvers;
+mod stats;
+mod task_golden;
+mod tasks;
+mod training;
+mod verify;

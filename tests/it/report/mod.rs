@@ -1,0 +1,168 @@
+//! Reports of made-up evidence: a realistic one as snapshots, degenerate and random ones for what must not break.
+
+mod evidence;
+mod random;
+
+use std::fmt::Write;
+
+use crate::common::svg::texts_of;
+use evidence::{bare, realistic};
+use kernelview::evidence::{Analysis, MatrixPicture, Outcome, SCHEMA_VERSION, judge};
+use kernelview::report::{read_json, render_markdown, terminal_summary, write};
+
+#[test]
+fn realistic_report() {
+    insta::assert_snapshot!("markdown", render_markdown(&realistic()).unwrap());
+    insta::assert_snapshot!("terminal", terminal_summary(&realistic()));
+}
+
+#[test]
+fn figures_show_their_labels() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = write(&realistic(), directory.path()).unwrap();
+    let mut all = String::new();
+    for path in &written.plots {
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", path.display());
+        writeln!(all, "{}", path.file_name().unwrap().to_str().unwrap()).unwrap();
+        for text in texts_of(&svg) {
+            writeln!(all, "  {text}").unwrap();
+        }
+    }
+    insta::assert_snapshot!("figures", all);
+}
+
+#[test]
+fn two_reports_of_one_analysis_are_the_same_bytes() {
+    let read = |directory: &std::path::Path| -> Vec<Vec<u8>> {
+        let written = write(&realistic(), directory).unwrap();
+        let paths = written.plots.iter().chain([&written.json, &written.markdown]);
+        paths.map(|p| std::fs::read(p).unwrap()).collect()
+    };
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(read(one.path()), read(&two.path().join("made/on/the/way")));
+}
+
+#[test]
+fn every_figure_that_the_markdown_names_exists() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = write(&realistic(), directory.path()).unwrap();
+    let text = std::fs::read_to_string(&written.markdown).unwrap();
+    let named: Vec<_> = text.split("](plots/").skip(1).map(|t| t.split(')').next().unwrap().to_owned()).collect();
+    assert_eq!(named.len(), written.plots.len());
+    for name in named {
+        assert!(directory.path().join("plots").join(&name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn json_keeps_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    for analysis in [realistic(), bare()] {
+        let written = write(&analysis, directory.path()).unwrap();
+        assert_eq!(read_json(&written.json).unwrap(), analysis);
+    }
+}
+
+#[test]
+fn another_version_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let error = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let message = read_json(&path).unwrap_err().to_string();
+        assert!(message.starts_with(path.to_str().unwrap()), "{message}");
+        message[path.to_str().unwrap().len()..].to_owned()
+    };
+    let here = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        error(r#"{"schema_version": 7, "run": {"program_version": "9.1.0"}}"#),
+        format!(
+            ": field `schema_version` is 7 (written by kernelview 9.1.0), but kernelview {here} reads version \
+             {SCHEMA_VERSION}: read it with the kernelview that wrote it, or analyze again"
+        )
+    );
+    assert!(error("{}").contains("`schema_version` is missing"));
+    assert!(error("[1").contains("not a kernelview report"));
+    let message = error(&format!(r#"{{"schema_version": {SCHEMA_VERSION}}}"#));
+    assert!(message.contains("missing field `run`"), "{message}");
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused_before_anything_is_written() {
+    type Spoil = fn(&mut Analysis);
+    let spoil: [(&str, Spoil); 3] = [
+        ("`fine_tuning[1].history[3].dev_loss`", |a| a.fine_tuning[1].history[3].dev_loss = f64::NAN),
+        ("`verdicts[0].value`", |a| a.verdicts[0].value = Some(f64::INFINITY)),
+        ("`kernels[0].picture.cells[5]`", |a| a.kernels[0].picture.cells[5] = f64::NEG_INFINITY),
+    ];
+    for (field, spoil) in spoil {
+        let mut analysis = realistic();
+        spoil(&mut analysis);
+        let directory = tempfile::tempdir().unwrap();
+        let message = write(&analysis, directory.path()).unwrap_err().to_string();
+        assert!(message.contains(field), "{message}");
+        assert!(render_markdown(&analysis).is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn degenerate_evidence_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = render_markdown(&bare()).unwrap();
+    assert!(text.contains("nothing was fine-tuned"), "{text}");
+    write(&bare(), directory.path()).unwrap();
+
+    let mut analysis = realistic();
+    for run in &mut analysis.fine_tuning {
+        run.history.clear();
+        run.candidates.clear();
+        run.kernel_drift.clear();
+        run.gradient_drift = None;
+        run.linearization.recovered_share = None;
+        run.linearization.cumulative_residual = None;
+        run.linearization.movements.clear();
+        for step in &mut run.linearization.steps {
+            (step.residual, step.cumulative) = (None, None);
+        }
+    }
+    for kernel in &mut analysis.kernels {
+        kernel.methods.clear();
+        kernel.picture.cells.truncate(5);
+    }
+    analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning, 0.5);
+    assert!(analysis.verdicts.iter().all(|v| v.outcome == Outcome::NotApplicable));
+    let text = render_markdown(&analysis).unwrap();
+    assert!(text.contains("K(SGD) is not among this analysis' kernels (see --formula)"), "{text}");
+    assert_eq!(write(&analysis, directory.path()).unwrap().plots.len(), 2);
+
+    let mut one_class = realistic();
+    one_class.task.label_words.truncate(1);
+    one_class.kernels[0].picture =
+        MatrixPicture { size: 1, cells: vec![0.0], class_starts: vec![0], class_names: vec!["a & <b>".into()] };
+    one_class.fine_tuning[0].history.truncate(1);
+    one_class.fine_tuning[0].linearization.movements.truncate(1);
+    one_class.fine_tuning[0].linearization.steps.truncate(1);
+    let written = write(&one_class, directory.path()).unwrap();
+    for path in &written.plots {
+        texts_of(&std::fs::read_to_string(path).unwrap());
+    }
+}
+
+#[test]
+fn texts_of_others_do_not_break_tables() {
+    let mut analysis = realistic();
+    analysis.task.template = "*cls*a|b`c*mask*".into();
+    analysis.task.label_words[0].word = "<br>|`\n# x".into();
+    analysis.model.note = Some("a | b\n\n# not a heading <script>".into());
+    let text = render_markdown(&analysis).unwrap();
+    let mut columns = 0;
+    for line in text.lines() {
+        let bars = line.replace("\\|", "").matches('|').count();
+        assert!(!line.starts_with('|') || columns == 0 || bars == columns, "{line}");
+        columns = if line.starts_with('|') { bars } else { 0 };
+    }
+    assert!(!text.contains("<script>") && !text.contains("\n# not"));
+    assert!(terminal_summary(&analysis).lines().all(|l| l.chars().count() <= 100));
+}

@@ -1,0 +1,108 @@
+//! Shards of a kernel by the real program: merged they are the whole, bit for bit; what is missing is named.
+
+use std::fs;
+
+use crate::common::command::Scratch;
+
+const KERNEL: &str = "--dtype f64 --device cpu --threads 1 --block 10";
+
+#[test]
+fn merged_shards_are_the_whole() {
+    let scratch = Scratch::new();
+    let cases = [
+        ("train", "", 0),
+        ("test", "--against test --test-limit 23", 0),
+        ("chunks", "--parameter-chunks 3", 2),
+        ("test-chunks", "--against test --test-limit 23 --parameter-chunks 2", 1),
+    ];
+    for (name, more, chunk) in cases {
+        let whole = scratch.kernel(&format!("{KERNEL} {more} --out {name}-whole.safetensors"));
+        assert_eq!(whole.code, Some(0), "{}", whole.stderr);
+        let shard = |text: &str| scratch.kernel(&format!("{KERNEL} {more} --out {name}.safetensors --shard {text}"));
+        let merge = || {
+            let (directory, out) = (format!("{name}.safetensors.shards"), format!("{name}.safetensors"));
+            scratch.run(&["merge", &directory, "--out", &out])
+        };
+        assert_eq!(shard("0/3").code, Some(0));
+        assert_eq!(shard("2/3").code, Some(0));
+        let early = merge();
+        assert_eq!(early.code, Some(2));
+        assert!(
+            early.stderr.contains("blocks are missing") && early.stderr.contains("--shard 1/3"),
+            "{}",
+            early.stderr
+        );
+        assert!(!scratch.path(&format!("{name}.safetensors")).exists());
+        assert_eq!(shard("1/3").code, Some(0));
+        // A shard that is run again has nothing to do.
+        assert!(shard("1/3").stderr.contains("already there"));
+        // A damaged block is made again.
+        let block = format!("block-0000-0000-0{chunk}.safetensors");
+        let owner = format!("{chunk}/3");
+        let path = scratch.path(&format!("{name}.safetensors.shards/{block}"));
+        fs::write(&path, b"half").expect("written");
+        let damaged = merge();
+        assert_eq!(damaged.code, Some(2));
+        assert!(damaged.stderr.contains(&format!("{block}: not a complete kernel file")), "{}", damaged.stderr);
+        assert_eq!(shard(&owner).code, Some(0));
+        let merged = merge();
+        assert_eq!(merged.code, Some(0), "{}", merged.stderr);
+        let read = |file: &str| fs::read(scratch.path(file)).expect("a kernel");
+        assert!(read(&format!("{name}.safetensors")) == read(&format!("{name}-whole.safetensors")), "{name} differs");
+    }
+}
+
+#[test]
+fn shards_of_another_kernel_are_refused() {
+    let scratch = Scratch::new();
+    let first = scratch.kernel(&format!("{KERNEL} --out K.safetensors --shard 0/2"));
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let other = scratch.kernel("--dtype f64 --device cpu --threads 1 --block 9 --out K.safetensors --shard 1/2");
+    assert_eq!(other.code, Some(2));
+    assert!(other.stderr.contains("these are the shards of another kernel"), "{}", other.stderr);
+    let nothing = scratch.run(&["merge", "nowhere", "--out", "K.safetensors"]);
+    assert_eq!(nothing.code, Some(2));
+    assert!(nothing.stderr.contains("nowhere: no manifest.json here"), "{}", nothing.stderr);
+    for (flags, message) in [
+        ("--parameter-chunks 0", "--parameter-chunks must be at least 1"),
+        ("--parameter-chunks 1000", "parameter tensors take part"),
+    ] {
+        let refused = scratch.kernel(&format!("{flags} --out K.safetensors"));
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    }
+    let nobody = scratch.kernel("--shard auto --out K.safetensors");
+    assert_eq!(nobody.code, Some(2));
+    assert!(nobody.stderr.contains("no part is set"), "{}", nobody.stderr);
+}
+
+#[test]
+fn submission_scripts() {
+    let scratch = Scratch::new();
+    let words =
+        "submit --slurm --shards 3 --option=--time=00:10:00 --out-dir jobs -- kernel --model model --out K.safetensors";
+    let answer = scratch.run(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert_eq!(answer.stdout, "sh jobs/submit.sh\n");
+    let read = |name: &str| fs::read_to_string(scratch.path(&format!("jobs/{name}"))).expect("a script");
+    assert!(read("submit.sh").contains("--array=0-2") && read("submit.sh").contains("--dependency=afterok"));
+    let shards = read("shards.sbatch");
+    assert!(
+        shards.contains("#SBATCH --time=00:10:00\n")
+            && shards.contains("kernel --model model --out K.safetensors --shard auto")
+    );
+    assert!(read("merge.sbatch").contains("merge K.safetensors.shards --out K.safetensors"));
+    let grid = scratch.run(&["submit", "--slurm", "--out-dir", "jobs", "--", "reproduce", "--tasks", "all"]);
+    assert_eq!(grid.code, Some(0), "{}", grid.stderr);
+    assert!(read("shards.sbatch").ends_with(" reproduce --tasks all --shard auto\n"));
+    assert!(read("merge.sbatch").ends_with(" reproduce --tasks all\n"));
+    for (words, message) in [
+        (&["kernel", "--model", "model"][..], "needs --out FILE"),
+        (&["analyze"], "kernel or reproduce and its arguments, not `analyze`"),
+        (&["kernel", "--shard", "0/2"], "leave --shard out"),
+    ] {
+        let refused = scratch.run(&[&["submit", "--slurm", "--"], words].concat());
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    }
+}
