@@ -38,3 +38,4 @@ mod task_golden;
 mod tasks;
 mod training;
 mod verify;
+mod weights;

@@ -3,12 +3,10 @@
 //! fixtures/checkpoints holds values by transformers and the script that made them. 1e-12: a few hundred roundings in
 //! double precision.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Golden, relative_error};
+use crate::common::{Golden, relative_error};
 use kernelview::jacobian::outputs;
 use kernelview::lm::{CausalConfig, ModelConfig};
 use serde_json::{Map, Value, json};
