@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
@@ -146,6 +147,33 @@ pub fn prepare_process() {
     }
 }
 
+/// How often a libtorch thread looks for more work before it gives up its core, where the user has not said.
+///
+/// OpenMP's own choice is 300,000 times, some ten milliseconds: where another process has the other core, every operation of a pass
+/// then waits that long. Work comes within microseconds or not soon.
+const SPINS: &str = "1000";
+
+/// Starts this program again, in the same process, with bounded waiting of libtorch's threads: OpenMP's library reads its
+/// variables when it is loaded, before `main`. Returns where the user has chosen (`OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`), and where
+/// the program cannot be started again.
+pub fn bound_waiting() {
+    const CHOICES: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
+    if CHOICES.iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt;
+        let mut arguments = std::env::args_os();
+        let mut again = std::process::Command::new("/proc/self/exe");
+        if let Some(name) = arguments.next() {
+            again.arg0(name);
+        }
+        // Only a failure comes back; then waiting is as OpenMP chose.
+        let _ = again.args(arguments).env(CHOICES[0], SPINS).exec();
+    }
+}
+
 /// Lets matrix products of CUDA devices round their factors to TF32. libtorch reads this once: call it before anything
 /// that uses libtorch, and before any other thread.
 pub fn allow_tf32() {
@@ -222,11 +250,47 @@ fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
 }
 
+/// Instructions in which the innermost loops are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Instructions {
+    /// Ordinary code, and libtorch's products.
+    Portable,
+    /// AVX2 and POPCNT.
+    Avx2,
+    /// AVX-512; counting also needs its population counts.
+    Avx512,
+}
+
+/// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
+const INSTRUCTIONS: &str = "KERNELVIEW_INSTRUCTIONS";
+
+impl Instructions {
+    /// The most that the environment allows.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for a name that is none.
+    pub fn most() -> Result<Self> {
+        static MOST: OnceLock<std::result::Result<Instructions, String>> = OnceLock::new();
+        let read = || match std::env::var(INSTRUCTIONS).as_deref() {
+            Err(_) | Ok("" | "avx512") => Ok(Self::Avx512),
+            Ok("avx2") => Ok(Self::Avx2),
+            Ok("portable") => Ok(Self::Portable),
+            Ok(other) => Err(format!("{INSTRUCTIONS} is `{other}`; it must be portable, avx2 or avx512")),
+        };
+        MOST.get_or_init(read).clone().map_err(Error::Settings)
+    }
+
+    /// Whether these may be used; what the machine has is another question.
+    pub fn allowed(self) -> bool {
+        Self::most().is_ok_and(|most| self <= most)
+    }
+}
+
 /// Whether the CPU has the AVX-512 instructions in which the innermost loops are written; without them libtorch's matrix
 /// products take their place.
 pub(crate) fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f");
+    return is_x86_feature_detected!("avx512f") && Instructions::Avx512.allowed();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }

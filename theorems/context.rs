@@ -1,7 +1,13 @@
 //! What every experiment gets: how much it may spend, its seeds, its device, and which mutant to be.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use tch::{Device, Kind};
 
+use super::memory::{Memory, Place};
+use crate::device::device_name;
+use crate::error::Result;
 use crate::evidence::Profile;
 use crate::progress::{Monitor, Silent};
 
@@ -18,14 +24,46 @@ pub struct Context<'a> {
     pub device: Device,
     /// Who hears of progress.
     pub monitor: &'a dyn Monitor,
-    /// The deliberately wrong variant to run, by name; none in a real run.
-    pub mutant: Option<&'a str>,
+    /// The deliberately wrong variant to run, by name; none in a real run. Private, so that nothing depends on it unasked.
+    mutant: Option<&'a str>,
+    /// Where the claim and its mutants share measurements; each measures everything itself where there is none.
+    memory: Option<&'a Memory>,
+    /// The claim.
+    claim: &'static str,
+    /// Mutants that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Context<'static> {
     /// A silent context on the CPU.
     pub fn silent(profile: Profile, seed: u64) -> Self {
-        Self { profile, seed, device: Device::Cpu, monitor: &Silent, mutant: None }
+        Self::new(profile, seed, Device::Cpu, &Silent)
+    }
+}
+
+impl<'a> Context<'a> {
+    /// Surroundings of the real experiment, not of a mutant.
+    pub fn new(profile: Profile, seed: u64, device: Device, monitor: &'a dyn Monitor) -> Self {
+        let asked = RefCell::default();
+        Self { profile, seed, device, monitor, mutant: None, memory: None, claim: "", asked }
+    }
+
+    /// The same, where measurements are shared.
+    #[must_use]
+    pub fn sharing<'b>(self, memory: &'b Memory) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context { memory: Some(memory), ..self }
+    }
+
+    /// The same for an experiment of a claim or of its mutant, which has asked for nothing yet.
+    pub(super) fn of<'b>(&self, claim: &'static str, mutant: Option<&'b str>) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        let Self { profile, seed, device, monitor, memory, .. } = *self;
+        Context { profile, seed, device, monitor, mutant, memory, claim, asked: RefCell::default() }
     }
 }
 
@@ -33,9 +71,38 @@ impl Context<'_> {
     /// Every experiment runs in double precision: what it measures are differences of nearly equal numbers.
     pub const KIND: Kind = Kind::Double;
 
-    /// Whether this run is the named mutant.
+    /// Whether this run is the named mutant. What is measured after the question may depend on it.
     pub fn is(&self, mutant: &str) -> bool {
+        if !self.asked.borrow().contains(mutant) {
+            self.asked.borrow_mut().insert(mutant.to_owned());
+        }
         self.mutant == Some(mutant)
+    }
+
+    /// Whether this run is a mutant's: this may decide how much is measured, never what.
+    pub fn is_mutant(&self) -> bool {
+        self.mutant.is_some()
+    }
+
+    /// A measurement at an x of a stage of the experiment for a seed: from the claim or another mutant where it did not depend
+    /// on which of them was run, else `measure`'s. It must depend on nothing else.
+    pub(super) fn shared(
+        &self,
+        stage: &str,
+        x: f64,
+        seed: usize,
+        measure: impl FnOnce() -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let Some(memory) = self.memory else { return measure() };
+        let run = (self.profile, self.seed, device_name(self.device));
+        let place = Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed };
+        if let Some((values, asked)) = memory.get(&place, self.mutant) {
+            self.asked.borrow_mut().extend(asked);
+            return Ok(values);
+        }
+        let values = measure()?;
+        memory.put(place, self.mutant, self.asked.borrow().clone(), values.clone());
+        Ok(values)
     }
 
     /// The value for this run's profile.
@@ -50,7 +117,7 @@ impl Context<'_> {
     /// A number of seeds for this run's profile; a mutant, which is wrong by much, needs only half.
     pub fn seeds(&self, quick: usize, standard: usize, full: usize) -> usize {
         let seeds = self.pick(quick, standard, full);
-        if self.mutant.is_some() { seeds / 2 } else { seeds }
+        if self.is_mutant() { seeds / 2 } else { seeds }
     }
 
     /// The seed of a named draw of this run, see [`crate::files::named_seed`].

@@ -108,7 +108,7 @@ impl Size {
             widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
             seeds: context.seeds(32, 24, 16),
             // A mutant is wrong for every draw of some kind; all kinds are among the first four.
-            draws: if context.mutant.is_some() { 4 } else { context.pick(6, 12, 12) },
+            draws: if context.is_mutant() { 4 } else { context.pick(6, 12, 12) },
         }
     }
 
@@ -174,8 +174,9 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let draw = (rule.draw)(&mut draws, number);
         let class = (rule.classify)(&draw.abc);
         misjudged += usize::from(!(class.stable && class.non_trivial));
-        let r = (rule.predicted)(context, &draw.abc);
         let scan = size.scan(context, &format!("parametrization {number}"), &draw, STEPS)?;
+        // After the measurement, which mutants of the prediction share.
+        let r = (rule.predicted)(context, &draw.abc);
         let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
         let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
         findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);

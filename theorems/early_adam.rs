@@ -94,7 +94,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let (mut outside, mut compared) = (0, 0);
     let mut rows = Vec::new();
     let mut worst_step = 0.0f64;
-    let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
+    let scan = Scan::watched(context, "trajectories", &widths, seeds, &names, |width, seed| {
         // One network per pair of decays: the root mean square over them is one sample.
         let (mut squares, mut moved) = (0.0, 0.0);
         for (k, betas) in BETAS.into_iter().enumerate() {

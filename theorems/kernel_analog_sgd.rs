@@ -42,11 +42,11 @@ pub(super) const CLAIM: Claim = Claim {
 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let factor = match context.mutant {
-        Some("missing-chi") => f64::signum,
-        Some("wrong-sign") => |chi: f64| -chi,
-        Some("double-kernel") => |chi: f64| 2.0 * chi,
-        _ => |chi: f64| chi,
+    let factor: fn(f64) -> f64 = match () {
+        () if context.is("missing-chi") => f64::signum,
+        () if context.is("wrong-sign") => |chi| -chi,
+        () if context.is("double-kernel") => |chi| 2.0 * chi,
+        () => |chi| chi,
     };
     analog::experiment(
         context,

@@ -54,10 +54,10 @@ pub(super) const CLAIM: Claim = Claim {
 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let factor = match context.mutant {
-        Some("chi-for-its-sign") => |chi: f64| chi,
-        Some("wrong-sign") => |chi: f64| -chi.signum(),
-        _ => f64::signum,
+    let factor: fn(f64) -> f64 = match () {
+        () if context.is("chi-for-its-sign") => |chi| chi,
+        () if context.is("wrong-sign") => |chi| -chi.signum(),
+        () => f64::signum,
     };
     let kernel: fn(&Gram) -> Tensor = if context.is("transposed-kernel") {
         |g: &Gram| asked(g.asymmetric_reversed.as_ref())

@@ -25,6 +25,7 @@ mod limits;
 pub mod lora;
 pub mod lora_at_init;
 mod master_theorem;
+mod memory;
 mod mup_limit;
 mod natural_task;
 mod ntk_limit;
@@ -47,6 +48,7 @@ use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
 use crate::stats::{Estimate, Expectation, Outcome};
 
 pub use context::{Context, ERROR_RATE};
+pub use memory::Memory;
 pub use program::program_registry;
 
 /// What a claim is about.
@@ -170,7 +172,7 @@ impl Claim {
     /// Runs the experiment and judges what it found.
     pub fn examine(&self, context: &Context<'_>) -> Result<ClaimEvidence> {
         let start = Instant::now();
-        let findings = (self.experiment)(context)?;
+        let findings = (self.experiment)(&context.of(self.id, None))?;
         Ok(ClaimEvidence {
             id: self.id.into(),
             family: self.family.text().into(),
@@ -187,8 +189,7 @@ impl Claim {
     /// Runs the experiment with one of the claim's mutants in place of the real thing.
     pub fn challenge(&self, mutant: &Mutant, context: &Context<'_>) -> Result<MutantResult> {
         let start = Instant::now();
-        let context = Context { mutant: Some(mutant.name), ..*context };
-        let findings = (self.experiment)(&context)?;
+        let findings = (self.experiment)(&context.of(self.id, Some(mutant.name)))?;
         // Hypotheses count too: a mutant that makes the claim inapplicable has not gone unnoticed.
         let violated = findings.hypotheses.iter().chain(&findings.checks).filter(|c| c.outcome == Outcome::Violated);
         let caught_by = violated.map(|c| c.name.clone()).collect();

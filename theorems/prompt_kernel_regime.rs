@@ -148,8 +148,9 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             one_run(context, &study, way, &name)
         })
     };
-    let (prompt, unrelated) = (scan(PROMPT, draws)?, scan(UNRELATED, draws)?);
-    let head = scan(HEAD, few)?;
+    // The prompt last: mutants change it alone, and share the others.
+    let (unrelated, head) = (scan(UNRELATED, draws)?, scan(HEAD, few)?);
+    let prompt = scan(PROMPT, draws)?;
     let exponents = widths.len() >= EXPONENT_WIDTHS;
 
     let confidence = context.family_confidence(3 * widths.len() + 4);
@@ -240,7 +241,7 @@ fn levels(widths: &[f64], shown: &[(String, Scan)]) -> Table {
 /// Fine-tunes one network and measures the statistics.
 fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result<Vec<f64>> {
     let chosen: Vec<usize> = (0..PROBES).collect();
-    let task = if context.is("no-prompt") && way.task == Task::Prompt { Task::Head } else { way.task };
+    let task = if way.task == Task::Prompt && context.is("no-prompt") { Task::Head } else { way.task };
     match task {
         Task::Prompt => {
             let train = study.examples(SplitName::Train, OutputMode::Difference)?;
@@ -311,7 +312,7 @@ fn behaviour(
     }
     let include = vec![true; start.len()];
     let direction = end.minus(&start);
-    let direction = if context.is("half-direction") { direction.map(|d| d * 0.5) } else { direction };
+    let direction = if way == PROMPT && context.is("half-direction") { direction.map(|d| d * 0.5) } else { direction };
     let expansion = taylor(&start, &direction, &probes, &include, PROBES)?;
     let moved = outputs(&end, &probes) - &expansion.value;
     let residual = relative_residual(&moved, &expansion.slope).unwrap_or(f64::NAN);

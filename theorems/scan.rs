@@ -33,8 +33,21 @@ pub(super) struct Scan {
 impl Scan {
     /// Measures every statistic at every x for every seed. `measure` gets x and the seed's number and returns one value
     /// per name. Different seeds must draw independently; one seed may use the same numbers at every x, which only
-    /// makes its slope sharper.
+    /// makes its slope sharper. What it returns may depend on stage, x, seed and the questions that the context was asked, not on the
+    /// number of seeds: the claim and its mutants share it.
     pub fn over(
+        context: &Context<'_>,
+        stage: &str,
+        x: &[f64],
+        seeds: usize,
+        names: &[&'static str],
+        measure: impl Fn(f64, usize) -> Result<Vec<f64>>,
+    ) -> Result<Self> {
+        Self::watched(context, stage, x, seeds, names, |at, seed| context.shared(stage, at, seed, || measure(at, seed)))
+    }
+
+    /// The same where `measure` also keeps something beside what it returns: nothing is shared.
+    pub fn watched(
         context: &Context<'_>,
         stage: &str,
         x: &[f64],

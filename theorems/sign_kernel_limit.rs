@@ -77,7 +77,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     for (number, setting) in settings.iter().enumerate() {
         let limit = limit(context, *setting);
         let mut ratios: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; setting.depth + 1];
-        let scan = Scan::over(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
+        let scan = Scan::watched(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
             let mut rows = Vec::new();
             for k in 0..*block {
                 let (errors, layers) = errors(context, *setting, &limit, width, seed * block + k)?;

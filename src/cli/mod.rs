@@ -39,6 +39,9 @@ const INTERNAL: u8 = 70;
 pub fn main() -> ExitCode {
     crate::device::prepare_process();
     let cli = Cli::parse();
+    if shares_operations(&cli.command) {
+        crate::device::bound_waiting();
+    }
     die_with_closed_pipes();
     let precision = match &cli.command {
         Command::Analyze(a) => a.model.precision,
@@ -86,6 +89,20 @@ pub fn main() -> ExitCode {
             ExitCode::from(INTERNAL)
         }
     }
+}
+
+/// Whether several threads of libtorch may share an operation in this command, and so wait for one another.
+fn shares_operations(command: &Command) -> bool {
+    let threads = match command {
+        Command::Analyze(a) => a.model.threads,
+        Command::Kernel(k) => k.model.threads,
+        Command::Lora(l) => l.model.threads,
+        Command::Natural(n) => n.threads,
+        Command::Pretrain(p) => p.threads,
+        Command::Reproduce(r) => r.threads,
+        _ => Some(1),
+    };
+    threads != Some(1)
 }
 
 /// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.

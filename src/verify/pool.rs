@@ -14,7 +14,7 @@ use crate::device::set_threads;
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::{ClaimVerdict, ExperimentError};
 use crate::progress::{Monitor, check_stop};
-use crate::theorems::Context;
+use crate::theorems::{Context, Memory};
 
 /// From a worker: about an experiment, by its number.
 enum Message {
@@ -31,6 +31,8 @@ struct Shared<'a> {
     experiments: &'a [Experiment],
     /// Number of the next experiment that nobody has begun.
     next: AtomicUsize,
+    /// What claims and their mutants measure alike.
+    memory: Memory,
     /// Set when the run must end: no further experiment is begun.
     ended: AtomicBool,
 }
@@ -39,8 +41,14 @@ struct Shared<'a> {
 pub(super) fn work(plan: &Plan, store: &Store, listener: &dyn Listener) -> Result<Vec<Done>> {
     let experiments = plan.experiments();
     let jobs = if plan.device == Device::Cpu { plan.jobs } else { 1 };
-    let shared =
-        Shared { plan, store, experiments: &experiments, next: AtomicUsize::new(0), ended: AtomicBool::new(false) };
+    let shared = Shared {
+        plan,
+        store,
+        experiments: &experiments,
+        next: AtomicUsize::new(0),
+        memory: Memory::default(),
+        ended: AtomicBool::new(false),
+    };
     let mut results: Vec<Option<Done>> = experiments.iter().map(|_| None).collect();
     let mut fatal: Option<Error> = None;
     let (sender, receiver) = mpsc::channel();
@@ -116,13 +124,8 @@ impl Shared<'_> {
 
     fn examine(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
         let monitor = Remote { say };
-        let context = Context {
-            profile: experiment.profile(self.plan),
-            seed: self.plan.seed,
-            device: self.plan.device,
-            monitor: &monitor,
-            mutant: None,
-        };
+        let profile = experiment.profile(self.plan);
+        let context = Context::new(profile, self.plan.seed, self.plan.device, &monitor).sharing(&self.memory);
         let claim = experiment.claim;
         // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
         let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {

@@ -1,20 +1,22 @@
 //! Every claim of all suites, measured with its quick profile: it must hold, its controls must fail, each of its
-//! mutants must be noticed, and what it found must read the same on every machine. One test a claim: `cargo test
-//! sign_kernel_limit`.
+//! mutants must be noticed, and what it found must read the same on every machine. One test a claim, since a claim and its mutants
+//! share measurements: `cargo test --test claims sign_kernel_limit`.
 
 use crate::common::one_thread;
 use kernelview::evidence::{Check, ClaimVerdict, Profile, SCHEMA_VERSION, Verification, VerificationFacts};
 use kernelview::report::claims_markdown;
 use kernelview::stats::Outcome;
-use kernelview::theorems::{Context, all_claims, find, suites};
+use kernelview::theorems::{Claim, Context, Memory, all_claims, find, suites};
 
 /// The seed of the command line's default.
 const SEED: u64 = 13;
 
-fn holds(name: &str) {
+fn examine(name: &str) {
     one_thread();
+    let memory = Memory::default();
+    let context = Context::silent(Profile::Quick, SEED).sharing(&memory);
     let claim = find(&name.replace('_', "-")).expect("a claim of this name");
-    let evidence = claim.examine(&Context::silent(Profile::Quick, SEED)).expect("an experiment that ends");
+    let evidence = claim.examine(&context).expect("an experiment that ends");
     let findings = &evidence.findings;
     let text = |c: &Check| format!("{}: {:?}, expected {:?}: {:?}", c.name, c.estimate, c.expectation, c.outcome);
     let wrong = findings.hypotheses.iter().chain(&findings.checks).filter(|c| c.outcome != Outcome::Holds);
@@ -44,15 +46,14 @@ fn holds(name: &str) {
     // The statement is the claim's file; what was measured starts after it.
     let measured = report.find("### Settings").map_or(report.as_str(), |start| &report[start..]);
     insta::assert_snapshot!(name, measured);
+    mutants_are_noticed(claim, &context);
 }
 
-fn mutants_are_noticed(name: &str) {
-    one_thread();
-    let claim = find(&name.replace('_', "-")).expect("a claim of this name");
+fn mutants_are_noticed(claim: &Claim, context: &Context<'_>) {
     assert!(!claim.mutants.is_empty(), "a claim without mutants");
     for mutant in claim.mutants {
-        let result = claim.challenge(mutant, &Context::silent(Profile::Quick, SEED)).expect("an experiment that ends");
-        println!("{name}: {} is caught by {:?}", mutant.name, result.caught_by);
+        let result = claim.challenge(mutant, context).expect("an experiment that ends");
+        println!("{}: {} is caught by {:?}", claim.id, mutant.name, result.caught_by);
         assert!(!result.survived(), "nothing noticed `{}`: {}", mutant.name, mutant.change);
     }
 }
@@ -61,15 +62,8 @@ macro_rules! claims {
     ($($name:ident),* $(,)?) => {
         $(#[test]
         fn $name() {
-            holds(stringify!($name));
+            examine(stringify!($name));
         })*
-
-        mod mutants {
-            $(#[test]
-            fn $name() {
-                super::mutants_are_noticed(stringify!($name));
-            })*
-        }
 
         const TESTED: &[&str] = &[$(stringify!($name)),*];
     };

@@ -18,10 +18,14 @@ use kernelview::kernel::{Formula, Gram};
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples};
 use tch::{Device, Kind, Tensor};
 
-/// Tests run side by side on tiny tensors: one libtorch thread each is fastest.
+/// Tests run side by side on tiny tensors: one libtorch thread each is fastest. `KERNELVIEW_TEST_THREADS` asks for more, to show
+/// that results do not depend on it.
 pub fn one_thread() {
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| tch::set_num_threads(1));
+    ONCE.call_once(|| {
+        let asked = std::env::var("KERNELVIEW_TEST_THREADS").ok().and_then(|n| n.parse().ok());
+        tch::set_num_threads(asked.unwrap_or(1));
+    });
 }
 
 /// The folder of golden values beside the checkout, or a plain word that the test skips.

@@ -66,7 +66,7 @@ fn results_come_in_the_order_of_the_plan() {
         "mutated",
         &[Mutant { name: "noticed", change: "a change" }, Mutant { name: "unnoticed", change: "a change" }],
         |context| {
-            let expected = if context.mutant.is_some() { Profile::Quick } else { Profile::Standard };
+            let expected = if context.is_mutant() { Profile::Quick } else { Profile::Standard };
             assert_eq!(context.profile, expected);
             Ok(findings(context))
         },

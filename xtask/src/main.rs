@@ -11,6 +11,7 @@ mod error;
 mod libtorch;
 mod models;
 mod pip;
+mod processors;
 mod run;
 mod torch_check;
 mod wheel;
@@ -93,6 +94,9 @@ enum Command {
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace --no-fail-fast ARGS`.
     ///
     /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
+    ///
+    /// `cargo xtask test --processors` runs the tests that hold snapshots or golden digits as other processors would compute
+    /// them, with one and two threads (about an hour); `--processors=short` a few of them (minutes).
     Test {
         /// Arguments for `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -147,6 +151,9 @@ fn execute(command: Command) -> Result<ExitCode> {
             libtorch::setup(&root)?;
             // One test reads a model of other hands.
             Model::named("bert-tiny-splade")?.provide(&Cache::locate()?)?;
+            if let Some(short) = processors::asked(&args) {
+                return processors::test(&root, short);
+            }
             return run::become_cargo(
                 &root,
                 &["test", "--workspace", "--no-fail-fast"],

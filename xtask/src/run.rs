@@ -59,7 +59,8 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
     a == b || (a.file_name() == b.file_name() && directory(a).is_some_and(|of_a| Some(of_a) == directory(b)))
 }
 
-fn cargo(args: &[&str]) -> Command {
+/// A cargo command.
+pub fn cargo(args: &[&str]) -> Command {
     // The cargo that runs this program, so that a toolchain chosen by `cargo +NAME xtask` stays chosen.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);

@@ -8,6 +8,8 @@ use std::arch::x86_64::{
     _mm512_popcnt_epi64, _mm512_reduce_add_epi64, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_xor_si512,
 };
 
+use crate::device::{Instructions, has_avx512};
+
 /// An instruction set of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lanes {
@@ -27,10 +29,10 @@ impl Lanes {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
+            if has_avx512() && is_x86_feature_detected!("avx512vpopcntdq") {
                 found.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+            if Instructions::Avx2.allowed() && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
                 found.push(Self::Avx2);
             }
         }

@@ -1,0 +1,115 @@
+//! Measurements that a claim and its mutants share: what a mutant does not change is measured once.
+//!
+//! A mutant is a wrong answer to [`Context::is`]. A measurement depends on which mutant is run only through the questions that
+//! were asked before its end, so it can stand for that of another mutant whose answers to all of them are the same.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use crate::evidence::Profile;
+
+/// Measurements of one process, of any number of claims.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<Place, Vec<Kept>>>);
+
+/// What a measurement is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// The claim.
+    pub claim: &'static str,
+    /// Profile, seed and device of the run.
+    pub run: (Profile, u64, String),
+    /// The stage of the experiment.
+    pub stage: String,
+    /// Bits of the x at which it was made.
+    pub x: u64,
+    /// Number of its seed.
+    pub seed: usize,
+}
+
+/// A measurement with the mutants that were asked for before its end.
+#[derive(Clone, Debug)]
+struct Kept {
+    mutant: Option<String>,
+    asked: BTreeSet<String>,
+    values: Vec<f64>,
+}
+
+impl Memory {
+    /// The measurement at a place that also holds for this mutant, with the questions that it depends on.
+    pub(super) fn get(&self, place: &Place, mutant: Option<&str>) -> Option<(Vec<f64>, BTreeSet<String>)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |kept: &&Kept| {
+            let answer = |asked: &str, mutant: Option<&str>| mutant == Some(asked);
+            kept.asked.iter().all(|asked| answer(asked, mutant) == answer(asked, kept.mutant.as_deref()))
+        };
+        all.get(place)?.iter().find(same).map(|kept| (kept.values.clone(), kept.asked.clone()))
+    }
+
+    /// Keeps a measurement.
+    pub(super) fn put(&self, place: Place, mutant: Option<&str>, asked: BTreeSet<String>, values: Vec<f64>) {
+        let kept = Kept { mutant: mutant.map(str::to_owned), asked, values };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().push(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::context::Context;
+    use super::super::scan::Scan;
+    use super::*;
+
+    #[test]
+    fn a_measurement_stands_for_mutants_that_answer_alike() {
+        let memory = Memory::default();
+        let place = |seed| Place {
+            claim: "claim",
+            run: (Profile::Quick, 13, "cpu".into()),
+            stage: "stage".into(),
+            x: 1f64.to_bits(),
+            seed,
+        };
+        let asked: BTreeSet<String> = ["half".to_owned()].into();
+        memory.put(place(0), None, asked.clone(), vec![1.0]);
+        // Another mutant was told `no` to the same question; this one would have been told `yes`.
+        assert_eq!(memory.get(&place(0), Some("other")), Some((vec![1.0], asked.clone())));
+        assert_eq!(memory.get(&place(0), Some("half")), None);
+        assert_eq!(memory.get(&place(1), None), None);
+        memory.put(place(0), Some("half"), asked.clone(), vec![2.0]);
+        assert_eq!(memory.get(&place(0), Some("half")), Some((vec![2.0], asked.clone())));
+        assert_eq!(memory.get(&place(0), None), Some((vec![1.0], asked)));
+        // Nothing was asked: it holds for all.
+        memory.put(place(2), Some("half"), BTreeSet::new(), vec![3.0]);
+        assert_eq!(memory.get(&place(2), None), Some((vec![3.0], BTreeSet::new())));
+    }
+
+    #[test]
+    fn an_experiment_measures_again_only_what_a_mutant_changes() {
+        let (memory, measured) = (Memory::default(), Cell::new(0));
+        let experiment = |mutant: Option<&str>| {
+            let context = Context::silent(Profile::Quick, 13).sharing(&memory).of("claim", mutant);
+            let size = if context.is("larger") { 2.0 } else { 1.0 };
+            let scan = |stage: &str| {
+                Scan::over(&context, stage, &[1.0, 2.0], 3, &["y"], |x, seed| {
+                    measured.set(measured.get() + 1);
+                    let inside = if stage == "second" && context.is("steeper") { 2.0 } else { 1.0 };
+                    Ok(vec![size * (seed as f64 + 1.0) * x.powf(inside)])
+                })
+                .expect("a scan")
+            };
+            let (first, second) = (scan("first"), scan("second"));
+            let factor = if context.is("factor") { 3.0 } else { 1.0 };
+            let before = measured.replace(0);
+            (first.last("y"), second.last("y"), factor, before)
+        };
+        let (one, two) = (vec![2.0, 4.0, 6.0], vec![4.0, 8.0, 12.0]);
+        assert_eq!(experiment(None), (one.clone(), one.clone(), 1.0, 12));
+        // Asked after both scans, in the second alone, and before both.
+        assert_eq!(experiment(Some("factor")), (one.clone(), one.clone(), 3.0, 0));
+        assert_eq!(experiment(Some("steeper")), (one.clone(), two.clone(), 1.0, 6));
+        assert_eq!(experiment(Some("larger")), (two.clone(), two, 1.0, 12));
+        assert_eq!(experiment(None), (one.clone(), one, 1.0, 0));
+    }
+}

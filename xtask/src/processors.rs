@@ -1,0 +1,147 @@
+//! The processor matrix: tests that hold snapshots or golden digits, run again in processes that are told to compute as another
+//! processor would.
+//!
+//! Libraries choose their code by what the processor has: libtorch its vector loops, oneDNN and MKL their matrix products, this
+//! program its own innermost loops. Each can be told to take less, so that one machine shows what older ones would print.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::error::{Doing, Result};
+use crate::run::cargo;
+
+/// A processor, as variables of the environment; `None` where a machine shows itself as it is.
+struct Processor {
+    name: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+    /// Whether the short matrix has it.
+    short: bool,
+}
+
+const PROCESSORS: &[Processor] = &[
+    Processor { name: "this machine", variables: &[], short: false },
+    Processor { name: "this machine, two threads", variables: &[("KERNELVIEW_TEST_THREADS", "2")], short: false },
+    Processor {
+        name: "SSE4.1, portable loops",
+        variables: &[
+            ("ATEN_CPU_CAPABILITY", "default"),
+            ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+            ("DNNL_MAX_CPU_ISA", "SSE41"),
+            ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+            ("KERNELVIEW_INSTRUCTIONS", "portable"),
+        ],
+        short: true,
+    },
+    Processor {
+        name: "AVX2, two threads",
+        variables: &[
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("DNNL_MAX_CPU_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+            ("KERNELVIEW_INSTRUCTIONS", "avx2"),
+            ("KERNELVIEW_TEST_THREADS", "2"),
+        ],
+        short: true,
+    },
+    Processor {
+        name: "AVX2",
+        variables: &[
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("DNNL_MAX_CPU_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+            ("KERNELVIEW_INSTRUCTIONS", "avx2"),
+        ],
+        short: false,
+    },
+    Processor {
+        name: "AVX-512",
+        variables: &[
+            ("ATEN_CPU_CAPABILITY", "avx512"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+            ("DNNL_MAX_CPU_ISA", "AVX512_CORE"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX512"),
+            ("KERNELVIEW_INSTRUCTIONS", "avx512"),
+        ],
+        short: false,
+    },
+    Processor { name: "MKL's reproducible products", variables: &[("MKL_CBWR", "COMPATIBLE")], short: false },
+];
+
+/// Tests of the library that hold snapshots or golden digits.
+const LIBRARY: &[&str] = &[
+    "analysis::",
+    "architectures::",
+    "claims_report::",
+    "decoders::",
+    "golden::",
+    "kernel_cases::",
+    "laws::",
+    "report::",
+    "training::",
+    "weights::",
+];
+
+/// The same, a few seconds of each kind.
+const SHORT_LIBRARY: &[&str] = &["analysis::", "architectures::", "golden::", "kernel_cases::", "training::"];
+
+/// Claims that take seconds: of each suite, of identities and of limits, of SGD and of sign updates.
+const SHORT_CLAIMS: &[&str] =
+    &["kernel_algebra", "structural_zeros", "sign_kernel_limit", "kernel_analog_signgd", "chi_law_prose", "lora"];
+
+/// Runs the matrix, whole or short, and shows which row failed.
+///
+/// # Errors
+/// Where cargo cannot be started.
+pub fn test(root: &Path, short: bool) -> Result<ExitCode> {
+    let (library, claims) = if short { (SHORT_LIBRARY, SHORT_CLAIMS) } else { (LIBRARY, &[] as &[&str]) };
+    let mut rows = Vec::new();
+    for processor in PROCESSORS.iter().filter(|p| p.short || !short) {
+        println!("=== {}", processor.name);
+        let start = Instant::now();
+        let mut failed = Vec::new();
+        for (binary, filters) in [("it", library), ("claims", claims)] {
+            let mut command = cargo(&["test", "--no-fail-fast", "--test", binary, "--"]);
+            command.args(filters).current_dir(root).envs(processor.variables.iter().copied());
+            if !command.status().doing(|| "start cargo".to_owned())?.success() {
+                failed.push(binary);
+            }
+        }
+        rows.push((processor.name, start.elapsed().as_secs_f64(), failed));
+    }
+    println!("\n{:<32}{:>8}  result", "processor", "seconds");
+    for (name, seconds, failed) in &rows {
+        let result = if failed.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failed.join(", ")) };
+        println!("{name:<32}{seconds:>8.0}  {result}");
+    }
+    let good = rows.iter().all(|(.., failed)| failed.is_empty());
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Takes `--processors` or `--processors=short` from the front of the arguments: whether the matrix is asked for, and whether
+/// the short one.
+pub fn asked(args: &[OsString]) -> Option<bool> {
+    match args {
+        [only] if only == "--processors" => Some(false),
+        [only] if only == "--processors=short" => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix_is_asked_for_by_one_argument() {
+        let words = |all: &[&str]| all.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(asked(&words(&["--processors"])), Some(false));
+        assert_eq!(asked(&words(&["--processors=short"])), Some(true));
+        assert_eq!(asked(&words(&["--release"])), None);
+        assert_eq!(asked(&[]), None);
+        assert!(PROCESSORS.iter().any(|p| p.short));
+    }
+}
