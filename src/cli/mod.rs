@@ -107,6 +107,8 @@ fn shares_operations(command: &Command) -> bool {
 
 /// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
+    // A variable with a wrong value would otherwise be passed over.
+    crate::device::Instructions::most()?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),
         Command::Claims(c) => claims::run(&c),
