@@ -440,3 +440,47 @@ fn prompts_longer_than_the_position_table() {
     let answer = scratch.run(&shorter);
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
 }
+
+#[test]
+fn instructions_that_are_none_are_refused() {
+    let scratch = Scratch::new();
+    let mut command = scratch.command(&["tasks"]);
+    let output = command.env("KERNELVIEW_INSTRUCTIONS", "sse9").output().expect("a run");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2 or avx512"), "{text}");
+}
+
+/// The program starts itself again with bounded waiting: once, with the same arguments and answer; not where the user has chosen.
+#[test]
+fn waiting_is_bounded_where_the_user_has_not_chosen() {
+    let scratch = Scratch::new();
+    scratch.write("data.tsv", "text\tlabel\ngood film\t1\nbad film\t0\n");
+    let arguments = "kernel --model model --data data.tsv --dev-data data.tsv --test-data data.tsv --k 1 --label-words \
+                     0=bad,1=good --device cpu --plan";
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let run = |choice: Option<(&str, &str)>| {
+        let mut command = scratch.command(&arguments);
+        command
+            .env_remove("GOMP_SPINCOUNT")
+            .env_remove("OMP_WAIT_POLICY")
+            .env("OMP_DISPLAY_ENV", "verbose")
+            .envs(choice);
+        let output = command.output().expect("a run");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        // OpenMP's library shows its settings each time it is loaded.
+        let spins: Vec<String> = text
+            .lines()
+            .filter(|l| l.contains("GOMP_SPINCOUNT"))
+            .map(|l| l.split('\'').nth(1).unwrap_or_default().to_owned())
+            .collect();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), spins)
+    };
+    let (answer, spins) = run(None);
+    assert_eq!(spins.len(), 2, "loaded twice: {spins:?}");
+    assert_eq!(spins[1], "1000");
+    let (same, chosen) = run(Some(("GOMP_SPINCOUNT", "77")));
+    assert_eq!((same, chosen), (answer, vec!["77".to_owned()]));
+    assert_eq!(run(Some(("OMP_WAIT_POLICY", "active"))).1.len(), 1);
+}
