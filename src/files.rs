@@ -41,7 +41,39 @@ pub fn create_dir(path: &Path) -> Result<()> {
 
 /// Reads a whole file as text.
 pub fn read_text(path: &Path) -> Result<String> {
-    utf8(path, fs::read(path).map_err(Error::io("read", path))?)
+    utf8(path, read_whole(path)?)
+}
+
+/// Reads a whole file of a model.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] where something else lies in its place, see [`check_content`].
+pub fn read_whole(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    check_content(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// Fails where a file that begins with these bytes is none of a model, but what git or a server left in its place.
+///
+/// # Errors
+/// [`Error::Format`] for a pointer of Git LFS and for a web page.
+pub fn check_content(path: &Path, start: &[u8]) -> Result<()> {
+    let start = start.trim_ascii_start();
+    if start.starts_with(b"version https://git-lfs.github.com/spec/") {
+        let message =
+            "this is a pointer of Git LFS, not the file itself: run `git lfs pull` in the clone, or download it";
+        return Err(Error::format(path, message));
+    }
+    let is_page = [&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|page| start.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page)));
+    if is_page {
+        let message =
+            "this is a web page, not the file itself: download it again, from the address of the file's content";
+        return Err(Error::format(path, message));
+    }
+    Ok(())
 }
 
 /// A file's bytes, unpacked where they begin as gzip does, and the SHA-256 of the file as it lies on disk in hexadecimal.

@@ -197,8 +197,8 @@ pub(super) enum Command {
 pub(super) struct ModelArgs {
     /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a network of the family that comes
     /// with the sources (prose-64, prose-128, prose-256; KERNELVIEW_FAMILY names the directory of another) or of a model
-    /// fetched by `cargo xtask model`; where this program was built with the feature `hub`, also a model of the Hugging Face
-    /// hub (ORG/NAME, ORG/NAME@REVISION), from its cache or downloaded into it
+    /// fetched by `cargo xtask model`; a GGUF file; a model of the Hugging Face hub (NAME, ORG/NAME, ORG/NAME@REVISION),
+    /// from its cache or downloaded into it
     #[arg(long, default_value = DEFAULT_MODEL, value_name = "DIR|NAME")]
     pub model: String,
     /// Element type of weights, activations and gradients

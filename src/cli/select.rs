@@ -86,7 +86,8 @@ pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
         if cfg!(feature = "hub") {
             ""
         } else {
-            ". Built with `--features hub`, this program finds models in the Hugging Face cache and on the hub"
+            ". This program was built without the feature `hub`, with which it finds models in the Hugging Face cache and on \
+             the hub"
         }
     )))
 }

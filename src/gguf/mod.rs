@@ -10,7 +10,8 @@ mod blocks;
 mod metadata;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use tch::Tensor;
@@ -18,6 +19,11 @@ use tch::Tensor;
 pub use self::metadata::Value;
 use self::metadata::{Cursor, number};
 use crate::error::{Error, Result};
+use crate::files::read_whole;
+
+/// A checkpoint's own weights, beside which a GGUF file is another form of the model.
+const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// Bytes that tensor data is aligned to unless a file says otherwise.
 const ALIGNMENT: u64 = 32;
@@ -43,21 +49,25 @@ struct Info {
 }
 
 impl Gguf {
-    /// The GGUF file that a `--model` names: the file itself, or the only one in a directory that is not a Hugging Face
-    /// checkpoint. `None` where there is no such file.
+    /// The GGUF file that a model's path names: the file itself, whatever its name, or the only one in a directory without
+    /// a checkpoint's own weights. `None` where there is no such file.
     ///
     /// # Errors
     /// A directory with several of them.
     pub fn find(model: &Path) -> Result<Option<PathBuf>> {
-        let is_gguf = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        let is_named = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         if model.is_file() {
-            return Ok(is_gguf(model).then(|| model.to_path_buf()));
+            return Ok((is_named(model) || begins_as_gguf(model)).then(|| model.to_path_buf()));
         }
-        if !model.is_dir() || model.join("config.json").exists() {
+        if !model.is_dir() || WEIGHTS.iter().any(|name| model.join(name).exists()) {
             return Ok(None);
         }
+        // Projections of images stand beside the model that they are for.
+        let is_model = |path: &PathBuf| {
+            is_named(path) && !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mmproj"))
+        };
         let entries = fs::read_dir(model).map_err(Error::io("read", model))?;
-        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|p| is_gguf(p)).collect();
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_model).collect();
         found.sort();
         if found.len() > 1 {
             let names: Vec<_> = found.iter().filter_map(|p| p.file_name()?.to_str()).collect();
@@ -72,10 +82,18 @@ impl Gguf {
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] where it is not a whole GGUF file of a known version.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = read_whole(path)?;
         let (metadata, tensors, data) =
             parse(&bytes).map_err(|problem| Error::format(path, format!("not a whole GGUF file: {problem}")))?;
-        Ok(Self { path: path.to_path_buf(), bytes, metadata, tensors, data })
+        let file = Self { path: path.to_path_buf(), bytes, metadata, tensors, data };
+        match file.field("split.count").and_then(number) {
+            Some(parts) if parts > 1 => {
+                let problem =
+                    format!("is {parts}: this is one part of a model; join them with `llama-gguf-split --merge`");
+                Err(file.wrong("split.count", problem))
+            }
+            _ => Ok(file),
+        }
     }
 
     /// The file.
@@ -132,10 +150,10 @@ impl Gguf {
         }
     }
 
-    /// True or false; absent is false.
-    pub fn flag(&self, name: &str) -> Result<bool> {
+    /// True or false.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
         match self.field(name) {
-            None => Ok(false),
+            None => Ok(default),
             Some(Value::Flag(flag)) => Ok(*flag),
             Some(other) => Err(self.wrong(name, format!("must be true or false, found {other}"))),
         }
@@ -183,6 +201,12 @@ impl Gguf {
         let read = blocks::read(layout, data, &info.shape);
         read.map_err(|e| fail(format!("of shape {:?}: {}", info.shape, Error::from(e))))
     }
+}
+
+/// Whether a file begins as GGUF files do. One that cannot be read does not.
+fn begins_as_gguf(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"GGUF"
 }
 
 type Parsed = (BTreeMap<String, Value>, BTreeMap<String, Info>, usize);

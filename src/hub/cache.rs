@@ -12,19 +12,31 @@ use crate::lm::shard_names;
 /// What every model needs.
 pub(super) const CONFIG: &str = "config.json";
 /// Any of these, the first that there is; an index with the shards that it names.
-pub(super) const WEIGHTS: [&str; 3] = ["model.safetensors", INDEX, "pytorch_model.bin"];
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Any of these, the first that there is.
-pub(super) const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+pub(super) const TOKENIZERS: [&str; 6] =
+    ["tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
 /// Where there are any.
-pub(super) const OPTIONAL: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
+pub(super) const OPTIONAL: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+
+/// The files that belong to a tokenizer's first one.
+pub(super) fn beside(tokenizer: &str) -> Option<&'static str> {
+    (tokenizer == "vocab.json").then_some("merges.txt")
+}
+
+/// Whether a file with weights is an index of shards.
+pub(super) fn is_index(weights: &str) -> bool {
+    weights.ends_with(".index.json")
+}
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
 /// Whether a variable says yes, in the words that Hugging Face's programs take.
-pub(super) fn is_set(name: &str) -> bool {
+fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| ["1", "on", "yes", "true"].contains(&v.to_lowercase().as_str()))
 }
 
@@ -35,9 +47,26 @@ pub(super) fn home() -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|h| h.join(".cache").join("huggingface")))
 }
 
-/// The directory of all models: `HF_HUB_CACHE`, else `hub` in [`home`].
+/// The directory of all models: `HF_HUB_CACHE`, or one of its older names, else `hub` in [`home`].
 pub(super) fn root() -> Option<PathBuf> {
-    variable("HF_HUB_CACHE").or_else(|| home().map(|h| h.join("hub")))
+    let named = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"].into_iter().find_map(variable);
+    named.or_else(|| home().map(|h| h.join("hub")))
+}
+
+/// The variable that forbids to ask the hub, if one does.
+pub(super) fn offline() -> Option<&'static str> {
+    ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| is_set(name))
+}
+
+/// Models of this name that the cache has of organizations.
+pub(super) fn namesakes(root: &Path, name: &str) -> Vec<String> {
+    let folder = |entry: fs::DirEntry| {
+        let model = entry.file_name().to_str()?.strip_prefix("models--")?.replace("--", "/");
+        model.split_once('/').is_some_and(|(_, last)| last == name).then_some(model)
+    };
+    let mut found: Vec<String> = fs::read_dir(root).into_iter().flatten().flatten().filter_map(folder).collect();
+    found.sort_unstable();
+    found
 }
 
 /// A model as the `hf-hub` library names it.
@@ -62,8 +91,8 @@ pub(super) fn snapshot(root: &Path, name: &HubName) -> Option<PathBuf> {
 pub(super) fn lacking(snapshot: &Path) -> Result<Option<String>> {
     let has = |file: &str| snapshot.join(file).exists();
     let Some(weights) = WEIGHTS.into_iter().find(|f| has(f)) else { return Ok(Some("weights".into())) };
-    if weights == INDEX {
-        let shards = shard_names(&snapshot.join(INDEX))?;
+    if is_index(weights) {
+        let shards = shard_names(&snapshot.join(weights))?;
         if let Some(shard) = shards.into_iter().find(|f| !has(f)) {
             return Ok(Some(shard));
         }
@@ -71,5 +100,6 @@ pub(super) fn lacking(snapshot: &Path) -> Result<Option<String>> {
     if !has(CONFIG) {
         return Ok(Some(CONFIG.into()));
     }
-    Ok((!TOKENIZERS.into_iter().any(has)).then(|| "a tokenizer".into()))
+    let Some(tokenizer) = TOKENIZERS.into_iter().find(|f| has(f)) else { return Ok(Some("a tokenizer".into())) };
+    Ok(beside(tokenizer).filter(|file| !has(file)).map(str::to_owned))
 }

@@ -8,13 +8,16 @@ use hf_hub::Cache;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 
 use super::HubName;
-use super::cache::{CONFIG, INDEX, OPTIONAL, TOKENIZERS, WEIGHTS, home, is_commit, repository};
+use super::cache::{CONFIG, OPTIONAL, TOKENIZERS, WEIGHTS, beside, home, is_commit, is_index, repository};
 use crate::error::Result;
 use crate::files::file_digest;
 use crate::lm::shard_names;
 
 /// Where models are unless `HF_ENDPOINT` says otherwise.
 const HUB: &str = "https://huggingface.co";
+
+/// What to do without the hub.
+pub(super) const ELSEWHERE: &str = "download the model where there is a network, and give the path of its directory";
 
 /// Times that a broken download is taken up again where it broke.
 const RETRIES: usize = 3;
@@ -50,12 +53,12 @@ pub(super) fn download(root: &Path, name: &HubName) -> Result<PathBuf, String> {
     let repository = api.repo(repository(&name.model, &about.sha));
     let snapshot = cache.repo(named.clone()).pointer_path(&about.sha);
     let fetch = |file: &str| fetch(&repository, &snapshot, file, &endpoint);
-    for file in [CONFIG, tokenizer].into_iter().chain(OPTIONAL.into_iter().filter(has)) {
+    for file in [CONFIG, tokenizer].into_iter().chain(beside(tokenizer)).chain(OPTIONAL.into_iter().filter(has)) {
         fetch(file)?;
     }
     fetch(weights)?;
-    if weights == INDEX {
-        for shard in shard_names(&snapshot.join(INDEX)).map_err(|e| e.to_string())? {
+    if is_index(weights) {
+        for shard in shard_names(&snapshot.join(weights)).map_err(|e| e.to_string())? {
             fetch(&shard)?;
         }
     }
@@ -107,7 +110,7 @@ fn unanswered(endpoint: &str, error: &ApiError) -> String {
             )
         }
         Some(code) => format!("the hub at {endpoint} answered with status {code}"),
-        None => format!("the hub at {endpoint} cannot be asked: {}", reason(error)),
+        None => format!("the hub at {endpoint} cannot be asked: {}; {ELSEWHERE}", reason(error)),
     }
 }
 

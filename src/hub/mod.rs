@@ -39,9 +39,14 @@ pub fn find(name: &HubName) -> Result<PathBuf> {
         },
     };
     let here = format!("--model {name}: no such directory or known model; {lacking} in the Hugging Face cache");
-    let here = format!("{here} {}", root.display());
-    if cache::is_set("HF_HUB_OFFLINE") {
-        return Err(Error::Settings(format!("{here}, and HF_HUB_OFFLINE forbids to ask the hub")));
+    let mut here = format!("{here} {}", root.display());
+    // As in transformers, a name without an organization is not looked for under those that have one.
+    if let [namesake, ..] = &cache::namesakes(&root, &name.model)[..] {
+        here = format!("{here} (it has {namesake})");
+    }
+    if let Some(variable) = cache::offline() {
+        let message = format!("{here}, and {variable} forbids to ask the hub; {}", download::ELSEWHERE);
+        return Err(Error::Settings(message));
     }
     download::download(&root, name).map_err(|reason| Error::Settings(format!("{here}, and {reason}")))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::{Checkpoint, TensorSource};
+use super::checkpoint::{Checkpoint, TensorSource, difference};
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters, Role};
 
@@ -42,6 +42,23 @@ pub(super) trait Naming {
     fn layer(&self) -> (&'static str, &'static str);
 }
 
+/// What names of classifiers' heads begin with.
+const CLASSIFIERS: [&str; 6] =
+    ["classifier.", "pre_classifier.", "score.", "qa_outputs.", "classification_head.", "sop_classifier."];
+
+/// What names of quantized weights and their scales end with.
+const QUANTIZED: [&str; 9] = [
+    ".qweight",
+    ".qzeros",
+    ".absmax",
+    ".quant_map",
+    ".SCB",
+    ".weight_scale",
+    ".weight_scale_inv",
+    ".weight_packed",
+    "_blocks",
+];
+
 /// A network as a checkpoint must hold it.
 pub(super) struct Wanted<'a> {
     /// Its parameters.
@@ -72,8 +89,8 @@ impl Wanted<'_> {
         let mut values = Vec::with_capacity(self.specs.len());
         for (spec, reason) in self.specs.iter().zip(&self.reasons) {
             let aliases = self.naming.aliases(&spec.name);
-            let found = aliases.iter().find_map(|a| checkpoint.tensors.get_key_value(a));
-            let Some((name, source)) = found else {
+            let copies = self.copies(spec, &aliases, checkpoint)?;
+            let Some((name, source)) = copies.first() else {
                 return Err(Error::TensorMissing {
                     path: checkpoint.files.first().map_or_else(|| directory.to_path_buf(), Clone::clone),
                     tensor: spec.name.clone(),
@@ -81,11 +98,47 @@ impl Wanted<'_> {
                     hint: self.why_missing(spec, &aliases, checkpoint),
                 });
             };
-            used.insert(name.as_str());
+            used.extend(copies.iter().map(|(name, _)| name.as_str()));
             values.push(self.value(spec, reason, name, source, kind)?.to_device(device));
         }
         self.check_rest(checkpoint, &used)?;
         Ok(Parameters::new(Arc::clone(self.specs), values))
+    }
+
+    /// All tensors that stand for a parameter: under its aliases, and where the decoder shares the token embeddings, under
+    /// the decoder's name too.
+    ///
+    /// # Errors
+    /// Two that differ. Versions of transformers take different ones then: 4.57 ignores the decoder's weight and takes
+    /// the bias of RoBERTa's decoder but BERT's other one, 5.0 takes the decoder's.
+    fn copies<'c>(
+        &self,
+        spec: &ParameterSpec,
+        aliases: &[String],
+        checkpoint: &'c Checkpoint,
+    ) -> Result<Vec<(&'c String, &'c TensorSource)>> {
+        let mut copies: Vec<_> = aliases.iter().filter_map(|a| checkpoint.tensors.get_key_value(a)).collect();
+        let is_tied = !self.specs.iter().any(|spec| self.naming.is_decoder(&spec.name));
+        let shares_decoder = is_tied && self.specs.first().is_some_and(|tokens| tokens.name == spec.name);
+        if shares_decoder {
+            copies.extend(checkpoint.tensors.iter().filter(|(name, _)| self.naming.is_decoder(name)));
+        }
+        let [(first, one), others @ ..] = &copies[..] else { return Ok(copies) };
+        for (name, other) in others {
+            let Some(how) = difference(&one.tensor, &other.tensor) else { continue };
+            let way_out = if shares_decoder && self.naming.is_decoder(name) {
+                format!(
+                    "set it to false in {} if the decoder has weights of its own, else remove `{name}`",
+                    self.settings
+                )
+            } else {
+                "versions of transformers take different ones; remove the one that is stale".into()
+            };
+            let why = if shares_decoder { "by tie_word_embeddings" } else { "by their names" };
+            let message = format!("tensors `{first}` and `{name}` are one parameter {why}, but {how}; {way_out}");
+            return Err(Error::format(&other.file, message));
+        }
+        Ok(copies)
     }
 
     /// A parameter's shape in files.
@@ -158,7 +211,14 @@ impl Wanted<'_> {
         let has = |test: &dyn Fn(&str) -> bool| checkpoint.tensors.keys().any(|name| test(name));
         if spec.role == Role::Head {
             if !has(&|name| self.naming.is_head(name)) {
-                return self.naming.no_head().into();
+                let classifier = checkpoint.tensors.keys().find(|name| CLASSIFIERS.iter().any(|c| name.starts_with(c)));
+                return match classifier {
+                    None => self.naming.no_head().into(),
+                    Some(name) => format!(
+                        "this is a classifier (it has `{name}`) without the language model's head; take the model that it \
+                         was fine-tuned from"
+                    ),
+                };
             }
             if self.naming.is_decoder(&spec.name) {
                 let settings = self.settings;
@@ -166,6 +226,12 @@ impl Wanted<'_> {
                     "tie_word_embeddings in {settings} is false, so the decoder must have weights of its own"
                 );
             }
+        }
+        if let Some(name) = checkpoint.tensors.keys().find(|name| QUANTIZED.iter().any(|end| name.ends_with(end))) {
+            return format!(
+                "the checkpoint is quantized (it has `{name}`), which is not supported; dequantize it in transformers and \
+                 save it, or take the model that it was made of"
+            );
         }
         if let Some(layer) = self.naming.layer_number(&spec.name)
             && !has(&|name| self.naming.layer_number(name).is_some_and(|l| l >= layer))

@@ -20,6 +20,9 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Reads `config.json` in a checkpoint directory.
+    ///
+    /// # Errors
+    /// Those of [`Self::read_file`], and a quantized checkpoint.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         if !path.exists() {
@@ -27,7 +30,17 @@ impl Fields {
                            tokenizer.json";
             return Err(Error::format(directory, message));
         }
-        Self::read_file(&path, "the model's settings")
+        let fields = Self::read_file(&path, "the model's settings")?;
+        for field in ["quantization_config", "compression_config"] {
+            if let Some(found) = fields.present(field) {
+                let method = found.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
+                return Err(fields.fail(format!(
+                    "{field} says that the weights are quantized ({method}), which is not supported; dequantize the model in \
+                     transformers (model.dequantize()) and save it, or take the model that it was made of"
+                )));
+            }
+        }
+        Ok(fields)
     }
 
     /// Reads a file with a JSON object of what `content` says.

@@ -3,7 +3,6 @@
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
 mod assemble;
-mod bin;
 mod checkpoint;
 mod config;
 mod decoder;

@@ -1,45 +1,124 @@
-//! The byte-level BPE tokenizer in a GGUF file's metadata.
+//! The tokenizer in a GGUF file's metadata: byte-level BPE here, SentencePiece in [`scored_pieces`].
 //!
 //! How a text is cut before pairs are merged is not in the file, only the name of a rule: rules that are not known here
-//! are refused, since others would give other tokens without a sign of it. Source of the rules: the `tokenizer.json` of
-//! GPT-2 and SmolLM2.
+//! are refused, since others would give other tokens without a sign of it. Files from before May 2024 have no name; then
+//! the architecture and the vocabulary tell. Source of the rules: the `tokenizer.json` of GPT-2, SmolLM2, Llama 3 and Qwen2;
+//! of their names: llama.cpp's `llama-vocab.cpp`.
 
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, PreTokenizerWrapper, Tokenizer};
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
+use super::scored_pieces;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 
-/// Types of tokens that are never made of a text's letters: control tokens, and those that users defined.
-const CONTROL: i128 = 3;
-const USER_DEFINED: i128 = 4;
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// Made of a text's letters.
+    Plain,
+    /// A special token.
+    Control,
+    /// One that users added.
+    UserDefined,
+}
+
+/// How texts are cut before pairs are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// GPT-2's: words, numbers and other characters, each with a space in front.
+    Gpt2,
+    /// GPT-2's, and every digit is a token of its own.
+    Digits,
+    /// Llama 3's: numbers of at most three digits; words of the vocabulary are never cut.
+    Llama3,
+    /// Qwen2's: every digit by itself; texts are composed (NFC).
+    Qwen2,
+}
+
+/// Names of the rules.
+const RULES: [(&str, Rule); 9] = [
+    ("gpt-2", Rule::Gpt2),
+    ("mpt", Rule::Gpt2),
+    ("olmo", Rule::Gpt2),
+    ("smollm", Rule::Digits),
+    ("llama-bpe", Rule::Llama3),
+    ("llama3", Rule::Llama3),
+    ("llama-v3", Rule::Llama3),
+    ("qwen2", Rule::Qwen2),
+    ("deepseek-r1-qwen", Rule::Qwen2),
+];
 
 /// The tokenizer of a file.
 ///
 /// # Errors
 /// [`Error::Format`] for other kinds of tokenizers, unknown rules, and lists that do not fit each other.
 pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
-    let kind = file.text("tokenizer.ggml.model")?;
-    if kind != "gpt2" {
-        return Err(
-            file.wrong("tokenizer.ggml.model", format!("is `{kind}`; only byte-level BPE (`gpt2`) is supported"))
-        );
-    }
-    let bytes = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true));
-    let cut = match file.text("tokenizer.ggml.pre")? {
-        "gpt-2" => bytes,
-        // Every digit is a token of its own.
-        "smollm" => Sequence::new(vec![Digits::new(true).into(), bytes]).into(),
+    let (mut tokenizer, tokens, begins) = match file.text("tokenizer.ggml.model")? {
+        "gpt2" => {
+            let tokens: Vec<String> = texts(file, "tokenizer.ggml.tokens")?.into_iter().map(str::to_owned).collect();
+            let rule = rule(file, &tokens)?;
+            (byte_level(file, &tokens, rule)?, tokens, rule == Rule::Llama3)
+        }
+        "llama" => {
+            let (tokenizer, tokens) = scored_pieces::tokenizer(file)?;
+            (tokenizer, tokens, true)
+        }
         other => {
-            let problem = format!("is `{other}`, which is not supported; supported are: gpt-2, smollm");
-            return Err(file.wrong("tokenizer.ggml.pre", problem));
+            let problem = format!("is `{other}`, which is not supported; supported are: gpt2 (byte-level BPE), llama");
+            return Err(file.wrong("tokenizer.ggml.model", problem));
         }
     };
-    let tokens = texts(file, "tokenizer.ggml.tokens")?;
+    let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
+    let kinds = kinds(file, tokens.len())?;
+    let of_kind = |wanted: TokenKind| tokens.iter().zip(&kinds).filter(move |(_, kind)| **kind == wanted);
+    let added = |(token, kind): (&String, &TokenKind)| {
+        AddedToken::from(token.clone(), *kind == TokenKind::Control).normalized(false)
+    };
+    tokenizer.add_special_tokens(of_kind(TokenKind::Control).map(added)).map_err(fail)?;
+    tokenizer.add_tokens(of_kind(TokenKind::UserDefined).map(added)).map_err(fail)?;
+    if file.flag("tokenizer.ggml.add_bos_token", begins)? {
+        let id = file.index("tokenizer.ggml.bos_token_id")?;
+        let Some(token) = tokens.get(id) else {
+            return Err(file.wrong("tokenizer.ggml.bos_token_id", format!("is {id}, beyond {} tokens", tokens.len())));
+        };
+        let wrong = |reason: &dyn std::fmt::Display| Error::format(file.path(), format!("its tokenizer: {reason}"));
+        let mut template = TemplateProcessing::builder();
+        let template = template.try_single(vec![token.clone(), "$A".to_owned()]).map_err(|e| wrong(&e))?;
+        let built = template.special_tokens(vec![(token.clone(), id as u32)]).build().map_err(|e| wrong(&e))?;
+        tokenizer.with_post_processor(Some(built));
+    }
+    Ok(tokenizer)
+}
+
+/// The rule that a file names, or where it names none, that of the models whose architecture or vocabulary it has.
+fn rule(file: &Gguf, tokens: &[String]) -> Result<Rule> {
+    const FIELD: &str = "tokenizer.ggml.pre";
+    let name = if file.field(FIELD).is_some() { file.text(FIELD)? } else { "default" };
+    if name == "default" {
+        let has = |token: &str| tokens.iter().any(|t| t == token);
+        let architecture = file.text("general.architecture").unwrap_or_default();
+        return Ok(match architecture {
+            "qwen2" | "qwen3" => Rule::Qwen2,
+            _ if has("<|begin_of_text|>") => Rule::Llama3,
+            _ => Rule::Gpt2,
+        });
+    }
+    RULES.iter().find(|(known, _)| *known == name).map(|(_, rule)| *rule).ok_or_else(|| {
+        let known: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
+        file.wrong(FIELD, format!("is `{name}`, which is not supported; supported are: {}", known.join(", ")))
+    })
+}
+
+/// The byte-level BPE tokenizer of a file without its control tokens.
+fn byte_level(file: &Gguf, tokens: &[String], rule: Rule) -> Result<Tokenizer> {
+    let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
     let pairs = texts(file, "tokenizer.ggml.merges")?;
     let merges = pairs.iter().map(|pair| {
         let (left, right) = pair.split_once(' ').ok_or_else(|| {
@@ -48,44 +127,59 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
         Ok((left.to_owned(), right.to_owned()))
     });
     let merges = merges.collect::<Result<Vec<_>>>()?;
-    let vocab: Vocab = tokens.iter().zip(0u32..).map(|(token, id)| ((*token).to_owned(), id)).collect();
-    let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
-    let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(fail)?;
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(cut));
-    let types = file.list("tokenizer.ggml.token_type")?;
-    if types.len() != tokens.len() {
-        let problem = format!("has {} entries for {} tokens", types.len(), tokens.len());
-        return Err(file.wrong("tokenizer.ggml.token_type", problem));
-    }
-    for (token, kind) in tokens.iter().zip(types) {
-        match kind {
-            Value::Integer(CONTROL) => {
-                tokenizer.add_special_tokens([AddedToken::from(*token, true).normalized(false)]).map_err(fail)?;
-            }
-            Value::Integer(USER_DEFINED) => {
-                tokenizer.add_tokens([AddedToken::from(*token, false).normalized(false)]).map_err(fail)?;
-            }
-            _ => {}
-        }
-    }
-    if file.flag("tokenizer.ggml.add_bos_token")? {
-        let id = file.index("tokenizer.ggml.bos_token_id")?;
-        let Some(token) = tokens.get(id) else {
-            return Err(file.wrong("tokenizer.ggml.bos_token_id", format!("is {id}, beyond {} tokens", tokens.len())));
-        };
-        let mut template = TemplateProcessing::builder();
-        let template = template.try_single(vec![(*token).to_owned(), "$A".to_owned()]);
-        let template = template.map_err(|reason| Error::format(file.path(), format!("its tokenizer: {reason}")))?;
-        let built = template.special_tokens(vec![((*token).to_owned(), id as u32)]).build();
-        let built = built.map_err(|reason| Error::format(file.path(), format!("its tokenizer: {reason}")))?;
-        tokenizer.with_post_processor(Some(built));
+    let vocab: Vocab = tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id)).collect();
+    let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(rule == Rule::Llama3);
+    let mut tokenizer = Tokenizer::new(model.build().map_err(fail)?);
+    let words = |digits: &str| -> Result<PreTokenizerWrapper> {
+        let pattern = format!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        );
+        let split = Split::new(SplitPattern::Regex(pattern), SplitDelimiterBehavior::Isolated, false).map_err(fail)?;
+        let bytes = ByteLevel::new(false, false, false);
+        Ok(Sequence::new(vec![split.into(), bytes.into()]).into())
+    };
+    let bytes = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true));
+    tokenizer.with_pre_tokenizer(Some(match rule {
+        Rule::Gpt2 => bytes,
+        Rule::Digits => Sequence::new(vec![Digits::new(true).into(), bytes]).into(),
+        Rule::Llama3 => words("{1,3}")?,
+        Rule::Qwen2 => words("")?,
+    }));
+    if rule == Rule::Qwen2 {
+        tokenizer.with_normalizer(Some(NFC)).map_err(fail)?;
     }
     Ok(tokenizer)
 }
 
+/// What each token is. Files without types have special tokens by their numbers alone.
+pub(super) fn kinds(file: &Gguf, tokens: usize) -> Result<Vec<TokenKind>> {
+    const FIELD: &str = "tokenizer.ggml.token_type";
+    if file.field(FIELD).is_none() {
+        let mut kinds = vec![TokenKind::Plain; tokens];
+        for role in ["bos", "eos", "unknown", "padding"] {
+            let field = format!("tokenizer.ggml.{role}_token_id");
+            if file.field(&field).is_some()
+                && let Some(kind) = kinds.get_mut(file.index(&field)?)
+            {
+                *kind = TokenKind::Control;
+            }
+        }
+        return Ok(kinds);
+    }
+    let types = file.list(FIELD)?;
+    if types.len() != tokens {
+        return Err(file.wrong(FIELD, format!("has {} entries for {tokens} tokens", types.len())));
+    }
+    let kind = |value: &Value| match value {
+        Value::Integer(3) => TokenKind::Control,
+        Value::Integer(4) => TokenKind::UserDefined,
+        _ => TokenKind::Plain,
+    };
+    Ok(types.iter().map(kind).collect())
+}
+
 /// A list of texts.
-fn texts<'a>(file: &'a Gguf, field: &str) -> Result<Vec<&'a str>> {
+pub(super) fn texts<'a>(file: &'a Gguf, field: &str) -> Result<Vec<&'a str>> {
     let text = |value: &'a Value| match value {
         Value::Text(text) => Ok(text.as_str()),
         other => Err(file.wrong(field, format!("must be a list of texts, found {other} in it"))),

@@ -13,6 +13,7 @@ pub mod data;
 pub mod definition;
 pub mod demo;
 pub mod prompt;
+mod scored_pieces;
 pub mod split;
 pub mod template;
 pub mod tokenizer;

@@ -54,7 +54,8 @@ fn models_that_are_not_there() {
     // With the feature `hub` these are names on the hub: tests/it/hub.rs.
     if !cfg!(feature = "hub") {
         let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. \
-                    Built with `--features hub`, this program finds models in the Hugging Face cache and on the hub";
+                    This program was built without the feature `hub`, with which it finds models in the Hugging Face cache \
+                    and on the hub";
         for (name, place) in [("roberta-base", " in DIR/cache/models/roberta-base"), ("org/name", "")] {
             kernel(
                 name,

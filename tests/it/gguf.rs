@@ -209,6 +209,55 @@ fn the_tokenizer_of_a_file_is_that_of_the_tokenizer_json() {
     assert_eq!(PromptTokenizer::from_dir(&path).expect("a tokenizer").beginning().expect("tokens"), [0]);
 }
 
+/// SentencePiece pieces with scores, the cuts of Llama 3 and Qwen2, and files that name no cut. Texts and ids, with the
+/// script that made them, are in fixtures/gguf/tokenizers.
+#[test]
+fn tokens_are_those_of_the_original_tokenizers() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf/tokenizers");
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixtures.join("ids.json")).expect("a file")).expect("JSON");
+    let texts = json["texts"].as_array().expect("texts");
+    let of = json["ids"].as_object().expect("ids");
+    assert_eq!(of.len(), 6);
+    for (name, ids) in of {
+        let tokenizer = PromptTokenizer::from_dir(fixtures.join(format!("{name}.gguf"))).expect("a tokenizer");
+        for (text, ids) in texts.iter().zip(ids.as_array().expect("a list")) {
+            let expected: Vec<i64> = serde_json::from_value(ids.clone()).expect("numbers");
+            let text = text.as_str().expect("a text");
+            assert_eq!(tokenizer.encode(text).expect("tokens"), expected, "{name}: {text:?}");
+        }
+        let begins = tokenizer.beginning().expect("tokens");
+        assert_eq!(begins.len(), usize::from(!name.starts_with("qwen2")), "{name}");
+    }
+}
+
+/// A file is known by its first bytes, a directory by what it lacks.
+#[test]
+fn files_are_found_whatever_stands_beside_them() {
+    let (model, parameters) = network(CausalArchitecture::Llama, true);
+    let (directory, path) = written(&gguf(model.config(), &parameters));
+    let is = |place: &Path, expected: Option<&Path>| assert_eq!(Gguf::find(place).expect("found").as_deref(), expected);
+    fs::write(directory.path().join("config.json"), "{}").expect("a file");
+    fs::write(directory.path().join("mmproj-model.gguf"), "").expect("a file");
+    is(directory.path(), Some(&path));
+    let blob = directory.path().join("sha256-0123");
+    fs::copy(&path, &blob).expect("a copy");
+    is(&blob, Some(&blob));
+    assert!(lm::load(&blob, Kind::Float, Device::Cpu).is_ok());
+    is(&directory.path().join("config.json"), None);
+    fs::write(directory.path().join("model.safetensors"), "").expect("a file");
+    is(directory.path(), None);
+
+    let mut part = gguf(model.config(), &parameters);
+    part.set("split.count", Some(Field::U32(3)));
+    let (_directory, path) = written(&part);
+    let refused = lm::load(&path, Kind::Float, Device::Cpu).err().expect("refused").to_string();
+    assert!(refused.contains("`split.count` is 3") && refused.contains("--merge"), "{refused}");
+    fs::write(&path, "version https://git-lfs.github.com/spec/v1\n").expect("a file");
+    let refused = lm::load(&path, Kind::Float, Device::Cpu).err().expect("refused").to_string();
+    assert!(refused.contains("Git LFS"), "{refused}");
+}
+
 /// What would be another function than the file means is refused, with the file and the field.
 #[test]
 fn unsupported_settings_are_refused_by_name() {

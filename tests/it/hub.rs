@@ -19,6 +19,8 @@ use tch::{Device, Tensor};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+const ELSEWHERE: &str = "download the model where there is a network, and give the path of its directory";
+
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The files of the tiny model in a scratch directory, as a repository holds them.
@@ -67,7 +69,9 @@ fn nowhere() -> String {
 /// `kernel --model MODEL` with a Hugging Face home in the scratch directory and a hub at `endpoint`.
 fn kernel(scratch: &Scratch, model: &str, endpoint: &str, variables: &[(&str, &str)]) -> Answer {
     let mut command = scratch.command(&["kernel", "--model", model, "--formula", "sgd", "--out", "K.safetensors"]);
-    for name in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+    for name in
+        ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+    {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
     command.env("HF_ENDPOINT", endpoint).envs(variables.iter().copied());
@@ -148,6 +152,12 @@ fn answer(mut stream: &TcpStream, files: &Files, asked: &Mutex<BTreeSet<String>>
         // The reader may have seen enough.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     };
+    // The hub sends names without an organization on to those with one.
+    for start in ["/api/models/", "/"] {
+        if let Some(rest) = path.strip_prefix(&format!("{start}tiny/")) {
+            return send("307 Temporary Redirect", &format!("Location: {start}org/tiny/{rest}\r\n"), b"", 0);
+        }
+    }
     if ["main", COMMIT, "v1"].iter().any(|revision| path == format!("/api/models/org/tiny/revision/{revision}")) {
         let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
         let body = json!({ "sha": COMMIT, "siblings": siblings }).to_string();
@@ -235,6 +245,32 @@ fn what_is_needed_is_downloaded_once() {
     }
 }
 
+/// As `gpt2` and `roberta-base`: downloaded from where the hub sends them on to, and kept under the name that was given.
+#[test]
+fn names_without_an_organization_are_found() {
+    let scratch = Scratch::new();
+    let expected = expected(&scratch);
+    let hub = Hub::start(tiny(&scratch));
+    let answer = kernel(&scratch, "tiny", &hub.endpoint, &[]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(written(&scratch), expected);
+    let again = kernel(&scratch, "tiny", &nowhere(), &[("HF_HUB_OFFLINE", "1")]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.stderr.contains(&format!("models--tiny/snapshots/{COMMIT}")), "{again:?}");
+    // An organization's model of that name in the cache is named, and not taken.
+    let scratch = Scratch::new();
+    cache(&scratch.path("hf/hub"), &tiny(&scratch));
+    for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+        refused(
+            &kernel(&scratch, "tiny", &hub.endpoint, &[(variable, "1")]),
+            &format!(
+                "--model tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub (it has \
+                 org/tiny), and {variable} forbids to ask the hub; {ELSEWHERE}"
+            ),
+        );
+    }
+}
+
 #[test]
 fn a_revision_and_what_the_cache_lacks_are_asked_for() {
     let scratch = Scratch::new();
@@ -296,19 +332,23 @@ fn what_neither_has_is_refused() {
     let offline = [("HF_HUB_OFFLINE", "1")];
     refused(
         &kernel(&scratch, "roberta-base", &hub.endpoint, &offline),
-        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub", start("roberta-base", "not")),
+        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub; {ELSEWHERE}", start("roberta-base", "not")),
     );
     let mut files = tiny(&scratch);
     files.remove("tokenizer.json");
     cache(&scratch.path("hf/hub"), &files);
     refused(
         &kernel(&scratch, "org/tiny", &hub.endpoint, &offline),
-        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub", start("org/tiny", "without a tokenizer")),
+        &format!(
+            "{}, and HF_HUB_OFFLINE forbids to ask the hub; {ELSEWHERE}",
+            start("org/tiny", "without a tokenizer")
+        ),
     );
     let nowhere = nowhere();
     let answer = kernel(&scratch, "org/tiny", &nowhere, &[]);
     let message = format!("{}, and the hub at {nowhere} cannot be asked: ", start("org/tiny", "without a tokenizer"));
     assert!(answer.stderr.starts_with(&format!("error: {message}")), "{answer:?}");
+    assert!(answer.stderr.ends_with(&format!("; {ELSEWHERE}\n")), "{answer:?}");
     assert_eq!(answer.code, Some(2));
     // Paths are no names of the hub.
     refused(
@@ -330,7 +370,8 @@ fn repositories_without_what_this_program_reads_are_refused() {
         &kernel(&scratch, "org/tiny", endpoint, &[]),
         &format!(
             "{start} its repository at {endpoint} has not all of config.json, weights (model.safetensors, \
-             model.safetensors.index.json, pytorch_model.bin) and a tokenizer (tokenizer.json, vocab.txt)"
+             model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json) and a tokenizer \
+             (tokenizer.json, vocab.txt, vocab.json, tokenizer.model, spiece.model, sentencepiece.bpe.model)"
         ),
     );
     assert_eq!(hub.files_asked(), [""; 0]);

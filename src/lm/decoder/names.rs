@@ -199,6 +199,10 @@ impl Naming for CausalNames {
         name == "lm_head.weight"
     }
 
+    fn is_decoder(&self, name: &str) -> bool {
+        self.is_head(name)
+    }
+
     /// GPT-2's maps are stored as convolutions of width one.
     fn is_transposed(&self, name: &str) -> bool {
         self.0 == CausalArchitecture::Gpt2 && name.contains(".c_") && name.ends_with(".weight")

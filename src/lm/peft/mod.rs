@@ -15,8 +15,7 @@ pub use targets::{Modules, TargetModules, default_targets};
 
 use self::config::Settings;
 use super::assemble::all_finite;
-use super::bin;
-use super::checkpoint::{TensorSource, read_safetensors};
+use super::checkpoint::{self, TensorSource};
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters};
 use crate::subspace::{Lora, Target};
@@ -89,11 +88,9 @@ impl PeftAdapter {
 fn read_weights(directory: &Path) -> Result<(BTreeMap<String, TensorSource>, std::path::PathBuf)> {
     let (weights, older) = (directory.join(WEIGHTS), directory.join(OLDER_WEIGHTS));
     if weights.exists() {
-        let mut stored = BTreeMap::new();
-        read_safetensors(&weights, &mut stored)?;
-        Ok((stored, weights))
+        Ok((checkpoint::read(&weights)?, weights))
     } else if older.exists() {
-        Ok((bin::read(&older)?, older))
+        Ok((checkpoint::read(&older)?, older))
     } else {
         Err(Error::format(directory, format!("no weights: expected {WEIGHTS} or {OLDER_WEIGHTS} beside {CONFIG}")))
     }

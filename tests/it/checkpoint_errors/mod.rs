@@ -303,11 +303,13 @@ fn tensors_that_do_not_fit_are_named_with_both_shapes_and_the_field() {
 #[test]
 fn damaged_safetensors_and_indices_are_refused() {
     let whole = Bad::new().bytes();
-    for (length, reason) in [
-        (0, "header too small"),
-        (100, "invalid header length"),
-        (whole.len() - 1, "incomplete metadata, file not fully covered"),
-    ] {
+    let cut = whole.len() - 1;
+    Bad::new().write("model.safetensors", &whole[..cut]).is_refused_with(&format!(
+        "/model.safetensors: has {cut} of {} bytes (incomplete metadata, file not fully covered): an interrupted download; \
+         download it again",
+        whole.len()
+    ));
+    for (length, reason) in [(0, "header too small"), (100, "invalid header length")] {
         Bad::new().write("model.safetensors", &whole[..length]).is_refused_with(&format!(
             "/model.safetensors: not a complete safetensors file of {length} bytes ({reason}); download it again"
         ));

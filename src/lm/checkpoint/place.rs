@@ -1,0 +1,118 @@
+//! Where the weights of a directory are, and what it holds in their place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The weights of a directory.
+pub(super) enum Weights {
+    /// In one file.
+    Whole(PathBuf),
+    /// In the shards of this index.
+    Shards(PathBuf),
+}
+
+/// Names of files with weights, in order of preference, and whether each is an index; a variant's name stands in place of
+/// the star.
+const NAMES: [(&str, &str, bool); 4] = [
+    ("model", ".safetensors", false),
+    ("model.safetensors.index", ".json", true),
+    ("pytorch_model", ".bin", false),
+    ("pytorch_model.bin.index", ".json", true),
+];
+
+/// Files of other kinds, and what to do with them.
+const OTHERS: [(&str, &str); 7] = [
+    (
+        "adapter_model.safetensors",
+        "an adapter: give the model that it was trained on, and this directory as its adapter",
+    ),
+    ("adapter_model.bin", "an adapter: give the model that it was trained on, and this directory as its adapter"),
+    ("tf_model.h5", TENSORFLOW),
+    ("model.ckpt.index", TENSORFLOW),
+    ("flax_model.msgpack", "weights of Flax: load them in transformers with from_flax=True, and save_pretrained"),
+    ("consolidated.00.pth", ORIGINAL),
+    ("consolidated.safetensors", ORIGINAL),
+];
+const TENSORFLOW: &str = "weights of TensorFlow: load them in transformers with from_tf=True, and save_pretrained";
+const ORIGINAL: &str = "weights under their maker's own names: convert them with transformers' script, or take the \
+                        version of the model that is meant for transformers";
+
+/// Finds the weights of a directory, those without a variant (`model.fp16.safetensors`) before those with one.
+///
+/// # Errors
+/// [`Error::Format`] where there are none, or several variants, saying what there is.
+pub(super) fn weights(directory: &Path) -> Result<Weights> {
+    for (start, end, is_index) in NAMES {
+        let file = directory.join(format!("{start}{end}"));
+        if exists(&file)? {
+            return Ok(if is_index { Weights::Shards(file) } else { Weights::Whole(file) });
+        }
+    }
+    let names = names(directory)?;
+    for (start, end, is_index) in NAMES {
+        let is_variant = |name: &&String| {
+            let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+            middle.is_some_and(|m| m.len() > 1 && m.starts_with('.') && !m[1..].contains('.'))
+        };
+        let found: Vec<&String> = names.iter().filter(is_variant).collect();
+        match found[..] {
+            [] => {}
+            [name] => {
+                let file = directory.join(name);
+                return Ok(if is_index { Weights::Shards(file) } else { Weights::Whole(file) });
+            }
+            [one, other, ..] => {
+                let message = format!(
+                    "several variants of the weights ({one}, {other}); name the one that is meant {start}{end}"
+                );
+                return Err(Error::format(directory, message));
+            }
+        }
+    }
+    Err(Error::format(directory, format!("no weights: {}", instead(&names))))
+}
+
+/// What a directory without weights holds in their place.
+fn instead(names: &[String]) -> String {
+    if let Some((name, what)) = OTHERS.iter().find(|(name, _)| names.iter().any(|n| n == name)) {
+        return format!("{name} holds {what}");
+    }
+    let is_shard = |name: &&String| {
+        ["model-", "pytorch_model-"].iter().any(|start| name.starts_with(start)) && name.contains("-of-")
+    };
+    if let Some(shard) = names.iter().find(is_shard) {
+        let index = if shard.starts_with("model-") { "model.safetensors" } else { "pytorch_model.bin" };
+        return format!("there are shards ({shard}), but not their index {index}.index.json; download it too");
+    }
+    if let Some(part) = names.iter().find(|name| name.ends_with(".incomplete") || name.ends_with(".part")) {
+        return format!("{part} is what an interrupted download left; download the model again");
+    }
+    "expected model.safetensors, model.safetensors.index.json or pytorch_model.bin".into()
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether there is such a file.
+///
+/// # Errors
+/// A link that leads nowhere, as interrupted downloads leave them in Hugging Face's cache.
+pub(super) fn exists(file: &Path) -> Result<bool> {
+    if file.exists() {
+        return Ok(true);
+    }
+    match fs::read_link(file) {
+        Err(_) => Ok(false),
+        Ok(target) => {
+            let target = target.display();
+            let message = format!("this is a link to {target}, which is not there: an interrupted download; repeat it");
+            Err(Error::format(file, message))
+        }
+    }
+}

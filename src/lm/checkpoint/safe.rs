@@ -1,0 +1,63 @@
+//! Safetensors files.
+
+use std::path::Path;
+
+use safetensors::{Dtype as StoredType, SafeTensors};
+use tch::{Kind, Tensor};
+
+use super::{TensorSource, Tensors};
+use crate::error::{Error, Result};
+use crate::files::read_whole;
+
+/// Reads every tensor of a file.
+pub(super) fn read(path: &Path) -> Result<Tensors> {
+    let bytes = read_whole(path)?;
+    let archive = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, not_whole(&bytes, &e)))?;
+    let mut tensors = Tensors::new();
+    for (name, view) in archive.iter() {
+        let kind = match view.dtype() {
+            StoredType::F64 => Kind::Double,
+            StoredType::F32 => Kind::Float,
+            StoredType::F16 => Kind::Half,
+            StoredType::BF16 => Kind::BFloat16,
+            StoredType::I64 => Kind::Int64,
+            StoredType::I32 => Kind::Int,
+            StoredType::I16 => Kind::Int16,
+            StoredType::I8 => Kind::Int8,
+            StoredType::U8 => Kind::Uint8,
+            StoredType::BOOL => Kind::Bool,
+            other => {
+                let message = format!(
+                    "tensor `{name}` has element type {other:?}, as quantized checkpoints have, which are not supported; \
+                     dequantize the model and save it, or take the one that it was made of"
+                );
+                return Err(Error::format(path, message));
+            }
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+            .map_err(|e| Error::format(path, format!("tensor `{name}` of shape {shape:?}: {}", Error::from(e))))?;
+        tensors.insert(name.to_owned(), TensorSource { tensor, file: path.to_path_buf() });
+    }
+    Ok(tensors)
+}
+
+/// What is wrong with a file that cannot be read: how much of it is missing, where its beginning tells.
+fn not_whole(bytes: &[u8], problem: &dyn std::fmt::Display) -> String {
+    let length = bytes.len();
+    match promised(bytes).filter(|promised| *promised > length as u64) {
+        Some(promised) => {
+            format!("has {length} of {promised} bytes ({problem}): an interrupted download; download it again")
+        }
+        None => format!("not a complete safetensors file of {length} bytes ({problem}); download it again"),
+    }
+}
+
+/// The bytes of the whole file by its own header.
+fn promised(bytes: &[u8]) -> Option<u64> {
+    let size = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let end = 8usize.checked_add(usize::try_from(size).ok()?)?;
+    let header: serde_json::Value = serde_json::from_slice(bytes.get(8..end)?).ok()?;
+    let ends = header.as_object()?.values().filter_map(|entry| entry.get("data_offsets")?.get(1)?.as_u64());
+    (end as u64).checked_add(ends.max()?)
+}

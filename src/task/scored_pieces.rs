@@ -1,0 +1,99 @@
+//! The SentencePiece tokenizer in a GGUF file's metadata: pieces with scores, as Llama 2, Mistral and Gemma have them.
+//!
+//! The file has no merges. They follow from the scores as in the conversion of SentencePiece models to fast tokenizers:
+//! every way to make a piece of two others, better pieces first. Source: `generate_merges` and `LlamaConverter` of
+//! transformers.
+
+use std::collections::HashMap;
+
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::{Prepend, Replace, Sequence};
+use tokenizers::{NormalizerWrapper, Tokenizer};
+
+use super::byte_pairs::{TokenKind, kinds, texts};
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Value};
+
+/// The mark that stands for a space.
+const MARK: &str = "▁";
+
+/// The tokenizer of a file without its control tokens, and its tokens.
+///
+/// # Errors
+/// [`Error::Format`] where the lists do not fit each other.
+pub(super) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, Vec<String>)> {
+    let tokens = pieces(file)?;
+    let scores = scores(file, tokens.len())?;
+    let unk = match file.field("tokenizer.ggml.unknown_token_id") {
+        None => 0,
+        Some(_) => file.index("tokenizer.ggml.unknown_token_id")?,
+    };
+    let Some(unk) = tokens.get(unk) else {
+        let problem = format!("is {unk}, beyond {} tokens", tokens.len());
+        return Err(file.wrong("tokenizer.ggml.unknown_token_id", problem));
+    };
+    let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
+    let vocab: Vocab = tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id)).collect();
+    let model = BPE::builder()
+        .vocab_and_merges(vocab, merges(&tokens, &scores))
+        .unk_token(unk.clone())
+        .fuse_unk(true)
+        .byte_fallback(true)
+        .build()
+        .map_err(fail)?;
+    let mut tokenizer = Tokenizer::new(model);
+    let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
+    if file.flag("tokenizer.ggml.add_space_prefix", true)? {
+        normalizers.push(Prepend::new(MARK.to_owned()).into());
+    }
+    normalizers.push(Replace::new(" ", MARK).map_err(fail)?.into());
+    tokenizer.with_normalizer(Some(Sequence::new(normalizers))).map_err(fail)?;
+    Ok((tokenizer, tokens))
+}
+
+/// The tokens as SentencePiece writes them: the files have spaces in place of its mark in tokens that users defined.
+fn pieces(file: &Gguf) -> Result<Vec<String>> {
+    let tokens = texts(file, "tokenizer.ggml.tokens")?;
+    let kinds = kinds(file, tokens.len())?;
+    let piece = |(token, kind): (&&str, &TokenKind)| match kind {
+        TokenKind::UserDefined => token.replace(' ', MARK),
+        _ => (*token).to_owned(),
+    };
+    Ok(tokens.iter().zip(&kinds).map(piece).collect())
+}
+
+fn scores(file: &Gguf, tokens: usize) -> Result<Vec<f64>> {
+    const FIELD: &str = "tokenizer.ggml.scores";
+    let list = file.list(FIELD)?;
+    if list.len() != tokens {
+        return Err(file.wrong(FIELD, format!("has {} entries for {tokens} tokens", list.len())));
+    }
+    let number = |value: &Value| match value {
+        Value::Number(score) if score.is_finite() => Ok(*score),
+        other => Err(file.wrong(FIELD, format!("must be a list of numbers, found {other} in it"))),
+    };
+    list.iter().map(number).collect()
+}
+
+/// Every way to make a piece of two others: better scores first, then longer left and right parts; ways of equal rank in
+/// order of the pieces, and of one piece in order of the parts' ids.
+fn merges(tokens: &[String], scores: &[f64]) -> Merges {
+    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
+    let mut found: Vec<(&str, &str, f64)> = Vec::new();
+    for (id, token) in tokens.iter().enumerate().filter(|(id, token)| ids[token.as_str()] == *id) {
+        let first = found.len();
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if ids.contains_key(left) && ids.contains_key(right) {
+                found.push((left, right, scores[id]));
+            }
+        }
+        found[first..].sort_by_key(|(left, right, _)| (ids[left], ids[right]));
+    }
+    let length = |text: &str| text.chars().count();
+    found.sort_by(|a, b| {
+        let lengths = |(left, right, _): &(&str, &str, f64)| (length(left), length(right));
+        b.2.total_cmp(&a.2).then_with(|| lengths(b).cmp(&lengths(a)))
+    });
+    found.into_iter().map(|(left, right, _)| (left.to_owned(), right.to_owned())).collect()
+}
