@@ -64,7 +64,12 @@ impl Adapters {
                 let extended = adapter.parameters(network);
                 let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let identity = identity(directory)?;
-                Ok(Self { extended, lora: adapter.lora, title: format!("the adapters of {name}"), identity })
+                let without_effect = match &adapter.notes[..] {
+                    [] => String::new(),
+                    notes => format!(" (without effect: {})", notes.join(", ")),
+                };
+                let title = format!("the adapters of {name}{without_effect}");
+                Ok(Self { extended, lora: adapter.lora, title, identity })
             }
         }
     }

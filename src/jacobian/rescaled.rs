@@ -86,6 +86,10 @@ impl Tap for RescalingTap<'_> {
         let (before, after) = self.around(table, bias);
         times(&self.inner.select_rows(&times(h, before), table, bias, rows), after)
     }
+
+    fn value(&self, parameter: Param) -> Tensor {
+        times(&self.inner.value(parameter), self.factor(parameter))
+    }
 }
 
 #[cfg(test)]

@@ -109,4 +109,8 @@ impl Tap for ShapeTap<'_> {
         }
         self.plain.select_rows(h, table, bias, rows)
     }
+
+    fn value(&self, parameter: Param) -> Tensor {
+        self.plain.value(parameter)
+    }
 }

@@ -22,6 +22,9 @@ pub trait Tap {
     /// `h · E[r] + b[r]` for a few rows r of a table: h \[B, d\], E \[V, d\], b \[V\], rows \[R\] → \[B, R\]. The
     /// decoder of a language model restricted to the label words; E may be tied to the token embeddings.
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor;
+
+    /// A parameter's value as a constant: nothing is differentiated through it.
+    fn value(&self, parameter: Param) -> Tensor;
 }
 
 /// Computes and keeps nothing. Differentiable in the usual way when the parameters require gradients.
@@ -57,6 +60,10 @@ impl Tap for PlainTap<'_> {
         let weight = self.parameters.get(table).index_select(0, rows);
         let bias = bias.map(|b| self.parameters.get(b).index_select(0, rows));
         h.linear(&weight, bias.as_ref())
+    }
+
+    fn value(&self, parameter: Param) -> Tensor {
+        self.parameters.get(parameter).detach()
     }
 }
 
@@ -124,6 +131,10 @@ impl Tap for RecordingTap<'_> {
         let y = self.plain.select_rows(h, table, bias, rows);
         let (h, rows) = (h.detach(), rows.shallow_clone());
         self.keep(y, |output| Site::SelectRows { table, bias, h, rows, output })
+    }
+
+    fn value(&self, parameter: Param) -> Tensor {
+        self.plain.value(parameter)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tch::{Kind, Tensor};
@@ -10,21 +11,31 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::machine::{Machine, Value};
 use crate::error::{Error, Result};
+use crate::files::read_whole;
 
 /// Most axes of a tensor.
 const MOST_AXES: usize = 32;
 
+/// How files from before PyTorch 1.6 begin: a pickled number.
+const OLD: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
+
 /// An open file of `torch.save`.
 pub(crate) struct Archive {
     path: PathBuf,
-    zip: ZipArchive<File>,
-    /// What entries' names begin with.
-    root: String,
+    entries: Entries,
     storages: HashMap<String, (Kind, Tensor)>,
     /// Bytes that may still be read: entries that share bytes cannot hold more than the file.
     readable: u64,
     /// Bytes that tensors may still take beside the storages, because their entries lie in another order there.
     copyable: u64,
+}
+
+/// Where the bytes of storages are.
+enum Entries {
+    /// In a zip archive, under names that begin with `root`.
+    Zip { zip: ZipArchive<File>, root: String },
+    /// One behind the other in a file from before PyTorch 1.6.
+    Old { bytes: Vec<u8>, places: HashMap<String, Range<usize>> },
 }
 
 impl Archive {
@@ -44,13 +55,7 @@ impl Archive {
                     format!("not a complete PyTorch archive of {bytes} bytes ({e}); download it again"),
                 ));
             }
-            Err(_) => {
-                return Err(Error::format(
-                    path,
-                    "not a PyTorch archive: damaged, or saved before PyTorch 1.6; save it again with a newer PyTorch \
-                     (torch.save(torch.load(FILE), FILE)), or convert it to model.safetensors",
-                ));
-            }
+            Err(_) => return Self::open_old(path),
         };
         let program_name = zip
             .file_names()
@@ -60,14 +65,36 @@ impl Archive {
         let root = program_name.trim_end_matches("data.pkl").to_owned();
         let mut archive = Self {
             path: path.to_path_buf(),
-            zip,
-            root,
+            entries: Entries::Zip { zip, root },
             storages: HashMap::new(),
             readable: bytes,
             copyable: 4 * bytes,
         };
         let program = archive.entry(&program_name)?;
         let value = Machine::new(&program).run().map_err(|m| archive.wrong(&format!("{program_name}: {m}")))?;
+        Ok((archive, value))
+    }
+
+    /// Opens a file from before PyTorch 1.6: pickled values one behind the other (a number, a version, the machine's
+    /// sizes, the value itself, the storages' keys), then for each key the storage's length and its numbers.
+    fn open_old(path: &Path) -> Result<(Self, Value)> {
+        let bytes = read_whole(path)?;
+        if !bytes.starts_with(OLD) {
+            let message = "not a PyTorch archive: damaged, or of another program; save the model again, or convert it to \
+                           model.safetensors";
+            return Err(Error::format(path, message));
+        }
+        let (value, places) = read_old(&bytes).map_err(|problem| {
+            Error::format(path, format!("a file from before PyTorch 1.6 that cannot be read: {problem}"))
+        })?;
+        let length = bytes.len() as u64;
+        let archive = Self {
+            path: path.to_path_buf(),
+            entries: Entries::Old { bytes, places },
+            storages: HashMap::new(),
+            readable: length,
+            copyable: 4 * length,
+        };
         Ok((archive, value))
     }
 
@@ -83,7 +110,7 @@ impl Archive {
     pub fn tensor(&mut self, name: &str, value: &Value) -> Result<Option<Tensor>> {
         let Value::Tensor { kind, key, offset, shape, stride } = value else { return Ok(None) };
         if !self.storages.contains_key(key) {
-            let bytes = self.entry(&format!("{}data/{key}", self.root))?;
+            let bytes = self.storage(key)?;
             let count = bytes.len() / kind.elt_size_in_bytes();
             let numbers = &bytes[..count * kind.elt_size_in_bytes()];
             let flat = Tensor::f_from_data_size(numbers, &[count as i64], *kind)
@@ -106,9 +133,21 @@ impl Archive {
         view.f_contiguous().map(Some).map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))
     }
 
+    fn storage(&mut self, key: &str) -> Result<Vec<u8>> {
+        match &self.entries {
+            Entries::Zip { root, .. } => self.entry(&format!("{root}data/{key}")),
+            Entries::Old { bytes, places } => {
+                let place = places.get(key).cloned();
+                let place = place.ok_or_else(|| self.wrong(&format!("storage {key} is not in the file")))?;
+                Ok(bytes[place].to_vec())
+            }
+        }
+    }
+
     fn entry(&mut self, name: &str) -> Result<Vec<u8>> {
         let fail = |e: String| Error::format(&self.path, format!("entry {name}{e}"));
-        let file = self.zip.by_name(name).map_err(|e| fail(format!(": {e}")))?;
+        let Entries::Zip { zip, .. } = &mut self.entries else { return Err(fail(" is in no zip archive".into())) };
+        let file = zip.by_name(name).map_err(|e| fail(format!(": {e}")))?;
         // torch.save compresses nothing; a few compressed bytes could stand for a whole memory of zeros.
         if file.compression() != CompressionMethod::Stored {
             return Err(fail(" is compressed, as torch.save never does; save the file again with it".into()));
@@ -121,6 +160,50 @@ impl Archive {
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| fail(" and those before it hold more bytes than the file".into()))?;
         Ok(bytes)
+    }
+}
+
+/// The value in a file from before PyTorch 1.6, and where its storages are.
+fn read_old(bytes: &[u8]) -> Result<(Value, HashMap<String, Range<usize>>), String> {
+    let mut at = OLD.len();
+    let mut next = || -> Result<Value, String> {
+        let (value, length) = Machine::new(&bytes[at..]).run_prefix()?;
+        at += length;
+        Ok(value)
+    };
+    let version = next()?;
+    if !matches!(version, Value::Int(1001)) {
+        return Err("it is of an unknown version".into());
+    }
+    let (_sizes, value) = (next()?, next()?);
+    let Value::List(keys) = next()? else { return Err("the keys of its storages are missing".into()) };
+    let mut kinds = HashMap::new();
+    widths(&value, &mut kinds);
+    let mut places = HashMap::new();
+    for key in keys {
+        let Value::Text(key) = key else { return Err("a storage's key is no text".into()) };
+        let cut = || format!("it ends in storage {key}; download it again");
+        let length = bytes.get(at..at + 8).ok_or_else(cut)?;
+        let length = i64::from_le_bytes(length.try_into().expect("eight bytes"));
+        at += 8;
+        let width = *kinds.get(&key).ok_or_else(|| format!("storage {key} belongs to no tensor"))?;
+        let size = usize::try_from(length).ok().and_then(|n| n.checked_mul(width)).ok_or_else(cut)?;
+        let end = at.checked_add(size).filter(|end| *end <= bytes.len()).ok_or_else(cut)?;
+        places.insert(key, at..end);
+        at = end;
+    }
+    Ok((value, places))
+}
+
+/// The bytes of a number in every storage that a value's tensors lie in.
+fn widths(value: &Value, widths_of: &mut HashMap<String, usize>) {
+    match value {
+        Value::Tensor { kind, key, .. } => {
+            widths_of.insert(key.clone(), kind.elt_size_in_bytes());
+        }
+        Value::Tuple(items) | Value::List(items) => items.iter().for_each(|item| widths(item, widths_of)),
+        Value::Dict(items) => items.iter().for_each(|(_, value)| widths(value, widths_of)),
+        _ => {}
     }
 }
 

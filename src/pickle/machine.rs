@@ -136,10 +136,15 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    pub(super) fn run(mut self) -> Result<Value, String> {
+    pub(super) fn run(self) -> Result<Value, String> {
+        self.run_prefix().map(|(value, _)| value)
+    }
+
+    /// The value, and the bytes of its program; others may follow.
+    pub(super) fn run_prefix(mut self) -> Result<(Value, usize), String> {
         loop {
             match self.byte()? {
-                b'.' => return self.pop(),
+                b'.' => return Ok((self.pop()?, self.at)),
                 0x80 => drop(self.byte()?),
                 b'(' => self.stack.push(Value::Mark),
                 b')' => self.stack.push(Value::Tuple(Vec::new())),
@@ -291,7 +296,9 @@ fn storage(id: Value) -> Result<Value, String> {
         "torch.ByteStorage" => Kind::Uint8,
         other => return Err(format!("storage type {other} is not supported")),
     };
-    if tag != "storage" || key.contains(['/', '\\']) {
+    // Files from before PyTorch 1.6 may go on with a part of the storage, which no newer PyTorch writes.
+    let is_part = items.get(5).is_some_and(|part| !matches!(part, Value::None));
+    if tag != "storage" || key.contains(['/', '\\']) || is_part {
         return Err("a persistent id of unknown form".into());
     }
     Ok(Value::Storage { kind, key: key.clone() })

@@ -1,4 +1,5 @@
-//! Files of `torch.save`: a zip archive with a pickled value and one entry of raw numbers per storage.
+//! Files of `torch.save`: a zip archive with a pickled value and one entry of raw numbers per storage; before PyTorch 1.6
+//! the same one behind the other.
 //!
 //! [`Archive`] reads them and cuts tensors out of storages, [`write`] makes them. Files are data: the pickled value is
 //! interpreted by [`machine`], over a handful of inert values; nothing in it is executed, and no entry's name becomes a

@@ -75,6 +75,10 @@ impl Tap for WatchingTap<'_> {
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
         self.plain.select_rows(h, table, bias, rows)
     }
+
+    fn value(&self, parameter: Param) -> Tensor {
+        self.plain.value(parameter)
+    }
 }
 
 /// Trains networks of the recipe's check widths for a few steps at the full learning rate and measures how far every

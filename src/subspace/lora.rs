@@ -1,9 +1,9 @@
-//! Low-rank adapters (LoRA): a weight W is replaced by `W + s B A`, A \[k, in\], B \[out, k\], and A and B are trained.
+//! Low-rank adapters (LoRA): a weight W is replaced by `W + s B A`, A \[k, in\], B \[out, k\], and A and B are trained. With
+//! magnitudes (DoRA, Liu et al. 2024) each row of the sum is given the length m, which is trained too; the length that it
+//! has by itself is a constant in gradients, as in PEFT.
 //!
-//! Written as a tap around a tap: wherever the network's forward pass multiplies by an adapted W, the wrapper adds
-//! `s B (A x)` through the same tap, so A and B are recorded, differentiated and updated like any other parameter.
+//! Where the adapters are, and what they do to the parameters; what they do to a forward pass is [`super::adapted`]'s.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -11,8 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
+use super::adapted::{Adapted, ByUse, lengths};
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, Tap};
+use crate::jacobian::{Examples, Param, ParameterSpec, Parameters};
 
 /// A weight to adapt.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,15 +26,49 @@ pub struct Target {
     pub scaling: f64,
 }
 
+/// Which use of a weight is adapted. Token embeddings that the decoder shares have two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// Products with it.
+    Linear,
+    /// Rows that tokens or positions look up.
+    Embedding,
+    /// Rows that are multiplied for the logits of tokens.
+    Decoder,
+}
+
+/// An adapter to put on one use of a weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// The weight, the rank and the factor.
+    pub target: Target,
+    /// The use.
+    pub of: Use,
+    /// Whether rows have trained magnitudes.
+    pub magnitudes: bool,
+    /// What names of the factors begin with; the weight's own name without `.weight` where this is `None`.
+    pub name: Option<String>,
+}
+
+impl From<Target> for Placement {
+    fn from(target: Target) -> Self {
+        Self { target, of: Use::Linear, magnitudes: false, name: None }
+    }
+}
+
 /// Where the factors of one adapted weight are among the extended parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adapter {
-    /// The adapted weight W \[out, in\].
+    /// The adapted weight W \[out, in\]; of embeddings the table \[V, d\].
     pub weight: Param,
-    /// A \[k, in\].
+    /// The adapted use.
+    pub of: Use,
+    /// A \[k, in\]; of embeddings a table \[V, k\].
     pub a: Param,
-    /// B \[out, k\].
+    /// B \[out, k\]; of embeddings \[d, k\].
     pub b: Param,
+    /// Lengths m \[out\] of the rows of `W + s B A`, where they are trained.
+    pub magnitude: Option<Param>,
     /// The factor s.
     pub scaling: f64,
 }
@@ -100,6 +135,7 @@ pub struct Lora {
     specs: Arc<[ParameterSpec]>,
     adapters: Vec<Adapter>,
     base: usize,
+    replaced: Vec<Param>,
 }
 
 impl Lora {
@@ -110,12 +146,21 @@ impl Lora {
     /// [`Error::Settings`] when a target is not a matrix of the network or is named twice, a rank is not positive, or
     /// there is no target.
     pub fn new(network: &[ParameterSpec], targets: &[Target]) -> Result<Self> {
-        if targets.is_empty() {
+        Self::placed(network, &targets.iter().map(|target| Placement::from(*target)).collect::<Vec<_>>())
+    }
+
+    /// The same for any use of the weights. Factors of embeddings are `….lora_embedding_A` and `….lora_embedding_B`;
+    /// magnitudes are `….lora_magnitude_vector` behind the factors.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], and magnitudes of anything but linear maps.
+    pub fn placed(network: &[ParameterSpec], placements: &[Placement]) -> Result<Self> {
+        if placements.is_empty() {
             return Err(Error::Settings("LoRA needs at least one weight to adapt".into()));
         }
         let mut specs = network.to_vec();
-        let mut adapters: Vec<Adapter> = Vec::with_capacity(targets.len());
-        for Target { weight, rank, scaling } in targets {
+        let mut adapters: Vec<Adapter> = Vec::with_capacity(placements.len());
+        for Placement { target: Target { weight, rank, scaling }, of, magnitudes, name } in placements {
             let Some(spec) = network.get(weight.0) else {
                 let message = format!("LoRA target {} does not exist: the network has {}", weight.0, network.len());
                 return Err(Error::Settings(format!("{message} parameter tensors")));
@@ -127,22 +172,45 @@ impl Lora {
             if *rank < 1 {
                 return Err(Error::Settings(format!("LoRA rank {rank} of `{}` is not positive", spec.name)));
             }
-            if adapters.iter().any(|a| a.weight == *weight) {
+            if adapters.iter().any(|a| (a.weight, a.of) == (*weight, *of)) {
                 return Err(Error::Settings(format!("`{}` is a LoRA target twice", spec.name)));
             }
-            let stem = spec.name.strip_suffix(".weight").unwrap_or(&spec.name);
-            let factor = |suffix: &str, shape: [i64; 2]| ParameterSpec {
-                name: format!("{stem}.{suffix}"),
-                shape: shape.to_vec(),
-                role: spec.role,
-                layer: spec.layer.clone(),
-                structural_zeros: 0..0,
+            if *magnitudes && *of != Use::Linear {
+                let message =
+                    format!("magnitudes of `{}` are not supported: only linear maps can have them", spec.name);
+                return Err(Error::Settings(message));
+            }
+            let stem = name.as_deref().unwrap_or_else(|| spec.name.strip_suffix(".weight").unwrap_or(&spec.name));
+            let mut add = |suffix: &str, shape: &[i64]| {
+                specs.push(ParameterSpec {
+                    name: format!("{stem}.{suffix}"),
+                    shape: shape.to_vec(),
+                    role: spec.role,
+                    layer: spec.layer.clone(),
+                    structural_zeros: 0..0,
+                });
+                Param(specs.len() - 1)
             };
-            let (a, b) = (Param(specs.len()), Param(specs.len() + 1));
-            specs.extend([factor("lora_A", [*rank, input]), factor("lora_B", [out, *rank])]);
-            adapters.push(Adapter { weight: *weight, a, b, scaling: *scaling });
+            let (a, b) = match of {
+                Use::Embedding => (add("lora_embedding_A", &[out, *rank]), add("lora_embedding_B", &[input, *rank])),
+                Use::Linear | Use::Decoder => (add("lora_A", &[*rank, input]), add("lora_B", &[out, *rank])),
+            };
+            let magnitude = magnitudes.then(|| add("lora_magnitude_vector", &[out]));
+            adapters.push(Adapter { weight: *weight, of: *of, a, b, magnitude, scaling: *scaling });
         }
-        Ok(Self { specs: specs.into(), adapters, base: network.len() })
+        Ok(Self { specs: specs.into(), adapters, base: network.len(), replaced: Vec::new() })
+    }
+
+    /// The same, with these of the network's own parameters replaced by others that came with the adapters. They are not
+    /// trained.
+    #[must_use]
+    pub fn with_replaced(self, replaced: Vec<Param>) -> Self {
+        Self { replaced, ..self }
+    }
+
+    /// The network's own parameters that came with the adapters.
+    pub fn replaced(&self) -> &[Param] {
+        &self.replaced
     }
 
     /// The specifications of the extended parameters.
@@ -160,14 +228,21 @@ impl Lora {
         &self.adapters
     }
 
-    /// Initial extended parameters: the network's own, A drawn from the seed (each a stream of its own), B zero.
+    /// Initial extended parameters: the network's own, A drawn from the seed (each a stream of its own), B zero; of
+    /// embeddings B drawn and A zero; magnitudes the lengths of W's rows.
     pub fn parameters(&self, network: &Parameters, init: Init, seed: u64) -> Parameters {
-        let factors = self.adapters.iter().enumerate().map(|(i, adapter)| {
+        let values = self.adapters.iter().enumerate().flat_map(|(i, adapter)| {
             let shape = |p: Param| &self.specs[p.0].shape;
-            let a = init.draw(shape(adapter.a)[0], shape(adapter.a)[1], seed, i as u64);
-            (a, Tensor::zeros(shape(adapter.b).as_slice(), (Kind::Double, Device::Cpu)))
+            let zeros = |p: Param| Tensor::zeros(shape(p).as_slice(), (Kind::Double, Device::Cpu));
+            let draw = |rank: i64, input: i64| init.draw(rank, input, seed, i as u64);
+            let (a, b) = match (adapter.of, shape(adapter.a).as_slice(), shape(adapter.b).as_slice()) {
+                (Use::Embedding, _, [width, rank]) => (zeros(adapter.a), draw(*rank, *width).tr().contiguous()),
+                (_, [rank, input], _) => (draw(*rank, *input), zeros(adapter.b)),
+                _ => unreachable!("factors are matrices"),
+            };
+            [Some(a), Some(b), adapter.magnitude.map(|_| lengths(network.get(adapter.weight)))]
         });
-        self.assemble(network, factors)
+        self.extend(network, values.flatten())
     }
 
     /// Extended parameters with given factors (A, B), one pair per adapter, converted to the network's precision and
@@ -176,22 +251,33 @@ impl Lora {
     /// # Panics
     /// If the number of pairs or a shape is wrong: readers of files check them first.
     pub fn assemble(&self, network: &Parameters, factors: impl IntoIterator<Item = (Tensor, Tensor)>) -> Parameters {
-        assert_eq!(network.len(), self.base, "the parameters of the network without adapters");
-        let place = |t: &Tensor| t.to_kind(network.kind()).to_device(network.device());
-        let mut values: Vec<Tensor> = network.values().iter().map(Tensor::shallow_clone).collect();
-        values.extend(factors.into_iter().flat_map(|(a, b)| [place(&a), place(&b)]));
-        Parameters::new(Arc::clone(&self.specs), values)
+        self.extend(network, factors.into_iter().flat_map(|(a, b)| [a, b]))
     }
 
-    /// The network with `W + s B A` written into its weights: the same function without adapters.
+    /// Extended parameters with given values behind the network's own, in the order of the specifications, converted to the
+    /// network's precision and device.
+    ///
+    /// # Panics
+    /// If their number or a shape is wrong: readers of files check them first.
+    pub fn extend(&self, network: &Parameters, values: impl IntoIterator<Item = Tensor>) -> Parameters {
+        assert_eq!(network.len(), self.base, "the parameters of the network without adapters");
+        let place = |t: Tensor| t.to_kind(network.kind()).to_device(network.device());
+        let own = network.values().iter().map(Tensor::shallow_clone);
+        Parameters::new(Arc::clone(&self.specs), own.chain(values.into_iter().map(place)).collect())
+    }
+
+    /// The network with `W + s B A` written into the weights of its linear maps: the same function without adapters, where
+    /// these are all that is adapted.
     pub fn merged(&self, network: &Parameters, extended: &Parameters) -> Parameters {
         let by_weight = self.by_weight();
         let mut index = 0..;
         network.map(|value| {
             let weight = Param(index.next().expect("an open range"));
-            match by_weight.get(&weight) {
-                Some(x) => extended.get(weight) + extended.get(x.b).matmul(extended.get(x.a)) * x.scaling,
-                None => value.shallow_clone(),
+            let Some(x) = by_weight.get(&(weight, Use::Linear)) else { return value.shallow_clone() };
+            let sum = extended.get(weight) + extended.get(x.b).matmul(extended.get(x.a)) * x.scaling;
+            match x.magnitude {
+                Some(m) => &sum * (extended.get(m) / lengths(&sum)).unsqueeze(1),
+                None => sum,
             }
         })
     }
@@ -202,6 +288,9 @@ impl Lora {
         for adapter in &self.adapters {
             flags[adapter.a.0] = trained == Trained::Adapters;
             flags[adapter.b.0] = true;
+            if let Some(magnitude) = adapter.magnitude {
+                flags[magnitude.0] = trained == Trained::Adapters;
+            }
         }
         flags
     }
@@ -217,65 +306,11 @@ impl Lora {
 
     /// The network's examples, seen through the adapters; to be used with extended parameters.
     pub fn examples<'a>(&self, network: &'a dyn Examples) -> Adapted<'a> {
-        Adapted { network, adapters: self.by_weight() }
+        Adapted::new(network, self.by_weight())
     }
 
-    fn by_weight(&self) -> HashMap<Param, Adapter> {
-        self.adapters.iter().map(|a| (a.weight, *a)).collect()
-    }
-}
-
-/// A network with adapters, applied to its examples. Its parameters are those of [`Lora::parameters`].
-///
-/// Only products with an adapted weight get an adapter. A table that is also used as an embedding or a decoder (tied
-/// weights) keeps those uses unadapted.
-pub struct Adapted<'a> {
-    network: &'a dyn Examples,
-    adapters: HashMap<Param, Adapter>,
-}
-
-impl Examples for Adapted<'_> {
-    fn len(&self) -> usize {
-        self.network.len()
-    }
-
-    fn outputs(&self) -> usize {
-        self.network.outputs()
-    }
-
-    fn cost(&self, index: usize) -> usize {
-        self.network.cost(index)
-    }
-
-    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-        self.network.forward(&mut AdaptedTap { inner: tap, adapters: &self.adapters }, indices)
-    }
-}
-
-/// A tap that adds `s B (A x)` to products with adapted weights.
-struct AdaptedTap<'a> {
-    inner: &'a mut dyn Tap,
-    adapters: &'a HashMap<Param, Adapter>,
-}
-
-impl Tap for AdaptedTap<'_> {
-    fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        let y = self.inner.linear(x, weight, bias);
-        let Some(adapter) = self.adapters.get(&weight) else { return y };
-        let low = self.inner.linear(x, adapter.a, None);
-        y + self.inner.linear(&low, adapter.b, None) * adapter.scaling
-    }
-
-    fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
-        self.inner.embedding(table, ids)
-    }
-
-    fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        self.inner.scale_shift(x, weight, bias)
-    }
-
-    fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
-        self.inner.select_rows(h, table, bias, rows)
+    fn by_weight(&self) -> ByUse {
+        self.adapters.iter().map(|a| ((a.weight, a.of), *a)).collect()
     }
 }
 

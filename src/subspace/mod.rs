@@ -5,12 +5,14 @@
 //! [`Parameters`](crate::jacobian::Parameters): kernel engines, optimizers and measures work on it unchanged. Knows no
 //! language model and no claim.
 
+mod adapted;
 mod bound;
 mod lora;
 mod projection;
 mod streamed;
 
+pub use adapted::Adapted;
 pub use bound::{markov_rank, union_bound, union_rank};
-pub use lora::{Adapted, Adapter, Init, Lora, Target, Trained};
+pub use lora::{Adapter, Init, Lora, Placement, Target, Trained, Use};
 pub use projection::Projection;
 pub use streamed::{Streaming, drawing_rate, projected_gradients};

@@ -211,6 +211,11 @@ impl Model {
     }
 }
 
+fn rename(tensors: &mut Tensors, name: &str, other: &str) {
+    let tensor = tensors.remove(name).expect("a tensor");
+    tensors.insert(other.to_owned(), tensor);
+}
+
 fn zeros(like: &Tensor) -> Tensor {
     like.zeros_like()
 }
@@ -301,6 +306,25 @@ fn names_and_dictionaries_lose_what_training_put_around_them() {
     }
 }
 
+/// Files of PyTorch before 1.6, in which many checkpoints still are.
+#[test]
+fn old_pytorch_files_are_read() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let base = fixtures().join("head-bert");
+    fs::copy(base.join("config.json"), directory.path().join("config.json")).expect("a copy");
+    let weights = directory.path().join("pytorch_model.bin");
+    fs::copy(fixtures().join("old_pytorch_model.bin"), &weights).expect("a copy");
+    let load = |place: &Path| lm::load(place, Kind::Float, Device::Cpu);
+    let (expected, found) = (load(&base).expect("loads").1, load(directory.path()).expect("loads").1);
+    for (spec, (a, b)) in expected.specs().iter().zip(expected.values().iter().zip(found.values())) {
+        assert_eq!(a, b, "{}", spec.name);
+    }
+    let whole = fs::read(&weights).expect("a file");
+    fs::write(&weights, &whole[..whole.len() - 1]).expect("a file");
+    let refused = load(directory.path()).err().expect("cut").to_string();
+    assert!(refused.contains("it ends in storage") && refused.contains("download it again"), "{refused}");
+}
+
 #[test]
 fn copies_must_be_equal() {
     // The decoder's bias has two names.
@@ -313,7 +337,7 @@ fn copies_must_be_equal() {
         let expected = model.load().expect("loads");
         let model = model.changed(|t| drop(t.insert(other.into(), t[bias].copy())));
         assert_eq!(model.load().expect("equal copies"), expected);
-        let model = model.changed(|t| drop(t.insert(other.into(), t.remove(bias).expect("a bias"))));
+        let model = model.changed(|t| rename(t, bias, other));
         assert_eq!(model.load().expect("the other name"), expected);
         let model = model.changed(|t| drop(t.insert(other.into(), &t[bias] + 1)));
         model.is_refused(&[&format!("`{bias}`"), &format!("`{other}`"), "differ by up to 1.0e0"]);
@@ -343,7 +367,7 @@ fn check_tied(model: Model, tokens: &str, decoder: &str) {
     let expected = model.load().expect("loads");
     let model = model.changed(|t| drop(t.insert(decoder.into(), t[tokens].copy())));
     assert_eq!(model.load().expect("equal copies"), expected, "{tokens}");
-    let model = model.changed(|t| drop(t.insert(decoder.into(), t.remove(tokens).expect("embeddings"))));
+    let model = model.changed(|t| rename(t, tokens, decoder));
     assert_eq!(model.load().expect("the decoder's name"), expected, "{decoder}");
     let model = model.changed(|t| drop(t.insert(decoder.into(), &t[tokens] * 2)));
     model.is_refused(&[&format!("`{tokens}`"), &format!("`{decoder}`"), "tie_word_embeddings", "differ"]);

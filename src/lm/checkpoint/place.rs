@@ -86,7 +86,7 @@ fn instead(names: &[String]) -> String {
         let index = if shard.starts_with("model-") { "model.safetensors" } else { "pytorch_model.bin" };
         return format!("there are shards ({shard}), but not their index {index}.index.json; download it too");
     }
-    if let Some(part) = names.iter().find(|name| name.ends_with(".incomplete") || name.ends_with(".part")) {
+    if let Some(part) = names.iter().find(|name| [".incomplete", ".part"].iter().any(|end| name.ends_with(end))) {
         return format!("{part} is what an interrupted download left; download the model again");
     }
     "expected model.safetensors, model.safetensors.index.json or pytorch_model.bin".into()

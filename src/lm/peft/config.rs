@@ -6,7 +6,7 @@ use std::path::Path;
 use fancy_regex::Regex;
 use serde_json::Value;
 
-use super::targets::{TargetModules, ending};
+use super::targets::{TargetModules, compile, ending, ends_in};
 use crate::error::Result;
 use crate::lm::fields::Fields;
 
@@ -33,14 +33,17 @@ const WITHOUT_EFFECT: [&str; 18] = [
 ];
 
 /// Fields that this module reads.
-const READ: [&str; 8] = [
+const READ: [&str; 11] = [
     "r",
     "lora_alpha",
     "use_rslora",
+    "use_dora",
     "target_modules",
     "exclude_modules",
+    "modules_to_save",
     "bias",
     "init_lora_weights",
+    "layers_to_transform",
     "layers_pattern",
 ];
 
@@ -51,10 +54,29 @@ pub(super) struct Settings {
     alpha: f64,
     /// Whether the factor is `alpha / √r` in place of `alpha / r`.
     rslora: bool,
+    /// Whether rows have magnitudes.
+    pub dora: bool,
     targets: TargetModules,
     excluded: Option<TargetModules>,
-    ranks: Vec<(Regex, i64)>,
-    alphas: Vec<(Regex, f64)>,
+    /// Modules that are saved whole, and never adapted.
+    saved: Vec<Regex>,
+    layers: Option<Layers>,
+    ranks: Vec<Pattern<i64>>,
+    alphas: Vec<Pattern<f64>>,
+}
+
+/// A value for modules whose names end in what a pattern matches.
+struct Pattern<T> {
+    text: String,
+    regex: Regex,
+    value: T,
+}
+
+/// The only layers that have adapters.
+struct Layers {
+    numbers: Vec<i64>,
+    /// Where a name has the number of its layer; the first that matches counts.
+    places: Vec<Regex>,
 }
 
 impl Settings {
@@ -77,6 +99,9 @@ impl Settings {
             rank: fields.size("r", Some(8))?,
             alpha: alpha.ok_or_else(|| fields.fail("the field `lora_alpha` must be a number"))?,
             rslora: fields.flag("use_rslora", false)?,
+            dora: fields.flag("use_dora", false)?,
+            saved: saved(&fields)?,
+            layers: layers(&fields)?,
             targets,
             excluded: modules(&fields, "exclude_modules")?,
             ranks: pattern(&fields, "rank_pattern", "a positive integer", rank)?,
@@ -88,7 +113,38 @@ impl Settings {
     /// Whether a module has an adapter.
     pub fn adapts(&self, module: &str) -> Result<bool> {
         let ask = |targets: &TargetModules| targets.matches(module).map_err(|e| self.fields.fail(e));
-        Ok(ask(&self.targets)? && !self.excluded.as_ref().map_or(Ok(false), ask)?)
+        if !ask(&self.targets)? || self.excluded.as_ref().map_or(Ok(false), ask)? {
+            return Ok(false);
+        }
+        for saved in &self.saved {
+            if saved.is_match(module).map_err(|e| self.fields.fail(e.to_string()))? {
+                return Ok(false);
+            }
+        }
+        // A whole name counts in any layer, and so does a pattern.
+        match &self.layers {
+            Some(layers) if self.targets.ends(module) => {
+                layers.contain(module).map_err(|e| self.fields.fail(format!("layers_pattern: {e}")))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether embeddings and the decoder can be meant too.
+    pub fn names_tables(&self) -> bool {
+        !matches!(self.targets, TargetModules::AllLinear)
+    }
+
+    /// Names and patterns that none of these modules fits.
+    pub fn without_effect(&self, modules: &[&str]) -> Vec<String> {
+        let mut unused: Vec<String> = Vec::new();
+        if let TargetModules::Names(names) = &self.targets {
+            let is_unused = |name: &&String| !modules.iter().any(|m| ends_in(m, name));
+            unused.extend(names.iter().filter(is_unused).map(|name| format!("target_modules `{name}`")));
+        }
+        unused.extend(unmatched("rank_pattern", &self.ranks, modules));
+        unused.extend(unmatched("alpha_pattern", &self.alphas, modules));
+        unused
     }
 
     /// Rank and factor s of a module's adapter.
@@ -98,23 +154,27 @@ impl Settings {
         Ok((rank, alpha / if self.rslora { (rank as f64).sqrt() } else { rank as f64 }))
     }
 
-    fn look_up<T: Copy>(&self, patterns: &[(Regex, T)], module: &str) -> Result<Option<T>> {
-        for (pattern, value) in patterns {
-            if pattern.is_match(module).map_err(|e| self.fields.fail(e.to_string()))? {
-                return Ok(Some(*value));
+    fn look_up<T: Copy>(&self, patterns: &[Pattern<T>], module: &str) -> Result<Option<T>> {
+        for pattern in patterns {
+            if pattern.regex.is_match(module).map_err(|e| self.fields.fail(e.to_string()))? {
+                return Ok(Some(pattern.value));
             }
         }
         Ok(None)
     }
 }
 
+/// The patterns of a field that none of these modules fits.
+fn unmatched<T>(field: &str, patterns: &[Pattern<T>], modules: &[&str]) -> Vec<String> {
+    let is_unused = |p: &&Pattern<T>| !modules.iter().any(|m| p.regex.is_match(m).unwrap_or(false));
+    patterns.iter().filter(is_unused).map(|p| format!("{field} `{}`", p.text)).collect()
+}
+
 /// Fails on settings that change the function and are not supported. A value that says "no" is no setting.
 fn refuse_unknown(fields: &Fields) -> Result<()> {
     let bias = fields.text("bias", "none")?;
-    if bias != "none" {
-        return Err(
-            fields.fail(format!("bias `{bias}` is not supported: trained biases lie in no factor; only none is"))
-        );
+    if !["none", "all", "lora_only"].contains(&bias) {
+        return Err(fields.fail(format!("bias `{bias}` is not known; none, all and lora_only are")));
     }
     if let Some(start) = fields.present("init_lora_weights").and_then(Value::as_str) {
         // These subtract the start from the weights, so that the adapter fits no checkpoint but the changed one.
@@ -164,12 +224,66 @@ fn pattern<T>(
     field: &str,
     wanted: &str,
     value: impl Fn(&Value) -> Option<T>,
-) -> Result<Vec<(Regex, T)>> {
+) -> Result<Vec<Pattern<T>>> {
     let Some(object) = fields.object(field)? else { return Ok(Vec::new()) };
     let entry = |(name, found): (&str, &Value)| {
-        let pattern = ending(name).map_err(|e| fields.fail(format!("{field}: {e}")))?;
+        let regex = ending(name).map_err(|e| fields.fail(format!("{field}: {e}")))?;
         let value = value(found).ok_or_else(|| fields.wrong(&format!("{field}.{name}"), wanted, found))?;
-        Ok((pattern, value))
+        Ok(Pattern { text: name.to_owned(), regex, value })
     };
     object.all().map(entry).collect()
+}
+
+/// `layers_to_transform`, one number or a list of them, and `layers_pattern`, the names that layers are listed under.
+fn layers(fields: &Fields) -> Result<Option<Layers>> {
+    let number = |v: &Value| v.as_i64().filter(|n| *n >= 0);
+    let numbers: Vec<i64> = match fields.present("layers_to_transform") {
+        None => return Ok(None),
+        Some(Value::Array(items)) if items.is_empty() => return Ok(None),
+        Some(found) => {
+            let one = number(found).map(|n| vec![n]);
+            let numbers = one.or_else(|| found.as_array()?.iter().map(number).collect());
+            numbers.ok_or_else(|| fields.wrong("layers_to_transform", "a layer's number or a list of them", found))?
+        }
+    };
+    let names: Vec<&str> = match fields.present("layers_pattern") {
+        None => Vec::new(),
+        Some(Value::String(name)) if name.is_empty() => Vec::new(),
+        Some(Value::String(name)) => vec![name],
+        Some(found) => {
+            let names: Option<Vec<&str>> = found.as_array().and_then(|a| a.iter().map(Value::as_str).collect());
+            names.ok_or_else(|| fields.wrong("layers_pattern", "a name or a list of names", found))?
+        }
+    };
+    // Any name where none is given.
+    let place = |name: &&str| compile(name, &format!(r"\A(?:.*?\.)?{name}\.(\d+)\."));
+    let places: std::result::Result<Vec<Regex>, String> = if names.is_empty() {
+        compile("", r"\A.*?\.[^.]*\.(\d+)\.").map(|any| vec![any])
+    } else {
+        names.iter().map(place).collect()
+    };
+    Ok(Some(Layers { numbers, places: places.map_err(|e| fields.fail(format!("layers_pattern: {e}")))? }))
+}
+
+impl Layers {
+    /// Whether a module is in one of them.
+    fn contain(&self, module: &str) -> std::result::Result<bool, String> {
+        for place in &self.places {
+            if let Some(found) = place.captures(module).map_err(|e| e.to_string())? {
+                let number = found.get(1).and_then(|digits| digits.as_str().parse().ok());
+                return Ok(number.is_some_and(|number| self.numbers.contains(&number)));
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The modules that `modules_to_save` names, and all within them.
+fn saved(fields: &Fields) -> Result<Vec<Regex>> {
+    let Some(found) = fields.present("modules_to_save") else { return Ok(Vec::new()) };
+    let names: Option<Vec<&str>> = found.as_array().and_then(|names| names.iter().map(Value::as_str).collect());
+    let names = names.ok_or_else(|| fields.wrong("modules_to_save", "a list of names", found))?;
+    let within = |name: &&str| compile(name, &format!(r"\A(?:.*\.)?{name}(?:\z|\.)"));
+    let compiled: std::result::Result<_, _> = names.iter().map(within).collect();
+    compiled.map_err(|e| fields.fail(format!("modules_to_save: {e}")))
 }

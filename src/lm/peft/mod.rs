@@ -3,9 +3,9 @@
 
 mod config;
 mod save;
+mod stored;
 mod targets;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Tensor;
@@ -14,11 +14,13 @@ pub use save::save_adapter;
 pub use targets::{Modules, TargetModules, default_targets};
 
 use self::config::Settings;
+use self::stored::{Stored, Tensors};
 use super::assemble::all_finite;
-use super::checkpoint::{self, TensorSource};
+use super::checkpoint::{TensorSource, difference};
+use super::names::is_decoder;
 use crate::error::{Error, Result};
-use crate::jacobian::{ParameterSpec, Parameters};
-use crate::subspace::{Lora, Target};
+use crate::jacobian::{Param, ParameterSpec, Parameters, Role};
+use crate::subspace::{Lora, Placement, Target, Use};
 
 /// What PEFT puts in front of every module's name.
 const WRAPPER: &str = "base_model.model.";
@@ -32,11 +34,24 @@ const OLDER_WEIGHTS: &str = "adapter_model.bin";
 pub struct PeftAdapter {
     /// Which weights are adapted, with ranks and factors s.
     pub lora: Lora,
-    factors: Vec<(Tensor, Tensor)>,
+    /// Settings that are without effect on this network: names and patterns that no adapted module fits.
+    pub notes: Vec<String>,
+    /// Factors and magnitudes in the order of the extended parameters.
+    values: Vec<Tensor>,
+    /// Parameters of the network that came with the adapter.
+    whole: Vec<(Param, Tensor)>,
+}
+
+/// A module that can be adapted: its name, its weight, and how it uses it.
+struct Module {
+    name: String,
+    weight: Param,
+    of: Use,
 }
 
 impl PeftAdapter {
-    /// Reads an adapter of a network with these parameters. Tensors may be in half, single or double precision.
+    /// Reads an adapter of a network with these parameters. Tensors may be in half, single or double precision. Modules
+    /// that are saved whole and trained biases replace the network's own.
     ///
     /// # Errors
     /// Settings that are not supported; tensors that are missing, misshapen, not finite, or of a module that the network
@@ -48,73 +63,102 @@ impl PeftAdapter {
             return Err(Error::format(directory, message));
         }
         let settings = Settings::read(&config)?;
-        let (mut stored, weights) = read_weights(directory)?;
-        let modules = names_as_stored(Modules::of(network), network, &stored);
-        let (mut targets, mut factors) = (Vec::new(), Vec::new());
-        for (module, weight) in modules.iter() {
-            if !settings.adapts(module)? {
+        let mut stored = Tensors::read(directory)?;
+        let linear = names_as_stored(Modules::of(network), network, &stored);
+        let modules = all_modules(&linear, network, &stored, settings.names_tables());
+        let (mut placements, mut values, mut adapted) = (Vec::new(), Vec::new(), Vec::new());
+        for Module { name, weight, of } in &modules {
+            if !settings.adapts(name)? {
                 continue;
             }
-            let (rank, scaling) = settings.of(module)?;
+            let (rank, scaling) = settings.of(name)?;
             let [out, input] = network[weight.0].shape[..] else { continue };
-            let mut take = |factor: &str, shape: [i64; 2]| {
-                let name = format!("{WRAPPER}{module}.{factor}.weight");
-                let source = stored.remove(&name);
-                checked(source, &name, &shape, rank, &weights)
+            let file = stored.file.clone();
+            let mut take = |factor: &str, shape: &[i64]| {
+                let found = stored.factors.remove(&(name.clone(), factor.to_owned()));
+                let plain = if *of == Use::Embedding { "" } else { ".weight" };
+                let expected = format!("{WRAPPER}{name}.{factor}{plain}");
+                checked(found, &expected, shape, rank, &file)
             };
-            factors.push((take("lora_A", [rank, input])?, take("lora_B", [out, rank])?));
-            targets.push(Target { weight, rank, scaling });
+            if *of == Use::Embedding {
+                values.push(take("lora_embedding_A", &[rank, out])?.tr().contiguous());
+                values.push(take("lora_embedding_B", &[input, rank])?);
+            } else {
+                values.push(take("lora_A", &[rank, input])?);
+                values.push(take("lora_B", &[out, rank])?);
+            }
+            if settings.dora {
+                values.push(take("lora_magnitude_vector", &[out])?);
+            }
+            adapted.push(name.as_str());
+            let is_own = network[weight.0].name.strip_suffix(".weight").is_some_and(|own| own.ends_with(name.as_str()));
+            let target = Target { weight: *weight, rank, scaling };
+            let name = (!is_own).then(|| name.clone());
+            placements.push(Placement { target, of: *of, magnitudes: settings.dora, name });
         }
-        if let Some((name, source)) = stored.first_key_value() {
-            return Err(Error::format(&source.file, left_over(name, &modules)));
+        if let Some(left) = stored.factors.into_iter().next() {
+            let ((module, factor), stored) = left;
+            return Err(Error::format(
+                &stored.source.file,
+                left_over((module.as_str(), factor.as_str()), &stored.name, &linear),
+            ));
         }
-        if targets.is_empty() {
-            let kinds = modules.kinds().join(", ");
+        if placements.is_empty() {
+            let kinds = linear.kinds().join(", ");
             return Err(Error::format(
                 &config,
                 format!("target_modules names no linear map of this network; it has: {kinds}"),
             ));
         }
-        Ok(Self { lora: Lora::new(network, &targets)?, factors })
+        let whole = replaced(stored.whole.into_iter(), network)?;
+        let lora = Lora::placed(network, &placements).map_err(|e| Error::format(&config, e.to_string()))?;
+        let lora = lora.with_replaced(whole.iter().map(|(p, _)| *p).collect());
+        Ok(Self { lora, notes: settings.without_effect(&adapted), values, whole })
     }
 
-    /// The network's parameters extended by the factors.
+    /// The network's parameters with those that came with the adapter, extended by the factors.
     pub fn parameters(&self, network: &Parameters) -> Parameters {
-        self.lora.assemble(network, self.factors.iter().map(|(a, b)| (a.shallow_clone(), b.shallow_clone())))
-    }
-}
-
-/// The tensors of the adapter, and the file that they are in.
-fn read_weights(directory: &Path) -> Result<(BTreeMap<String, TensorSource>, std::path::PathBuf)> {
-    let (weights, older) = (directory.join(WEIGHTS), directory.join(OLDER_WEIGHTS));
-    if weights.exists() {
-        Ok((checkpoint::read(&weights)?, weights))
-    } else if older.exists() {
-        Ok((checkpoint::read(&older)?, older))
-    } else {
-        Err(Error::format(directory, format!("no weights: expected {WEIGHTS} or {OLDER_WEIGHTS} beside {CONFIG}")))
+        let mut index = 0..;
+        let own = network.map(|value| {
+            let p = Param(index.next().expect("an open range"));
+            let place = |t: &Tensor| t.to_kind(network.kind()).to_device(network.device());
+            self.whole.iter().find(|(q, _)| *q == p).map_or_else(|| value.shallow_clone(), |(_, t)| place(t))
+        });
+        self.lora.extend(&own, self.values.iter().map(Tensor::shallow_clone))
     }
 }
 
 /// Modules by the names that the file has for them: an adapter of a class without a head has no model's prefix.
-fn names_as_stored(modules: Modules, network: &[ParameterSpec], stored: &BTreeMap<String, TensorSource>) -> Modules {
+fn names_as_stored(modules: Modules, network: &[ParameterSpec], stored: &Tensors) -> Modules {
     let Some((prefix, _)) = network.first().and_then(|spec| spec.name.split_once('.')) else { return modules };
-    let is_known =
-        |m: &Modules| stored.keys().any(|key| module_of(key).is_some_and(|(module, _)| m.find(module).is_some()));
+    let is_known = |m: &Modules| stored.factors.keys().any(|(module, _)| m.find(module).is_some());
     let bare = modules.without_prefix(prefix);
     if !is_known(&modules) && is_known(&bare) { bare } else { modules }
 }
 
-/// Module and factor that a tensor's name speaks of.
-fn module_of(name: &str) -> Option<(&str, &str)> {
-    let rest = name.strip_prefix(WRAPPER).unwrap_or(name);
-    let at = rest.rfind(".lora_")?;
-    Some((&rest[..at], &rest[at + 1..]))
+/// The linear maps, and where settings can mean them, the tables of embeddings and the decoder. A decoder that shares the
+/// token embeddings has no parameter of its own: it is there where the file has factors of it.
+fn all_modules(linear: &Modules, network: &[ParameterSpec], stored: &Tensors, tables: bool) -> Vec<Module> {
+    let of = |of: Use| move |(name, weight): (&str, Param)| Module { name: name.to_owned(), weight, of };
+    let mut modules: Vec<Module> = linear.iter().map(of(Use::Linear)).collect();
+    if !tables {
+        return modules;
+    }
+    let named = || network.iter().enumerate().filter_map(|(i, s)| Some((s.name.strip_suffix(".weight")?, s, Param(i))));
+    let embeddings = named().filter(|(_, spec, _)| spec.role == Role::Embedding && spec.shape.len() == 2);
+    modules.extend(embeddings.map(|(name, _, p)| of(Use::Embedding)((name, p))));
+    let own = named().find(|(name, ..)| is_decoder(name)).map(|(name, _, p)| of(Use::Decoder)((name, p)));
+    let shared = || {
+        let (name, _) = stored.factors.keys().find(|(module, factor)| is_decoder(module) && factor == "lora_A")?;
+        Some(of(Use::Decoder)((name.as_str(), Param(0))))
+    };
+    modules.extend(own.or_else(shared));
+    modules
 }
 
 /// A factor of the right shape with finite numbers.
-fn checked(source: Option<TensorSource>, name: &str, shape: &[i64], rank: i64, file: &Path) -> Result<Tensor> {
-    let Some(TensorSource { tensor, file }) = source else {
+fn checked(stored: Option<Stored>, name: &str, shape: &[i64], rank: i64, file: &Path) -> Result<Tensor> {
+    let Some(Stored { name, source: TensorSource { tensor, file } }) = stored else {
         return Err(Error::TensorMissing {
             path: file.to_path_buf(),
             tensor: name.to_owned(),
@@ -122,15 +166,21 @@ fn checked(source: Option<TensorSource>, name: &str, shape: &[i64], rank: i64, f
             hint: format!("target_modules of {CONFIG} names its module; does the adapter belong to this model?"),
         });
     };
+    // Magnitudes of convolutions of width one have an axis more.
+    let tensor = if shape.len() == 1 && tensor.size() == [1, shape[0]] { tensor.squeeze_dim(0) } else { tensor };
     if tensor.size() != shape {
         return Err(Error::TensorShape {
             path: file,
-            tensor: name.to_owned(),
+            tensor: name,
             expected: shape.to_vec(),
             found: tensor.size(),
             reason: format!("rank {rank} by r and rank_pattern of {CONFIG}, the rest by the model's own weight"),
         });
     }
+    finite(tensor, &name, &file)
+}
+
+fn finite(tensor: Tensor, name: &str, file: &Path) -> Result<Tensor> {
     if !tensor.is_floating_point() {
         let message = format!("tensor `{name}` holds {:?}, expected floating-point numbers", tensor.kind());
         return Err(Error::format(file, message));
@@ -141,18 +191,79 @@ fn checked(source: Option<TensorSource>, name: &str, shape: &[i64], rank: i64, f
     Ok(tensor)
 }
 
-/// What is wrong with a tensor that no adapted module has a use for.
-fn left_over(name: &str, modules: &Modules) -> String {
-    let Some((module, factor)) = module_of(name) else {
-        return format!("tensor `{name}` is no LoRA factor; modules that are saved whole are not supported");
-    };
-    if factor.starts_with("lora_embedding") {
-        return format!("tensor `{name}` adapts an embedding, which is not supported; adapt linear maps only");
+/// The network's own parameters that the file has.
+///
+/// # Errors
+/// Tensors of no such parameter; two that are one parameter of the network and differ.
+fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterSpec]) -> Result<Vec<(Param, Tensor)>> {
+    let first = network.first().map_or("", |spec| spec.name.as_str());
+    let (prefix, tied) =
+        (first.split('.').next().unwrap_or_default(), !network.iter().any(|s| is_decoder_weight(&s.name)));
+    let mut found: Vec<(Param, Tensor, String)> = Vec::new();
+    for (own, Stored { name, source: TensorSource { tensor, file } }) in whole {
+        // The decoder's bias also goes by the decoder's name, its shared weight by that of the embeddings.
+        let names = [own.clone(), format!("{prefix}.{own}"), own.replace(".decoder.bias", ".bias")];
+        let at = network.iter().position(|spec| names.contains(&spec.name));
+        let at = at.or_else(|| (tied && is_decoder_weight(&own)).then_some(0));
+        let Some(at) = at else {
+            let message = format!(
+                "tensor `{name}` is no LoRA factor, and this network has no parameter `{own}` that it could replace: an \
+                 adapter of another class, such as a classifier, cannot be used"
+            );
+            return Err(Error::format(file, message));
+        };
+        let spec = &network[at];
+        let is_turned = first.starts_with("transformer.wte") && own.contains(".c_") && own.ends_with(".weight");
+        let tensor = if is_turned { tensor.tr().contiguous() } else { tensor };
+        if tensor.size() != spec.shape {
+            return Err(Error::TensorShape {
+                path: file,
+                tensor: name,
+                expected: spec.shape.clone(),
+                found: tensor.size(),
+                reason: format!("the model's own `{}`, which it replaces", spec.name),
+            });
+        }
+        let tensor = finite(tensor, &name, &file)?;
+        match found.iter().find(|(p, ..)| p.0 == at) {
+            None => found.push((Param(at), tensor, name)),
+            Some((_, known, other)) => {
+                if let Some(how) = difference(known, &tensor) {
+                    let message = format!(
+                        "tensors `{other}` and `{name}` are one parameter of this model, but {how}; give the decoder weights \
+                         of its own (tie_word_embeddings false)"
+                    );
+                    return Err(Error::format(file, message));
+                }
+            }
+        }
     }
-    if !["lora_A.weight", "lora_B.weight"].contains(&factor) {
-        return format!("tensor `{name}`: the factor `{factor}` is not supported; lora_A.weight and lora_B.weight are");
+    // A decoder of its own beside embeddings that stay as they are.
+    if let Some((_, _, name)) = found.iter().find(|(p, _, n)| p.0 == 0 && tied && is_decoder_weight(bare(n)))
+        && found.iter().filter(|(p, ..)| p.0 == 0).all(|(_, _, n)| is_decoder_weight(bare(n)))
+    {
+        return Err(Error::Settings(format!(
+            "the adapter has a decoder of its own (`{name}`), but the model shares it with the token embeddings: give it \
+             weights of its own (tie_word_embeddings false)"
+        )));
     }
-    if modules.find(module).is_some() {
+    Ok(found.into_iter().map(|(p, tensor, _)| (p, tensor)).collect())
+}
+
+fn bare(name: &str) -> &str {
+    name.strip_prefix(WRAPPER).unwrap_or(name)
+}
+
+fn is_decoder_weight(name: &str) -> bool {
+    name.strip_suffix(".weight").is_some_and(is_decoder)
+}
+
+/// What is wrong with a factor that no adapted module has a use for.
+fn left_over((module, factor): (&str, &str), name: &str, modules: &Modules) -> String {
+    if factor == "lora_magnitude_vector" {
+        return format!("tensor `{name}` holds magnitudes, but use_dora of {CONFIG} is not true");
+    }
+    if modules.find(module).is_some() || is_decoder(module) || factor.starts_with("lora_embedding") {
         return format!("tensor `{name}` belongs to a module that target_modules of {CONFIG} does not name");
     }
     format!(

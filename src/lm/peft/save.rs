@@ -12,10 +12,11 @@ use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
 use crate::jacobian::Parameters;
 use crate::lm::save::write_tensors;
-use crate::subspace::{Adapter, Lora};
+use crate::subspace::{Adapter, Lora, Use};
 
-/// Writes the factors of `extended` in their own precision, for a model of this `model_type` whose name or path is
-/// `base_model`. The settings come last, so that where they are, the factors are too.
+/// Writes the factors of `extended` in their own precision, and the network's parameters that came with the adapters, for a
+/// model of this `model_type` whose name or path is `base_model`. The settings come last, so that where they are, the
+/// factors are too.
 ///
 /// # Errors
 /// [`Error::Settings`] where an adapted weight is no module that PEFT could adapt; [`Error::Io`].
@@ -29,19 +30,43 @@ pub fn save_adapter(
     let modules = Modules::of(lora.network_specs());
     let mut adapted: Vec<(&str, &Adapter)> = Vec::new();
     for adapter in lora.adapters() {
-        let Some((name, _)) = modules.iter().find(|(_, weight)| *weight == adapter.weight) else {
+        let is_known = adapter.of != Use::Linear || modules.iter().any(|(_, weight)| weight == adapter.weight);
+        let factor = &lora.specs()[adapter.a.0].name;
+        let name = factor.strip_suffix(".lora_A").or_else(|| factor.strip_suffix(".lora_embedding_A"));
+        let Some(name) = name.filter(|_| is_known) else {
             let name = &lora.specs()[adapter.weight.0].name;
             return Err(Error::Settings(format!("`{name}` is no linear map that PEFT could adapt")));
         };
         adapted.push((name, adapter));
     }
     create_dir(directory)?;
-    let factors: Vec<(String, Tensor)> = adapted
-        .iter()
-        .flat_map(|(name, x)| [(name, "lora_A", x.a), (name, "lora_B", x.b)])
-        .map(|(name, factor, p)| (format!("{WRAPPER}{name}.{factor}.weight"), extended.get(p).shallow_clone()))
-        .collect();
-    write_tensors(&directory.join(WEIGHTS), &factors, &[("format", "pt")])?;
+    let mut tensors: Vec<(String, Tensor)> = Vec::new();
+    for (name, x) in &adapted {
+        let value = |p| extended.get(p).shallow_clone();
+        let mut add = |factor: &str, t: Tensor| tensors.push((format!("{WRAPPER}{name}.{factor}"), t));
+        if x.of == Use::Embedding {
+            add("lora_embedding_A", value(x.a).tr().contiguous());
+            add("lora_embedding_B", value(x.b));
+        } else {
+            add("lora_A.weight", value(x.a));
+            add("lora_B.weight", value(x.b));
+        }
+        if let Some(magnitude) = x.magnitude {
+            add("lora_magnitude_vector.weight", value(magnitude));
+        }
+    }
+    let turned = |name: &str| architecture == "gpt2" && name.contains(".c_") && name.ends_with(".weight");
+    for p in lora.replaced() {
+        let (name, value) = (&lora.specs()[p.0].name, extended.get(*p));
+        let value = if turned(name) { value.tr().contiguous() } else { value.shallow_clone() };
+        // What an adapted module had before it was adapted lies a level deeper.
+        let name = match name.rsplit_once('.').filter(|(module, _)| is_adapted(&adapted, module)) {
+            Some((module, part)) => format!("{WRAPPER}{module}.base_layer.{part}"),
+            None => format!("{WRAPPER}{name}"),
+        };
+        tensors.push((name, value));
+    }
+    write_tensors(&directory.join(WEIGHTS), &tensors, &[("format", "pt")])?;
     let text = serde_json::to_string_pretty(&config_json(architecture, base_model, lora, &modules, &adapted))
         .expect("a JSON value prints");
     write_atomic(&directory.join(CONFIG), (text + "\n").as_bytes())
@@ -54,7 +79,8 @@ fn config_json(
     modules: &Modules,
     adapted: &[(&str, &Adapter)],
 ) -> Value {
-    let rank_of = |x: &Adapter| lora.specs()[x.a.0].shape[0];
+    // The columns of B, whatever the use.
+    let rank_of = |x: &Adapter| lora.specs()[x.b.0].shape[1];
     let rank = most_frequent(adapted.iter().map(|(_, x)| rank_of(x)));
     let scalings: Vec<(f64, i64)> = adapted.iter().map(|(_, x)| (x.scaling, rank_of(x))).collect();
     let (rslora, alphas) = alphas(&scalings);
@@ -68,11 +94,15 @@ fn config_json(
             own_alphas.insert((*name).to_owned(), number(*own));
         }
     }
+    let replaced: Vec<&str> = lora.replaced().iter().map(|p| lora.specs()[p.0].name.as_str()).collect();
+    let weights = replaced.iter().filter_map(|name| name.strip_suffix(".weight"));
+    let saved: Vec<&str> = weights.filter(|module| !is_adapted(adapted, module)).collect();
+    let lone_bias = |name: &&str| name.strip_suffix(".bias").is_some_and(|module| !saved.contains(&module));
     json!({
         "alpha_pattern": own_alphas,
         "auto_mapping": null,
         "base_model_name_or_path": base_model,
-        "bias": "none",
+        "bias": if replaced.iter().any(lone_bias) { "all" } else { "none" },
         // GPT-2's maps are stored [in, out]; the factors are not.
         "fan_in_fan_out": architecture == "gpt2",
         "inference_mode": true,
@@ -81,16 +111,21 @@ fn config_json(
         "layers_to_transform": null,
         "lora_alpha": number(alpha),
         "lora_dropout": 0.0,
-        "modules_to_save": null,
+        "modules_to_save": if saved.is_empty() { Value::Null } else { saved.into() },
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": ranks,
         "revision": null,
         "target_modules": target_names(modules, adapted),
         "task_type": null,
-        "use_dora": false,
+        "use_dora": adapted.iter().any(|(_, x)| x.magnitude.is_some()),
         "use_rslora": rslora,
     })
+}
+
+/// Whether a module has an adapter.
+fn is_adapted(adapted: &[(&str, &Adapter)], module: &str) -> bool {
+    adapted.iter().any(|(name, _)| *name == module)
 }
 
 /// The last parts of the modules' names where these name the same modules, else their whole names.

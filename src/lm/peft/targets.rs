@@ -105,7 +105,7 @@ pub fn default_targets(architecture: &str) -> &'static [&'static str] {
 }
 
 /// Whether a module's name is this one or ends in it, at a dot.
-fn ends_in(module: &str, name: &str) -> bool {
+pub(super) fn ends_in(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
@@ -134,6 +134,15 @@ impl TargetModules {
         if text.eq_ignore_ascii_case(ALL_LINEAR) { Ok(Self::AllLinear) } else { Ok(Self::Pattern(whole(text)?)) }
     }
 
+    /// Whether a module is meant by the end of its name, and not by its whole name or a pattern.
+    pub(super) fn ends(&self, module: &str) -> bool {
+        match self {
+            Self::Names(names) => !names.iter().any(|name| name == module),
+            Self::Pattern(_) => false,
+            Self::AllLinear => true,
+        }
+    }
+
     /// Whether a module is meant.
     ///
     /// # Errors
@@ -157,7 +166,7 @@ pub(super) fn ending(pattern: &str) -> std::result::Result<Regex, String> {
     compile(pattern, &format!(r"\A(?:.*\.)?(?:{pattern})\z"))
 }
 
-fn compile(pattern: &str, whole: &str) -> std::result::Result<Regex, String> {
+pub(super) fn compile(pattern: &str, whole: &str) -> std::result::Result<Regex, String> {
     Regex::new(whole).map_err(|e| format!("`{pattern}` is not a regular expression that this program reads: {e}"))
 }
 

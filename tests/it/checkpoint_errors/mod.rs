@@ -346,8 +346,12 @@ fn damaged_or_old_pytorch_files_are_refused() {
     let old = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".as_slice();
     refused(
         Bad::new().bin([old, &[0; 100]].concat()),
-        "not a PyTorch archive: damaged, or saved before PyTorch 1.6; save it again with a newer PyTorch \
-         (torch.save(torch.load(FILE), FILE)), or convert it to model.safetensors",
+        "a file from before PyTorch 1.6 that cannot be read: pickle instruction 0x00 has no place among saved tensors; save \
+         them with torch.save's own settings, or as model.safetensors",
+    );
+    refused(
+        Bad::new().bin([b'x'; 100]),
+        "not a PyTorch archive: damaged, or of another program; save the model again, or convert it to model.safetensors",
     );
     let mut lost = storages.clone();
     lost.remove("7");
