@@ -1,7 +1,7 @@
 //! Adapters as PEFT saves them, against values by PEFT in double precision: logits, and kernels over the factors.
 //!
 //! The adapters and their values, with the script that made them, are in fixtures/adapters. 1e-12 relative for logits, 1e-10
-//! for kernels, as in tests/golden.rs.
+//! for kernels, as in tests/it/golden.rs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
