@@ -145,7 +145,12 @@ fn what_does_not_fit_is_refused_by_name() {
         &same,
         "must be a layer's number or a list of them",
     );
-    refused("llama-layers", &[("layers_pattern", json!("h"))], &same, "target_modules names no linear map");
+    refused(
+        "llama-layers",
+        &[("layers_pattern", json!("h"))],
+        &same,
+        "target_modules of adapter_config.json does not name",
+    );
     refused("bert-dora", &[("use_dora", json!(false))], &same, "holds magnitudes, but use_dora");
     refused("llama-tables", &[("use_dora", json!(true))], &same, "lora_magnitude_vector");
     let zeros = |name: &str, shape: &[i64]| (name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
