@@ -196,6 +196,7 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     check_room(threads.unwrap_or_else(self::threads))?;
     if let Some(threads) = threads {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        faer::set_global_parallelism(if threads > 1 { faer::Par::rayon(threads) } else { faer::Par::Seq });
     }
     Ok(())
 }

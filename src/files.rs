@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::progress::check_stop;
 
 /// Writes `bytes` to a temporary neighbour, flushes it to disk and renames it to `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -123,12 +124,18 @@ pub fn store_part(path: &Path, digest: &str, value: &impl Serialize) -> Result<(
 /// SHA-256 of a file in hexadecimal, read piece by piece.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`]; [`Error::Interrupted`].
 pub fn file_digest(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut file = File::open(path).map_err(Error::io("read", path))?;
-    std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;
-    Ok(hexadecimal(&hasher.finalize()))
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        check_stop()?;
+        match file.read(&mut piece).map_err(Error::io("read", path))? {
+            0 => return Ok(hexadecimal(&hasher.finalize())),
+            count => hasher.update(&piece[..count]),
+        }
+    }
 }
 
 /// Lower-case hexadecimal SHA-256 of several byte strings, each preceded by its length.

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod lm;
 pub mod lock;
 pub mod lora;
+mod machine;
 pub mod measure;
 pub mod natural;
 pub mod network;

@@ -67,9 +67,8 @@ pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize)
     let (x, y) = (with_ones(&train.features), with_ones(&dev.features));
     let n = train.labels.len();
     let gram = matrix(&x.matmul(&x.tr()));
-    // Every class has the same features and no class sees another's: K ⊗ 1.
-    let kernel = gram.kronecker(&DMatrix::identity(classes, classes));
-    let solver = Logistic::new(&kernel, classes, train.labels, None)?;
+    // Every class has the same features and no class sees another's.
+    let solver = Logistic::each_output(&gram, classes, train.labels)?;
     let norm = operator_norm(&gram)?;
     let mut best: Option<(f64, Tensor)> = None;
     let mut start: Option<DVector<f64>> = None;

@@ -9,10 +9,12 @@ mod examples;
 mod fine_tuning;
 mod head;
 mod kernels;
+mod methods;
 mod parts;
 mod plan;
 mod pretrained;
 mod regress;
+mod room;
 mod side_by_side;
 mod solve;
 mod study;
@@ -25,6 +27,7 @@ pub use kernels::train_kernel;
 pub use parts::Parts;
 pub use plan::{Measures, OptimizerPlan, Plan};
 pub use pretrained::Pretrained;
+pub use room::{RegressionCost, check_room, regression_cost};
 pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 pub use study::{SplitName, Study, StudyRequest};
 
@@ -32,7 +35,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::evidence::{Accuracy, Analysis, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
-use crate::jacobian::outputs;
+use crate::jacobian::all_outputs;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
@@ -40,6 +43,7 @@ use crate::train::{accuracy, f1};
 
 /// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
+    check_room(&regression_cost(study, &plan.formulas)?, study)?;
     let parts = Parts::open(directory, &study.digest)?;
     let start = LogitsAtStart::of(study)?;
     let grams = kernels::kernels(study, plan, &parts, monitor)?;
@@ -97,7 +101,7 @@ pub(crate) struct LogitsAtStart {
 impl LogitsAtStart {
     fn of(study: &Study) -> Result<Self> {
         let at = |split| -> Result<tch::Tensor> {
-            Ok(outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, 64))
+            all_outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, 64)
         };
         let start = Self { train: at(SplitName::Train)?, dev: at(SplitName::Dev)?, test: at(SplitName::Test)? };
         for (logits, split) in

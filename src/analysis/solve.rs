@@ -1,19 +1,23 @@
 //! Kernel regression on kernels given as files, this program's or the paper's.
 //!
 //! Knows no model and no task: three files of one set of training examples, against themselves, a development and a test
-//! set.
+//! set. Files that do not belong together are refused by what they say of themselves and by the rows that they share.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-use super::regress::{LARGEST, dmatrix, flat, methods};
+use super::methods::{self, Solved};
+use super::regress::{dmatrix, flat};
+use super::room::{self, RegressionCost};
 use crate::error::{Error, Result};
-use crate::evidence::MethodResult;
-use crate::kernel::{Formula, KernelFile, PublishedKernel, logits_path, read_logits};
-use crate::regression::KernelProblem;
+use crate::evidence::{Failure, MethodResult};
+use crate::kernel::{Formula, KernelFile, KernelHeader, PublishedKernel, logits_path, read_logits};
+use crate::progress::Monitor;
+use crate::regression::{KernelProblem, effort};
 
 /// What the solvers make of one kernel.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,9 @@ pub struct SolvedKernel {
     pub logits: bool,
     /// The solvers, each with the settings chosen on dev.
     pub methods: Vec<MethodResult>,
+    /// What solvers could not do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
 }
 
 /// Whether a file is one of the paper's, by its name.
@@ -90,65 +97,160 @@ pub fn find_kernels(directory: &Path, task: Option<&str>) -> Result<[PathBuf; 3]
     }
 }
 
-/// A kernel file and its name in messages.
-struct Named<'a> {
+/// What of the metadata must be the same in the three files; the columns' split and versions may differ.
+const SHARED: [&str; 11] =
+    ["model_digest", "task", "source", "template", "label_words", "k", "seed", "rows", "head", "output_mode", "subset"];
+
+/// Largest difference of the same example's logits in two files, in units of the largest logit: another machine or batch
+/// changes digits of single precision, another example all.
+const SAME_LOGITS: f64 = 1e-3;
+
+/// A kernel file. Its kernels, which may be large, are read one at a time.
+struct Source<'a> {
     path: &'a Path,
-    file: &'a KernelFile,
+    /// The split that its columns must be of.
+    columns: &'static str,
+    /// Shapes of all tensors.
+    shapes: BTreeMap<String, Vec<i64>>,
+    /// Labels and logits; of a file of the paper the kernel too.
+    file: KernelFile,
+    /// Where the kernels are to be read.
+    header: Option<KernelHeader>,
 }
 
-impl Named<'_> {
+impl<'a> Source<'a> {
+    fn open(path: &'a Path, columns: &'static str, asked: Option<Formula>) -> Result<Self> {
+        if is_published(path) {
+            let file = read_kernel(path, asked)?;
+            let shapes = file.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+            return Ok(Self { path, columns, shapes, file, header: None });
+        }
+        let header = KernelHeader::read(path)?;
+        let file = header.tensors(|name| name.starts_with("labels") || name.starts_with("logits"))?;
+        Ok(Self { path, columns, shapes: header.shapes.clone(), file, header: Some(header) })
+    }
+
     fn wrong(&self, problem: &str) -> Error {
         Error::format(self.path, problem)
     }
 
-    /// Labels and, where there are any, logits of the columns' examples. `square` asks for a kernel of examples with
-    /// themselves, whose rows they are.
-    fn columns(&self, square: bool) -> Result<(Vec<usize>, Option<Vec<f64>>)> {
-        let found_square = self.file.get("labels_right").is_none();
-        if found_square != square {
+    /// Whether it is the kernel of examples with themselves.
+    fn is_square(&self) -> bool {
+        !self.shapes.contains_key("labels_right")
+    }
+
+    /// Labels of the examples behind a suffix: none for the rows, `_right` for the columns of a kernel between two sets.
+    fn labels(&self, suffix: &str) -> Result<Vec<usize>> {
+        let labels = self.file.get(&format!("labels{suffix}")).ok_or_else(|| self.wrong("holds no labels"))?;
+        let labels = Vec::<i64>::try_from(labels.to_kind(Kind::Int64).contiguous().view(-1)).unwrap_or_default();
+        let labels: Option<Vec<usize>> = labels.into_iter().map(|label| usize::try_from(label).ok()).collect();
+        labels.ok_or_else(|| self.wrong("holds a negative label"))
+    }
+
+    fn logits(&self, suffix: &str) -> Option<Vec<f64>> {
+        self.file.get(&format!("logits{suffix}")).map(flat)
+    }
+
+    /// Fails where the file is not of the kind that its place asks for.
+    fn check_place(&self) -> Result<()> {
+        let square = self.columns == "train";
+        if self.is_square() != square {
             return Err(self.wrong(if square {
                 "is not the kernel of the training examples with themselves, which --train needs"
             } else {
                 "is the kernel of examples with themselves; --dev and --test need those against other examples"
             }));
         }
-        let name = |stem: &str| if square { stem.to_owned() } else { format!("{stem}_right") };
-        let labels = self.file.get(&name("labels")).ok_or_else(|| self.wrong("holds no labels"))?;
-        let labels = Vec::<i64>::try_from(labels.to_kind(Kind::Int64).contiguous().view(-1)).unwrap_or_default();
-        let labels: Option<Vec<usize>> = labels.into_iter().map(|label| usize::try_from(label).ok()).collect();
-        let labels = labels.ok_or_else(|| self.wrong("holds a negative label"))?;
-        Ok((labels, self.file.get(&name("logits")).map(flat)))
+        match self.file.metadata.get("columns") {
+            Some(found) if found != self.columns => {
+                let columns = self.columns;
+                Err(self
+                    .wrong(&format!("its columns are those of {found}; the kernel against {columns} is needed here")))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// A kernel as a matrix, checked against the others' rows.
-    fn matrix(&self, name: &str, rows: i64, outputs: i64) -> Result<nalgebra::DMatrix<f64>> {
-        let tensor = self.file.get(name).ok_or_else(|| self.wrong(&format!("holds no {name}")))?;
-        let (shape, columns) = match tensor.size()[..] {
-            [n, c, m, d] => ([n, c, d], m),
-            _ => return Err(self.wrong(&format!("{name} has shape {:?}, expected [N, C, M, C]", tensor.size()))),
-        };
-        if shape != [rows, outputs, outputs] {
-            let expected = format!("expected [{rows}, {outputs}, M, {outputs}] as in --train");
-            return Err(self.wrong(&format!("{name} has shape {:?}, {expected}", tensor.size())));
+    /// Fails where the file's rows are not those of `train`.
+    fn check_rows(&self, train: &Self) -> Result<()> {
+        let other = train.path.display();
+        let field = |source: &Self, field: &str| source.file.metadata.get(field).cloned();
+        for name in SHARED {
+            let (Some(own), Some(wanted)) = (field(self, name), field(train, name)) else { continue };
+            if own != wanted {
+                let message =
+                    format!("{name} is {own}, and {wanted} in {other}: the files belong to different kernels");
+                return Err(self.wrong(&message));
+            }
         }
-        Ok(dmatrix(&tensor.contiguous().view([rows * outputs, columns * outputs])))
+        if self.file.get("labels").is_some() {
+            let (own, wanted) = (self.labels("")?, train.labels("")?);
+            if own.len() != wanted.len() {
+                let message = format!("has {} rows of training examples, {other} has {}", own.len(), wanted.len());
+                return Err(self.wrong(&message));
+            }
+            if let Some(at) = (0..own.len()).find(|at| own[*at] != wanted[*at]) {
+                return Err(self.wrong(&format!(
+                    "row {at} has label {}, and {} in {other}: the rows are other examples or in another order",
+                    own[at], wanted[at]
+                )));
+            }
+        }
+        let (Some(own), Some(wanted)) = (self.logits(""), train.logits("")) else { return Ok(()) };
+        let largest = wanted.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+        let same = |(a, b): (&f64, &f64)| (a - b).abs() <= SAME_LOGITS * largest;
+        match own.iter().zip(&wanted).position(|pair| !same(pair)) {
+            None if own.len() == wanted.len() => Ok(()),
+            None => Err(self.wrong(&format!("has {} logits of rows, {other} has {}", own.len(), wanted.len()))),
+            Some(at) => Err(self.wrong(&format!(
+                "logit {at} of the rows is {:.6}, and {:.6} in {other}: the rows are other examples or in another order",
+                own[at], wanted[at]
+            ))),
+        }
+    }
+
+    /// Columns of a kernel, its shape checked against the rows.
+    fn check_shape(&self, name: &str, rows: i64, outputs: i64) -> Result<usize> {
+        let shape = self.shapes.get(name).ok_or_else(|| self.wrong(&format!("holds no {name}")))?;
+        let (found, columns) = match shape[..] {
+            [n, c, m, d] => ([n, c, d], m),
+            _ => return Err(self.wrong(&format!("{name} has shape {shape:?}, expected [N, C, M, C]"))),
+        };
+        if found != [rows, outputs, outputs] {
+            let expected = format!("expected [{rows}, {outputs}, M, {outputs}] as in --train");
+            return Err(self.wrong(&format!("{name} has shape {shape:?}, {expected}")));
+        }
+        Ok((columns * outputs) as usize)
+    }
+
+    /// A kernel as a matrix.
+    fn matrix(&self, name: &str, rows: i64, outputs: i64) -> Result<nalgebra::DMatrix<f64>> {
+        let columns = self.check_shape(name, rows, outputs)? as i64;
+        let read = self.header.as_ref().map(|header| header.tensors(|found| found == name)).transpose()?;
+        let tensor =
+            read.as_ref().unwrap_or(&self.file).get(name).ok_or_else(|| self.wrong("changed while it was read"))?;
+        Ok(dmatrix(&tensor.contiguous().view([rows * outputs, columns])))
     }
 }
 
-/// Solves every formula that the three files share, or those asked for.
+/// Solves every formula that the training kernel's file holds, or the one asked for.
 ///
 /// # Errors
-/// [`Error::Format`] for files that do not fit each other; those of the solvers.
-pub fn solve(train: &Path, dev: &Path, test: &Path, asked: Option<Formula>) -> Result<Vec<SolvedKernel>> {
-    let files = [train, dev, test].map(|path| read_kernel(path, asked));
-    let [train_file, dev_file, test_file] = files;
-    let (train_file, dev_file, test_file) = (train_file?, dev_file?, test_file?);
-    let train = Named { path: train, file: &train_file };
-    let others = [Named { path: dev, file: &dev_file }, Named { path: test, file: &test_file }];
+/// [`Error::Format`] for files that do not fit each other; `Settings` where the memory does not suffice; those of the
+/// solvers.
+pub fn solve(
+    train: &Path,
+    dev: &Path,
+    test: &Path,
+    asked: Option<Formula>,
+    monitor: &dyn Monitor,
+) -> Result<Vec<SolvedKernel>> {
+    let train = Source::open(train, "train", asked)?;
+    let others = [Source::open(dev, "dev", asked)?, Source::open(test, "test", asked)?];
     let formulas: Vec<Formula> = Formula::ALL
         .into_iter()
         .filter(|formula| asked.is_none_or(|asked| asked == *formula))
-        .filter(|formula| train_file.get(&format!("kernel.{formula}")).is_some())
+        .filter(|formula| train.shapes.contains_key(&format!("kernel.{formula}")))
         .collect();
     if formulas.is_empty() {
         return Err(train.wrong(&match asked {
@@ -156,28 +258,74 @@ pub fn solve(train: &Path, dev: &Path, test: &Path, asked: Option<Formula>) -> R
             None => "holds no kernel".into(),
         }));
     }
-    formulas.into_iter().map(|formula| one(&train, &others, formula)).collect()
+    train.check_place()?;
+    for other in &others {
+        other.check_place()?;
+        other.check_rows(&train)?;
+    }
+    // All that can be known before the first kernel is read.
+    for formula in &formulas {
+        let shape = Shape::of(&train, &others, *formula)?;
+        room::check(&shape.cost(*formula), &format!("{}, kernel.{formula}", train.path.display()), ADVICE)?;
+    }
+    formulas.into_iter().map(|formula| one(&train, &others, formula, monitor)).collect()
 }
 
-fn one(train: &Named<'_>, [dev, test]: &[Named<'_>; 2], formula: Formula) -> Result<SolvedKernel> {
-    let name = format!("kernel.{formula}");
-    let shape = train.file.get(&name).map(Tensor::size).unwrap_or_default();
-    let [rows, outputs, _, _] = shape[..] else {
-        return Err(train.wrong(&format!("{name} has shape {shape:?}, expected [N, C, N, C]")));
-    };
-    if rows.saturating_mul(outputs) > LARGEST {
-        let message = format!("kernel regression takes up to {LARGEST} rows; {name} has {rows} x {outputs}");
-        return Err(train.wrong(&message));
+/// The way out of a kernel that is too large.
+const ADVICE: &str = "make the kernels of fewer examples, or solve them on a machine with more memory";
+
+/// Sizes of the kernels of one formula.
+struct Shape {
+    rows: i64,
+    outputs: i64,
+    columns: usize,
+}
+
+impl Shape {
+    fn of(train: &Source<'_>, others: &[Source<'_>; 2], formula: Formula) -> Result<Self> {
+        let name = format!("kernel.{formula}");
+        let shape = train.shapes.get(&name).cloned().unwrap_or_default();
+        let [rows, outputs, _, _] = shape[..] else {
+            return Err(train.wrong(&format!("{name} has shape {shape:?}, expected [N, C, N, C]")));
+        };
+        train.check_shape(&name, rows, outputs)?;
+        let mut columns = 0;
+        for other in others {
+            columns += other.check_shape(&name, rows, outputs)?;
+            if formula == Formula::Asymmetric {
+                other.check_shape("kernel.asymmetric_reversed", rows, outputs)?;
+            }
+        }
+        Ok(Self { rows, outputs, columns })
     }
-    let (train_labels, train_logits) = train.columns(true)?;
-    let (dev_labels, dev_logits) = dev.columns(false)?;
-    let (test_labels, test_logits) = test.columns(false)?;
+
+    fn cost(&self, formula: Formula) -> RegressionCost {
+        let rows = (self.rows * self.outputs) as usize;
+        let effort = effort(rows, self.columns, self.outputs as usize, formula != Formula::Asymmetric);
+        // A kernel that is read is there twice, as it lies in the file and as the solvers take it.
+        let read = 8.0 * (rows * rows.max(self.columns)) as f64;
+        RegressionCost { operations: effort.operations, bytes: effort.bytes.max(effort.kernels + read), rows }
+    }
+}
+
+fn one(
+    train: &Source<'_>,
+    [dev, test]: &[Source<'_>; 2],
+    formula: Formula,
+    monitor: &dyn Monitor,
+) -> Result<SolvedKernel> {
+    let name = format!("kernel.{formula}");
+    let shape = train.shapes.get(&name).cloned().unwrap_or_default();
+    let [rows, outputs, _, _] = shape[..] else { unreachable!("the shape was checked") };
+    let (train_labels, train_logits) = (train.labels("")?, train.logits(""));
+    let (dev_labels, dev_logits) = (dev.labels("_right")?, dev.logits("_right"));
+    let (test_labels, test_logits) = (test.labels("_right")?, test.logits("_right"));
     let logits = train_logits.is_some() && dev_logits.is_some() && test_logits.is_some();
     // Logits of zero play no part, whatever they are scaled by.
     let used = |found: Option<Vec<f64>>, labels: &[usize]| {
         found.filter(|_| logits).unwrap_or_else(|| vec![0.0; labels.len() * outputs as usize])
     };
-    let flipped = |set: &Named<'_>| {
+    let flipped = |set: &Source<'_>| {
         (formula == Formula::Asymmetric).then(|| set.matrix("kernel.asymmetric_reversed", rows, outputs)).transpose()
     };
     let problem = KernelProblem {
@@ -195,13 +343,10 @@ fn one(train: &Named<'_>, [dev, test]: &[Named<'_>; 2], formula: Formula) -> Res
         test_labels,
         symmetric: formula != Formula::Asymmetric,
     };
-    Ok(SolvedKernel {
-        formula,
-        train: problem.train_labels.len(),
-        dev: problem.dev_labels.len(),
-        test: problem.test_labels.len(),
-        outputs: problem.outputs,
-        logits,
-        methods: methods(&problem, formula, rows * outputs)?,
-    })
+    let (train, dev, test) = (problem.train_labels.len(), problem.dev_labels.len(), problem.test_labels.len());
+    monitor.begin(&format!("regression, {name}"), methods::units(formula, problem.train.nrows(), problem.outputs));
+    let solved = methods::solve(problem, formula, monitor);
+    monitor.end();
+    let Solved { methods, failures } = solved?;
+    Ok(SolvedKernel { formula, train, dev, test, outputs: outputs as usize, logits, methods, failures })
 }

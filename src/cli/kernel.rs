@@ -10,7 +10,7 @@ use super::plan;
 use super::select;
 use super::solve::write_published;
 use super::terminal::Terminal;
-use crate::analysis::{SplitName, is_published};
+use crate::analysis::{SplitName, is_published, regression_cost};
 use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::jacobian::Examples;
@@ -110,7 +110,8 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         select::engine(&args.model, &study).options(&study, &study.parameters, formulas, &train, other)?;
     options.share_matrices = args.shares;
     let (true, Some(out)) = (!args.plan, &args.out) else {
-        print!("{}", plan::markdown(&plan_gram(&study.parameters, &train, other, &options)));
+        let plan = plan_gram(&study.parameters, &train, other, &options);
+        print!("{}{}", plan::markdown(&plan), plan::regression(&regression_cost(&study, &args.formula)?, plan.rate));
         return Ok(());
     };
     let terminal = Terminal::new();

@@ -1,11 +1,27 @@
 //! The plan of a kernel computation, for reading.
 
+use crate::analysis::RegressionCost;
 use crate::kernel::KernelPlan;
+
+fn number(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") }
+}
+
+fn mega(bytes: f64) -> String {
+    format!("{:.0}", bytes / 1e6)
+}
+
+/// What it costs to solve the task with the kernels of all splits, in a sentence.
+pub(super) fn regression(cost: &RegressionCost, rate: f64) -> String {
+    let (seconds, bytes) = (number(cost.seconds(rate)), mega(cost.bytes));
+    format!(
+        "\nRegression with the kernels of train, dev and test ({} rows): about {seconds} s and {bytes} MB.\n",
+        cost.rows
+    )
+}
 
 /// A plan as Markdown: time and memory in all, then by layer.
 pub(super) fn markdown(plan: &KernelPlan) -> String {
-    let number = |seconds: f64| if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") };
-    let mega = |bytes: f64| format!("{:.0}", bytes / 1e6);
     let memory = &plan.memory;
     let mut lines = vec![
         format!(

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::kernel::check_out;
+use super::terminal::Terminal;
 use crate::analysis::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -68,7 +69,7 @@ pub(super) fn run(args: &SolveArgs) -> Result<()> {
         (None, Some(train), Some(dev), Some(test)) => [train.clone(), dev.clone(), test.clone()],
         _ => return Err(Error::Settings("give --train, --dev and --test, or a directory with --kernels".into())),
     };
-    let solved = solve(&train, &dev, &test, args.formula)?;
+    let solved = solve(&train, &dev, &test, args.formula, &Terminal::new())?;
     for kernel in &solved {
         println!(
             "{}: {} training, {} dev and {} test examples, {} output(s), {}",
@@ -84,6 +85,9 @@ pub(super) fn run(args: &SolveArgs) -> Result<()> {
             let percent = |share: f64| format!("{:.1}", 100.0 * share);
             let (dev, test) = (percent(method.dev_accuracy), percent(method.test_accuracy));
             println!("  {:24} {dev:>6} {test:>6}  {}", method.solver, method.setting);
+        }
+        for failure in &kernel.failures {
+            println!("  note: kernel.{}, {}: {}", kernel.formula, failure.solver, failure.reason);
         }
     }
     if let Some(json) = &args.json {

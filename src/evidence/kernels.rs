@@ -23,6 +23,9 @@ pub struct KernelFacts {
     pub precision_error: Option<f64>,
     /// Kernel regression by one or more solvers; the first is the one that summaries quote.
     pub methods: Vec<MethodResult>,
+    /// What solvers could not do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
     /// The training kernel's picture, examples ordered by class.
     pub picture: MatrixPicture,
 }
@@ -46,6 +49,15 @@ pub struct MethodResult {
     pub test_loss: f64,
     /// Number of settings that were compared.
     pub grid_size: usize,
+}
+
+/// A solver that came to no result, or not for all settings.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    /// As in [`MethodResult::solver`].
+    pub solver: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A matrix, coarse enough to draw: at most 96 x 96 cells, each the mean over its entries.

@@ -14,7 +14,7 @@ pub use claim::{
     Table, Verification, VerificationFacts,
 };
 pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
-pub use kernels::{KernelDistance, KernelFacts, MatrixPicture, MethodResult};
+pub use kernels::{Failure, KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
     OutputDerivative, StepResidual, Summary,

@@ -25,6 +25,9 @@ use std::ops::Range;
 
 use tch::Tensor;
 
+use crate::error::Result;
+use crate::progress::check_stop;
+
 /// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of. Engines run several
 /// passes at a time, in threads of their own; tensors that a forward pass reads are [`Frozen`].
 pub trait Examples: Sync {
@@ -52,14 +55,33 @@ pub trait Examples: Sync {
 
 /// Outputs \[N, C\] in double precision, computed in batches without gradients.
 pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Tensor {
+    let always = || Ok(());
+    outputs_while(&always, parameters, examples, batch).expect("nothing stops it")
+}
+
+/// [`outputs`] of many examples: a request to stop is heard between two batches.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn all_outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
+    outputs_while(&check_stop, parameters, examples, batch)
+}
+
+fn outputs_while(
+    go_on: &dyn Fn() -> Result<()>,
+    parameters: &Parameters,
+    examples: &dyn Examples,
+    batch: usize,
+) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let mut tap = PlainTap::new(parameters);
     let batches = batches_by_cost(examples, batch);
-    let parts: Vec<Tensor> = batches
-        .iter()
-        .map(|indices| examples.forward(&mut tap, indices).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu))
-        .collect();
-    in_order(&Tensor::cat(&parts, 0), &batches)
+    let mut parts = Vec::with_capacity(batches.len());
+    for indices in &batches {
+        go_on()?;
+        parts.push(examples.forward(&mut tap, indices).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu));
+    }
+    Ok(in_order(&Tensor::cat(&parts, 0), &batches))
 }
 
 /// Rows that came batch by batch, put into the examples' order.

@@ -1,12 +1,14 @@
 //! The kernel file: safetensors with kernels as \[N, C, M, C\], outputs, labels, and metadata that says what they are
 //! of.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 use tch::{Kind, Tensor};
 
 use super::formula::Formula;
@@ -16,6 +18,9 @@ use crate::files::write_atomic;
 
 /// Version of the file's layout; readers refuse others.
 pub const FORMAT_VERSION: &str = "1";
+
+/// Most bytes of a header, as the safetensors format has it.
+const MOST_HEADER: u64 = 100_000_000;
 
 /// Contents of a kernel file. Tensors are double precision (labels are 64-bit integers), on the CPU.
 #[derive(Debug)]
@@ -139,9 +144,41 @@ impl KernelFile {
 
     /// Reads a file written by [`KernelFile::write`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        KernelHeader::read(path)?.tensors(|_| true)
+    }
+}
+
+/// What a kernel file holds, without its numbers.
+#[derive(Debug)]
+pub struct KernelHeader {
+    /// Shapes by name.
+    pub shapes: BTreeMap<String, Vec<i64>>,
+    /// The file's metadata.
+    pub metadata: HashMap<String, String>,
+    path: PathBuf,
+    /// Element type and place of each tensor.
+    places: BTreeMap<String, (Dtype, Range<u64>)>,
+}
+
+impl KernelHeader {
+    /// Reads the header of a file written by [`KernelFile::write`].
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for another file, or one that was cut off.
+    pub fn read(path: &Path) -> Result<Self> {
         let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a complete kernel file ({e})"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let length = file.metadata().map_err(Error::io("read", path))?.len();
+        let mut start = [0; 8];
+        file.read_exact(&mut start).map_err(|_| broken(&SafeTensorError::HeaderTooSmall))?;
+        let size = u64::from_le_bytes(start);
+        // A file that is no safetensors may state any length.
+        if size > length.saturating_sub(8) || size > MOST_HEADER {
+            return Err(broken(&SafeTensorError::InvalidHeaderLength));
+        }
+        let mut text = vec![0; size as usize];
+        file.read_exact(&mut text).map_err(Error::io("read", path))?;
+        let header: Metadata = serde_json::from_slice(&text).map_err(|e| broken(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         match metadata.get("format_version").map(String::as_str) {
             Some(FORMAT_VERSION) => {}
@@ -152,21 +189,47 @@ impl KernelFile {
             }
             None => return Err(Error::format(path, "a safetensors file, but not a kernel file (no format_version)")),
         }
-        let archive = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
+        let (mut shapes, mut places, mut end) = (BTreeMap::new(), BTreeMap::new(), 8 + size);
+        for (name, info) in header.tensors() {
+            let (from, to) = info.data_offsets;
+            let numbers = info.shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
+            let bytes = numbers.and_then(|n| n.checked_mul(info.dtype.bitsize()));
+            let place = 8 + size + from as u64..(8 + size).saturating_add(to as u64);
+            if from > to || bytes != (to - from).checked_mul(8) || place.end > length {
+                return Err(broken(&SafeTensorError::InvalidOffset(name)));
+            }
+            end = end.max(place.end);
+            shapes.insert(name.clone(), info.shape.iter().map(|n| *n as i64).collect());
+            places.insert(name, (info.dtype, place));
+        }
+        if end != length {
+            return Err(broken(&SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self { shapes, metadata, path: path.to_path_buf(), places })
+    }
+
+    /// Reads the tensors with names that are `wanted`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for another element type or an entry that is not finite.
+    pub fn tensors(&self, wanted: impl Fn(&str) -> bool) -> Result<KernelFile> {
+        let path = &self.path;
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
         let mut tensors = Vec::new();
-        for (name, view) in archive.iter() {
-            let kind = match view.dtype() {
+        for (name, (dtype, place)) in self.places.iter().filter(|(name, _)| wanted(name)) {
+            let kind = match dtype {
                 Dtype::I64 => Kind::Int64,
                 Dtype::F64 => Kind::Double,
                 other => return Err(Error::format(path, format!("tensor `{name}` has element type {other:?}"))),
             };
-            let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+            let mut bytes = vec![0; (place.end - place.start) as usize];
+            let read = file.seek(SeekFrom::Start(place.start)).and_then(|_| file.read_exact(&mut bytes));
+            read.map_err(Error::io("read", path))?;
+            let tensor = Tensor::f_from_data_size(&bytes, &self.shapes[name], kind)?;
             check_finite(path, &format!("tensor `{name}`"), &tensor)?;
-            tensors.push((name.to_owned(), tensor));
+            tensors.push((name.clone(), tensor));
         }
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self { tensors, metadata })
+        Ok(KernelFile { tensors, metadata: self.metadata.clone() })
     }
 }
 

@@ -12,7 +12,7 @@ mod reference;
 
 pub use blocks::{Block, BlockPlan};
 pub use engine::{GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram};
-pub use file::KernelFile;
+pub use file::{KernelFile, KernelHeader};
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};
 pub use precision::{Precision, precision_errors};

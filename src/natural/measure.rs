@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use crate::analysis::{SplitName, Study};
 use crate::error::{Error, Result};
 use crate::files::named_seed;
-use crate::jacobian::outputs;
+use crate::jacobian::all_outputs;
 use crate::lm::{OutputMode, with_head};
 use crate::measure::output_derivative_sizes;
 use crate::network::normal_tensor;
@@ -93,11 +93,12 @@ fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
 /// All variants on all examples of a study: nothing is trained, so those kept for training count as well.
 ///
 /// # Errors
-/// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite.
+/// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite;
+/// [`Error::Interrupted`].
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     let labels: Vec<usize> = SPLITS.into_iter().flat_map(|split| study.labels(split).to_vec()).collect();
     let logits = over_splits(|split| {
-        let own = outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, BATCH);
+        let own = all_outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, BATCH)?;
         study.check_finite(&own, split)?;
         Ok(own)
     })?;
@@ -110,13 +111,13 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     // All draws are outputs of one pass: nothing but the last map differs between them.
     let chosen = unrelated_words(study, seed, DRAWS)?;
     let logits = over_splits(|split| {
-        Ok(outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH))
+        all_outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH)
     })?;
     measured.push(average(Variant::UnrelatedWords, by_draw(logits)));
     let head = |draw: usize| random_head(study, classes, named_seed(seed, &format!("head {draw}")));
     let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
     let parameters = with_head(&study.parameters, &heads, None);
-    let logits = over_splits(|split| Ok(outputs(&parameters, &study.head_examples(split, DRAWS * classes)?, BATCH)))?;
+    let logits = over_splits(|split| all_outputs(&parameters, &study.head_examples(split, DRAWS * classes)?, BATCH))?;
     measured.push(average(Variant::RandomHead, by_draw(logits)));
     Ok(measured)
 }

@@ -10,6 +10,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{Error, Result};
+use crate::progress::interruptible;
 
 /// The special tokens in the order of their ids: RoBERTa's.
 pub const SPECIAL_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
@@ -48,7 +49,11 @@ pub fn train_tokenizer(path: &Path, text: &str, vocabulary: usize) -> Result<Tok
         .special_tokens(special)
         .build();
     let mut trainer = TrainerWrapper::from(trainer);
-    tokenizer.train(&mut trainer, text.lines().filter(|l| !l.is_empty())).map_err(failed)?;
+    let text = text.to_owned();
+    let trained = interruptible(move || {
+        tokenizer.train(&mut trainer, text.lines().filter(|l| !l.is_empty())).map(|_| ()).map(|()| tokenizer)
+    })?;
+    let tokenizer = trained.map_err(failed)?;
     let found = tokenizer.get_vocab_size(true);
     if found != vocabulary {
         return Err(Error::format(

@@ -9,18 +9,19 @@
 //! `k(train, eval)` and `β` to `k(eval, train)`, and the prediction is `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `Kf` being the
 //! flipped kernel.
 //!
-//! The matrix is `I/γ + D` with the dilation `D = [[0, H], [Hᵀ, 0]]`: one eigendecomposition of D, eigenvalues `±σ`,
-//! serves all γ and λ, and where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
+//! One singular value decomposition `H = U·diag(σ)·Vᵀ` serves all γ and λ: `[u; ±v]/√2` are the matrix's eigenvectors, with
+//! the eigenvalues `1/γ ± σ`. Where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
 
-use super::linear::{Dilation, divide_rows};
+use super::linear::Singular;
 use super::{checks, predict, relative_cutoff};
 use crate::error::{Error, Result};
+use faer::Mat;
 use nalgebra::{DMatrix, DVector};
 
 /// A training kernel and targets, decomposed once for all γ.
 pub struct AsymmetricLeastSquares {
     targets: DVector<f64>,
-    dilation: Dilation,
+    decomposed: Singular,
 }
 
 /// The coefficients of both sides, `[n]` each.
@@ -43,7 +44,7 @@ impl AsymmetricLeastSquares {
         checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
         let n = kernel.nrows();
         let signed = DMatrix::from_fn(n, n, |i, j| targets[i] * kernel[(i, j)] * targets[j]);
-        Ok(Self { targets: targets.clone(), dilation: Dilation::new(&signed)? })
+        Ok(Self { targets: targets.clone(), decomposed: Singular::new(&signed)? })
     }
 
     /// Both coefficient vectors for `γ > 0` (large γ: little regularization).
@@ -53,12 +54,18 @@ impl AsymmetricLeastSquares {
     pub fn solve(&self, gamma: f64) -> Result<AsymmetricSolution> {
         checks::non_negative("kernel gamma", gamma, true)?;
         let n = self.targets.len();
-        let Dilation { values, upper, lower } = &self.dilation;
-        let ones = DMatrix::from_element(n, 1, 1.0);
-        let mut inner = upper.tr_mul(&ones) + lower.tr_mul(&ones);
-        divide_rows(&mut inner, &values.add_scalar(1.0 / gamma), relative_cutoff(2 * n));
-        let alpha = (upper * &inner).column(0).into_owned();
-        let beta = (lower * inner).column(0).into_owned();
+        let Singular { values, left, right } = &self.decomposed;
+        let cutoff = relative_cutoff(2 * n) * (1.0 / gamma + values.amax());
+        // Ones, along u and along v.
+        let ones = Mat::from_fn(n, 1, |_, _| 1.0);
+        let (a, b) = (left.transpose() * &ones, right.transpose() * &ones);
+        let part = |along: f64, value: f64| if value.abs() > cutoff { 0.5 * along / value } else { 0.0 };
+        let plus = |i: usize| part(a[(i, 0)] + b[(i, 0)], 1.0 / gamma + values[i]);
+        let minus = |i: usize| part(a[(i, 0)] - b[(i, 0)], 1.0 / gamma - values[i]);
+        let alpha = left * Mat::from_fn(n, 1, |i, _| plus(i) + minus(i));
+        let beta = right * Mat::from_fn(n, 1, |i, _| plus(i) - minus(i));
+        let alpha = DVector::from_fn(n, |i, _| alpha[(i, 0)]);
+        let beta = DVector::from_fn(n, |i, _| beta[(i, 0)]);
         checks::vector("alpha of the asymmetric system", alpha.as_slice(), n)?;
         checks::vector("beta of the asymmetric system", beta.as_slice(), n)?;
         Ok(AsymmetricSolution { alpha, beta, targets: self.targets.clone() })

@@ -5,51 +5,64 @@
 //! `torch.linalg.lstsq` (LAPACK's `gelsy`) does; singular values up to [`super::relative_cutoff`] of the largest count
 //! as zero.
 //!
-//! - symmetric kernel: one eigendecomposition serves the whole grid of regularizations;
-//! - asymmetric kernel: one decomposition of its dilation gives the norm and the solution at `r = 0`; each `r > 0` is solved by
-//!   elimination with full pivoting, or by its own decomposition where the pivots come near zero.
+//! - symmetric kernel of few rows: one spectrum serves the whole grid of regularizations;
+//! - symmetric kernel of many rows: one factorization a regularization, together a third of a spectrum's cost;
+//! - asymmetric kernel: an elimination a regularization;
+//! - a system that is nearly singular: its spectrum, which decides on the rank.
 
-use super::linear::{self, Dilation};
-use super::{checks, relative_cutoff};
+use super::checks;
+use super::factor::Factor;
+use super::linear::{self, Singular, Spectrum};
 use crate::error::{Error, Result};
-use nalgebra::{DMatrix, DVector, Dyn, SymmetricEigen};
+use nalgebra::{DMatrix, DVector};
+use std::cell::OnceCell;
 
-/// Pivots below this share of the largest leave the decision on the rank to the singular values.
-const SMALL_PIVOT: f64 = 1e-10;
+/// Smallest singular values below this share of the largest leave the decision on the rank to a spectrum.
+const NEARLY_SINGULAR: f64 = 1e-10;
 
-/// A training kernel, decomposed once for many right-hand sides and regularizations.
-pub struct LeastSquares {
+/// Rows up to which a symmetric kernel's spectrum is computed at once.
+const FEW: usize = 1024;
+
+/// A training kernel, for many right-hand sides and regularizations.
+pub struct LeastSquares<'a> {
+    kernel: &'a DMatrix<f64>,
+    symmetric: bool,
     norm: f64,
-    form: Form,
+    /// Of a symmetric kernel, once it was needed.
+    spectrum: OnceCell<Spectrum>,
 }
 
-enum Form {
-    Symmetric(SymmetricEigen<f64, Dyn>),
-    General { kernel: DMatrix<f64>, dilation: Dilation },
-}
-
-impl LeastSquares {
-    /// Decomposes a training kernel `[n, n]`. `symmetric` is a promise that is checked: its symmetric part is used.
+impl<'a> LeastSquares<'a> {
+    /// Prepares a training kernel `[n, n]`. `symmetric` is a promise that is checked: its symmetric part is used.
     ///
     /// # Errors
     /// `Settings` for an empty or non-square kernel or a broken promise of symmetry; `Numeric` for non-finite entries or a
-    /// decomposition that fails.
-    pub fn new(kernel: &DMatrix<f64>, symmetric: bool) -> Result<Self> {
+    /// decomposition that fails; `Interrupted`.
+    pub fn new(kernel: &'a DMatrix<f64>, symmetric: bool) -> Result<Self> {
+        Self::with_few(kernel, symmetric, FEW)
+    }
+
+    /// The same with another number of rows up to which a spectrum is computed at once.
+    pub(super) fn with_few(kernel: &'a DMatrix<f64>, symmetric: bool, few: usize) -> Result<Self> {
         checks::training_kernel(kernel)?;
         if symmetric {
-            let eigen = linear::eigen(&checks::symmetric_part(kernel)?)?;
-            return Ok(Self { norm: eigen.eigenvalues.amax(), form: Form::Symmetric(eigen) });
+            checks::symmetric(kernel)?;
         }
-        let dilation = Dilation::new(kernel)?;
-        Ok(Self { norm: dilation.norm(), form: Form::General { kernel: kernel.clone(), dilation } })
+        let spectrum = OnceCell::new();
+        let norm = if symmetric && kernel.nrows() <= few {
+            let found = Spectrum::new(checks::symmetric_part(kernel)?.as_ref())?;
+            spectrum.get_or_init(|| found).values.amax()
+        } else if symmetric {
+            linear::symmetric_norm(kernel)?
+        } else {
+            linear::operator_norm(kernel)?
+        };
+        Ok(Self { kernel, symmetric, norm, spectrum })
     }
 
     /// Number of rows, `n`.
     pub fn size(&self) -> usize {
-        match &self.form {
-            Form::Symmetric(eigen) => eigen.eigenvalues.len(),
-            Form::General { kernel, .. } => kernel.nrows(),
-        }
+        self.kernel.nrows()
     }
 
     /// `‖K‖₂`, the unit of the regularization.
@@ -70,7 +83,8 @@ impl LeastSquares {
     /// One `α` per column of `targets`, `[n, t]`, for relative regularization `r ≥ 0`; the result is `[n, t]`.
     ///
     /// # Errors
-    /// `Settings` for a wrong number of rows or a negative or infinite `r`; `Numeric` for non-finite targets or solutions.
+    /// `Settings` for a wrong number of rows or a negative or infinite `r`; `Numeric` for non-finite targets or solutions;
+    /// `Interrupted`.
     pub fn solve_many(&self, targets: &DMatrix<f64>, regularization: f64) -> Result<DMatrix<f64>> {
         checks::non_negative("kernel regularization", regularization, false)?;
         if targets.nrows() != self.size() {
@@ -82,34 +96,34 @@ impl LeastSquares {
         }
         checks::finite("targets", targets)?;
         let shift = regularization * self.norm;
-        let solution = match &self.form {
-            Form::Symmetric(eigen) => {
-                let mut inner = eigen.eigenvectors.tr_mul(targets);
-                linear::divide_rows(&mut inner, &eigen.eigenvalues.add_scalar(shift), relative_cutoff(self.size()));
-                &eigen.eigenvectors * inner
-            }
-            Form::General { dilation, .. } if shift <= 0.0 => dilation.pseudo_solve(targets),
-            Form::General { kernel, .. } => solve_shifted(kernel, shift, targets)?,
+        let solution = match self.spectrum.get() {
+            Some(spectrum) => spectrum.solve(targets, shift),
+            None => self.factored(targets, shift)?,
         };
         checks::finite("solution of the kernel regression", &solution)?;
         Ok(solution)
     }
-}
 
-/// `(K + shift·I) α = targets` for a kernel without symmetry.
-fn solve_shifted(kernel: &DMatrix<f64>, shift: f64, targets: &DMatrix<f64>) -> Result<DMatrix<f64>> {
-    let mut shifted = kernel.clone();
-    for i in 0..shifted.nrows() {
-        shifted[(i, i)] += shift;
+    fn factored(&self, targets: &DMatrix<f64>, shift: f64) -> Result<DMatrix<f64>> {
+        if self.norm <= 0.0 {
+            // Nothing but zeros: the solution of least norm.
+            return Ok(DMatrix::zeros(targets.nrows(), targets.ncols()));
+        }
+        let factor = Factor::new(self.kernel, self.symmetric, shift)?;
+        if factor.smallest()? > NEARLY_SINGULAR * self.norm {
+            return Ok(factor.solve(targets));
+        }
+        drop(factor);
+        if self.symmetric {
+            let found = Spectrum::new(checks::symmetric_part(self.kernel)?.as_ref())?;
+            return Ok(self.spectrum.get_or_init(|| found).solve(targets, shift));
+        }
+        let mut shifted = self.kernel.clone();
+        for i in 0..shifted.nrows() {
+            shifted[(i, i)] += shift;
+        }
+        Ok(Singular::new(&shifted)?.solve(targets))
     }
-    let elimination = shifted.clone().full_piv_lu();
-    let pivots = elimination.u().diagonal().abs();
-    if pivots.min() > SMALL_PIVOT * pivots.max()
-        && let Some(solution) = elimination.solve(targets)
-    {
-        return Ok(solution);
-    }
-    Ok(Dilation::new(&shifted)?.pseudo_solve(targets))
 }
 
 /// Predictions `Σ_i eval[i, e]·α_i`, `[m]`, from an evaluation kernel `[n, m]` and coefficients `[n]`.

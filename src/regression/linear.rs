@@ -1,35 +1,87 @@
-//! The one decomposition that all solvers rest on, guarded, and the decision on what counts as zero. Knows no targets.
+//! Norms, spectra and factorizations of kernels, by `faer`, and the decision on what counts as zero. Knows no targets.
 //!
-//! Everything is a symmetric eigendecomposition. A matrix without symmetry enters as its dilation `[[0, K], [Kᵀ, 0]]`,
-//! whose eigenvalues are `±σ`: nalgebra's own singular value decomposition is not accurate enough. (Measured with 0.35
-//! on random matrices of 3 to 30 rows: relative errors of 1e-9 and more in one case of a hundred, once 0.3; its
-//! symmetric eigendecomposition stayed below 1e-14 on the same matrices.)
-//!
-//! A decomposition that does not reproduce its matrix is an error, never a wrong prediction: the iteration counts are
-//! bounded and each result is multiplied out once.
+//! Each decomposition is scaled by a power of two, so that no product of entries overflows or vanishes, and is multiplied
+//! out once: one that does not reproduce its matrix is an error, never a wrong prediction.
 
 use super::checks;
 use crate::error::{Error, Result};
-use nalgebra::{DMatrix, DVector, Dyn, SymmetricEigen};
+use crate::progress::{check_stop, interruptible};
+use faer::linalg::solvers::{SelfAdjointEigen, Svd};
+use faer::{Accum, Mat, MatRef, Par, Side, linalg::matmul::matmul};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Largest accepted relative Frobenius error of a decomposition: a backward stable one stays near 1e-14, also at n =
-/// 576.
+/// 4000.
 const RECONSTRUCTION_TOLERANCE: f64 = 1e-12;
+
+/// Rows up to which all singular values are computed where the largest is asked for.
+const FEW: usize = 64;
+
+/// Most steps of Lanczos' iteration for a norm; kernels need ten to fifty.
+const LANCZOS_STEPS: usize = 400;
+
+/// Residual, relative to the eigenvalue, at which that iteration stops: an eigenvalue is as near.
+const LANCZOS_TOLERANCE: f64 = 1e-13;
 
 /// Singular values up to this share of the largest count as zero: `ε·max(n, 10)`, ε the distance of 1 to the next
 /// float64.
 ///
 /// `ε·n` is the rule of LAPACK's `gelsy` as `torch.linalg.lstsq` calls it. The floor of 10 serves tiny matrices: the
-/// null eigenvalues of exactly singular Gram matrices come out at up to 2.6 ε of the largest at every size, which `ε·n`
+/// null eigenvalues of exactly singular Gram matrices come out at a few ε of the largest at every size, which `ε·n`
 /// alone would take for a rank when n is 2 or 3.
 pub fn relative_cutoff(n: usize) -> f64 {
     f64::EPSILON * n.max(10) as f64
 }
 
-/// `‖K‖₂`, the largest singular value of a finite, non-empty matrix: the root of the largest eigenvalue of `KᵀK`.
+/// Threads of the factorizations: those that the process was told to use.
+pub(super) fn parallelism() -> Par {
+    faer::get_global_parallelism()
+}
+
+/// A matrix as faer reads it, without a copy.
+pub(super) fn view(matrix: &DMatrix<f64>) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
+}
+
+fn back(matrix: MatRef<'_, f64>) -> DMatrix<f64> {
+    DMatrix::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
+}
+
+fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
+    let mut all = Mat::zeros(left.nrows(), right.ncols());
+    matmul(&mut all, Accum::Replace, left, right, 1.0, parallelism());
+    all
+}
+
+/// `leftᵀ·right`, `[m, t]` of `[n, m]` and `[n, t]`.
+pub(super) fn transposed_product(left: &DMatrix<f64>, right: &DMatrix<f64>) -> DMatrix<f64> {
+    back(product(view(left).transpose(), view(right)).as_ref())
+}
+
+/// Rows up to which a decomposition takes a fraction of a second and is not worth a thread.
+const SHORT: usize = 256;
+
+/// Runs a decomposition of so many rows: one call that may take minutes.
 ///
 /// # Errors
-/// `Numeric` for a non-finite entry, `Settings` for an empty matrix.
+/// `Interrupted`.
+pub(super) fn unless_stopped<T: Send + 'static>(rows: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    if rows > SHORT { interruptible(work) } else { check_stop().map(|()| work()) }
+}
+
+/// The power of two just above the largest entry; 1 for a matrix of zeros.
+pub(super) fn scale(matrix: &DMatrix<f64>) -> f64 {
+    let largest = matrix.amax();
+    // Beyond 2^±1000 the reciprocal would leave the range of numbers.
+    if largest > 0.0 { largest.log2().ceil().clamp(-1000.0, 1000.0).exp2() } else { 1.0 }
+}
+
+/// `‖K‖₂`, the largest singular value of a finite, non-empty matrix.
+///
+/// # Errors
+/// `Numeric` for a non-finite entry, `Settings` for an empty matrix, `Interrupted`.
 pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     if matrix.is_empty() {
         return Err(Error::Settings(format!(
@@ -38,66 +90,184 @@ pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
         )));
     }
     checks::finite("matrix", matrix)?;
-    let scale = matrix.amax();
-    if scale <= 0.0 {
-        return Ok(0.0);
+    let unit = scale(matrix);
+    if matrix.nrows().min(matrix.ncols()) > FEW {
+        let apply = |v: &Mat<f64>| {
+            let image = product(view(matrix), v.as_ref()) * faer::Scale(1.0 / unit);
+            product(view(matrix).transpose(), image.as_ref()) * faer::Scale(1.0 / unit)
+        };
+        if let Some(square) = largest_eigenvalue(matrix.ncols(), apply)? {
+            return Ok(unit * square.sqrt());
+        }
     }
-    // Entries of at most 1: squares neither overflow nor vanish.
-    let unit = matrix / scale;
-    let largest = eigen(&unit.tr_mul(&unit))?.eigenvalues.max();
-    Ok(scale * largest.max(0.0).sqrt())
+    Ok(singular_values(matrix)?.amax())
 }
 
-/// `Q·diag(λ)·Qᵀ` of a symmetric matrix.
-pub(super) fn eigen(matrix: &DMatrix<f64>) -> Result<SymmetricEigen<f64, Dyn>> {
-    let n = matrix.nrows();
-    // The implicit QR iteration needs two or three steps per eigenvalue; the bound is generous.
-    let found = SymmetricEigen::try_new(matrix.clone(), f64::EPSILON, 100 * n + 1000).ok_or_else(|| {
-        Error::Numeric(format!("the eigendecomposition of a {:?} kernel did not converge", checks::shape(matrix)))
-    })?;
-    let (error, scale) = ((found.recompose() - matrix).norm(), matrix.norm());
-    if error <= RECONSTRUCTION_TOLERANCE * scale {
-        return Ok(found);
+/// `‖K‖₂` of a symmetric matrix.
+pub(super) fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
+    let unit = scale(matrix);
+    if matrix.nrows() > FEW {
+        let apply = |v: &Mat<f64>| product(view(matrix), v.as_ref()) * faer::Scale(1.0 / unit);
+        if let Some(found) = largest_eigenvalue(matrix.nrows(), apply)? {
+            return Ok(unit * found);
+        }
+    }
+    Ok(eigenvalues(matrix)?.amax())
+}
+
+/// The largest absolute eigenvalue of a symmetric operator, by Lanczos' iteration with full orthogonalization from a fixed
+/// random vector; `None` where it does not converge, as with thousands of eigenvalues that crowd at the end.
+fn largest_eigenvalue(n: usize, apply: impl Fn(&Mat<f64>) -> Mat<f64>) -> Result<Option<f64>> {
+    let mut random = ChaCha8Rng::seed_from_u64(n as u64);
+    let mut next = Mat::from_fn(n, 1, |_, _| random.random_range(-1.0..1.0));
+    let mut length = next.norm_l2();
+    let mut basis = Mat::<f64>::zeros(n, 0);
+    let (mut diagonal, mut below): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
+    for step in 0..LANCZOS_STEPS.min(n) {
+        check_stop()?;
+        let vector = next * faer::Scale(1.0 / length);
+        next = apply(&vector);
+        diagonal.push((vector.transpose() * &next)[(0, 0)]);
+        basis.resize_with(n, step + 1, |i, _| vector[(i, 0)]);
+        // Twice is enough (Kahan, Parlett).
+        for _ in 0..2 {
+            let along = basis.transpose() * &next;
+            next -= &basis * along;
+        }
+        length = next.norm_l2();
+        if step < 16 || step % 8 == 0 || step + 1 == n {
+            let small = SymmetricEigen::new(DMatrix::from_fn(step + 1, step + 1, |i, j| match i.abs_diff(j) {
+                0 => diagonal[i],
+                1 => below[i.min(j)],
+                _ => 0.0,
+            }));
+            let at = small.eigenvalues.iamax();
+            let (found, share) = (small.eigenvalues[at].abs(), small.eigenvectors[(step, at)].abs());
+            if length * share <= LANCZOS_TOLERANCE * found || step + 1 == n {
+                return Ok(Some(found));
+            }
+        }
+        below.push(length);
+    }
+    Ok(None)
+}
+
+/// All eigenvalues of a symmetric matrix, `[n]`.
+pub(super) fn eigenvalues(matrix: &DMatrix<f64>) -> Result<DVector<f64>> {
+    let (n, unit) = (matrix.nrows(), scale(matrix));
+    let scaled = view(matrix) * faer::Scale(1.0 / unit);
+    let values = unless_stopped(n, move || scaled.self_adjoint_eigenvalues(Side::Lower))?;
+    let values = values.map_err(|_| not_converged("eigenvalues", [n, n]))?;
+    Ok(DVector::from_vec(values) * unit)
+}
+
+/// All singular values, `[min(n, m)]`.
+pub(super) fn singular_values(matrix: &DMatrix<f64>) -> Result<DVector<f64>> {
+    let unit = scale(matrix);
+    let scaled = view(matrix) * faer::Scale(1.0 / unit);
+    let values = unless_stopped(matrix.nrows(), move || scaled.singular_values())?;
+    let values = values.map_err(|_| not_converged("singular values", checks::shape(matrix)))?;
+    Ok(DVector::from_vec(values) * unit)
+}
+
+/// `exp` of the entropy of the shares of singular values: from 1 to n, how many directions a kernel effectively has; 0 for
+/// a kernel of zeros.
+///
+/// # Errors
+/// `Numeric` for a non-finite entry or values that do not converge, `Interrupted`.
+pub fn effective_rank(matrix: &DMatrix<f64>, symmetric: bool) -> Result<f64> {
+    checks::finite("kernel", matrix)?;
+    let values = if symmetric { eigenvalues(matrix)?.abs() } else { singular_values(matrix)? };
+    let total = values.sum();
+    if total <= 0.0 {
+        return Ok(0.0);
+    }
+    let entropy: f64 = values.iter().map(|v| v / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
+    Ok(entropy.exp())
+}
+
+fn not_converged(what: &str, shape: [usize; 2]) -> Error {
+    Error::Numeric(format!("the {what} of a {shape:?} kernel did not converge"))
+}
+
+/// Fails where a decomposition misses its matrix by more than round-off.
+fn check_error(what: &str, n: usize, error: f64, size: f64) -> Result<()> {
+    if error <= RECONSTRUCTION_TOLERANCE * size {
+        return Ok(());
     }
     Err(Error::Numeric(format!(
-        "the eigendecomposition of a {:?} kernel misses it by {error:.3e} (norm {scale:.3e}); rescale the kernel",
-        checks::shape(matrix)
+        "the {what} of a {:?} kernel misses it by {:.3e} of its norm; rescale the kernel",
+        [n, n],
+        error / size
     )))
 }
 
-/// The eigendecomposition of `[[0, K], [Kᵀ, 0]]`, for a square K of any kind.
-pub(super) struct Dilation {
-    /// `±σ` for each singular value σ of K, `[2n]`.
+/// `Q·diag(λ)·Qᵀ` of a symmetric matrix.
+pub(super) struct Spectrum {
+    /// λ, `[n]`.
     pub values: DVector<f64>,
-    /// Rows of the eigenvectors that belong to K's rows, `[n, 2n]`.
-    pub upper: DMatrix<f64>,
-    /// Rows of the eigenvectors that belong to K's columns, `[n, 2n]`.
-    pub lower: DMatrix<f64>,
+    vectors: Mat<f64>,
 }
 
-impl Dilation {
-    /// Decomposes a square matrix with finite entries.
+impl Spectrum {
+    /// Decomposes a matrix, of which the lower triangle is read.
     pub fn new(matrix: &DMatrix<f64>) -> Result<Self> {
-        let n = matrix.nrows();
-        let mut dilated = DMatrix::zeros(2 * n, 2 * n);
-        dilated.view_mut((0, n), (n, n)).copy_from(matrix);
-        dilated.view_mut((n, 0), (n, n)).copy_from(&matrix.transpose());
-        let SymmetricEigen { eigenvectors, eigenvalues } = eigen(&dilated)?;
-        let half = |from| eigenvectors.rows(from, n).into_owned();
-        Ok(Self { values: eigenvalues, upper: half(0), lower: half(n) })
+        let (n, unit) = (matrix.nrows(), scale(matrix));
+        let mut scaled = view(matrix) * faer::Scale(1.0 / unit);
+        let found = unless_stopped(n, move || {
+            let found = SelfAdjointEigen::new(scaled.as_ref(), Side::Lower)?;
+            let size = scaled.norm_l2();
+            let weighted = found.U() * found.S();
+            matmul(&mut scaled, Accum::Add, &weighted, found.U().transpose(), -1.0, parallelism());
+            Ok::<_, faer::linalg::evd::EvdError>((found, scaled.norm_l2(), size))
+        })?;
+        let (found, error, size) = found.map_err(|_| not_converged("eigendecomposition", [n, n]))?;
+        check_error("eigendecomposition", n, error, size)?;
+        let values = DVector::from_fn(n, |i, _| found.S()[i] * unit);
+        Ok(Self { values, vectors: found.U().to_owned() })
     }
 
-    /// The largest singular value.
-    pub fn norm(&self) -> f64 {
-        self.values.amax()
+    /// The solution of least norm of `(K + shift·I) x = rhs`, one column per column of `rhs`, `[n, t]`.
+    pub fn solve(&self, rhs: &DMatrix<f64>, shift: f64) -> DMatrix<f64> {
+        let mut inner = back(product(self.vectors.transpose(), view(rhs)).as_ref());
+        divide_rows(&mut inner, &self.values.add_scalar(shift), relative_cutoff(rhs.nrows()));
+        back(product(self.vectors.as_ref(), view(&inner)).as_ref())
+    }
+}
+
+/// `U·diag(σ)·Vᵀ` of a square matrix.
+pub(super) struct Singular {
+    /// σ, `[n]`, from the largest.
+    pub values: DVector<f64>,
+    /// U, `[n, n]`.
+    pub left: Mat<f64>,
+    /// V, `[n, n]`.
+    pub right: Mat<f64>,
+}
+
+impl Singular {
+    /// Decomposes a matrix.
+    pub fn new(matrix: &DMatrix<f64>) -> Result<Self> {
+        let (n, unit) = (matrix.nrows(), scale(matrix));
+        let mut scaled = view(matrix) * faer::Scale(1.0 / unit);
+        let found = unless_stopped(n, move || {
+            let found = Svd::new(scaled.as_ref())?;
+            let size = scaled.norm_l2();
+            let weighted = found.U() * found.S();
+            matmul(&mut scaled, Accum::Add, &weighted, found.V().transpose(), -1.0, parallelism());
+            Ok::<_, faer::linalg::svd::SvdError>((found, scaled.norm_l2(), size))
+        })?;
+        let (found, error, size) = found.map_err(|_| not_converged("singular value decomposition", [n, n]))?;
+        check_error("singular value decomposition", n, error, size)?;
+        let values = DVector::from_fn(n, |i, _| found.S()[i] * unit);
+        Ok(Self { values, left: found.U().to_owned(), right: found.V().to_owned() })
     }
 
-    /// The least-squares solution of least norm of `K x = rhs`, one column per column of `rhs`, `[n, t]`: the
-    /// dilation's pseudo-inverse maps `[rhs; 0]` to `[0; K⁺ rhs]`.
-    pub fn pseudo_solve(&self, rhs: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut inner = self.upper.tr_mul(rhs);
+    /// The least-squares solution of least norm of `K x = rhs`, one column per column of `rhs`, `[n, t]`.
+    pub fn solve(&self, rhs: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut inner = back(product(self.left.transpose(), view(rhs)).as_ref());
         divide_rows(&mut inner, &self.values, relative_cutoff(rhs.nrows()));
-        &self.lower * inner
+        back(product(self.right.as_ref(), view(&inner)).as_ref())
     }
 }
 

@@ -4,14 +4,26 @@
 //! of `σ(f)` and the classes 0 and 1. For a positive semi-definite `K` the objective is convex, and its minimum is
 //! where `λα = y - p`: a unique α whatever the rank of `K`, bounded by `1/λ`, also on separable data.
 //!
-//! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the block-diagonal Hessian of the
-//! cross-entropy in `f`. Its step is a descent direction of the objective, so halving it finds a decrease. It stops
-//! where `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is
-//! absolute.
+//! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the Hessian of the cross-entropy in `f`. An
+//! example's block of W is `V·Vᵀ` with one column fewer than outputs (`curvature.rs`), so a step solves the smaller
+//! symmetric system `λI + VᵀKV`: by a factorization for few rows, by conjugate gradients for many, where the kernel is
+//! only multiplied with. The step is a descent direction of the objective, so halving it finds a decrease. It stops where
+//! `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is absolute.
 
+use super::curvature::Curvature;
+use super::factor::Factor;
+use super::linear::transposed_product;
 use super::{checks, problem};
 use crate::error::{Error, Result};
-use nalgebra::{DMatrix, DVector};
+use crate::progress::check_stop;
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use std::borrow::Cow;
+
+/// See [`Logistic::few`].
+const FEW: usize = 1024;
+
+/// Most steps of conjugate gradients in one of Newton's.
+const MOST_GRADIENTS: usize = 2000;
 
 /// λ and when to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,13 +44,23 @@ impl Default for LogisticSettings {
 }
 
 /// A validated problem: kernel `[n·C, n·C]`, labels `[n]`, offset `f₀` `[n·C]`.
-pub struct Logistic {
-    kernel: DMatrix<f64>,
+pub struct Logistic<'a> {
+    kernel: Kernel<'a>,
     outputs: usize,
     labels: Vec<usize>,
     /// One-hot for several outputs, 0 or 1 for one.
     wanted: DVector<f64>,
     offset: DVector<f64>,
+    /// Rows up to which a step's system is factored.
+    pub(super) few: usize,
+}
+
+/// A symmetric kernel of n examples with C outputs.
+enum Kernel<'a> {
+    /// `[n·C, n·C]`.
+    Whole(Cow<'a, DMatrix<f64>>),
+    /// `[n, n]`, the same for each output, and none between two: the whole is `K ⊗ 1`.
+    EachOutput(Cow<'a, DMatrix<f64>>),
 }
 
 /// A minimum.
@@ -54,51 +76,98 @@ pub struct LogisticFit {
     pub steps: usize,
 }
 
-impl Logistic {
-    /// Checks and keeps a problem. `logits` is the offset `f₀`; absent means zero.
+impl Kernel<'_> {
+    /// `K·x`, `[n·C]`.
+    fn times(&self, x: &DVector<f64>, outputs: usize) -> DVector<f64> {
+        match self {
+            Self::Whole(kernel) => {
+                let x = DMatrix::from_column_slice(x.len(), 1, x.as_slice());
+                transposed_product(kernel, &x).column(0).into_owned()
+            }
+            Self::EachOutput(kernel) => {
+                // Column i of `[C, n]` is example i.
+                let x = DMatrixView::from_slice(x.as_slice(), outputs, kernel.nrows()).transpose();
+                let product = transposed_product(kernel, &x).transpose();
+                DVector::from_column_slice(product.as_slice())
+            }
+        }
+    }
+
+    /// `K[ic, jd]`.
+    fn entry(&self, row: usize, column: usize, outputs: usize) -> f64 {
+        match self {
+            Self::Whole(kernel) => kernel[(row, column)],
+            Self::EachOutput(kernel) if row % outputs == column % outputs => kernel[(row / outputs, column / outputs)],
+            Self::EachOutput(_) => 0.0,
+        }
+    }
+}
+
+impl<'a> Logistic<'a> {
+    /// Checks a problem. `logits` is the offset `f₀`; absent means zero.
     ///
     /// # Errors
     /// `Settings` for shapes, labels or an asymmetric kernel that do not fit, or a single class; `Numeric` for non-finite
     /// entries.
-    pub fn new(kernel: &DMatrix<f64>, outputs: usize, labels: &[usize], logits: Option<&[f64]>) -> Result<Self> {
+    pub fn new(kernel: &'a DMatrix<f64>, outputs: usize, labels: &[usize], logits: Option<&[f64]>) -> Result<Self> {
         checks::training_kernel(kernel)?;
+        Self::with(Kernel::Whole(checks::symmetric_part(kernel)?), kernel, outputs, outputs, labels, logits)
+    }
+
+    /// The same for a kernel `[n, n]` of the examples that every output has alike, `K ⊗ 1`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn each_output(kernel: &'a DMatrix<f64>, outputs: usize, labels: &[usize]) -> Result<Self> {
+        checks::training_kernel(kernel)?;
+        Self::with(Kernel::EachOutput(checks::symmetric_part(kernel)?), kernel, 1, outputs, labels, None)
+    }
+
+    fn with(
+        kernel: Kernel<'a>,
+        given: &DMatrix<f64>,
+        rows_of_example: usize,
+        outputs: usize,
+        labels: &[usize],
+        logits: Option<&[f64]>,
+    ) -> Result<Self> {
         problem::check_labels("training labels", labels, outputs)?;
-        let size = labels.len() * outputs;
-        if size != kernel.nrows() {
+        if labels.len() * rows_of_example != given.nrows() {
             return Err(Error::Settings(format!(
                 "{} labels with {outputs} outputs each do not match a training kernel of shape {:?}",
                 labels.len(),
-                checks::shape(kernel)
+                checks::shape(given)
             )));
         }
         if labels.iter().all(|&label| label == labels[0]) {
             return Err(Error::Settings(format!("all {} training examples have class {}", labels.len(), labels[0])));
         }
+        let size = labels.len() * outputs;
         let offset = logits.map_or_else(|| DVector::zeros(size), DVector::from_column_slice);
         checks::vector("training logits", offset.as_slice(), size)?;
         let wanted = match outputs {
             1 => DVector::from_iterator(size, labels.iter().map(|&label| label as f64)),
             _ => problem::targets(labels, outputs)?,
         };
-        Ok(Self { kernel: checks::symmetric_part(kernel)?, outputs, labels: labels.to_vec(), wanted, offset })
+        Ok(Self { kernel, outputs, labels: labels.to_vec(), wanted, offset, few: FEW })
     }
 
     /// `Σ CE(Kα + f₀) + λ/2 αᵀKα`.
     pub fn objective(&self, alpha: &DVector<f64>, lambda: f64) -> f64 {
-        let change = &self.kernel * alpha;
+        let change = self.times(alpha);
         0.5 * lambda * alpha.dot(&change) + self.cross_entropy(&(change + &self.offset))
     }
 
     /// The objective's gradient in α: `K(p - y + λα)`.
     pub fn gradient(&self, alpha: &DVector<f64>, lambda: f64) -> DVector<f64> {
-        &self.kernel * self.optimality(alpha, &self.probabilities(&self.outputs_at(alpha)), lambda)
+        self.times(&self.optimality(alpha, &self.probabilities(&self.outputs_at(alpha)), lambda))
     }
 
     /// The minimum, from `start` (zero if absent).
     ///
     /// # Errors
     /// `Settings` for settings or a start that do not fit; `Numeric` where the kernel is not positive semi-definite enough
-    /// for λ or the tolerance is out of reach of float64.
+    /// for λ or the tolerance is out of reach of float64; `Interrupted`.
     pub fn fit(&self, settings: &LogisticSettings, start: Option<&DVector<f64>>) -> Result<LogisticFit> {
         let (lambda, size) = (settings.lambda, self.wanted.len());
         checks::non_negative("logistic lambda", lambda, true)?;
@@ -107,20 +176,18 @@ impl Logistic {
         checks::vector("logistic start", alpha.as_slice(), size)?;
         let mut objective = self.objective(&alpha, lambda);
         for steps in 0..=settings.max_steps {
+            check_stop()?;
             let outputs = self.outputs_at(&alpha);
             let probabilities = self.probabilities(&outputs);
             let residual = largest(&self.optimality(&alpha, &probabilities, lambda));
             if residual <= settings.tolerance {
                 return Ok(LogisticFit { alpha, objective, residual, steps });
             }
-            let mut system = self.curvature_times(&probabilities, &self.kernel);
-            for i in 0..size {
-                system[(i, i)] += lambda;
-            }
-            let change = DMatrix::from_column_slice(size, 1, (outputs - &self.offset).as_slice());
-            let rhs = self.curvature_times(&probabilities, &change).column(0) + &self.wanted - &probabilities;
-            let newton = system.lu().solve(&rhs).filter(|found| found.iter().all(|x| x.is_finite()));
-            let Some(newton) = newton else { return Err(self.stuck(steps, residual, lambda)) };
+            let curvature = Curvature::new(&probabilities, self.outputs);
+            let rhs = curvature.times(&(outputs - &self.offset)) + &self.wanted - &probabilities;
+            let Some(newton) = self.newton(&curvature, &rhs, lambda, residual)? else {
+                return Err(self.stuck(steps, residual, lambda));
+            };
             match self.halve(&alpha, &(newton - &alpha), objective, residual, lambda) {
                 Some(next) => (alpha, objective) = next,
                 None => return Err(self.stuck(steps, residual, lambda)),
@@ -154,16 +221,79 @@ impl Logistic {
         })
     }
 
+    /// Newton's next α: `(λI + WK) α⁺ = rhs`, hence `λα⁺ = rhs - V·z` with `(λI + VᵀKV) z = VᵀK·rhs`. `None` where that system
+    /// is not positive definite.
+    fn newton(
+        &self,
+        curvature: &Curvature,
+        rhs: &DVector<f64>,
+        lambda: f64,
+        residual: f64,
+    ) -> Result<Option<DVector<f64>>> {
+        let inner = curvature.reduce(&self.times(rhs));
+        let found = if self.wanted.len() <= self.few {
+            let mut system = curvature.reduced(|row, column| self.kernel.entry(row, column, self.outputs));
+            for i in 0..system.nrows() {
+                system[(i, i)] += lambda;
+            }
+            Factor::definite(&system)?
+                .map(|factor| factor.solve(&DMatrix::from_column_slice(inner.len(), 1, inner.as_slice())))
+                .map(|solution| solution.column(0).into_owned())
+        } else {
+            // Newton's steps converge quadratically where each is as exact as its residual is small.
+            self.conjugate_gradients(curvature, &inner, lambda, (0.1 * residual).clamp(1e-13, 1e-2))?
+        };
+        let next = found.map(|z| (rhs - curvature.expand(&z)) / lambda);
+        Ok(next.filter(|alpha| alpha.iter().all(|x| x.is_finite())))
+    }
+
+    /// Solves `(λI + VᵀKV) z = rhs` up to a residual of `tolerance` of the right-hand side.
+    fn conjugate_gradients(
+        &self,
+        curvature: &Curvature,
+        rhs: &DVector<f64>,
+        lambda: f64,
+        tolerance: f64,
+    ) -> Result<Option<DVector<f64>>> {
+        let mut solution = DVector::zeros(rhs.len());
+        let mut rest = rhs.clone();
+        let mut direction = rest.clone();
+        let mut size = rest.norm_squared();
+        let enough = size * tolerance * tolerance;
+        for _ in 0..MOST_GRADIENTS {
+            check_stop()?;
+            if size <= enough {
+                return Ok(Some(solution));
+            }
+            let image = &direction * lambda + curvature.reduce(&self.times(&curvature.expand(&direction)));
+            let along = direction.dot(&image);
+            if along.is_nan() || along <= 0.0 {
+                return Ok(None);
+            }
+            let step = size / along;
+            solution.axpy(step, &direction, 1.0);
+            rest.axpy(-step, &image, 1.0);
+            let before = std::mem::replace(&mut size, rest.norm_squared());
+            direction = &rest + direction * (size / before);
+        }
+        Ok(None)
+    }
+
     fn stuck(&self, steps: usize, residual: f64, lambda: f64) -> Error {
         Error::Numeric(format!(
-            "kernel logistic regression (kernel {:?}, lambda {lambda:e}) stopped after {steps} Newton steps at residual \
-             {residual:.3e}; the kernel may have negative eigenvalues beyond lambda: raise lambda or the tolerance",
-            checks::shape(&self.kernel)
+            "no minimum of kernel logistic regression at λ = {lambda:.3e} ({} rows): stopped after {steps} Newton steps at \
+             residual {residual:.3e}. The kernel may have eigenvalues below -λ, for which there is no minimum; or the \
+             tolerance is beyond float64",
+            self.wanted.len()
         ))
     }
 
+    fn times(&self, x: &DVector<f64>) -> DVector<f64> {
+        self.kernel.times(x, self.outputs)
+    }
+
     fn outputs_at(&self, alpha: &DVector<f64>) -> DVector<f64> {
-        &self.kernel * alpha + &self.offset
+        self.times(alpha) + &self.offset
     }
 
     /// `λα - (y - p)`.
@@ -201,24 +331,6 @@ impl Logistic {
             top + example.iter().map(|f| (f - top).exp()).sum::<f64>().ln() - example[label]
         };
         examples.map(loss).sum()
-    }
-
-    /// `W·X` for `X` of `[n·C, t]`: per example `diag(p) - ppᵀ`, for one output `p(1 - p)`.
-    fn curvature_times(&self, probabilities: &DVector<f64>, matrix: &DMatrix<f64>) -> DMatrix<f64> {
-        let (c, p) = (self.outputs, probabilities.as_slice());
-        let mut product = matrix.clone();
-        for mut column in product.column_iter_mut() {
-            for (i, x) in column.as_mut_slice().chunks_mut(c).enumerate() {
-                let p = &p[i * c..(i + 1) * c];
-                if let ([x], [p]) = (&mut *x, p) {
-                    *x *= p * (1.0 - p);
-                    continue;
-                }
-                let mean: f64 = p.iter().zip(&*x).map(|(p, x)| p * x).sum();
-                x.iter_mut().zip(p).for_each(|(x, p)| *x = p * (*x - mean));
-            }
-        }
-        product
     }
 }
 

@@ -1,6 +1,6 @@
 //! Kernel solvers: from a kernel and labels to predictions on unseen examples.
 //!
-//! Written over `nalgebra` in float64 alone. It may not know tensors, devices, language models, tasks or files: a
+//! Written over `nalgebra`'s matrices and `faer`'s factorizations in float64 alone. It may not know tensors, devices, language models, tasks or files: a
 //! kernel is a matrix of numbers whatever it was measured on.
 //!
 //! **Layout.** A kernel of `N x C x M x C` entries (examples and outputs) arrives flattened row-major to `[N·C, M·C]`: row
@@ -22,6 +22,9 @@
 
 mod asymmetric;
 mod checks;
+mod curvature;
+mod effort;
+mod factor;
 mod least_squares;
 mod linear;
 mod logistic;
@@ -31,8 +34,9 @@ mod select;
 mod svm;
 
 pub use asymmetric::{AsymmetricLeastSquares, AsymmetricSolution};
+pub use effort::{Effort, effort, rank_operations};
 pub use least_squares::{LeastSquares, predict};
-pub use linear::{operator_norm, relative_cutoff};
+pub use linear::{effective_rank, operator_norm, relative_cutoff};
 pub use logistic::{Logistic, LogisticFit, LogisticSettings};
 pub use offset::F0Scaling;
 pub use problem::{KernelProblem, Score, score, targets};

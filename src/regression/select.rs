@@ -4,8 +4,10 @@
 //! (larger r, smaller γ), then to the larger f0 scaling (less of the network's own logits), then to the earlier row.
 //! Test labels serve the final score only.
 
+use super::linear::transposed_product;
 use super::{AsymmetricLeastSquares, F0Scaling, KernelProblem, LeastSquares, Score, predict, score};
 use crate::error::{Error, Result};
+use crate::progress::{Monitor, check_stop};
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -117,13 +119,14 @@ impl GridRow {
     }
 }
 
-/// Plain kernel regression, chosen on the development set.
+/// Plain kernel regression, chosen on the development set. `monitor` advances by one for every regularization.
 ///
 /// An asymmetric problem predicts with its flipped kernels (see the module's page for the reason).
 ///
 /// # Errors
-/// Those of [`KernelProblem::validate`] and [`LeastSquares`]; `Settings` for an empty grid or missing flipped kernels.
-pub fn select_least_squares(problem: &KernelProblem, grid: &Grid) -> Result<Selection> {
+/// Those of [`KernelProblem::validate`] and [`LeastSquares`]; `Settings` for an empty grid or missing flipped kernels;
+/// `Interrupted`.
+pub fn select_least_squares(problem: &KernelProblem, grid: &Grid, monitor: &dyn Monitor) -> Result<Selection> {
     problem.validate()?;
     not_empty(&[grid.regularization.len(), grid.f0_scaling.len()])?;
     let (dev, test) = problem.influence()?;
@@ -135,23 +138,26 @@ pub fn select_least_squares(problem: &KernelProblem, grid: &Grid) -> Result<Sele
     let (mut rows, mut solutions) = (Vec::new(), Vec::new());
     for &regularization in &grid.regularization {
         let coefficients = solver.solve_many(&columns, regularization)?;
-        for (&f0_scaling, alpha) in grid.f0_scaling.iter().zip(coefficients.column_iter()) {
-            let alpha = alpha.into_owned();
+        let predictions = transposed_product(dev, &coefficients);
+        for ((&f0_scaling, raw), alpha) in
+            grid.f0_scaling.iter().zip(predictions.column_iter()).zip(coefficients.column_iter())
+        {
             let setting = Setting::LeastSquares { regularization, f0_scaling };
-            rows.push(dev_row(problem, setting, &predict(dev, &alpha)?)?);
-            solutions.push(alpha);
+            rows.push(dev_row(problem, setting, &raw.into_owned())?);
+            solutions.push(alpha.into_owned());
         }
+        monitor.advance(1);
     }
     let best = best(&rows);
     finish(problem, rows, best, &predict(test, &solutions[best])?)
 }
 
-/// Least squares for asymmetric kernels, chosen on the development set.
+/// Least squares for asymmetric kernels, chosen on the development set. `monitor` advances by one for every f0 scaling.
 ///
 /// # Errors
 /// Those of [`KernelProblem::validate`] and [`AsymmetricLeastSquares`]; `Settings` for more than one output, an empty grid or
-/// missing flipped kernels.
-pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid) -> Result<Selection> {
+/// missing flipped kernels; `Interrupted`.
+pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid, monitor: &dyn Monitor) -> Result<Selection> {
     problem.validate()?;
     not_empty(&[grid.gamma.len(), grid.lambda.len(), grid.f0_scaling.len()])?;
     if problem.outputs != 1 {
@@ -167,6 +173,7 @@ pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid) -> Resu
         let fitted = f0_scaling.fit_targets(&targets, &problem.train_logits)?;
         let solver = AsymmetricLeastSquares::new(&problem.train, &fitted)?;
         for &gamma in &grid.gamma {
+            check_stop()?;
             let solution = solver.solve(gamma)?;
             for &lambda in &grid.lambda {
                 let setting = Setting::Asymmetric { gamma, lambda, f0_scaling };
@@ -174,6 +181,7 @@ pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid) -> Resu
                 solutions.push((solution.clone(), lambda));
             }
         }
+        monitor.advance(1);
     }
     let best = best(&rows);
     let (solution, lambda) = &solutions[best];

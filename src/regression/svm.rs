@@ -5,6 +5,7 @@
 //! conditions are violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values to
 //! about that, not to rounding.
 
+use super::linear::unless_stopped;
 use super::{checks, operator_norm, predict};
 use crate::error::{Error, Result};
 use libsvm_rs::{KernelType, SvmNode, SvmParameter, SvmProblem, SvmType, check_parameter, train::svm_train};
@@ -53,7 +54,8 @@ impl Svm {
     /// Fits a symmetric training kernel `[n, n]` and targets `[n]` (±1 for classification, any number for regression).
     ///
     /// # Errors
-    /// `Settings` for shapes, settings, targets or an asymmetric kernel that do not fit; `Numeric` for non-finite entries.
+    /// `Settings` for shapes, settings, targets or an asymmetric kernel that do not fit; `Numeric` for non-finite entries;
+    /// `Interrupted`.
     pub fn fit(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Self> {
         checks::training_kernel(kernel)?;
         checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
@@ -64,7 +66,7 @@ impl Svm {
         if kind == SvmKind::Classification {
             checks::signs(targets)?;
         }
-        let mut regularized = checks::symmetric_part(kernel)?;
+        let mut regularized = checks::symmetric_part(kernel)?.into_owned();
         if settings.regularization > 0.0 {
             let shift = settings.regularization * operator_norm(&regularized)?;
             for i in 0..regularized.nrows() {
@@ -116,7 +118,7 @@ fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings:
     };
     check_parameter(&problem, &parameters).map_err(|e| Error::Settings(format!("SVM: {e}")))?;
     libsvm_rs::set_quiet(true);
-    let model = svm_train(&problem, &parameters);
+    let model = unless_stopped(n, move || svm_train(&problem, &parameters))?;
     // A two-class model is positive for its first label; of -1 and 1 the library puts 1 first.
     let mut coefficients = DVector::zeros(n);
     for (&index, &coefficient) in model.sv_indices.iter().zip(&model.sv_coef[0]) {

@@ -1,6 +1,7 @@
-//! What a cell will cost: the kernel engine's own plan, and operations of fine-tuning over the rate that it measured.
+//! What a cell will cost: the kernel engine's own plan, and operations of kernel regression and fine-tuning over the rate
+//! that it measured.
 
-use crate::analysis::{Plan, SplitName, Study};
+use crate::analysis::{Plan, SplitName, Study, check_room, regression_cost};
 use crate::error::Result;
 use crate::jacobian::{Examples, Role};
 use crate::kernel::{FormulaSet, plan_gram};
@@ -20,11 +21,13 @@ const REACHED: f64 = 0.5;
 /// Estimates an analysis.
 ///
 /// # Errors
-/// As the kernel engine's plan.
+/// As the kernel engine's plan; where kernel regression takes more memory than is free.
 pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
     let train = study.examples(SplitName::Train, study.mode)?;
     let formulas = FormulaSet::of(&plan.formulas);
-    let (mut seconds, mut bytes, mut rate) = (0.0, 0f64, 1.0);
+    let regression = regression_cost(study, &plan.formulas)?;
+    check_room(&regression, study)?;
+    let (mut seconds, mut bytes, mut rate) = (0.0, regression.bytes, 1.0);
     for other in [None, Some(SplitName::Dev), Some(SplitName::Test)] {
         let other = other.map(|split| study.examples(split, study.mode)).transpose()?;
         let other = other.as_ref().map(|e| e as &dyn Examples);
@@ -36,6 +39,7 @@ pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
         bytes = bytes.max(kernel.memory.total());
         rate = kernel.rate;
     }
+    seconds += regression.seconds(rate);
     let tokens = |split| study.prompts(split).iter().map(|p| p.input_ids.len()).sum::<usize>() as f64;
     let (train, dev, test) = (tokens(SplitName::Train), tokens(SplitName::Dev), tokens(SplitName::Test));
     let per_token: f64 = study

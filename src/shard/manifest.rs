@@ -10,6 +10,7 @@ use super::place::Place;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, read_text, write_atomic};
 use crate::kernel::{Block, BlockPlan, Gram, KernelFile};
+use crate::progress::check_stop;
 
 /// Version of the directory's layout.
 const VERSION: u32 = 1;
@@ -158,6 +159,7 @@ pub fn merge(directory: &Path) -> Result<KernelFile> {
     let plan = manifest.plan.blocks();
     let (mut grams, mut missing) = (Vec::new(), Vec::new());
     for (number, block) in plan.iter().enumerate() {
+        check_stop()?;
         match read_block(directory, &manifest, block)? {
             Some(gram) => grams.push(gram),
             None => missing.push((number, block)),

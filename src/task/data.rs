@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::definition::{DataFormat, TaskDefinition};
 use crate::error::{Error, Result};
+use crate::progress::check_stop;
 
 /// One labelled example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +65,11 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
     if records.is_empty() {
         return Err(Error::format(path, format!("has no rows of data for task `{}`", task.name)));
     }
-    records.into_iter().map(|record| example(path, record, &columns, task)).collect()
+    let examples = records.into_iter().map(|record| {
+        check_stop()?;
+        example(path, record, &columns, task)
+    });
+    examples.collect()
 }
 
 /// The text of a file, without its byte order mark; the error gives the line that is not UTF-8.

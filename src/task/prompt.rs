@@ -14,6 +14,7 @@ use super::split::{Split, Splits};
 use super::template::{FirstLetter, Part, Sentence};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
+use crate::progress::check_stop;
 
 /// Where a model's answer is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +128,11 @@ fn encode_at(
         Reading::FirstTokenAlone => pieces(task, tokenizer, &texts_alone(task, true))?,
         Reading::LastTokenAlone => continued(task, tokenizer, &texts_alone(task, false))?,
     };
-    examples.iter().map(|example| encode_one(reading, task, tokenizer, &pieces, example, source)).collect()
+    let encoded = examples.iter().map(|example| {
+        check_stop()?;
+        encode_one(reading, task, tokenizer, &pieces, example, source)
+    });
+    encoded.collect()
 }
 
 /// The token id of each label's word, in the order of the labels. A word stands with a space in front and must be one

@@ -9,7 +9,7 @@ use super::loss::{cross_entropy, loss_gradient};
 use super::optimizer::{Optimizer, OptimizerKind};
 use crate::error::{Error, Result};
 use crate::evidence::Evaluation;
-use crate::jacobian::{Examples, Parameters, outputs};
+use crate::jacobian::{Examples, Parameters, all_outputs};
 use crate::progress::{Monitor, check_stop};
 
 /// Examples with their classes.
@@ -109,7 +109,7 @@ pub fn fine_tune(
         parameters = after;
         monitor.advance(1);
         if number % settings.eval_every == 0 || number == settings.steps {
-            let (dev_accuracy, dev_loss) = evaluate(&parameters, dev);
+            let (dev_accuracy, dev_loss) = evaluate(&parameters, dev)?;
             if !dev_loss.is_finite() {
                 diverged = true;
                 break;
@@ -197,8 +197,8 @@ pub fn f1(outputs: &Tensor, labels: &[usize]) -> Option<f64> {
 }
 
 /// Accuracy and mean cross-entropy of logits on labelled examples.
-pub fn evaluate(parameters: &Parameters, data: &LabelledExamples<'_>) -> (f64, f64) {
-    let logits = outputs(parameters, data.examples, 64);
+pub fn evaluate(parameters: &Parameters, data: &LabelledExamples<'_>) -> Result<(f64, f64)> {
+    let logits = all_outputs(parameters, data.examples, 64)?;
     let loss = cross_entropy(&logits, &data.label_tensor()).double_value(&[]);
-    (accuracy(&logits, data.labels), loss)
+    Ok((accuracy(&logits, data.labels), loss))
 }

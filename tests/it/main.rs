@@ -33,6 +33,7 @@ mod readme;
 mod report;
 mod reproduce;
 mod shards;
+mod solve;
 mod solvers;
 mod stats;
 mod task_golden;

@@ -2,6 +2,7 @@
 
 use super::selection::problem;
 use crate::error::Error;
+use crate::progress::Silent;
 use crate::regression::{
     AsymmetricGrid, AsymmetricLeastSquares, F0Scaling, Grid, KernelProblem, LeastSquares, Logistic, LogisticSettings,
     Svm, SvmKind, SvmSettings, operator_norm, predict, select_asymmetric, select_least_squares,
@@ -57,21 +58,21 @@ fn problems_are_validated() {
 fn selections_refuse_what_they_cannot_solve() {
     let mut p = problem(1, 1, false);
     p.symmetric = true;
-    settings_error(select_least_squares(&p, &Grid::default()), "is not symmetric: max|K - Kᵀ|");
+    settings_error(select_least_squares(&p, &Grid::default(), &Silent), "is not symmetric: max|K - Kᵀ|");
     p.symmetric = false;
     p.test_flipped = None;
-    settings_error(select_least_squares(&p, &Grid::default()), "flipped test kernel");
-    settings_error(select_asymmetric(&p, &AsymmetricGrid::default()), "flipped test kernel");
+    settings_error(select_least_squares(&p, &Grid::default(), &Silent), "flipped test kernel");
+    settings_error(select_asymmetric(&p, &AsymmetricGrid::default(), &Silent), "flipped test kernel");
     settings_error(
-        select_asymmetric(&problem(1, 2, false), &AsymmetricGrid::default()),
+        select_asymmetric(&problem(1, 2, false), &AsymmetricGrid::default(), &Silent),
         "needs one output per example",
     );
     settings_error(
-        select_least_squares(&p, &Grid { f0_scaling: vec![], ..Default::default() }),
+        select_least_squares(&p, &Grid { f0_scaling: vec![], ..Default::default() }, &Silent),
         "empty side: sizes [5, 0]",
     );
     let empty = AsymmetricGrid { lambda: vec![], ..Default::default() };
-    settings_error(select_asymmetric(&problem(1, 1, false), &empty), "empty side: sizes [4, 0, 5]");
+    settings_error(select_asymmetric(&problem(1, 1, false), &empty, &Silent), "empty side: sizes [4, 0, 5]");
 }
 
 #[test]

@@ -13,13 +13,15 @@ fn vector(numbers: &mut Numbers, n: usize) -> DVector<f64> {
     DVector::from_fn(n, |_, _| numbers.next())
 }
 
-/// A problem of `n` examples with `outputs` outputs on a singular kernel, with an offset.
-fn problem(numbers: &mut Numbers, n: usize, outputs: usize) -> (DMatrix<f64>, Vec<f64>, Logistic) {
+/// A singular kernel of `n` examples with `outputs` outputs, and an offset.
+fn problem(numbers: &mut Numbers, n: usize, outputs: usize) -> (DMatrix<f64>, Vec<f64>) {
     let size = n * outputs;
     let kernel = numbers.gram(size, size.div_ceil(2));
-    let logits = vector(numbers, size).as_slice().to_vec();
-    let model = Logistic::new(&kernel, outputs, &labels(n, outputs), Some(&logits)).expect("a problem");
-    (kernel, logits, model)
+    (kernel, vector(numbers, size).as_slice().to_vec())
+}
+
+fn model<'a>(kernel: &'a DMatrix<f64>, n: usize, outputs: usize, logits: &[f64]) -> Logistic<'a> {
+    Logistic::new(kernel, outputs, &labels(n, outputs), Some(logits)).expect("a problem")
 }
 
 /// An independent `λα - (y - p)`, written from the definition.
@@ -56,7 +58,8 @@ fn optimality(
 fn the_minimum_satisfies_its_optimality_condition() {
     for outputs in [1, 2, 3, 5] {
         for (seed, lambda) in [(1, 1e-3), (2, 0.1), (3, 10.0)] {
-            let (kernel, logits, model) = problem(&mut Numbers::new(seed), 7, outputs);
+            let (kernel, logits) = problem(&mut Numbers::new(seed), 7, outputs);
+            let model = model(&kernel, 7, outputs, &logits);
             let fit = model.fit(&LogisticSettings { lambda, ..Default::default() }, None).expect("a minimum");
             let gap = optimality(&kernel, &logits, &labels(7, outputs), outputs, &fit.alpha, lambda);
             assert!(gap <= 1e-9, "{outputs} outputs, lambda {lambda}: {gap:.3e}");
@@ -72,7 +75,8 @@ fn the_minimum_satisfies_its_optimality_condition() {
 fn the_gradient_is_the_objectives_derivative() {
     for outputs in [1, 3] {
         let mut numbers = Numbers::new(5);
-        let (_, _, model) = problem(&mut numbers, 6, outputs);
+        let (kernel, logits) = problem(&mut numbers, 6, outputs);
+        let model = model(&kernel, 6, outputs, &logits);
         let alpha = vector(&mut numbers, 6 * outputs);
         let gradient = model.gradient(&alpha, 0.3);
         for i in 0..alpha.len() {
@@ -94,7 +98,8 @@ fn the_gradient_is_the_objectives_derivative() {
 fn two_starts_meet_in_one_minimum() {
     for outputs in [1, 4] {
         let mut numbers = Numbers::new(9);
-        let (_, _, model) = problem(&mut numbers, 6, outputs);
+        let (kernel, logits) = problem(&mut numbers, 6, outputs);
+        let model = model(&kernel, 6, outputs, &logits);
         let (a, b) = (vector(&mut numbers, 6 * outputs) * 5.0, vector(&mut numbers, 6 * outputs) * -5.0);
         let middle = model.objective(&((&a + &b) * 0.5), 0.1);
         assert!(middle <= 0.5 * (model.objective(&a, 0.1) + model.objective(&b, 0.1)));

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod logistic;
+mod many_rows;
 mod selection;
 mod svm;
 

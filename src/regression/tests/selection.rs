@@ -1,6 +1,7 @@
 //! Model selection: the choice, its ties, its predictions, and its written form.
 
 use super::Numbers;
+use crate::progress::Silent;
 use crate::regression::{
     AsymmetricGrid, AsymmetricLeastSquares, F0Scaling, Grid, KernelProblem, LeastSquares, Selection, Setting, predict,
     score, select_asymmetric, select_least_squares, targets,
@@ -52,7 +53,7 @@ fn least_squares_predicts_with_the_chosen_setting() {
     for (outputs, symmetric) in [(1, true), (3, true), (1, false), (2, false)] {
         for seed in 1..5 {
             let p = problem(seed, outputs, symmetric);
-            let found = select_least_squares(&p, &Grid::default()).expect("a selection");
+            let found = select_least_squares(&p, &Grid::default(), &Silent).expect("a selection");
             assert_eq!(found.rows.len(), 25);
             assert_best(&found);
             let Setting::LeastSquares { regularization, f0_scaling } = found.chosen.setting else {
@@ -89,7 +90,7 @@ fn least_squares_predicts_with_the_chosen_setting() {
 fn asymmetric_least_squares_predicts_with_the_chosen_setting() {
     for seed in 1..5 {
         let p = problem(seed, 1, false);
-        let found = select_asymmetric(&p, &AsymmetricGrid::default()).expect("a selection");
+        let found = select_asymmetric(&p, &AsymmetricGrid::default(), &Silent).expect("a selection");
         assert_eq!(found.rows.len(), 60);
         assert_best(&found);
         let Setting::Asymmetric { gamma, lambda, f0_scaling } = found.chosen.setting else { panic!("another solver") };
@@ -118,10 +119,10 @@ fn ties_go_to_the_stronger_regularization() {
         let f0_scaling = vec![F0Scaling::new(10.0).unwrap(), F0Scaling::INFINITE, F0Scaling::new(100.0).unwrap()];
         let grid = Grid { regularization: vec![0.1, 1.0, 0.0], f0_scaling: f0_scaling.clone() };
         let strongest = Setting::LeastSquares { regularization: 1.0, f0_scaling: F0Scaling::INFINITE };
-        assert_eq!(select_least_squares(&p, &grid).unwrap().chosen.setting, strongest);
+        assert_eq!(select_least_squares(&p, &grid, &Silent).unwrap().chosen.setting, strongest);
         let grid = AsymmetricGrid { gamma: vec![1.0, 0.01, 10.0], lambda: vec![0.5, 0.0], f0_scaling };
         let strongest = Setting::Asymmetric { gamma: 0.01, lambda: 0.5, f0_scaling: F0Scaling::INFINITE };
-        assert_eq!(select_asymmetric(&p, &grid).unwrap().chosen.setting, strongest);
+        assert_eq!(select_asymmetric(&p, &grid, &Silent).unwrap().chosen.setting, strongest);
     }
 }
 
@@ -132,7 +133,7 @@ fn accuracy_counts_before_loss() {
     let (mut accuracy_first, mut loss_decides) = (false, false);
     for seed in 1..40 {
         p = KernelProblem { symmetric: true, ..problem(seed, 1, true) };
-        let found = select_least_squares(&p, &Grid::default()).unwrap();
+        let found = select_least_squares(&p, &Grid::default(), &Silent).unwrap();
         assert_best(&found);
         let lowest = found.rows.iter().map(|row| row.dev.loss).fold(f64::INFINITY, f64::min);
         accuracy_first |= lowest < found.chosen.dev.loss;
@@ -161,8 +162,8 @@ fn a_selection_survives_json() {
     let grid =
         AsymmetricGrid { f0_scaling: vec![F0Scaling::INFINITE, F0Scaling::new(10.0).unwrap()], ..Default::default() };
     for found in [
-        select_least_squares(&problem(1, 1, false), &Grid::default()).unwrap(),
-        select_asymmetric(&problem(1, 1, false), &grid).unwrap(),
+        select_least_squares(&problem(1, 1, false), &Grid::default(), &Silent).unwrap(),
+        select_asymmetric(&problem(1, 1, false), &grid, &Silent).unwrap(),
     ] {
         let text = serde_json::to_string(&found).unwrap();
         assert!(text.contains(r#""f0_scaling":"inf""#) && text.contains(r#""f0_scaling":10.0"#), "{text}");

@@ -19,6 +19,7 @@ use super::data::Example;
 use super::definition::TaskDefinition;
 use super::split::shuffled;
 use crate::error::{Error, Result};
+use crate::progress::check_stop;
 
 pub use builtin::{BuiltinCloze, builtin, find, named};
 
@@ -86,7 +87,7 @@ pub struct Drawn {
 pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Result<Drawn> {
     check_words(words)?;
     settings.check()?;
-    let all = usable(text, words, settings);
+    let all = usable(text, words, settings)?;
     let of = |label: usize| all.iter().enumerate().filter(move |(_, e)| e.label == label).map(|(at, _)| at);
     let found: Vec<usize> = (0..words.len()).map(|label| of(label).count()).collect();
     let rarest = found.iter().copied().min().unwrap_or(0);
@@ -114,10 +115,11 @@ pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &Clo
 }
 
 /// Every different usable sentence, in the order of the text.
-fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Vec<Example> {
+fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Result<Vec<Example>> {
     let mut seen = HashSet::new();
     let mut examples = Vec::new();
     for (at, line) in text.lines().enumerate() {
+        check_stop()?;
         // Runs of spaces are a matter of layout. Tabs are not touched: their sentences are passed over.
         let paragraph = line.split(' ').filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ");
         for whole in sentence::sentences(&paragraph) {
@@ -131,7 +133,7 @@ fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Ve
             }
         }
     }
-    examples
+    Ok(examples)
 }
 
 /// Fails unless there are two words or more, all different, each of lower-case letters alone.

@@ -75,6 +75,7 @@ pub fn kernel(
         effective_rank: 17.3,
         precision_error: None,
         methods,
+        failures: Vec::new(),
         picture: picture(numbers, 32, &["terrible", "great"], contrast),
     }
 }

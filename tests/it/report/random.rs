@@ -3,7 +3,7 @@
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, KernelFacts,
+    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, GradientDrift, KernelDrift, KernelFacts,
     LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question, StepResidual, judge,
 };
 use kernelview::report::{read_json, terminal_summary, write};
@@ -24,15 +24,18 @@ prop_compose! {
         cells in prop::collection::vec(any_number(), 0..30), starts in prop::collection::vec(0usize..8, 0..4),
         square in any::<bool>(), names in prop::collection::vec(any_text(), 0..4),
         methods in prop::collection::vec((any_text(), any_number(), any_number()), 0..3),
+        failures in prop::collection::vec((any_text(), any_text()), 0..2),
     ) -> KernelFacts {
         let mut cells = cells;
         if square {
             cells.resize(size * size, 1.0);
         }
         let methods = methods.into_iter().map(|(s, a, b)| method(&s, &s, a, b, a)).collect();
+        let failures = failures.into_iter().map(|(solver, reason)| Failure { solver, reason }).collect();
         KernelFacts {
             formula, title, rows: 3, mean_diagonal: 1.0, class_contrast: contrast, effective_rank: 1.5, methods,
             precision_error: contrast,
+            failures,
             picture: MatrixPicture { size, cells, class_starts: starts, class_names: names },
         }
     }
