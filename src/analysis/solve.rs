@@ -98,8 +98,23 @@ pub fn find_kernels(directory: &Path, task: Option<&str>) -> Result<[PathBuf; 3]
 }
 
 /// What of the metadata must be the same in the three files; the columns' split and versions may differ.
-const SHARED: [&str; 11] =
-    ["model_digest", "task", "source", "template", "label_words", "k", "seed", "rows", "head", "output_mode", "subset"];
+const SHARED: [&str; 12] = [
+    "model_digest",
+    "task",
+    "source",
+    "source_digest",
+    "template",
+    "label_words",
+    "k",
+    "seed",
+    "rows",
+    "head",
+    "output_mode",
+    "subset",
+];
+
+/// Lists in the metadata with one entry a row, which must be the same as well, and what an entry is.
+const SHARED_LISTS: [(&str, &str); 2] = [("row_numbers", "number"), ("row_text_digests", "text digest")];
 
 /// Largest difference of the same example's logits in two files, in units of the largest logit: another machine or batch
 /// changes digits of single precision, another example all.
@@ -181,6 +196,15 @@ impl<'a> Source<'a> {
                 let message =
                     format!("{name} is {own}, and {wanted} in {other}: the files belong to different kernels");
                 return Err(self.wrong(&message));
+            }
+        }
+        for (name, entry) in SHARED_LISTS {
+            let (Some(own), Some(wanted)) = (field(self, name), field(train, name)) else { continue };
+            let mut pairs = own.split(',').zip(wanted.split(',')).enumerate();
+            if let Some((at, (own, wanted))) = pairs.find(|(_, (own, wanted))| own != wanted) {
+                return Err(self.wrong(&format!(
+                    "row {at} has {entry} {own}, and {wanted} in {other}: the rows are other examples or in another order"
+                )));
             }
         }
         if self.file.get("labels").is_some() {

@@ -106,6 +106,19 @@ fn kernels_of_different_models_splits_or_rows_are_refused() {
         );
         refused(&scratch.run(&FILES), &message);
     }
+    // What it says of each row.
+    for (field, entry) in [("row_numbers", "number"), ("row_text_digests", "text digest")] {
+        let listed = |last: &str| {
+            let mut kernels = Kernels::new();
+            kernels.metadata.insert(field.into(), format!("1,2,3,4,5,6,7,8,9,10,11,{last}"));
+            kernels
+        };
+        listed("12").write_all(&scratch);
+        assert_eq!(scratch.run(&FILES).code, Some(0));
+        listed("44").write(&scratch, "test");
+        let end = "in train.safetensors: the rows are other examples or in another order";
+        refused(&scratch.run(&FILES), &format!("test.safetensors: row 11 has {entry} 44, and 12 {end}"));
+    }
     // Without a word in the metadata the rows tell: in another order across classes, and within one.
     let silent = || Kernels { metadata: HashMap::new(), ..Kernels::new() };
     silent().write_all(&scratch);
