@@ -296,6 +296,17 @@ pub(crate) fn has_avx512() -> bool {
     false
 }
 
+/// Kind of a device, for digests of results: processes that share a job each take a GPU of their own, and results of one
+/// are those of the other.
+pub fn device_kind(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Mps => "mps",
+        Device::Vulkan => "vulkan",
+    }
+}
+
 /// Name of a device as the reports print it.
 pub fn device_name(device: Device) -> String {
     match device {

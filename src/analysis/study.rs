@@ -333,9 +333,10 @@ impl Study {
         }
         let row = self.prompts(split)[bad.int64_value(&[0, 0]) as usize].row;
         Err(Error::Numeric(format!(
-            "the model's output for {} row {row} is not finite: the network overflows in {} (try --dtype f64)",
+            "the model's output for {} row {row} is not finite: the network overflows in {}{}",
             split.name(),
-            self.dtype
+            self.dtype,
+            if self.dtype == Dtype::F32 { " (try --dtype f64)" } else { "" }
         )))
     }
 
@@ -429,7 +430,7 @@ impl Study {
             crate::device::TORCH_VERSION,
             self.model_facts.digest,
             self.dtype,
-            crate::device::device_name(self.device),
+            crate::device::device_kind(self.device),
             self.mode,
             self.subset,
             self.task.label_ids,
@@ -444,4 +445,36 @@ impl Study {
 
 fn labels(prompts: &[Prompt]) -> Vec<usize> {
     prompts.iter().map(|p| p.label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pretrain::family_directory;
+    use crate::task::{demo, demo_definition};
+
+    /// Processes of one job that each take a GPU of their own work on one study.
+    #[test]
+    fn which_of_several_gpus_is_not_in_the_digest() {
+        let network = Pretrained::load(&family_directory().join("prose-64"), Dtype::F32, Device::Cpu);
+        let mut study = Study::new(StudyRequest {
+            network: &network.expect("a network"),
+            head: Head::Prompt,
+            subset: Subset::All,
+            adapters: None,
+            output_mode: None,
+            definition: &demo_definition().expect("a task"),
+            splits: &demo().expect("its examples"),
+            source: "built in".into(),
+            k: None,
+            split_seed: None,
+        })
+        .expect("a study");
+        let mut on = |device| {
+            study.device = device;
+            study.compute_digest()
+        };
+        assert_eq!(on(Device::Cuda(0)), on(Device::Cuda(3)));
+        assert_ne!(on(Device::Cuda(0)), on(Device::Cpu));
+    }
 }

@@ -14,7 +14,7 @@ use tch::Device;
 pub use estimate::Estimate;
 
 use crate::analysis::{AdapterRequest, Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
-use crate::device::{Dtype, TORCH_VERSION, device_name};
+use crate::device::{Dtype, TORCH_VERSION, device_kind, device_name};
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
 use crate::files::{create_dir, digest, load_part, store_part};
@@ -167,16 +167,22 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
     })
 }
 
-/// What a run would compute, with estimates of its time and memory, made for one seed and taken for the others.
+/// What a run would compute of this process's part, with estimates of its time and memory, made for one seed and taken for
+/// the others.
 ///
 /// # Errors
 /// As [`run`].
 pub fn preview(settings: &GridSettings, out_dir: &Path) -> Result<Vec<Preview>> {
     let mut previews: Vec<Preview> = Vec::new();
+    let mut number = 0;
     for (name, directory) in &settings.models {
         let mut network = None;
         for planned in settings.planned(name, directory, out_dir)? {
             check_stop()?;
+            number += 1;
+            if settings.shard.is_some_and(|place| !place.has(number - 1)) {
+                continue;
+            }
             let key = planned.key;
             let inputs = match planned.inputs {
                 Ok(inputs) => inputs,
@@ -260,7 +266,7 @@ impl GridSettings {
             key.k,
             key.seed,
             self.dtype,
-            device_name(self.device),
+            device_kind(self.device),
             self.subset,
             self.batch
         );

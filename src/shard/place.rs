@@ -25,53 +25,106 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// What `I/N` or `auto` means in an environment.
 ///
-/// Under Slurm the tasks of an array's members count on: member m's task p of n is part `m n + p`. torchrun's ranks come next.
+/// `auto` counts parts over the members of a Slurm array and, within a member, over its processes: torchrun's ranks, or else
+/// the tasks of a job step. Member m's process p of n is part `m n + p`.
 ///
 /// # Errors
 /// [`Error::Settings`] where the text is neither, `auto` finds nothing, or what it finds contradicts itself.
 pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Place> {
-    let fail = |message: String| Err(Error::Settings(format!("--shard {text}: {message}")));
     let found = if text == "auto" {
-        let number = |name: &str| -> Result<Option<usize>> {
-            match variable(name) {
-                None => Ok(None),
-                Some(value) => value
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| Error::Settings(format!("--shard auto: {name} is `{value}`, expected a number"))),
-            }
-        };
-        let array = (number("SLURM_ARRAY_TASK_ID")?, number("SLURM_ARRAY_TASK_COUNT")?);
-        let start = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
-        let tasks = number("SLURM_PROCID")?.zip(number("SLURM_NTASKS")?);
-        let (task, per_member) = tasks.unwrap_or((0, 1));
-        match (array, tasks, number("RANK")?.zip(number("WORLD_SIZE")?)) {
-            ((Some(id), Some(count)), _, _) => {
-                let Some(member) = id.checked_sub(start) else {
-                    return fail(format!("SLURM_ARRAY_TASK_ID {id} is below SLURM_ARRAY_TASK_MIN {start}"));
-                };
-                Place { index: member * per_member + task, count: count * per_member }
-            }
-            (_, Some((index, count)), _) | (_, None, Some((index, count))) => Place { index, count },
-            _ => {
-                return fail(
-                    "no part is set: neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, SLURM_PROCID and \
-                     SLURM_NTASKS, nor RANK and WORLD_SIZE; give --shard I/N"
-                        .into(),
-                );
-            }
-        }
+        Launch::read(variable)?.place()
     } else {
         let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match parts {
-            Some((index, count)) => Place { index, count },
-            None => return fail("write I/N with I from 0 to N - 1, e.g. 0/4, or auto".into()),
-        }
+        parts
+            .map(|(index, count)| Place { index, count })
+            .ok_or_else(|| "write I/N with I from 0 to N - 1, e.g. 0/4, or auto".to_owned())
     };
-    if found.index < found.count {
-        return Ok(found);
+    let found = found.and_then(|place| {
+        let Place { index, count } = place;
+        let outside = || format!("part {index} of {count}: parts are counted from 0 (an array must have no gaps)");
+        if index < count { Ok(place) } else { Err(outside()) }
+    });
+    found.map_err(|message| Error::Settings(format!("--shard {text}: {message}")))
+}
+
+/// What launchers tell a process of its place among others.
+struct Launch {
+    /// Member of a Slurm array, from 0, and number of members.
+    member: Option<(usize, usize)>,
+    /// Smallest index of the array.
+    start: usize,
+    /// Task of a Slurm job step, and number of tasks.
+    task: Option<(usize, usize)>,
+    /// torchrun's rank, and number of ranks.
+    rank: Option<(usize, usize)>,
+    /// Launchers that share the ranks, one of which started this process.
+    groups: Option<usize>,
+}
+
+impl Launch {
+    fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let number = |name: &str| -> Result<Option<usize>> {
+            let wrong = |value| Error::Settings(format!("--shard auto: {name} is `{value}`, expected a number"));
+            variable(name).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
+        };
+        let pair = |index: &str, count: &str| Ok::<_, Error>(number(index)?.zip(number(count)?));
+        let rank = pair("RANK", "WORLD_SIZE")?;
+        // Older launchers tell how many processes each started; one launcher alone started them all.
+        let groups = match (number("GROUP_WORLD_SIZE")?, number("LOCAL_WORLD_SIZE")?, rank) {
+            (Some(groups), ..) => Some(groups),
+            (None, Some(local), Some((_, world))) if local > 0 => Some(world.div_ceil(local)),
+            _ => None,
+        };
+        Ok(Self {
+            member: pair("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")?,
+            start: number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0),
+            task: pair("SLURM_PROCID", "SLURM_NTASKS")?,
+            rank,
+            groups,
+        })
     }
-    fail(format!("part {} of {}: parts are counted from 0 (an array must have no gaps)", found.index, found.count))
+
+    fn place(&self) -> std::result::Result<Place, String> {
+        let process = self.process()?;
+        let Some((id, members)) = self.member else {
+            return process.ok_or_else(|| {
+                "no part is set: neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, SLURM_PROCID and SLURM_NTASKS, \
+                 nor RANK and WORLD_SIZE; give --shard I/N"
+                    .to_owned()
+            });
+        };
+        let Some(member) = id.checked_sub(self.start) else {
+            return Err(format!("SLURM_ARRAY_TASK_ID {id} is below SLURM_ARRAY_TASK_MIN {}", self.start));
+        };
+        let Place { index, count } = process.unwrap_or(Place { index: 0, count: 1 });
+        Ok(Place { index: member * count + index, count: members * count })
+    }
+
+    /// This process among those of its job, or of its member of an array.
+    ///
+    /// Where Slurm starts torchrun, and torchrun this program, both tell a place. The ranks count if they lie over all of the
+    /// tasks: there is one task, each task has a launcher of the group, or each task is a rank. Else two tasks may have
+    /// the same ranks.
+    fn process(&self) -> std::result::Result<Option<Place>, String> {
+        let of = |(index, count)| Place { index, count };
+        let (Some((task, tasks)), Some((rank, ranks))) = (self.task, self.rank) else {
+            return Ok(self.rank.or(self.task).map(of));
+        };
+        let in_order = || ranks % tasks == 0 && rank / (ranks / tasks) == task;
+        let over_all = match self.groups {
+            _ if tasks == 1 || (task, tasks) == (rank, ranks) => true,
+            Some(groups) => groups == tasks,
+            None => ranks > 0 && tasks > 0 && ranks >= tasks && in_order(),
+        };
+        if over_all {
+            return Ok(Some(of((rank, ranks))));
+        }
+        Err(format!(
+            "SLURM_PROCID {task} of SLURM_NTASKS {tasks} and RANK {rank} of WORLD_SIZE {ranks} contradict each other: it \
+             is not clear which processes share the work; start one torchrun a task (srun --ntasks-per-node=1 torchrun \
+             --nnodes={tasks} …), or give --shard I/N"
+        ))
+    }
 }
 
 /// The GPU that this process should take on its machine: `LOCAL_RANK` (torchrun) or `SLURM_LOCALID`.
@@ -97,6 +150,71 @@ mod tests {
         assert_eq!(found("auto", &both).expect("tasks of an array"), (7, 12));
         assert_eq!(found("auto", &[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "3")]).expect("tasks"), (1, 3));
         assert_eq!(found("auto", &[("RANK", "3"), ("WORLD_SIZE", "8")]).expect("torchrun"), (3, 8));
+    }
+
+    /// torchrun inside Slurm: a launcher on every node, in tasks of their own.
+    #[test]
+    fn ranks_inside_slurm_are_parts() {
+        let set = |pairs: &[(&'static str, usize)]| -> Vec<(&'static str, String)> {
+            pairs.iter().map(|(name, value)| (*name, value.to_string())).collect()
+        };
+        let auto = |set: &[(&'static str, String)]| {
+            let pairs: Vec<(&str, &str)> = set.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            found("auto", &pairs).map_err(|e| e.to_string())
+        };
+        // srun --ntasks-per-node=1 torchrun --nproc-per-node=4, on one node and on two.
+        for (nodes, told) in [(1, true), (1, false), (2, true), (2, false)] {
+            let of = |rank: usize, more: &[(&'static str, usize)]| {
+                let mut all = set(&[
+                    ("SLURM_PROCID", rank / 4),
+                    ("SLURM_NTASKS", nodes),
+                    ("RANK", rank),
+                    ("WORLD_SIZE", 4 * nodes),
+                ]);
+                if told {
+                    all.extend(set(&[("LOCAL_RANK", rank % 4), ("LOCAL_WORLD_SIZE", 4)]));
+                }
+                all.extend(set(more));
+                auto(&all)
+            };
+            let ranks = 4 * nodes;
+            for rank in 0..ranks {
+                assert_eq!(of(rank, &[]), Ok((rank, ranks)));
+                // In member 2 (of 0 to 2) of an array.
+                let array = [("SLURM_ARRAY_TASK_ID", 2), ("SLURM_ARRAY_TASK_COUNT", 3)];
+                assert_eq!(of(rank, &array), Ok((2 * ranks + rank, 3 * ranks)));
+            }
+        }
+        // The rendezvous may give the second task the first ranks.
+        let turned =
+            set(&[("SLURM_PROCID", 1), ("SLURM_NTASKS", 2), ("RANK", 0), ("WORLD_SIZE", 8), ("GROUP_WORLD_SIZE", 2)]);
+        assert_eq!(auto(&turned), Ok((0, 8)));
+        // A script that names Slurm's tasks as ranks.
+        let same = set(&[("SLURM_PROCID", 3), ("SLURM_NTASKS", 5), ("RANK", 3), ("WORLD_SIZE", 5)]);
+        assert_eq!(auto(&same), Ok((3, 5)));
+    }
+
+    /// Two tasks that each run a torchrun of their own: whatever is told of them, no part has two processes.
+    #[test]
+    fn no_part_is_computed_twice() {
+        for groups in [None, Some(("GROUP_WORLD_SIZE", "1")), Some(("LOCAL_WORLD_SIZE", "4"))] {
+            let mut parts = Vec::new();
+            for (task, rank) in (0..8).map(|p| (p / 4, p % 4)) {
+                let (task, rank) = (task.to_string(), rank.to_string());
+                let told = [("SLURM_PROCID", &*task), ("SLURM_NTASKS", "2"), ("RANK", &*rank), ("WORLD_SIZE", "4")];
+                match found("auto", &[&told[..], groups.as_slice()].concat()) {
+                    Ok(part) => parts.push(part),
+                    Err(error) => {
+                        let error = error.to_string();
+                        assert!(error.contains(&format!("SLURM_PROCID {task} of SLURM_NTASKS 2")), "{error}");
+                        assert!(error.contains(&format!("RANK {rank} of WORLD_SIZE 4")), "{error}");
+                    }
+                }
+            }
+            let distinct: std::collections::BTreeSet<_> = parts.iter().collect();
+            assert_eq!(distinct.len(), parts.len(), "{parts:?}");
+            assert!(groups.is_none() || parts.is_empty(), "{parts:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Done, Experiment, Plan};
-use crate::device::device_name;
+use crate::device::device_kind;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, digest, load_part, store_part};
 
@@ -56,7 +56,7 @@ impl<'a> Store<'a> {
             experiment.mutant.map(|m| m.name),
             experiment.profile(self.plan),
             self.plan.seed,
-            device_name(self.plan.device),
+            device_kind(self.plan.device),
         );
         let settings = serde_json::to_string(&settings).expect("settings are plain data");
         digest([settings.as_bytes()])
