@@ -96,14 +96,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     findings.tables.push(by_task(&widths, &measured));
     let series = |(v, variant): (usize, Variant)| Series {
         name: variant.text().into(),
-        marks: widths
-            .iter()
-            .enumerate()
-            .map(|(w, x)| {
-                let mean = student_mean(&pooled(v, w), 0.99);
-                Mark { x: *x, y: mean.value, low: mean.low, high: mean.high }
-            })
-            .collect(),
+        marks: widths.iter().enumerate().map(|(w, x)| Mark::mean(*x, &pooled(v, w))).collect(),
         predicted_slope: None,
         control: variant != Variant::Task,
     };

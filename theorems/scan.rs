@@ -118,15 +118,14 @@ impl Scan {
         self.at(name, self.x.len() - 1)
     }
 
-    /// A line of a plot.
+    /// A line of a plot: geometric means over seeds.
     pub fn series(&self, legend: &str, name: &str, predicted_slope: Option<f64>, control: bool) -> Series {
         let seeds = &self.values[self.index(name)];
-        let marks = self.x.iter().enumerate().map(|(i, x)| {
-            let logs: Vec<f64> = seeds.iter().map(|v| v[i].ln()).collect();
-            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
-            let spread = (logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / logs.len() as f64).sqrt();
-            Mark { x: *x, y: mean.exp(), low: (mean - spread).exp(), high: (mean + spread).exp() }
-        });
+        let marks = self
+            .x
+            .iter()
+            .enumerate()
+            .map(|(i, x)| Mark::geometric_mean(*x, &seeds.iter().map(|v| v[i]).collect::<Vec<_>>()));
         Series { name: legend.into(), marks: marks.collect(), predicted_slope, control }
     }
 

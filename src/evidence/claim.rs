@@ -1,7 +1,7 @@
 //! Evidence for a claim of the theory: what was expected, what was measured, what the controls did. Plain data; the
 //! verdict follows from it by one rule.
 
-use crate::stats::{Estimate, Expectation, Outcome, detectable};
+use crate::stats::{Estimate, Expectation, Outcome, detectable, student_mean};
 
 /// How much an experiment spends.
 #[derive(
@@ -154,17 +154,47 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// Mean of a statistic at one place of the x axis, with the spread of its samples.
+/// A mean at one place of the x axis, with its confidence interval: Student's, at [`Mark::CONFIDENCE`].
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Mark {
     /// Width, rank, step or learning rate.
     pub x: f64,
-    /// Geometric mean over seeds.
+    /// The mean over independent samples: seeds, draws or examples.
     pub y: f64,
-    /// One standard deviation of the logarithm below.
+    /// Lower end of the mean's interval; the mean itself where it is exact or a single sample has no interval.
     pub low: f64,
-    /// One standard deviation of the logarithm above.
+    /// Upper end, likewise.
     pub high: f64,
+}
+
+impl Mark {
+    /// Confidence of every mark's interval.
+    pub const CONFIDENCE: f64 = 0.95;
+
+    /// A number without sampling error.
+    pub fn exact(x: f64, y: f64) -> Self {
+        Self { x, y, low: y, high: y }
+    }
+
+    /// The mean of samples.
+    pub fn mean(x: f64, samples: &[f64]) -> Self {
+        let Estimate { value, low, high, .. } = student_mean(samples, Self::CONFIDENCE);
+        Self::exact(x, value).within(low, high)
+    }
+
+    /// The geometric mean of positive samples: mean and interval are those of their logarithms.
+    pub fn geometric_mean(x: f64, samples: &[f64]) -> Self {
+        let logs: Vec<f64> = samples.iter().map(|s| s.ln()).collect();
+        let Estimate { low, high, .. } = student_mean(&logs, Self::CONFIDENCE);
+        // Zero where a sample is.
+        let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+        Self::exact(x, mean.exp()).within(low.exp(), high.exp())
+    }
+
+    /// With these ends, where they are numbers.
+    fn within(self, low: f64, high: f64) -> Self {
+        if low.is_finite() && high.is_finite() { Self { low, high, ..self } } else { self }
+    }
 }
 
 /// One line of a figure.

@@ -118,7 +118,10 @@ fn distance_table(name: &str, what: &str, sweep: &Sweep, confidence: f64) -> Tab
 fn rank_table(name: &str, what: &str, sweep: &Sweep, distance: f64, confidence: f64) -> Table {
     let found = of_sweep(sweep, distance, confidence);
     let whole = |x: f64| if x.is_finite() { Cell::Text(format!("{:.0}", x.ceil())) } else { Cell::from("n/a") };
-    let mut rows = vec![vec![Cell::from("measured: the mean distance is the asked one"), whole(found.rank.value)]];
+    let mut rows = vec![vec![
+        Cell::from("measured: the root mean square distance over draws is the asked one"),
+        whole(found.rank.value),
+    ]];
     if found.rank.high.is_finite() {
         rows.push(vec![Cell::from("measured: upper end of its interval over draws"), whole(found.rank.high)]);
     }
@@ -148,13 +151,7 @@ fn rank_table(name: &str, what: &str, sweep: &Sweep, distance: f64, confidence: 
 
 fn figure(name: &str, what: &str, sweep: &Sweep, asked: f64) -> Figure {
     let marks = |rows: &[Vec<KernelDistance>]| -> Vec<Mark> {
-        let at = |(i, rank): (usize, &i64)| {
-            let logs: Vec<f64> = column(rows, i, |d| d.frobenius).iter().map(|d| d.ln()).collect();
-            let n = logs.len() as f64;
-            let centre = logs.iter().sum::<f64>() / n;
-            let spread = (logs.iter().map(|l| (l - centre).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
-            Mark { x: *rank as f64, y: centre.exp(), low: (centre - spread).exp(), high: (centre + spread).exp() }
-        };
+        let at = |(i, rank): (usize, &i64)| Mark::mean(*rank as f64, &column(rows, i, |d| d.frobenius));
         sweep.ranks.iter().enumerate().map(at).collect()
     };
     let series =
@@ -163,7 +160,7 @@ fn figure(name: &str, what: &str, sweep: &Sweep, asked: f64) -> Figure {
     if sweep.distances != sweep.to_full {
         all.push(series("to the full kernel", marks(&sweep.to_full), None));
     }
-    let line = sweep.ranks.iter().map(|k| Mark { x: *k as f64, y: asked, low: asked, high: asked });
+    let line = sweep.ranks.iter().map(|k| Mark::exact(*k as f64, asked));
     all.push(series("asked", line.collect(), None));
     Figure {
         name: format!("{}-distance", name.to_lowercase().replace(' ', "-")),
@@ -193,7 +190,8 @@ pub fn lora_summary(found: &LoraReport) -> Vec<String> {
             format!(", {k:.0} for a single draw with probability {}%", 100.0 * s.confidence)
         });
         lines.push(format!(
-            "{name}: a {what} of about {:.0} brings the kernel within {} of the one it compresses on average{single}.",
+            "{name}: a {what} of about {:.0} brings the kernel within {} of the one it compresses, as a root mean square over \
+             draws{single}.",
             found.rank.value.ceil(),
             s.distance
         ));

@@ -59,7 +59,7 @@ impl LoraSettings {
             }
         }
         if self.draws == 0 {
-            return fail("--seeds must be at least 1".into());
+            return fail("--draws must be at least 1".into());
         }
         if !(self.distance > 0.0 && self.distance < 1.0) {
             return fail(format!("--distance {} must lie between 0 and 1", self.distance));
@@ -71,5 +71,39 @@ impl LoraSettings {
             return fail(format!("--alpha {} must be positive", self.scaled.alpha));
         }
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The message names the option that was given a wrong value, and no other.
+    #[test]
+    fn a_wrong_value_is_named_by_its_option() {
+        let good = LoraSettings {
+            targets: Vec::new(),
+            ranks: vec![1],
+            init: Init::Gaussian,
+            scaled: Scaled { alpha: 1.0, rslora: false },
+            draws: 1,
+            dimensions: Vec::new(),
+            distance: 0.1,
+            confidence: 0.9,
+            seed: 0,
+        };
+        let scaled = Scaled { alpha: -1.0, ..good.scaled };
+        for (bad, option) in [
+            (LoraSettings { ranks: vec![0], ..good.clone() }, "--ranks"),
+            (LoraSettings { dimensions: vec![0], ..good.clone() }, "--intrinsic"),
+            (LoraSettings { draws: 0, ..good.clone() }, "--draws"),
+            (LoraSettings { distance: 1.0, ..good.clone() }, "--distance"),
+            (LoraSettings { confidence: 0.4, ..good.clone() }, "--confidence"),
+            (LoraSettings { scaled, ..good.clone() }, "--alpha"),
+        ] {
+            let message = bad.validated().expect_err(option).to_string();
+            assert!(message.starts_with(option), "{message}");
+        }
+        assert!(good.validated().is_ok());
     }
 }

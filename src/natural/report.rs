@@ -120,10 +120,7 @@ pub fn naturalness_findings(found: &Naturalness) -> Findings {
             .models
             .iter()
             .zip(&found.measured)
-            .map(|(model, measured)| {
-                let Estimate { value, low, high, .. } = mean(&measured[v].chi);
-                Mark { x: model.1 as f64, y: value, low, high }
-            })
+            .map(|(model, measured)| Mark::mean(model.1 as f64, &measured[v].chi))
             .collect(),
         predicted_slope: None,
         control: variant != Variant::Task,
@@ -132,7 +129,7 @@ pub fn naturalness_findings(found: &Naturalness) -> Findings {
         name: "output-derivative".into(),
         title: format!("Output derivative over widths: {}", found.task),
         x_label: "width n".into(),
-        y_label: "mean |χ|, with its 99% interval".into(),
+        y_label: "mean |χ|".into(),
         series: Variant::ALL.into_iter().enumerate().map(series).collect(),
     });
     let depths: std::collections::BTreeSet<i64> = found.models.iter().map(|m| m.2).collect();

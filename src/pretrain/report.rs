@@ -42,10 +42,6 @@ const FLAT: f64 = 0.15;
 /// Confidence of the intervals of the coordinate check.
 const CONFIDENCE: f64 = 0.99;
 
-fn point(x: f64, y: f64) -> Mark {
-    Mark { x, y, low: y, high: y }
-}
-
 /// The findings of a family.
 pub fn family_findings(family: &Family) -> Result<Findings> {
     let recipe = &family.recipe;
@@ -109,7 +105,7 @@ fn losses(family: &Family, findings: &mut Findings) {
         .iter()
         .map(|curve| Series {
             name: format!("width {}", curve.width),
-            marks: curve.points.iter().map(|p| point(p.step as f64, p.heldout_loss)).collect(),
+            marks: curve.points.iter().map(|p| Mark::exact(p.step as f64, p.heldout_loss)).collect(),
             predicted_slope: None,
             control: false,
         })
@@ -117,7 +113,7 @@ fn losses(family: &Family, findings: &mut Findings) {
     let ends = [first.points.first(), first.points.last()];
     series.push(Series {
         name: "frequencies of tokens".into(),
-        marks: ends.into_iter().flatten().map(|p| point(p.step as f64, first.unigram_loss)).collect(),
+        marks: ends.into_iter().flatten().map(|p| Mark::exact(p.step as f64, first.unigram_loss)).collect(),
         predicted_slope: None,
         control: true,
     });
@@ -160,7 +156,7 @@ fn coordinates(found: &CoordinateCheck, findings: &mut Findings) -> Result<()> {
     });
     let of_step = |(step, sizes): (usize, &Vec<f64>)| Series {
         name: format!("after step {}", step + 1),
-        marks: found.widths.iter().zip(sizes).map(|(w, y)| point(*w as f64, *y)).collect(),
+        marks: found.widths.iter().zip(sizes).map(|(w, y)| Mark::exact(*w as f64, *y)).collect(),
         predicted_slope: None,
         control: found.scaling == Scaling::Standard,
     };
@@ -178,7 +174,7 @@ fn rates(sweep: &Sweep, findings: &mut Findings) {
     let name = sweep.scaling.text();
     let series = sweep.losses.iter().map(|(width, losses)| Series {
         name: format!("width {width}"),
-        marks: sweep.rates.iter().zip(losses).filter_map(|(r, l)| l.map(|l| point(*r, l))).collect(),
+        marks: sweep.rates.iter().zip(losses).filter_map(|(r, l)| l.map(|l| Mark::exact(*r, l))).collect(),
         predicted_slope: None,
         control: sweep.scaling == Scaling::Standard,
     });

@@ -110,7 +110,7 @@ fn prediction(canvas: &Canvas, frame: &Frame, series: &Drawable) -> Drawn {
     if from < to { canvas.dashes(at(from), at(to), series.colour, 1.0) } else { Ok(()) }
 }
 
-/// Marks, the line through them, and one standard deviation to either side.
+/// Marks, the line through them, and their intervals.
 fn measured(canvas: &Canvas, frame: &Frame, series: &Drawable) -> Drawn {
     let points: Vec<_> = series.marks.iter().map(|m| frame.at(m.x, m.y)).collect();
     if series.control {
