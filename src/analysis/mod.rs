@@ -34,7 +34,7 @@ pub use study::{SplitName, Study, StudyRequest};
 use std::path::Path;
 
 use crate::error::Result;
-use crate::evidence::{Accuracy, Analysis, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
+use crate::evidence::{Accuracy, Analysis, Floor, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
 use crate::jacobian::all_outputs;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
@@ -51,17 +51,20 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
     let layers = layer_shares(study.parameters.specs(), &grams.train.shares, &study.include);
     let before = Start { logits: &start, kernel: &grams.train };
     let fine_tuning = fine_tuning::fine_tuning(study, plan, &before, &parts, monitor)?;
-    let verdicts = judge(&kernels, &fine_tuning, study.task_facts().majority_accuracy);
+    let task = study.task_facts();
+    let zero_shot = Accuracy {
+        dev: accuracy(&start.dev, study.labels(SplitName::Dev)),
+        test: accuracy(&start.test, study.labels(SplitName::Test)),
+        test_f1: f1(&start.test, study.labels(SplitName::Test)),
+    };
+    let floor = Floor { majority: task.majority_accuracy, zero_shot: zero_shot.test, examples: task.test };
+    let verdicts = judge(&kernels, &fine_tuning, &floor);
     Ok(Analysis {
         schema_version: SCHEMA_VERSION,
         run: run_facts(study, plan, command),
         model: study.model_facts.clone(),
-        task: study.task_facts(),
-        zero_shot: Accuracy {
-            dev: accuracy(&start.dev, study.labels(SplitName::Dev)),
-            test: accuracy(&start.test, study.labels(SplitName::Test)),
-            test_f1: f1(&start.test, study.labels(SplitName::Test)),
-        },
+        task,
+        zero_shot,
         output_derivative: start.output_derivative(study)?,
         kernels,
         layers,

@@ -20,10 +20,11 @@ pub use measures::{
     OutputDerivative, StepResidual, Summary,
 };
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, TaskFacts};
-pub use verdict::{Outcome, Question, Verdict, judge};
+pub use verdict::{Floor, Outcome, Question, Verdict, accuracy_error, judge};
 
-/// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice.
-pub const SCHEMA_VERSION: u32 = 2;
+/// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice, and the
+/// program's version with it, so that of one program all reports are alike.
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Everything that one analysis of one model on one task found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -50,6 +51,13 @@ pub struct Analysis {
     pub verdicts: Vec<Verdict>,
 }
 
+impl Analysis {
+    /// What fine-tuning must be better than on test.
+    pub fn floor(&self) -> Floor {
+        Floor { majority: self.task.majority_accuracy, zero_shot: self.zero_shot.test, examples: self.task.test }
+    }
+}
+
 /// Accuracies on the two evaluation sets, between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Accuracy {
@@ -59,4 +67,19 @@ pub struct Accuracy {
     pub test: f64,
     /// F1 of the second class on test, for tasks of two classes.
     pub test_f1: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SCHEMA_VERSION;
+
+    /// Programs, each with the layout of its reports.
+    const PROGRAMS: [(&str, u32); 2] = [("0.1.0", 2), ("0.2.0", 3)];
+
+    #[test]
+    fn schema_and_program_version_move_together() {
+        let here = (env!("CARGO_PKG_VERSION"), SCHEMA_VERSION);
+        assert_eq!(PROGRAMS.last(), Some(&here), "a new layout needs a new program version, and both a row here");
+        assert!(PROGRAMS.is_sorted_by(|a, b| a.1 < b.1));
+    }
 }

@@ -73,12 +73,47 @@ impl Question {
     }
 }
 
+/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing. Two right and two wrong
+/// answers are added (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
+pub fn accuracy_error(accuracy: f64, n: usize) -> Option<f64> {
+    (n > 0 && (0.0..=1.0).contains(&accuracy)).then(|| {
+        let (right, n) = (accuracy * n as f64 + 2.0, n as f64 + 4.0);
+        (right / n * (1.0 - right / n) / n).sqrt()
+    })
+}
+
+/// What fine-tuning must be better than on test before anything can be asked of what it learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// Accuracy of always answering the most frequent class: chance.
+    pub majority: f64,
+    /// Accuracy of the pre-trained model.
+    pub zero_shot: f64,
+    /// Number of test examples.
+    pub examples: usize,
+}
+
+impl Floor {
+    /// Whether an accuracy is above chance by more than its standard error.
+    pub fn learned(&self, accuracy: f64) -> bool {
+        accuracy_error(accuracy, self.examples).is_some_and(|error| accuracy - self.majority > error)
+    }
+
+    /// Whether an accuracy is above the pre-trained model's by more than the standard error of the difference, as if the two
+    /// were of different examples.
+    pub fn gained(&self, accuracy: f64) -> bool {
+        let errors = accuracy_error(accuracy, self.examples).zip(accuracy_error(self.zero_shot, self.examples));
+        errors.is_some_and(|(after, before)| accuracy - self.zero_shot > after.hypot(before))
+    }
+}
+
 /// Answers the three questions for every optimizer with its kernel analog.
 ///
-/// Solved compares test accuracies, kernel over fine-tuned; where fine-tuning is no better than always answering the
-/// most frequent class (`majority`), there is nothing to solve and the question is not applicable. Fixed features uses
-/// the mean relative distance of the analog's training kernel.
-pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult], majority: f64) -> Vec<Verdict> {
+/// Solved compares test accuracies, kernel over fine-tuned. Where fine-tuning is at chance, there is nothing to solve and
+/// nothing to linearize, and neither question is applicable; nor is linearization where fine-tuning's gain over the
+/// pre-trained model is within its standard error. Fixed features uses the mean relative distance of the analog's training
+/// kernel.
+pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult], floor: &Floor) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for run in fine_tuning {
         let kernel = kernels.iter().find(|k| k.formula == run.analog);
@@ -86,8 +121,13 @@ pub fn judge(kernels: &[KernelFacts], fine_tuning: &[FineTuningResult], majority
         let drift = run.kernel_drift.iter().find(|(f, _)| *f == run.analog).map(|(_, d)| d.mean_relative);
         for question in Question::ALL {
             let value = match question {
-                Question::Solved => accuracy.filter(|_| run.test_accuracy > majority).map(|a| a / run.test_accuracy),
-                Question::Linearization => run.linearization.recovered_share,
+                Question::Solved => {
+                    accuracy.filter(|_| floor.learned(run.test_accuracy)).map(|a| a / run.test_accuracy)
+                }
+                Question::Linearization => {
+                    let share = run.linearization.recovered_share;
+                    share.filter(|_| floor.learned(run.test_accuracy) && floor.gained(run.test_accuracy))
+                }
                 Question::FixedFeatures => drift,
             };
             verdicts.push(Verdict {

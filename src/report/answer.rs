@@ -75,6 +75,10 @@ impl Pair<'_> {
                 "fine-tuning with {optimizer} behaves like its kernel {kernel} in **all {asked} respects**: by the \
                  paper's measures it is in the kernel regime"
             ),
+            (holds, 1) => format!(
+                "fine-tuning with {optimizer} {} like its kernel {kernel} in **the one respect** that can be asked",
+                if holds == 1 { "behaves" } else { "does not behave" }
+            ),
             (0, asked) => format!(
                 "fine-tuning with {optimizer} behaves like its kernel {kernel} in **none of the {asked} respects** \
                  that can be asked"

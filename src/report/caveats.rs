@@ -1,9 +1,9 @@
 //! What one should know before relying on the answer.
 
 use super::answer::join;
-use super::format::{code, escape, number, optimizer_title, percent, rate, standard_error};
+use super::format::{code, escape, number, optimizer_title, percent, rate};
 use super::rows::title_of;
-use crate::evidence::{Analysis, FineTuningResult, Question};
+use crate::evidence::{Analysis, FineTuningResult, Question, accuracy_error};
 
 /// What one should know before relying on the answer; Markdown.
 pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
@@ -56,11 +56,9 @@ fn near_majority(analysis: &Analysis) -> Option<String> {
         .collect();
     (!weak.is_empty()).then(|| {
         format!(
-            "Always answering the most frequent class gets {} of the test examples right. Not above that: {}. Where \
-             fine-tuning itself is among them, “{}” says little.",
+            "Always answering the most frequent class gets {} of the test examples right. Not above that: {}.",
             percent(majority),
             join(&weak),
-            super::rows::question(Question::Solved),
         )
     })
 }
@@ -69,14 +67,15 @@ fn near_majority(analysis: &Analysis) -> Option<String> {
 fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
     let n = analysis.task.test;
     let close = |a: f64, b: f64| {
-        let error = standard_error(a, n).zip(standard_error(b, n)).map(|(x, y)| x.hypot(y))?;
+        let error = accuracy_error(a, n).zip(accuracy_error(b, n)).map(|(x, y)| x.hypot(y))?;
         ((a - b).abs() <= 2.0 * error).then_some(error)
     };
     let title = escape(&optimizer_title(&run.optimizer));
     let points = |a: f64, b: f64| format!("{:.1}", 100.0 * (a - b).abs());
     let mut found = Vec::new();
-    let gain = run.test_accuracy - analysis.zero_shot.test;
-    if gain > 0.0
+    let floor = analysis.floor();
+    if floor.learned(run.test_accuracy)
+        && floor.gained(run.test_accuracy)
         && let Some(error) = close(run.test_accuracy, analysis.zero_shot.test)
     {
         found.push(format!(

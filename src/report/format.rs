@@ -2,6 +2,8 @@
 //!
 //! Knows Markdown and the terminal, nothing of what an analysis is.
 
+use crate::evidence::accuracy_error;
+
 /// Below this, a statistic of order one is the round-off of double precision after a training run, which no two processors
 /// share: its digits are never printed.
 pub(super) const ROUND_OFF: f64 = 1e-9;
@@ -118,18 +120,9 @@ pub(super) fn count(value: i64) -> String {
     if value < 0 { format!("-{text}") } else { text }
 }
 
-/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing. Two right and two wrong
-/// answers are added (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
-pub(super) fn standard_error(accuracy: f64, n: usize) -> Option<f64> {
-    (n > 0 && (0.0..=1.0).contains(&accuracy)).then(|| {
-        let (right, n) = (accuracy * n as f64 + 2.0, n as f64 + 4.0);
-        (right / n * (1.0 - right / n) / n).sqrt()
-    })
-}
-
 /// An accuracy with its standard error in percentage points, e.g. `78.1% ± 1.4`.
 pub(super) fn with_error(accuracy: f64, n: usize) -> String {
-    match standard_error(accuracy, n) {
+    match accuracy_error(accuracy, n) {
         Some(error) => format!("{} ± {:.1}", percent(accuracy), 100.0 * error),
         None => percent(accuracy),
     }

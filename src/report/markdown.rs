@@ -49,6 +49,7 @@ fn context(analysis: &Analysis) -> Value {
             context! {
                 title => optimizer_title(&run.optimizer),
                 analog => title(&run.analog),
+                recovered => rows::recovered(analysis, run),
                 agreement => Serde(Agreement::of(&run.linearization.movements)),
                 drifts,
             }

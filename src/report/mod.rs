@@ -10,6 +10,7 @@ mod format;
 mod gate;
 mod grid;
 mod json;
+mod junit_file;
 mod markdown;
 mod plots;
 mod rows;

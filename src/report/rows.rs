@@ -3,7 +3,7 @@
 //! The Markdown, the terminal summary and the bar chart all show these rows.
 
 use super::format::{kernel_title, number, optimizer_title, percent, with_error};
-use crate::evidence::{Analysis, Outcome, Question, Verdict};
+use crate::evidence::{Analysis, FineTuningResult, Outcome, Question, Verdict};
 
 /// What a row of accuracies is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -143,6 +143,18 @@ fn threshold(verdict: &Verdict) -> String {
     format!("{sign} {}", figure(verdict.question, verdict.threshold))
 }
 
+/// The share of a run's gain that its linearization recovers, or in a few words why there is none.
+pub(super) fn recovered(analysis: &Analysis, run: &FineTuningResult) -> String {
+    let floor = analysis.floor();
+    match run.linearization.recovered_share {
+        None if run.test_accuracy <= floor.zero_shot => "n/a (no gain)".to_owned(),
+        None => "n/a".to_owned(),
+        Some(_) if !floor.learned(run.test_accuracy) => "n/a (at chance)".to_owned(),
+        Some(_) if !floor.gained(run.test_accuracy) => "n/a (gain within its error)".to_owned(),
+        Some(share) => percent(share),
+    }
+}
+
 /// Why a question could not be asked.
 pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> {
     if verdict.outcome != Outcome::NotApplicable {
@@ -153,24 +165,30 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
     let Some(run) = analysis.fine_tuning.iter().find(|r| r.optimizer == verdict.optimizer) else {
         return Some(format!("there is no fine-tuning with {optimizer}"));
     };
-    let before = analysis.zero_shot.test;
+    let floor = analysis.floor();
+    let before = floor.zero_shot;
     let has_kernel = analysis.kernels.iter().any(|k| k.formula == verdict.formula && !k.methods.is_empty());
     Some(match verdict.question {
         _ if !has_kernel && verdict.question != Question::Linearization => {
             format!("{kernel} is not among this analysis' kernels (see --formula)")
         }
-        Question::Solved => format!(
-            "fine-tuning itself answers no more test examples right ({}) than the most frequent class would ({})",
-            percent(run.test_accuracy),
-            percent(analysis.task.majority_accuracy)
-        ),
         Question::Linearization if run.test_accuracy <= before => format!(
             "fine-tuning gained nothing over the pre-trained model ({} before, {} after), so linearization has nothing \
              to recover",
             percent(before),
             percent(run.test_accuracy)
         ),
+        Question::Solved | Question::Linearization if !floor.learned(run.test_accuracy) => format!(
+            "fine-tuning is at chance: it answers {} of the test examples right, the most frequent class {}",
+            with_error(run.test_accuracy, floor.examples),
+            percent(floor.majority)
+        ),
+        Question::Linearization if !floor.gained(run.test_accuracy) => format!(
+            "fine-tuning's gain over the pre-trained model ({} before, {} after) is within its standard error",
+            with_error(before, floor.examples),
+            with_error(run.test_accuracy, floor.examples)
+        ),
         Question::FixedFeatures => format!("the movement of {kernel} was not measured, or was not finite"),
-        Question::Linearization => "the figure was not measured".to_owned(),
+        Question::Solved | Question::Linearization => "the figure was not measured".to_owned(),
     })
 }

@@ -5,6 +5,7 @@ pub mod bin;
 pub mod causal;
 pub mod command;
 pub mod fixture;
+pub mod junit;
 pub mod network;
 pub mod recipe;
 pub mod svg;

@@ -186,6 +186,15 @@ fn successful() -> Verification {
     verification
 }
 
+/// Jenkins, GitLab and GitHub read the file.
+#[test]
+fn junit_files_follow_their_readers() {
+    let root = crate::common::junit::check(&junit(&realistic()).unwrap());
+    assert_eq!((root.attributes["tests"].as_str(), root.children.len()), ("10", 5));
+    let empty = Verification { claims: Vec::new(), mutants: Vec::new(), errors: Vec::new(), ..realistic() };
+    assert!(crate::common::junit::check(&junit(&empty).unwrap()).children.is_empty());
+}
+
 #[test]
 fn every_verdict_is_reported() {
     let verification = realistic();

@@ -5,14 +5,15 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::rows::reasons;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evidence::{ClaimEvidence, ClaimVerdict, ExperimentError, MutantResult, Verification};
 use crate::report::format::plain;
+use crate::report::junit_file::{non_success, skipped, text};
 
 /// The file's content.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made.
+/// [`crate::error::Error::Numeric`] where it cannot be made.
 pub fn junit(verification: &Verification) -> Result<String> {
     // Suites are in the order in which their families first appear.
     let mut suites: Vec<TestSuite> = Vec::new();
@@ -30,7 +31,7 @@ pub fn junit(verification: &Verification) -> Result<String> {
     }
     let mut report = Report::new("kernelview verify");
     report.add_test_suites(suites);
-    report.to_string().map_err(|e| Error::Numeric(format!("junit.xml cannot be made: {e}")))
+    text(&report)
 }
 
 /// The suite of this name, made where it is missing.
@@ -49,11 +50,7 @@ fn of_claim(claim: &ClaimEvidence) -> TestCase {
         ClaimVerdict::Violated | ClaimVerdict::Broken => {
             non_success(NonSuccessKind::Failure, claim.verdict.text(), &text)
         }
-        ClaimVerdict::Underpowered | ClaimVerdict::NotApplicable => {
-            let mut skipped = TestCaseStatus::skipped();
-            skipped.set_message(plain(&text));
-            skipped
-        }
+        ClaimVerdict::Underpowered | ClaimVerdict::NotApplicable => skipped(&text),
     };
     case(&claim.id, &claim.family, claim.seconds, status)
 }
@@ -74,12 +71,6 @@ fn of_error(error: &ExperimentError) -> TestCase {
         Some(mutant) => case(mutant, &error.claim, 0.0, status),
         None => case(&error.claim, &error.family, 0.0, status),
     }
-}
-
-fn non_success(kind: NonSuccessKind, type_: &str, text: &str) -> TestCaseStatus {
-    let mut status = TestCaseStatus::non_success(kind);
-    status.set_type(type_).set_message(plain(text));
-    status
 }
 
 fn case(name: &str, class: &str, seconds: f64, status: TestCaseStatus) -> TestCase {

@@ -3,15 +3,16 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::super::format::plain;
+use super::super::junit_file::{non_success, skipped, text};
 use super::Comparison;
 use super::words::{accepted, values};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gate::{Row, Status};
 
 /// The file's content.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made.
+/// [`crate::error::Error::Numeric`] where it cannot be made.
 pub fn gate_junit(comparison: &Comparison) -> Result<String> {
     let mut suites: Vec<TestSuite> = Vec::new();
     for row in &comparison.rows {
@@ -26,23 +27,17 @@ pub fn gate_junit(comparison: &Comparison) -> Result<String> {
     }
     let mut report = Report::new("kernelview gate");
     report.add_test_suites(suites);
-    report.to_string().map_err(|e| Error::Numeric(format!("the JUnit file cannot be made: {e}")))
+    text(&report)
 }
 
 fn status(row: &Row) -> TestCaseStatus {
     let (old, new) = values(row);
-    let text = plain(&format!("{old} before, {new} now; accepted: {}", accepted(row)));
+    let text = format!("{old} before, {new} now; accepted: {}", accepted(row));
     match row.status {
         Status::Moved | Status::New | Status::Vanished => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_type(row.status.text()).set_message(text);
-            status
+            non_success(NonSuccessKind::Failure, row.status.text(), &text)
         }
-        Status::NotCompared => {
-            let mut skipped = TestCaseStatus::skipped();
-            skipped.set_message("nothing to compare with at these seeds");
-            skipped
-        }
+        Status::NotCompared => skipped("nothing to compare with at these seeds"),
         Status::Noted | Status::Within | Status::Same => TestCaseStatus::success(),
     }
 }

@@ -69,7 +69,8 @@ fn notes(grid: &Reproduction) -> Vec<String> {
          (which has both the choice of training examples and the order of mini-batches in it)."
             .to_owned(),
         "Where fine-tuning's accuracy is not above the most frequent class's, or for the linearization not above zero-shot's, by more \
-         than twice the standard error over seeds, there is nothing to ask (n/a). The linearized model's share is a ratio of mean \
+         than twice the standard error over seeds (with one seed: by more than the standard error over test examples), there is \
+         nothing to ask (n/a). The linearized model's share is a ratio of mean \
          gains in accuracy."
             .to_owned(),
     ];

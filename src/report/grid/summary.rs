@@ -1,6 +1,6 @@
 //! Means over seeds, and what they say about the paper's findings.
 
-use crate::evidence::{GridKey, GridResult, METHODS, Question, Reproduction};
+use crate::evidence::{Floor, GridKey, GridResult, METHODS, Question, Reproduction};
 use crate::report::format::optimizer_title;
 
 /// Cells that differ in their seed alone.
@@ -29,12 +29,12 @@ impl Spread {
         (!values.is_empty()).then_some(Self { mean, deviation })
     }
 
-    /// Whether the mean of some gains is above zero by more than noise: by more than twice its standard error over seeds. Of a
-    /// single seed nothing is known; there any gain counts.
-    fn is_gain(gains: &[f64]) -> bool {
-        Self::of(gains).is_some_and(|gain| {
-            let error = gain.deviation.unwrap_or(0.0) / (gains.len() as f64).sqrt();
-            gain.mean > 2.0 * error
+    /// Whether the mean of some gains is above zero by more than noise: by more than twice its standard error over seeds. A
+    /// single seed has no spread; there `alone` says it, from the number of test examples.
+    fn is_gain(gains: &[f64], alone: impl FnOnce() -> bool) -> bool {
+        Self::of(gains).is_some_and(|gain| match gain.deviation {
+            Some(deviation) => gain.mean > 2.0 * deviation / (gains.len() as f64).sqrt(),
+            None => alone(),
         })
     }
 }
@@ -72,7 +72,8 @@ impl<'a> Group<'a> {
     /// Whether fine-tuning beats the most frequent class.
     fn learned(&self, tuned: &str) -> bool {
         let gain = |r: &&GridResult| Some(accuracy(r, tuned)? - r.majority_accuracy);
-        Spread::is_gain(&self.results.iter().filter_map(gain).collect::<Vec<_>>())
+        let gains: Vec<f64> = self.results.iter().filter_map(gain).collect();
+        Spread::is_gain(&gains, || self.any(tuned, Floor::learned))
     }
 
     /// Share of fine-tuning's gain in accuracy over zero-shot that the linearized model keeps: a ratio of means over seeds,
@@ -84,7 +85,18 @@ impl<'a> Group<'a> {
             Some((after - before, linear - before))
         };
         let (gains, kept): (Vec<f64>, Vec<f64>) = self.results.iter().filter_map(both).unzip();
-        Spread::is_gain(&gains).then(|| kept.iter().sum::<f64>() / gains.iter().sum::<f64>())
+        let gained = Spread::is_gain(&gains, || self.any(tuned, Floor::gained));
+        gained.then(|| kept.iter().sum::<f64>() / gains.iter().sum::<f64>())
+    }
+
+    /// Whether fine-tuning of any cell is above what `above` asks.
+    fn any(&self, tuned: &str, above: fn(&Floor, f64) -> bool) -> bool {
+        let one = |r: &&GridResult| {
+            let zero_shot = accuracy(r, METHODS[0])?;
+            let floor = Floor { majority: r.majority_accuracy, zero_shot, examples: r.examples[2] };
+            Some(above(&floor, accuracy(r, tuned)?))
+        };
+        self.results.iter().filter_map(one).any(|found| found)
     }
 
     /// The figure that answers a question; `None` where it cannot be asked.
@@ -94,7 +106,7 @@ impl<'a> Group<'a> {
                 let (tuned_score, kernel) = (self.score(tuned)?, self.score(kernel)?);
                 self.learned(tuned).then(|| kernel.mean / tuned_score.mean)
             }
-            Question::Linearization => self.recovered(tuned, optimizer),
+            Question::Linearization => self.recovered(tuned, optimizer).filter(|_| self.learned(tuned)),
             Question::FixedFeatures => {
                 let of = |r: &&GridResult| {
                     let found = r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer);
@@ -242,6 +254,9 @@ mod tests {
         assert!((solved.expect("asked") - 0.9).abs() < 1e-12 && (linear.expect("asked") - 0.5).abs() < 1e-12);
         // Gains of 0.1, -0.08 and 0.01 are noise, over zero-shot as over the most frequent class.
         assert_eq!(figures(&[[0.5, 0.6, 0.9, 0.6], [0.5, 0.42, 0.9, 0.6], [0.5, 0.51, 0.9, 0.6]]), [None, None]);
+        // A single seed, whose 100 examples resolve 0.05: at chance, and with a gain of two examples.
+        assert_eq!(figures(&[[0.5, 0.53, 0.53, 0.5]]), [None, None]);
+        assert_eq!(figures(&[[0.68, 0.7, 0.7, 0.63]]), [Some(0.63 / 0.7), None]);
         // A loss, and a single seed.
         assert_eq!(figures(&[[0.8, 0.7, 0.9, 0.63]]), [Some(0.63 / 0.7), None]);
     }

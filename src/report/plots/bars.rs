@@ -5,8 +5,8 @@ use plotters::prelude::RGBColor;
 use super::axis::{Axis, Swatch, legend};
 use super::canvas::{At, BLACK, BLUE, Canvas, Drawn, GREEN, GREY, LABEL, ORANGE, PALE, TICK, draw};
 use crate::error::Result;
-use crate::evidence::LayerShare;
-use crate::report::format::{percent, shorten, standard_error};
+use crate::evidence::{LayerShare, accuracy_error};
+use crate::report::format::{percent, shorten};
 use crate::report::rows::{AccuracyRow, Kind};
 
 const LEFT: f64 = 150.0;
@@ -41,7 +41,7 @@ pub(super) fn accuracies(
     let groups: Vec<Group> = rows
         .iter()
         .map(|row| {
-            let error = standard_error(row.test, test).map(|e| 2.0 * e);
+            let error = accuracy_error(row.test, test).map(|e| 2.0 * e);
             Group { name: row.name.clone(), bars: vec![Bar { value: row.test, error, colour: colour(row.kind) }] }
         })
         .collect();

@@ -1,7 +1,7 @@
 //! Made-up evidence: a realistic analysis, and one with nothing in it.
 
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, KernelFacts,
+    Accuracy, Analysis, Candidate, Evaluation, FineTuningResult, Floor, GradientDrift, KernelDrift, KernelFacts,
     LabelWordFacts, LayerShare, Linearization, MatrixPicture, MethodResult, ModelFacts, Movement, OutputDerivative,
     RunFacts, SCHEMA_VERSION, StepResidual, Summary, TaskFacts, judge,
 };
@@ -172,7 +172,8 @@ pub fn realistic() -> Analysis {
     ];
     let fine_tuning =
         vec![run("sgd", 0.7982, zero_shot.test, &mut numbers), run("adam", 0.502, zero_shot.test, &mut numbers)];
-    let verdicts = judge(&kernels, &fine_tuning, 0.5);
+    let verdicts =
+        judge(&kernels, &fine_tuning, &Floor { majority: 444.0 / 872.0, zero_shot: zero_shot.test, examples: 872 });
     let class = |label: &str, word: &str, token_id, test| LabelWordFacts {
         label: label.into(),
         word: word.into(),

@@ -131,7 +131,7 @@ fn degenerate_evidence_is_reported() {
         kernel.methods.clear();
         kernel.picture.cells.truncate(5);
     }
-    analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning, 0.5);
+    analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning, &analysis.floor());
     assert!(analysis.verdicts.iter().all(|v| v.outcome == Outcome::NotApplicable));
     let text = render_markdown(&analysis).unwrap();
     assert!(text.contains("K(SGD) is not among this analysis' kernels (see --formula)"), "{text}");
@@ -148,6 +148,46 @@ fn degenerate_evidence_is_reported() {
     for path in &written.plots {
         texts_of(&std::fs::read_to_string(path).unwrap());
     }
+}
+
+/// Three classes at chance, where one example more is right after fine-tuning: neither of the two questions about what was
+/// learned can be asked, in the terminal, in the report, and in the sentence that it begins with.
+#[test]
+fn at_chance_nothing_is_learned_or_linearized() {
+    use Outcome::{Holds, NotApplicable};
+    let asked = |majority: f64, zero_shot: f64, tuned: f64| {
+        let mut analysis = realistic();
+        analysis.fine_tuning.truncate(1);
+        (analysis.task.majority_accuracy, analysis.task.test) = (majority, 90);
+        analysis.zero_shot.test = zero_shot;
+        let run = &mut analysis.fine_tuning[0];
+        run.test_accuracy = tuned;
+        run.linearization.test_accuracy = tuned;
+        run.linearization.recovered_share = (tuned > zero_shot).then_some(1.0);
+        analysis.verdicts = judge(&analysis.kernels, &analysis.fine_tuning, &analysis.floor());
+        analysis
+    };
+    let outcomes = |a: &Analysis| a.verdicts.iter().map(|v| v.outcome).collect::<Vec<_>>();
+    for (majority, zero_shot, tuned, reason) in
+        [(34.0, 32.0, 33.0, "(at chance)"), (33.0, 32.0, 34.0, "(at chance)"), (34.0, 33.0, 32.0, "(no gain)")]
+    {
+        let chance = asked(majority / 90.0, zero_shot / 90.0, tuned / 90.0);
+        assert_eq!(outcomes(&chance), [NotApplicable, NotApplicable, Holds]);
+        let report = render_markdown(&chance).unwrap();
+        assert!(report.contains(&format!("| n/a {reason} |")), "{report}");
+        let first = report.lines().nth(2).unwrap();
+        assert!(first.ends_with("behaves like its kernel K(SGD) in **the one respect** that can be asked."), "{first}");
+        let terminal = terminal_summary(&chance);
+        let line = terminal.lines().find(|l| l.starts_with("linearization ")).unwrap();
+        assert!(line.ends_with("n/a     ≥ 50.0%    n/a"), "{terminal}");
+    }
+    // Above chance, but a gain of one example.
+    let little = asked(33.0 / 90.0, 70.0 / 90.0, 71.0 / 90.0);
+    assert_eq!(outcomes(&little), [Holds, NotApplicable, Holds]);
+    assert!(render_markdown(&little).unwrap().contains("| n/a (gain within its error) |"));
+    // Control: a gain that 90 examples resolve.
+    let gain = asked(33.0 / 90.0, 50.0 / 90.0, 71.0 / 90.0);
+    assert_eq!(outcomes(&gain), [Holds, Holds, Holds]);
 }
 
 #[test]

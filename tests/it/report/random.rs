@@ -3,7 +3,7 @@
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, GradientDrift, KernelDrift, KernelFacts,
+    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, Floor, GradientDrift, KernelDrift, KernelFacts,
     LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question, StepResidual, judge,
 };
 use kernelview::report::{read_json, terminal_summary, write};
@@ -97,7 +97,7 @@ prop_compose! {
         classes in 0usize..9,
     ) -> Analysis {
         let mut analysis = bare();
-        analysis.verdicts = judge(&kernels, &fine_tuning, 0.5);
+        analysis.verdicts = judge(&kernels, &fine_tuning, &Floor { majority: 0.5, zero_shot: 0.5, examples: 90 });
         // A quotient of extreme numbers need not be finite (in percent); such an analysis is refused, another test.
         for verdict in &mut analysis.verdicts {
             verdict.value = verdict.value.filter(|v| (100.0 * v).is_finite());
