@@ -6,7 +6,7 @@
 use serde_json::Value as Json;
 
 use super::metric::{Reading, Rule, Scale, Value};
-use super::rounding::Rounding;
+use super::rounding::{Resolution, Rounding};
 use crate::evidence::{Analysis, FineTuningResult, KernelFacts, LayerShare};
 
 /// What two analyses must have in common to be comparable at all.
@@ -46,6 +46,19 @@ fn trace_of_sgd(kernels: &[KernelFacts]) -> Option<f64> {
     kernels.iter().find(|k| k.formula == "sgd").map(|k| k.mean_diagonal * k.rows as f64)
 }
 
+/// What rounding leaves of a contrast c = a/b of classes: means a and b over entries that may nearly cancel, each of which is
+/// resolved to the part `relative` of the entries' size.
+fn contrast(kernel: &KernelFacts, relative: f64) -> Resolution {
+    let cells = &kernel.picture.cells;
+    let mean = |size: fn(f64) -> f64| cells.iter().map(|c| size(*c)).sum::<f64>() / cells.len().max(1) as f64;
+    let (signed, absolute) = (mean(|c| c), mean(f64::abs));
+    let c = kernel.class_contrast.unwrap_or(1.0);
+    // About half the entries are of one class: their mean is (a + b)/2, so that 1/a + 1/b is this over it.
+    let of_both = (c + 1.0).powi(2) / (2.0 * c);
+    let cancelled = if signed > 0.0 { absolute / signed } else { f64::INFINITY };
+    Resolution { relative: (relative * cancelled * of_both).min(1.0), absolute: 0.0 }
+}
+
 /// Collects readings.
 struct Readings {
     found: Vec<Reading>,
@@ -75,11 +88,11 @@ impl Readings {
         self.push(name.into(), Rule::Random { scale: Scale::Share, step }, false, Value::number(value));
     }
 
-    /// A positive figure after training or regression.
-    fn positive(&mut self, name: impl Into<String>, value: Option<f64>) {
-        let rule = Rule::Random { scale: Scale::Log, step: self.rounding.trained };
+    /// A positive figure after training or regression, where a run has it.
+    fn positive(&mut self, name: impl Into<String>, value: Option<f64>, resolution: Resolution) {
         if let Some(value) = value {
-            self.push(name.into(), rule, true, Value::number(value));
+            let (scale, step) = resolution.step(value);
+            self.push(name.into(), Rule::Random { scale, step }, true, Value::number(value));
         }
     }
 
@@ -135,19 +148,19 @@ impl Readings {
 
     fn kernel(&mut self, analysis: &Analysis, kernel: &KernelFacts) {
         let name = |what: &str| format!("kernels.{}.{what}", kernel.formula);
-        let relative = if kernel.formula == "sgd" { self.rounding.smooth } else { self.rounding.signs };
+        let relative = self.rounding.kernel(&kernel.formula);
+        let trained = self.rounding.trained.max(relative);
         self.count(name("rows"), kernel.rows as f64);
         self.computed(name("mean_diagonal"), relative, 0.0, kernel.mean_diagonal);
         let cells = &kernel.picture.cells;
         let square = cells.iter().map(|c| c * c).sum::<f64>() / cells.len().max(1) as f64;
         self.computed(name("mean_square_root"), relative, 0.0, square.sqrt());
         self.computed(name("effective_rank"), relative, 0.0, kernel.effective_rank);
-        // A ratio of means that may nearly cancel: rounding alone can move it far.
-        self.positive(name("class_contrast"), kernel.class_contrast);
+        self.positive(name("class_contrast"), kernel.class_contrast, contrast(kernel, relative));
         for method in &kernel.methods {
             let name = |what: &str| format!("kernels.{}.{}.{what}", kernel.formula, method.solver);
             self.accuracy(name("test_accuracy"), analysis.task.test, method.test_accuracy);
-            self.positive(name("test_loss"), Some(method.test_loss));
+            self.positive(name("test_loss"), Some(method.test_loss), Resolution::of_loss(method.test_loss, trained));
         }
     }
 
@@ -168,18 +181,29 @@ impl Readings {
     fn fine_tuning(&mut self, analysis: &Analysis, run: &FineTuningResult) {
         let name = |what: &str| format!("fine_tuning.{}.{what}", run.optimizer);
         let (dev, test) = (analysis.task.dev, analysis.task.test);
+        let trained = self.rounding.run(&run.optimizer);
+        let relative = Resolution { relative: trained, absolute: 0.0 };
+        let loss = |value: f64| (Some(value), Resolution::of_loss(value, trained));
         self.accuracy(name("dev_accuracy"), dev, run.selected.dev_accuracy);
-        self.positive(name("dev_loss"), Some(run.selected.dev_loss));
+        let (value, resolution) = loss(run.selected.dev_loss);
+        self.positive(name("dev_loss"), value, resolution);
         self.accuracy(name("test_accuracy"), test, run.test_accuracy);
-        self.positive(name("parameter_change"), Some(run.parameter_change));
+        self.positive(name("parameter_change"), Some(run.parameter_change), relative);
         self.accuracy(name("linearization.test_accuracy"), test, run.linearization.test_accuracy);
-        self.positive(name("linearization.residual"), run.linearization.cumulative_residual);
-        self.positive(name("gradient_drift"), run.gradient_drift.map(|d| d.total));
+        self.positive(name("linearization.residual"), run.linearization.cumulative_residual, relative);
+        self.positive(name("gradient_drift"), run.gradient_drift.map(|d| d.total), relative);
         for (formula, drift) in &run.kernel_drift {
-            self.positive(name(&format!("kernel_drift.{formula}.frobenius")), Some(drift.frobenius));
-            self.positive(name(&format!("kernel_drift.{formula}.mean_relative")), Some(drift.mean_relative));
+            let kernel = self.rounding.kernel(formula);
+            let name = |what: &str| name(&format!("kernel_drift.{formula}.{what}"));
+            let whole = Resolution::of_drift(trained, kernel);
+            self.positive(name("frobenius"), Some(drift.frobenius), whole);
+            let rows = analysis.kernels.iter().find(|k| k.formula == *formula).map_or(1, |k| k.rows);
+            let entries = Resolution::of_mean_drift(drift, whole, kernel, rows as f64);
+            self.positive(name("mean_relative"), Some(drift.mean_relative), entries);
         }
-        self.positive(name("output_derivative.train"), Some(run.output_derivative.train.mean));
-        self.positive(name("output_derivative.test"), Some(run.output_derivative.test.mean));
+        for (set, after) in [("train", run.output_derivative.train), ("test", run.output_derivative.test)] {
+            let (value, resolution) = loss(after.mean);
+            self.positive(name(&format!("output_derivative.{set}")), value, resolution);
+        }
     }
 }

@@ -5,11 +5,15 @@
 
 use super::metric::{Reading, Rule, Scale, Value};
 use crate::evidence::{Check, ClaimVerdict, Verification};
-use crate::stats::Method;
+use crate::stats::{Estimate, Method};
 
 /// Values of means and slopes are compared no more finely than this: they come from training runs, along which
 /// rounding grows.
 const STEP: f64 = 1e-6;
+
+/// Nor more finely than this part of their interval: what is far below it changes no verdict, and training in single
+/// precision moves a slope by more than [`STEP`].
+const OF_INTERVAL: f64 = 0.01;
 
 /// What two runs of the suite must have in common to be comparable at all.
 pub fn claims_identity(verification: &Verification) -> Vec<(String, String)> {
@@ -56,12 +60,18 @@ fn text(name: String, rule: Rule, value: &str) -> Reading {
     Reading { name, rule, optional: false, value: Value::Text(value.to_owned()) }
 }
 
+/// Half the width of an estimate's interval; zero where it has no end.
+fn interval(estimate: &Estimate) -> f64 {
+    let half = 0.5 * (estimate.high - estimate.low);
+    if half.is_finite() { half } else { 0.0 }
+}
+
 fn reading(name: String, check: &Check) -> Option<Reading> {
     let estimate = &check.estimate;
     let (scale, step) = match estimate.method {
         Method::Exact => return None,
         Method::ClopperPearson => (Scale::Share, 1.0 / estimate.samples.max(1) as f64),
-        Method::Student | Method::Bootstrap => (Scale::Linear, STEP),
+        Method::Student | Method::Bootstrap => (Scale::Linear, STEP.max(OF_INTERVAL * interval(estimate))),
     };
     let rule = Rule::Random { scale, step };
     Some(Reading { name, rule, optional: false, value: Value::number(estimate.value) })

@@ -50,6 +50,7 @@ fn a_baseline_is_written_passed_and_missed() {
     assert!(markdown.starts_with("### kernelview: ❌ 1 moved: "), "{markdown}");
     assert!(markdown.contains("\n| `run.dtype` | **moved** | f32 | f64 |  | the same at seed 13 |\n"), "{markdown}");
     let junit = read(&scratch.path("j.xml"));
+    crate::common::junit::check(&junit);
     assert!(junit.contains(r#"<testsuite name="run" "#) && junit.matches("<failure ").count() == 1, "{junit}");
 
     // The same through `compare`, of reports and of a baseline; what is left out does not count.
@@ -63,6 +64,41 @@ fn a_baseline_is_written_passed_and_missed() {
     assert_eq!(compare(&["b.json", "b.json"]).code, Some(0));
     let output = scratch.command(&["compare", "b.json", reports[1]]).env("GITHUB_ACTIONS", "true").output();
     assert!(scratch.answer(&output.expect("it starts")).stdout.contains("::error file=b.json"));
+}
+
+/// Two threads add in another order than one: rounding and nothing else, of every figure, for every optimizer and formula.
+#[test]
+fn another_number_of_threads_moves_nothing() {
+    let scratch = scratch();
+    let fixed = "analyze --model model --device cpu --data rows.tsv --k 6 --test-limit 16 --optimizers sgd,signgd,adam \
+                 --lr-sgd 1e-1 --lr-signgd 1e-3 --lr-adam 1e-2 --steps 24 --eval-every 8 --train-batch-size 4 --batch 5 \
+                 --label-words terrible,great --template *cls**sent_0*_It_was*mask*.*sep+*";
+    for threads in ["1", "2"] {
+        let more = ["--threads", threads, "--out-dir", threads];
+        let words: Vec<&str> = fixed.split_whitespace().chain(more).collect();
+        let output = scratch.command(&words).env_remove("OMP_NUM_THREADS").output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(0), "{}", scratch.answer(&output).stderr);
+    }
+    let answer = scratch.run(&["compare", "1/report.json", "2/report.json", "--strict"]);
+    assert_eq!(answer.code, Some(0), "{}", answer.stdout);
+}
+
+/// Where a comparison is to go is refused without one, before the run.
+#[test]
+fn what_a_comparison_is_written_to_needs_one() {
+    let scratch = scratch();
+    for more in [
+        &["--markdown", "m.md"][..],
+        &["--junit", "j.xml"],
+        &["--strict"],
+        &["--junit", "j.xml", "--baseline", "b.json", "--write-baseline"],
+    ] {
+        let answer = analyze(&scratch, more);
+        assert_eq!(answer.code, Some(2), "{more:?}");
+        let message = format!("error: {} is about a comparison: give --baseline, without --write-baseline\n", more[0]);
+        assert_eq!(answer.stderr, message);
+        assert!(!scratch.path("kernelview-report").exists());
+    }
 }
 
 #[test]

@@ -146,3 +146,25 @@ fn random_metrics() {
     assert_eq!(findings(&compare(&old, &with_loss(1.01), &strict).expect("comparable")), [name]);
     assert!(compare(&old, &with_loss(1.0), &strict).expect("comparable").passed());
 }
+
+/// What a drift of a sign kernel resolves: the thousandth by which another number of threads moved it is rounding, a change
+/// beyond the errors of its two kernels is not.
+#[test]
+fn drifts_of_kernels() {
+    let before = analysis(&scratch(), AS_BEFORE, 1);
+    let old = baseline(std::slice::from_ref(&before));
+    let strict = kernelview::gate::Options { strict: true, ..Default::default() };
+    let after = |formula: &str, change: fn(f64) -> f64| {
+        let mut after = before.clone();
+        let mut drifts = after.fine_tuning[0].kernel_drift.iter_mut();
+        let drift = drifts.find(|(name, _)| name == formula).expect("its drift");
+        drift.1.frobenius = change(drift.1.frobenius);
+        let comparison = compare(&old, &baseline(&[after]), &strict).expect("comparable");
+        findings(&comparison).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(after("signgd", |drift| 1.0011 * drift).is_empty());
+    assert_eq!(after("signgd", |drift| 1.1 * drift + 0.05), ["fine_tuning.sgd.kernel_drift.signgd.frobenius"]);
+    // The SGD kernel's is resolved better.
+    assert!(after("sgd", |drift| 1.0001 * drift).is_empty());
+    assert_eq!(after("sgd", |drift| 1.01 * drift + 0.005), ["fine_tuning.sgd.kernel_drift.sgd.frobenius"]);
+}
