@@ -2,18 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
 use clap::Args;
 
 use super::arguments::{AdapterArgs, DEFAULT_SEED, FineTuningArgs, ModelArgs, TaskArgs};
 use super::gate::GateArgs;
+use super::output::outln;
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{Measures, OptimizerPlan, Plan, analyze};
+use crate::analysis::{EngineSettings, Measures, OptimizerPlan, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
 use crate::gate::Baseline;
-use crate::kernel::Precision;
 use crate::lock::DirectoryLock;
 use crate::progress::Monitor;
 use crate::report;
@@ -54,9 +53,8 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
 /// The analysis with one seed.
 fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
     let task = TaskArgs { seed, ..args.task.clone() };
-    let study = select::adapted_study(&args.model, &task, Some(&args.adapters))?;
-    let batch = select::batch(&args.model, &study);
-    let plan = args.tuning.plan(batch, args.model.memory, args.model.precision, seed, Measures::Full)?;
+    let (study, engine) = select::adapted_study(&args.model, &task, Some(&args.adapters))?;
+    let plan = args.tuning.plan(&engine, seed, Measures::Full)?;
     let _lock = DirectoryLock::alone(directory)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
@@ -71,46 +69,39 @@ fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
     ));
     let analysis = analyze(&study, &plan, &command_line(seed), directory, &terminal)?;
     let written = report::write(&analysis, directory)?;
-    println!("{}", report::terminal_summary(&analysis));
-    println!("report: {}", written.markdown.display());
+    outln!("{}", report::terminal_summary(&analysis))?;
+    outln!("report: {}", written.markdown.display())?;
     Ok(analysis)
 }
 
 impl FineTuningArgs {
-    /// The plan of an analysis; `measures` where nothing else was asked for.
-    pub(super) fn plan(
-        &self,
-        batch: usize,
-        memory: Option<ByteSize>,
-        precision: Option<Precision>,
-        seed: u64,
-        measures: Measures,
-    ) -> Result<Plan> {
-        let optimizers = distinct(&self.optimizers)
+    /// The plan of an analysis; `usual` measures where nothing else was asked for.
+    pub(super) fn plan(&self, engine: &EngineSettings, seed: u64, usual: Measures) -> Result<Plan> {
+        let Self { formula, optimizers, lr_sgd, lr_signgd, lr_adam, train_batch_size, steps, eval_every, measures } =
+            self;
+        let optimizers = distinct(optimizers)
             .iter()
             .filter(|name| !name.is_empty())
             .map(|name| match name.as_str() {
-                "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(&self.lr_sgd) }),
-                "signgd" => {
-                    Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(&self.lr_signgd) })
-                }
-                "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(&self.lr_adam) }),
+                "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(lr_sgd) }),
+                "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(lr_signgd) }),
+                "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(lr_adam) }),
                 other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut formulas = self.formula.clone();
+        let mut formulas = formula.clone();
         formulas.sort_unstable();
         formulas.dedup();
         let plan = Plan {
             formulas,
-            batch,
-            memory: memory.map(|m| m.as_u64()),
-            precision,
+            batch: engine.batch,
+            memory: engine.memory,
+            precision: engine.precision,
             optimizers,
-            batch_size: self.train_batch_size,
-            steps: self.steps,
-            eval_every: self.eval_every,
-            measures: self.measures.unwrap_or(measures),
+            batch_size: *train_batch_size,
+            steps: *steps,
+            eval_every: *eval_every,
+            measures: measures.unwrap_or(usual),
             seed,
         };
         plan.validate()?;

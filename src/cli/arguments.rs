@@ -134,7 +134,7 @@ pub(super) enum Command {
     /// Whether a task is natural for a family of models: the output derivative χ over widths, no update made
     ///
     /// The paper's cheap test: over pre-trained models of one scheme that differ only in width, |χ| = 1 - p(y) must fall on
-    /// the downstream examples. Measured on the test examples beside three controls that must not fall: permuted labels,
+    /// the downstream examples. Measured on all examples beside three controls that must not fall: permuted labels,
     /// unrelated label words, and a random head without a prompt. Writes report.md, report.json and a plot to --out-dir.
     #[command(
         after_help = "Examples:\n  kernelview natural --models family/prose-64 family/prose-128 family/prose-256 --task cloze-he-she\n  kernelview natural --models A B --data-dir DATA/k-shot-1k-test --task SST-2 --max-length 64 --first-limit 50\n  kernelview natural --models A B C --data he-she.tsv --k 16 \\\n    --template '*cls**sent_0**mask**sent_1**sep+*' --label-words he=he,she=she"
@@ -207,7 +207,7 @@ pub(super) struct ModelArgs {
     /// auto (cuda:0 where there is one), cpu, cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
+    /// CPU threads of libtorch, four for each core at most [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
     /// Parameters that take part in kernels and fine-tuning
@@ -229,8 +229,8 @@ pub(super) struct ModelArgs {
     /// parameters]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Element type in which gradients are kept and multiplied; the error that it makes is measured and stored
-    /// [default: that of --dtype]
+    /// Element type in which gradients are kept and multiplied; `analyze` and `kernel` measure and store the error that it
+    /// makes [default: that of --dtype]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
 }
@@ -294,7 +294,7 @@ pub(super) struct TaskArgs {
 pub(super) struct LimitArgs {
     /// Use at most so many test examples (drawn by the seed)
     #[arg(long, value_name = "N")]
-    pub test_limit: Option<usize>,
+    test_limit: Option<usize>,
     /// Longest prompt in tokens [default: the task's]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
@@ -307,14 +307,16 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The lengths, over those of a task.
-    pub fn lengths(&self) -> Overrides {
-        Overrides {
-            max_length: self.max_length,
-            first_sentence_limit: self.first_limit,
-            other_sentence_limit: self.other_limit,
+    /// The lengths, over those of a task, and the number of test examples.
+    pub fn parts(&self) -> (Overrides, Option<usize>) {
+        let Self { test_limit, max_length, first_limit, other_limit } = self.clone();
+        let lengths = Overrides {
+            max_length,
+            first_sentence_limit: first_limit,
+            other_sentence_limit: other_limit,
             ..Overrides::default()
-        }
+        };
+        (lengths, test_limit)
     }
 }
 
@@ -334,7 +336,7 @@ pub(super) struct AdapterArgs {
     pub alpha: Option<f64>,
     /// How the factors A are drawn: N(0, 1/k) (the kernel of the adapted weights keeps its size), PEFT's default, or PEFT's
     /// gaussian
-    #[arg(long = "lora-init", value_enum, default_value = "gaussian")]
+    #[arg(long = "lora-init", value_enum, default_value = "gaussian", requires = "rank")]
     pub init: Init,
     /// Start from this PEFT adapter
     #[arg(long = "lora-adapter", value_name = "DIR")]

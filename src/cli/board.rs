@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::output::errln;
 use crate::verify::{Event, Experiment, Listener};
 
 /// Draws the progress of a run of the suite on stderr.
@@ -47,7 +48,7 @@ impl Board {
         match &self.bars {
             // Fails only where stderr does.
             Some(bars) => drop(bars.all.println(text)),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 }

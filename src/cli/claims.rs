@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::output::{self, outln};
+use crate::error::Result;
 use crate::report::{ClaimFacts, registry_list, registry_markdown};
 use crate::theorems::all_claims;
 
@@ -24,7 +26,7 @@ pub(super) enum ListFormat {
 }
 
 /// Lists the claims that `verify` examines.
-pub(super) fn run(args: &ClaimsArgs) {
+pub(super) fn run(args: &ClaimsArgs) -> Result<()> {
     let claims: Vec<ClaimFacts> = all_claims()
         .map(|c| ClaimFacts {
             id: c.id,
@@ -36,8 +38,8 @@ pub(super) fn run(args: &ClaimsArgs) {
         })
         .collect();
     match args.format {
-        ListFormat::Table => print!("{}", registry_list(&claims)),
-        ListFormat::Markdown => println!("{}", registry_markdown(&claims)),
-        ListFormat::Json => println!("{}", serde_json::to_string_pretty(&claims).expect("claims are plain data")),
+        ListFormat::Table => output::text(registry_list(&claims)),
+        ListFormat::Markdown => outln!("{}", registry_markdown(&claims)),
+        ListFormat::Json => outln!("{}", serde_json::to_string_pretty(&claims).expect("claims are plain data")),
     }
 }

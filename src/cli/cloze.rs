@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::arguments::DEFAULT_K;
 use super::kernel::check_out;
+use super::output::outln;
 use crate::error::{Error, Result};
 use crate::files::{read_unpacked, write_atomic};
 use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};
@@ -49,14 +50,14 @@ pub(super) fn run(args: &ClozeArgs) -> Result<()> {
 
     let each = drawn.examples.len() / args.words.len();
     let found: Vec<_> = args.words.iter().zip(&drawn.found).map(|(word, count)| format!("{word} {count}")).collect();
-    println!("{}: {each} sentences of each word; {} has {}", args.out.display(), args.text.display(), found.join(", "));
+    outln!("{}: {each} sentences of each word; {} has {}", args.out.display(), args.text.display(), found.join(", "))?;
     // The usual k leaves something to test on only where there are enough.
     let k = if each > 2 * DEFAULT_K { String::new() } else { format!(" --k {}", each / 3) };
-    println!(
+    outln!(
         "kernelview analyze --data {}{k} \\\n    --template '{TEMPLATE}' --label-words '{}'",
         shell_word(&args.out.display().to_string()),
         label_words(&args.words)
-    );
+    )?;
     Ok(())
 }
 

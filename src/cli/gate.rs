@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::output::{self, outln};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::gate::{Baseline, Comparison, Ignored, Options, compare};
@@ -119,7 +120,7 @@ impl GateArgs {
             (Some(path), Some(old)) => judge((old, path), new, &self.output),
             (Some(path), None) => {
                 new.write(path)?;
-                println!("baseline: {} ({} metrics, {} seeds)", path.display(), new.metrics.len(), new.seeds.len());
+                outln!("baseline: {} ({} metrics, {} seeds)", path.display(), new.metrics.len(), new.seeds.len())?;
                 Ok(true)
             }
             (None, _) => Ok(true),
@@ -137,9 +138,9 @@ fn judge((old, path): (&Baseline, &Path), new: &Baseline, output: &GateOutputArg
     let options = Options { ignored: Ignored::new(&output.ignore), strict: output.strict };
     let comparison = compare(old, new, &options)?;
     write(&comparison, output)?;
-    print!("{}", gate_summary(&comparison));
+    output::text(gate_summary(&comparison))?;
     if output.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|v| v == "true") {
-        print!("{}", gate_annotations(&comparison, &path.display().to_string()));
+        output::text(gate_annotations(&comparison, &path.display().to_string()))?;
     }
     Ok(comparison.passed())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
+use super::output::{self, outln};
 use super::plan;
 use super::select;
 use super::solve::write_published;
@@ -101,21 +102,35 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             "a .pt holds one kernel: give one --formula and no --shares, or let --out end in .safetensors".into(),
         ));
     }
-    let study = select::study(&args.model, &args.task)?;
+    let (study, engine) = select::study(&args.model, &args.task)?;
     let train = study.examples(SplitName::Train, study.mode)?;
     let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
     let other = other.as_ref().map(|e| e as &dyn Examples);
     let formulas = FormulaSet::of(&args.formula);
-    let mut options =
-        select::engine(&args.model, &study).options(&study, &study.parameters, formulas, &train, other)?;
+    let mut options = engine.options(&study, &study.parameters, formulas, &train, other)?;
     options.share_matrices = args.shares;
     let (true, Some(out)) = (!args.plan, &args.out) else {
         let plan = plan_gram(&study.parameters, &train, other, &options);
-        print!("{}{}", plan::markdown(&plan), plan::regression(&regression_cost(&study, &args.formula)?, plan.rate));
+        output::text(plan::markdown(&plan))?;
+        output::text(plan::regression(&regression_cost(&study, &args.formula)?, plan.rate))?;
         return Ok(());
     };
     let terminal = Terminal::new();
     let mut metadata = study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula);
+    if let Some(precision) = args.model.precision {
+        metadata.insert("precision".into(), precision.name().into());
+        // Shards agree on all that their manifest says; an error differs a little between devices.
+        if place.is_none() {
+            let errors = precision_errors(&study.parameters, &train, &options)?;
+            let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();
+            terminal.note(&format!(
+                "products in {}: largest error of an entry, relative to the largest, on a few examples: {}",
+                precision.name(),
+                texts.join(", ")
+            ));
+            metadata.insert("precision_error".into(), texts.join(", "));
+        }
+    }
     let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
     let blocks = cut.then(|| BlockPlan {
         left: train.len(),
@@ -142,7 +157,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
         write_shard(&store, plan, place, &terminal, compute)?;
-        println!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count);
+        outln!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count)?;
         return Ok(());
     }
     let gram = if let Some(plan) = &blocks {
@@ -155,17 +170,6 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         terminal.note("reference engine: one example at a time");
         reference_gram(&study.parameters, &train, other, formulas, &study.include)?
     } else {
-        if let Some(precision) = args.model.precision {
-            let errors = precision_errors(&study.parameters, &train, &options)?;
-            metadata.insert("precision".into(), precision.name().into());
-            let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();
-            terminal.note(&format!(
-                "products in {}: largest error of an entry, relative to the largest, on a few examples: {}",
-                precision.name(),
-                texts.join(", ")
-            ));
-            metadata.insert("precision_error".into(), texts.join(", "));
-        }
         terminal.begin("kernel", gram_units(train.len(), other.map(Examples::len)));
         let gram = structured_gram(&study.parameters, &train, other, &options, &terminal);
         terminal.end();
@@ -184,14 +188,14 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         return write_published(out, &file, None, out);
     }
     file.write(out)?;
-    println!(
+    outln!(
         "{}: {} x {} examples, {} output(s), {}",
         out.display(),
         gram.left,
         gram.right,
         gram.outputs,
         args.formula.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ")
-    );
+    )?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
+use super::output::outln;
 use super::select;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -61,7 +62,7 @@ pub(super) fn run(args: &LoraArgs) -> Result<()> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    let study = select::study(&args.model, &args.task)?;
+    let (study, engine) = select::study(&args.model, &args.task)?;
     let targets = if args.targets.is_empty() {
         default_targets(&study.model_facts.architecture).iter().map(|t| (*t).to_owned()).collect()
     } else {
@@ -80,12 +81,11 @@ pub(super) fn run(args: &LoraArgs) -> Result<()> {
     }
     .validated()?;
     let _lock = DirectoryLock::alone(&args.out_dir)?;
-    let engine = select::engine(&args.model, &study);
     let found = measure(&study, &settings, &engine, args.adapter.as_deref(), &args.out_dir, &Terminal::new())?;
     let written = write_lora(&found, &args.out_dir)?;
     for line in lora_summary(&found) {
-        println!("{line}");
+        outln!("{line}")?;
     }
-    println!("report: {}", written.markdown.display());
+    outln!("report: {}", written.markdown.display())?;
     Ok(())
 }

@@ -1,14 +1,18 @@
 //! The command line: raw arguments → checked settings → run. Everything a terminal sees is printed from here.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod analyze;
 mod arguments;
 mod board;
 mod claims;
 mod cloze;
 mod gate;
+mod idle;
 mod kernel;
 mod lora;
 mod natural;
+mod output;
 mod plan;
 mod pretrain;
 mod reproduce;
@@ -17,19 +21,22 @@ mod shards;
 mod solve;
 mod tasks;
 mod terminal;
+mod threads;
 mod verify;
 
+use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
 use crate::progress::request_stop;
 use arguments::{Cli, Command};
+use output::errln;
 
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;
@@ -38,17 +45,16 @@ const INTERNAL: u8 = 70;
 /// bad input or settings, 130 interrupted, 70 an internal error.
 pub fn main() -> ExitCode {
     crate::device::prepare_process();
-    let cli = Cli::parse();
+    die_with_closed_pipes();
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => return help_or_refusal(&e),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     if shares_operations(&cli.command) {
         crate::device::bound_waiting();
     }
-    die_with_closed_pipes();
-    let precision = match &cli.command {
-        Command::Analyze(a) => a.model.precision,
-        Command::Kernel(k) => k.model.precision,
-        _ => None,
-    };
-    if precision == Some(Precision::Tf32) {
+    if asks_for_tf32(&matches) {
         crate::device::allow_tf32();
     }
     let keeps_parts = matches!(
@@ -57,16 +63,19 @@ pub fn main() -> ExitCode {
     );
     let panic_text = catch_panics();
     if let Err(e) = watch_interrupts() {
-        eprintln!("warning: Ctrl-C will not be graceful: {e}");
+        errln!("warning: Ctrl-C will not be graceful: {e}");
     }
-    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run(cli.command)));
+    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        idle::tell(&matches)?;
+        run(cli.command)
+    }));
     match outcome {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(e)) => {
-            eprintln!("error: {e}");
+            errln!("error: {e}");
             if matches!(e, Error::Interrupted) {
-                eprintln!(
+                errln!(
                     "{}",
                     if keeps_parts {
                         "finished parts are kept; the same command continues from them"
@@ -75,15 +84,15 @@ pub fn main() -> ExitCode {
                     }
                 );
             }
-            ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
+            exit_code(&e)
         }
         Err(panic) if is_shortage(panic.as_ref()) => {
-            eprintln!("error: {}", shortage_text(panic.as_ref()));
+            errln!("error: {}", shortage_text(panic.as_ref()));
             ExitCode::FAILURE
         }
         Err(_) => {
             let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
-            eprintln!(
+            errln!(
                 "internal error: {text}\nThis is a defect of kernelview. Please report it with the command that caused it."
             );
             ExitCode::from(INTERNAL)
@@ -105,13 +114,35 @@ fn shares_operations(command: &Command) -> bool {
     threads != Some(1)
 }
 
+/// Prints what was asked for instead of a command (help, version), or why there is none.
+fn help_or_refusal(found: &clap::Error) -> ExitCode {
+    let printed = found.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(Error::io("write", "standard output")) {
+        Err(e) if !found.use_stderr() => {
+            errln!("error: {e}");
+            exit_code(&e)
+        }
+        _ => ExitCode::from(u8::try_from(found.exit_code()).unwrap_or(2)),
+    }
+}
+
+fn exit_code(error: &Error) -> ExitCode {
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+/// Whether the command, whichever it is, was given the precision that must be set before libtorch is used.
+fn asks_for_tf32(matches: &ArgMatches) -> bool {
+    let precision = |command: &ArgMatches| command.try_get_one::<Precision>("precision").ok().flatten().copied();
+    matches.subcommand().and_then(|(_, command)| precision(command)) == Some(Precision::Tf32)
+}
+
 /// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
     // A variable with a wrong value would otherwise be passed over.
     crate::device::Instructions::most()?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),
-        Command::Claims(c) => claims::run(&c),
+        Command::Claims(c) => claims::run(&c)?,
         Command::Cloze(c) => cloze::run(&c)?,
         Command::Compare(c) => return gate::run(&c),
         Command::Kernel(k) => kernel::run(&k)?,
@@ -168,7 +199,7 @@ fn watch_interrupts() -> std::result::Result<(), ctrlc::Error> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping at the next safe point (Ctrl-C again to stop at once)");
+        errln!("\nstopping at the next safe point (Ctrl-C again to stop at once)");
         request_stop();
     })
 }

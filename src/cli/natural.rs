@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::TaskArgs;
+use super::output::outln;
 use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
+use super::threads::use_threads;
 use crate::analysis::{Head, Pretrained, Study};
-use crate::device::{DeviceRequest, Dtype, set_threads};
+use crate::device::{DeviceRequest, Dtype};
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::jacobian::Subset;
@@ -27,10 +29,13 @@ pub(super) struct NaturalArgs {
     /// Where the report goes
     #[arg(long, default_value = "kernelview-natural", value_name = "DIR")]
     pub out_dir: PathBuf,
+    /// Element type of weights and activations
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: Dtype,
     /// auto (cuda:0 where there is one), cpu, cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
+    /// CPU threads of libtorch, four for each core at most [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -40,12 +45,12 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory"));
     }
-    set_threads(args.threads)?;
+    use_threads(args.threads)?;
     let device = args.device.resolve()?;
     let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {
         (family_members()?.into_iter().map(|m| m.directory).collect(), choose_cloze(&args.task)?)
     } else {
-        let named: Result<Vec<_>> = args.models.iter().map(|name| model_directory(name)).collect();
+        let named: Result<Vec<_>> = args.models.iter().map(|name| model_directory("--models", name)).collect();
         (named?, choose(&args.task)?)
     };
     let terminal = Terminal::new();
@@ -53,7 +58,7 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     let mut rows = Vec::new();
     for directory in &directories {
         check_stop()?;
-        let network = Pretrained::load(directory, Dtype::F32, device)?;
+        let network = Pretrained::load(directory, args.dtype, device)?;
         let study = Study::new(chosen.request(&network, Head::Prompt, Subset::All, None))?;
         let facts = &study.model_facts;
         rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
@@ -78,11 +83,11 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
         measured,
     };
     let written = write_naturalness(&found, &args.out_dir)?;
-    println!("{}: {}", found.task, verdict(&found).text());
+    outln!("{}: {}", found.task, verdict(&found).text())?;
     for ((name, width, _), measured) in found.models.iter().zip(&found.measured) {
         let mean = measured[0].chi.iter().sum::<f64>() / measured[0].chi.len() as f64;
-        println!("  {name} (width {width}): mean |χ| {mean:.4}, accuracy {:.3}", measured[0].accuracy);
+        outln!("  {name} (width {width}): mean |χ| {mean:.4}, accuracy {:.3}", measured[0].accuracy)?;
     }
-    println!("report: {}", written.markdown.display());
+    outln!("report: {}", written.markdown.display())?;
     Ok(())
 }

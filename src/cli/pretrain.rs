@@ -6,8 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::output::outln;
 use super::terminal::Terminal;
-use crate::device::{DeviceRequest, set_threads};
+use super::threads::use_threads;
+use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::files::{digest, load_part, store_part};
@@ -39,7 +41,7 @@ pub(super) struct PretrainArgs {
     /// auto (cuda:0 where there is one), cpu, cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
+    /// CPU threads of libtorch, four for each core at most [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
 }
@@ -59,7 +61,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    set_threads(args.threads)?;
+    use_threads(args.threads)?;
     let device = args.device.resolve()?;
     let mut recipe = Recipe::read(&args.config)?;
     if !args.width.is_empty() {
@@ -102,23 +104,23 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let widths = if args.no_training { Vec::new() } else { family.recipe.model.widths.clone() };
     for width in widths {
         let trained = train(&family.recipe, width, &corpus, &args.out_dir, device, &terminal)?;
-        println!(
+        outln!(
             "{}: held-out loss {:.3} ({:.3} by frequencies), {}",
             trained.directory.display(),
             trained.curve.final_loss(),
             trained.curve.unigram_loss,
             if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already there".to_owned() }
-        );
+        )?;
         family.curves.push(trained.curve);
         written = write_family(&family, &args.out_dir)?;
     }
-    println!("report: {}", written.markdown.display());
+    outln!("report: {}", written.markdown.display())?;
     let findings = family_findings(&family)?;
     let failed = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
     let passed = findings.controls.iter().filter(|c| c.outcome == Outcome::Holds);
     let bad: Vec<&str> = failed.chain(passed).map(|c| c.name.as_str()).collect();
     for name in &bad {
-        println!("not as it must be: {name}");
+        outln!("not as it must be: {name}")?;
     }
     Ok(bad.is_empty())
 }

@@ -6,12 +6,15 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::arguments::{FineTuningArgs, LimitArgs};
+use super::output::outln;
 use super::select::model_directory;
 use super::terminal::Terminal;
-use crate::analysis::{Head, Measures};
-use crate::device::{DeviceRequest, Dtype, set_threads};
+use super::threads::use_threads;
+use crate::analysis::{EngineSettings, Head, Measures};
+use crate::device::{DeviceRequest, Dtype};
 use crate::error::{Error, Result};
 use crate::jacobian::Subset;
+use crate::kernel::Precision;
 use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
@@ -59,7 +62,7 @@ pub(super) struct ReproduceArgs {
     /// auto (cuda:0 where there is one), cpu, cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// CPU threads of libtorch [default: all cores]
+    /// CPU threads of libtorch, four for each core at most [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
     /// Examples per forward and backward pass of the kernel engine [default: 32, fewer where there are many outputs]
@@ -68,6 +71,9 @@ pub(super) struct ReproduceArgs {
     /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
+    /// Element type in which gradients are kept and multiplied [default: that of --dtype]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// Compute a part of the cells only: I of N parts, counted from 0, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK.
     /// All parts may share one --out-dir; the command without --shard then makes the whole report
     #[arg(long, value_name = "I/N|auto")]
@@ -85,7 +91,7 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     if args.out_dir.exists() && !args.out_dir.is_dir() {
         return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
     }
-    set_threads(args.threads)?;
+    use_threads(args.threads)?;
     let settings = settings(args)?;
     if args.dry_run {
         print_plan(&settings, args)?;
@@ -97,14 +103,17 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     };
     let grid = run_grid(&settings, &args.out_dir, &Terminal::new())?;
     let written = write_reproduction(&grid, &args.out_dir)?;
-    println!("{}", grid_summary(&grid));
-    println!("report: {}", written.report.markdown.display());
+    outln!("{}", grid_summary(&grid))?;
+    outln!("report: {}", written.report.markdown.display())?;
     Ok(grid.cells.iter().all(|cell| cell.error.is_none()))
 }
 
 fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
-    let models =
-        args.models.iter().map(|name| Ok((name.clone(), model_directory(name)?))).collect::<Result<Vec<_>>>()?;
+    let models = args
+        .models
+        .iter()
+        .map(|name| Ok((name.clone(), model_directory("--models", name)?)))
+        .collect::<Result<Vec<_>>>()?;
     let all = args.tasks.iter().any(|t| t.eq_ignore_ascii_case("all"));
     let names = if all { BUILTIN_NAMES.to_vec() } else { args.tasks.iter().map(String::as_str).collect() };
     let mut tasks = names.into_iter().map(builtin).collect::<Result<Vec<_>>>()?;
@@ -121,8 +130,15 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     if !args.data_dir.is_dir() {
         return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
     }
+    let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
-    let plan = args.tuning.plan(args.batch.unwrap_or(1), args.memory, None, 0, Measures::End)?;
+    // Batch and seed are set for each cell.
+    let engine = EngineSettings {
+        batch: args.batch.unwrap_or(1),
+        memory: args.memory.map(|m| m.as_u64()),
+        precision: args.precision,
+    };
+    let plan = args.tuning.plan(&engine, 0, Measures::End)?;
     Ok(GridSettings {
         models,
         tasks,
@@ -131,8 +147,8 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         heads: args.heads.clone(),
         lora_rank: args.lora_rank,
         data_dir: args.data_dir.clone(),
-        overrides: args.limits.lengths(),
-        test_limit: args.limits.test_limit,
+        overrides,
+        test_limit,
         dtype: args.dtype,
         device: args.device.resolve()?,
         subset: args.parameters,
@@ -156,8 +172,8 @@ fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
             }
             Some(Err(error)) => format!("will fail: {error}"),
         };
-        println!("{}: {what}", label(&cell.key));
+        outln!("{}: {what}", label(&cell.key))?;
     }
-    println!("{waiting} cells to compute: about {:.1} hours, {:.1} GB at the peak", seconds / 3600.0, bytes / 1e9);
+    outln!("{waiting} cells to compute: about {:.1} hours, {:.1} GB at the peak", seconds / 3600.0, bytes / 1e9)?;
     Ok(())
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
+#[cfg(feature = "hub")]
+use super::output::errln;
+use super::threads::use_threads;
 use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest};
-use crate::device::set_threads;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::hub::HubName;
@@ -15,45 +17,55 @@ use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
-/// Loads model and task as the arguments say.
-pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<Study> {
+/// Loads model and task as the arguments say, and how the kernel engine runs on them.
+pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<(Study, EngineSettings)> {
     adapted_study(model, task, None)
 }
 
 /// The same with adapters in the network.
-pub(super) fn adapted_study(model: &ModelArgs, task: &TaskArgs, adapters: Option<&AdapterArgs>) -> Result<Study> {
-    set_threads(model.threads)?;
-    if model.batch == Some(0) {
+///
+/// Everything that [`ModelArgs`] has is taken here, so that no command can leave one of its options unheard.
+pub(super) fn adapted_study(
+    model: &ModelArgs,
+    task: &TaskArgs,
+    adapters: Option<&AdapterArgs>,
+) -> Result<(Study, EngineSettings)> {
+    let ModelArgs { model: name, dtype, device, threads, parameters, head, output_mode, batch, memory, precision } =
+        model;
+    use_threads(*threads)?;
+    if *batch == Some(0) {
         return Err(Error::Settings("--batch must be at least 1".into()));
     }
-    let device = model.device.resolve()?;
-    let directory = model_directory(&model.model)?;
-    let chosen = if model.model == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
-    let network = Pretrained::load(&directory, model.dtype, device)?;
+    let device = device.resolve()?;
+    let directory = model_directory("--model", name)?;
+    let chosen = if name == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
+    let network = Pretrained::load(&directory, *dtype, device)?;
     let adapters = adapters.and_then(AdapterArgs::request);
-    if adapters.is_some() && model.parameters != Subset::All {
+    if adapters.is_some() && *parameters != Subset::All {
         return Err(Error::Settings(
             "--parameters chooses among the network's own parameters; with adapters, these take part alone: leave it out"
                 .into(),
         ));
     }
-    let request = chosen.request(&network, model.head, model.parameters, model.output_mode);
-    Study::new(StudyRequest { adapters: adapters.as_ref(), ..request })
-}
-
-/// Settings of the kernel engine.
-pub(super) fn engine(model: &ModelArgs, study: &Study) -> EngineSettings {
-    EngineSettings { batch: batch(model, study), memory: model.memory.map(|m| m.as_u64()), precision: model.precision }
-}
-
-/// Examples per batch: as asked, or what suits the study.
-pub(super) fn batch(model: &ModelArgs, study: &Study) -> usize {
-    model.batch.unwrap_or_else(|| study.default_batch())
+    let request = chosen.request(&network, *head, *parameters, *output_mode);
+    // Where the split needs no seed, heads and adapters are drawn all the same.
+    let drawn = *head == Head::Random || adapters.is_some();
+    let split_seed = request.split_seed.or_else(|| drawn.then_some(task.seed));
+    let study = Study::new(StudyRequest { adapters: adapters.as_ref(), split_seed, ..request })?;
+    let engine = EngineSettings {
+        batch: batch.unwrap_or_else(|| study.default_batch()),
+        memory: memory.map(|m| m.as_u64()),
+        precision: *precision,
+    };
+    Ok((study, engine))
 }
 
 /// A directory as given, a network of the family in the sources, a fetched model's directory in the user's cache, or a
 /// model of the Hugging Face hub.
-pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// [`Error::Settings`], naming the option that the name is of.
+pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
     let is_path = name.contains(['/', '\\']);
     let on_hub = HubName::parse(name);
@@ -72,15 +84,18 @@ pub(super) fn model_directory(name: &str) -> Result<PathBuf> {
     }
     #[cfg(feature = "hub")]
     if let Some(on_hub) = on_hub {
-        let directory = crate::hub::find(&on_hub)?;
+        let directory = crate::hub::find(&on_hub).map_err(|e| match e {
+            Error::Settings(message) => Error::Settings(format!("{option} {message}")),
+            other => other,
+        })?;
         if let Some(origin) = Origin::of(&directory) {
-            eprintln!("{}: commit {}, in {}", origin.model, origin.commit, directory.display());
+            errln!("{}: commit {}, in {}", origin.model, origin.commit, directory.display());
         }
         return Ok(directory);
     }
     let place = cached.map_or_else(String::new, |c| format!(" in {}", c.display()));
     Err(Error::Settings(format!(
-        "--model {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` \
+        "{option} {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` \
          lists and fetches models, or give the path of a Hugging Face checkpoint directory{}",
         family.display(),
         if cfg!(feature = "hub") {
@@ -146,11 +161,12 @@ pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
 
 /// The task that the arguments name, or else the built-in remarks.
 pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
+    let (lengths, test_limit) = args.limits.parts();
     let overrides = Overrides {
         template: args.template.clone(),
         label_words: args.label_words.clone(),
         segments: args.segments.then_some(true),
-        ..args.limits.lengths()
+        ..lengths
     };
     let named = match (&args.task_file, &args.task) {
         (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
@@ -163,17 +179,12 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
             return Err(Error::Settings("--data-dir needs --task NAME (or --task-file): which of its tasks?".into()));
         };
         let definition = definition.with(&overrides)?;
-        let splits = Splits::from_directory(directory, &definition, args.k, args.seed, args.limits.test_limit)?;
+        let splits = Splits::from_directory(directory, &definition, args.k, args.seed, test_limit)?;
         let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
-    let own = OwnSplit {
-        k: args.k,
-        seed: args.seed,
-        test_limit: args.limits.test_limit,
-        dev: args.dev_data.clone(),
-        test: args.test_data.clone(),
-    };
+    let own =
+        OwnSplit { k: args.k, seed: args.seed, test_limit, dev: args.dev_data.clone(), test: args.test_data.clone() };
     if let Some(file) = &args.data {
         let definition = own_definition(named, args, &overrides, file)?;
         let splits = Splits::from_file(file, &definition, &own)?;
@@ -192,8 +203,11 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     }
     if let Some(definition) = named {
         return Err(Error::Settings(format!(
-            "--task {}: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
-            definition.name
+            "{}: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
+            match &args.task_file {
+                Some(file) => format!("--task-file {}", file.display()),
+                None => format!("--task {}", definition.name),
+            }
         )));
     }
     if args.k != DEMO_K {
@@ -204,7 +218,7 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     }
     let definition = demo_definition()?.with(&overrides)?;
     let mut splits = demo()?;
-    splits.limit_test(args.limits.test_limit, args.seed);
+    splits.limit_test(test_limit, args.seed);
     Ok(Chosen {
         definition,
         splits,

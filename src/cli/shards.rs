@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::kernel::check_out;
+use super::output::outln;
 use crate::error::{Error, Result};
 use crate::shard::{Submission, merge, write_submission};
 
@@ -23,7 +24,7 @@ pub(super) fn run_merge(args: &MergeArgs) -> Result<()> {
     check_out(&args.out, "K.safetensors")?;
     let file = merge(&args.directory)?;
     file.write(&args.out)?;
-    println!("{}: {} tensors from {}", args.out.display(), file.tensors.len(), args.directory.display());
+    outln!("{}: {} tensors from {}", args.out.display(), file.tensors.len(), args.directory.display())?;
     Ok(())
 }
 
@@ -78,6 +79,6 @@ pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let submission = Submission { program, command, join, shards: args.shards, options: args.option.clone() };
     let script = write_submission(&submission, &args.out_dir)?;
-    println!("sh {}", script.display());
+    outln!("sh {}", script.display())?;
     Ok(())
 }

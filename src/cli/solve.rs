@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::kernel::check_out;
+use super::output::outln;
 use super::terminal::Terminal;
 use crate::analysis::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 use crate::error::{Error, Result};
@@ -71,7 +72,7 @@ pub(super) fn run(args: &SolveArgs) -> Result<()> {
     };
     let solved = solve(&train, &dev, &test, args.formula, &Terminal::new())?;
     for kernel in &solved {
-        println!(
+        outln!(
             "{}: {} training, {} dev and {} test examples, {} output(s), {}",
             title(kernel, &train, args.formula),
             kernel.train,
@@ -79,15 +80,15 @@ pub(super) fn run(args: &SolveArgs) -> Result<()> {
             kernel.test,
             kernel.outputs,
             if kernel.logits { "with the network's logits" } else { "without logits" }
-        );
-        println!("  {:24} {:>6} {:>6}  settings chosen on dev", "solver", "dev", "test");
+        )?;
+        outln!("  {:24} {:>6} {:>6}  settings chosen on dev", "solver", "dev", "test")?;
         for method in &kernel.methods {
             let percent = |share: f64| format!("{:.1}", 100.0 * share);
             let (dev, test) = (percent(method.dev_accuracy), percent(method.test_accuracy));
-            println!("  {:24} {dev:>6} {test:>6}  {}", method.solver, method.setting);
+            outln!("  {:24} {dev:>6} {test:>6}  {}", method.solver, method.setting)?;
         }
         for failure in &kernel.failures {
-            println!("  note: kernel.{}, {}: {}", kernel.formula, failure.solver, failure.reason);
+            outln!("  note: kernel.{}, {}: {}", kernel.formula, failure.solver, failure.reason)?;
         }
     }
     if let Some(json) = &args.json {
@@ -123,7 +124,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
 fn write_kernel(file: &KernelFile, out: &Path) -> Result<()> {
     file.write(out)?;
     let names: Vec<&str> = file.tensors.iter().map(|(name, _)| name.as_str()).collect();
-    println!("{}: {}", out.display(), names.join(", "));
+    outln!("{}: {}", out.display(), names.join(", "))?;
     Ok(())
 }
 
@@ -145,11 +146,11 @@ pub(super) fn write_published(source: &Path, file: &KernelFile, asked: Option<Fo
     let kernel = PublishedKernel::of(file, formula)
         .ok_or_else(|| Error::format(source, format!("holds no kernel.{formula} with labels")))?;
     kernel.write(out)?;
-    println!("{}: {formula} {:?}", out.display(), kernel.kernel.size());
+    outln!("{}: {formula} {:?}", out.display(), kernel.kernel.size())?;
     let logits = if file.get("labels_right").is_some() { "logits_right" } else { "logits" };
     if let (Some(beside), Some(logits)) = (logits_path(out), file.get(logits)) {
         kernel.write_logits(&beside, logits)?;
-        println!("{}: logits {:?}", beside.display(), logits.size());
+        outln!("{}: logits {:?}", beside.display(), logits.size())?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `kernelview tasks`.
 
+use super::output::outln;
 use crate::error::Result;
 use crate::task::{BUILTIN_NAMES, builtin, cloze};
 
@@ -9,7 +10,7 @@ pub(super) fn run() -> Result<()> {
     for task in paper.chain(cloze::builtin().iter().map(cloze::BuiltinCloze::definition)) {
         let task = task?;
         let words: Vec<String> = task.label_words.iter().map(|p| format!("{}={}", p.label, p.word)).collect();
-        println!("{:16} {:60} {}", task.name, task.template.to_string(), words.join(" "));
+        outln!("{:16} {:60} {}", task.name, task.template.to_string(), words.join(" "))?;
     }
     Ok(())
 }

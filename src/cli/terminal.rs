@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::errln;
 use crate::progress::Monitor;
 
 /// Draws the progress of one command on stderr.
@@ -24,7 +25,7 @@ impl Terminal {
 impl Monitor for Terminal {
     fn begin(&self, stage: &str, total: u64) {
         if !self.interactive {
-            eprintln!("{stage} …");
+            errln!("{stage} …");
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
@@ -49,7 +50,7 @@ impl Monitor for Terminal {
     fn note(&self, message: &str) {
         match self.bar.borrow().as_ref() {
             Some(bar) => bar.println(message),
-            None => eprintln!("{message}"),
+            None => errln!("{message}"),
         }
     }
 }

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::Args;
+use tch::Device;
 
 use super::board::Board;
 use super::gate::GateArgs;
+use super::output::{errln, outln};
+use super::threads::usable;
 use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
 use crate::evidence::{Profile, Verification};
@@ -93,8 +96,8 @@ fn one(plan: &Plan, directory: &Path) -> Result<Verification> {
     board.clear();
     let verification = verification?;
     let written = write_claims(&verification, directory)?;
-    println!("{}", claims_summary(&verification));
-    println!("report: {}", written.markdown.display());
+    outln!("{}", claims_summary(&verification))?;
+    outln!("report: {}", written.markdown.display())?;
     Ok(verification)
 }
 
@@ -111,15 +114,19 @@ fn suite(suite: Suite) -> Vec<&'static Claim> {
 fn plan(args: &VerifyArgs) -> Result<Plan> {
     let jobs = match args.jobs {
         Some(0) => return Err(Error::Settings("--jobs must be at least 1".into())),
-        Some(jobs) => jobs,
+        Some(jobs) => usable("--jobs", jobs),
         None => available_parallelism().map_or(1, usize::from),
     };
+    let device = args.device.resolve()?;
+    if device != Device::Cpu && args.jobs.is_some_and(|jobs| jobs > 1) {
+        errln!("note: --jobs changes nothing: on a GPU experiments run one at a time");
+    }
     Ok(Plan {
         profile: args.profile,
         seed: args.seed,
         claims: if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? },
         mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
-        device: args.device.resolve()?,
+        device,
         jobs,
     })
 }

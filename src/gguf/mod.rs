@@ -71,7 +71,7 @@ impl Gguf {
         found.sort();
         if found.len() > 1 {
             let names: Vec<_> = found.iter().filter_map(|p| p.file_name()?.to_str()).collect();
-            let message = format!("several GGUF files ({}); give the one that is meant as --model", names.join(", "));
+            let message = format!("several GGUF files ({}); give the path of the one that is meant", names.join(", "));
             return Err(Error::format(model, message));
         }
         Ok(found.pop())

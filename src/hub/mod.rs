@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "hub")]
 pub fn find(name: &HubName) -> Result<PathBuf> {
     let Some(root) = cache::root() else {
-        let message = format!("--model {name}: no place for the Hugging Face cache; set HF_HOME or HOME");
+        let message = format!("{name}: no place for the Hugging Face cache; set HF_HOME or HOME");
         return Err(Error::Settings(message));
     };
     let snapshot = cache::snapshot(&root, name);
@@ -38,7 +38,7 @@ pub fn find(name: &HubName) -> Result<PathBuf> {
             Some(file) => format!("without {file}"),
         },
     };
-    let here = format!("--model {name}: no such directory or known model; {lacking} in the Hugging Face cache");
+    let here = format!("{name}: no such directory or known model; {lacking} in the Hugging Face cache");
     let mut here = format!("{here} {}", root.display());
     // As in transformers, a name without an organization is not looked for under those that have one.
     if let [namesake, ..] = &cache::namesakes(&root, &name.model)[..] {

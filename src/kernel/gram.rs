@@ -81,7 +81,7 @@ impl Gram {
                 let example = if what == "output" { row } else { row / self.outputs };
                 return Err(Error::Numeric(format!(
                     "the {what} of example {example} (counted from 0) is not finite: the weights hold NaN or infinity, or the \
-                     network overflows in this precision (try --dtype f64)"
+                     network overflows in this precision (f64 reaches further)"
                 )));
             }
         }

@@ -179,7 +179,7 @@ impl Wanted<'_> {
         let converted = value.to_kind(kind);
         if !all_finite(&converted) {
             let message = if all_finite(value) {
-                format!("tensor `{name}` holds numbers beyond the range of single precision; use --dtype f64")
+                format!("tensor `{name}` holds numbers beyond the range of single precision; use f64 (--dtype f64)")
             } else {
                 format!("tensor `{name}` holds NaN or infinity: its training diverged, or the file is damaged")
             };

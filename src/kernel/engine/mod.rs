@@ -143,7 +143,7 @@ impl Run<'_> {
                 return Ok(());
             }
             if !self.options.halve_tiles() {
-                return Err(Error::Torch("out of memory for a single tile of two panels; set --memory".into()));
+                return Err(Error::Torch("out of memory for a single tile of two panels: ask for smaller batches, or set a limit on the engine's memory".into()));
             }
             self.monitor.note("out of memory: going on with tiles of half the size");
         }

@@ -79,7 +79,7 @@ impl Side {
         result.map_err(|NotANumber { row }| {
             Error::Numeric(format!(
                 "a gradient of example {} (counted from 0) is not a number: the weights hold NaN or infinity, or the \
-                 network overflows in this precision (try --dtype f64)",
+                 network overflows in this precision (f64 reaches further)",
                 self.panel.example(row)
             ))
         })
