@@ -26,9 +26,12 @@ fn a_full_disk_is_an_error_in_one_line() {
         "reproduce --models model --data-dir {data} --tasks MRPC --k 2 --seeds 13 --device cpu --threads 1 --formula sgd \
          --optimizers="
     );
-    let places = ["house", "river", "garden", "market"];
-    let prose = |word: &str| places.map(|place| format!("One day {word} came to the old {place} again.\n")).concat();
-    scratch.write("prose.txt", prose("he") + &prose("she"));
+    // Sentences that differ in the word alone count once.
+    let prose = |word: &str, places: [&str; 3]| {
+        places.map(|place| format!("One day {word} came to the old {place} again.\n")).concat()
+    };
+    let prose = prose("he", ["house", "river", "garden"]) + &prose("she", ["market", "bridge", "tower"]);
+    scratch.write("prose.txt", prose);
     // What each leaves behind, and what the later ones read.
     let commands = [
         ("claims", ""),

@@ -3,8 +3,8 @@
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, Floor, GradientDrift, KernelDrift, KernelFacts,
-    LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question, StepResidual, judge,
+    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, Floor, GradientDrift, KernelDrift,
+    KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question, StepResidual, judge,
 };
 use kernelview::report::{read_json, terminal_summary, write};
 use proptest::prelude::*;
