@@ -113,7 +113,7 @@ pub(super) fn parameters_like(tensors: &[Tensor]) -> Parameters {
         shape: t.size(),
         role: Role::Body,
         layer: "body".into(),
-        structural_zeros: 0..0,
+        structural_zeros: Vec::new(),
     };
     let specs: Arc<[ParameterSpec]> = tensors.iter().enumerate().map(spec).collect();
     Parameters::new(specs, tensors.iter().map(Tensor::zeros_like).collect())

@@ -39,7 +39,7 @@ use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::jacobian::{Examples, Parameters, Rescaled};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
-use crate::lm::{MaskedLm, OutputMode, Parametrization, Scaling, with_head};
+use crate::lm::{LanguageModel, NetworkFacts, OutputMode, Parametrization, Scaling, with_head};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::natural::{random_head, unrelated_words};
 use crate::progress::Silent;
@@ -265,17 +265,17 @@ fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result
 }
 
 /// Square roots of SGD's learning rates, or the sign updates' rates: the coordinates in which one rate is right for all.
-fn factors(model: &MaskedLm, start: &Parameters, sign: bool) -> Vec<f64> {
-    let config = model.config();
-    let base_width = config.mup_base_width.unwrap_or(config.hidden_size);
+fn factors(model: &dyn LanguageModel, start: &Parameters, sign: bool) -> Vec<f64> {
+    let NetworkFacts { width, mup_base_width, .. } = model.facts();
+    let base_width = mup_base_width.unwrap_or(width);
     let scale = Parametrization { scaling: Scaling::Mup, base_width, embedding_deviation: 1.0 };
     let own = model.specs().len();
     let of = |(p, spec): (usize, &crate::jacobian::ParameterSpec)| match (p < own, sign) {
-        (true, true) => scale.sign_rate(config, spec),
-        (true, false) => scale.sgd_rate(config, spec).sqrt(),
+        (true, true) => scale.sign_rate(width, spec),
+        (true, false) => scale.sgd_rate(width, spec).sqrt(),
         // A head from n numbers to one.
-        (false, true) => scale.shrinkage(config),
-        (false, false) => scale.shrinkage(config).sqrt(),
+        (false, true) => scale.shrinkage(width),
+        (false, false) => scale.shrinkage(width).sqrt(),
     };
     start.specs().iter().enumerate().map(of).collect()
 }

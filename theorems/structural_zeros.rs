@@ -104,8 +104,9 @@ fn with_rule(network: Network, suffix: &str) -> Network {
     let specs = network.parameters.specs().iter();
     let specs: Arc<[ParameterSpec]> = specs
         .map(|s| {
-            let zeros = if s.name.ends_with(suffix) { s.shape[0] } else { 0 };
-            ParameterSpec { structural_zeros: 0..zeros, ..s.clone() }
+            let all = std::iter::once(0..s.shape[0]).collect();
+            let structural_zeros = if s.name.ends_with(suffix) { all } else { Vec::new() };
+            ParameterSpec { structural_zeros, ..s.clone() }
         })
         .collect();
     let values = network.parameters.values().iter().map(Tensor::shallow_clone).collect();

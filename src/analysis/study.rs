@@ -16,7 +16,7 @@ use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
 use crate::kernel::Formula;
-use crate::lm::{HeadExamples, LanguageModel, MaskedLm, OutputMode, PromptExample, PromptExamples, Reads, with_head};
+use crate::lm::{HeadExamples, LanguageModel, OutputMode, PromptExample, PromptExamples, Reads, with_head};
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
@@ -308,13 +308,15 @@ impl Study {
     ///
     /// # Errors
     /// [`Error::Settings`] where it is a causal one.
-    pub fn masked(&self) -> Result<&MaskedLm> {
-        self.model.masked().ok_or_else(|| {
-            let (name, architecture) = (&self.model_facts.name, self.model.facts().architecture);
-            Error::Settings(format!(
-                "the model {name} is a causal language model ({architecture}); this needs a masked one (bert, roberta)"
-            ))
-        })
+    pub fn masked(&self) -> Result<&dyn LanguageModel> {
+        let facts = self.model.facts();
+        if facts.reads == Reads::Mask {
+            return Ok(&*self.model);
+        }
+        Err(Error::Settings(format!(
+            "the model {} is a causal language model ({}); this needs a masked one (bert, roberta)",
+            self.model_facts.name, facts.architecture
+        )))
     }
 
     /// Name of the parameters that take part.

@@ -32,9 +32,9 @@ pub struct ParameterSpec {
     /// The layer that a report groups it under, e.g. `embeddings`, `layer 0`, `head`.
     pub layer: String,
     /// Rows in which every gradient is zero in exact arithmetic (key biases under softmax attention: all rows, or those
-    /// of the keys where one map gives queries, keys and values). In floating point such gradients are round-off noise,
-    /// so they count as zero. Empty for most parameters.
-    pub structural_zeros: Range<i64>,
+    /// of the keys where one map gives queries, keys and values), in ascending order. In floating point such gradients
+    /// are round-off noise, so they count as zero. Empty for most parameters.
+    pub structural_zeros: Vec<Range<i64>>,
 }
 
 impl ParameterSpec {
@@ -45,13 +45,13 @@ impl ParameterSpec {
 
     /// Whether every gradient of it is zero in exact arithmetic.
     pub fn is_structural_zero(&self) -> bool {
-        self.structural_zeros == (0..self.shape[0])
+        self.structural_zeros.iter().map(|rows| rows.end - rows.start).sum::<i64>() == self.shape[0]
     }
 
     /// The entries, in the order of memory, whose gradients are zero in exact arithmetic.
-    pub fn zero_entries(&self) -> Range<i64> {
+    pub fn zero_entries(&self) -> impl Iterator<Item = Range<i64>> {
         let width: i64 = self.shape[1..].iter().product();
-        self.structural_zeros.start * width..self.structural_zeros.end * width
+        self.structural_zeros.iter().map(move |rows| rows.start * width..rows.end * width)
     }
 
     /// Whether it is an additive bias (of a linear map or a layer norm).

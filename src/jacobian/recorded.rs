@@ -351,7 +351,9 @@ fn without(g: Tensor, parameters: &Parameters, bias: Param) -> Tensor {
     }
     // With one token the sum is a view of the gradient that the weight needs.
     let g = g.copy();
-    let _ = g.narrow(2, zeros.start, zeros.end - zeros.start).zero_();
+    for rows in zeros {
+        let _ = g.narrow(2, rows.start, rows.end - rows.start).zero_();
+    }
     g
 }
 

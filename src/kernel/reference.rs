@@ -47,8 +47,9 @@ pub fn sign_rows(parameters: &Parameters, jacobian: &Tensor) -> Tensor {
     let signs = jacobian.sign();
     let mut start = 0;
     for spec in parameters.specs() {
-        let zeros = spec.zero_entries();
-        let _ = signs.narrow(1, start + zeros.start, zeros.end - zeros.start).zero_();
+        for zeros in spec.zero_entries() {
+            let _ = signs.narrow(1, start + zeros.start, zeros.end - zeros.start).zero_();
+        }
         start += spec.numel();
     }
     signs
@@ -87,11 +88,12 @@ pub fn reference_gram(
         while include[i] && at < spec.numel() {
             let width = CHUNK.min(spec.numel() - at);
             let part = |j: &Tensor| j.narrow(1, start + at, width).to_kind(Kind::Double);
-            let zeros = spec.zero_entries();
-            let (from, to) = (zeros.start.clamp(at, at + width), zeros.end.clamp(at, at + width));
             let signs = |g: &Tensor| {
                 let signs = g.sign();
-                let _ = signs.narrow(1, from - at, to - from).zero_();
+                for zeros in spec.zero_entries() {
+                    let (from, to) = (zeros.start.clamp(at, at + width), zeros.end.clamp(at, at + width));
+                    let _ = signs.narrow(1, from - at, to - from).zero_();
+                }
                 signs
             };
             let (gl, gr) = (part(&jl), part(jr));

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Checkpoint, TensorSource, difference};
+use super::layout::layout;
+use super::parts::Description;
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters, Role};
 
@@ -62,7 +64,7 @@ const QUANTIZED: [&str; 9] = [
 /// A network as a checkpoint must hold it.
 pub(super) struct Wanted<'a> {
     /// Its parameters.
-    pub specs: &'a Arc<[ParameterSpec]>,
+    pub specs: Arc<[ParameterSpec]>,
     /// For each, the settings that fix its shape.
     pub reasons: Vec<String>,
     /// Number of layers.
@@ -73,7 +75,14 @@ pub(super) struct Wanted<'a> {
     pub settings: &'static str,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// The network of a description, under these names.
+    pub fn of(d: &Description, naming: &'a dyn Naming, settings: &'static str) -> Self {
+        let (specs, _, reasons) = layout(d);
+        let layers = d.sharing.map_or(d.layers.len() as i64, |s| s.groups);
+        Self { specs, reasons, layers, naming, settings }
+    }
+
     /// Takes the parameters out of a checkpoint.
     ///
     /// # Errors
@@ -102,7 +111,7 @@ impl Wanted<'_> {
             values.push(self.value(spec, reason, name, source, kind)?.to_device(device));
         }
         self.check_rest(checkpoint, &used)?;
-        Ok(Parameters::new(Arc::clone(self.specs), values))
+        Ok(Parameters::new(Arc::clone(&self.specs), values))
     }
 
     /// All tensors that stand for a parameter: under its aliases, and where the decoder shares the token embeddings, under

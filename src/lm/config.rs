@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::fields::{Fields, MOST_LAYERS};
 use crate::error::{Error, Result};
 
-/// Masked language models that this program can run.
+/// Masked language models of BERT's plan, whose configurations are built by hand too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -15,6 +15,11 @@ pub enum Architecture {
     Bert,
     /// RoBERTa with its masked-LM head: BERT's encoder, other position numbers, other names.
     Roberta,
+    /// XLM-RoBERTa with its masked-LM head: RoBERTa's network.
+    #[serde(rename = "xlm-roberta")]
+    XlmRoberta,
+    /// CamemBERT with its masked-LM head: RoBERTa's network.
+    Camembert,
     /// DistilBERT with its masked-LM head: BERT without segments.
     DistilBert,
     /// ELECTRA's generator: BERT whose embeddings and head may be narrower than its layers.
@@ -25,13 +30,16 @@ pub enum Architecture {
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Bert, Self::Roberta, Self::DistilBert, Self::Electra, Self::Albert];
+    pub const ALL: [Self; 7] =
+        [Self::Bert, Self::Roberta, Self::XlmRoberta, Self::Camembert, Self::DistilBert, Self::Electra, Self::Albert];
 
     /// Its `model_type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bert => "bert",
             Self::Roberta => "roberta",
+            Self::XlmRoberta => "xlm-roberta",
+            Self::Camembert => "camembert",
             Self::DistilBert => "distilbert",
             Self::Electra => "electra",
             Self::Albert => "albert",
@@ -46,7 +54,7 @@ impl Architecture {
     fn defaults(self) -> Defaults {
         let base = Defaults { vocab: 30_522, hidden: 768, layers: 12, heads: 12, intermediate: 3072 };
         match self {
-            Self::Bert => base,
+            Self::Bert | Self::XlmRoberta | Self::Camembert => base,
             Self::Roberta => Defaults { vocab: 50_265, ..base },
             Self::DistilBert => Defaults { layers: 6, ..base },
             Self::Electra => Defaults { hidden: 256, heads: 4, intermediate: 1024, ..base },
@@ -54,24 +62,9 @@ impl Architecture {
         }
     }
 
-    /// What `config.json` calls the sizes that all have.
-    pub(super) fn fields(self) -> FieldNames {
-        match self {
-            Self::DistilBert => FieldNames {
-                hidden: "dim",
-                layers: "n_layers",
-                heads: "n_heads",
-                intermediate: "hidden_dim",
-                activation: "activation",
-            },
-            Self::Bert | Self::Roberta | Self::Electra | Self::Albert => FieldNames {
-                hidden: "hidden_size",
-                layers: "num_hidden_layers",
-                heads: "num_attention_heads",
-                intermediate: "intermediate_size",
-                activation: "hidden_act",
-            },
-        }
+    /// Whether positions are counted behind padding's id.
+    pub(super) fn is_roberta(self) -> bool {
+        matches!(self, Self::Roberta | Self::XlmRoberta | Self::Camembert)
     }
 }
 
@@ -82,15 +75,6 @@ struct Defaults {
     layers: i64,
     heads: i64,
     intermediate: i64,
-}
-
-/// Names of fields in `config.json`. DistilBERT's sizes also go by the names of the others.
-pub(super) struct FieldNames {
-    pub hidden: &'static str,
-    pub layers: &'static str,
-    pub heads: &'static str,
-    pub intermediate: &'static str,
-    pub activation: &'static str,
 }
 
 /// How ALBERT's layers share their parameters: consecutive layers belong to a group, and each of them runs the group's
@@ -110,8 +94,12 @@ pub enum Activation {
     Gelu,
     /// Its tanh approximation.
     GeluTanh,
+    /// `x σ(1.702 x)`
+    QuickGelu,
     /// `max(x, 0)`
     Relu,
+    /// `max(x, 0)²`
+    SquaredRelu,
     /// `x σ(x)`
     Silu,
     /// `tanh x`
@@ -124,6 +112,8 @@ impl Activation {
         match self {
             Self::Gelu => x.gelu("none"),
             Self::GeluTanh => x.gelu("tanh"),
+            Self::QuickGelu => x * (x * 1.702).sigmoid(),
+            Self::SquaredRelu => x.relu().square(),
             Self::Relu => x.relu(),
             Self::Silu => x.silu(),
             Self::Tanh => x.tanh(),
@@ -191,11 +181,11 @@ impl ModelConfig {
         let Some(architecture) = Architecture::named(name) else {
             return Err(unknown_model(fields, name, &Architecture::ALL.map(Architecture::name)));
         };
-        let (names, defaults) = (architecture.fields(), architecture.defaults());
-        let pad_token_id = fields.pad_token_id(i64::from(architecture == Architecture::Roberta))?;
+        let (names, defaults) = (architecture.names().fields, architecture.defaults());
+        let pad_token_id = fields.pad_token_id(i64::from(architecture.is_roberta()))?;
         let unusable = fields.is_null("pad_token_id").then(|| "null".to_owned());
         let unusable = unusable.or_else(|| (pad_token_id < -1).then(|| pad_token_id.to_string()));
-        if let Some(found) = unusable.filter(|_| architecture == Architecture::Roberta) {
+        if let Some(found) = unusable.filter(|_| architecture.is_roberta()) {
             return Err(fields
                 .fail(format!("the field `pad_token_id` is {found}, but RoBERTa's position numbers start after it")));
         }
@@ -240,7 +230,7 @@ impl ModelConfig {
             mup_base_width,
         };
         fields.multiple((names.hidden, config.hidden_size), (names.heads, config.heads))?;
-        if config.architecture == Architecture::Roberta && config.max_tokens() < 1 {
+        if config.architecture.is_roberta() && config.max_tokens() < 1 {
             return Err(fields.fail(format!(
                 "max_position_embeddings {} leaves no position after pad_token_id {}",
                 config.max_positions, config.pad_token_id
@@ -251,10 +241,7 @@ impl ModelConfig {
 
     /// Longest sequence that the position table covers.
     pub fn max_tokens(&self) -> i64 {
-        match self.architecture {
-            Architecture::Roberta => self.max_positions - self.pad_token_id - 1,
-            _ => self.max_positions,
-        }
+        if self.architecture.is_roberta() { self.max_positions - self.pad_token_id - 1 } else { self.max_positions }
     }
 
     /// Whether tokens have segment ids.
@@ -265,9 +252,10 @@ impl ModelConfig {
     /// Activation of the head: ELECTRA's and RoBERTa's is the exact one whatever their layers have, as in transformers'
     /// `ElectraGeneratorPredictions` and `RobertaLMHead`.
     pub(super) fn head_activation(&self) -> Activation {
-        match self.architecture {
-            Architecture::Electra | Architecture::Roberta => Activation::Gelu,
-            Architecture::Bert | Architecture::DistilBert | Architecture::Albert => self.activation,
+        if self.architecture == Architecture::Electra || self.architecture.is_roberta() {
+            Activation::Gelu
+        } else {
+            self.activation
         }
     }
 
@@ -296,7 +284,7 @@ fn embedding_size(fields: &Fields, architecture: Architecture, hidden_size: i64)
     match architecture {
         Architecture::Albert => Ok(Some(fields.size("embedding_size", Some(128))?)),
         Architecture::Electra => Ok(Some(fields.size("embedding_size", Some(128))?).filter(|e| *e != hidden_size)),
-        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => Ok(None),
+        _ => Ok(None),
     }
 }
 

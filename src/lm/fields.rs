@@ -55,6 +55,11 @@ impl Fields {
         Err(fields.fail(format!("expected a JSON object with {content}")))
     }
 
+    /// Settings that come from elsewhere, as if they stood in this file.
+    pub fn of(path: &Path, json: Value) -> Self {
+        Self { path: path.to_path_buf(), json }
+    }
+
     /// Names and values of everything that is there.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
@@ -105,6 +110,33 @@ impl Fields {
             (Some(v), _) => {
                 v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31).ok_or_else(|| self.wrong(field, "a positive integer", v))
             }
+        }
+    }
+
+    /// A positive integer, or none where the field is null; an absent one has the default.
+    pub fn nullable_size(&self, field: &str, default: Option<i64>) -> Result<Option<i64>> {
+        match self.present(field) {
+            None => Ok(default.filter(|_| !self.is_null(field))),
+            Some(_) => self.size(field, None).map(Some),
+        }
+    }
+
+    /// A positive number, or none where the field is null; an absent one has the default.
+    pub fn nullable_number(&self, field: &str, default: Option<f64>) -> Result<Option<f64>> {
+        match self.present(field) {
+            None => Ok(default.filter(|_| !self.is_null(field))),
+            Some(_) => self.positive(field, 1.0).map(Some),
+        }
+    }
+
+    /// An integer that is not negative.
+    pub fn count(&self, field: &str, default: i64) -> Result<i64> {
+        match self.present(field) {
+            None => Ok(default),
+            Some(v) => v
+                .as_i64()
+                .filter(|n| (0..=1 << 31).contains(n))
+                .ok_or_else(|| self.wrong(field, "an integer that is not negative", v)),
         }
     }
 
@@ -169,12 +201,15 @@ impl Fields {
     pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
         match self.text(field, default)? {
             "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "quick_gelu" => Ok(Activation::QuickGelu),
+            "relu2" => Ok(Activation::SquaredRelu),
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" => Ok(Activation::GeluTanh),
             "relu" => Ok(Activation::Relu),
             "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),
-            other => Err(self
-                .fail(format!("{field} `{other}` is not supported; supported are: gelu, gelu_new, relu, silu, tanh"))),
+            other => Err(self.fail(format!(
+                "{field} `{other}` is not supported; supported are: gelu, gelu_new, quick_gelu, relu, relu2, silu, tanh"
+            ))),
         }
     }
 

@@ -80,7 +80,7 @@ pub fn with_head(own: &Parameters, weight: &Tensor, bias: Option<&Tensor>) -> Pa
             shape: value.size(),
             role: Role::Head,
             layer: "head".into(),
-            structural_zeros: 0..0,
+            structural_zeros: Vec::new(),
         });
         values.push(value.to_kind(own.kind()).to_device(own.device()));
     }

@@ -2,22 +2,30 @@
 //!
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
+mod architectures;
 mod assemble;
+mod attention;
 mod checkpoint;
 mod config;
 mod decoder;
 mod encoder;
 mod examples;
 mod fields;
+mod gguf;
 mod head;
 mod layout;
 mod model;
 mod mup;
 mod names;
+mod network;
+mod parts;
 mod peft;
 pub mod random;
+mod relative;
+mod rotary;
 mod save;
 
+pub use architectures::default_targets;
 pub use checkpoint::{Checkpoint, TensorSource, shard_names};
 pub use config::{Activation, Architecture, ModelConfig, Sharing};
 pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
@@ -26,5 +34,5 @@ pub use examples::{OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
 pub use model::{LanguageModel, NetworkFacts, Reads, TokenBatch, load};
 pub use mup::{Initial, Parametrization, Scaling};
-pub use peft::{Modules, PeftAdapter, TargetModules, default_targets, save_adapter};
+pub use peft::{Modules, PeftAdapter, TargetModules, save_adapter};
 pub use save::{StoredType, save, write_tensors};

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::check_directory;
-use super::config::{Architecture, unknown_model};
-use super::decoder::{self, CausalLm};
-use super::encoder::MaskedLm;
+use super::assemble::Wanted;
+use super::checkpoint::{Checkpoint, check_directory};
 use super::fields::Fields;
+use super::names::ModelNames;
+use super::network::Network;
+use super::parts::Description;
+use super::{architectures, gguf};
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::jacobian::{ParameterSpec, Parameters, Tap};
@@ -56,6 +58,8 @@ pub struct NetworkFacts {
     pub width: i64,
     /// Where its output is read.
     pub reads: Reads,
+    /// The base width of a network that this program pre-trained in muP: its learning rates follow from it.
+    pub mup_base_width: Option<i64>,
 }
 
 /// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many of them,
@@ -77,11 +81,6 @@ pub trait LanguageModel: Send + Sync {
     /// Logits of the label words at the one position of each sequence that is read \[B, C\]; `label_ids` \[C\] are their
     /// token ids.
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor;
-
-    /// This model as a masked one, if it is one.
-    fn masked(&self) -> Option<&MaskedLm> {
-        None
-    }
 }
 
 /// The token id that fills up a batch: that of padding, or 0 where the vocabulary lacks it. Nothing that is read attends to
@@ -94,21 +93,22 @@ pub(super) fn filler(pad_token_id: i64, vocab_size: i64) -> i64 {
 ///
 /// # Errors
 /// Unknown architectures and settings; missing, misshapen or non-finite tensors; layers beyond the configured number.
-pub fn load(directory: &Path, kind: Kind, device: Device) -> Result<(Box<dyn LanguageModel>, Parameters)> {
-    if Gguf::find(directory)?.is_some() {
-        let (model, parameters) = CausalLm::load(directory, kind, device)?;
-        return Ok((Box::new(model), parameters));
-    }
-    check_directory(directory)?;
-    let fields = Fields::read(directory)?;
-    let name = fields.text("model_type", "")?;
-    if Architecture::named(name).is_some() {
-        let (model, parameters) = MaskedLm::load(directory, kind, device)?;
-        return Ok((Box::new(model), parameters));
-    }
-    if decoder::CAUSAL.contains(&name) {
-        let (model, parameters) = CausalLm::load(directory, kind, device)?;
-        return Ok((Box::new(model), parameters));
-    }
-    Err(unknown_model(&fields, name, &[&Architecture::ALL.map(Architecture::name)[..], &decoder::CAUSAL].concat()))
+pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Box<dyn LanguageModel>, Parameters)> {
+    // Settings before the weights, which may be large: what is not supported is refused at once.
+    let (network, parameters) = if let Some(file) = Gguf::find(place)? {
+        gguf::load(&Gguf::open(&file)?, kind, device)?
+    } else {
+        check_directory(place)?;
+        let network = Network::new(architectures::describe(&Fields::read(place)?)?);
+        let parameters = weights(place, network.description(), kind, device)?;
+        (network, parameters)
+    };
+    Ok((Box::new(network), parameters))
+}
+
+/// The parameters of a network from the files of a checkpoint directory.
+pub(super) fn weights(directory: &Path, d: &Description, kind: Kind, device: Device) -> Result<Parameters> {
+    let checkpoint = Checkpoint::open(directory)?;
+    let naming = ModelNames::of(d);
+    Wanted::of(d, &naming, "config.json").assemble(directory, &checkpoint, kind, device)
 }

@@ -6,7 +6,6 @@
 //! everything of the parametrization that training needs is a learning rate per tensor. The decoder has weights of its
 //! own; one that is tied to the token embeddings could not have the small updates of an output layer. Knows numbers only.
 
-use super::config::ModelConfig;
 use crate::jacobian::{ParameterSpec, Role};
 
 /// How a family of networks scales with its width.
@@ -89,9 +88,9 @@ impl Sort {
 
 impl Parametrization {
     /// `base/width` in muP, 1 otherwise: the factor by which updates of matrices with growing fan-in shrink.
-    pub fn shrinkage(&self, config: &ModelConfig) -> f64 {
+    pub fn shrinkage(&self, width: i64) -> f64 {
         match self.scaling {
-            Scaling::Mup => self.base_width as f64 / config.hidden_size as f64,
+            Scaling::Mup => self.base_width as f64 / width as f64,
             Scaling::Standard => 1.0,
         }
     }
@@ -109,20 +108,20 @@ impl Parametrization {
 
     /// Learning rate of a tensor under updates whose entries do not depend on the gradient's size (Adam, SignGD), in
     /// units of the base rate.
-    pub fn sign_rate(&self, config: &ModelConfig, spec: &ParameterSpec) -> f64 {
+    pub fn sign_rate(&self, width: i64, spec: &ParameterSpec) -> f64 {
         match Sort::of(spec) {
-            Sort::Hidden | Sort::Output => self.shrinkage(config),
+            Sort::Hidden | Sort::Output => self.shrinkage(width),
             Sort::Table | Sort::Vector | Sort::OutputBias => 1.0,
         }
     }
 
     /// The same under SGD, so that every tensor's share of the kernel `Σ rate <∇f, ∇f'>` keeps its size: tensors that the
     /// outputs reach through `1/n` have gradients that small, the decoder has gradients of order one in n entries.
-    pub fn sgd_rate(&self, config: &ModelConfig, spec: &ParameterSpec) -> f64 {
+    pub fn sgd_rate(&self, width: i64, spec: &ParameterSpec) -> f64 {
         match Sort::of(spec) {
-            Sort::Table | Sort::Vector => 1.0 / self.shrinkage(config),
+            Sort::Table | Sort::Vector => 1.0 / self.shrinkage(width),
             Sort::Hidden | Sort::OutputBias => 1.0,
-            Sort::Output => self.shrinkage(config),
+            Sort::Output => self.shrinkage(width),
         }
     }
 }

@@ -1,174 +1,189 @@
-//! What Hugging Face's classes call the parameters of a masked language model, and the older names they also go by.
+//! What checkpoints call the parameters of a network: one table for each architecture, and the older names that they also
+//! go by. The tables stand beside the mappings of the settings, in `architectures`.
 
+use super::architectures::{self, Family};
 use super::assemble::Naming;
-use super::config::{Architecture, ModelConfig, Sharing};
+use super::parts::Description;
 
-/// Names within one encoder layer.
-#[derive(Clone, Copy)]
+/// Names of one architecture's parameters. Maps and norms are without `.weight` and `.bias`; what an architecture does not
+/// have is empty. All but the head's stand behind the prefix.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// What names of the class with a head begin with, and those of the class without do not.
+    pub prefix: &'static str,
+    /// What `config.json` calls the sizes.
+    pub fields: FieldNames,
+    pub tokens: &'static str,
+    pub positions: &'static str,
+    pub segments: &'static str,
+    pub embedding_norm: &'static str,
+    /// From the embeddings to the layers.
+    pub projection: &'static str,
+    /// The table of distances, and its norm.
+    pub relative: &'static str,
+    pub relative_norm: &'static str,
+    /// The list of layers, or of groups of them.
+    pub layers: &'static str,
+    /// The list of layers in a group.
+    pub group: &'static str,
+    pub layer: LayerNames,
+    pub final_norm: &'static str,
+    pub head: HeadNames,
+    /// PEFT's default targets; where PEFT has none, the maps to queries and values.
+    pub targets: &'static [&'static str],
+    /// Whether linear maps are stored \[in, out\].
+    pub transposed: bool,
+    /// Beginnings of names, with what other files have in their place.
+    pub renamed: &'static [(&'static str, &'static str)],
+}
+
+/// Names of fields in `config.json`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FieldNames {
+    pub hidden: &'static str,
+    pub layers: &'static str,
+    pub heads: &'static str,
+    pub intermediate: &'static str,
+    pub activation: &'static str,
+    pub positions: &'static str,
+}
+
+/// The names that most configurations have.
+pub(super) const FIELDS: FieldNames = FieldNames {
+    hidden: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    intermediate: "intermediate_size",
+    activation: "hidden_act",
+    positions: "max_position_embeddings",
+};
+
+/// Names within one layer.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LayerNames {
+    /// In front of the attention.
+    pub attention_before: &'static str,
     pub query: &'static str,
     pub key: &'static str,
     pub value: &'static str,
+    /// One map to all three.
+    pub fused: &'static str,
+    pub query_norm: &'static str,
+    pub key_norm: &'static str,
+    /// Maps of distances, where they are not those of tokens.
+    pub position_query: &'static str,
+    pub position_key: &'static str,
     pub attention_output: &'static str,
-    pub attention_norm: &'static str,
-    pub intermediate: &'static str,
-    pub output: &'static str,
-    pub output_norm: &'static str,
+    /// On the attention's output.
+    pub attention_after: &'static str,
+    /// On the sum with it.
+    pub attention_outer: &'static str,
+    pub feed_before: &'static str,
+    /// The gate, or the one map to gate and others.
+    pub gate: &'static str,
+    pub up: &'static str,
+    pub down: &'static str,
+    pub feed_after: &'static str,
+    pub feed_outer: &'static str,
 }
 
-/// Names of the head's parts: maps and the norm without `.weight` and `.bias`, the bias of the decoder in full.
-#[derive(Clone, Copy)]
+/// No names.
+pub(super) const LAYER: LayerNames = LayerNames {
+    attention_before: "",
+    query: "",
+    key: "",
+    value: "",
+    fused: "",
+    query_norm: "",
+    key_norm: "",
+    position_query: "",
+    position_key: "",
+    attention_output: "",
+    attention_after: "",
+    attention_outer: "",
+    feed_before: "",
+    gate: "",
+    up: "",
+    down: "",
+    feed_after: "",
+    feed_outer: "",
+};
+
+/// Names of the head's parts, in full; the bias of the decoder with its `.bias`.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct HeadNames {
+    /// What names of the head's tensors begin with.
+    pub start: &'static str,
+    /// From the residual stream to the decoder's width.
+    pub projection: &'static str,
     pub transform: &'static str,
     pub norm: &'static str,
     pub decoder: &'static str,
-    pub decoder_bias: &'static str,
+    pub bias: &'static str,
 }
 
 impl HeadNames {
     /// The name of the decoder's bias at the decoder, where that is another one.
     pub fn bias_at_decoder(&self) -> Option<String> {
-        Some(format!("{}.bias", self.decoder)).filter(|name| name != self.decoder_bias)
+        Some(format!("{}.bias", self.decoder)).filter(|name| name != self.bias && !self.bias.is_empty())
     }
 }
-
-/// Names of one architecture. Embeddings have the same names in all, behind the model's prefix, its `model_type`.
-#[derive(Clone, Copy)]
-pub(super) struct Names {
-    /// The list of layers, or of groups of them, behind the prefix.
-    layers: &'static str,
-    /// The map from the embeddings to the layers, behind the prefix; not every architecture has one.
-    pub projection: &'static str,
-    pub layer: LayerNames,
-    pub head: HeadNames,
-    /// What names of the head's tensors begin with.
-    head_start: &'static str,
-}
-
-const BERT: Names = Names {
-    layers: "encoder.layer",
-    projection: "embeddings_project",
-    layer: LayerNames {
-        query: "attention.self.query",
-        key: "attention.self.key",
-        value: "attention.self.value",
-        attention_output: "attention.output.dense",
-        attention_norm: "attention.output.LayerNorm",
-        intermediate: "intermediate.dense",
-        output: "output.dense",
-        output_norm: "output.LayerNorm",
-    },
-    head: HeadNames {
-        transform: "cls.predictions.transform.dense",
-        norm: "cls.predictions.transform.LayerNorm",
-        decoder: "cls.predictions.decoder",
-        decoder_bias: "cls.predictions.bias",
-    },
-    head_start: "cls.predictions.",
-};
-
-const ROBERTA: Names = Names {
-    head: HeadNames {
-        transform: "lm_head.dense",
-        norm: "lm_head.layer_norm",
-        decoder: "lm_head.decoder",
-        decoder_bias: "lm_head.bias",
-    },
-    head_start: "lm_head.",
-    ..BERT
-};
-
-const DISTILBERT: Names = Names {
-    layers: "transformer.layer",
-    layer: LayerNames {
-        query: "attention.q_lin",
-        key: "attention.k_lin",
-        value: "attention.v_lin",
-        attention_output: "attention.out_lin",
-        attention_norm: "sa_layer_norm",
-        intermediate: "ffn.lin1",
-        output: "ffn.lin2",
-        output_norm: "output_layer_norm",
-    },
-    head: HeadNames {
-        transform: "vocab_transform",
-        norm: "vocab_layer_norm",
-        decoder: "vocab_projector",
-        decoder_bias: "vocab_projector.bias",
-    },
-    head_start: "vocab_",
-    ..BERT
-};
-
-const ELECTRA: Names = Names {
-    head: HeadNames {
-        transform: "generator_predictions.dense",
-        norm: "generator_predictions.LayerNorm",
-        decoder: "generator_lm_head",
-        decoder_bias: "generator_lm_head.bias",
-    },
-    head_start: "generator_",
-    ..BERT
-};
-
-const ALBERT: Names = Names {
-    layers: "encoder.albert_layer_groups",
-    projection: "encoder.embedding_hidden_mapping_in",
-    layer: LayerNames {
-        query: "attention.query",
-        key: "attention.key",
-        value: "attention.value",
-        attention_output: "attention.dense",
-        attention_norm: "attention.LayerNorm",
-        intermediate: "ffn",
-        output: "ffn_output",
-        output_norm: "full_layer_layer_norm",
-    },
-    head: HeadNames {
-        transform: "predictions.dense",
-        norm: "predictions.LayerNorm",
-        decoder: "predictions.decoder",
-        decoder_bias: "predictions.bias",
-    },
-    head_start: "predictions.",
-};
 
 impl Names {
-    pub fn of(architecture: Architecture) -> Self {
-        match architecture {
-            Architecture::Bert => BERT,
-            Architecture::Roberta => ROBERTA,
-            Architecture::DistilBert => DISTILBERT,
-            Architecture::Electra => ELECTRA,
-            Architecture::Albert => ALBERT,
-        }
+    /// A name behind the prefix.
+    pub fn at(&self, part: &str) -> String {
+        if self.prefix.is_empty() { part.to_owned() } else { format!("{}.{part}", self.prefix) }
     }
 
-    /// Where the parameters of a layer are, behind the prefix, and what reports call it. `number` counts the layers that
-    /// have parameters of their own.
-    pub fn layer_at(&self, config: &ModelConfig, number: i64) -> (String, String) {
-        match config.sharing {
-            None => (format!("{}.{number}", self.layers), format!("layer {number}")),
-            Some(Sharing { inner, .. }) => {
-                let (group, within) = (number / inner, number % inner);
-                (format!("{}.{group}.albert_layers.{within}", self.layers), format!("shared layer {number}"))
+    /// Where the parameters of a layer are, and what reports call it. `number` counts the layers that have parameters of
+    /// their own.
+    pub fn layer_at(&self, description: &Description, number: usize) -> (String, String) {
+        match description.sharing {
+            None => (self.at(&format!("{}.{number}", self.layers)), format!("layer {number}")),
+            Some(sharing) => {
+                let (group, within) = (number as i64 / sharing.inner, number as i64 % sharing.inner);
+                let path = self.at(&format!("{}.{group}.{}.{within}", self.layers, self.group));
+                (path, format!("shared layer {number}"))
             }
         }
     }
 }
 
-/// The names of an encoder's tensors: with and without the model's prefix, layer norms also as gamma and beta, the
+/// The names of a network's tensors: with and without the model's prefix, layer norms also as gamma and beta, the
 /// decoder's bias also at the decoder.
-pub(super) struct EncoderNames(pub Architecture);
+pub(super) struct ModelNames {
+    names: &'static Names,
+    architecture: &'static str,
+    causal: bool,
+    shared: bool,
+}
 
-impl Naming for EncoderNames {
+impl ModelNames {
+    pub fn of(description: &Description) -> Self {
+        Self {
+            names: description.names,
+            architecture: description.architecture,
+            causal: description.causal,
+            shared: description.sharing.is_some(),
+        }
+    }
+
+    fn bare<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.names.prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
+    }
+}
+
+/// Buffers that checkpoints of causal models hold: masks and rotary frequencies.
+const BUFFERS: [&str; 6] =
+    ["attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids"];
+
+impl Naming for ModelNames {
     fn aliases(&self, name: &str) -> Vec<String> {
         let mut names = vec![name.to_owned()];
-        let head = Names::of(self.0).head;
-        if name == head.decoder_bias {
-            names.extend(head.bias_at_decoder());
+        if !self.names.head.bias.is_empty() && name == self.names.head.bias {
+            names.extend(self.names.head.bias_at_decoder());
         }
-        let is_norm = name.contains("LayerNorm") || name.contains("layer_norm");
+        let is_norm = !self.causal && (name.contains("LayerNorm") || name.contains("layer_norm"));
         if is_norm {
             if let Some(stem) = name.strip_suffix("weight") {
                 names.push(format!("{stem}gamma"));
@@ -176,54 +191,66 @@ impl Naming for EncoderNames {
                 names.push(format!("{stem}beta"));
             }
         }
-        let start = format!("{}.", self.0.name());
-        let bare: Vec<String> = names.iter().filter_map(|n| n.strip_prefix(&start)).map(str::to_owned).collect();
+        let bare: Vec<String> =
+            names.iter().map(|n| self.bare(n)).filter(|n| !names.iter().any(|m| m == n)).map(str::to_owned).collect();
         names.extend(bare);
+        let others = names.iter().flat_map(|n| self.names.renamed.iter().map(move |pair| (n, pair)));
+        let others: Vec<String> =
+            others.filter_map(|(n, (own, other))| Some(format!("{other}{}", n.strip_prefix(own)?))).collect();
+        names.extend(others);
         names
     }
 
     /// ALBERT's tensors carry the number of their group.
     fn layer_number(&self, name: &str) -> Option<i64> {
-        let rest = name.split_once(Names::of(self.0).layers)?.1.strip_prefix('.')?;
+        let rest = self.bare(name).strip_prefix(self.names.layers)?.strip_prefix('.')?;
         rest.split('.').next()?.parse().ok()
     }
 
-    /// The pooler, the next-sentence head, position buffers, and the stored copy of a tied decoder.
+    /// The pooler, the next-sentence head, buffers, and the stored copy of a tied decoder.
     fn is_expected_extra(&self, name: &str) -> bool {
         name.contains("pooler.")
-            || name.ends_with("position_ids")
             || name.starts_with("cls.seq_relationship.")
+            || BUFFERS.iter().any(|end| name.ends_with(end))
             || name.ends_with("decoder.weight")
             || name.ends_with("decoder.bias")
+            || self.is_decoder(name)
     }
 
     fn is_head(&self, name: &str) -> bool {
-        name.starts_with(Names::of(self.0).head_start)
+        name.starts_with(self.names.head.start)
     }
 
     fn is_decoder(&self, name: &str) -> bool {
-        name.strip_suffix(".weight") == Some(Names::of(self.0).head.decoder)
+        name.strip_suffix(".weight") == Some(self.names.head.decoder)
+    }
+
+    /// GPT-2's maps are stored as convolutions of width one.
+    fn is_transposed(&self, name: &str) -> bool {
+        self.names.transposed && name.contains(".c_") && name.ends_with(".weight")
     }
 
     fn no_head(&self) -> &'static str {
-        match self.0 {
-            Architecture::Electra => {
+        match self.architecture {
+            "electra" => {
                 "the checkpoint has no generator head (generator_predictions, generator_lm_head): an ELECTRA \
                  discriminator predicts no tokens; take the generator of its pair, saved from ElectraForMaskedLM"
             }
+            _ if self.causal => "the decoder has weights of its own unless tie_word_embeddings is true",
             _ => "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class",
         }
     }
 
     fn layer(&self) -> (&'static str, &'static str) {
-        match self.0 {
-            Architecture::Albert => ("a layer group", "num_hidden_groups"),
-            _ => ("an encoder layer", self.0.fields().layers),
+        match (self.shared, self.causal) {
+            (true, _) => ("a layer group", "num_hidden_groups"),
+            (false, true) => ("a layer", self.names.fields.layers),
+            (false, false) => ("an encoder layer", self.names.fields.layers),
         }
     }
 }
 
 /// Whether a linear map is a decoder, whose rows are logits of tokens.
 pub(super) fn is_decoder(module: &str) -> bool {
-    module == "lm_head" || Architecture::ALL.into_iter().any(|a| Names::of(a).head.decoder == module)
+    architectures::ALL.iter().any(|family: &Family| family.names.head.decoder == module)
 }

@@ -61,7 +61,7 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
         type_vocab_size: if architecture == Architecture::DistilBert { 1 } else { 2 },
         layer_norm_eps: 1e-12,
         activation: Activation::Gelu,
-        pad_token_id: i64::from(architecture == Architecture::Roberta),
+        pad_token_id: i64::from(architecture.is_roberta()),
         tied_decoder: true,
         mup_base_width: None,
     }

@@ -9,7 +9,6 @@ use tch::{Kind, Tensor};
 
 use super::config::{Activation, Architecture, Sharing};
 use super::encoder::MaskedLm;
-use super::names::Names;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
 use crate::jacobian::Parameters;
@@ -41,9 +40,9 @@ pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored:
     let mut named: Vec<(String, Tensor)> =
         named.map(|(name, value)| (name.to_owned(), value.to_kind(stored.kind()))).collect();
     // Since its fifth version transformers takes an untied decoder's bias from there alone.
-    let head = Names::of(model.config().architecture).head;
+    let head = model.config().architecture.names().head;
     if let Some(at_decoder) = head.bias_at_decoder().filter(|_| !model.config().tied_decoder) {
-        let bias = named.iter().find(|(name, _)| name == head.decoder_bias).map(|(_, bias)| bias.shallow_clone());
+        let bias = named.iter().find(|(name, _)| name == head.bias).map(|(_, bias)| bias.shallow_clone());
         named.extend(bias.map(|bias| (at_decoder, bias)));
     }
     write_tensors(&directory.join("model.safetensors"), &named, &[("format", "pt")])?;
@@ -53,10 +52,12 @@ pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored:
 
 fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
     let c = model.config();
-    let fields = c.architecture.fields();
+    let fields = c.architecture.names().fields;
     let name = match c.architecture {
         Architecture::Bert => "BertForMaskedLM",
         Architecture::Roberta => "RobertaForMaskedLM",
+        Architecture::XlmRoberta => "XLMRobertaForMaskedLM",
+        Architecture::Camembert => "CamembertForMaskedLM",
         Architecture::DistilBert => "DistilBertForMaskedLM",
         Architecture::Electra => "ElectraForMaskedLM",
         Architecture::Albert => "AlbertForMaskedLM",
@@ -64,7 +65,9 @@ fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
     let activation = match c.activation {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_new",
+        Activation::QuickGelu => "quick_gelu",
         Activation::Relu => "relu",
+        Activation::SquaredRelu => "relu2",
         Activation::Silu => "silu",
         Activation::Tanh => "tanh",
     };

@@ -23,7 +23,7 @@ pub(super) fn log_frequencies(text: &[u16], vocabulary: usize) -> Vec<f64> {
 /// Adam with the learning rates of the network's parametrization; `rate` is that of the base width.
 pub(super) fn optimizer(recipe: &Recipe, model: &MaskedLm, rate: f64) -> Optimizer {
     let parametrization = recipe.parametrization();
-    let rates = model.specs().iter().map(|s| rate * parametrization.sign_rate(model.config(), s)).collect();
+    let rates = model.specs().iter().map(|s| rate * parametrization.sign_rate(model.config().hidden_size, s)).collect();
     let t = &recipe.training;
     Optimizer::with_rates(OptimizerKind::Adam { beta1: t.beta1, beta2: t.beta2, epsilon: t.epsilon }, rates)
 }

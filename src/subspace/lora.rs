@@ -187,7 +187,7 @@ impl Lora {
                     shape: shape.to_vec(),
                     role: spec.role,
                     layer: spec.layer.clone(),
-                    structural_zeros: 0..0,
+                    structural_zeros: Vec::new(),
                 });
                 Param(specs.len() - 1)
             };

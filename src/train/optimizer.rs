@@ -99,9 +99,8 @@ impl Optimizer {
                 match self.kind {
                     OptimizerKind::Sgd => Some(g * -eta),
                     OptimizerKind::Signgd => {
-                        let zeros = &parameters.specs()[i].structural_zeros;
                         let update = g.sign() * -eta;
-                        if !zeros.is_empty() {
+                        for zeros in &parameters.specs()[i].structural_zeros {
                             let _ = update.narrow(0, zeros.start, zeros.end - zeros.start).zero_();
                         }
                         Some(update)

@@ -29,6 +29,7 @@ mod laws;
 mod lora;
 mod network;
 mod not_finite;
+mod parts;
 mod pretrain;
 mod program;
 mod readme;

@@ -121,17 +121,21 @@ fn rates_and_initial_values_follow_the_width() {
         let name = spec.name.as_str();
         let decoder = name == "lm_head.decoder.weight";
         let hidden = spec.shape.len() == 2 && spec.role != Role::Embedding && !decoder;
-        assert_eq!(mup.sign_rate(model.config(), spec), if hidden || decoder { 0.25 } else { 1.0 }, "{name}");
+        assert_eq!(
+            mup.sign_rate(model.config().hidden_size, spec),
+            if hidden || decoder { 0.25 } else { 1.0 },
+            "{name}"
+        );
         let expected = match (hidden, decoder, name) {
             (true, ..) | (.., "lm_head.bias") => 1.0,
             (_, true, _) => 0.25,
             _ => 4.0,
         };
-        assert_eq!(mup.sgd_rate(model.config(), spec), expected, "{name}");
+        assert_eq!(mup.sgd_rate(model.config().hidden_size, spec), expected, "{name}");
         if hidden {
             assert_eq!(mup.initial(spec).deviation, (spec.shape[1] as f64).powf(-0.5), "{name}");
         }
-        assert_eq!(standard.sign_rate(model.config(), spec), 1.0, "{name}");
+        assert_eq!(standard.sign_rate(model.config().hidden_size, spec), 1.0, "{name}");
     }
 }
 

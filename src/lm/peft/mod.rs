@@ -11,7 +11,7 @@ use std::path::Path;
 use tch::Tensor;
 
 pub use save::save_adapter;
-pub use targets::{Modules, TargetModules, default_targets};
+pub use targets::{Modules, TargetModules};
 
 use self::config::Settings;
 use self::stored::{Stored, Tensors};

@@ -93,17 +93,6 @@ impl Modules {
     }
 }
 
-/// PEFT's default targets of an architecture, by its `model_type`. For DistilBERT and ALBERT, which PEFT has none for, the
-/// queries and values, as for BERT.
-pub fn default_targets(architecture: &str) -> &'static [&'static str] {
-    match architecture {
-        "gpt2" => &["c_attn"],
-        "llama" | "qwen2" => &["q_proj", "v_proj"],
-        "distilbert" => &["q_lin", "v_lin"],
-        _ => &["query", "value"],
-    }
-}
-
 /// Whether a module's name is this one or ends in it, at a dot.
 pub(super) fn ends_in(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))

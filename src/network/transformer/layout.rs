@@ -62,9 +62,9 @@ impl Builder {
     fn push(&mut self, name: &str, shape: Vec<i64>, kind: Kind, start: Start) -> Param {
         let name = format!("{}.{name}", self.layer.replace(' ', "."));
         // Softmax does not see a number added to all logits of one query, which is all that a key bias does.
-        let zeros = if name.ends_with("attention.key.bias") { shape[0] } else { 0 };
-        let spec =
-            ParameterSpec { name, shape, role: self.role, layer: self.layer.clone(), structural_zeros: 0..zeros };
+        let structural_zeros =
+            if name.ends_with("attention.key.bias") { std::iter::once(0..shape[0]).collect() } else { Vec::new() };
+        let spec = ParameterSpec { name, shape, role: self.role, layer: self.layer.clone(), structural_zeros };
         self.entries.push(Entry { spec, kind, start });
         Param(self.entries.len() - 1)
     }

@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::config::{Biases, CausalArchitecture, CausalConfig};
+use tch::{Device, Kind};
+
+use super::assemble::{Naming, Wanted};
+use super::checkpoint::{Checkpoint, TensorSource};
+use super::config::Activation;
+use super::decoder::{Biases, CausalArchitecture, CausalConfig};
+use super::network::Network;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
-use crate::lm::assemble::Naming;
-use crate::lm::checkpoint::{Checkpoint, TensorSource};
-use crate::lm::config::Activation;
+use crate::jacobian::Parameters;
 
 /// Settings of another function than this program's: fields behind the architecture's name, with the one value that
 /// means the same as absence, if there is one.
@@ -25,8 +29,19 @@ const UNSUPPORTED: [(&str, Option<&str>); 8] = [
     ("attention.temperature_scale", None),
 ];
 
-/// The network of a file.
-pub(super) fn config(file: &Gguf) -> Result<CausalConfig> {
+/// Network and values of a file.
+pub(super) fn load(file: &Gguf, kind: Kind, device: Device) -> Result<(Network, Parameters)> {
+    let config = config(file)?;
+    let network = Network::new(config.describe());
+    let checkpoint = checkpoint(file, &config)?;
+    let settings = "the file's metadata, in Hugging Face's words";
+    let wanted = Wanted::of(network.description(), &GgufNames, settings);
+    let parameters = wanted.assemble(file.path(), &checkpoint, kind, device)?;
+    Ok((network, parameters))
+}
+
+/// The settings of a file.
+fn config(file: &Gguf) -> Result<CausalConfig> {
     let name = file.text("general.architecture")?;
     let architecture = match name {
         "llama" => CausalArchitecture::Llama,
@@ -111,7 +126,7 @@ const TOKENS: &str = "token_embd.weight";
 
 /// All tensors of a file by the file's own names, with rotated entries in Hugging Face's order: entry k of a head pairs
 /// with k + d/2, where Llama's files have the two side by side.
-pub(super) fn checkpoint(file: &Gguf, config: &CausalConfig) -> Result<Checkpoint> {
+fn checkpoint(file: &Gguf, config: &CausalConfig) -> Result<Checkpoint> {
     let mut tensors = BTreeMap::new();
     for name in file.names() {
         let mut tensor = file.tensor(name)?;
@@ -134,7 +149,7 @@ pub(super) fn checkpoint(file: &Gguf, config: &CausalConfig) -> Result<Checkpoin
 }
 
 /// The names of a file's tensors.
-pub(super) struct GgufNames;
+struct GgufNames;
 
 /// Hugging Face's names of a layer's parts, and the file's.
 const PARTS: [(&str, &str); 9] = [

@@ -1,0 +1,230 @@
+//! Llama and what differs from it in a few settings: Mistral (a window), Qwen2 (biases) and Qwen3 (norms of queries and
+//! keys).
+
+use super::super::config::Activation;
+use super::super::fields::Fields;
+use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};
+use super::super::parts::{
+    Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, NormKind, Projections, Span,
+};
+use super::gpt2;
+use super::rope::ROPE;
+use super::settings::{Defaults, Sizes, Windows, refuse_windows};
+use crate::error::Result;
+use crate::lm::decoder::{CausalArchitecture, CausalConfig};
+use crate::lm::rotary::{Rotary, Scaling};
+
+pub(super) const LAYERS: LayerNames = LayerNames {
+    attention_before: "input_layernorm",
+    query: "self_attn.q_proj",
+    key: "self_attn.k_proj",
+    value: "self_attn.v_proj",
+    query_norm: "self_attn.q_norm",
+    key_norm: "self_attn.k_norm",
+    attention_output: "self_attn.o_proj",
+    feed_before: "post_attention_layernorm",
+    gate: "mlp.gate_proj",
+    up: "mlp.up_proj",
+    down: "mlp.down_proj",
+    ..LAYER
+};
+
+pub(super) const NAMES: Names = Names {
+    prefix: "model",
+    fields: FIELDS,
+    tokens: "embed_tokens",
+    positions: "",
+    segments: "",
+    embedding_norm: "",
+    projection: "",
+    relative: "",
+    relative_norm: "",
+    layers: "layers",
+    group: "",
+    layer: LAYERS,
+    final_norm: "norm",
+    head: HeadNames { start: "lm_head.", projection: "", transform: "", norm: "", decoder: "lm_head", bias: "" },
+    targets: &["q_proj", "v_proj"],
+    transposed: false,
+    renamed: &[],
+};
+
+/// Llama's sizes.
+pub(super) const LLAMA: Defaults = Defaults {
+    vocab: 32_000,
+    width: 4096,
+    layers: 32,
+    heads: 32,
+    intermediate: 11_008,
+    positions: 2048,
+    kv_heads: None,
+    head_size: None,
+};
+
+/// Qwen's.
+const QWEN: Defaults =
+    Defaults { vocab: 151_936, intermediate: 22_016, positions: 32_768, kv_heads: Some(32), ..LLAMA };
+
+/// A causal network with rotary positions and nothing between embeddings and layers.
+pub(super) fn plain(
+    (architecture, names): (&'static str, &'static Names),
+    (s, norm): (&Sizes, Norm),
+    (tied, pad_token_id): (bool, i64),
+    layers: Vec<Layer>,
+) -> Description {
+    Description {
+        architecture,
+        names,
+        vocab_size: s.vocab,
+        width: s.width,
+        max_tokens: s.positions,
+        pad_token_id,
+        causal: true,
+        embeddings: Embeddings {
+            width: s.width,
+            scale: 1.0,
+            positions: None,
+            segments: None,
+            norm: None,
+            projection: None,
+        },
+        relative: None,
+        steps: (0..layers.len()).collect(),
+        layers,
+        sharing: None,
+        final_norm: Some(norm),
+        head: Head::plain(s.width, tied),
+        mup_base_width: None,
+    }
+}
+
+/// A layer of Llama's: norms in front, a gate, no biases.
+pub(super) fn layer(s: &Sizes, norm: Norm, activation: Activation, rotary: Option<Rotary>) -> Layer {
+    let attention = Attention {
+        norms: Around::before(norm),
+        heads: s.heads,
+        kv_heads: s.kv_heads,
+        head_size: s.head_size,
+        projections: Projections::Separate,
+        biased: false,
+        output_biased: false,
+        scale: 1.0 / (s.head_size as f64).sqrt(),
+        rotary,
+        window: None,
+        cap: None,
+        query_key_norm: None,
+    };
+    let kind = FeedKind::Gated;
+    let feed = FeedForward { norms: Around::before(norm), width: s.intermediate, kind, activation, biased: false };
+    Layer { attention, feed, parallel: false, multiplier: 1.0 }
+}
+
+/// The network of a configuration whose layers are given one by one; `tied` is what an absent `tie_word_embeddings` means.
+pub(super) fn llama_like(
+    fields: &Fields,
+    of: (&'static str, &'static Names),
+    (s, norm, tied): (&Sizes, Norm, bool),
+    layer: impl Fn(i64) -> Layer,
+) -> Result<Description> {
+    let tied = fields.flag("tie_word_embeddings", tied)?;
+    let pad_token_id = fields.pad_token_id(0)?;
+    Ok(plain(of, (s, norm), (tied, pad_token_id), (0..s.layers).map(layer).collect()))
+}
+
+/// The root mean square norm of `rms_norm_eps`.
+pub(super) fn rms(fields: &Fields, default: f64) -> Result<Norm> {
+    Ok(Norm { kind: NormKind::Rms, eps: fields.number("rms_norm_eps", default)? })
+}
+
+pub(super) fn llama(fields: &Fields, name: &'static str) -> Result<Description> {
+    let s = Sizes::read(fields, LLAMA)?;
+    refuse_windows(fields, s.layers)?;
+    let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
+    let rotary = ROPE.read(fields, s.head_size)?;
+    let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
+    llama_like(fields, (name, &NAMES), (&s, norm, false), |_| {
+        let mut layer = layer(&s, norm, activation, rotary.clone());
+        (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
+        layer.feed.biased = feed_biased;
+        layer
+    })
+}
+
+pub(super) fn mistral(fields: &Fields, name: &'static str) -> Result<Description> {
+    let s = Sizes::read(fields, Defaults { intermediate: 14_336, positions: 131_072, kv_heads: Some(8), ..LLAMA })?;
+    let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
+    let rotary = ROPE.read(fields, s.head_size)?;
+    let window = fields.nullable_size("sliding_window", Some(4096))?;
+    let windows = Windows::read(fields, s.layers, window, |_| true)?;
+    // Its class has one kind of layer.
+    if windows.layers.contains(&false) && window.is_some() {
+        return Err(
+            fields.fail("layer_types names layers without a window, but sliding_window is for all of Mistral's")
+        );
+    }
+    llama_like(fields, (name, &NAMES), (&s, norm, false), |l| {
+        let mut layer = layer(&s, norm, activation, rotary.clone());
+        layer.attention.window = windows.of(l);
+        layer
+    })
+}
+
+pub(super) fn qwen2(fields: &Fields, name: &'static str) -> Result<Description> {
+    qwen(fields, name, QWEN, (true, false), None)
+}
+
+pub(super) fn qwen3(fields: &Fields, name: &'static str) -> Result<Description> {
+    let biased = fields.flag("attention_bias", false)?;
+    let norm = rms(fields, 1e-6)?;
+    let defaults = Defaults { head_size: Some(128), ..QWEN };
+    qwen(fields, name, defaults, (biased, biased), Some((norm, Span::Head)))
+}
+
+/// Qwen's windows begin at a layer, and are off unless they are asked for.
+fn qwen(
+    fields: &Fields,
+    name: &'static str,
+    defaults: Defaults,
+    (biased, output_biased): (bool, bool),
+    query_key_norm: Option<(Norm, Span)>,
+) -> Result<Description> {
+    let s = Sizes::read(fields, defaults)?;
+    let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
+    let rotary = ROPE.read(fields, s.head_size)?;
+    let asked = fields.flag("use_sliding_window", false)?;
+    let window = fields.nullable_size("sliding_window", Some(4096))?.filter(|_| asked);
+    let first = fields.count("max_window_layers", 28)?;
+    let windows = Windows::read(fields, s.layers, window, |l| l >= first)?;
+    llama_like(fields, (name, &NAMES), (&s, norm, false), |l| {
+        let mut layer = layer(&s, norm, activation, rotary.clone());
+        (layer.attention.biased, layer.attention.output_biased) = (biased, output_biased);
+        (layer.attention.window, layer.attention.query_key_norm) = (windows.of(l), query_key_norm);
+        layer
+    })
+}
+
+impl CausalConfig {
+    /// As a description by parts.
+    pub(in crate::lm) fn describe(&self) -> Description {
+        if self.architecture == CausalArchitecture::Gpt2 {
+            return gpt2::network(self);
+        }
+        let s = Sizes {
+            width: self.hidden_size,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_size: self.head_size,
+            intermediate: self.intermediate_size,
+            vocab: self.vocab_size,
+            positions: self.max_positions,
+        };
+        let norm = Norm { kind: NormKind::Rms, eps: self.norm_eps };
+        let rotary = Rotary { width: self.head_size, theta: self.rope_theta, scaling: Scaling::None };
+        let mut layer = layer(&s, norm, self.activation, Some(rotary));
+        (layer.attention.biased, layer.attention.output_biased) = (self.biases.qkv, self.biases.output);
+        layer.feed.biased = self.biases.feed_forward;
+        let layers = vec![layer; self.layers as usize];
+        plain((self.architecture.name(), &NAMES), (&s, norm), (self.tied_decoder, self.pad_token_id), layers)
+    }
+}

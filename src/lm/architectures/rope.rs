@@ -1,0 +1,181 @@
+//! Rotary positions in settings: `rope_theta` and `rope_scaling` of older files, `rope_parameters` of newer ones, and the
+//! names that some architectures have for the same.
+
+use serde_json::Value;
+
+use super::super::fields::Fields;
+use super::super::rotary::{Rotary, Scaling};
+use crate::error::Result;
+
+/// What absent settings mean, and other names.
+#[derive(Clone, Copy)]
+pub(super) struct Rope<'a> {
+    /// The base.
+    pub theta: f64,
+    /// Fields of the base in `config.json` itself.
+    pub theta_fields: &'a [&'a str],
+    /// The share of a head's entries that is turned.
+    pub share: f64,
+    /// Fields of the share in `config.json` itself.
+    pub share_fields: &'a [&'a str],
+    /// Key in `rope_parameters` where layers of different kinds have settings of their own.
+    pub kind: &'a str,
+    /// Whether older files' `rope_scaling` is about these layers.
+    pub scaled: bool,
+}
+
+/// What most architectures mean.
+pub(super) const ROPE: Rope<'static> = Rope {
+    theta: 10_000.0,
+    theta_fields: &["rope_theta"],
+    share: 1.0,
+    share_fields: &["partial_rotary_factor"],
+    kind: "full_attention",
+    scaled: true,
+};
+
+impl Rope<'_> {
+    /// Reads them, for heads of a width; `None` where nothing is turned.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, are missing, or of a kind that is not supported.
+    pub fn read(&self, fields: &Fields, head_size: i64) -> Result<Option<Rotary>> {
+        let newer = match fields.object("rope_parameters")? {
+            Some(all) => Some(all.object(self.kind)?.unwrap_or(all)),
+            None => None,
+        };
+        let older = if self.scaled { fields.object("rope_scaling")? } else { None };
+        let kind = |scaling: &Fields| -> Result<String> {
+            let older = scaling.text("type", "default")?.to_owned();
+            Ok(scaling.text("rope_type", &older)?.to_owned())
+        };
+        if let (Some(newer), Some(older)) = (&newer, &older)
+            && kind(newer)? != kind(older)?
+        {
+            let (newer, older) = (kind(newer)?, kind(older)?);
+            return Err(
+                fields.fail(format!("rope_parameters `{newer}` and rope_scaling `{older}` contradict each other"))
+            );
+        }
+        let nested: Vec<(&str, &Fields)> =
+            older.iter().map(|f| ("rope_scaling", f)).chain(newer.iter().map(|f| ("rope_parameters", f))).collect();
+        let theta = agreed(fields, &nested, ("rope_theta", self.theta_fields), self.theta)?;
+        let share = agreed(fields, &nested, ("partial_rotary_factor", self.share_fields), self.share)?;
+        let turned = (head_size as f64 * share) as i64;
+        if turned == 0 {
+            return Ok(None);
+        }
+        // An odd number is rounded up, as long as the head has as many entries.
+        let width = turned + turned % 2;
+        if width > head_size {
+            return Err(fields.fail(if turned == head_size {
+                format!("heads of width {head_size} have no pairs of entries to rotate")
+            } else {
+                format!("partial_rotary_factor {share} turns more entries than heads of width {head_size} have")
+            }));
+        }
+        let scaling = match older.or(newer) {
+            None => Scaling::None,
+            Some(scaling) => self.scaling(fields, &scaling, &kind(&scaling)?, (theta, turned))?,
+        };
+        Ok(Some(Rotary { width, theta, scaling }))
+    }
+
+    fn scaling(&self, fields: &Fields, scaling: &Fields, kind: &str, (theta, d): (f64, i64)) -> Result<Scaling> {
+        let needed = |name: &str| match scaling.present(name) {
+            None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
+            Some(_) => scaling.positive(name, 1.0),
+        };
+        let most = fields.size("max_position_embeddings", None)?;
+        // Some files have it beside the scaling.
+        let original = || -> Result<i64> {
+            let name = "original_max_position_embeddings";
+            let inside = scaling.present(name).map(|_| scaling.size(name, None)).transpose()?;
+            inside.map_or_else(|| fields.size(name, Some(most)), Ok)
+        };
+        let factor = || match scaling.present("factor") {
+            Some(_) => needed("factor"),
+            None => Ok(most as f64 / original()? as f64),
+        };
+        match kind {
+            "default" => Ok(Scaling::None),
+            "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
+            "dynamic" => {
+                if d <= 2 {
+                    return Err(fields.fail("rotary positions of type `dynamic` need more than one pair of entries"));
+                }
+                Ok(Scaling::Dynamic { factor: needed("factor")?, trained: most })
+            }
+            "llama3" => {
+                let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+                if high <= low {
+                    return Err(fields.fail(format!("high_freq_factor {high} must be larger than low_freq_factor {low}")));
+                }
+                Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, trained: original()? as f64 })
+            }
+            "yarn" => {
+                let (factor, trained) = (factor()?, original()? as f64);
+                let boundary = |turns: f64| d as f64 * (trained / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
+                let number = |name: &str, default| scaling.positive(name, default);
+                let (mut low, mut high) = (boundary(number("beta_fast", 32.0)?), boundary(number("beta_slow", 1.0)?));
+                if scaling.flag("truncate", true)? {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                (low, high) = (low.max(0.0), high.min((d - 1) as f64));
+                if low == high {
+                    high += 0.001;
+                }
+                let size = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+                let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
+                let (mscale, all) = (scaling.number("mscale", 0.0)?, scaling.number("mscale_all_dim", 0.0)?);
+                let derived = if mscale != 0.0 && all != 0.0 { size(mscale) / size(all) } else { size(1.0) };
+                Ok(Scaling::Yarn { factor, ramp: (low, high), amplitude: own.transpose()?.unwrap_or(derived) })
+            }
+            "longrope" | "su" => {
+                let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
+                let (short, long, trained, factor) = (list("short_factor")?, list("long_factor")?, original()?, factor()?);
+                let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
+                let derived = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (trained as f64).ln()).sqrt() };
+                Ok(Scaling::Long { short, long, trained, amplitude: own.transpose()?.unwrap_or(derived) })
+            }
+            other => Err(fields.fail(format!(
+                "rotary positions of type `{other}` are not supported; default, linear, dynamic, llama3, yarn and longrope \
+                 are"
+            ))),
+        }
+    }
+}
+
+/// A number that may stand in several places, which must agree.
+fn agreed(fields: &Fields, nested: &[(&str, &Fields)], names: (&str, &[&str]), default: f64) -> Result<f64> {
+    let mut found: Option<(String, f64)> = None;
+    let places = names.1.iter().map(|name| ((*name).to_owned(), *name, fields));
+    for (at, name, place) in places.chain(nested.iter().map(|(at, f)| (format!("{at}.{}", names.0), names.0, *f))) {
+        if place.present(name).is_none() {
+            continue;
+        }
+        let number = place.positive(name, default)?;
+        if let Some((other, known)) = found.replace((at.clone(), number))
+            && known != number
+        {
+            return Err(fields.fail(format!("{other} {known} and {at} {number} contradict each other")));
+        }
+    }
+    Ok(found.map_or(default, |(_, number)| number))
+}
+
+fn factors(fields: &Fields, scaling: &Fields, name: &str, pairs: i64) -> Result<Vec<f64>> {
+    let Some(found) = scaling.present(name) else {
+        return Err(fields.fail(format!("rotary positions of type `longrope` need `{name}`, which is missing")));
+    };
+    let numbers: Option<Vec<f64>> = found
+        .as_array()
+        .and_then(|list| list.iter().map(Value::as_f64).collect())
+        .filter(|l: &Vec<f64>| l.iter().all(|x| *x > 0.0));
+    match numbers {
+        Some(numbers) if numbers.len() as i64 == pairs => Ok(numbers),
+        _ => {
+            Err(fields.wrong(name, &format!("a list of {pairs} positive numbers, one for each pair of entries"), found))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Settings that several architectures have, read once: heads, windows, refusals.
+
+use serde_json::Value;
+
+use super::super::fields::Fields;
+use super::super::names::{FIELDS, FieldNames};
+use crate::error::Result;
+
+/// Fails unless a setting is absent or has the one value that is supported.
+pub(super) fn refuse(fields: &Fields, field: &str, only: &Value) -> Result<()> {
+    match fields.present(field).filter(|found| *found != only) {
+        None => Ok(()),
+        Some(found) => Err(fields.fail(format!("{field} {found} is not supported; only {only} is"))),
+    }
+}
+
+/// Sizes of a network's layers.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub width: i64,
+    pub layers: i64,
+    pub heads: i64,
+    pub kv_heads: i64,
+    pub head_size: i64,
+    pub intermediate: i64,
+    pub vocab: i64,
+    pub positions: i64,
+}
+
+/// What transformers' classes take for sizes that `config.json` does not give.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults {
+    pub vocab: i64,
+    pub width: i64,
+    pub layers: i64,
+    pub heads: i64,
+    pub intermediate: i64,
+    pub positions: i64,
+    /// Heads of keys and values; as many as of queries where this is `None` or the field is null.
+    pub kv_heads: Option<i64>,
+    /// `head_dim`; the width by the heads where this is `None`.
+    pub head_size: Option<i64>,
+}
+
+impl Sizes {
+    /// Those of most causal models.
+    pub fn read(fields: &Fields, defaults: Defaults) -> Result<Self> {
+        Self::named(fields, FIELDS, defaults)
+    }
+
+    /// The same under other names.
+    pub fn named(fields: &Fields, names: FieldNames, defaults: Defaults) -> Result<Self> {
+        let width = fields.size(names.hidden, Some(defaults.width))?;
+        let heads = fields.size(names.heads, Some(defaults.heads))?;
+        let absent = if fields.is_null("num_key_value_heads") { None } else { defaults.kv_heads };
+        let kv_heads = fields.size("num_key_value_heads", Some(absent.unwrap_or(heads)))?;
+        fields.multiple((names.heads, heads), ("num_key_value_heads", kv_heads))?;
+        let head_size = match (fields.present("head_dim"), defaults.head_size) {
+            (None, None) => {
+                fields.multiple((names.hidden, width), (names.heads, heads))?;
+                width / heads
+            }
+            (_, default) => fields.size("head_dim", default)?,
+        };
+        Ok(Self {
+            width,
+            layers: fields.layers([names.layers; 2], defaults.layers)?,
+            heads,
+            kv_heads,
+            head_size,
+            intermediate: fields.size(names.intermediate, Some(defaults.intermediate))?,
+            vocab: fields.size("vocab_size", Some(defaults.vocab))?,
+            positions: fields.size(names.positions, Some(defaults.positions))?,
+        })
+    }
+}
+
+/// Which layers see a window of tokens alone.
+pub(super) struct Windows {
+    /// The window.
+    pub width: Option<i64>,
+    /// For each layer whether it has it.
+    pub layers: Vec<bool>,
+}
+
+impl Windows {
+    /// Of one width in the layers that `layer_types` names, or where there is none, in those of the default.
+    pub fn read(fields: &Fields, layers: i64, width: Option<i64>, default: impl Fn(i64) -> bool) -> Result<Self> {
+        let default: Vec<bool> = (0..layers).map(default).collect();
+        let named = kinds(fields, layers)?;
+        if width.is_none() && named.as_ref().is_some_and(|named| named.contains(&true)) {
+            return Err(fields.fail("layer_types names layers with a window, but there is no sliding_window"));
+        }
+        Ok(Self { width, layers: named.unwrap_or(default) })
+    }
+
+    /// The window of a layer.
+    pub fn of(&self, layer: i64) -> Option<i64> {
+        self.width.filter(|_| self.layers[layer as usize])
+    }
+}
+
+/// For each layer whether `layer_types` says that it sees a window alone.
+fn kinds(fields: &Fields, layers: i64) -> Result<Option<Vec<bool>>> {
+    let Some(found) = fields.present("layer_types") else { return Ok(None) };
+    let kinds = found.as_array().ok_or_else(|| fields.wrong("layer_types", "a list", found))?;
+    if kinds.len() as i64 != layers {
+        return Err(fields.fail(format!("layer_types has {} entries for {layers} layers", kinds.len())));
+    }
+    let sliding = |kind: &Value| match kind.as_str() {
+        Some("full_attention") => Ok(false),
+        Some("sliding_attention") => Ok(true),
+        _ => Err(fields.fail(format!(
+            "layer_types has {kind}, which is not supported; `full_attention` and `sliding_attention` are"
+        ))),
+    };
+    kinds.iter().map(sliding).collect::<Result<_>>().map(Some)
+}
+
+/// Fails where `layer_types` names a layer with a window: the architecture's class has none.
+pub(super) fn refuse_windows(fields: &Fields, layers: i64) -> Result<()> {
+    if let Some(width) = fields.present("sliding_window") {
+        return Err(fields.fail(format!("sliding_window {width} is not supported: attention must be to all tokens")));
+    }
+    match kinds(fields, layers)?.is_some_and(|kinds| kinds.contains(&true)) {
+        true => Err(fields.fail("layer_types has \"sliding_attention\", but this architecture has no window")),
+        false => Ok(()),
+    }
+}

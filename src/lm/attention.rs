@@ -1,0 +1,260 @@
+//! Softmax attention over the tap, by its parts.
+//!
+//! Explicit products: libtorch's fused kernel would not keep what gradients of single examples need.
+
+use tch::{Kind, Tensor};
+
+use super::layout::{Inputs, LayerMaps, Map};
+use super::model::TokenBatch;
+use super::network::{gather, linear, norm};
+use super::parts::{Attention, Description, Disentangled, Norm, Projections, Relative, Span};
+use super::relative::{self, Distances};
+use super::rotary::{Angles, Rotary};
+use crate::jacobian::{Param, Tap};
+
+/// What attention needs to know of a batch: which tokens see which, and angles and distances between them.
+pub(super) struct Places<'a> {
+    d: &'a Description,
+    batch: &'a TokenBatch,
+    tokens: i64,
+    /// Token counts of the texts.
+    lengths: Vec<i64>,
+    /// Pads, which nothing sees \[B, 1, 1, T\]; a causal model's stand behind everything that is read.
+    absent: Option<Tensor>,
+    angles: Vec<(&'a Rotary, Angles)>,
+}
+
+impl<'a> Places<'a> {
+    pub fn new(d: &'a Description, batch: &'a TokenBatch, kind: Kind) -> Self {
+        let tokens = batch.ids.size()[1];
+        let lengths = match &batch.present {
+            None => vec![tokens; batch.ids.size()[0] as usize],
+            Some(present) => {
+                let counts = present.sum_dim_intlist(1, false, Kind::Int64).to_device(tch::Device::Cpu);
+                Vec::try_from(counts).expect("a flat tensor of integers")
+            }
+        };
+        let absent = batch.present.as_ref().filter(|_| !d.causal);
+        let absent = absent.map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
+        let mut places = Self { d, batch, tokens, lengths, absent, angles: Vec::new() };
+        for rotary in d.layers.iter().filter_map(|l| l.attention.rotary.as_ref()) {
+            if !places.angles.iter().any(|(known, _)| *known == rotary) {
+                let angles = rotary.angles(&places.lengths, tokens, kind, batch.ids.device());
+                places.angles.push((rotary, angles));
+            }
+        }
+        places
+    }
+
+    fn angles(&self, rotary: &Rotary) -> &Angles {
+        &self.angles.iter().find(|(known, _)| *known == rotary).expect("made for every layer").1
+    }
+
+    /// Distances from the positions that are read \[B, M, T\], or from all \[1, T, T\], to all tokens.
+    pub fn distances(&self, at: Option<&Tensor>) -> Tensor {
+        let numbers = Tensor::arange(self.tokens, (Kind::Int64, self.batch.ids.device()));
+        let queries = at.map_or_else(|| numbers.unsqueeze(0), Tensor::shallow_clone);
+        queries.unsqueeze(-1) - numbers
+    }
+
+    /// Keys that queries do not see \[1 or B, 1, Q, T\]; `None` where they see all.
+    pub fn blocked(&self, attention: &Attention, at: Option<&Tensor>) -> Option<Tensor> {
+        let mut blocked = self.absent.as_ref().map(Tensor::shallow_clone);
+        let mut also = |more: Tensor| {
+            let more = more.unsqueeze(1);
+            blocked = Some(match blocked.take() {
+                Some(some) => some.logical_or(&more),
+                None => more,
+            });
+        };
+        if self.d.causal || attention.window.is_some() {
+            let distances = self.distances(at);
+            if self.d.causal {
+                also(distances.lt(0));
+            }
+            if let Some(window) = attention.window {
+                also(distances.abs().ge(window));
+            }
+        }
+        blocked
+    }
+}
+
+/// Scores by distance that all layers share.
+pub(super) enum Shared<'a> {
+    None,
+    /// Numbers that are added to scores \[B, heads, Q, T\].
+    Bias(Tensor),
+    /// Embeddings of distances, and which of them belongs to which pair of tokens.
+    Vectors {
+        parts: &'a Disentangled,
+        rows: Tensor,
+        distances: Distances,
+    },
+}
+
+impl<'a> Shared<'a> {
+    /// For queries at the positions that are read, or at all.
+    pub fn new(
+        tap: &mut dyn Tap,
+        places: &Places<'a>,
+        (table, table_norm): (Option<Param>, Option<Map>),
+        at: Option<&Tensor>,
+    ) -> Self {
+        let (Some(relative), Some(table)) = (&places.d.relative, table) else { return Self::None };
+        let b = places.batch.ids.size()[0];
+        match relative {
+            Relative::Bias { .. } => {
+                let buckets = relative::buckets(&places.distances(at));
+                let (queries, tokens) = (buckets.size()[1], buckets.size()[2]);
+                let ids = buckets.expand([b, -1, -1], false).reshape([b, -1]);
+                let numbers = tap.embedding(table, &ids).view([b, queries, tokens, -1]);
+                Self::Bias(numbers.permute([0, 3, 1, 2]))
+            }
+            Relative::Vectors(parts) => {
+                let distances = Distances::new(parts, &places.distances(at), places.tokens);
+                let rows = tap.embedding(table, &distances.table_rows(b));
+                let rows = match (&parts.norm, table_norm) {
+                    (Some(n), Some(map)) => norm(tap, &rows, n, map),
+                    _ => rows,
+                };
+                Self::Vectors { parts, rows, distances }
+            }
+        }
+    }
+}
+
+/// Softmax attention of the positions `at` \[B, M\], or of all, to the tokens that they see: normed states x \[B, T, width\]
+/// and those of them that ask \[B, Q, width\] → \[B, Q, width\].
+pub(super) fn attend(
+    tap: &mut dyn Tap,
+    places: &Places<'_>,
+    (attention, maps): (&Attention, &LayerMaps),
+    (asking, x): (&Tensor, &Tensor),
+    at: Option<&Tensor>,
+    (blocked, shared): (Option<&Tensor>, &Shared<'_>),
+) -> Tensor {
+    let Attention { heads, kv_heads, head_size, .. } = *attention;
+    let b = x.size()[0];
+    let (q, k, v) = inputs(tap, (attention, maps), (asking, x), at);
+    let (mut q, mut k) = (by_head(&q, heads), by_head(&k, kv_heads));
+    let v = by_head(&v, kv_heads);
+    if let Some(rotary) = &attention.rotary {
+        let angles = places.angles(rotary);
+        q = at.map_or_else(|| angles.turn(&q), |at| angles.turn_at(&q, at));
+        k = angles.turn(&k);
+    }
+    let queries = q.size()[2];
+    let grouped = heads != kv_heads;
+    let mut scores = if grouped {
+        let q = q.reshape([b, kv_heads, heads / kv_heads, queries, head_size]);
+        q.matmul(&k.unsqueeze(2).transpose(-2, -1)).view([b, heads, queries, -1])
+    } else {
+        q.matmul(&k.transpose(-2, -1))
+    };
+    if let Shared::Vectors { parts, rows, distances } = shared {
+        scores = scores + of_distances(tap, maps, parts, (&q, &k), rows, distances, (heads, kv_heads));
+    }
+    scores = scores * attention.scale;
+    if let Shared::Bias(bias) = shared {
+        scores = scores + bias;
+    }
+    if let Some(cap) = attention.cap {
+        scores = (scores / cap).tanh() * cap;
+    }
+    if let Some(blocked) = blocked {
+        scores = scores.masked_fill(blocked, f64::NEG_INFINITY);
+    }
+    let weights = scores.softmax(-1, scores.kind());
+    let mixed = if grouped {
+        let weights = weights.view([b, kv_heads, heads / kv_heads, queries, -1]);
+        weights.matmul(&v.unsqueeze(2)).reshape([b, heads, queries, head_size])
+    } else {
+        weights.matmul(&v)
+    };
+    linear(tap, &mixed.transpose(1, 2).reshape([b, queries, heads * head_size]), maps.attention_output)
+}
+
+/// \[B, T, heads · d\] → \[B, heads, T, d\]
+fn by_head(x: &Tensor, heads: i64) -> Tensor {
+    let (b, t, width) = x.size3().expect("states have three axes");
+    x.view([b, t, heads, width / heads]).transpose(1, 2)
+}
+
+/// Queries, keys and values, side by side for all heads; normed where they are.
+fn inputs(
+    tap: &mut dyn Tap,
+    (attention, maps): (&Attention, &LayerMaps),
+    (asking, x): (&Tensor, &Tensor),
+    at: Option<&Tensor>,
+) -> (Tensor, Tensor, Tensor) {
+    let here = |y: Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(&y, at));
+    let (b, t, _) = x.size3().expect("states have three axes");
+    let (queries, keys) = (attention.heads * attention.head_size, attention.kv_heads * attention.head_size);
+    let (mut q, mut k, v) = match maps.inputs {
+        Inputs::Separate { query, key, value } => {
+            (linear(tap, asking, query), linear(tap, x, key), linear(tap, x, value))
+        }
+        Inputs::Fused(map) => {
+            let y = linear(tap, x, map);
+            let (q, k, v) = if attention.projections == Projections::Heads {
+                let parts = y.view([b, t, attention.heads, 3, attention.head_size]);
+                let part = |i: i64| parts.select(3, i).reshape([b, t, queries]);
+                (part(0), part(1), part(2))
+            } else {
+                let part = |from: i64, size: i64| y.narrow(-1, from, size).contiguous();
+                (part(0, queries), part(queries, keys), part(queries + keys, keys))
+            };
+            (here(q), k, v)
+        }
+    };
+    if let (Some((n, span)), Some((query, key))) = (&attention.query_key_norm, maps.query_key_norms) {
+        q = normed(tap, &q, n, query, (*span, attention.head_size));
+        k = normed(tap, &k, n, key, (*span, attention.head_size));
+    }
+    (q, k, v)
+}
+
+/// The norm of queries or keys: heads by themselves are so many more tokens.
+fn normed(tap: &mut dyn Tap, x: &Tensor, n: &Norm, map: Map, (span, head_size): (Span, i64)) -> Tensor {
+    if span == Span::All {
+        return norm(tap, x, n, map);
+    }
+    let shape = x.size();
+    norm(tap, &x.reshape([shape[0], -1, head_size]), n, map).view(shape.as_slice())
+}
+
+/// Products of queries with keys of distances, and of keys with queries of distances \[B, heads, Q, T\].
+fn of_distances(
+    tap: &mut dyn Tap,
+    maps: &LayerMaps,
+    parts: &Disentangled,
+    (q, k): (&Tensor, &Tensor),
+    rows: &Tensor,
+    distances: &Distances,
+    (heads, kv_heads): (i64, i64),
+) -> Tensor {
+    let own = |map: Option<Map>, shared: fn(&Inputs) -> Map| map.unwrap_or_else(|| shared(&maps.inputs));
+    let key = |inputs: &Inputs| match inputs {
+        Inputs::Separate { key, .. } | Inputs::Fused(key) => *key,
+    };
+    let query = |inputs: &Inputs| match inputs {
+        Inputs::Separate { query, .. } | Inputs::Fused(query) => *query,
+    };
+    let mut sum: Option<Tensor> = None;
+    let mut add = |t: Tensor| {
+        sum = Some(match sum.take() {
+            Some(s) => s + t,
+            None => t,
+        });
+    };
+    if parts.query_position {
+        let keys = by_head(&linear(tap, rows, own(maps.position_key, key)), kv_heads);
+        add(distances.of_queries(&q.matmul(&keys.transpose(-2, -1))));
+    }
+    if parts.key_position {
+        let queries = by_head(&linear(tap, rows, own(maps.position_query, query)), heads);
+        add(distances.of_keys(&k.matmul(&queries.transpose(-2, -1))));
+    }
+    sum.expect("distances are read by queries or by keys")
+}

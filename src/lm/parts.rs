@@ -1,0 +1,376 @@
+//! A language model by its parts: what a `config.json` is turned into, and what the network walks. Plain data; knows no
+//! file and no tensor.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::config::{Activation, Sharing};
+use super::names::Names;
+use super::rotary::Rotary;
+
+/// A transformer, from token ids to logits.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Description {
+    /// Its `model_type`.
+    pub architecture: &'static str,
+    /// What checkpoints call its parameters.
+    #[serde(skip)]
+    pub names: &'static Names,
+    /// Vocabulary size V.
+    pub vocab_size: i64,
+    /// Width of the residual stream.
+    pub width: i64,
+    /// Longest sequence.
+    pub max_tokens: i64,
+    /// Token id that fills up a batch.
+    pub pad_token_id: i64,
+    /// Whether tokens see only themselves and those before them, and the output is read at the last one.
+    pub causal: bool,
+    pub embeddings: Embeddings,
+    /// Scores by the distance of query and key, which all layers share.
+    pub relative: Option<Relative>,
+    /// Layers with parameters of their own.
+    pub layers: Vec<Layer>,
+    /// For each step through the network the layer whose parameters it uses.
+    pub steps: Vec<usize>,
+    /// How steps share layers, where they do.
+    pub sharing: Option<Sharing>,
+    /// On the last hidden states.
+    pub final_norm: Option<Norm>,
+    pub head: Head,
+    /// The base width of a network that this program pre-trained in muP.
+    pub mup_base_width: Option<i64>,
+}
+
+/// From token ids to the first layer's input.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Embeddings {
+    /// Width of the token table.
+    pub width: i64,
+    /// What token embeddings are multiplied by.
+    pub scale: f64,
+    pub positions: Option<Positions>,
+    /// Rows of the segment table, if there is one.
+    pub segments: Option<i64>,
+    pub norm: Option<Norm>,
+    /// The map from the embeddings to the residual stream, where widths differ.
+    pub projection: Option<Projection>,
+}
+
+/// A table of position embeddings.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Positions {
+    /// Rows.
+    pub rows: i64,
+    pub count: Count,
+}
+
+/// How tokens are numbered.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) enum Count {
+    /// From this number on.
+    From(i64),
+    /// Only tokens other than this id of padding, from the number behind it on; padding itself has its id as number.
+    BehindPadding(i64),
+}
+
+/// Where embeddings are mapped to the residual stream's width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Projection {
+    /// The normed sum, with a bias.
+    Normed,
+    /// The sum in front of the norm, without a bias.
+    Sum,
+    /// Token embeddings alone, without a bias; the position table has the residual stream's width.
+    Tokens,
+}
+
+/// A normalization of the last axis.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Norm {
+    pub kind: NormKind,
+    /// Added to the variance or the mean square.
+    pub eps: f64,
+}
+
+/// Which normalization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum NormKind {
+    /// Mean and variance, with a bias.
+    Layer,
+    /// Mean and variance, without a bias.
+    LayerUnbiased,
+    /// Root mean square.
+    Rms,
+    /// Root mean square, multiplied by one plus the weight.
+    RmsCentred,
+}
+
+impl Norm {
+    /// Whether its affine part has a bias.
+    pub fn has_bias(&self) -> bool {
+        self.kind == NormKind::Layer
+    }
+}
+
+/// Where a branch of a layer is normalized: `outer(x + multiplier · after(branch(before(x))))`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Around {
+    pub before: Option<Norm>,
+    pub after: Option<Norm>,
+    pub outer: Option<Norm>,
+}
+
+impl Around {
+    /// In front of the branch.
+    pub fn before(norm: Norm) -> Self {
+        Self { before: Some(norm), after: None, outer: None }
+    }
+
+    /// On the branch's output, in front of the sum.
+    pub fn after(norm: Norm) -> Self {
+        Self { before: None, after: Some(norm), outer: None }
+    }
+
+    /// On the sum.
+    pub fn outer(norm: Norm) -> Self {
+        Self { before: None, after: None, outer: Some(norm) }
+    }
+}
+
+/// Attention and a feed-forward part, each a branch that is added to the residual stream.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Layer {
+    pub attention: Attention,
+    pub feed: FeedForward,
+    /// Whether both branches read the layer's input.
+    pub parallel: bool,
+    /// What branches are multiplied by before they are added.
+    pub multiplier: f64,
+}
+
+/// Softmax attention.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Attention {
+    pub norms: Around,
+    /// Heads of queries.
+    pub heads: i64,
+    /// Heads of keys and values; each serves `heads / kv_heads` heads of queries.
+    pub kv_heads: i64,
+    /// Width of a head.
+    pub head_size: i64,
+    pub projections: Projections,
+    /// Biases of the maps to queries, keys and values.
+    pub biased: bool,
+    /// Bias of the output map.
+    pub output_biased: bool,
+    /// What products of queries and keys are multiplied by.
+    pub scale: f64,
+    /// Angles by which queries and keys are turned.
+    pub rotary: Option<Rotary>,
+    /// Keys further away than this are not seen: `|i - j| < window`.
+    pub window: Option<i64>,
+    /// Scores s become `cap tanh(s / cap)`.
+    pub cap: Option<f64>,
+    /// Norms of queries and keys, in front of rotation.
+    pub query_key_norm: Option<(Norm, Span)>,
+}
+
+/// How queries, keys and values are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Projections {
+    /// Three maps.
+    Separate,
+    /// One map, whose rows are all queries, all keys, all values.
+    Blocks,
+    /// One map, whose rows are, head by head, its query, key and value.
+    Heads,
+}
+
+/// What a norm of queries or keys goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Span {
+    /// Each head by itself, with one weight for all.
+    Head,
+    /// All heads together.
+    All,
+}
+
+impl Attention {
+    /// Ranges of rows of the keys' bias (`kv_heads · head_size` rows) in which gradients are zero in exact arithmetic. An
+    /// entry that reaches scores as a product with the query alone adds the same number to all scores of that query, which
+    /// softmax ignores. It does not where keys are turned by position, normed, or read by position (`by_position`), nor
+    /// where scores are capped.
+    pub fn unseen_key_rows(&self, by_position: bool) -> Vec<Range<i64>> {
+        if by_position || self.query_key_norm.is_some() || self.cap.is_some() {
+            return Vec::new();
+        }
+        let turned = self.rotary.as_ref().map_or(0, |r| r.width);
+        match turned {
+            0 => std::iter::once(0..self.kv_heads * self.head_size).collect(),
+            all if all >= self.head_size => Vec::new(),
+            some => (0..self.kv_heads).map(|h| h * self.head_size + some..(h + 1) * self.head_size).collect(),
+        }
+    }
+
+    /// Where rows of the keys lie in the map that makes them.
+    pub fn rows_in_map(&self, rows: Range<i64>) -> Vec<Range<i64>> {
+        let d = self.head_size;
+        match self.projections {
+            Projections::Separate => std::iter::once(rows).collect(),
+            Projections::Blocks => {
+                let before = self.heads * d;
+                std::iter::once(before + rows.start..before + rows.end).collect()
+            }
+            Projections::Heads => (rows.start / d..=(rows.end - 1) / d)
+                .map(|head| {
+                    let (from, to) = (rows.start.max(head * d), rows.end.min((head + 1) * d));
+                    let moved = (2 * head + 1) * d;
+                    moved + from..moved + to
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Scores that depend on the distance of query and key.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) enum Relative {
+    /// A number for each bucket of distances and each head.
+    Bias {
+        /// Rows of the table.
+        rows: i64,
+    },
+    /// A vector for each bucket of distances, which queries and keys are multiplied with (DeBERTa's disentangled
+    /// attention).
+    Vectors(Disentangled),
+}
+
+/// DeBERTa's parts of a score beside that of query and key.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Disentangled {
+    /// Half the rows of the table: distances beyond share the outermost row.
+    pub span: i64,
+    /// Distances from half of this on share rows by their logarithm.
+    pub buckets: Option<i64>,
+    /// The distance that the last bucket ends at.
+    pub furthest: i64,
+    /// Queries with the keys of distances.
+    pub query_position: bool,
+    /// Keys with the queries of distances.
+    pub key_position: bool,
+    /// Whether distances go through the maps of tokens' queries and keys, or through maps of their own.
+    pub shared: bool,
+    /// On the table.
+    pub norm: Option<Norm>,
+}
+
+/// The feed-forward branch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct FeedForward {
+    pub norms: Around,
+    /// Width within.
+    pub width: i64,
+    pub kind: FeedKind,
+    pub activation: Activation,
+    /// Whether its maps have biases.
+    pub biased: bool,
+}
+
+/// How a feed-forward branch is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum FeedKind {
+    /// `down(φ(up(x)))`
+    Plain,
+    /// `down(φ(gate(x)) ∘ up(x))`
+    Gated,
+    /// The same with one map, whose rows are the gate's, then the others.
+    GatedFused,
+}
+
+/// From the hidden states to logits.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Head {
+    /// Width of the decoder's rows.
+    pub width: i64,
+    /// A map to that width without a bias, where it is not the residual stream's.
+    pub projection: bool,
+    /// The masked models' map, activation and norm in front of the decoder.
+    pub transform: Option<Transform>,
+    /// Whether the decoder shares the token embeddings.
+    pub tied: bool,
+    /// Whether logits have biases.
+    pub biased: bool,
+    /// What logits are multiplied by.
+    pub scale: f64,
+    /// Logits f become `cap tanh(f / cap)`.
+    pub cap: Option<f64>,
+}
+
+impl Head {
+    /// A causal model's: the decoder alone.
+    pub fn plain(width: i64, tied: bool) -> Self {
+        Self { width, projection: false, transform: None, tied, biased: false, scale: 1.0, cap: None }
+    }
+}
+
+/// What a masked model's head does in front of its decoder.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Transform {
+    pub biased: bool,
+    pub activation: Activation,
+    pub norm: Norm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lm::rotary::Scaling;
+
+    fn attention(projections: Projections, turned: Option<i64>) -> Attention {
+        let norm = Norm { kind: NormKind::Rms, eps: 1e-6 };
+        Attention {
+            norms: Around::before(norm),
+            heads: 4,
+            kv_heads: 2,
+            head_size: 8,
+            projections,
+            biased: true,
+            output_biased: false,
+            scale: 1.0,
+            rotary: turned.map(|width| Rotary { width, theta: 1e4, scaling: Scaling::None }),
+            window: None,
+            cap: None,
+            query_key_norm: None,
+        }
+    }
+
+    #[test]
+    fn keys_that_softmax_does_not_see_are_those_without_a_position() {
+        let plain = attention(Projections::Separate, None);
+        assert_eq!(plain.unseen_key_rows(false), [0..16]);
+        assert_eq!(plain.unseen_key_rows(true), []);
+        let turned = attention(Projections::Separate, Some(8));
+        assert_eq!(turned.unseen_key_rows(false), []);
+        let partly = attention(Projections::Separate, Some(2));
+        assert_eq!(partly.unseen_key_rows(false), [2..8, 10..16]);
+        let capped = Attention { cap: Some(50.0), ..plain.clone() };
+        assert_eq!(capped.unseen_key_rows(false), []);
+        let norm = Norm { kind: NormKind::Rms, eps: 1e-6 };
+        let normed = Attention { query_key_norm: Some((norm, Span::All)), ..plain };
+        assert_eq!(normed.unseen_key_rows(false), []);
+    }
+
+    #[test]
+    fn keys_lie_where_their_map_has_them() {
+        let in_map = |projections, turned| -> Vec<Range<i64>> {
+            let attention = Attention { kv_heads: 4, ..attention(projections, turned) };
+            let unseen = attention.unseen_key_rows(false).into_iter();
+            unseen.flat_map(|rows| attention.rows_in_map(rows)).collect()
+        };
+        assert_eq!(in_map(Projections::Blocks, None), [32..64]);
+        assert_eq!(in_map(Projections::Heads, None), [8..16, 32..40, 56..64, 80..88]);
+        assert_eq!(in_map(Projections::Heads, Some(2)), [10..16, 34..40, 58..64, 82..88]);
+    }
+}

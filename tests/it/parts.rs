@@ -1,0 +1,279 @@
+//! Architectures by their parts against values made with Hugging Face transformers: the tiny networks of
+//! `fixtures/architectures/parts`, computed in double precision throughout (`make_parts.py` says how), and twelve more beside
+//! the checkout.
+//!
+//! Tolerances: 1e-12 of the largest logit (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry; sign kernels
+//! are integers and must be equal. In single precision 1e-5, and 2e-3 for the sign kernel.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::{Golden, integers, read_tensors, relative_error, shared};
+use kernelview::jacobian::{ParameterSpec, Parameters, outputs};
+use kernelview::kernel::{
+    Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
+};
+use kernelview::lm::{self, LanguageModel, Modules, OutputMode, PromptExample, PromptExamples, default_targets};
+use kernelview::progress::Silent;
+use kernelview::subspace::{Init, Lora, Target, Trained};
+use tch::{Device, Kind, Tensor};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/architectures/parts")
+}
+
+fn networks() -> Vec<String> {
+    let entries = fs::read_dir(folder()).expect("the fixtures");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("a plain name")).collect();
+    names.sort_unstable();
+    assert!(names.len() >= 20, "{names:?}");
+    names
+}
+
+fn golden(name: &str, kind: Kind) -> Golden {
+    Golden::read(&folder().join(name), kind)
+}
+
+fn structured(p: &Parameters, examples: &PromptExamples<'_>, (batch, block, keep): (usize, usize, usize)) -> Gram {
+    let mut options = GramOptions::new(FormulaSet::ALL, p.len());
+    (options.batch, options.block_entries, options.keep_bytes) = (batch, block, keep);
+    options.share_matrices = true;
+    structured_gram(p, examples, None, &options, &Silent).expect("structured")
+}
+
+/// Long texts beyond windows and trained lengths, with and without padding; weights are in bfloat16 on disk.
+#[test]
+fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
+    for name in networks() {
+        for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+            let golden = golden(&name, kind);
+            for batch in [1, 2, 4] {
+                let f = outputs(&golden.parameters, &golden.examples(), batch);
+                let error = relative_error(&f, &golden.values["logits"]);
+                assert!(error <= tolerance, "{name} {kind:?} batch {batch}: {error:.2e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn both_engines_equal_the_golden_kernels() {
+    for name in networks() {
+        let golden = golden(&name, Kind::Double);
+        let (p, examples) = (&golden.parameters, golden.examples());
+        let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &vec![true; p.len()]).expect("reference");
+        let mut grams = vec![("reference".to_owned(), reference)];
+        for settings in [(4, 1 << 22, 1 << 30), (3, 500, 1 << 30), (1, 100_000, 0)] {
+            grams.push((format!("structured, batch {}", settings.0), structured(p, &examples, settings)));
+        }
+        for (engine, gram) in &grams {
+            for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+                let expected = golden.kernel(&format!("kernel.{formula}"));
+                let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
+                assert!(error <= tolerance, "{name} {engine} {formula}: {error:.2e}");
+            }
+            let counted: f64 = gram.shares.iter().filter_map(|s| s.trace_signgd).sum();
+            let expected = golden.values["grad_nonzero"].sum(Kind::Double).double_value(&[]);
+            assert_eq!(counted, expected, "{name} {engine}: entries that are not zero");
+            for share in &gram.shares {
+                let parameter = &p.specs()[share.parameter].name;
+                let squares = golden.values[&format!("norm.{parameter}")].square().sum(Kind::Double).double_value(&[]);
+                let all = golden.kernel("kernel.sgd").trace().double_value(&[]);
+                let error = (share.trace_sgd - squares).abs() / all;
+                assert!(error <= 1e-10, "{name} {engine} {parameter}: {error:.2e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn single_precision_kernels_agree_with_double() {
+    for name in networks() {
+        let golden = golden(&name, Kind::Float);
+        let gram = structured(&golden.parameters, &golden.examples(), (4, 1 << 22, 1 << 30));
+        for (formula, tolerance) in [(Formula::Sgd, 1e-5), (Formula::Asymmetric, 1e-5), (Formula::Signgd, 2e-3)] {
+            let expected = golden.kernel(&format!("kernel.{formula}"));
+            let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
+            assert!(error <= tolerance, "{name} {formula}: {error:.2e}");
+        }
+    }
+}
+
+/// What is said to be zero in exact arithmetic is rounding where it is computed, and nothing else is that small.
+#[test]
+fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
+    for name in networks() {
+        let golden = golden(&name, Kind::Double);
+        let (p, examples) = (&golden.parameters, golden.examples());
+        let jacobian = dense_jacobian(p, &examples).expect("not interrupted");
+        let signs = sign_rows(p, &jacobian);
+        let largest = jacobian.abs().amax([1], true);
+        let small = jacobian.abs().le_tensor(&(largest * 1e-12));
+        let zero = signs.eq(0);
+        let differ = small.not_equal_tensor(&zero).sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(differ, 0, "{name}");
+        let marked: i64 = p.specs().iter().flat_map(|s| s.zero_entries()).map(|r| r.end - r.start).sum();
+        let expected = match name.as_str() {
+            // Both layers' key biases: all of them, those behind the turned ones, and those of the layer without angles.
+            "camembert" | "mpnet" | "opt" | "opt-outer" | "deberta-none" => 32,
+            // Those of the maps of distances too.
+            "deberta-queries" => 64,
+            "deberta-both" => 32,
+            "gpt_neox" => 32,
+            "smollm3" => 8,
+            _ => 0,
+        };
+        assert_eq!(marked, expected, "{name}");
+    }
+}
+
+/// Kernels of adapters on default targets: both engines against `dB = (∂f/∂W) Aᵀ` from the dense Jacobian, fused
+/// projections too.
+#[test]
+fn kernels_of_adapters_on_default_targets_are_those_of_the_weights_gradients() {
+    for name in networks() {
+        let golden = golden(&name, Kind::Double);
+        let (p, examples) = (&golden.parameters, golden.examples());
+        let targets: Vec<String> =
+            default_targets(golden.model.facts().architecture).iter().map(|t| (*t).to_owned()).collect();
+        let weights = Modules::of(p.specs()).choose(&targets).expect("names of modules");
+        assert!(!weights.is_empty());
+        let target = |w: &_| Target { weight: *w, rank: 3, scaling: 2.0 };
+        let lora = Lora::new(p.specs(), &weights.iter().map(target).collect::<Vec<_>>()).expect("linear maps");
+        let extended = lora.parameters(p, Init::Gaussian, 5);
+        let jacobian = dense_jacobian(p, &examples).expect("not interrupted");
+        let rows = jacobian.size()[0];
+        let mut expected = Tensor::zeros([rows, rows], (Kind::Double, Device::Cpu));
+        for adapter in lora.adapters() {
+            let before: i64 = p.specs()[..adapter.weight.0].iter().map(ParameterSpec::numel).sum();
+            let spec = &p.specs()[adapter.weight.0];
+            let gradient = jacobian.narrow(1, before, spec.numel()).view([rows, spec.shape[0], spec.shape[1]]);
+            let b = (gradient.matmul(&extended.get(adapter.a).tr()) * adapter.scaling).view([rows, -1]);
+            expected += b.matmul(&b.tr());
+        }
+        let adapted = lora.examples(&examples);
+        let include = lora.include(Trained::Adapters);
+        let reference = reference_gram(&extended, &adapted, None, FormulaSet::SGD, &include).expect("reference");
+        let mut options = GramOptions::new(FormulaSet::SGD, extended.len());
+        options.include = include;
+        let structured = structured_gram(&extended, &adapted, None, &options, &Silent).expect("structured");
+        for gram in [reference, structured] {
+            let error = relative_error(gram.sgd.as_ref().expect("computed"), &expected);
+            assert!(error <= 1e-10, "{name}: {error:.2e}");
+        }
+    }
+}
+
+/// Twelve checkpoints with values by transformers as it is, and how exact these are: where it computes norms, softmax or
+/// angles in single precision, they are off by that.
+const BESIDE: [(&str, Exactness); 12] = [
+    ("xlm-roberta", Exactness::Double),
+    ("modernbert", Exactness::Single),
+    ("deberta-v2", Exactness::Double),
+    ("llama3-rope", Exactness::Single),
+    ("mistral", Exactness::Single),
+    ("qwen3", Exactness::Single),
+    ("gemma2", Exactness::Single),
+    ("gemma3", Exactness::Single),
+    ("phi3", Exactness::Single),
+    ("olmo2", Exactness::Single),
+    ("gpt_neox", Exactness::Single),
+    ("opt", Exactness::Single),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exactness {
+    Double,
+    Single,
+}
+
+/// A checkpoint beside the checkout.
+struct Beside {
+    model: Box<dyn LanguageModel>,
+    parameters: Parameters,
+    values: BTreeMap<String, Tensor>,
+    cases: serde_json::Value,
+}
+
+impl Beside {
+    fn load(name: &str) -> Option<Self> {
+        crate::common::one_thread();
+        let directory = shared(&format!("oracle2/{name}"))?;
+        let (model, parameters) = lm::load(&directory, Kind::Double, Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
+        let cases = fs::read_to_string(directory.join("cases.json")).expect("cases.json");
+        let values = read_tensors(&directory.join("golden.safetensors"));
+        Some(Self { model, parameters, values, cases: serde_json::from_str(&cases).expect("JSON") })
+    }
+
+    fn examples(&self) -> PromptExamples<'_> {
+        let numbers = |v: &serde_json::Value| -> Vec<i64> {
+            v.as_array().expect("a list").iter().map(|n| n.as_i64().expect("an integer")).collect()
+        };
+        let positions = numbers(&self.cases["position"]);
+        let ids = self.cases["input_ids"].as_array().expect("a list").iter().map(numbers);
+        let prompts = ids.zip(positions).map(|(ids, at)| PromptExample {
+            segment_ids: vec![0; ids.len()],
+            input_ids: ids,
+            mask_position: at as usize,
+        });
+        let labels = integers(&self.values["label_ids"]);
+        PromptExamples::new(&*self.model, prompts.collect(), &labels, OutputMode::Logits, Device::Cpu).expect("prompts")
+    }
+}
+
+#[test]
+fn networks_beside_the_checkout_have_their_logits_kernels_and_shares() {
+    for (name, exactness) in BESIDE {
+        let Some(beside) = Beside::load(name) else { return };
+        let (p, examples) = (&beside.parameters, beside.examples());
+        let (exact, sums) = if exactness == Exactness::Double { (1e-12, 1e-10) } else { (2e-6, 2e-6) };
+        let logits = relative_error(&outputs(p, &examples, 3), &beside.values["logits"]);
+        let gram = structured(p, &examples, (3, 4096, 1 << 30));
+        let rows = beside.values["logits"].numel() as i64;
+        let error = |formula: Formula| {
+            let expected = beside.values[&format!("kernel.{formula}")].view([rows, rows]);
+            relative_error(gram.matrix(formula).expect("computed"), &expected)
+        };
+        let scale = beside.values["kernel.sgd"].abs().max().double_value(&[]);
+        let shares = gram.shares.iter().map(|share| {
+            let expected = &beside.values[&format!("by_parameter.{}", p.specs()[share.parameter].name)];
+            let found = share.sgd.as_ref().expect("asked for");
+            (found - expected).abs().max().double_value(&[]) / scale
+        });
+        let shares = shares.fold(0.0, f64::max);
+        let (sgd, asymmetric, signgd) = (error(Formula::Sgd), error(Formula::Asymmetric), error(Formula::Signgd));
+        println!(
+            "{name}: logits {logits:.1e}, sgd {sgd:.1e}, asymmetric {asymmetric:.1e}, signgd {signgd:.1e}, shares {shares:.1e}"
+        );
+        assert!(logits <= exact && sgd <= sums && shares <= sums, "{name}");
+        // Signs of entries near zero differ where the values are rounded.
+        let (asymmetric_tolerance, sign_tolerance) =
+            if exactness == Exactness::Double { (sums, 0.0) } else { (1e-4, 1e-3) };
+        assert!(asymmetric <= asymmetric_tolerance && signgd <= sign_tolerance, "{name}");
+    }
+}
+
+/// Entries whose sign is zero in every row, by parameter.
+#[test]
+fn entries_that_are_always_zero_are_those_beside_the_checkout() {
+    for (name, _) in BESIDE {
+        let Some(beside) = Beside::load(name) else { return };
+        let p = &beside.parameters;
+        let signs = sign_rows(p, &dense_jacobian(p, &beside.examples()).expect("not interrupted"));
+        let always = signs.abs().amax([0], false).eq(0);
+        let mut found = BTreeMap::new();
+        let mut start = 0;
+        for spec in p.specs() {
+            let count = always.narrow(0, start, spec.numel()).sum(Kind::Int64).int64_value(&[]);
+            start += spec.numel();
+            if count > 0 {
+                found.insert(spec.name.clone(), count);
+            }
+        }
+        let expected: BTreeMap<String, i64> =
+            serde_json::from_value(beside.cases["always_zero_entries"].clone()).expect("counts");
+        assert_eq!(found, expected, "{name}");
+    }
+}
