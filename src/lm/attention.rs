@@ -74,6 +74,8 @@ impl<'a> Places<'a> {
             }
             if let Some(window) = attention.window {
                 also(distances.abs().ge(window));
+                // Padding far behind a text sees nothing else.
+                blocked = blocked.map(|b| b.logical_and(&distances.not_equal(0).unsqueeze(1)));
             }
         }
         blocked

@@ -32,7 +32,7 @@ pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
 pub use examples::{OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
-pub use model::{LanguageModel, NetworkFacts, Reads, TokenBatch, load};
+pub use model::{LanguageModel, NetworkFacts, Reads, TokenBatch, load, settings};
 pub use mup::{Initial, Parametrization, Scaling};
 pub use peft::{Modules, PeftAdapter, TargetModules, save_adapter};
 pub use save::{StoredType, save, write_tensors};

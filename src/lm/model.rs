@@ -106,6 +106,15 @@ pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Box<dyn Languag
     Ok((Box::new(network), parameters))
 }
 
+/// What [`LanguageModel::settings`] of the model in a checkpoint directory is, from its `config.json` alone.
+///
+/// # Errors
+/// Unknown architectures and settings.
+pub fn settings(directory: &Path) -> Result<String> {
+    let description = architectures::describe(&Fields::read(directory)?)?;
+    Ok(serde_json::to_string(&description).expect("a description is plain data"))
+}
+
 /// The parameters of a network from the files of a checkpoint directory.
 pub(super) fn weights(directory: &Path, d: &Description, kind: Kind, device: Device) -> Result<Parameters> {
     let checkpoint = Checkpoint::open(directory)?;

@@ -28,7 +28,9 @@ pub fn tiny_checkpoint(directory: &Path, architecture: Architecture, seed: u64) 
 /// The five special tokens in the order of their ids; padding has the id of `random::tiny`.
 fn special_tokens(architecture: Architecture) -> [&'static str; 5] {
     match architecture {
-        Architecture::Roberta => ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        Architecture::Roberta | Architecture::XlmRoberta | Architecture::Camembert => {
+            ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        }
         _ => ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
     }
 }

@@ -123,38 +123,46 @@ fn unsupported_settings_are_refused_by_name() {
             llama,
             "rope_scaling",
             scaling("llama3"),
-            "rope_scaling of type `llama3` is not supported; only plain rotary positions are",
+            "rotary positions of type `llama3` need `low_freq_factor`, which is missing",
         ),
         (
             llama,
             "rope_scaling",
-            json!({ "type": "linear", "factor": 2.0 }),
-            "rope_scaling of type `linear` is not supported; only plain rotary positions are",
+            json!({ "type": "mrope", "mrope_section": [1, 1] }),
+            "rotary positions of type `mrope` are not supported; default, linear, dynamic, llama3, yarn and longrope are",
         ),
         (
             llama,
             "rope_parameters",
-            scaling("yarn"),
-            "rope_parameters of type `yarn` is not supported; only plain rotary positions are",
+            json!({ "rope_type": "longrope", "short_factor": [1.0, 2.0, 3.0], "long_factor": [1.0, 1.0] }),
+            "the field `short_factor` must be a list of 2 positive numbers, one for each pair of entries, found \
+             [1.0,2.0,3.0]",
         ),
         (llama, "rope_theta", json!(0), "the field `rope_theta` must be a positive number, found 0"),
         (llama, "partial_rotary_factor", json!(0.5), "partial_rotary_factor 0.5 is not supported; only 1.0 is"),
         (llama, "sliding_window", json!(4096), "sliding_window 4096 is not supported: attention must be to all tokens"),
         (llama, "num_key_value_heads", json!(3), "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         (llama, "head_dim", json!(3), "heads of width 3 have no pairs of entries to rotate"),
-        (qwen2, "use_sliding_window", json!(true), "use_sliding_window true is not supported; only false is"),
         (
             qwen2,
             "layer_types",
             json!(["full_attention", "sliding_attention"]),
-            "layer_types has \"sliding_attention\", which is not supported; only `full_attention` is",
+            "layer_types names layers with a window, but there is no sliding_window",
         ),
+        (
+            qwen2,
+            "layer_types",
+            json!(["full_attention", "chunked_attention"]),
+            "layer_types has \"chunked_attention\", which is not supported; `full_attention` and `sliding_attention` are",
+        ),
+        (qwen2, "layer_types", json!(["full_attention"]), "layer_types has 1 entries for 2 layers"),
         (
             llama,
             "model_type",
-            json!("mistral"),
-            "model_type `mistral` is not supported; supported are: bert, roberta, distilbert, electra, albert, gpt2, \
-             llama, qwen2",
+            json!("mamba"),
+            "model_type `mamba` is not supported; supported are: bert, roberta, xlm-roberta, camembert, distilbert, \
+             electra, albert, modernbert, deberta-v2, mpnet, gpt2, llama, mistral, qwen2, qwen3, gemma2, gemma3_text, \
+             phi3, olmo2, gpt_neox, opt, smollm3, granite",
         ),
     ] {
         let mut source = source(architecture, true);

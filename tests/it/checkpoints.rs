@@ -35,7 +35,10 @@ impl Source {
 
     /// `roberta.`, `bert.` and so on.
     fn prefix(&self) -> String {
-        format!("{}.", self.config["model_type"].as_str().expect("model_type"))
+        match self.config["model_type"].as_str().expect("model_type") {
+            "xlm-roberta" | "camembert" => "roberta.".into(),
+            other => format!("{other}."),
+        }
     }
 
     /// The decoder's bias and its weight.

@@ -13,7 +13,7 @@ use crate::common::bin::{Storages, archive, state_dict, write_state_dict};
 use crate::common::fixture::tiny_checkpoint;
 use crate::common::{Golden, causal, read_tensors, relative_error};
 use kernelview::jacobian::outputs;
-use kernelview::lm::{self, Architecture, CausalArchitecture, CausalConfig, CausalLm, ModelConfig, random};
+use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -26,19 +26,12 @@ fn fixtures() -> PathBuf {
 fn settings(config: &Value) -> Result<Value, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     fs::write(directory.path().join("config.json"), config.to_string()).expect("config.json");
-    let causal = ["gpt2", "llama", "qwen2"].map(Value::from).contains(&config["model_type"]);
     let plain = |e: kernelview::error::Error| {
         assert_eq!(e.exit_code(), 2);
         e.to_string().rsplit_once("config.json: ").expect("the file's name").1.to_owned()
     };
-    let read = |directory: &Path| {
-        Ok(if causal {
-            serde_json::to_value(CausalConfig::read(directory)?)
-        } else {
-            serde_json::to_value(ModelConfig::read(directory)?)
-        })
-    };
-    read(directory.path()).map(|json| json.expect("plain data")).map_err(plain)
+    let text = kernelview::lm::settings(directory.path()).map_err(plain)?;
+    Ok(serde_json::from_str(&text).expect("JSON"))
 }
 
 /// Breaks when a size that `config.json` does not give is another one than transformers takes.

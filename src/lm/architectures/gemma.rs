@@ -82,7 +82,7 @@ impl Gemma {
 pub(super) fn gemma2(fields: &Fields, name: &'static str) -> Result<Description> {
     let (gemma, cap) = Gemma::read(fields, GEMMA2, (Some(50.0), Some(30.0)))?;
     let windows = Windows::read(fields, gemma.sizes.layers, gemma.window, |l| (l + 1) % 2 != 0)?;
-    let rotary = ROPE.read(fields, gemma.sizes.head_size)?;
+    let rotary = ROPE.read(fields, &gemma.sizes)?;
     gemma.described(fields, name, cap, |layer, l| {
         (layer.attention.rotary, layer.attention.window) = (rotary.clone(), windows.of(l));
     })
@@ -95,9 +95,9 @@ pub(super) fn gemma3(fields: &Fields, name: &'static str) -> Result<Description>
         None => fields.size("sliding_window_pattern", Some(6))?,
     };
     let windows = Windows::read(fields, gemma.sizes.layers, gemma.window, |l| (l + 1) % pattern != 0)?;
-    let far = Rope { theta: 1_000_000.0, ..ROPE }.read(fields, gemma.sizes.head_size)?;
+    let far = Rope { theta: 1_000_000.0, ..ROPE }.read(fields, &gemma.sizes)?;
     let near = Rope { theta_fields: &["rope_local_base_freq"], kind: "sliding_attention", scaled: false, ..ROPE };
-    let near = near.read(fields, gemma.sizes.head_size)?;
+    let near = near.read(fields, &gemma.sizes)?;
     let norm = gemma.norm;
     gemma.described(fields, name, cap, |layer, l| {
         let window = windows.of(l);

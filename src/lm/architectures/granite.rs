@@ -11,7 +11,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let s = Sizes::read(fields, LLAMA)?;
     refuse_windows(fields, s.layers)?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = ROPE.read(fields, &s)?;
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     let multiplier = |name: &str| fields.positive(name, 1.0);
     let (scores, branches) = (multiplier("attention_multiplier")?, multiplier("residual_multiplier")?);

@@ -72,12 +72,18 @@ pub(super) fn plain(
     (tied, pad_token_id): (bool, i64),
     layers: Vec<Layer>,
 ) -> Description {
+    let scaling = layers.iter().find_map(|l| l.attention.rotary.as_ref()).map(|r| &r.scaling);
+    // What dynamic scaling is for: longer texts than those of `max_position_embeddings`.
+    let max_tokens = match scaling {
+        Some(Scaling::Dynamic { factor, trained }) => (*trained as f64 * factor.max(1.0)) as i64,
+        _ => s.positions,
+    };
     Description {
         architecture,
         names,
         vocab_size: s.vocab,
         width: s.width,
-        max_tokens: s.positions,
+        max_tokens,
         pad_token_id,
         causal: true,
         embeddings: Embeddings {
@@ -140,7 +146,7 @@ pub(super) fn llama(fields: &Fields, name: &'static str) -> Result<Description> 
     let s = Sizes::read(fields, LLAMA)?;
     refuse_windows(fields, s.layers)?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = ROPE.read(fields, &s)?;
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     llama_like(fields, (name, &NAMES), (&s, norm, false), |_| {
         let mut layer = layer(&s, norm, activation, rotary.clone());
@@ -153,7 +159,7 @@ pub(super) fn llama(fields: &Fields, name: &'static str) -> Result<Description> 
 pub(super) fn mistral(fields: &Fields, name: &'static str) -> Result<Description> {
     let s = Sizes::read(fields, Defaults { intermediate: 14_336, positions: 131_072, kv_heads: Some(8), ..LLAMA })?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = ROPE.read(fields, &s)?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
     let windows = Windows::read(fields, s.layers, window, |_| true)?;
     // Its class has one kind of layer.
@@ -190,7 +196,7 @@ fn qwen(
 ) -> Result<Description> {
     let s = Sizes::read(fields, defaults)?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = ROPE.read(fields, &s)?;
     let asked = fields.flag("use_sliding_window", false)?;
     let window = fields.nullable_size("sliding_window", Some(4096))?.filter(|_| asked);
     let first = fields.count("max_window_layers", 28)?;

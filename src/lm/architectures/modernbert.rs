@@ -53,14 +53,13 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let norm = Norm { kind, eps: fields.number("norm_eps", 1e-5)? };
     let activation = fields.activation("hidden_activation", "gelu")?;
     let encoder = Encoder::read(fields, DEFAULTS, norm, activation)?;
-    let (s, head_size) = (encoder.sizes, encoder.sizes.head_size);
+    let s = encoder.sizes;
     let every = fields.size("global_attn_every_n_layers", Some(3))?;
     let local = fields.size("local_attention", Some(128))?;
     // A token sees half the window on either side, and itself.
     let windows = Windows::read(fields, s.layers, Some(local / 2 + 1), |l| l % every != 0)?;
-    let far = Rope { theta: 160_000.0, theta_fields: &["global_rope_theta"], ..ROPE }.read(fields, head_size)?;
-    let near =
-        Rope { theta_fields: &["local_rope_theta"], kind: "sliding_attention", ..ROPE }.read(fields, head_size)?;
+    let far = Rope { theta: 160_000.0, theta_fields: &["global_rope_theta"], ..ROPE }.read(fields, &s)?;
+    let near = Rope { theta_fields: &["local_rope_theta"], kind: "sliding_attention", ..ROPE }.read(fields, &s)?;
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     let mut described = encoder.described((name, &NAMES), activation, fields.flag("tie_word_embeddings", true)?);
     described.layers = (0..s.layers)

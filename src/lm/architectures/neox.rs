@@ -49,10 +49,11 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let rope = Rope {
         theta_fields: &["rotary_emb_base", "rope_theta"],
         share: 0.25,
+        partial: true,
         share_fields: &["rotary_pct", "partial_rotary_factor"],
         ..ROPE
     };
-    let rotary = rope.read(fields, s.head_size)?;
+    let rotary = rope.read(fields, &s)?;
     let biased = fields.flag("attention_bias", true)?;
     let parallel = fields.flag("use_parallel_residual", true)?;
     llama_like(fields, (name, &NAMES), (&s, norm, false), |_| {

@@ -21,7 +21,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let s = Sizes::read(fields, Defaults { vocab: 50_304, ..LLAMA })?;
     refuse_windows(fields, s.layers)?;
     let (norm, activation) = (rms(fields, 1e-5)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = ROPE.read(fields, &s)?;
     let biased = fields.flag("attention_bias", false)?;
     llama_like(fields, (name, &NAMES), (&s, norm, false), |_| {
         let mut layer = llama::layer(&s, norm, activation, rotary.clone());

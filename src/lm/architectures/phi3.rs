@@ -4,7 +4,7 @@ use super::super::fields::Fields;
 use super::super::names::{LayerNames, Names};
 use super::super::parts::{Description, FeedKind, Projections};
 use super::llama::{self, LLAMA, llama_like, rms};
-use super::rope::ROPE;
+use super::rope::{ROPE, Rope};
 use super::settings::{Defaults, Sizes, Windows};
 use crate::error::Result;
 
@@ -17,7 +17,7 @@ pub(super) const NAMES: Names = Names {
 pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Description> {
     let s = Sizes::read(fields, Defaults { vocab: 32_064, width: 3072, intermediate: 8192, positions: 4096, ..LLAMA })?;
     let (norm, activation) = (rms(fields, 1e-5)?, fields.activation("hidden_act", "silu")?);
-    let rotary = ROPE.read(fields, s.head_size)?;
+    let rotary = Rope { partial: true, ..ROPE }.read(fields, &s)?;
     let window = fields.nullable_size("sliding_window", None)?;
     let windows = Windows::read(fields, s.layers, window, |_| true)?;
     llama_like(fields, (name, &NAMES), (&s, norm, false), |l| {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::fields::Fields;
 use super::super::rotary::{Rotary, Scaling};
+use super::settings::Sizes;
 use crate::error::Result;
 
 /// What absent settings mean, and other names.
@@ -20,6 +21,8 @@ pub(super) struct Rope<'a> {
     pub share_fields: &'a [&'a str],
     /// Key in `rope_parameters` where layers of different kinds have settings of their own.
     pub kind: &'a str,
+    /// Whether the class can turn a part of a head.
+    pub partial: bool,
     /// Whether older files' `rope_scaling` is about these layers.
     pub scaled: bool,
 }
@@ -31,15 +34,17 @@ pub(super) const ROPE: Rope<'static> = Rope {
     share: 1.0,
     share_fields: &["partial_rotary_factor"],
     kind: "full_attention",
+    partial: false,
     scaled: true,
 };
 
 impl Rope<'_> {
-    /// Reads them, for heads of a width; `None` where nothing is turned.
+    /// Reads them, for heads and texts of these sizes; `None` where nothing is turned.
     ///
     /// # Errors
     /// Settings that contradict each other, are missing, or of a kind that is not supported.
-    pub fn read(&self, fields: &Fields, head_size: i64) -> Result<Option<Rotary>> {
+    pub fn read(&self, fields: &Fields, sizes: &Sizes) -> Result<Option<Rotary>> {
+        let head_size = sizes.head_size;
         let newer = match fields.object("rope_parameters")? {
             Some(all) => Some(all.object(self.kind)?.unwrap_or(all)),
             None => None,
@@ -61,6 +66,9 @@ impl Rope<'_> {
             older.iter().map(|f| ("rope_scaling", f)).chain(newer.iter().map(|f| ("rope_parameters", f))).collect();
         let theta = agreed(fields, &nested, ("rope_theta", self.theta_fields), self.theta)?;
         let share = agreed(fields, &nested, ("partial_rotary_factor", self.share_fields), self.share)?;
+        if share != 1.0 && !self.partial {
+            return Err(fields.fail(format!("partial_rotary_factor {share} is not supported; only 1.0 is")));
+        }
         let turned = (head_size as f64 * share) as i64;
         if turned == 0 {
             return Ok(None);
@@ -76,73 +84,75 @@ impl Rope<'_> {
         }
         let scaling = match older.or(newer) {
             None => Scaling::None,
-            Some(scaling) => self.scaling(fields, &scaling, &kind(&scaling)?, (theta, turned))?,
+            Some(scaling) => scaling_of(fields, &scaling, &kind(&scaling)?, (theta, turned, sizes.positions))?,
         };
         Ok(Some(Rotary { width, theta, scaling }))
     }
+}
 
-    fn scaling(&self, fields: &Fields, scaling: &Fields, kind: &str, (theta, d): (f64, i64)) -> Result<Scaling> {
-        let needed = |name: &str| match scaling.present(name) {
-            None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
-            Some(_) => scaling.positive(name, 1.0),
-        };
-        let most = fields.size("max_position_embeddings", None)?;
-        // Some files have it beside the scaling.
-        let original = || -> Result<i64> {
-            let name = "original_max_position_embeddings";
-            let inside = scaling.present(name).map(|_| scaling.size(name, None)).transpose()?;
-            inside.map_or_else(|| fields.size(name, Some(most)), Ok)
-        };
-        let factor = || match scaling.present("factor") {
-            Some(_) => needed("factor"),
-            None => Ok(most as f64 / original()? as f64),
-        };
-        match kind {
-            "default" => Ok(Scaling::None),
-            "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
-            "dynamic" => {
-                if d <= 2 {
-                    return Err(fields.fail("rotary positions of type `dynamic` need more than one pair of entries"));
-                }
-                Ok(Scaling::Dynamic { factor: needed("factor")?, trained: most })
+/// How angles are changed, by settings of a kind.
+fn scaling_of(fields: &Fields, scaling: &Fields, kind: &str, (theta, d, most): (f64, i64, i64)) -> Result<Scaling> {
+    let needed = |name: &str| match scaling.present(name) {
+        None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
+        Some(_) => scaling.positive(name, 1.0),
+    };
+    // Some files have it beside the scaling.
+    let original = || -> Result<i64> {
+        let name = "original_max_position_embeddings";
+        let inside = scaling.present(name).map(|_| scaling.size(name, None)).transpose()?;
+        inside.map_or_else(|| fields.size(name, Some(most)), Ok)
+    };
+    let factor = || match scaling.present("factor") {
+        Some(_) => needed("factor"),
+        None => Ok(most as f64 / original()? as f64),
+    };
+    match kind {
+        "default" => Ok(Scaling::None),
+        "linear" => Ok(Scaling::Linear { factor: needed("factor")? }),
+        "dynamic" => {
+            if d <= 2 {
+                return Err(fields.fail("rotary positions of type `dynamic` need more than one pair of entries"));
             }
-            "llama3" => {
-                let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
-                if high <= low {
-                    return Err(fields.fail(format!("high_freq_factor {high} must be larger than low_freq_factor {low}")));
-                }
-                Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, trained: original()? as f64 })
-            }
-            "yarn" => {
-                let (factor, trained) = (factor()?, original()? as f64);
-                let boundary = |turns: f64| d as f64 * (trained / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
-                let number = |name: &str, default| scaling.positive(name, default);
-                let (mut low, mut high) = (boundary(number("beta_fast", 32.0)?), boundary(number("beta_slow", 1.0)?));
-                if scaling.flag("truncate", true)? {
-                    (low, high) = (low.floor(), high.ceil());
-                }
-                (low, high) = (low.max(0.0), high.min((d - 1) as f64));
-                if low == high {
-                    high += 0.001;
-                }
-                let size = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-                let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
-                let (mscale, all) = (scaling.number("mscale", 0.0)?, scaling.number("mscale_all_dim", 0.0)?);
-                let derived = if mscale != 0.0 && all != 0.0 { size(mscale) / size(all) } else { size(1.0) };
-                Ok(Scaling::Yarn { factor, ramp: (low, high), amplitude: own.transpose()?.unwrap_or(derived) })
-            }
-            "longrope" | "su" => {
-                let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
-                let (short, long, trained, factor) = (list("short_factor")?, list("long_factor")?, original()?, factor()?);
-                let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
-                let derived = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (trained as f64).ln()).sqrt() };
-                Ok(Scaling::Long { short, long, trained, amplitude: own.transpose()?.unwrap_or(derived) })
-            }
-            other => Err(fields.fail(format!(
-                "rotary positions of type `{other}` are not supported; default, linear, dynamic, llama3, yarn and longrope \
-                 are"
-            ))),
+            Ok(Scaling::Dynamic { factor: needed("factor")?, trained: most })
         }
+        "llama3" => {
+            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            if high <= low {
+                return Err(fields.fail(format!("high_freq_factor {high} must be larger than low_freq_factor {low}")));
+            }
+            Ok(Scaling::Llama3 { factor: needed("factor")?, low, high, trained: original()? as f64 })
+        }
+        "yarn" if scaling.present("short_factor").is_none() => {
+            let (factor, trained) = (factor()?, original()? as f64);
+            let boundary =
+                |turns: f64| d as f64 * (trained / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
+            let number = |name: &str, default| scaling.positive(name, default);
+            let (mut low, mut high) = (boundary(number("beta_fast", 32.0)?), boundary(number("beta_slow", 1.0)?));
+            if scaling.flag("truncate", true)? {
+                (low, high) = (low.floor(), high.ceil());
+            }
+            (low, high) = (low.max(0.0), high.min((d - 1) as f64));
+            if low == high {
+                high += 0.001;
+            }
+            let size = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+            let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
+            let (mscale, all) = (scaling.number("mscale", 0.0)?, scaling.number("mscale_all_dim", 0.0)?);
+            let derived = if mscale != 0.0 && all != 0.0 { size(mscale) / size(all) } else { size(1.0) };
+            Ok(Scaling::Yarn { factor, ramp: (low, high), amplitude: own.transpose()?.unwrap_or(derived) })
+        }
+        // Phi-3 had other names for it.
+        "longrope" | "su" | "yarn" => {
+            let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
+            let (short, long, trained, factor) = (list("short_factor")?, list("long_factor")?, original()?, factor()?);
+            let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
+            let derived = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (trained as f64).ln()).sqrt() };
+            Ok(Scaling::Long { short, long, trained, amplitude: own.transpose()?.unwrap_or(derived) })
+        }
+        other => Err(fields.fail(format!(
+            "rotary positions of type `{other}` are not supported; default, linear, dynamic, llama3, yarn and longrope \
+             are"
+        ))),
     }
 }
 

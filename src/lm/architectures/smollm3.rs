@@ -21,7 +21,7 @@ const DEFAULTS: Defaults = Defaults {
 pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Description> {
     let s = Sizes::read(fields, DEFAULTS)?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
-    let rotary = Rope { theta: 2_000_000.0, ..ROPE }.read(fields, s.head_size)?;
+    let rotary = Rope { theta: 2_000_000.0, ..ROPE }.read(fields, &s)?;
     let turned = turned(fields, s.layers)?;
     let asked = fields.flag("use_sliding_window", false)?;
     let window = fields.nullable_size("sliding_window", None)?.filter(|_| asked);

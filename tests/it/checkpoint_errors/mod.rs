@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-const NO_MODEL_TYPE: &str = "the field `model_type` is missing (expected \"bert\" or \"roberta\" or \"distilbert\" or \
+const NO_MODEL_TYPE: &str = "the field `model_type` is missing (expected \"bert\" or \"roberta\" or \"xlm-roberta\" or \"camembert\" or \"distilbert\" or \
                              \"electra\" or \"albert\")";
 const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
@@ -158,7 +158,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
         (
             "model_type",
             json!("gpt2"),
-            "model_type `gpt2` is not supported; supported are: bert, roberta, distilbert, electra, albert",
+            "model_type `gpt2` is not supported; supported are: bert, roberta, xlm-roberta, camembert, distilbert, electra, albert",
         ),
         ("model_type", Value::Null, NO_MODEL_TYPE),
         ("model_type", json!(7), "the field `model_type` must be a string, found 7"),
@@ -175,7 +175,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
         (
             "hidden_act",
             json!("mish"),
-            "hidden_act `mish` is not supported; supported are: gelu, gelu_new, relu, silu, tanh",
+            "hidden_act `mish` is not supported; supported are: gelu, gelu_new, quick_gelu, relu, relu2, silu, tanh",
         ),
         ("hidden_act", json!(1), "the field `hidden_act` must be a string, found 1"),
         (
