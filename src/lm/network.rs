@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::attention::{Places, Shared, attend};
 use super::layout::{AroundMaps, LayerMaps, Layout, Map, layout};
 use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch, filler};
-use super::parts::{Around, Count, Description, FeedForward, FeedKind, Norm, NormKind, Projection};
+use super::parts::{Around, Count, Description, FeedForward, FeedKind, Layer, Norm, NormKind, Projection};
 use crate::jacobian::{ParameterSpec, Tap};
 
 /// A language model: description, names and forward pass. Values live in [`crate::jacobian::Parameters`].
@@ -47,7 +47,7 @@ impl Network {
             if number == last {
                 let blocked = places.blocked(&parts.attention, read);
                 let shared = Shared::new(tap, &places, table, read);
-                x = self.step(tap, &places, (parts, maps), &x, read, (blocked.as_ref(), &shared));
+                x = step(tap, &places, (parts, maps), &x, read, (blocked.as_ref(), &shared));
             } else {
                 let window = parts.attention.window;
                 // Layers of one window share what they see.
@@ -55,7 +55,7 @@ impl Network {
                     seen = Some((window, places.blocked(&parts.attention, None)));
                 }
                 let blocked = seen.as_ref().and_then(|(_, blocked)| blocked.as_ref());
-                x = self.step(tap, &places, (parts, maps), &x, None, (blocked, &all));
+                x = step(tap, &places, (parts, maps), &x, None, (blocked, &all));
             }
         }
         // Without layers, the embeddings' own.
@@ -64,55 +64,6 @@ impl Network {
             (Some(n), Some(map)) => norm(tap, &x, n, map),
             _ => x,
         }
-    }
-
-    /// One layer: x \[B, T, width\] → the same, or the positions that are read alone \[B, M, width\].
-    fn step(
-        &self,
-        tap: &mut dyn Tap,
-        places: &Places<'_>,
-        (parts, maps): (&super::parts::Layer, &LayerMaps),
-        x: &Tensor,
-        at: Option<&Tensor>,
-        seen: (Option<&Tensor>, &Shared<'_>),
-    ) -> Tensor {
-        let here = |y: &Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(y, at));
-        let around = (&parts.attention.norms, &maps.attention_norms);
-        let normed = before(tap, x, around);
-        let (asking, residual) = match (&normed, at) {
-            (Some(normed), _) => (here(normed), here(x)),
-            (None, _) => {
-                let x = here(x);
-                (x.shallow_clone(), x)
-            }
-        };
-        let keys = normed.as_ref().unwrap_or(x);
-        let attended = attend(tap, places, (&parts.attention, maps), (&asking, keys), at, seen);
-        let attended = after(tap, attended, around, parts.multiplier);
-        let around = (&parts.feed.norms, &maps.feed_norms);
-        if parts.parallel {
-            let fed = before(tap, &residual, around);
-            let fed = self.feed(tap, fed.as_ref().unwrap_or(&residual), &parts.feed, maps);
-            return residual + attended + after(tap, fed, around, parts.multiplier);
-        }
-        let x = outer(tap, attended + residual, (&parts.attention.norms, &maps.attention_norms));
-        let fed = before(tap, &x, around);
-        let fed = self.feed(tap, fed.as_ref().unwrap_or(&x), &parts.feed, maps);
-        let fed = after(tap, fed, around, parts.multiplier);
-        outer(tap, fed + &x, around)
-    }
-
-    fn feed(&self, tap: &mut dyn Tap, x: &Tensor, feed: &FeedForward, maps: &LayerMaps) -> Tensor {
-        let inner = match (feed.kind, maps.gate, maps.up) {
-            (FeedKind::GatedFused, Some(both), _) => {
-                let both = linear(tap, x, both).chunk(2, -1);
-                feed.activation.apply(&both[0]) * &both[1]
-            }
-            (_, Some(gate), Some(up)) => feed.activation.apply(&linear(tap, x, gate)) * linear(tap, x, up),
-            (_, _, Some(up)) => feed.activation.apply(&linear(tap, x, up)),
-            _ => unreachable!("a layout has the maps of its description"),
-        };
-        linear(tap, &inner, maps.down)
     }
 
     /// What the first layer reads \[B, T, width\].
@@ -174,6 +125,49 @@ impl Network {
         let h = self.transform(tap, &h);
         self.finish(tap.linear(&h, self.layout.decoder, self.layout.decoder_bias))
     }
+}
+
+/// One layer: x \[B, T, width\] → the same, or the positions that are read alone \[B, M, width\].
+fn step(
+    tap: &mut dyn Tap,
+    places: &Places<'_>,
+    (parts, maps): (&Layer, &LayerMaps),
+    x: &Tensor,
+    at: Option<&Tensor>,
+    seen: (Option<&Tensor>, &Shared<'_>),
+) -> Tensor {
+    let here = |y: &Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(y, at));
+    let around = (&parts.attention.norms, &maps.attention_norms);
+    let normed = before(tap, x, around);
+    let residual = here(x);
+    let asking = normed.as_ref().map_or_else(|| residual.shallow_clone(), here);
+    let keys = normed.as_ref().unwrap_or(x);
+    let attended = attend(tap, places, (&parts.attention, maps), (&asking, keys), at, seen);
+    let attended = after(tap, attended, around, parts.multiplier);
+    let around = (&parts.feed.norms, &maps.feed_norms);
+    if parts.parallel {
+        let fed = before(tap, &residual, around);
+        let fed = feed(tap, fed.as_ref().unwrap_or(&residual), &parts.feed, maps);
+        return residual + attended + after(tap, fed, around, parts.multiplier);
+    }
+    let x = outer(tap, attended + residual, (&parts.attention.norms, &maps.attention_norms));
+    let fed = before(tap, &x, around);
+    let fed = feed(tap, fed.as_ref().unwrap_or(&x), &parts.feed, maps);
+    let fed = after(tap, fed, around, parts.multiplier);
+    outer(tap, fed + &x, around)
+}
+
+fn feed(tap: &mut dyn Tap, x: &Tensor, parts: &FeedForward, maps: &LayerMaps) -> Tensor {
+    let inner = match (parts.kind, maps.gate, maps.up) {
+        (FeedKind::GatedFused, Some(both), _) => {
+            let both = linear(tap, x, both).chunk(2, -1);
+            parts.activation.apply(&both[0]) * &both[1]
+        }
+        (_, Some(gate), Some(up)) => parts.activation.apply(&linear(tap, x, gate)) * linear(tap, x, up),
+        (_, _, Some(up)) => parts.activation.apply(&linear(tap, x, up)),
+        _ => unreachable!("a layout has the maps of its description"),
+    };
+    linear(tap, &inner, maps.down)
 }
 
 /// Position numbers \[B, T\].

@@ -116,7 +116,7 @@ fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
         let zero = signs.eq(0);
         let differ = small.not_equal_tensor(&zero).sum(Kind::Int64).int64_value(&[]);
         assert_eq!(differ, 0, "{name}");
-        let marked: i64 = p.specs().iter().flat_map(|s| s.zero_entries()).map(|r| r.end - r.start).sum();
+        let marked: i64 = p.specs().iter().flat_map(ParameterSpec::zero_entries).map(|r| r.end - r.start).sum();
         let expected = match name.as_str() {
             // Both layers' key biases: all of them, those behind the turned ones, and those of the layer without angles.
             "camembert" | "mpnet" | "opt" | "opt-outer" | "deberta-none" => 32,

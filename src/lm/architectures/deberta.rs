@@ -125,11 +125,8 @@ fn relative(
         return Err(fields.fail("relative_attention is true, but pos_att_type names neither c2p nor p2c"));
     }
     let positive = |name: &str| -> Result<Option<i64>> {
-        match fields.present(name) {
-            Some(Value::Number(n)) if n.as_i64().is_some_and(|n| n < 1) => Ok(None),
-            None => Ok(None),
-            Some(_) => fields.size(name, None).map(Some),
-        }
+        let Some(found) = fields.present(name) else { return Ok(None) };
+        if found.as_i64().is_some_and(|n| n < 1) { Ok(None) } else { fields.size(name, None).map(Some) }
     };
     let furthest = positive("max_relative_positions")?.unwrap_or(positions);
     let buckets = positive("position_buckets")?;

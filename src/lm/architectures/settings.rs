@@ -122,8 +122,8 @@ pub(super) fn refuse_windows(fields: &Fields, layers: i64) -> Result<()> {
     if let Some(width) = fields.present("sliding_window") {
         return Err(fields.fail(format!("sliding_window {width} is not supported: attention must be to all tokens")));
     }
-    match kinds(fields, layers)?.is_some_and(|kinds| kinds.contains(&true)) {
-        true => Err(fields.fail("layer_types has \"sliding_attention\", but this architecture has no window")),
-        false => Ok(()),
+    if kinds(fields, layers)?.is_some_and(|kinds| kinds.contains(&true)) {
+        return Err(fields.fail("layer_types has \"sliding_attention\", but this architecture has no window"));
     }
+    Ok(())
 }
