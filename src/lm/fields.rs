@@ -55,6 +55,11 @@ impl Fields {
         Err(fields.fail(format!("expected a JSON object with {content}")))
     }
 
+    /// Settings that come from elsewhere, as if they stood in this file.
+    pub fn of(path: &Path, json: Value) -> Self {
+        Self { path: path.to_path_buf(), json }
+    }
+
     /// Names and values of everything that is there.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))

@@ -5,22 +5,24 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use tch::{Device, Kind};
 
+use super::architectures;
 use super::assemble::{Naming, Wanted};
 use super::checkpoint::{Checkpoint, TensorSource};
-use super::config::Activation;
-use super::decoder::{Biases, CausalArchitecture, CausalConfig};
+use super::fields::Fields;
+use super::names::LayerNames;
 use super::network::Network;
+use super::parts::Description;
+use super::rotary::Scaling;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::jacobian::Parameters;
 
 /// Settings of another function than this program's: fields behind the architecture's name, with the one value that
 /// means the same as absence, if there is one.
-const UNSUPPORTED: [(&str, Option<&str>); 8] = [
-    ("attention.sliding_window", None),
-    ("attention.sliding_window_pattern", None),
+const UNSUPPORTED: [(&str, Option<&str>); 6] = [
     ("attention.clamp_kqv", None),
     ("rope.scale_linear", None),
     ("rope.scaling.type", Some("none")),
@@ -29,41 +31,56 @@ const UNSUPPORTED: [(&str, Option<&str>); 8] = [
     ("attention.temperature_scale", None),
 ];
 
+/// An architecture of GGUF files.
+struct Form {
+    /// Its name there.
+    name: &'static str,
+    /// Hugging Face's `model_type`.
+    model_type: &'static str,
+    /// Whether layers see windows.
+    windows: bool,
+    /// Whether weights of norms are stored with one added.
+    centred: bool,
+}
+
+const FORMS: [Form; 5] = [
+    Form { name: "llama", model_type: "llama", windows: false, centred: false },
+    Form { name: "qwen2", model_type: "qwen2", windows: false, centred: false },
+    Form { name: "qwen3", model_type: "qwen3", windows: false, centred: false },
+    Form { name: "gemma2", model_type: "gemma2", windows: true, centred: true },
+    Form { name: "gemma3", model_type: "gemma3_text", windows: true, centred: true },
+];
+
 /// Network and values of a file.
 pub(super) fn load(file: &Gguf, kind: Kind, device: Device) -> Result<(Network, Parameters)> {
-    let config = config(file)?;
-    let network = Network::new(config.describe());
-    let checkpoint = checkpoint(file, &config)?;
+    let of = architecture(file)?;
+    let network = Network::new(describe(file, of)?);
+    let checkpoint = checkpoint(file, of, network.description())?;
     let settings = "the file's metadata, in Hugging Face's words";
-    let wanted = Wanted::of(network.description(), &GgufNames, settings);
-    let parameters = wanted.assemble(file.path(), &checkpoint, kind, device)?;
+    let names = GgufNames(network.description().names.layer);
+    let parameters =
+        Wanted::of(network.description(), &names, settings).assemble(file.path(), &checkpoint, kind, device)?;
     Ok((network, parameters))
 }
 
-/// The settings of a file.
-fn config(file: &Gguf) -> Result<CausalConfig> {
+fn architecture(file: &Gguf) -> Result<&'static Form> {
     let name = file.text("general.architecture")?;
-    let architecture = match name {
-        "llama" => CausalArchitecture::Llama,
-        "qwen2" => CausalArchitecture::Qwen2,
-        other => {
-            return Err(file.wrong(
-                "general.architecture",
-                format!("is `{other}`, which is not supported; supported are: llama, qwen2"),
-            ));
-        }
-    };
-    let key = |part: &str| format!("{name}.{part}");
+    FORMS.iter().find(|form| form.name == name).ok_or_else(|| {
+        let known: Vec<&str> = FORMS.iter().map(|form| form.name).collect();
+        let problem = format!("is `{name}`, which is not supported; supported are: {}", known.join(", "));
+        file.wrong("general.architecture", problem)
+    })
+}
+
+/// The network of a file: its settings under Hugging Face's names, and what only its tensors tell.
+fn describe(file: &Gguf, of: &Form) -> Result<Description> {
+    let key = |part: &str| format!("{}.{part}", of.name);
     for (part, harmless) in UNSUPPORTED {
         match file.field(&key(part)) {
             None => {}
             Some(Value::Text(text)) if Some(text.as_str()) == harmless => {}
             Some(found) => return Err(file.wrong(&key(part), format!("is {found}, which is not supported"))),
         }
-    }
-    if file.shape("rope_freqs.weight").is_some() {
-        let problem = "is there: rotary angles that are changed for long texts are not supported";
-        return Err(Error::format(file.path(), format!("tensor `rope_freqs.weight` {problem}")));
     }
     let size = |part: &str, default| file.size(&key(part), default);
     let hidden_size = size("embedding_length", None)?;
@@ -97,72 +114,129 @@ fn config(file: &Gguf) -> Result<CausalConfig> {
         return Err(file.wrong(&key("block_count"), format!("must be at most 1000, found {layers}")));
     }
     let table = file.shape(TOKENS).and_then(<[i64]>::first).copied();
-    let vocab_size = table.map_or_else(|| size("vocab_size", None), Ok)?;
-    let has = |name: &str| file.shape(name).is_some();
-    Ok(CausalConfig {
-        architecture,
-        vocab_size,
-        hidden_size,
-        layers,
-        heads,
-        kv_heads,
-        head_size,
-        intermediate_size: size("feed_forward_length", None)?,
-        max_positions: size("context_length", None)?,
-        norm_eps: file.positive(&key("attention.layer_norm_rms_epsilon"), None)?,
-        activation: Activation::Silu,
-        rope_theta: file.positive(&key("rope.freq_base"), Some(10_000.0))?,
-        biases: Biases {
-            qkv: has("blk.0.attn_q.bias"),
-            output: has("blk.0.attn_output.bias"),
-            feed_forward: has("blk.0.ffn_up.bias"),
+    let mut settings = json!({
+        "model_type": of.model_type,
+        "vocab_size": table.map_or_else(|| size("vocab_size", None), Ok)?,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_size,
+        "intermediate_size": size("feed_forward_length", None)?,
+        "max_position_embeddings": size("context_length", None)?,
+        "rms_norm_eps": file.positive(&key("attention.layer_norm_rms_epsilon"), None)?,
+        "rope_theta": file.positive(&key("rope.freq_base"), Some(10_000.0))?,
+        "tie_word_embeddings": file.shape("output.weight").is_none(),
+        "pad_token_id": 0,
+        // What llama.cpp's graph has: the largest of either family divides by another width.
+        "query_pre_attn_scalar": match (of.name, layers) {
+            ("gemma2", 46) | ("gemma3", 62) => hidden_size / heads,
+            _ => head_size,
         },
-        pad_token_id: 0,
-        tied_decoder: !has("output.weight"),
-    })
+    });
+    let window = "attention.sliding_window";
+    match (of.windows, file.field(&key(window)), file.field(&key("attention.sliding_window_pattern"))) {
+        (true, _, None) => settings["sliding_window"] = size(window, None)?.into(),
+        (true, _, Some(found)) => {
+            let problem =
+                format!("is {found}, which is not supported: layers with windows are those of the architecture");
+            return Err(file.wrong(&key("attention.sliding_window_pattern"), problem));
+        }
+        (false, Some(found), _) => return Err(file.wrong(&key(window), format!("is {found}, which is not supported"))),
+        (false, None, Some(found)) => {
+            return Err(
+                file.wrong(&key("attention.sliding_window_pattern"), format!("is {found}, which is not supported"))
+            );
+        }
+        (false, None, None) => {}
+    }
+    for cap in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if file.field(&key(cap)).is_some() {
+            settings[cap] = file.positive(&key(cap), None)?.into();
+        }
+    }
+    let mut described = architectures::describe(&Fields::of(file.path(), settings))?;
+    let has = |name: &str| file.shape(name).is_some();
+    let factors = rotary_factors(file, head_size)?;
+    for layer in &mut described.layers {
+        layer.attention.biased = has("blk.0.attn_q.bias");
+        layer.attention.output_biased = has("blk.0.attn_output.bias");
+        layer.feed.biased = has("blk.0.ffn_up.bias");
+        if let (Some(rotary), Some(factors)) = (&mut layer.attention.rotary, &factors) {
+            rotary.scaling = Scaling::Pairs { factors: factors.clone() };
+        }
+    }
+    Ok(described)
+}
+
+/// What the angles of pairs are divided by: llama.cpp's form of Llama 3's scaling.
+fn rotary_factors(file: &Gguf, head_size: i64) -> Result<Option<Vec<f64>>> {
+    let name = "rope_freqs.weight";
+    if file.shape(name).is_none() {
+        return Ok(None);
+    }
+    let factors = Vec::<f64>::try_from(file.tensor(name)?.to_kind(Kind::Double).reshape([-1])).unwrap_or_default();
+    if factors.len() as i64 == head_size / 2 && factors.iter().all(|f| f.is_finite() && *f > 0.0) {
+        return Ok(Some(factors));
+    }
+    let problem = format!("must be {} positive numbers, one for each pair of entries", head_size / 2);
+    Err(Error::format(file.path(), format!("tensor `{name}` {problem}")))
 }
 
 const TOKENS: &str = "token_embd.weight";
 
 /// All tensors of a file by the file's own names, with rotated entries in Hugging Face's order: entry k of a head pairs
 /// with k + d/2, where Llama's files have the two side by side.
-fn checkpoint(file: &Gguf, config: &CausalConfig) -> Result<Checkpoint> {
+fn checkpoint(file: &Gguf, of: &Form, d: &Description) -> Result<Checkpoint> {
     let mut tensors = BTreeMap::new();
-    for name in file.names() {
+    for name in file.names().filter(|name| *name != "rope_freqs.weight") {
         let mut tensor = file.tensor(name)?;
-        let heads = match name.rsplit_once(".attn_").map(|(_, part)| part.split('.').next()) {
-            Some(Some("q")) => Some(config.heads),
-            Some(Some("k")) => Some(config.kv_heads),
+        let attention = d.layers.first().map(|layer| &layer.attention);
+        let heads = match (name.rsplit_once(".attn_").map(|(_, part)| part.split('.').next()), attention) {
+            (Some(Some("q")), Some(attention)) => Some((attention.heads, attention.head_size)),
+            (Some(Some("k")), Some(attention)) => Some((attention.kv_heads, attention.head_size)),
             _ => None,
         };
         let shape = tensor.size();
-        if let Some(heads) = heads
-            && config.architecture == CausalArchitecture::Llama
-            && shape.first() == Some(&(heads * config.head_size))
+        if let Some((heads, head_size)) = heads
+            && of.name == "llama"
+            && shape.first() == Some(&(heads * head_size))
         {
-            let pairs = tensor.reshape([heads, config.head_size / 2, 2, -1]);
+            let pairs = tensor.reshape([heads, head_size / 2, 2, -1]);
             tensor = pairs.transpose(1, 2).reshape(shape.as_slice());
+        }
+        if of.centred && name.ends_with("norm.weight") {
+            tensor = tensor.to_kind(Kind::Float) - 1.0;
         }
         tensors.insert(name.to_owned(), TensorSource { tensor, file: file.path().to_path_buf() });
     }
     Ok(Checkpoint { tensors, files: vec![file.path().to_path_buf()] })
 }
 
-/// The names of a file's tensors.
-struct GgufNames;
+/// The names of a file's tensors, from Hugging Face's names within a layer.
+struct GgufNames(LayerNames);
 
-/// Hugging Face's names of a layer's parts, and the file's.
-const PARTS: [(&str, &str); 9] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-    ("input_layernorm", "attn_norm"),
-    ("post_attention_layernorm", "ffn_norm"),
-];
+impl GgufNames {
+    /// Hugging Face's names of a layer's parts, and the file's.
+    fn parts(&self) -> [(&'static str, &'static str); 13] {
+        let names = &self.0;
+        [
+            (names.attention_before, "attn_norm"),
+            (names.query, "attn_q"),
+            (names.key, "attn_k"),
+            (names.value, "attn_v"),
+            (names.query_norm, "attn_q_norm"),
+            (names.key_norm, "attn_k_norm"),
+            (names.attention_output, "attn_output"),
+            (names.attention_after, "post_attention_norm"),
+            (names.feed_before, "ffn_norm"),
+            (names.gate, "ffn_gate"),
+            (names.up, "ffn_up"),
+            (names.down, "ffn_down"),
+            (names.feed_after, "post_ffw_norm"),
+        ]
+    }
+}
 
 impl Naming for GgufNames {
     fn aliases(&self, name: &str) -> Vec<String> {
@@ -173,8 +247,11 @@ impl Naming for GgufNames {
             _ => {
                 let (number, part) =
                     name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).unwrap_or(("", name));
-                let renamed =
-                    PARTS.iter().find_map(|(theirs, own)| Some(format!("{own}{}", part.strip_prefix(theirs)?)));
+                let of = |(theirs, own): &(&str, &str)| {
+                    let rest = part.strip_prefix(theirs).filter(|rest| !theirs.is_empty() && rest.starts_with('.'))?;
+                    Some(format!("{own}{rest}"))
+                };
+                let renamed = self.parts().iter().find_map(of);
                 format!("blk.{number}.{}", renamed.unwrap_or_else(|| part.to_owned()))
             }
         };

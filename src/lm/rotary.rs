@@ -52,6 +52,11 @@ pub(super) enum Scaling {
         /// What cosines and sines are multiplied by.
         amplitude: f64,
     },
+    /// The angle of each pair is divided by a factor of its own.
+    Pairs {
+        /// The factors.
+        factors: Vec<f64>,
+    },
     /// LongRoPE: a factor for each pair, other ones for long texts, and cosines and sines multiplied.
     Long {
         /// Factors for texts up to the trained length.
@@ -94,6 +99,7 @@ impl Rotary {
                 };
                 pairs.map(scaled).collect()
             }
+            Scaling::Pairs { factors } => pairs.zip(factors).map(|(k, factor)| plain(self.theta, k) / factor).collect(),
             Scaling::Long { short, long, trained, .. } => {
                 let factors = if tokens > *trained { long } else { short };
                 pairs.zip(factors).map(|(k, factor)| plain(self.theta, k) / factor).collect()

@@ -270,7 +270,11 @@ fn unsupported_settings_are_refused_by_name() {
     };
     let text = |t: &str| Some(Field::Text(t.into()));
     for (field, value, message) in [
-        ("general.architecture", text("mamba"), "is `mamba`, which is not supported; supported are: llama, qwen2"),
+        (
+            "general.architecture",
+            text("mamba"),
+            "is `mamba`, which is not supported; supported are: llama, qwen2, qwen3, gemma2, gemma3",
+        ),
         ("llama.attention.sliding_window", Some(Field::U32(512)), "is 512, which is not supported"),
         ("llama.rope.scaling.type", text("yarn"), "is `yarn`, which is not supported"),
         ("llama.expert_count", Some(Field::U32(8)), "is 8, which is not supported"),
@@ -299,10 +303,7 @@ fn unsupported_settings_are_refused_by_name() {
     refused(&quantized, &format!("tensor `{name}` is stored as IQ2_XXS, which is not supported; {supported}"));
     let mut scaled = whole.clone();
     scaled.tensors.push(("rope_freqs.weight".into(), vec![2], 0, vec![0; 8]));
-    refused(
-        &scaled,
-        "tensor `rope_freqs.weight` is there: rotary angles that are changed for long texts are not supported",
-    );
+    refused(&scaled, "tensor `rope_freqs.weight` must be 2 positive numbers, one for each pair of entries");
     let mut more = whole.clone();
     more.tensors.push(("blk.0.ffn_gate_inp.weight".into(), vec![2], 0, vec![0; 8]));
     refused(
