@@ -43,7 +43,7 @@ struct Form {
     centred: bool,
 }
 
-const FORMS: [Form; 5] = [
+static FORMS: [Form; 5] = [
     Form { name: "llama", model_type: "llama", windows: false, centred: false },
     Form { name: "qwen2", model_type: "qwen2", windows: false, centred: false },
     Form { name: "qwen3", model_type: "qwen3", windows: false, centred: false },

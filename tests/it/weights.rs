@@ -30,7 +30,7 @@ fn settings(config: &Value) -> Result<Value, String> {
         assert_eq!(e.exit_code(), 2);
         e.to_string().rsplit_once("config.json: ").expect("the file's name").1.to_owned()
     };
-    let text = kernelview::lm::settings(directory.path()).map_err(plain)?;
+    let text = lm::settings(directory.path()).map_err(plain)?;
     Ok(serde_json::from_str(&text).expect("JSON"))
 }
 
