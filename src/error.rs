@@ -114,8 +114,6 @@ pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
         "can't allocate memory",
         "std::bad_alloc",
         "failed to spawn thread",
-        // rayon's, where there is no room for its threads.
-        "global thread pool has not been initialized",
         // oneDNN's, where there is no room for the code that it generates.
         "could not create a primitive",
         // libtorch's, where there is no room for its message either.

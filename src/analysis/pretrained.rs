@@ -40,13 +40,13 @@ impl Pretrained {
         let (model, parameters) = crate::lm::load(directory, dtype.kind(), device)?;
         let tokenizer = PromptTokenizer::from_dir(directory)?;
         let network = model.facts();
-        if tokenizer.max_token_id() >= network.vocab_size {
+        if tokenizer.max_vocabulary_id() >= network.vocab_size {
             return Err(Error::format(
                 tokenizer.source(),
                 format!(
                     "the tokenizer's largest token id is {}, but the model's vocabulary has {} entries (vocab_size in \
                      config.json): the tokenizer does not belong to this model",
-                    tokenizer.max_token_id(),
+                    tokenizer.max_vocabulary_id(),
                     network.vocab_size
                 ),
             ));

@@ -126,6 +126,7 @@ impl Study {
             (Reads::LastToken, _) => Reading::LastTokenAlone,
         };
         let task = PromptedTask::read_at(reading, definition, &network.tokenizer, splits)?;
+        notes.extend(task.notes.iter().cloned());
         let classes = definition.label_words.len();
         let mode =
             request.output_mode.unwrap_or(if classes == 2 { OutputMode::Difference } else { OutputMode::Logits });
@@ -402,8 +403,16 @@ impl Study {
             },
             notes: self.notes.clone(),
             tokenizer_digest: self.tokenizer_digest.clone(),
+            tokenizer: self.tokenizer.description(),
+            first_prompt: self.task.train.first().map(|prompt| self.token_names(prompt)).unwrap_or_default(),
             prompts_digest: digest([self.prompts_text().as_bytes()]),
         }
+    }
+
+    /// The tokens of a prompt as the vocabulary writes them.
+    fn token_names(&self, prompt: &Prompt) -> Vec<String> {
+        let name = |id: &i64| self.tokenizer.id_to_token(*id).unwrap_or_else(|| format!("id {id}"));
+        prompt.input_ids.iter().map(name).collect()
     }
 
     /// All prompts as token ids, with their labels.

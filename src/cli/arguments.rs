@@ -262,9 +262,13 @@ pub(super) struct TaskArgs {
     /// Directory of few-shot splits, laid out as TASK/K-SEED/{train,dev,test}
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// A TSV or CSV file of one's own: header text[,text2],label
+    /// A TSV, CSV or JSON lines file of one's own with the columns text[,text2],label (or those of --columns), or a directory
+    /// with train, validation and test files
     #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
     pub data: Option<PathBuf>,
+    /// The columns of --data: text=sentence,label=label; numbers, counted from 0, for a file without a header: text=3,label=1
+    #[arg(long, value_name = "NAMES")]
+    pub columns: Option<String>,
     /// Dev examples for --data [default: k rows per label of the same file]
     #[arg(long, value_name = "FILE", requires = "data")]
     pub dev_data: Option<PathBuf>,
@@ -288,6 +292,10 @@ pub(super) struct TaskArgs {
     /// Segment ids that grow after each sep+ (the paper's runs have zeros everywhere)
     #[arg(long)]
     pub segments: bool,
+    /// Put a causal model's prompt into the checkpoint's own chat template: what stands in front of `*reply*` in --template (all
+    /// up to the mask without one) is the user's message, what stands behind it begins the answer
+    #[arg(long)]
+    pub chat: bool,
 }
 
 #[derive(Args, Clone)]

@@ -166,6 +166,8 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         template: args.template.clone(),
         label_words: args.label_words.clone(),
         segments: args.segments.then_some(true),
+        columns: args.columns.clone(),
+        chat: args.chat.then_some(true),
         ..lengths
     };
     let named = match (&args.task_file, &args.task) {
@@ -183,9 +185,15 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
-    let own =
-        OwnSplit { k: args.k, seed: args.seed, test_limit, dev: args.dev_data.clone(), test: args.test_data.clone() };
-    if let Some(file) = &args.data {
+    let mut own = OwnSplit {
+        k: args.k,
+        seed: args.seed,
+        test_limit,
+        dev: args.dev_data.clone(),
+        test: args.test_data.clone(),
+    };
+    if let Some(place) = &args.data {
+        let file = &whole_file(place, &mut own)?;
         let definition = own_definition(named, args, &overrides, file)?;
         let splits = Splits::from_file(file, &definition, &own)?;
         let source = file.display().to_string();
@@ -228,7 +236,30 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     })
 }
 
-/// The definition for a file of one's own: a named task's template and words, or those given by flags.
+/// The file that `--data` names; of a directory laid out as data sets are on the Hugging Face hub (train, validation, test), the
+/// training file, the others being the dev and test files where the arguments name none.
+fn whole_file(place: &Path, own: &mut OwnSplit) -> Result<PathBuf> {
+    if !place.is_dir() {
+        return Ok(place.to_path_buf());
+    }
+    let find = |stems: &[&str]| {
+        let mut names = stems
+            .iter()
+            .flat_map(|stem| ["jsonl", "json", "csv", "tsv"].map(|end| place.join(format!("{stem}.{end}"))));
+        names.find(|path| path.is_file())
+    };
+    own.dev = own.dev.take().or_else(|| find(&["validation", "dev", "valid", "val"]));
+    own.test = own.test.take().or_else(|| find(&["test"]));
+    find(&["train"]).ok_or_else(|| {
+        Error::format(
+            place,
+            "a directory without train.jsonl, train.json, train.csv or train.tsv; Parquet files are not read: write them as JSON \
+             lines (pandas: to_json(orient=\"records\", lines=True))",
+        )
+    })
+}
+
+/// The definition for a file of one's own: a task file as it is, a named task's template and words, or those given by flags.
 fn own_definition(
     named: Option<TaskDefinition>,
     args: &TaskArgs,
@@ -236,6 +267,9 @@ fn own_definition(
     file: &Path,
 ) -> Result<TaskDefinition> {
     if let Some(definition) = named {
+        if args.task_file.is_some() {
+            return definition.with(overrides);
+        }
         let named_format = TaskDefinition { format: DataFormat::Named, ..definition };
         return named_format.with(overrides);
     }

@@ -94,6 +94,12 @@ pub struct TaskFacts {
     /// SHA-256 of the tokenizer: vocabulary, rules and special tokens. Empty in reports of programs that did not tell.
     #[serde(default)]
     pub tokenizer_digest: String,
+    /// The tokenizer's class and the files that decided. Empty as above.
+    #[serde(default)]
+    pub tokenizer: String,
+    /// The first training prompt, token by token, as the vocabulary writes them. Empty as above.
+    #[serde(default)]
+    pub first_prompt: Vec<String>,
     /// SHA-256 of all prompts as token ids, with their labels. Empty as above.
     #[serde(default)]
     pub prompts_digest: String,

@@ -3,7 +3,7 @@
 //! Source: Malladi et al. (ICML 2023), Appendix A, and the settings of LM-BFF (Gao et al., ACL 2021), whose prompts and
 //! few-shot files they use. The one place that knows these names; may not know how files are read or prompts are built.
 
-use super::definition::{DataFormat, LabelWord, TaskDefinition};
+use super::definition::{ColumnNames, DataFormat, LabelWord, TaskDefinition};
 use super::template::Template;
 use crate::error::{Error, Result};
 
@@ -89,7 +89,7 @@ pub fn builtin(name: &str) -> Result<TaskDefinition> {
         )));
     };
     let format = match &row.format {
-        Columns::Glue(texts, label) => DataFormat::Tsv { texts: texts.to_vec(), label: *label },
+        Columns::Glue(texts, label) => DataFormat::Tsv { texts: texts.to_vec(), label: *label, header: true },
         Columns::LabelText => DataFormat::Csv { texts: vec![1], title: None, label: 0 },
         Columns::LabelTitleText => DataFormat::Csv { texts: vec![2], title: Some(1), label: 0 },
     };
@@ -103,5 +103,7 @@ pub fn builtin(name: &str) -> Result<TaskDefinition> {
         other_sentence_limit: row.other_limit,
         format,
         segments: false,
+        columns: ColumnNames::default(),
+        chat: false,
     })
 }

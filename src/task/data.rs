@@ -1,4 +1,4 @@
-//! Rows of data files: GLUE's TSV, headerless CSV, and one's own TSV or CSV with named columns.
+//! Rows of data files: GLUE's TSV, headerless CSV, and one's own TSV, CSV or JSON lines with named columns.
 //!
 //! Every error names the file and the row as an editor counts it. May not know splits, templates' parts or tokenizers.
 
@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use super::definition::{DataFormat, TaskDefinition};
+pub(crate) use super::records::decode;
+use super::records::{Record, json_records, plain_records, quoted_records};
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
 
@@ -20,17 +22,15 @@ pub struct Example {
     pub row: usize,
 }
 
-/// A row before its columns have a meaning.
-struct Record {
-    line: usize,
-    fields: Vec<String>,
-}
-
 /// Which columns of a row are read; negative ones count from the row's end.
 struct Columns {
     texts: Vec<usize>,
     title: Option<usize>,
     label: i64,
+    /// Names of the text columns, where blank texts are refused.
+    names: Vec<String>,
+    /// Fields that a row may have at most.
+    most: usize,
 }
 
 /// Reads a data file in the task's format; the rows keep the file's order.
@@ -40,27 +40,18 @@ pub fn read_examples(path: impl AsRef<Path>, task: &TaskDefinition) -> Result<Ve
     parse_examples(path, &bytes, task)
 }
 
-/// The same for bytes that are in memory; `path` stands in messages, and its extension tells CSV from TSV.
+/// The same for bytes that are in memory; `path` stands in messages, and its extension tells CSV, TSV and JSON lines apart.
 pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Result<Vec<Example>> {
     let text = decode(path, bytes)?;
     let (records, columns) = match &task.format {
-        DataFormat::Tsv { texts, label } => {
-            let columns = Columns { texts: texts.clone(), title: None, label: *label };
-            (tab_records(text).skip(1).collect(), columns)
-        }
+        DataFormat::Tsv { texts, label, header } => glue(path, text, task, (texts, *label, *header))?,
         DataFormat::Csv { texts, title, label } => {
-            let columns = Columns { texts: texts.clone(), title: *title, label: *label };
-            (comma_records(path, text)?, columns)
+            let records = quoted_records(path, text, b',')?;
+            let most = records.first().map_or(0, |record| record.fields.len());
+            let names = Vec::new();
+            (records, Columns { texts: texts.clone(), title: *title, label: *label, names, most })
         }
-        DataFormat::Named => {
-            let mut records: Vec<_> =
-                if is_tab_separated(path, text) { tab_records(text).collect() } else { comma_records(path, text)? };
-            if records.is_empty() {
-                return Err(Error::format(path, "is empty; the first line must name the columns text, text2, label"));
-            }
-            let header = records.remove(0);
-            (records, named_columns(path, &header, task)?)
-        }
+        DataFormat::Named => named(path, text, task)?,
     };
     if records.is_empty() {
         return Err(Error::format(path, format!("has no rows of data for task `{}`", task.name)));
@@ -72,89 +63,106 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
     examples.collect()
 }
 
-/// The text of a file, without its byte order mark; the error gives the line that is not UTF-8.
-pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    std::str::from_utf8(bytes).map_err(|reason| {
-        let before = std::str::from_utf8(&bytes[..reason.valid_up_to()]).unwrap_or_default();
-        let row = 1 + before.matches('\n').count();
-        Error::row(path, row, "is not UTF-8 text; convert the file, for instance with `iconv -t UTF-8`")
-    })
-}
-
-/// Rows split at tabs, nothing quoted; empty lines are passed over, `\r\n` is a line end too.
-fn tab_records(text: &str) -> impl Iterator<Item = Record> {
-    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
-    lines
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(at, line)| Record { line: at + 1, fields: line.split('\t').map(str::to_string).collect() })
-}
-
-/// Rows of CSV with quotation marks and no header.
-fn comma_records(path: &Path, text: &str) -> Result<Vec<Record>> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let mut records = Vec::new();
-    let mut record = csv::StringRecord::new();
-    let (mut line, mut counted) = (1, 0);
-    loop {
-        let begin = reader.position().byte() as usize;
-        let more = reader.read_record(&mut record).map_err(|reason| Error::format(path, reason.to_string()))?;
-        if !more {
-            return Ok(records);
+/// GLUE's TSV. Where the label counts from the row's end, rows of several lengths are meant (SNLI's).
+fn glue(
+    path: &Path,
+    text: &str,
+    task: &TaskDefinition,
+    (texts, label, header): (&[usize], i64, bool),
+) -> Result<(Vec<Record>, Columns)> {
+    let mut records = plain_records(text);
+    let first = records.first().map_or(0, |record| record.fields.len());
+    if header && !records.is_empty() {
+        let names = records.remove(0);
+        let place = usize::try_from(label).ok().and_then(|place| names.fields.get(place));
+        if let Some(label) = place.filter(|label| task.label_index(label.trim()).is_some()) {
+            let message = format!(
+                "should be a header line, but its label column holds `{label}`, a label of the task; if the file has no \
+                 header, say `header = false` in the task file's [format]"
+            );
+            return Err(Error::row(path, names.line, message));
         }
-        let end = (reader.position().byte() as usize).min(text.len());
-        let raw = text.get(begin..end).unwrap_or_default();
-        // The reader passes over empty lines on its way to the record.
-        let start = end - raw.trim_start_matches(['\r', '\n']).len();
-        line += text.get(counted..start).unwrap_or_default().matches('\n').count();
-        counted = start;
-        if raw.matches('"').count() % 2 == 1 && record.iter().any(|field| field.contains('\n')) {
-            return Err(Error::row(
-                path,
-                line,
-                "a quotation mark opens here and is not closed in the row; write a quotation mark inside a quoted \
-                 text twice",
-            ));
-        }
-        records.push(Record { line, fields: record.iter().map(str::to_string).collect() });
     }
+    let most = if label < 0 { usize::MAX } else { first };
+    Ok((records, Columns { texts: texts.to_vec(), title: None, label, names: Vec::new(), most }))
 }
 
-/// By the file's extension; where it is neither `csv` nor `tsv`, by the header line.
-fn is_tab_separated(path: &Path, text: &str) -> bool {
-    match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
-        Some("csv") => false,
-        Some("tsv") => true,
-        _ => text.lines().next().is_some_and(|header| header.contains('\t')),
+/// One's own file, whose columns have names; or numbers, where the task gives numbers for a file without a header.
+fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>, Columns)> {
+    let two = task.text_count() > 1;
+    let names: Vec<String> = ["text", "text2"][..=usize::from(two)].iter().map(|key| task.columns.name(key)).collect();
+    let label = task.columns.name("label");
+    if is_json(path) {
+        let mut wanted: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+        wanted.push((label.as_str(), true));
+        let records = json_records(path, text, &wanted)?;
+        let texts: Vec<usize> = (0..names.len()).collect();
+        let columns = Columns { label: texts.len() as i64, texts, title: None, names, most: usize::MAX };
+        return Ok((records, columns));
     }
-}
-
-/// Finds `text`, `text2` and `label` in the header of one's own file.
-fn named_columns(path: &Path, header: &Record, task: &TaskDefinition) -> Result<Columns> {
+    let delimiter = if is_tab_separated(path, text) { b'\t' } else { b',' };
+    let mut records = quoted_records(path, text, delimiter)?;
+    let Some(first) = records.first() else {
+        return Err(Error::format(
+            path,
+            format!("is empty; the first line must name the columns {}", all(&names, &label)),
+        ));
+    };
+    let most = first.fields.len();
+    if let Some((texts, label)) = task.columns.numbers(two)? {
+        return Ok((records, Columns { texts, title: None, label: label as i64, names, most }));
+    }
+    let header = records.remove(0);
     let find = |name: &str| header.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
     let missing = |name: &str| {
         let found: Vec<_> = header.fields.iter().map(|field| format!("`{}`", field.trim())).collect();
         let message = format!(
-            "the header has the columns {}, but `{name}` is missing; the columns must be named text, text2 (only if \
-             there is a second text) and label",
+            "the header has the columns {}, but `{name}` is missing; name the columns text, text2 (only if there is a second \
+             text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers from 0 for a file without a \
+             header)",
             found.join(", ")
         );
         Error::row(path, header.line, message)
     };
-    let label = find("label").ok_or_else(|| missing("label"))?;
-    let mut texts = vec![find("text").ok_or_else(|| missing("text"))?];
-    match find("text2") {
-        Some(column) => texts.push(column),
-        None if task.template.text_count() > 1 => return Err(missing("text2")),
-        None => {}
+    let label = find(&label).ok_or_else(|| missing(&label))?;
+    let texts = names.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>>>()?;
+    Ok((records, Columns { texts, title: None, label: label as i64, names, most }))
+}
+
+fn all(names: &[String], label: &str) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).chain([label]).collect();
+    names.join(", ")
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).unwrap_or_default()
+}
+
+fn is_json(path: &Path) -> bool {
+    matches!(extension(path).as_str(), "json" | "jsonl" | "ndjson")
+}
+
+/// By the file's extension; where it is neither `csv` nor `tsv`, by the header line.
+fn is_tab_separated(path: &Path, text: &str) -> bool {
+    match extension(path).as_str() {
+        "csv" => false,
+        "tsv" => true,
+        _ => text.lines().next().is_some_and(|header| header.contains('\t')),
     }
-    Ok(Columns { texts, title: None, label: label as i64 })
 }
 
 /// Reads the columns of one row.
 fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition) -> Result<Example> {
     let Record { line, mut fields } = record;
     let count = fields.len();
+    if count > columns.most {
+        let message = format!(
+            "has {count} fields, but the file has {} columns: a text with the separator in it must stand in quotation marks \
+             (or, where nothing is quoted, must not hold it)",
+            columns.most
+        );
+        return Err(Error::row(path, line, message));
+    }
     let label_column = usize::try_from(columns.label).ok().or_else(|| count.checked_add_signed(columns.label as isize));
     let label_column = label_column.filter(|column| *column < count && !columns.texts.contains(column));
     let reached = columns.texts.iter().chain(&columns.title).all(|column| *column < count);
@@ -176,8 +184,8 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
     if let (Some(title), Some(text)) = (title, texts.first_mut()) {
         *text = format!("{title}. {text}");
     }
-    if task.format == DataFormat::Named && texts.iter().any(|text| text.trim().is_empty()) {
-        return Err(Error::row(path, line, "the text is empty; write one or remove the row"));
+    if let Some((name, _)) = columns.names.iter().zip(&texts).find(|(_, text)| text.trim().is_empty()) {
+        return Err(Error::row(path, line, format!("the column `{name}` is empty; write a text or remove the row")));
     }
     Ok(Example { texts, label, row: line })
 }

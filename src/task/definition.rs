@@ -32,12 +32,15 @@ impl LabelWord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", from = "FormatFields")]
 pub enum DataFormat {
-    /// GLUE's TSV: one header line, then rows split at tabs; quotation marks are ordinary characters.
+    /// GLUE's TSV: one header line (or none, as `CoLA` has it), then rows split at tabs; quotation marks are ordinary
+    /// characters.
     Tsv {
         /// Columns of the texts, in order.
         texts: Vec<usize>,
         /// Column of the label.
         label: i64,
+        /// Whether the first line names the columns.
+        header: bool,
     },
     /// CSV without a header line, quoted as usual.
     Csv {
@@ -48,7 +51,8 @@ pub enum DataFormat {
         /// Column of the label.
         label: i64,
     },
-    /// One's own TSV or CSV: the header names the columns `text`, `text2` (if there is one) and `label`, in any order.
+    /// One's own TSV or CSV, quoted as usual, or JSON lines: the header or the fields name the columns `text`, `text2` (if there
+    /// is one) and `label`, in any order, or others that [`TaskDefinition::columns`] gives.
     #[default]
     Named,
 }
@@ -60,6 +64,8 @@ enum FormatFields {
     Tsv {
         texts: Vec<usize>,
         label: i64,
+        #[serde(default = "yes")]
+        header: bool,
     },
     Csv {
         texts: Vec<usize>,
@@ -73,7 +79,7 @@ enum FormatFields {
 impl From<FormatFields> for DataFormat {
     fn from(fields: FormatFields) -> Self {
         match fields {
-            FormatFields::Tsv { texts, label } => Self::Tsv { texts, label },
+            FormatFields::Tsv { texts, label, header } => Self::Tsv { texts, label, header },
             FormatFields::Csv { texts, title, label } => Self::Csv { texts, title, label },
             FormatFields::Named {} => Self::Named,
         }
@@ -94,7 +100,7 @@ impl DataFormat {
         match self {
             Self::Tsv { .. } => &["tsv"],
             Self::Csv { .. } => &["csv"],
-            Self::Named => &["tsv", "csv"],
+            Self::Named => &["tsv", "csv", "jsonl", "json"],
         }
     }
 }
@@ -120,6 +126,73 @@ pub struct TaskDefinition {
     pub format: DataFormat,
     /// Whether segment ids grow after each `sep+`; the paper's runs have zeros everywhere.
     pub segments: bool,
+    /// The columns of one's own file, where they have other names.
+    pub columns: ColumnNames,
+    /// Whether a causal model's prompt is put into the checkpoint's own chat template.
+    pub chat: bool,
+}
+
+/// Which columns of one's own file are the text, the second text and the label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnNames {
+    given: Vec<(String, String)>,
+}
+
+impl ColumnNames {
+    const KEYS: [&str; 3] = ["text", "text2", "label"];
+
+    /// Reads `text=sentence,label=label`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for anything else.
+    pub fn parse(source: &str) -> Result<Self> {
+        let fail = |problem: String| {
+            Err(Error::Settings(format!("columns `{source}`: {problem}; write `text=NAME,text2=NAME,label=NAME`")))
+        };
+        let mut given: Vec<(String, String)> = Vec::new();
+        for item in source.split(',') {
+            let Some((key, name)) = item.split_once('=').map(|(key, name)| (key.trim(), name.trim())) else {
+                return fail(format!("`{item}` names no column"));
+            };
+            if !Self::KEYS.contains(&key) || name.is_empty() {
+                return fail(format!("`{item}` is not known"));
+            }
+            if given.iter().any(|(earlier, _)| earlier == key) {
+                return fail(format!("`{key}` is named twice"));
+            }
+            given.push((key.to_string(), name.to_string()));
+        }
+        let columns = Self { given };
+        columns.numbers(false)?;
+        Ok(columns)
+    }
+
+    /// The name of a column.
+    pub fn name(&self, key: &str) -> String {
+        let found = self.given.iter().find(|(known, _)| known == key);
+        found.map_or_else(|| key.to_string(), |(_, name)| name.clone())
+    }
+
+    /// Columns by number, counted from 0, for a file without a header: of the texts (both where there are two) and the label.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where some are numbers and some are not, or one is missing.
+    pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
+        let number = |key: &str| self.name(key).parse::<usize>().ok();
+        let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
+        if numbers == 0 {
+            return Ok(None);
+        }
+        let texts: Option<Vec<usize>> = Self::KEYS[..=usize::from(two)].iter().map(|key| number(key)).collect();
+        match (texts, number("label")) {
+            (Some(texts), Some(label)) if numbers == self.given.len() => Ok(Some((texts, label))),
+            _ => Err(Error::Settings(
+                "columns by number are for a file without a header: give all of them as numbers, from 0, such as \
+                 `text=3,label=1`"
+                    .to_string(),
+            )),
+        }
+    }
 }
 
 /// Settings that replace those of a definition; `None` keeps what is there.
@@ -137,6 +210,10 @@ pub struct Overrides {
     pub other_sentence_limit: Option<usize>,
     /// Segment ids.
     pub segments: Option<bool>,
+    /// The columns of one's own file: `text=sentence,label=label`.
+    pub columns: Option<String>,
+    /// The checkpoint's chat template around the prompt.
+    pub chat: Option<bool>,
 }
 
 /// A task TOML, field by field; see [`TaskDefinition::from_toml`].
@@ -157,6 +234,13 @@ struct TaskFile {
     format: DataFormat,
     #[serde(default)]
     segments: bool,
+    columns: Option<String>,
+    #[serde(default)]
+    chat: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn default_max_length() -> usize {
@@ -177,6 +261,8 @@ impl TaskDefinition {
             other_sentence_limit: None,
             format: DataFormat::Named,
             segments: false,
+            columns: ColumnNames::default(),
+            chat: false,
         };
         definition.check()?;
         Ok(definition)
@@ -195,10 +281,13 @@ impl TaskDefinition {
     /// first_sentence_limit = 110
     /// other_sentence_limit = 50
     /// segments = false
+    /// columns = "text=sentence"   # the names of the columns, or numbers from 0 for a file without a header
+    /// chat = false                # a causal model's prompt in the checkpoint's own chat template
     /// [format]
     /// kind = "tsv"      # header line, no quoting; or "csv": no header line, quoted; or "named", as without [format]
     /// texts = [0]       # columns count from 0
     /// label = -1        # from the end
+    /// header = true     # false: the first line is a row
     /// ```
     pub fn from_toml(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -220,6 +309,8 @@ impl TaskDefinition {
                 other_sentence_limit: limit(file.other_sentence_limit),
                 format: file.format,
                 segments: file.segments,
+                columns: file.columns.as_deref().map(ColumnNames::parse).transpose()?.unwrap_or_default(),
+                chat: file.chat,
             };
             definition.check()?;
             Ok(definition)
@@ -240,6 +331,10 @@ impl TaskDefinition {
         self.first_sentence_limit = overrides.first_sentence_limit.map_or(self.first_sentence_limit, limit);
         self.other_sentence_limit = overrides.other_sentence_limit.map_or(self.other_sentence_limit, limit);
         self.segments = overrides.segments.unwrap_or(self.segments);
+        if let Some(columns) = &overrides.columns {
+            self.columns = ColumnNames::parse(columns)?;
+        }
+        self.chat = overrides.chat.unwrap_or(self.chat);
         self.check()?;
         Ok(self)
     }
@@ -275,6 +370,12 @@ impl TaskDefinition {
             }
         }
         Ok(())
+    }
+
+    /// How many texts the templates read.
+    pub fn text_count(&self) -> usize {
+        let causal = self.causal_template.as_ref().map_or(0, Template::text_count);
+        self.template.text_count().max(causal)
     }
 
     /// The template that is used for a way of reading.

@@ -8,11 +8,15 @@
 
 pub mod builtin;
 mod byte_pairs;
+mod chat;
 pub mod cloze;
 pub mod data;
 pub mod definition;
 pub mod demo;
+pub mod label_words;
+mod pieces;
 pub mod prompt;
+mod records;
 mod scored_pieces;
 pub mod split;
 pub mod template;
@@ -20,9 +24,10 @@ pub mod tokenizer;
 
 pub use builtin::{BUILTIN_NAMES, builtin};
 pub use data::{Example, parse_examples, read_examples};
-pub use definition::{DataFormat, LabelWord, Overrides, TaskDefinition};
+pub use definition::{ColumnNames, DataFormat, LabelWord, Overrides, TaskDefinition};
 pub use demo::{DEMO_NAME, demo, demo_definition};
-pub use prompt::{Prompt, PromptedTask, Reading, encode, label_word_ids};
+pub use label_words::label_word_ids;
+pub use prompt::{Prompt, PromptedTask, Reading, encode};
 pub use split::{OwnSplit, Split, Splits};
-pub use template::{FirstLetter, Part, Sentence, Template};
+pub use template::{FirstLetter, Part, Sentence, Template, literal_text};
 pub use tokenizer::{PromptTokenizer, SpecialToken};

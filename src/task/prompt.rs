@@ -10,9 +10,10 @@ use std::path::Path;
 
 use super::data::Example;
 use super::definition::TaskDefinition;
+use super::label_words::label_word_ids;
+use super::pieces::{Piece, Pieces, tokens};
 use super::split::{Split, Splits};
-use super::template::{FirstLetter, Part, Sentence};
-use super::tokenizer::{PromptTokenizer, SpecialToken};
+use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
 
@@ -34,6 +35,11 @@ impl Reading {
     /// Whether the template and the label words take part.
     pub fn prompted(self) -> bool {
         matches!(self, Self::Mask | Self::LastToken)
+    }
+
+    /// Whether the model continues texts, so that the last token is read.
+    pub fn continues(self) -> bool {
+        matches!(self, Self::LastToken | Self::LastTokenAlone)
     }
 }
 
@@ -65,6 +71,8 @@ pub struct PromptedTask {
     pub dev: Vec<Prompt>,
     /// Examples to report on.
     pub test: Vec<Prompt>,
+    /// What a reader of the results should know of the prompts, such as special tokens in texts; often empty.
+    pub notes: Vec<String>,
 }
 
 impl PromptedTask {
@@ -80,14 +88,16 @@ impl PromptedTask {
         tokenizer: &PromptTokenizer,
         splits: &Splits,
     ) -> Result<Self> {
-        let prompts = |split: &Split| encode_at(reading, definition, tokenizer, &split.examples, &split.source);
-        Ok(Self {
-            label_ids: if reading.prompted() { label_word_ids(definition, tokenizer)? } else { Vec::new() },
-            train: prompts(&splits.train)?,
-            dev: prompts(&splits.dev)?,
-            test: prompts(&splits.test)?,
-            definition: definition.clone(),
-        })
+        let mut notes = Vec::new();
+        let mut prompts = |what: &str, split: &Split| -> Result<Vec<Prompt>> {
+            let (prompts, seen) = encode_at(reading, definition, tokenizer, &split.examples, &split.source)?;
+            notes.extend(seen.notes(what));
+            Ok(prompts)
+        };
+        let (train, dev, test) =
+            (prompts("train", &splits.train)?, prompts("dev", &splits.dev)?, prompts("test", &splits.test)?);
+        let label_ids = if reading.prompted() { label_word_ids(definition, tokenizer)? } else { Vec::new() };
+        Ok(Self { label_ids, train, dev, test, definition: definition.clone(), notes })
     }
 
     /// The number of tokens of the longest prompt.
@@ -97,13 +107,6 @@ impl PromptedTask {
     }
 }
 
-/// A template's part that waits for an example, or the tokens that are the same in every prompt.
-enum Piece {
-    Fixed { ids: Vec<i64>, next_segment: bool },
-    Mask(i64),
-    Text(Sentence),
-}
-
 /// Encodes examples in their order, to be read at the mask; `source` is the data file, for messages.
 pub fn encode(
     task: &TaskDefinition,
@@ -111,7 +114,39 @@ pub fn encode(
     examples: &[Example],
     source: &Path,
 ) -> Result<Vec<Prompt>> {
-    encode_at(Reading::Mask, task, tokenizer, examples, source)
+    Ok(encode_at(Reading::Mask, task, tokenizer, examples, source)?.0)
+}
+
+/// What texts turned out to hold that a reader of the results should know.
+#[derive(Default)]
+struct Seen {
+    /// Rows whose texts hold a special token, and the token's name.
+    special: Vec<(usize, String)>,
+    /// Rows whose prompt begins with the tokenizer's beginning twice.
+    twice: usize,
+    rows: usize,
+}
+
+impl Seen {
+    fn notes(&self, what: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some((row, name)) = self.special.first() {
+            let count = self.special.len();
+            notes.push(format!(
+                "{count} of {} texts of the {what} set hold a special token of the tokenizer, read as that token: first \
+                 `{name}` in row {row}.",
+                self.rows
+            ));
+        }
+        if self.twice > 0 {
+            notes.push(format!(
+                "{} of {} prompts of the {what} set begin with the tokenizer's first token twice: the tokenizer puts it in front \
+                 of every text, and the template or the text has it too.",
+                self.twice, self.rows
+            ));
+        }
+        notes
+    }
 }
 
 fn encode_at(
@@ -120,180 +155,41 @@ fn encode_at(
     tokenizer: &PromptTokenizer,
     examples: &[Example],
     source: &Path,
-) -> Result<Vec<Prompt>> {
+) -> Result<(Vec<Prompt>, Seen)> {
     task.check()?;
-    let pieces = match reading {
-        Reading::Mask => pieces(task, tokenizer, task.template.parts())?,
-        Reading::LastToken => opening(task, tokenizer)?,
-        Reading::FirstTokenAlone => pieces(task, tokenizer, &texts_alone(task, true))?,
-        Reading::LastTokenAlone => continued(task, tokenizer, &texts_alone(task, false))?,
-    };
-    let encoded = examples.iter().map(|example| {
+    let pieces = Pieces::new(reading, task, tokenizer)?;
+    // A chat template writes the beginning itself.
+    let beginning = if reading.continues() && !task.chat { tokenizer.beginning()? } else { Vec::new() };
+    let mut seen = Seen { rows: examples.len(), ..Seen::default() };
+    let mut prompts = Vec::with_capacity(examples.len());
+    for example in examples {
         check_stop()?;
-        encode_one(reading, task, tokenizer, &pieces, example, source)
-    });
-    encoded.collect()
-}
-
-/// The token id of each label's word, in the order of the labels. A word stands with a space in front and must be one
-/// token then; one that starts with `<`, `[`, `.` or `,` is looked up in the vocabulary as it is.
-pub fn label_word_ids(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<i64>> {
-    let mut ids: Vec<i64> = Vec::with_capacity(task.label_words.len());
-    for pair in &task.label_words {
-        let (label, word) = (&pair.label, &pair.word);
-        let fail = |problem: String| {
-            let message = format!(
-                "label `{label}` of task `{}`: the word `{word}` {problem}; choose another word in the label words",
-                task.name
-            );
-            Err(Error::format(tokenizer.source(), message))
-        };
-        let id = if word.starts_with(['<', '[', '.', ',']) {
-            tokenizer.token_to_id(word)
-        } else {
-            match tokenizer.encode(&format!(" {word}"))?.as_slice() {
-                [id] => Some(*id),
-                [] => None,
-                several => {
-                    let tokens: Vec<_> = several.iter().map(|id| shown(tokenizer, *id)).collect();
-                    let problem = format!("is {} tokens ({}), but must be one", tokens.len(), tokens.join(" "));
-                    return fail(problem);
-                }
-            }
-        };
-        let Some(id) = id.filter(|id| Some(*id) != tokenizer.special(SpecialToken::Unk)) else {
-            return fail("is not in the tokenizer's vocabulary".to_string());
-        };
-        if let Some(at) = ids.iter().position(|earlier| *earlier == id) {
-            let other = &task.label_words[at];
-            let token = shown(tokenizer, id);
-            return fail(format!("is the same token ({token}) as `{}` of label `{}`", other.word, other.label));
+        let tokens = tokens(task, tokenizer, &pieces, example, source)?;
+        if let Some(name) = special_in(tokenizer, example, &pieces, &tokens) {
+            seen.special.push((example.row, name));
         }
-        ids.push(id);
+        let prompt = encode_one(reading, task, &pieces, tokens, example, source)?;
+        let again = prompt.input_ids.get(beginning.len()..).is_some_and(|rest| rest.starts_with(&beginning));
+        seen.twice += usize::from(again && !beginning.is_empty());
+        prompts.push(prompt);
     }
-    Ok(ids)
+    Ok((prompts, seen))
 }
 
-/// A token for a message: as in the vocabulary, in quotation marks of code.
-fn shown(tokenizer: &PromptTokenizer, id: i64) -> String {
-    tokenizer.id_to_token(id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"))
-}
-
-/// The template's texts without anything else: set apart by separators, as LM-BFF feeds standard fine-tuning, or one
-/// after the other.
-fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
-    let text = |index| {
-        let space_before = !separated && index > 0;
-        Part::Sentence(Sentence { index, space_before, first_letter: FirstLetter::Keep, drop_last: false })
-    };
-    let texts = (0..task.template.text_count()).map(text);
-    if !separated {
-        return texts.collect();
-    }
-    [Part::Cls].into_iter().chain(texts.flat_map(|text| [text, Part::Sep { next_segment: true }])).collect()
-}
-
-/// The pieces in front of the mask.
-fn opening(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Piece>> {
-    let template = task.template_for(Reading::LastToken);
-    let parts = template.parts();
-    let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
-    let (before, after) = parts.split_at(mask);
-    if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
-        return Err(Error::Settings(format!(
-            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`"
-        )));
-    }
-    let before: Vec<Part> = before.iter().filter(|part| **part != Part::Cls).cloned().collect();
-    continued(task, tokenizer, &before)
-}
-
-/// These parts after whatever the tokenizer begins every text with: that is what `cls` means to a model that continues
-/// texts.
-fn continued(task: &TaskDefinition, tokenizer: &PromptTokenizer, parts: &[Part]) -> Result<Vec<Piece>> {
-    let mut all = vec![Piece::Fixed { ids: tokenizer.beginning()?, next_segment: false }];
-    all.extend(pieces(task, tokenizer, parts)?);
-    Ok(all)
-}
-
-/// Tokenizes what all prompts have in common.
-fn pieces(task: &TaskDefinition, tokenizer: &PromptTokenizer, parts: &[Part]) -> Result<Vec<Piece>> {
-    let label_ids = if task.template.label_count() > 0 { label_word_ids(task, tokenizer)? } else { Vec::new() };
-    let fixed = |ids: Vec<i64>| Piece::Fixed { ids, next_segment: false };
-    let mut pieces = Vec::with_capacity(parts.len());
-    for part in parts {
-        pieces.push(match part {
-            Part::Cls => fixed(vec![tokenizer.require(SpecialToken::Cls)?]),
-            Part::Sep { next_segment } => {
-                Piece::Fixed { ids: vec![tokenizer.require(SpecialToken::Sep)?], next_segment: *next_segment }
-            }
-            Part::Mask => Piece::Mask(tokenizer.require(SpecialToken::Mask)?),
-            Part::Sentence(sentence) => Piece::Text(*sentence),
-            Part::Label(index) => fixed(label_ids.get(*index).copied().into_iter().collect()),
-            Part::Literal(text) => fixed(literal(task, tokenizer, text)?),
-        });
-    }
-    Ok(pieces)
-}
-
-/// One character is a token of its own; anything longer is tokenized.
-fn literal(task: &TaskDefinition, tokenizer: &PromptTokenizer, text: &str) -> Result<Vec<i64>> {
-    let mut characters = text.chars();
-    if let (Some(_), None) = (characters.next(), characters.next()) {
-        let id = tokenizer.token_to_id(text);
-        return Ok(vec![id.map_or_else(|| tokenizer.require(SpecialToken::Unk), Ok)?]);
-    }
-    for (token, variable) in [(SpecialToken::Cls, "cls"), (SpecialToken::Sep, "sep"), (SpecialToken::Mask, "mask")] {
-        let name = tokenizer.special(token).and_then(|id| tokenizer.id_to_token(id));
-        if let Some(name) = name.filter(|name| text.contains(name.as_str())) {
-            return Err(Error::Settings(format!(
-                "template `{}`: `{name}` is a special token of this tokenizer; write `*{variable}*` in its place",
-                task.template
-            )));
-        }
-    }
-    tokenizer.encode(text)
-}
-
-/// Token ids of the texts that the pieces take, in their order, each cut at its limit.
-fn texts_of(
-    task: &TaskDefinition,
-    tokenizer: &PromptTokenizer,
-    pieces: &[Piece],
-    example: &Example,
-    source: &Path,
-) -> Result<Vec<Vec<i64>>> {
-    let sentences =
-        pieces.iter().filter_map(|piece| if let Piece::Text(sentence) = piece { Some(sentence) } else { None });
-    sentences
-        .map(|sentence| {
-            let Some(text) = example.texts.get(sentence.index) else {
-                let (wanted, found) = (sentence.index + 1, example.texts.len());
-                let message = format!("has {found} text(s), but the template `{}` needs {wanted}", task.template);
-                return Err(Error::row(source, example.row, message));
-            };
-            let mut ids = tokenizer.encode(&sentence.apply(text))?;
-            let limit = if sentence.index == 0 { task.first_sentence_limit } else { task.other_sentence_limit };
-            ids.truncate(limit.unwrap_or(usize::MAX));
-            Ok(ids)
-        })
-        .collect()
+/// The name of a special token that a text of the example holds and that became this token.
+fn special_in(tokenizer: &PromptTokenizer, example: &Example, pieces: &Pieces, tokens: &[Vec<i64>]) -> Option<String> {
+    let texts = pieces.list.iter().zip(tokens).filter(|(piece, _)| matches!(piece, Piece::Text(_)));
+    let special = texts.flat_map(|(_, ids)| ids).filter(|id| tokenizer.is_special(**id));
+    let mut names = special.filter_map(|id| tokenizer.id_to_token(*id));
+    names.find(|name| example.texts.iter().any(|text| text.contains(name.as_str())))
 }
 
 /// Cuts the longest text, again and again, until the whole is no longer than `max_length`: a model that continues texts
 /// reads at the end, so that the tail must stay.
-fn shorten(max_length: usize, pieces: &[Piece], texts: &mut [Vec<i64>]) {
-    let fixed: usize = pieces
-        .iter()
-        .map(|piece| match piece {
-            Piece::Fixed { ids, .. } => ids.len(),
-            Piece::Mask(_) => 1,
-            Piece::Text(_) => 0,
-        })
-        .sum();
-    while fixed + texts.iter().map(Vec::len).sum::<usize>() > max_length {
-        match texts.iter_mut().max_by_key(|ids| ids.len()).filter(|ids| !ids.is_empty()) {
+fn shorten(max_length: usize, pieces: &Pieces, tokens: &mut [Vec<i64>]) {
+    while tokens.iter().map(Vec::len).sum::<usize>() > max_length {
+        let texts = pieces.list.iter().zip(tokens.iter_mut()).filter(|(piece, _)| matches!(piece, Piece::Text(_)));
+        match texts.map(|(_, ids)| ids).max_by_key(|ids| ids.len()).filter(|ids| !ids.is_empty()) {
             Some(longest) => longest.pop(),
             None => return,
         };
@@ -303,16 +199,14 @@ fn shorten(max_length: usize, pieces: &[Piece], texts: &mut [Vec<i64>]) {
 fn encode_one(
     reading: Reading,
     task: &TaskDefinition,
-    tokenizer: &PromptTokenizer,
-    pieces: &[Piece],
+    pieces: &Pieces,
+    mut tokens: Vec<Vec<i64>>,
     example: &Example,
     source: &Path,
 ) -> Result<Prompt> {
-    let mut texts = texts_of(task, tokenizer, pieces, example, source)?;
-    if matches!(reading, Reading::LastToken | Reading::LastTokenAlone) {
-        shorten(task.max_length, pieces, &mut texts);
+    if reading.continues() {
+        shorten(task.max_length, pieces, &mut tokens);
     }
-    let mut texts = texts.into_iter();
     let mut input_ids = Vec::new();
     let mut segment_ids = Vec::new();
     let mut segment = 0;
@@ -320,28 +214,22 @@ fn encode_one(
     // The texts in front of the mask with their lengths: one of them must be cut if the mask does not fit.
     let mut before_mask = Vec::new();
     let mut mask_seen = false;
-    for piece in pieces {
+    for (piece, ids) in pieces.list.iter().zip(&tokens) {
         match piece {
-            Piece::Fixed { ids, .. } => input_ids.extend_from_slice(ids),
-            Piece::Mask(id) => {
+            Piece::Mask(_) => {
                 mask_pos = input_ids.len();
                 mask_seen = true;
-                input_ids.push(*id);
             }
-            Piece::Text(sentence) => {
-                let mut ids = texts.next().unwrap_or_default();
-                if !mask_seen {
-                    before_mask.push((sentence.index, ids.len()));
-                }
-                input_ids.append(&mut ids);
-            }
+            Piece::Text(sentence) if !mask_seen => before_mask.push((sentence.index, ids.len())),
+            _ => {}
         }
+        input_ids.extend_from_slice(ids);
         segment_ids.resize(input_ids.len(), segment);
         if task.segments && matches!(piece, Piece::Fixed { next_segment: true, .. }) {
             segment += 1;
         }
     }
-    if matches!(reading, Reading::LastToken | Reading::LastTokenAlone) {
+    if reading.continues() {
         let Some(last) = input_ids.len().checked_sub(1) else {
             let message = "the prompt is empty: there is no token to read".to_owned();
             return Err(Error::row(source, example.row, message));

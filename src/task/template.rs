@@ -1,7 +1,9 @@
 //! The template language of LM-BFF: how the texts of an example become one prompt around a mask.
 //!
 //! A template is text cut at every `*`. Each piece is a variable (the table below) or literal text in which `_` stands
-//! for a space: `*cls**sent_0*_It_was*mask*.*sep+*` reads “⟨cls⟩ first text, ` It was`, ⟨mask⟩, `.`, ⟨sep⟩”.
+//! for a space: `*cls**sent_0*_It_was*mask*.*sep+*` reads “⟨cls⟩ first text, ` It was`, ⟨mask⟩, `.`, ⟨sep⟩”. A backslash makes
+//! the next character plain (`\_`, `\*`, `\\`) or stands for a line end or a tab (`\n`, `\t`, `\r`); the name of a special or
+//! added token of the tokenizer keeps its underscores (`<|im_start|>`).
 //! This module knows the language only; it may not know tokenizers, tasks or data.
 //!
 //! Source: the prompts of Gao et al., "Making Pre-trained Language Models Better Few-shot Learners" (ACL 2021), which
@@ -16,7 +18,7 @@ use crate::error::{Error, Result};
 pub const KNOWN_VARIABLES: &str = "cls, mask, sep, sep+ (a separator after which the segment id grows), \
 sent_N (the Nth text, counted from 0), +sent_N (a space in front), sent-_N (without its last character), \
 sentl_N or sentu_N (first character lower or upper case), their combinations such as +sentl_N and sentl-_N, \
-label_N (the Nth label word)";
+label_N (the Nth label word), reply (where the answer of a chat begins)";
 
 /// What happens to the first character of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,8 +86,11 @@ pub enum Part {
     Sentence(Sentence),
     /// The word of the Nth label, as one token.
     Label(usize),
-    /// Literal text; never empty and without `*` and `_`. One character alone is looked up in the vocabulary as it is.
+    /// Literal text as templates write it, never empty: see [`literal_text`]. One character alone is looked up in the
+    /// vocabulary as it is.
     Literal(String),
+    /// Where the answer of a chat begins: what stands behind it is written in the assistant's name.
+    Reply,
 }
 
 impl fmt::Display for Part {
@@ -105,7 +110,8 @@ impl fmt::Display for Part {
                 write!(f, "{plus}sent{letter}{minus}_{}", sentence.index)
             }
             Self::Label(index) => write!(f, "label_{index}"),
-            Self::Literal(text) => f.write_str(&text.replace(' ', "_")),
+            Self::Literal(source) => f.write_str(source),
+            Self::Reply => f.write_str("reply"),
         }
     }
 }
@@ -125,11 +131,14 @@ impl Template {
             Err(Error::Settings(format!("template `{source}`: {problem}; the variables are {KNOWN_VARIABLES}")))
         };
         let mut parts = Vec::new();
-        for piece in source.split('*').filter(|piece| !piece.is_empty()) {
+        for piece in pieces(source).filter(|piece| !piece.is_empty()) {
             match parse_part(piece) {
                 Ok(part) => parts.push(part),
                 Err(problem) => return fail(problem),
             }
+        }
+        if parts.iter().filter(|part| **part == Part::Reply).count() > 1 {
+            return fail("it has several `reply` parts, but a chat has one answer".to_string());
         }
         match parts.iter().filter(|part| **part == Part::Mask).count() {
             1 => Ok(Self { parts }),
@@ -186,6 +195,83 @@ impl fmt::Display for Template {
     }
 }
 
+/// The pieces between the stars that no backslash stands in front of.
+fn pieces(source: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    source.split(move |character| {
+        let plain = !std::mem::take(&mut escaped);
+        escaped = plain && character == '\\';
+        plain && character == '*'
+    })
+}
+
+/// The text that a literal stands for: `_` is a space, except in the names of tokens (`names`, longest first), and a backslash
+/// makes the next character plain or a line end or tab.
+pub fn literal_text(literal: &str, names: &[String]) -> String {
+    let mut text = String::with_capacity(literal.len());
+    let mut rest = literal;
+    while let Some(character) = rest.chars().next() {
+        let underscored = |name: &&String| name.contains('_') && name.chars().any(|other| other != '_');
+        if let Some(name) = names.iter().filter(underscored).find(|name| rest.starts_with(name.as_str())) {
+            text.push_str(name);
+            rest = &rest[name.len()..];
+            continue;
+        }
+        rest = &rest[character.len_utf8()..];
+        match character {
+            '_' => text.push(' '),
+            '\\' => {
+                let next = rest.chars().next().unwrap_or('\\');
+                rest = &rest[next.len_utf8().min(rest.len())..];
+                text.push(match next {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    plain => plain,
+                });
+            }
+            plain => text.push(plain),
+        }
+    }
+    text
+}
+
+/// A text as a literal writes it.
+pub fn literal_source(text: &str) -> String {
+    let mut source = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            ' ' => source.push('_'),
+            '\n' => source.push_str("\\n"),
+            '\t' => source.push_str("\\t"),
+            '\r' => source.push_str("\\r"),
+            '_' | '*' | '\\' => source.extend(['\\', character]),
+            plain => source.push(plain),
+        }
+    }
+    source
+}
+
+/// A literal written in one way only: spaces, line ends and tabs as in [`literal_source`].
+fn normal_literal(piece: &str) -> std::result::Result<String, String> {
+    let mut source = String::with_capacity(piece.len());
+    let mut characters = piece.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some(next @ ('n' | 't' | 'r' | '_' | '*' | '\\')) => source.extend(['\\', next]),
+                Some(next) => {
+                    return Err(format!("`\\{next}` is not known; known are \\n, \\t, \\r, \\_, \\* and \\\\"));
+                }
+                None => return Err("it ends in a single `\\`; write `\\\\` for one".to_string()),
+            },
+            '_' => source.push('_'),
+            plain => source.push_str(&literal_source(&plain.to_string())),
+        }
+    }
+    Ok(source)
+}
+
 /// One piece between two `*`; the error says what is wrong with it.
 fn parse_part(piece: &str) -> std::result::Result<Part, String> {
     let part = match piece {
@@ -193,13 +279,14 @@ fn parse_part(piece: &str) -> std::result::Result<Part, String> {
         "mask" => Part::Mask,
         "sep" => Part::Sep { next_segment: false },
         "sep+" => Part::Sep { next_segment: true },
+        "reply" => Part::Reply,
         _ => {
             if let Some(part) = parse_indexed(piece) {
                 part
             } else if let Some(problem) = misspelt(piece) {
                 return Err(problem);
             } else {
-                Part::Literal(piece.replace('_', " "))
+                Part::Literal(normal_literal(piece)?)
             }
         }
     };
@@ -270,11 +357,9 @@ mod tests {
                 }
             ),
             (0..1000_usize).prop_map(Part::Label),
-            "[ a-zäß.,:?]{1,12}"
-                .prop_filter("reads as a variable", |text| matches!(
-                    parse_part(&text.replace(' ', "_")),
-                    Ok(Part::Literal(_))
-                ))
+            r"[ a-zäß.,:?_*\\\n\t\r]{1,12}"
+                .prop_map(|text| literal_source(&text))
+                .prop_filter("reads as a variable", |source| matches!(parse_part(source), Ok(Part::Literal(_))))
                 .prop_map(Part::Literal),
         ]
     }
@@ -293,10 +378,18 @@ mod tests {
 
         /// No string makes the parser panic, and what it accepts it writes back.
         #[test]
-        fn any_string_is_parsed_or_refused(source in r"(\*|_|cls|mask|sep|\+|sent|label|l|u|-|[0-9]|é|.){0,14}") {
+        fn any_string_is_parsed_or_refused(source in r"(\*|_|\\|\n|cls|mask|sep|\+|sent|label|reply|l|u|-|[0-9]|é|.){0,14}") {
             if let Ok(template) = Template::parse(&source) {
                 prop_assert_eq!(Template::parse(&template.to_string()).unwrap(), template);
             }
+        }
+
+        /// A literal's source stands for its text, and can be parsed.
+        #[test]
+        fn literals_stand_for_their_texts(text in r"[ a-z_*\\\n\t\r|<>é]{1,12}") {
+            let source = literal_source(&text);
+            prop_assert_eq!(literal_text(&source, &[]), text.clone());
+            prop_assert_eq!(normal_literal(&source).unwrap(), source);
         }
 
         /// A text part changes its text as its name says, for any Unicode text.
@@ -332,6 +425,21 @@ mod tests {
     }
 
     #[test]
+    fn tokens_by_name_line_ends_and_plain_characters() {
+        let names = ["<|im_start|>".to_string(), "__".to_string(), "[E_1]".to_string()];
+        let text = |source: &str| {
+            let template = Template::parse(&format!("{source}*mask*")).unwrap();
+            let Part::Literal(literal) = &template.parts()[0] else { panic!("{template:?}") };
+            assert_eq!(template.to_string(), format!("{literal}*mask*"));
+            literal_text(literal, &names)
+        };
+        assert_eq!(text("<|im_start|>user\n"), "<|im_start|>user\n");
+        assert_eq!(text(r"<|im_start|>user\nIt_was"), "<|im_start|>user\nIt was");
+        assert_eq!(text(r"a\_b\*c\\d__e"), r"a_b*c\d  e");
+        assert_eq!(text("a_[E_1]_b_[E_2]"), "a [E_1] b [E 2]");
+    }
+
+    #[test]
     fn errors_name_the_part_and_list_the_variables() {
         let problem = |source: &str| {
             let message = Template::parse(source).unwrap_err().to_string();
@@ -349,6 +457,9 @@ mod tests {
             ("*cls**sent_0*", "it has no `mask` part, but exactly one is needed"),
             ("", "it has no `mask` part"),
             ("*mask**mask*", "it has 2 `mask` parts, but exactly one is needed"),
+            (r"a\x*mask*", r"`\x` is not known; known are \n, \t, \r, \_, \* and \\"),
+            (r"*mask*a\", r"it ends in a single `\`"),
+            ("*reply**reply**mask*", "it has several `reply` parts"),
         ] {
             assert!(problem(source).contains(part), "{}", problem(source));
         }

@@ -10,7 +10,7 @@ use kernelview::task::{BUILTIN_NAMES, builtin, demo};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind};
 
-/// Writes `config.json`, `model.safetensors` and `tokenizer.json` of a random two-layer model into `directory`, which
+/// Writes `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` of a random two-layer model into `directory`, which
 /// is made if need be. The same arguments give the same bytes. The built-in demonstration task fits it.
 pub fn tiny_checkpoint(directory: &Path, architecture: Architecture, seed: u64) {
     let vocabulary = vocabulary(architecture);
@@ -23,6 +23,9 @@ pub fn tiny_checkpoint(directory: &Path, architecture: Architecture, seed: u64) 
     let tokenizer = tokenizer_json(architecture, &vocabulary);
     let text = serde_json::to_string_pretty(&tokenizer).expect("a JSON value prints");
     fs::write(directory.join("tokenizer.json"), text).expect("a file in a temporary directory");
+    // The file says everything, whatever the architecture's own class would change.
+    let settings = r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#;
+    fs::write(directory.join("tokenizer_config.json"), settings).expect("a file in a temporary directory");
 }
 
 /// The five special tokens in the order of their ids; padding has the id of `random::tiny`.

@@ -103,7 +103,7 @@ fn models_and_tokenizers_that_cannot_be_used() {
     kernel_refused(
         &scratch,
         &[],
-        "model: no tokenizer here: neither `tokenizer.json` nor a BERT `vocab.txt`; save the checkpoint with its fast \
+        "model: no tokenizer here: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast \
          tokenizer, or copy the file of the model it was trained from",
     );
     scratch.write("model/tokenizer.json", &tokenizer[..200]);
@@ -186,14 +186,15 @@ fn rows_that_do_not_fit() {
         "rows.tsv, row 4: label `maybe` has no label word; the labels of task `rows` are 0=bad, 1=good; correct the row, \
          or give every label a word (`maybe=WORD`) in the label words",
     );
-    data_refused(&scratch, "", &two, "rows.tsv: is empty; the first line must name the columns text, text2, label");
+    data_refused(&scratch, "", &two, "rows.tsv: is empty; the first line must name the columns text, label");
     data_refused(&scratch, "text\tlabel\n", &two, "rows.tsv: has no rows of data for task `rows`");
     data_refused(
         &scratch,
         "sentence\tlabel\nit was\t0\n",
         &two,
-        "rows.tsv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; the columns must be \
-         named text, text2 (only if there is a second text) and label",
+        "rows.tsv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; name the columns text, \
+         text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers \
+         from 0 for a file without a header)",
     );
     data_refused(
         &scratch,
@@ -233,7 +234,8 @@ fn prompts_that_do_not_fit() {
         "template `*cls**sent_0*_It_was.*sep+*`: it has no `mask` part, but exactly one is needed; the variables are \
          cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), \
          +sent_N (a space in front), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
-         upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word)",
+         upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word), \
+         reply (where the answer of a chat begins)",
     );
     kernel_refused(
         &scratch,
@@ -325,7 +327,7 @@ fn analyze_refuses_the_same() {
     analyze_refused(
         &scratch,
         &[],
-        "model: no tokenizer here: neither `tokenizer.json` nor a BERT `vocab.txt`; save the checkpoint with its fast \
+        "model: no tokenizer here: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast \
          tokenizer, or copy the file of the model it was trained from",
     );
 }

@@ -180,7 +180,14 @@ pub fn to_tsv(examples: &[Example], words: &[impl AsRef<str>]) -> String {
     let mut tsv = String::from("text\ttext2\tlabel\n");
     for example in examples {
         for text in &example.texts {
-            tsv.push_str(text);
+            // As pandas writes them: a quotation mark stands twice inside of two.
+            if text.contains(['"', '\t', '\n', '\r']) {
+                tsv.push('"');
+                tsv.push_str(&text.replace('"', "\"\""));
+                tsv.push('"');
+            } else {
+                tsv.push_str(text);
+            }
             tsv.push('\t');
         }
         tsv.push_str(words[example.label].as_ref());

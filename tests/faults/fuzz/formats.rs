@@ -86,6 +86,18 @@ formats! {
     tokenizer: Text, |d| d.join("tokenizer.json"), tokenizers, |file, _| tokenize(file);
     vocabulary: Text, |d| d.join("vocab.txt"), || vec![b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##c\ncat\n".to_vec()],
         |file, _| tokenize(file);
+    sentence_piece: Binary, |d| tokenizer_beside(d, "LlamaTokenizer", "tokenizer.model"),
+        || vec![fixture("tokenizers/bases/llama/tokenizer.model")], |file, _| tokenize(file);
+    merges: Text, |d| {
+            fs::write(d.join("vocab.json"), fixture("tokenizers/bases/gpt2/vocab.json")).expect("written");
+            tokenizer_beside(d, "GPT2Tokenizer", "merges.txt")
+        }, || vec![fixture("tokenizers/bases/gpt2/merges.txt")], |file, _| tokenize(file);
+    tokenizer_settings: Text, |d| {
+            fs::write(d.join("tokenizer.json"), fixture("tokenizers/bases/gpt2/tokenizer.json")).expect("written");
+            d.join("tokenizer_config.json")
+        }, || vec![TOKENIZER_SETTINGS.as_bytes().to_vec()], |file, _| tokenize(file);
+    json_lines: Text, |d| d.join("mine.jsonl"), || vec![b"{\"text\": \"one\", \"text2\": \"x\", \"label\": \"a\"}\n".to_vec()],
+        |file, bytes| outcome(parse_examples(file, bytes, &own_task()));
     tsv: Text, |d| d.join("train.tsv"), || vec![fixture("tasks/QNLI/2-13/train.tsv")],
         |file, bytes| outcome(parse_examples(file, bytes, &builtin("QNLI").expect("a task")));
     csv: Text, |d| d.join("train.csv"), || vec![fixture("tasks/ag_news/2-13/train.csv"), own_news()],
@@ -99,6 +111,16 @@ formats! {
         || vec![adapter("adapter_model.safetensors")], |file, _| outcome(read_adapter(file));
     baselines: Text, |d| d.join("baseline.json"), kept_reports, |file, _| outcome(Baseline::read(file));
     recipes: Text, |d| d.join("recipe.toml"), || vec![fixture("family/recipe.toml")], |file, _| outcome(Recipe::read(file));
+}
+
+const TOKENIZER_SETTINGS: &str = r#"{"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true, "bos_token": "<|endoftext|>",
+"added_tokens_decoder": {"900": {"content": "[E1]", "lstrip": true, "normalized": false, "special": true}}, "chat_template": "{{ messages }}"}"#;
+
+/// A directory whose settings name a class.
+fn tokenizer_beside(directory: &Path, class: &str, file: &str) -> PathBuf {
+    let settings = format!("{{\"tokenizer_class\": \"{class}\"}}");
+    fs::write(directory.join("tokenizer_config.json"), settings).expect("written");
+    directory.join(file)
 }
 
 const TASK_TOML: &str = "name = \"remarks\"\ntemplate = \"*cls**sent_0*_It_was*mask*.*sep+*\"\nlabel_words = \

@@ -223,6 +223,8 @@ pub fn realistic() -> Analysis {
             majority_accuracy: 444.0 / 872.0,
             notes: vec!["label `1` has only 15 rows | for dev".into()],
             tokenizer_digest: String::new(),
+            tokenizer: "RobertaTokenizer, from tokenizer.json, tokenizer_config.json".into(),
+            first_prompt: ["<s>", "a", "Ġ|", "Ġ`", "<mask>", ".", "</s>"].map(String::from).to_vec(),
             prompts_digest: String::new(),
         },
         zero_shot,

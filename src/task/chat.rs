@@ -1,0 +1,109 @@
+//! A prompt as a chat: the checkpoint's own chat template around the task's prompt.
+//!
+//! The template's parts in front of `reply` (all of them without one) are a user's message, those behind it begin the
+//! assistant's answer. Source of the rules: `apply_chat_template` of transformers with `add_generation_prompt`: the whole is
+//! tokenized as one text, and nothing is put in front of it that the chat template does not write. May not know examples.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
+
+use super::definition::TaskDefinition;
+use super::prompt::Reading;
+use super::template::{Part, literal_text};
+use super::tokenizer::PromptTokenizer;
+use crate::error::{Error, Result};
+
+/// Stands for the message while the template is rendered: characters that no text has.
+const MESSAGE: &str = "\u{F8FF}\u{E000}\u{F8FF}";
+
+/// A task's prompt as a chat.
+pub(super) struct Chat {
+    /// What the chat template writes in front of the message.
+    pub before: String,
+    /// The parts of the message.
+    pub message: Vec<Part>,
+    /// What it writes behind the message.
+    pub after: String,
+    /// The parts that begin the answer.
+    pub reply: Vec<Part>,
+    /// Whether it takes away spaces around the message.
+    pub trims: bool,
+}
+
+impl Chat {
+    /// Renders the checkpoint's chat template around the task's prompt.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the checkpoint has no chat template, or one that fails or changes the message.
+    pub fn new(task: &TaskDefinition, tokenizer: &PromptTokenizer, opening: &[Part]) -> Result<Self> {
+        let templates = tokenizer.chat_templates();
+        let Some(source) = templates.get("default") else {
+            return Err(Error::format(
+                tokenizer.source(),
+                "the checkpoint has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja); write the \
+                 markers of the chat into the template",
+            ));
+        };
+        let fail = |problem: String| Error::format(tokenizer.source(), format!("its chat template {problem}"));
+        let render = |message: &str| {
+            rendered(source, tokenizer, message).map_err(|reason| fail(format!("fails: {}", one_line(&reason))))
+        };
+        let text = render(MESSAGE)?;
+        let mut halves = text.split(MESSAGE);
+        let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else {
+            return Err(fail("does not write the user's message once and unchanged".to_string()));
+        };
+        let trims = !render(&format!(" {MESSAGE} "))?.contains(&format!(" {MESSAGE} "));
+        let at = opening.iter().position(|part| *part == Part::Reply);
+        let (message, reply) = match at {
+            Some(at) => (&opening[..at], &opening[at + 1..]),
+            None => (opening, &[][..]),
+        };
+        if message.is_empty() {
+            let template = task.template_for(Reading::LastToken);
+            return Err(Error::Settings(format!("template `{template}`: nothing stands in front of `reply`")));
+        }
+        Ok(Self {
+            before: before.to_string(),
+            message: message.to_vec(),
+            after: after.to_string(),
+            reply: reply.to_vec(),
+            trims,
+        })
+    }
+
+    /// Whether the answer goes on without a space: what stands in front of it ends in one, or in a line end.
+    pub fn answer_begins_bare(&self, tokenizer: &PromptTokenizer) -> bool {
+        let last = match self.reply.last() {
+            None => self.after.clone(),
+            Some(Part::Literal(source)) => literal_text(source, &tokenizer.added_names()),
+            Some(_) => return false,
+        };
+        last.ends_with(char::is_whitespace)
+    }
+}
+
+/// The chat template's text for one message of the user.
+fn rendered(source: &str, tokenizer: &PromptTokenizer, message: &str) -> std::result::Result<String, JinjaError> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    // Templates call methods of Python's texts and lists.
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |said: String| -> std::result::Result<Value, JinjaError> {
+        Err(JinjaError::new(ErrorKind::InvalidOperation, said))
+    });
+    let roles = tokenizer.roles().iter().map(|(key, token)| (*key, Value::from(token.as_str())));
+    let tokens: BTreeMap<&str, Value> = roles.collect();
+    let messages = vec![context! { role => "user", content => message }];
+    environment.render_str(
+        source,
+        context! { messages, add_generation_prompt => true, tools => (), documents => (), ..tokens },
+    )
+}
+
+/// A message of the template engine without its lines of source.
+fn one_line(reason: &JinjaError) -> String {
+    reason.to_string().lines().next().unwrap_or_default().to_string()
+}

@@ -1,0 +1,267 @@
+//! A template's parts as tokens: what all prompts have in common, and what waits for an example's texts.
+//!
+//! Source of the rules: LM-BFF tokenizes every part on its own, and one character alone as the vocabulary's entry for it. A
+//! tokenizer that writes spaces as marks puts one more in front of every text that it is given, so that a causal model's prompt is
+//! tokenized as a whole there, which is how such a model reads texts. May not know data files or models.
+
+use std::path::Path;
+
+use super::chat::Chat;
+use super::data::Example;
+use super::definition::TaskDefinition;
+use super::label_words::label_word_ids;
+use super::prompt::Reading;
+use super::template::{FirstLetter, Part, Sentence, literal_text};
+use super::tokenizer::{PromptTokenizer, SpecialToken};
+use crate::error::{Error, Result};
+
+/// A template's part that waits for an example, or tokens that are the same in every prompt.
+pub(super) enum Piece {
+    /// Tokens, after which the segment id may grow.
+    Fixed { ids: Vec<i64>, next_segment: bool },
+    /// The mask's token.
+    Mask(i64),
+    /// A text of the example.
+    Text(Sentence),
+    /// Literal text that is tokenized together with what stands around it.
+    Joined(String),
+}
+
+/// The pieces of a template, and whether texts that follow each other are tokenized as one.
+pub(super) struct Pieces {
+    pub list: Vec<Piece>,
+    joined: bool,
+    /// The pieces whose spaces at the beginning and at the end are taken away.
+    trimmed: Option<(usize, usize)>,
+}
+
+impl Pieces {
+    /// The pieces of a task's template for a way of reading.
+    pub fn new(reading: Reading, task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Self> {
+        if task.chat && reading == Reading::LastToken {
+            return Self::chat(task, tokenizer);
+        }
+        if task.chat && reading == Reading::Mask {
+            return Err(Error::Settings(
+                "a chat template is for causal language models, but this model fills in a mask; leave the chat out"
+                    .into(),
+            ));
+        }
+        let joined = reading.continues() && tokenizer.marks_spaces();
+        let maker = Maker { task, tokenizer, joined };
+        let list = match reading {
+            Reading::Mask => maker.pieces(task.template.parts()),
+            Reading::FirstTokenAlone => maker.pieces(&texts_alone(task, true)),
+            Reading::LastToken => maker.continued(&opening(task)?),
+            Reading::LastTokenAlone => maker.continued(&texts_alone(task, false)),
+        }?;
+        Ok(Self { list, joined, trimmed: None })
+    }
+
+    /// The prompt inside the checkpoint's chat template, tokenized as a whole.
+    fn chat(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Self> {
+        let chat = chat_of(task, tokenizer)?;
+        let maker = Maker { task, tokenizer, joined: true };
+        let mut list = vec![Piece::Joined(chat.before)];
+        list.extend(maker.pieces(&chat.message)?);
+        let trimmed = chat.trims.then_some((1, list.len() - 1));
+        list.push(Piece::Joined(chat.after));
+        list.extend(maker.pieces(&chat.reply)?);
+        Ok(Self { list, joined: true, trimmed })
+    }
+}
+
+/// The task's prompt as a chat.
+pub(super) fn chat_of(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Chat> {
+    Chat::new(task, tokenizer, &opening(task)?)
+}
+
+/// The template's texts without anything else: set apart by separators, as LM-BFF feeds standard fine-tuning, or one
+/// after the other.
+fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
+    let text = |index| {
+        let space_before = !separated && index > 0;
+        Part::Sentence(Sentence { index, space_before, first_letter: FirstLetter::Keep, drop_last: false })
+    };
+    let texts = (0..task.template.text_count()).map(text);
+    if !separated {
+        return texts.collect();
+    }
+    [Part::Cls].into_iter().chain(texts.flat_map(|text| [text, Part::Sep { next_segment: true }])).collect()
+}
+
+/// The parts in front of the mask.
+fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
+    let template = task.template_for(Reading::LastToken);
+    let parts = template.parts();
+    let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
+    let (before, after) = parts.split_at(mask);
+    if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
+        return Err(Error::Settings(format!(
+            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`"
+        )));
+    }
+    Ok(before.iter().filter(|part| **part != Part::Cls).cloned().collect())
+}
+
+/// What pieces are made with.
+struct Maker<'a> {
+    task: &'a TaskDefinition,
+    tokenizer: &'a PromptTokenizer,
+    /// Whether literals and texts are tokenized together.
+    joined: bool,
+}
+
+impl Maker<'_> {
+    /// These parts after whatever the tokenizer begins every text with: that is what `cls` means to a model that continues
+    /// texts.
+    fn continued(&self, parts: &[Part]) -> Result<Vec<Piece>> {
+        let mut all = vec![Piece::Fixed { ids: self.tokenizer.beginning()?, next_segment: false }];
+        all.extend(self.pieces(parts)?);
+        Ok(all)
+    }
+
+    /// Tokenizes what all prompts have in common.
+    fn pieces(&self, parts: &[Part]) -> Result<Vec<Piece>> {
+        let (task, tokenizer) = (self.task, self.tokenizer);
+        let label_ids = if task.template.label_count() > 0 { label_word_ids(task, tokenizer)? } else { Vec::new() };
+        let names = tokenizer.added_names();
+        let fixed = |ids: Vec<i64>| Piece::Fixed { ids, next_segment: false };
+        let mut pieces = Vec::with_capacity(parts.len());
+        for part in parts {
+            pieces.push(match part {
+                Part::Cls => fixed(vec![tokenizer.require(SpecialToken::Cls)?]),
+                Part::Sep { .. } if self.joined => Piece::Joined(self.separator()?),
+                Part::Sep { next_segment } => {
+                    Piece::Fixed { ids: vec![tokenizer.require(SpecialToken::Sep)?], next_segment: *next_segment }
+                }
+                Part::Mask => Piece::Mask(tokenizer.require(SpecialToken::Mask)?),
+                Part::Sentence(sentence) => Piece::Text(*sentence),
+                Part::Label(index) if self.joined => Piece::Joined(
+                    task.label_words.get(*index).map_or_else(String::new, |pair| format!(" {}", pair.word)),
+                ),
+                Part::Label(index) => fixed(label_ids.get(*index).copied().into_iter().collect()),
+                Part::Reply => {
+                    return Err(Error::Settings(format!(
+                        "template `{}`: `reply` belongs to a chat, but the task is no chat (`chat` in the task)",
+                        task.template
+                    )));
+                }
+                Part::Literal(source) => {
+                    let text = literal_text(source, &names);
+                    self.refuse_mask(&text)?;
+                    if self.joined { Piece::Joined(text) } else { fixed(self.literal(&text)?) }
+                }
+            });
+        }
+        Ok(pieces)
+    }
+
+    /// The separator by its name.
+    fn separator(&self) -> Result<String> {
+        let id = self.tokenizer.require(SpecialToken::Sep)?;
+        Ok(self.tokenizer.id_to_token(id).unwrap_or_default())
+    }
+
+    /// One character is a token of its own; anything longer is tokenized.
+    fn literal(&self, text: &str) -> Result<Vec<i64>> {
+        let mut characters = text.chars();
+        match (characters.next(), characters.next()) {
+            (Some(character), None) => self.tokenizer.encode_character(character),
+            _ => self.tokenizer.encode(text),
+        }
+    }
+
+    /// A prompt has one mask, which stands in the template as a variable.
+    fn refuse_mask(&self, text: &str) -> Result<()> {
+        let mask = self.tokenizer.special(SpecialToken::Mask).and_then(|id| self.tokenizer.id_to_token(id));
+        match mask.filter(|name| text.contains(name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(Error::Settings(format!(
+                "template `{}`: `{name}` is the mask of this tokenizer; write `*mask*` in its place",
+                self.task.template
+            ))),
+        }
+    }
+}
+
+/// The tokens of every piece for an example, in their order; texts are cut at their limits.
+pub(super) fn tokens(
+    task: &TaskDefinition,
+    tokenizer: &PromptTokenizer,
+    pieces: &Pieces,
+    example: &Example,
+    source: &Path,
+) -> Result<Vec<Vec<i64>>> {
+    let mut found = Vec::with_capacity(pieces.list.len());
+    let mut run: Vec<String> = Vec::new();
+    for (at, piece) in pieces.list.iter().enumerate() {
+        let text = match piece {
+            Piece::Text(sentence) => Some(filled(task, sentence, example, source)?),
+            Piece::Joined(text) => Some(text.clone()),
+            Piece::Fixed { .. } | Piece::Mask(_) => None,
+        };
+        let text = text.map(|text| trimmed(pieces, at, text));
+        match (text, piece) {
+            (Some(text), _) if pieces.joined => run.push(text),
+            (Some(text), _) => found.push(tokenizer.encode(&text)?),
+            (None, piece) => {
+                found.extend(joined(tokenizer, &std::mem::take(&mut run))?);
+                found.push(match piece {
+                    Piece::Fixed { ids, .. } => ids.clone(),
+                    Piece::Mask(id) => vec![*id],
+                    Piece::Text(_) | Piece::Joined(_) => Vec::new(),
+                });
+            }
+        }
+    }
+    found.extend(joined(tokenizer, &run)?);
+    for (piece, ids) in pieces.list.iter().zip(&mut found) {
+        if let Piece::Text(sentence) = piece {
+            let limit = if sentence.index == 0 { task.first_sentence_limit } else { task.other_sentence_limit };
+            ids.truncate(limit.unwrap_or(usize::MAX));
+        }
+    }
+    Ok(found)
+}
+
+/// A piece's text without the spaces that a chat template takes away.
+fn trimmed(pieces: &Pieces, at: usize, text: String) -> String {
+    let Some((first, last)) = pieces.trimmed else { return text };
+    let text = if at == first { text.trim_start() } else { text.as_str() };
+    if at == last { text.trim_end().to_string() } else { text.to_string() }
+}
+
+/// A text of the example as its part asks for it.
+fn filled(task: &TaskDefinition, sentence: &Sentence, example: &Example, source: &Path) -> Result<String> {
+    let Some(text) = example.texts.get(sentence.index) else {
+        let (wanted, found) = (sentence.index + 1, example.texts.len());
+        let message = format!("has {found} text(s), but the template `{}` needs {wanted}", task.template);
+        return Err(Error::row(source, example.row, message));
+    };
+    Ok(sentence.apply(text))
+}
+
+/// Tokenizes texts that follow each other as one, and gives each the tokens that begin in it.
+fn joined(tokenizer: &PromptTokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>> {
+    let mut found = vec![Vec::new(); texts.len()];
+    let mut ends = Vec::with_capacity(texts.len());
+    let mut whole = String::new();
+    for text in texts {
+        whole.push_str(text);
+        ends.push(whole.len());
+    }
+    if whole.is_empty() {
+        return Ok(found);
+    }
+    let mut at = 0;
+    for token in tokenizer.encode_placed(&whole)? {
+        // Tokens come in the order of their places; one that stands for nothing belongs to what is in front of it.
+        while at + 1 < texts.len() && token.bytes.start >= ends[at] {
+            at += 1;
+        }
+        found[at].push(token.id);
+    }
+    Ok(found)
+}

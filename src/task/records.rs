@@ -1,0 +1,160 @@
+//! Rows of data files before their columns have a meaning: tabs without quoting, commas or tabs with quoting, JSON lines.
+//!
+//! Every error names the file and the row as an editor counts it. May not know tasks.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A row.
+pub(super) struct Record {
+    /// The line of the file on which it starts, counted from 1.
+    pub line: usize,
+    /// Its fields in order.
+    pub fields: Vec<String>,
+}
+
+/// The text of a file, without its byte order mark; the error gives the line that is not UTF-8 or holds a NUL character.
+pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(Error::format(
+            path,
+            "is UTF-16 text; convert the file, for instance with `iconv -f UTF-16 -t UTF-8`",
+        ));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let row = |before: &str| 1 + before.matches('\n').count();
+    let text = std::str::from_utf8(bytes).map_err(|reason| {
+        let before = std::str::from_utf8(&bytes[..reason.valid_up_to()]).unwrap_or_default();
+        Error::row(path, row(before), "is not UTF-8 text; convert the file, for instance with `iconv -t UTF-8`")
+    })?;
+    match text.split_once('\0') {
+        Some((before, _)) => Err(Error::row(path, row(before), "holds a NUL character; take it out")),
+        None => Ok(text),
+    }
+}
+
+/// Rows split at tabs, nothing quoted; empty lines are passed over, `\r\n` is a line end too.
+pub(super) fn plain_records(text: &str) -> Vec<Record> {
+    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(at, line)| Record { line: at + 1, fields: line.split('\t').map(str::to_string).collect() })
+        .collect()
+}
+
+/// Rows split at a character, with quotation marks as CSV has them: around a field, twice for one inside.
+pub(super) fn quoted_records(path: &Path, text: &str, delimiter: u8) -> Result<Vec<Record>> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
+    let mut records = Vec::new();
+    let mut record = csv::StringRecord::new();
+    let (mut line, mut counted) = (1, 0);
+    loop {
+        let begin = reader.position().byte() as usize;
+        let more = reader.read_record(&mut record).map_err(|reason| Error::format(path, reason.to_string()))?;
+        if !more {
+            return Ok(records);
+        }
+        let end = (reader.position().byte() as usize).min(text.len());
+        let raw = text.get(begin..end).unwrap_or_default();
+        // The reader passes over empty lines on its way to the record.
+        let start = end - raw.trim_start_matches(['\r', '\n']).len();
+        line += text.get(counted..start).unwrap_or_default().matches('\n').count();
+        counted = start;
+        let raw = text.get(start..end).unwrap_or_default().trim_end_matches(['\r', '\n']);
+        if let Some(problem) = misquoted(raw, char::from(delimiter)) {
+            return Err(Error::row(path, line, problem));
+        }
+        records.push(Record { line, fields: record.iter().map(str::to_string).collect() });
+    }
+}
+
+/// What is wrong with the quotation marks of a row. Inside a field that does not begin with one they are plain characters.
+fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
+    let mut rest = raw;
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut characters = quoted.char_indices();
+            let mut end = None;
+            while let Some((at, character)) = characters.next() {
+                if character != '"' {
+                    continue;
+                }
+                if quoted[at + 1..].starts_with('"') {
+                    characters.next();
+                } else {
+                    end = Some(at + 1);
+                    break;
+                }
+            }
+            let Some(end) = end else {
+                return Some(
+                    "a quotation mark opens here and is not closed in the row; write a quotation mark inside a quoted text \
+                     twice, and a text that begins with one in quotation marks",
+                );
+            };
+            rest = &quoted[end..];
+            if !rest.is_empty() && !rest.starts_with(delimiter) {
+                return Some(
+                    "a field begins with a quotation mark that is closed before the field ends; write a quotation mark inside \
+                     a quoted text twice, and a text that begins with one in quotation marks",
+                );
+            }
+        } else {
+            let field = rest.split(delimiter).next().unwrap_or_default();
+            let trimmed = field.trim_start_matches(' ');
+            if trimmed.len() < field.len() && trimmed.starts_with('"') {
+                return Some(
+                    "a space stands in front of a quotation mark, which would make the marks part of the text; take the space \
+                     out",
+                );
+            }
+            rest = &rest[field.len()..];
+        }
+        match rest.strip_prefix(delimiter) {
+            Some(next) => rest = next,
+            None => return None,
+        }
+    }
+}
+
+/// Rows of JSON lines: the values of these fields of the object on each line, as text. A number or truth value is written as in
+/// the file; a field that is absent or `null` is an error where it is required, else an empty text.
+pub(super) fn json_records(path: &Path, text: &str, columns: &[(&str, bool)]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let value: Value = serde_json::from_str(line).map_err(|reason| {
+            let hint =
+                if line.trim_start().starts_with('[') { "; one object a line is expected, not a list" } else { "" };
+            Error::row(path, at + 1, format!("is not a JSON object ({reason}){hint}"))
+        })?;
+        let Value::Object(object) = value else {
+            return Err(Error::row(path, at + 1, "is not a JSON object; expected one object a line"));
+        };
+        let mut fields = Vec::with_capacity(columns.len());
+        for (name, required) in columns {
+            fields.push(match object.get(*name) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+                None | Some(Value::Null) if !required => String::new(),
+                None => {
+                    let found: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
+                    let message = format!("has the fields {}, but `{name}` is missing", found.join(", "));
+                    return Err(Error::row(path, at + 1, message));
+                }
+                Some(other) => {
+                    return Err(Error::row(
+                        path,
+                        at + 1,
+                        format!("`{name}` must be a text or a number, found {other}"),
+                    ));
+                }
+            });
+        }
+        records.push(Record { line: at + 1, fields });
+    }
+    Ok(records)
+}
