@@ -185,13 +185,8 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
-    let mut own = OwnSplit {
-        k: args.k,
-        seed: args.seed,
-        test_limit,
-        dev: args.dev_data.clone(),
-        test: args.test_data.clone(),
-    };
+    let mut own =
+        OwnSplit { k: args.k, seed: args.seed, test_limit, dev: args.dev_data.clone(), test: args.test_data.clone() };
     if let Some(place) = &args.data {
         let file = &whole_file(place, &mut own)?;
         let definition = own_definition(named, args, &overrides, file)?;

@@ -318,7 +318,7 @@ mod tests {
         for (name, text) in model.written {
             fs::write(directory.join(name), text).unwrap();
         }
-        for joined in &model.joined {
+        if let Some(joined) = &model.joined {
             File::create(directory.join(joined.file)).unwrap().set_len(joined.bytes).unwrap();
         }
         fs::write(directory.join(CARD), model.card()).unwrap();
