@@ -42,8 +42,8 @@ impl Network {
         let last = d.steps.len().saturating_sub(1);
         let all = if d.steps.len() > 1 { Shared::new(tap, &places, table, None) } else { Shared::None };
         let mut seen: Option<(Option<i64>, Option<Tensor>)> = None;
-        for (number, step) in d.steps.iter().enumerate() {
-            let (parts, maps) = (&d.layers[*step], &layout.layers[*step]);
+        for (number, used) in d.steps.iter().enumerate() {
+            let (parts, maps) = (&d.layers[*used], &layout.layers[*used]);
             if number == last {
                 let blocked = places.blocked(&parts.attention, read);
                 let shared = Shared::new(tap, &places, table, read);
