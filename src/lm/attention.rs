@@ -155,11 +155,12 @@ pub(super) fn attend(
         q.matmul(&k.transpose(-2, -1))
     };
     if let Shared::Vectors { parts, rows, distances } = shared {
-        scores = scores + of_distances(tap, maps, parts, (&q, &k), rows, distances, (heads, kv_heads));
+        // Not in place: a recording tap holds on to what it gave.
+        scores = &scores + of_distances(tap, maps, parts, (&q, &k), rows, distances, (heads, kv_heads));
     }
-    scores = scores * attention.scale;
+    scores = &scores * attention.scale;
     if let Shared::Bias(bias) = shared {
-        scores = scores + bias;
+        scores = &scores + bias;
     }
     if let Some(cap) = attention.cap {
         scores = (scores / cap).tanh() * cap;

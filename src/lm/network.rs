@@ -72,17 +72,17 @@ impl Network {
         // Not in place: recorded outputs of sites are leaves.
         let mut sum = tap.embedding(layout.tokens, &batch.ids);
         if parts.scale != 1.0 {
-            sum = sum * parts.scale;
+            sum = &sum * parts.scale;
         }
         let project = |tap: &mut dyn Tap, x: &Tensor| layout.projection.map(|map| linear(tap, x, map));
         if parts.projection == Some(Projection::Tokens) {
             sum = project(tap, &sum).expect("asked for");
         }
         if let Some(segments) = layout.segments {
-            sum = sum + tap.embedding(segments, &batch.segments);
+            sum = &sum + tap.embedding(segments, &batch.segments);
         }
         if let (Some(table), Some(positions)) = (layout.positions, &parts.positions) {
-            sum = sum + tap.embedding(table, &numbers(positions.count, batch));
+            sum = &sum + tap.embedding(table, &numbers(positions.count, batch));
         }
         if parts.projection == Some(Projection::Sum) {
             sum = project(tap, &sum).expect("asked for");
