@@ -1,4 +1,4 @@
-//! Writing files so that a reader never sees half of one, and naming contents by their SHA-256 digest.
+//! Writing files so that a reader never sees half of one, and naming contents by their SHA-256 digest, not by a machine's paths.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -83,7 +83,7 @@ pub fn check_content(path: &Path, start: &[u8]) -> Result<()> {
 /// [`Error::Io`]; [`Error::Format`] where it is a damaged archive.
 pub fn read_unpacked(path: &Path) -> Result<(Vec<u8>, String)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let sha256 = hexadecimal(&Sha256::digest(&bytes));
+    let sha256 = sha256(&bytes);
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok((bytes, sha256));
     }
@@ -138,6 +138,11 @@ pub fn file_digest(path: &Path) -> Result<String> {
     }
 }
 
+/// Lower-case hexadecimal SHA-256 of some bytes: what `sha256sum` prints for a file of them.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
 /// Lower-case hexadecimal SHA-256 of several byte strings, each preceded by its length.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
@@ -158,6 +163,27 @@ pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -
     hexadecimal(&hash.finalize())
 }
 
+/// The file's name of an absolute path, any other path as it is: what a file for readers elsewhere may say of this machine.
+pub fn without_directory(path: &Path) -> String {
+    let name = path.file_name().filter(|_| path.is_absolute());
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The same for every absolute path in a message.
+pub fn without_directories(message: &str) -> String {
+    message
+        .split_inclusive(char::is_whitespace)
+        .map(|word| last_part(word).unwrap_or_else(|| word.to_owned()))
+        .collect()
+}
+
+/// A word with the last part of the absolute path that it is, or that it has behind an opening mark.
+fn last_part(word: &str) -> Option<String> {
+    let start = word.find('/').filter(|at| *at == 0 || word[..*at].ends_with(['`', '\'', '"', '(', '=']))?;
+    let name = word[start..].split('/').rfind(|part| part.contains(|c: char| c.is_alphanumeric()))?;
+    Some(format!("{}{name}", &word[..start]))
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -171,4 +197,22 @@ fn hexadecimal(bytes: &[u8]) -> String {
 pub fn named_seed(seed: u64, name: &str) -> u64 {
     let digest = digest([&seed.to_le_bytes()[..], name.as_bytes()]);
     u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_for_others_name_files_without_their_directories() {
+        for (message, expected) in [
+            ("cannot read /home/a/data/train.tsv: No such file", "cannot read train.tsv: No such file"),
+            ("the vocabulary in `/m/bert/vocab.txt` is empty", "the vocabulary in `vocab.txt` is empty"),
+            ("--data=/a/b.tsv and ../c/d.tsv, 3 / 4, a/b", "--data=b.tsv and ../c/d.tsv, 3 / 4, a/b"),
+        ] {
+            assert_eq!(without_directories(message), expected);
+        }
+        assert_eq!(without_directory(Path::new("/home/a/my rows.tsv")), "my rows.tsv");
+        assert_eq!(without_directory(Path::new("../rows.tsv")), "../rows.tsv");
+    }
 }

@@ -19,6 +19,7 @@ use crate::kernel::Formula;
 use crate::lm::{OutputMode, save_adapter};
 use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
 use crate::progress::Monitor;
+use crate::task::Prompt;
 use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, f1, fine_tune};
 
 /// Test examples whose movement is kept for the scatter plot.
@@ -333,7 +334,7 @@ fn measure(
             recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
             cumulative_residual: relative_residual(&(&at_test - &expansion.value), &expansion.slope),
             steps: residuals,
-            movements: movements(&at_test, &linearized, labels),
+            movements: movements(&at_test, &linearized, study.prompts(SplitName::Test)),
         },
         gradient_drift: gradients,
         kernel_drift: drifts,
@@ -372,25 +373,26 @@ fn norm(parameters: &Parameters) -> f64 {
 }
 
 /// Margins of the right class over the best other one, of the first [`MOVEMENTS`] examples.
-fn movements(trained: &Tensor, linearized: &Tensor, labels: &[usize]) -> Vec<Movement> {
+fn movements(trained: &Tensor, linearized: &Tensor, prompts: &[Prompt]) -> Vec<Movement> {
     let margins = |logits: &Tensor| -> Vec<f64> {
         let count = logits.size()[1] as usize;
         let flat = Vec::<f64>::try_from(logits.contiguous().view(-1)).expect("a flat f64 tensor");
-        labels
+        prompts
             .iter()
             .enumerate()
-            .map(|(i, label)| {
+            .map(|(i, prompt)| {
                 let row = &flat[i * count..(i + 1) * count];
-                let others = row.iter().enumerate().filter(|(c, _)| c != label).map(|(_, f)| *f);
-                row[*label] - others.fold(f64::NEG_INFINITY, f64::max)
+                let others = row.iter().enumerate().filter(|(c, _)| *c != prompt.label).map(|(_, f)| *f);
+                row[prompt.label] - others.fold(f64::NEG_INFINITY, f64::max)
             })
             .collect()
     };
     let (a, b) = (margins(trained), margins(linearized));
-    labels
-        .iter()
-        .zip(a.into_iter().zip(b))
-        .take(MOVEMENTS)
-        .map(|(class, (trained, linearized))| Movement { trained, linearized, class: *class })
-        .collect()
+    let movement = |(prompt, (trained, linearized)): (&Prompt, (f64, f64))| Movement {
+        trained,
+        linearized,
+        class: prompt.label,
+        row: Some(prompt.row),
+    };
+    prompts.iter().zip(a.into_iter().zip(b)).take(MOVEMENTS).map(movement).collect()
 }

@@ -1,5 +1,6 @@
 //! The kernels of a study: train x train, train x dev, train x test, each stored as a kernel file when finished.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tch::Tensor;
@@ -25,18 +26,18 @@ pub(super) struct Grams {
 /// Computes or reads the three kernels.
 pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn Monitor) -> Result<Grams> {
     let store = Store { study, plan, parts, monitor };
-    let (dev_labels, test_labels) = (study.labels(SplitName::Dev), study.labels(SplitName::Test));
-    let train = store.kernel(&parts.kernel_path("train"), "train", (SplitName::Train, &[]), || {
+    let tests = study.labels(SplitName::Test).len();
+    let train = store.kernel(&parts.kernel_path("train"), "train", (SplitName::Train, None), || {
         train_kernel(study, &study.parameters, plan, "kernel of train", monitor)
     })?;
-    let dev = store.kernel(&parts.kernel_path("dev"), "dev", (SplitName::Dev, dev_labels), || {
+    let dev = store.kernel(&parts.kernel_path("dev"), "dev", (SplitName::Dev, None), || {
         between(study, plan, SplitName::Dev, None, monitor)
     })?;
     let piece_path = |i: usize| parts.part_path(&format!("kernel-test-{i}.safetensors"));
-    let test = store.kernel(&parts.kernel_path("test"), "test", (SplitName::Test, test_labels), || {
+    let test = store.kernel(&parts.kernel_path("test"), "test", (SplitName::Test, None), || {
         let mut pieces = Vec::new();
-        for (i, range) in crate::jacobian::blocks(test_labels.len(), PIECE).enumerate() {
-            let columns = (SplitName::Test, &test_labels[range.clone()]);
+        for (i, range) in crate::jacobian::blocks(tests, PIECE).enumerate() {
+            let columns = (SplitName::Test, Some(range.clone()));
             let indices: Vec<usize> = range.collect();
             pieces.push(store.kernel(&piece_path(i), &format!("test, piece {i}"), columns, || {
                 between(study, plan, SplitName::Test, Some(&indices), monitor)
@@ -45,7 +46,7 @@ pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn M
         Ok(join_columns(&pieces))
     })?;
     // The pieces are part of the whole now; a leftover that cannot be removed only costs space.
-    for i in 0..test_labels.len().div_ceil(PIECE) {
+    for i in 0..tests.div_ceil(PIECE) {
         let _ = std::fs::remove_file(piece_path(i));
     }
     Ok(Grams { train, dev, test })
@@ -61,12 +62,12 @@ struct Store<'a> {
 
 impl Store<'_> {
     /// The kernel in a file, if it is the one wanted; otherwise a newly computed one, which is then written. `columns`
-    /// are the right examples' split and classes (no classes for the training kernel itself).
+    /// are the right examples: a split, or a part of it.
     fn kernel(
         &self,
         path: &Path,
         name: &str,
-        columns: (SplitName, &[usize]),
+        columns: (SplitName, Option<Range<usize>>),
         compute: impl FnOnce() -> Result<Gram>,
     ) -> Result<Gram> {
         let digest = self.parts.digest(&(name, &self.plan.formulas, self.plan.precision));
@@ -78,12 +79,14 @@ impl Store<'_> {
             return Ok(gram);
         }
         let gram = compute()?;
-        let mut metadata = self.study.kernel_metadata(columns.0, &self.plan.formulas);
+        let right = self.study.labels(columns.0);
+        let right = columns.1.clone().map_or(right, |range| &right[range]);
+        let mut metadata = self.study.kernel_metadata(columns, &self.plan.formulas);
         metadata.insert("digest".into(), digest);
         if !gram.shares.is_empty() {
             metadata.insert("shares".into(), shares_json(self.study, &gram.shares));
         }
-        KernelFile::of(&gram, (self.study.labels(SplitName::Train), columns.1), metadata).write(path)?;
+        KernelFile::of(&gram, (self.study.labels(SplitName::Train), right), metadata).write(path)?;
         Ok(gram)
     }
 }

@@ -6,6 +6,7 @@
 mod adapters;
 mod engine;
 mod examples;
+mod facts;
 mod fine_tuning;
 mod head;
 mod kernels;
@@ -22,6 +23,7 @@ mod study;
 pub use adapters::AdapterRequest;
 pub use engine::EngineSettings;
 pub use examples::StudyExamples;
+pub use facts::split_name;
 pub use head::Head;
 pub use kernels::train_kernel;
 pub use parts::Parts;
@@ -44,7 +46,7 @@ use crate::train::{accuracy, f1};
 /// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
     check_room(&regression_cost(study, &plan.formulas)?, study)?;
-    let parts = Parts::open(directory, &study.digest)?;
+    let parts = Parts::open(directory, &study.parts_digest())?;
     let start = LogitsAtStart::of(study)?;
     let grams = kernels::kernels(study, plan, &parts, monitor)?;
     let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;

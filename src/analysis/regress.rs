@@ -157,11 +157,13 @@ fn picture(kernel: &Tensor, labels: &[usize], study: &Study) -> MatrixPicture {
             cells.push(sum / count as f64);
         }
     }
+    let line = |at: usize| study.prompts(SplitName::Train)[order[at]].row;
     let first_cell = |class: usize| (0..size).find(|c| labels[order[bounds(*c).start]] >= class).unwrap_or(size);
     MatrixPicture {
         size,
         cells,
         class_starts: (0..words.len()).map(first_cell).collect(),
         class_names: words.iter().map(|w| w.word.clone()).collect(),
+        rows: (0..size).map(|cell| bounds(cell).map(line).collect()).collect(),
     }
 }

@@ -1,21 +1,19 @@
 //! A study: a loaded model and a prompted task that fit each other.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use tch::{Device, Tensor};
 
 use super::adapters::{AdapterRequest, Adapters};
 use super::examples::{NetworkExamples, StudyExamples};
+use super::facts::set_facts;
 use super::head::{self, Head};
 use super::pretrained::Pretrained;
 use crate::device::Dtype;
 use crate::error::{Error, Result};
-use crate::evidence::{LabelWordFacts, ModelFacts, TaskFacts};
+use crate::evidence::{ModelFacts, SetFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
-use crate::kernel::Formula;
 use crate::lm::{HeadExamples, LanguageModel, OutputMode, PromptExample, PromptExamples, Reads, with_head};
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
@@ -59,7 +57,7 @@ pub struct StudyRequest<'a> {
     pub definition: &'a TaskDefinition,
     /// Its examples.
     pub splits: &'a Splits,
-    /// Where they come from, for the report.
+    /// Name of the data for files that others read: no path.
     pub source: String,
     /// Examples per class, where known.
     pub k: Option<usize>,
@@ -91,17 +89,19 @@ pub struct Study {
     pub model_facts: ModelFacts,
     /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
     pub digest: String,
-    tokenizer_digest: String,
-    reading: Reading,
+    pub(super) tokenizer_digest: String,
+    pub(super) reading: Reading,
     subset: Subset,
     adapters: Option<Lora>,
     /// Title and identity of the adapters; empty without.
     adapter_texts: [String; 2],
     labels: [Vec<usize>; 3],
-    source: String,
-    notes: Vec<String>,
-    k: Option<usize>,
-    split_seed: Option<u64>,
+    pub(super) source: String,
+    /// The sets that are not empty, by [`SplitName`].
+    pub(super) sets: Vec<SetFacts>,
+    pub(super) notes: Vec<String>,
+    pub(super) k: Option<usize>,
+    pub(super) split_seed: Option<u64>,
 }
 
 impl Study {
@@ -149,19 +149,20 @@ impl Study {
             adapters: None,
             adapter_texts: Default::default(),
             source: request.source,
+            sets: set_facts(splits),
             notes,
             k: request.k,
             split_seed: request.split_seed,
         };
-        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-            if study.labels(split).is_empty() {
+        for split in study.splits() {
+            if study.labels(*split).is_empty() {
                 return Err(Error::Settings(format!(
                     "the {} set is empty; an analysis needs examples in train, dev and test (is --test-limit 0?)",
                     split.name()
                 )));
             }
-            study.check_lengths(split)?;
-            study.examples(split, mode)?;
+            study.check_lengths(*split)?;
+            study.examples(*split, mode)?;
         }
         study.make_head()?;
         if let Some(request) = request.adapters {
@@ -176,6 +177,13 @@ impl Study {
         let mut read = vec![true; self.parameters.len()];
         if self.head != Head::Prompt {
             let (weight, bias) = match self.head {
+                Head::LinearProbe if self.is_undivided() => {
+                    return Err(Error::Settings(
+                        "a linear probe is chosen on a dev set, and all rows of a file that is not divided have none; take \
+                         another head, or divide the file"
+                            .into(),
+                    ));
+                }
                 Head::LinearProbe => {
                     let probed = |split| -> Result<head::Probed<'_>> {
                         let features = self.plain_head(split, self.mode)?.features(&self.parameters, 64);
@@ -219,6 +227,17 @@ impl Study {
     /// The adapters, if there are any.
     pub fn adapters(&self) -> Option<&Lora> {
         self.adapters.as_ref()
+    }
+
+    /// Whether the training examples are all rows of a file, without dev and test.
+    pub fn is_undivided(&self) -> bool {
+        self.sets.len() == 1
+    }
+
+    /// The sets of examples that there are.
+    pub(super) fn splits(&self) -> &'static [SplitName] {
+        let all = &[SplitName::Train, SplitName::Dev, SplitName::Test];
+        if self.is_undivided() { &all[..1] } else { all }
     }
 
     /// Number of classes C.
@@ -341,96 +360,6 @@ impl Study {
             self.dtype,
             if self.dtype == Dtype::F32 { " (try --dtype f64)" } else { "" }
         )))
-    }
-
-    /// What a kernel file says of itself: train rows against the columns of a split, in these formulas.
-    pub fn kernel_metadata(&self, columns: SplitName, formulas: &[Formula]) -> HashMap<String, String> {
-        let facts = self.task_facts();
-        let words: Vec<&str> = facts.label_words.iter().map(|w| w.word.as_str()).collect();
-        let names: Vec<&str> = formulas.iter().map(|f| f.name()).collect();
-        let number = |n: Option<u64>| n.map_or_else(|| "none".into(), |n| n.to_string());
-        HashMap::from([
-            ("model".to_owned(), self.model_facts.name.clone()),
-            ("model_digest".to_owned(), self.model_facts.digest.clone()),
-            ("task".to_owned(), facts.name),
-            ("source".to_owned(), facts.source),
-            ("template".to_owned(), facts.template),
-            ("label_words".to_owned(), words.join(",")),
-            ("k".to_owned(), number(self.k.map(|k| k as u64))),
-            ("seed".to_owned(), number(self.split_seed)),
-            ("rows".to_owned(), SplitName::Train.name().to_owned()),
-            ("columns".to_owned(), columns.name().to_owned()),
-            ("formula".to_owned(), names.join(",")),
-            ("output_mode".to_owned(), facts.output_mode),
-            ("head".to_owned(), facts.head),
-            ("subset".to_owned(), self.subset_name()),
-            ("dtype".to_owned(), self.dtype.to_string()),
-            ("program_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("torch_version".to_owned(), crate::device::TORCH_VERSION.to_owned()),
-        ])
-    }
-
-    /// Facts about the task for the report.
-    pub fn task_facts(&self) -> TaskFacts {
-        let count = |split: SplitName, class: usize| self.labels(split).iter().filter(|l| **l == class).count();
-        let words = self.task.definition.label_words.iter().enumerate();
-        let label_words: Vec<LabelWordFacts> = words
-            .map(|(class, pair)| LabelWordFacts {
-                label: pair.label.clone(),
-                word: pair.word.clone(),
-                token_id: self.task.label_ids.get(class).copied(),
-                train: count(SplitName::Train, class),
-                test: count(SplitName::Test, class),
-            })
-            .collect();
-        let most = label_words.iter().map(|w| w.test).max().unwrap_or(0);
-        TaskFacts {
-            name: self.task.definition.name.clone(),
-            source: self.source.clone(),
-            template: self.template(),
-            head: self.head.title().into(),
-            majority_accuracy: most as f64 / self.task.test.len().max(1) as f64,
-            label_words,
-            k: self.k,
-            split_seed: self.split_seed,
-            train: self.task.train.len(),
-            dev: self.task.dev.len(),
-            test: self.task.test.len(),
-            longest_prompt: self.task.longest(),
-            output_mode: match self.mode {
-                OutputMode::Logits => "logits".into(),
-                OutputMode::Difference => "difference".into(),
-            },
-            notes: self.notes.clone(),
-            tokenizer_digest: self.tokenizer_digest.clone(),
-            tokenizer: self.tokenizer.description(),
-            first_prompt: self.task.train.first().map(|prompt| self.token_names(prompt)).unwrap_or_default(),
-            prompts_digest: digest([self.prompts_text().as_bytes()]),
-        }
-    }
-
-    /// The tokens of a prompt as the vocabulary writes them.
-    fn token_names(&self, prompt: &Prompt) -> Vec<String> {
-        let name = |id: &i64| self.tokenizer.id_to_token(*id).unwrap_or_else(|| format!("id {id}"));
-        prompt.input_ids.iter().map(name).collect()
-    }
-
-    /// All prompts as token ids, with their labels.
-    fn prompts_text(&self) -> String {
-        let mut text = String::new();
-        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
-            for p in self.prompts(split) {
-                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
-                let _ = write!(text, "\n{} {row:?}", split.name());
-            }
-        }
-        text
-    }
-
-    /// The template that the prompts were made with; empty without a prompt.
-    fn template(&self) -> String {
-        let template = || self.task.definition.template_for(self.reading).to_string();
-        self.reading.prompted().then(template).unwrap_or_default()
     }
 
     fn compute_digest(&self) -> String {

@@ -12,6 +12,7 @@ use super::terminal::Terminal;
 use crate::analysis::{EngineSettings, Measures, OptimizerPlan, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
+use crate::files::without_directory;
 use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
 use crate::progress::Monitor;
@@ -124,8 +125,12 @@ fn distinct<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
 const LEFT_OUT: [&str; 7] =
     ["--out-dir", "--baseline", "--baseline-seeds", "--ignore", "--markdown", "--junit", "--seed"];
 
+/// Options whose value is a path.
+const PATHS: [&str; 7] = ["--model", "--data", "--data-dir", "--dev-data", "--test-data", "--task-file", "--adapter"];
+
 /// The command as typed, with quotes where a shell needs them, for a run with this seed; what changes nothing in the
-/// report is left out.
+/// report is left out. An absolute path means nothing on another machine and tells who ran the command where: its last part
+/// stands in its place.
 fn command_line(seed: u64) -> String {
     let typed: Vec<String> = std::env::args().skip(1).collect();
     command_of(&typed, seed)
@@ -135,6 +140,7 @@ fn command_of(typed: &[String], seed: u64) -> String {
     let mut words = vec!["kernelview".to_owned()];
     let mut arguments = typed.iter();
     let mut seed_is_there = false;
+    let mut is_path = false;
     while let Some(word) = arguments.next() {
         let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
         if LEFT_OUT.contains(&name) {
@@ -147,9 +153,15 @@ fn command_of(typed: &[String], seed: u64) -> String {
                 words.push(format!("--seed {seed}"));
             }
         } else if !["--write-baseline", "--github", "--strict"].contains(&name) {
+            let word = match word.split_once('=').filter(|_| PATHS.contains(&name)) {
+                Some((_, path)) => format!("{name}={}", without_directory(Path::new(path))),
+                None if is_path => without_directory(Path::new(word)),
+                None => word.clone(),
+            };
             let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
-            words.push(if plain { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) });
+            words.push(if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) });
         }
+        is_path = PATHS.contains(&word.as_str());
     }
     if !seed_is_there && seed != DEFAULT_SEED {
         words.push(format!("--seed {seed}"));
@@ -160,6 +172,20 @@ fn command_of(typed: &[String], seed: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{DEFAULT_SEED, command_of};
+
+    #[test]
+    fn the_command_of_a_report_names_no_directory_of_a_machine() {
+        let of = |text: &str| command_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>(), DEFAULT_SEED);
+        assert_eq!(
+            of("analyze --data-dir /home/a/k-shot --task RTE"),
+            "kernelview analyze --data-dir k-shot --task RTE"
+        );
+        assert_eq!(of("analyze --data=/home/a/rows.tsv"), "kernelview analyze --data=rows.tsv");
+        assert_eq!(
+            of("analyze --model ../m --label-words /a,/b"),
+            "kernelview analyze --model ../m --label-words /a,/b"
+        );
+    }
 
     #[test]
     fn the_command_of_a_report_leaves_out_what_changes_nothing() {

@@ -57,9 +57,10 @@ pub(super) enum Command {
     ///
     /// Writes kernel.sgd, kernel.asymmetric and kernel.signgd as [N, C, M, C] in double precision (row example, row
     /// output, column example, column output; the asymmetric kernel has plain gradients on its rows and signs on its
-    /// columns), logits, labels, and metadata.
+    /// columns), logits, labels, and metadata: which row of which file each example is, by line number and by the SHA-256 of
+    /// its texts, and everything that the kernel depends on. `docs/kernel-file.md` says what every field means.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview kernel --model M --data rows.tsv --all-rows --task SST-2 --out K.safetensors"
     )]
     Kernel(Box<KernelArgs>),
     /// Kernel regression on kernels given as files, this program's or the paper's

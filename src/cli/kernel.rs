@@ -34,6 +34,9 @@ pub(super) struct KernelArgs {
     /// Columns of the kernel: another split [default: the training examples themselves]
     #[arg(long, value_enum)]
     pub against: Option<SplitName>,
+    /// The kernel of all rows of --data with themselves, in the file's order: nothing is divided or drawn
+    #[arg(long, requires = "data", conflicts_with_all = ["against", "k", "dev_data", "test_data", "test_limit"])]
+    pub all_rows: bool,
     /// The structured engine, or the reference engine (plain autograd, whole Jacobian in memory) to check it
     #[arg(long, value_enum, default_value = "structured")]
     pub engine: Engine,
@@ -102,7 +105,11 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             "a .pt holds one kernel: give one --formula and no --shares, or let --out end in .safetensors".into(),
         ));
     }
-    let (study, engine) = select::study(&args.model, &args.task)?;
+    let (study, engine) = if args.all_rows {
+        select::undivided_study(&args.model, &args.task)?
+    } else {
+        select::study(&args.model, &args.task)?
+    };
     let train = study.examples(SplitName::Train, study.mode)?;
     let other = against.map(|s| study.examples(s, study.mode)).transpose()?;
     let other = other.as_ref().map(|e| e as &dyn Examples);
@@ -116,7 +123,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         return Ok(());
     };
     let terminal = Terminal::new();
-    let mut metadata = study.kernel_metadata(against.unwrap_or(SplitName::Train), &args.formula);
+    let mut metadata = study.kernel_metadata((against.unwrap_or(SplitName::Train), None), &args.formula);
     if let Some(precision) = args.model.precision {
         metadata.insert("precision".into(), precision.name().into());
         // Shards agree on all that their manifest says; an error differs a little between devices.

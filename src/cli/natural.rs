@@ -56,11 +56,14 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     let terminal = Terminal::new();
     terminal.begin(&format!("output derivative on {}", chosen.definition.name), directories.len() as u64);
     let mut rows = Vec::new();
+    let mut data = None;
     for directory in &directories {
         check_stop()?;
         let network = Pretrained::load(directory, args.dtype, device)?;
         let study = Study::new(chosen.request(&network, Head::Prompt, Subset::All, None))?;
         let facts = &study.model_facts;
+        let task = study.task_facts();
+        data = Some((task.source_digest, task.sets));
         rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
         terminal.advance(1);
     }
@@ -73,10 +76,14 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
         )));
     }
     let (models, measured) = rows.into_iter().unzip();
+    // Two models at least were measured, on the same data.
+    let (source_digest, sets) = data.unwrap_or_default();
     let found = Naturalness {
         schema_version: SCHEMA_VERSION,
         task: chosen.definition.name.clone(),
         source: chosen.source.clone(),
+        source_digest,
+        sets,
         words: chosen.definition.label_words.iter().map(|l| l.word.clone()).collect(),
         seed: args.task.seed,
         models,

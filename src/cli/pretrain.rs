@@ -71,6 +71,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let base = args.corpus_dir.as_deref().unwrap_or(own);
     let terminal = Terminal::new();
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
+    recipe.corpus = recipe.corpus.without_directories();
     let _lock = DirectoryLock::alone(&args.out_dir)?;
     let mut family = Family {
         schema_version: SCHEMA_VERSION,

@@ -6,7 +6,7 @@ use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, Mod
 #[cfg(feature = "hub")]
 use super::output::errln;
 use super::threads::use_threads;
-use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest};
+use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest, split_name};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::hub::HubName;
@@ -23,12 +23,25 @@ pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<(Study, Engine
 }
 
 /// The same with adapters in the network.
-///
-/// Everything that [`ModelArgs`] has is taken here, so that no command can leave one of its options unheard.
 pub(super) fn adapted_study(
     model: &ModelArgs,
     task: &TaskArgs,
     adapters: Option<&AdapterArgs>,
+) -> Result<(Study, EngineSettings)> {
+    load(model, task, adapters, if model.model == DEFAULT_MODEL { choose_cloze } else { choose })
+}
+
+/// All rows of the data file as training examples, in its order.
+pub(super) fn undivided_study(model: &ModelArgs, task: &TaskArgs) -> Result<(Study, EngineSettings)> {
+    load(model, task, None, choose_all_rows)
+}
+
+/// Everything that [`ModelArgs`] has is taken here, so that no command can leave one of its options unheard.
+fn load(
+    model: &ModelArgs,
+    task: &TaskArgs,
+    adapters: Option<&AdapterArgs>,
+    choose: fn(&TaskArgs) -> Result<Chosen>,
 ) -> Result<(Study, EngineSettings)> {
     let ModelArgs { model: name, dtype, device, threads, parameters, head, output_mode, batch, memory, precision } =
         model;
@@ -38,7 +51,7 @@ pub(super) fn adapted_study(
     }
     let device = device.resolve()?;
     let directory = model_directory("--model", name)?;
-    let chosen = if name == DEFAULT_MODEL { choose_cloze(task)? } else { choose(task)? };
+    let chosen = choose(task)?;
     let network = Pretrained::load(&directory, *dtype, device)?;
     let adapters = adapters.and_then(AdapterArgs::request);
     if adapters.is_some() && *parameters != Subset::All {
@@ -159,30 +172,54 @@ pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
     choose(&TaskArgs { task: Some(DEFAULT_CLOZE.into()), ..args.clone() })
 }
 
-/// The task that the arguments name, or else the built-in remarks.
-pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
-    let (lengths, test_limit) = args.limits.parts();
-    let overrides = Overrides {
+/// All rows of the data file.
+fn choose_all_rows(args: &TaskArgs) -> Result<Chosen> {
+    let Some(file) = &args.data else {
+        return Err(Error::Settings("--all-rows needs --data FILE: rows of which file?".into()));
+    };
+    let definition = own_definition(named(args)?, args, &overrides(args), file)?;
+    let splits = Splits::undivided(file, &definition)?;
+    Ok(Chosen { definition, splits, source: file_name(file), k: None, seed: None })
+}
+
+fn overrides(args: &TaskArgs) -> Overrides {
+    let (lengths, _) = args.limits.parts();
+    Overrides {
         template: args.template.clone(),
         label_words: args.label_words.clone(),
         segments: args.segments.then_some(true),
         columns: args.columns.clone(),
         chat: args.chat.then_some(true),
         ..lengths
-    };
-    let named = match (&args.task_file, &args.task) {
+    }
+}
+
+/// The task that the arguments name, if they do.
+fn named(args: &TaskArgs) -> Result<Option<TaskDefinition>> {
+    Ok(match (&args.task_file, &args.task) {
         (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
         (None, Some(name)) if name.to_lowercase().starts_with("cloze-") => Some(cloze::named(name)?.definition()?),
         (None, Some(name)) => Some(builtin(name)?),
         (None, None) => None,
-    };
+    })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The task that the arguments name, or else the built-in remarks.
+pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
+    let overrides = overrides(args);
+    let (_, test_limit) = args.limits.parts();
+    let named = named(args)?;
     if let Some(directory) = &args.data_dir {
         let Some(definition) = named else {
             return Err(Error::Settings("--data-dir needs --task NAME (or --task-file): which of its tasks?".into()));
         };
         let definition = definition.with(&overrides)?;
         let splits = Splits::from_directory(directory, &definition, args.k, args.seed, test_limit)?;
-        let source = format!("{}/{}/{}-{}", directory.display(), definition.name, args.k, args.seed);
+        let source = split_name(&definition.name, args.k, args.seed);
         return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
     }
     let mut own =
@@ -191,8 +228,7 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         let file = &whole_file(place, &mut own)?;
         let definition = own_definition(named, args, &overrides, file)?;
         let splits = Splits::from_file(file, &definition, &own)?;
-        let source = file.display().to_string();
-        return Ok(Chosen { definition, splits, source, k: Some(args.k), seed: Some(args.seed) });
+        return Ok(Chosen { definition, splits, source: file_name(file), k: Some(args.k), seed: Some(args.seed) });
     }
     if let Some(task) = args.task.as_deref().and_then(cloze::find) {
         let definition = task.definition()?.with(&overrides)?;

@@ -71,6 +71,10 @@ pub struct MatrixPicture {
     pub class_starts: Vec<usize>,
     /// Label words in the same order.
     pub class_names: Vec<String>,
+    /// The training examples behind each row of cells, as lines of the training file ([`super::SetFacts`]). Empty in reports
+    /// of programs that did not tell.
+    #[serde(default)]
+    pub rows: Vec<Vec<usize>>,
 }
 
 /// Distance of one kernel to another, relative to the other's size.

@@ -99,6 +99,9 @@ pub struct Movement {
     pub linearized: f64,
     /// Class of the example.
     pub class: usize,
+    /// The example's line in the test file ([`super::SetFacts`]); none in reports of programs that did not tell.
+    #[serde(default)]
+    pub row: Option<usize>,
 }
 
 /// How well the first-order Taylor expansion describes the fine-tuned model.

@@ -19,7 +19,7 @@ pub use measures::{
     Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
     OutputDerivative, StepResidual, Summary,
 };
-pub use setting::{LabelWordFacts, ModelFacts, RunFacts, TaskFacts};
+pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{Floor, Outcome, Question, Verdict, accuracy_error, judge};
 
 /// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice, and the

@@ -60,13 +60,34 @@ pub struct LabelWordFacts {
     pub test: usize,
 }
 
+/// Which rows of which file the examples of one set are, in the order of every figure that is given per example.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SetFacts {
+    /// `train`, `dev` or `test`; `all` where a file was not divided.
+    pub set: String,
+    /// Name of the file.
+    pub file: String,
+    /// SHA-256 of the file.
+    pub file_digest: String,
+    /// Line of the file on which each example starts, counted from 1.
+    pub rows: Vec<usize>,
+    /// SHA-256 of each example's texts in UTF-8, with a zero byte between two.
+    pub text_digests: Vec<String>,
+}
+
 /// The task, its data and its prompt.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskFacts {
     /// Name.
     pub name: String,
-    /// Where the examples come from.
+    /// Name of the data, wherever a machine keeps it: `TASK/K-SEED`, or a file's name.
     pub source: String,
+    /// SHA-256 over those of the files, train, dev and test. Empty in reports of programs that did not tell.
+    #[serde(default)]
+    pub source_digest: String,
+    /// The rows of train, dev and test. Empty as above.
+    #[serde(default)]
+    pub sets: Vec<SetFacts>,
     /// Template in LM-BFF's language; empty without a prompt.
     pub template: String,
     /// What reads the network: `prompt`, or a new head without one.

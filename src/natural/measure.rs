@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use crate::analysis::{SplitName, Study};
 use crate::error::{Error, Result};
+use crate::evidence::SetFacts;
 use crate::files::named_seed;
 use crate::jacobian::all_outputs;
 use crate::lm::{OutputMode, with_head};
@@ -51,7 +52,7 @@ pub struct Measured {
     pub variant: Variant,
     /// Share of examples whose most likely label is their own.
     pub accuracy: f64,
-    /// `|χ_y| = 1 - p(y)` per example, half the sum of |χ| over the labels.
+    /// `|χ_y| = 1 - p(y)` per example, half the sum of |χ| over the labels; in the order of [`Naturalness::sets`].
     pub chi: Vec<f64>,
 }
 
@@ -62,8 +63,14 @@ pub struct Naturalness {
     pub schema_version: u32,
     /// Name of the task.
     pub task: String,
-    /// Where its examples come from.
+    /// Name of its data.
     pub source: String,
+    /// SHA-256 of its data. Empty in reports of programs that did not tell.
+    #[serde(default)]
+    pub source_digest: String,
+    /// Which example each of [`Measured::chi`] is of: the sets one behind the other. Empty as above.
+    #[serde(default)]
+    pub sets: Vec<SetFacts>,
     /// Label words, in the order of the labels.
     pub words: Vec<String>,
     /// Seed of permutations, words and heads.
@@ -72,6 +79,14 @@ pub struct Naturalness {
     pub models: Vec<(String, i64, i64)>,
     /// `measured[model][variant]`, variants in the order of [`Variant::ALL`].
     pub measured: Vec<Vec<Measured>>,
+}
+
+impl Naturalness {
+    /// The data's name with the beginning of its digest, where there is one.
+    pub(super) fn data(&self) -> String {
+        let beginning: String = self.source_digest.chars().take(12).collect();
+        if beginning.is_empty() { self.source.clone() } else { format!("{} (SHA-256 {beginning}…)", self.source) }
+    }
 }
 
 /// Draws of permutations, unrelated words and random heads, over which |χ| is averaged: one draw could be lucky.

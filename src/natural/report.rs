@@ -82,7 +82,7 @@ pub fn naturalness_findings(found: &Naturalness) -> Findings {
     let mut findings = Findings {
         settings: vec![
             ("task".into(), format!("{}: {}", found.task, found.words.join(" / "))),
-            ("examples".into(), format!("{examples}, {}", found.source)),
+            ("examples".into(), format!("{examples}, {}", found.data())),
             ("models".into(), found.models.iter().map(|m| m.0.clone()).collect::<Vec<_>>().join(", ")),
             ("seed".into(), found.seed.to_string()),
         ],

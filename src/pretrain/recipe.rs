@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::{digest, read_text};
+use crate::files::{digest, read_text, without_directory};
 use crate::lm::{Activation, Architecture, ModelConfig, Parametrization, Scaling, StoredType};
 
 /// Everything that a family of pre-trained networks depends on.
@@ -43,6 +43,15 @@ pub struct CorpusRecipe {
     pub heldout_sha256: Option<String>,
     /// Tokens of the byte-level BPE vocabulary, special tokens included.
     pub vocabulary: usize,
+}
+
+impl CorpusRecipe {
+    /// The same with names of files in place of absolute paths, as reports show it.
+    #[must_use]
+    pub fn without_directories(&self) -> Self {
+        let named = |path: &PathBuf| PathBuf::from(without_directory(path));
+        Self { train: named(&self.train), heldout: named(&self.heldout), ..self.clone() }
+    }
 }
 
 /// Sizes and parametrization.

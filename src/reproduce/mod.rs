@@ -13,11 +13,13 @@ use tch::Device;
 
 pub use estimate::Estimate;
 
-use crate::analysis::{AdapterRequest, Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
+use crate::analysis::{
+    AdapterRequest, Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze, split_name,
+};
 use crate::device::{Dtype, TORCH_VERSION, device_kind, device_name};
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
-use crate::files::{create_dir, digest, load_part, store_part};
+use crate::files::{create_dir, digest, load_part, store_part, without_directories};
 use crate::jacobian::Subset;
 use crate::progress::{Monitor, check_stop};
 use crate::report;
@@ -126,7 +128,12 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
                 Ok(inputs) => inputs,
                 Err(error) => {
                     monitor.note(&format!("{title}: failed: {error}"));
-                    cells.push(GridCell { key, digest: String::new(), result: None, error: Some(error.to_string()) });
+                    cells.push(GridCell {
+                        key,
+                        digest: String::new(),
+                        result: None,
+                        error: Some(without_directories(&error.to_string())),
+                    });
                     continue;
                 }
             };
@@ -151,8 +158,9 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
                     Ok(Err(error)) => cell.error = Some(error.to_string()),
                     Err(payload) => cell.error = Some(panic_text(payload.as_ref())),
                 }
-                if let Some(error) = &cell.error {
+                if let Some(error) = &mut cell.error {
                     monitor.note(&format!("{title}: failed: {error}"));
+                    *error = without_directories(error);
                 }
             }
             cells.push(cell);
@@ -290,7 +298,7 @@ impl GridSettings {
             output_mode: None,
             definition: &inputs.definition,
             splits: &inputs.splits,
-            source: format!("{}/{}/{}-{}", self.data_dir.display(), key.task, key.k, key.seed),
+            source: split_name(&key.task, key.k, key.seed),
             k: Some(key.k),
             split_seed: Some(key.seed),
         })

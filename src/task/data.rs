@@ -9,6 +9,7 @@ use super::definition::{DataFormat, TaskDefinition};
 pub(crate) use super::records::decode;
 use super::records::{Record, json_records, plain_records, quoted_records};
 use crate::error::{Error, Result};
+use crate::files::sha256;
 use crate::progress::check_stop;
 
 /// One labelled example.
@@ -20,6 +21,13 @@ pub struct Example {
     pub label: usize,
     /// The line of the file on which the row starts, counted from 1.
     pub row: usize,
+}
+
+impl Example {
+    /// SHA-256 of the texts in UTF-8, with a zero byte between two: what tells an example from others wherever it stands.
+    pub fn digest(&self) -> String {
+        sha256(self.texts.join("\0").as_bytes())
+    }
 }
 
 /// Which columns of a row are read; negative ones count from the row's end.

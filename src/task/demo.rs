@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 
 use super::builtin::builtin;
-use super::data::parse_examples;
 use super::definition::TaskDefinition;
 use super::split::{Split, Splits};
 use crate::error::Result;
@@ -28,7 +27,7 @@ pub fn demo() -> Result<Splits> {
     let task = demo_definition()?;
     let split = |file: &str, text: &str| -> Result<Split> {
         let source = PathBuf::from(format!("(built in)/{DEMO_NAME}/{file}"));
-        Ok(Split { examples: parse_examples(&source, text.as_bytes(), &task)?, source })
+        Split::parse(&source, text.as_bytes(), &task)
     };
     let (train, dev, test) = (split("train.tsv", TRAIN)?, split("dev.tsv", DEV)?, split("test.tsv", TEST)?);
     Ok(Splits { train, dev, test, notes: Vec::new() })

@@ -56,6 +56,8 @@ pub struct Prompt {
     pub label: usize,
     /// Line of the data file, counted from 1.
     pub row: usize,
+    /// SHA-256 of the example's texts, see [`Example::digest`].
+    pub digest: String,
 }
 
 /// A task's splits, ready for a model.
@@ -241,7 +243,7 @@ fn encode_one(
     }
     input_ids.truncate(task.max_length);
     segment_ids.truncate(task.max_length);
-    Ok(Prompt { input_ids, segment_ids, mask_pos, label: example.label, row: example.row })
+    Ok(Prompt { input_ids, segment_ids, mask_pos, label: example.label, row: example.row, digest: example.digest() })
 }
 
 /// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.

@@ -11,9 +11,10 @@ use rand::RngCore;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use super::data::{Example, read_examples};
+use super::data::{Example, parse_examples};
 use super::definition::TaskDefinition;
 use crate::error::{Error, Result};
+use crate::files::sha256;
 
 /// The examples of one split and the file they came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,31 @@ pub struct Split {
     pub examples: Vec<Example>,
     /// Their file, for messages.
     pub source: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: String,
+}
+
+impl Split {
+    /// All examples of a data file, in its order.
+    ///
+    /// # Errors
+    /// Those of [`parse_examples`]; a file that cannot be read.
+    pub fn read(path: &Path, task: &TaskDefinition) -> Result<Self> {
+        Self::parse(path, &fs::read(path).map_err(Error::io("read", path))?, task)
+    }
+
+    /// The same for a file's bytes that are in memory; `source` is their name in messages.
+    ///
+    /// # Errors
+    /// Those of [`parse_examples`].
+    pub fn parse(source: &Path, bytes: &[u8], task: &TaskDefinition) -> Result<Self> {
+        Ok(Self { examples: parse_examples(source, bytes, task)?, source: source.to_path_buf(), digest: sha256(bytes) })
+    }
+
+    /// Other examples of the same file.
+    fn with(&self, examples: Vec<Example>) -> Self {
+        Self { examples, source: self.source.clone(), digest: self.digest.clone() }
+    }
 }
 
 /// Training, development and test examples of a task.
@@ -35,6 +61,22 @@ pub struct Splits {
     pub test: Split,
     /// What a reader of the results should know, such as a label with too few rows; often empty.
     pub notes: Vec<String>,
+}
+
+impl Splits {
+    /// All rows of one's own file as training examples, in the file's order; dev and test stay empty.
+    ///
+    /// # Errors
+    /// Those of [`Split::read`].
+    pub fn undivided(path: impl AsRef<Path>, task: &TaskDefinition) -> Result<Self> {
+        let train = Split::read(path.as_ref(), task)?;
+        Ok(Self { dev: train.with(Vec::new()), test: train.with(Vec::new()), train, notes: Vec::new() })
+    }
+
+    /// Whether these are all rows of a file, without dev and test.
+    pub fn is_undivided(&self) -> bool {
+        self.dev.examples.is_empty() && self.test.examples.is_empty()
+    }
 }
 
 /// How to divide one's own file.
@@ -78,7 +120,7 @@ impl Splits {
             let read = |stem: &str| read_split(&exact, stem, task);
             Self { train: read("train")?, dev: read("dev")?, test: read("test")?, notes: Vec::new() }
         } else if k > 0 && 2 * k <= LARGE_K && large.is_dir() {
-            derive(read_split(&large, "train", task)?, read_split(&large, "test", task)?, task, k)?
+            derive(&read_split(&large, "train", task)?, read_split(&large, "test", task)?, task, k)?
         } else {
             return Err(no_split(&task_dir, k, seed));
         };
@@ -90,12 +132,15 @@ impl Splits {
     /// label are train, the next k dev, the others test, unless dev or test have files of their own. Train and dev are
     /// ordered by label, test as the file is. A label with too few rows is an error.
     pub fn from_file(path: impl AsRef<Path>, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
-        let path = path.as_ref();
-        Self::from_examples(path, &read_examples(path, task)?, task, own)
+        Self::divide(&Split::read(path.as_ref(), task)?, task, own)
     }
 
-    /// The same for examples that are in memory; `source` is their name in messages.
-    pub fn from_examples(source: &Path, examples: &[Example], task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
+    /// The same for a file's examples that are in memory.
+    ///
+    /// # Errors
+    /// As [`Splits::from_file`].
+    pub fn divide(whole: &Split, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
+        let Split { examples, source, .. } = whole;
         if own.k == 0 {
             return Err(Error::Settings("k must be 1 at least: it is the number of rows of each label".to_string()));
         }
@@ -124,12 +169,8 @@ impl Splits {
             }
         }
         let pick = |rows: &[usize]| rows.iter().map(|at| examples[*at].clone()).collect::<Vec<_>>();
-        let whole = |path: &PathBuf| -> Result<Split> {
-            Ok(Split { examples: read_examples(path, task)?, source: path.clone() })
-        };
-        let here = |examples: Vec<Example>| Split { examples, source: source.to_path_buf() };
         let mut test = if let Some(file) = &own.test {
-            whole(file)?
+            Split::read(file, task)?
         } else {
             let used: HashSet<usize> = train.iter().chain(&dev).copied().collect();
             let rest: Vec<usize> = (0..examples.len()).filter(|at| !used.contains(at)).collect();
@@ -142,11 +183,11 @@ impl Splits {
                 );
                 return Err(Error::format(source, message));
             }
-            here(pick(&rest))
+            whole.with(pick(&rest))
         };
         test.examples = limited(test.examples, own.test_limit, own.seed);
-        let dev = own.dev.as_ref().map_or_else(|| Ok(here(pick(&dev))), whole)?;
-        Ok(Self { train: here(pick(&train)), dev, test, notes: Vec::new() })
+        let dev = own.dev.as_ref().map_or_else(|| Ok(whole.with(pick(&dev))), |file| Split::read(file, task))?;
+        Ok(Self { train: whole.with(pick(&train)), dev, test, notes: Vec::new() })
     }
 }
 
@@ -209,11 +250,11 @@ fn read_split(directory: &Path, stem: &str, task: &TaskDefinition) -> Result<Spl
         let wanted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         return Err(Error::format(directory, format!("no {stem} file here; looked for {}", wanted.join(", "))));
     };
-    Ok(Split { examples: read_examples(&source, task)?, source })
+    Split::read(&source, task)
 }
 
 /// Train and dev for a smaller k from the train file of a larger one.
-fn derive(large: Split, test: Split, task: &TaskDefinition, k: usize) -> Result<Splits> {
+fn derive(large: &Split, test: Split, task: &TaskDefinition, k: usize) -> Result<Splits> {
     let mut labels: Vec<usize> = Vec::new();
     for example in &large.examples {
         if !labels.contains(&example.label) {
@@ -236,9 +277,7 @@ fn derive(large: Split, test: Split, task: &TaskDefinition, k: usize) -> Result<
         train.extend_from_slice(&rows[..k]);
         dev.extend_from_slice(&rows[k..]);
     }
-    let source = large.source;
-    let train = Split { examples: train, source: source.clone() };
-    Ok(Splits { train, dev: Split { examples: dev, source }, test, notes })
+    Ok(Splits { train: large.with(train), dev: large.with(dev), test, notes })
 }
 
 impl Splits {

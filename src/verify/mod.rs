@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::evidence::{
     ClaimEvidence, ExperimentError, MutantResult, Profile, SCHEMA_VERSION, Verification, VerificationFacts,
 };
+use crate::files::without_directories;
 use crate::theorems::{Claim, Mutant, suites};
 
 pub use store::forget;
@@ -138,7 +139,10 @@ pub fn run(plan: &Plan, out_dir: &Path, listener: &dyn Listener) -> Result<Verif
         match done {
             Done::Claim(claim) => verification.claims.push(*claim),
             Done::Mutant(mutant) => verification.mutants.push(mutant),
-            Done::Error(error) => verification.errors.push(error),
+            Done::Error(error) => {
+                let message = without_directories(&error.message);
+                verification.errors.push(ExperimentError { message, ..error });
+            }
         }
     }
     Ok(verification)

@@ -26,6 +26,7 @@ mod golden;
 #[cfg(feature = "hub")]
 mod hub;
 mod kernel_cases;
+mod kernel_file;
 mod laws;
 mod lora;
 mod network;

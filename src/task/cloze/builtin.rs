@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use super::{ClozeSettings, Drawn, definition, draw};
 use crate::error::{Error, Result};
+use crate::files::sha256;
 use crate::task::data::Example;
 use crate::task::definition::TaskDefinition;
-use crate::task::split::{OwnSplit, Splits};
+use crate::task::split::{OwnSplit, Split, Splits};
 
 /// A built-in cloze task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,9 @@ impl BuiltinCloze {
 
     /// The examples divided like a file of one's own.
     pub fn splits(&self, own: &OwnSplit) -> Result<Splits> {
-        Splits::from_examples(&self.source(), &self.examples()?, &self.definition()?, own)
+        let digest = sha256(self.text.as_bytes());
+        let whole = Split { examples: self.examples()?, source: self.source(), digest };
+        Splits::divide(&whole, &self.definition()?, own)
     }
 
     fn source(&self) -> PathBuf {

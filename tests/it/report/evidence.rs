@@ -43,6 +43,7 @@ pub fn picture(numbers: &mut Numbers, size: usize, class_names: &[&str], contras
         cells: cells.collect(),
         class_starts: (0..class_names.len()).map(|c| c * per_class).collect(),
         class_names: class_names.iter().map(ToString::to_string).collect(),
+        rows: (0..size).map(|example| vec![example + 2]).collect(),
     }
 }
 
@@ -98,7 +99,7 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
     let movements = (0..400).map(|i| {
         let trained = 1.2 + 2.0 * numbers.normal();
         let slope = if sgd { 0.9 } else { 2.2 };
-        Movement { trained, linearized: slope * trained + 0.5 * numbers.normal(), class: i % 2 }
+        Movement { trained, linearized: slope * trained + 0.5 * numbers.normal(), class: i % 2, row: Some(i + 2) }
     });
     let movements = movements.collect();
     let steps = (1..=192).map(|step| StepResidual {
@@ -209,7 +210,9 @@ pub fn realistic() -> Analysis {
         },
         task: TaskFacts {
             name: "SST-2".into(),
-            source: "k-shot/SST-2/16-13".into(),
+            source: "SST-2/16-13".into(),
+            source_digest: "0123456789abcdef".repeat(4),
+            sets: Vec::new(),
             template: "*cls**sent_0*_It_was*mask*.*sep+*".into(),
             head: "prompt".into(),
             label_words: vec![class("0", "terrible", 6659, 428), class("1", "great", 2307, 444)],

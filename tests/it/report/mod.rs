@@ -139,8 +139,13 @@ fn degenerate_evidence_is_reported() {
 
     let mut one_class = realistic();
     one_class.task.label_words.truncate(1);
-    one_class.kernels[0].picture =
-        MatrixPicture { size: 1, cells: vec![0.0], class_starts: vec![0], class_names: vec!["a & <b>".into()] };
+    one_class.kernels[0].picture = MatrixPicture {
+        size: 1,
+        cells: vec![0.0],
+        class_starts: vec![0],
+        class_names: vec!["a & <b>".into()],
+        rows: Vec::new(),
+    };
     one_class.fine_tuning[0].history.truncate(1);
     one_class.fine_tuning[0].linearization.movements.truncate(1);
     one_class.fine_tuning[0].linearization.steps.truncate(1);

@@ -36,7 +36,7 @@ prop_compose! {
             formula, title, rows: 3, mean_diagonal: 1.0, class_contrast: contrast, effective_rank: 1.5, methods,
             precision_error: contrast,
             failures,
-            picture: MatrixPicture { size, cells, class_starts: starts, class_names: names },
+            picture: MatrixPicture { size, cells, class_starts: starts, class_names: names, rows: Vec::new() },
         }
     }
 }
@@ -50,7 +50,7 @@ prop_compose! {
         steps in prop::collection::vec(
             (0usize..100, prop::option::of(any_number()), prop::option::of(any_number())), 0..8),
     ) -> FineTuningResult {
-        let movement = |(trained, linearized, class)| Movement { trained, linearized, class };
+        let movement = |(trained, linearized, class)| Movement { trained, linearized, class, row: None };
         let step = |(step, residual, cumulative)| StepResidual { step, residual, cumulative };
         let evaluation = |(step, train_loss, dev_accuracy, dev_loss): (usize, f64, f64, f64)| {
             Evaluation { step, train_loss, dev_accuracy, dev_loss }

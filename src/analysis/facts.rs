@@ -1,0 +1,188 @@
+//! What a study says of itself in reports and kernel files: the task, and which example is which, wherever a machine keeps
+//! the data.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::study::{SplitName, Study};
+use crate::evidence::{LabelWordFacts, SetFacts, TaskFacts};
+use crate::files::{digest, sha256};
+use crate::kernel::Formula;
+use crate::lm::OutputMode;
+use crate::task::{Example, Prompt, Split, Splits};
+
+/// Name of the only set of a file that is not divided.
+const ALL: &str = "all";
+
+/// Name of a few-shot split, wherever the data are kept.
+pub fn split_name(task: &str, k: usize, seed: u64) -> String {
+    format!("{task}/{k}-{seed}")
+}
+
+/// The sets of a task that have examples.
+pub(super) fn set_facts(splits: &Splits) -> Vec<SetFacts> {
+    let train = if splits.is_undivided() { ALL } else { SplitName::Train.name() };
+    let sets = [(train, &splits.train), (SplitName::Dev.name(), &splits.dev), (SplitName::Test.name(), &splits.test)];
+    let facts = |(set, split): (&str, &Split)| SetFacts {
+        set: set.to_owned(),
+        file: split.source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file_digest: split.digest.clone(),
+        rows: split.examples.iter().map(|e| e.row).collect(),
+        text_digests: split.examples.iter().map(Example::digest).collect(),
+    };
+    sets.into_iter().filter(|(_, split)| !split.examples.is_empty()).map(facts).collect()
+}
+
+/// SHA-256 of the data: a single file's own, otherwise that of the digests of the sets' files, one a line.
+pub(super) fn source_digest(sets: &[SetFacts]) -> String {
+    let digests: Vec<&str> = sets.iter().map(|set| set.file_digest.as_str()).collect();
+    match digests.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => (*first).to_owned(),
+        _ => sha256((digests.join("\n") + "\n").as_bytes()),
+    }
+}
+
+impl Study {
+    /// What a kernel file says of itself: training examples against those of a split, or a part of them, in these formulas.
+    pub fn kernel_metadata(
+        &self,
+        columns: (SplitName, Option<Range<usize>>),
+        formulas: &[Formula],
+    ) -> HashMap<String, String> {
+        let facts = self.task_facts();
+        let words: Vec<&str> = facts.label_words.iter().map(|w| w.word.as_str()).collect();
+        let names: Vec<&str> = formulas.iter().map(|f| f.name()).collect();
+        let number = |n: Option<u64>| n.map_or_else(|| "none".into(), |n| n.to_string());
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut metadata = HashMap::from([
+            text("model", &self.model_facts.name),
+            text("model_digest", &self.model_facts.digest),
+            text("task", &facts.name),
+            text("source", &facts.source),
+            text("source_digest", &facts.source_digest),
+            text("template", &facts.template),
+            text("label_words", &words.join(",")),
+            ("k".to_owned(), number(self.k.map(|k| k as u64))),
+            ("seed".to_owned(), number(self.split_seed)),
+            text("formula", &names.join(",")),
+            text("output_mode", &facts.output_mode),
+            text("head", &facts.head),
+            ("subset".to_owned(), self.subset_name()),
+            ("dtype".to_owned(), self.dtype.to_string()),
+            text("program_version", env!("CARGO_PKG_VERSION")),
+            text("torch_version", crate::device::TORCH_VERSION),
+        ]);
+        let (split, range) = columns;
+        let sides = [("row", SplitName::Train, None), ("column", split, range)];
+        for (side, split, range) in sides {
+            let set = &self.sets[split as usize];
+            let range = range.unwrap_or(0..set.rows.len());
+            let rows: Vec<String> = set.rows[range.clone()].iter().map(ToString::to_string).collect();
+            metadata.extend([
+                text(&format!("{side}s"), &set.set),
+                text(&format!("{side}_file"), &set.file),
+                text(&format!("{side}_file_digest"), &set.file_digest),
+                (format!("{side}_numbers"), rows.join(",")),
+                (format!("{side}_text_digests"), set.text_digests[range].join(",")),
+            ]);
+        }
+        metadata
+    }
+
+    /// Facts about the task for the report.
+    pub fn task_facts(&self) -> TaskFacts {
+        let count = |split: SplitName, class: usize| self.labels(split).iter().filter(|l| **l == class).count();
+        let words = self.task.definition.label_words.iter().enumerate();
+        let label_words: Vec<LabelWordFacts> = words
+            .map(|(class, pair)| LabelWordFacts {
+                label: pair.label.clone(),
+                word: pair.word.clone(),
+                token_id: self.task.label_ids.get(class).copied(),
+                train: count(SplitName::Train, class),
+                test: count(SplitName::Test, class),
+            })
+            .collect();
+        let most = label_words.iter().map(|w| w.test).max().unwrap_or(0);
+        TaskFacts {
+            name: self.task.definition.name.clone(),
+            source: self.source.clone(),
+            source_digest: source_digest(&self.sets),
+            sets: self.sets.clone(),
+            template: self.template(),
+            head: self.head.title().into(),
+            majority_accuracy: most as f64 / self.task.test.len().max(1) as f64,
+            label_words,
+            k: self.k,
+            split_seed: self.split_seed,
+            train: self.task.train.len(),
+            dev: self.task.dev.len(),
+            test: self.task.test.len(),
+            longest_prompt: self.task.longest(),
+            output_mode: match self.mode {
+                OutputMode::Logits => "logits".into(),
+                OutputMode::Difference => "difference".into(),
+            },
+            notes: self.notes.clone(),
+            tokenizer_digest: self.tokenizer_digest.clone(),
+            tokenizer: self.tokenizer.description(),
+            first_prompt: self.task.train.first().map(|prompt| self.token_names(prompt)).unwrap_or_default(),
+            prompts_digest: digest([self.prompts_text().as_bytes()]),
+        }
+    }
+
+    /// The tokens of a prompt as the vocabulary writes them.
+    fn token_names(&self, prompt: &Prompt) -> Vec<String> {
+        let name = |id: &i64| self.tokenizer.id_to_token(*id).unwrap_or_else(|| format!("id {id}"));
+        prompt.input_ids.iter().map(name).collect()
+    }
+
+    /// All prompts as token ids, with their labels.
+    pub(super) fn prompts_text(&self) -> String {
+        let mut text = String::new();
+        for split in [SplitName::Train, SplitName::Dev, SplitName::Test] {
+            for p in self.prompts(split) {
+                let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
+                let _ = write!(text, "\n{} {row:?}", split.name());
+            }
+        }
+        text
+    }
+
+    /// Digest of what stored parts depend on: the study, and the names, files and rows of its examples, which they repeat.
+    pub(super) fn parts_digest(&self) -> String {
+        let provenance = serde_json::to_string(&(&self.source, &self.sets)).expect("facts are plain data");
+        digest([self.digest.as_bytes(), provenance.as_bytes()])
+    }
+
+    /// The template that the prompts were made with; empty without a prompt.
+    fn template(&self) -> String {
+        let template = || self.task.definition.template_for(self.reading).to_string();
+        self.reading.prompted().then(template).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(digest: &str) -> SetFacts {
+        SetFacts {
+            set: String::new(),
+            file: String::new(),
+            file_digest: digest.into(),
+            rows: Vec::new(),
+            text_digests: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn data_of_one_file_have_its_digest() {
+        assert_eq!(source_digest(&[set("aa"), set("aa"), set("aa")]), "aa");
+        // printf 'aa\nbb\nbb\n' | sha256sum
+        assert_eq!(
+            source_digest(&[set("aa"), set("bb"), set("bb")]),
+            "e7668c8c68262c8ef287026d4c78c4a1211af14eb824bbd21da6242ffeced6b0"
+        );
+    }
+}
