@@ -15,7 +15,7 @@ mod tile;
 
 pub use frozen::Frozen;
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
-pub use recorded::Recorded;
+pub use recorded::{Loops, Recorded};
 pub use rescaled::Rescaled;
 pub use shapes::{SiteShape, shapes};
 pub use tap::{PlainTap, RecordingTap, Tap};

@@ -33,6 +33,15 @@ impl Site {
     }
 }
 
+/// What writes sums of outer products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    /// This program's own loops, on a CPU that has the instructions and in single precision; else libtorch's.
+    Own,
+    /// libtorch's products everywhere, as on a GPU.
+    Library,
+}
+
 /// The gradients of C outputs for B examples with respect to every parameter, in factored form.
 pub struct Recorded {
     batch: i64,
@@ -138,10 +147,15 @@ impl Recorded {
     /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, whose
     /// row `c·B + b` belongs to output c of example b.
     pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
+        self.write_by(Loops::Own, p, set, tile, out);
+    }
+
+    /// The same by the given loops.
+    pub fn write_by(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut written = false;
         for factor in &self.factors[p.0] {
             match factor {
-                Factor::Outer { x, g } => self.write_outer(x, g, tile, out, written),
+                Factor::Outer { x, g } => self.write_outer(loops, (x, g), tile, out, written),
                 Factor::Vector { g } => {
                     let values = g.narrow(2, tile.rows.start, tile.height()).transpose(0, 1);
                     let mut target = out.view([self.count, self.batch, tile.height()]);
@@ -166,8 +180,8 @@ impl Recorded {
     }
 
     /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
-    fn write_outer(&self, x: &Tensor, g: &Tensor, tile: &Tile, out: &Tensor, add: bool) {
-        if x.device() == Device::Cpu && x.kind() == Kind::Float && has_avx512() {
+    fn write_outer(&self, loops: Loops, (x, g): (&Tensor, &Tensor), tile: &Tile, out: &Tensor, add: bool) {
+        if loops == Loops::Own && x.device() == Device::Cpu && x.kind() == Kind::Float && has_avx512() {
             self.write_outer_on_cpu(x, g, tile, out, add);
             return;
         }

@@ -11,7 +11,9 @@ mod published;
 mod reference;
 
 pub use blocks::{Block, BlockPlan};
-pub use engine::{GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram};
+pub use engine::{
+    Arithmetic, GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram,
+};
 pub use file::{KernelFile, KernelHeader};
 pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, ParameterShare};

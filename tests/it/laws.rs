@@ -7,7 +7,7 @@ use crate::common::network::Network;
 use crate::common::relative_error;
 use kernelview::jacobian::{Examples, Parameters, Tap, record};
 use kernelview::kernel::{
-    Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
+    Arithmetic, Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::progress::Silent;
@@ -26,6 +26,7 @@ struct Case {
     prompts: Vec<(Vec<i64>, usize)>,
     label_ids: Vec<i64>,
     batch: usize,
+    arithmetic: Arithmetic,
     block_entries: i64,
 }
 
@@ -39,20 +40,13 @@ fn case() -> impl Strategy<Value = Case> {
         proptest::collection::vec(prompt, 1..5),
         proptest::sample::subsequence((2..VOCABULARY).collect::<Vec<_>>(), 1..5).prop_shuffle(),
         1..5usize,
+        proptest::sample::select(&Arithmetic::ALL[..]),
         prop_oneof![Just(1i64), Just(700), Just(1 << 20)],
     )
-        .prop_map(|(network, seed, tied, prompts, label_ids, batch, block_entries)| {
+        .prop_map(|(network, seed, tied, prompts, label_ids, batch, arithmetic, block_entries)| {
             let prompts = prompts.into_iter().map(|prompt| if network.is_rotary() { mixed(prompt) } else { prompt });
-            (network, seed, tied, prompts.collect(), label_ids, batch, block_entries)
-        })
-        .prop_map(|(network, seed, tied, prompts, label_ids, batch, block_entries)| Case {
-            network,
-            seed,
-            tied,
-            prompts,
-            label_ids,
-            batch,
-            block_entries,
+            let prompts = prompts.collect();
+            Case { network, seed, tied, prompts, label_ids, batch, arithmetic, block_entries }
         })
 }
 
@@ -94,7 +88,8 @@ impl Case {
 
     fn options(&self, built: &Built) -> GramOptions {
         let mut options = GramOptions::new(FormulaSet::ALL, built.parameters.len());
-        (options.batch, options.block_entries) = (self.batch, self.block_entries);
+        (options.batch, options.arithmetic) = (self.batch, Some(self.arithmetic));
+        (options.block_entries, options.matrix_block_entries) = (self.block_entries, self.block_entries);
         options.share_matrices = true;
         options
     }
@@ -192,13 +187,15 @@ proptest! {
         }
     }
 
-    /// kernel-algebra: kernels do not depend on batching or blocking, and follow a permutation of the examples.
+    /// kernel-algebra: kernels do not depend on batching, blocking or arithmetic, and follow a permutation of the examples.
     #[test]
-    fn batching_blocking_and_order(case in case(), batch in 1..6usize, block in 1..4000i64) {
+    fn batching_blocking_and_order(
+        case in case(), batch in 1..6usize, block in 1..4000i64, arithmetic in proptest::sample::select(&Arithmetic::ALL[..])
+    ) {
         let built = case.build();
         let examples = case.examples(&built);
         let gram = case.gram(&built, &examples);
-        let other = Case { batch, block_entries: block, ..case.clone() }.gram(&built, &examples);
+        let other = Case { batch, arithmetic, block_entries: block, ..case.clone() }.gram(&built, &examples);
         let reversed: Vec<usize> = (0..examples.len()).rev().collect();
         let turned = case.gram(&built, &examples.select(&reversed));
         for formula in Formula::ALL {
@@ -304,6 +301,7 @@ fn with_several_outputs_signs_do_not_factor() {
         prompts: vec![(vec![3, 7, 4, 9], 2)],
         label_ids: vec![5, 6, 11],
         batch: 1,
+        arithmetic: Arithmetic::Cores,
         block_entries: 1 << 20,
     };
     let built = case.build();
@@ -333,6 +331,7 @@ fn subset_kernels_are_sums_of_shares() {
         prompts: vec![(vec![3, 7, 4], 0), (vec![5, 5], 1)],
         label_ids: vec![5, 6],
         batch: 2,
+        arithmetic: Arithmetic::Matrices,
         block_entries: 1 << 20,
     };
     let built = case.build();

@@ -9,7 +9,9 @@ use crate::common::causal::gguf;
 use crate::common::fixture::tiny_checkpoint;
 use crate::common::read_tensors;
 use kernelview::jacobian::Parameters;
-use kernelview::kernel::{Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, structured_gram};
+use kernelview::kernel::{
+    Arithmetic, Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, structured_gram,
+};
 use kernelview::lm::{
     self, Architecture, CausalArchitecture, CausalLm, MaskedLm, OutputMode, PromptExample, PromptExamples, random,
 };
@@ -51,7 +53,7 @@ fn is_finite(gram: &Gram) -> bool {
     kernels.into_iter().flatten().all(|t| t.isfinite().all().int64_value(&[]) == 1)
 }
 
-/// One entry of every weight in turn, by both engines and every formula alone: sums of signs are finite whatever the
+/// One entry of every weight in turn, by both engines, either arithmetic and every formula alone: sums of signs are finite whatever the
 /// gradients are, so that each formula must look for itself.
 #[test]
 fn weights_that_are_not_finite_give_no_kernel() {
@@ -73,12 +75,13 @@ fn weights_that_are_not_finite_give_no_kernel() {
         let finite = dense_jacobian(&bad, &examples).expect("a Jacobian").isfinite().all().int64_value(&[]) == 1;
         for formula in Formula::ALL {
             let formulas = FormulaSet::of(&[formula]);
-            let options = GramOptions::new(formulas, bad.len());
-            let both = [
-                ("structured", structured_gram(&bad, &examples, None, &options, &Silent)),
-                ("reference", reference_gram(&bad, &examples, None, formulas, &options.include)),
-            ];
-            for (engine, gram) in both {
+            let mut options = GramOptions::new(formulas, bad.len());
+            let reference = reference_gram(&bad, &examples, None, formulas, &options.include);
+            let structured = Arithmetic::ALL.map(|arithmetic| {
+                options.arithmetic = Some(arithmetic);
+                (arithmetic.name(), structured_gram(&bad, &examples, None, &options, &Silent))
+            });
+            for (engine, gram) in structured.into_iter().chain([("reference", reference)]) {
                 match gram {
                     Ok(gram) => assert!(finite && is_finite(&gram), "{engine} {formula}: {} = {value}", spec.name),
                     Err(error) => {
@@ -91,5 +94,5 @@ fn weights_that_are_not_finite_give_no_kernel() {
             }
         }
     }
-    assert!(refused >= 6 * parameters.len() / 2, "most weights take part: {refused} refusals");
+    assert!(refused >= 9 * parameters.len() / 2, "most weights take part: {refused} refusals");
 }

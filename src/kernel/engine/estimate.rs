@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::{most_tokens, padded, parts};
-use super::{HELD, work};
+use super::{Arithmetic, HELD, work};
 use crate::device::threads;
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape, shapes};
@@ -221,11 +221,17 @@ pub(super) fn token_bytes(parameters: &Parameters, examples: &dyn Examples, opti
 
 /// Most passes that run at a time.
 pub(super) fn passes(parameters: &Parameters, options: &GramOptions) -> usize {
-    if parameters.device() == Device::Cpu { options.passes.min(threads()) } else { 1 }
+    match options.arithmetic_on(parameters.device()) {
+        Arithmetic::Cores => options.passes.min(threads()),
+        Arithmetic::Matrices => 1,
+    }
 }
 
 fn tile_bytes(parameters: &Parameters, options: &GramOptions) -> f64 {
-    let threads = if parameters.device() == Device::Cpu { threads() as f64 } else { 1.0 };
+    let threads = match options.arithmetic_on(parameters.device()) {
+        Arithmetic::Cores => threads() as f64,
+        Arithmetic::Matrices => 1.0,
+    };
     // Two sides, each with room for its signs.
     4.0 * threads * options.tile_entries(parameters.device()) as f64 * element(options.factor_kind(parameters))
 }

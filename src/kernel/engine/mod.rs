@@ -4,11 +4,13 @@
 //! Examples are recorded in panels. For each pair of panels every parameter is either multiplied through its factors
 //! (ghost products) or cut into tiles of entries that fit into a cache: both panels' gradients of a tile are written to a
 //! buffer, multiplied, their signs packed to bits and counted, and forgotten ([`tiles`]). On the CPU the tiles are shared
-//! among threads, each with its own buffers and sums; so are the passes that record them ([`passes`]).
+//! among threads, each with its own buffers and sums; so are the passes that record them ([`passes`]). A GPU multiplies
+//! large tiles as matrices; which of the two is done is a setting ([`Arithmetic`]), not a question of where tensors are.
 //!
 //! Precision: within a tile products run in the factors' precision; across tiles sums are in double precision. Sign
 //! products are integers throughout, so they are exact and independent of any order of summation.
 
+mod arithmetic;
 mod dots;
 mod estimate;
 mod lanes;
@@ -24,6 +26,7 @@ mod work;
 
 use std::collections::VecDeque;
 
+pub use arithmetic::Arithmetic;
 pub use estimate::{KernelPlan, LayerPlan, MemoryPlan, plan_gram};
 pub use method::Method;
 pub use options::GramOptions;
@@ -55,6 +58,7 @@ pub fn structured_gram(
     if left.is_empty() || right.is_some_and(Examples::is_empty) {
         return Err(Error::Settings("a kernel needs at least one example on each side".into()));
     }
+    options.check_arithmetic(parameters.device())?;
     // The smaller set is held, the larger one passes by.
     let exchange = right.is_some_and(|r| r.len() < left.len());
     let sums = Sums::new(parameters, left, right, options, exchange);
@@ -142,8 +146,12 @@ impl Run<'_> {
                 self.sums.add(products?, held, passing);
                 return Ok(());
             }
-            if !self.options.halve_tiles() {
-                return Err(Error::Torch("out of memory for a single tile of two panels: ask for smaller batches, or set a limit on the engine's memory".into()));
+            if !self.options.halve_tiles(self.parameters.device()) {
+                return Err(Error::Torch(
+                    "out of memory for the least tiles of two panels: ask for smaller batches, or set a limit on the engine's \
+                     memory"
+                        .into(),
+                ));
             }
             self.monitor.note("out of memory: going on with tiles of half the size");
         }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind};
 
-use super::Method;
+use super::{Arithmetic, Method};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
 
@@ -15,12 +15,17 @@ pub struct GramOptions {
     pub include: Vec<bool>,
     /// Most examples per forward and backward pass; fewer where they are long.
     pub batch: usize,
-    /// Most passes at a time, each with its share of the threads. A GPU takes one.
+    /// With what tiles are multiplied; `None` takes what suits the device.
+    pub arithmetic: Option<Arithmetic>,
+    /// Most passes at a time, each with its share of the threads; one with [`Arithmetic::Matrices`].
     pub passes: usize,
-    /// Entries of the buffer that a thread writes one panel's tile to (rows x parameter entries).
+    /// Entries of the buffer that a thread writes one panel's tile to (rows x parameter entries), with [`Arithmetic::Cores`].
     pub block_entries: i64,
-    /// The same on a GPU, which wants large products.
-    pub gpu_block_entries: i64,
+    /// The same with [`Arithmetic::Matrices`], which wants large products.
+    pub matrix_block_entries: i64,
+    /// Entries of a tile's buffer beyond which memory counts as run out, so that what follows then can be tried out; `None`
+    /// waits for libtorch to say so.
+    pub pretended_memory: Option<i64>,
     /// Bytes of gradient factors to keep at a time; beyond it, factors are computed again when needed.
     pub keep_bytes: usize,
     /// Whether to keep each parameter's share of the SGD kernel as a matrix (symmetric Gram matrices only).
@@ -39,9 +44,11 @@ impl GramOptions {
             formulas,
             include: vec![true; parameters],
             batch: 32,
+            arithmetic: None,
             passes: 4,
             block_entries: 1 << 19,
-            gpu_block_entries: 1 << 26,
+            matrix_block_entries: 1 << 26,
+            pretended_memory: None,
             keep_bytes: 5 << 29,
             share_matrices: false,
             method: None,
@@ -56,14 +63,20 @@ impl GramOptions {
 
     /// Entries of one panel's tile buffer.
     pub(super) fn tile_entries(&self, device: Device) -> i64 {
-        if device.is_cuda() { self.gpu_block_entries } else { self.block_entries }
+        match self.arithmetic_on(device) {
+            Arithmetic::Cores => self.block_entries,
+            Arithmetic::Matrices => self.matrix_block_entries,
+        }
     }
 
     /// Halves the tiles; `false` where they are as small as makes sense.
-    pub(super) fn halve_tiles(&mut self) -> bool {
-        const LEAST: i64 = 1 << 12;
-        self.block_entries = (self.block_entries / 2).max(1);
-        self.gpu_block_entries = (self.gpu_block_entries / 2).max(1);
-        self.gpu_block_entries >= LEAST
+    pub(super) fn halve_tiles(&mut self, device: Device) -> bool {
+        const LEAST: i64 = 1 << 10;
+        let half = self.tile_entries(device) / 2;
+        match self.arithmetic_on(device) {
+            Arithmetic::Cores => self.block_entries = half,
+            Arithmetic::Matrices => self.matrix_block_entries = half,
+        }
+        half >= LEAST
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::jacobian::{Examples, Param, Recorded, RowSet, Tile};
+use crate::jacobian::{Examples, Loops, Param, Recorded, RowSet, Tile};
 
 /// Padded tokens of a part up to which examples of any length join it: below, passes cost more than padding.
 const SMALL: usize = 256;
@@ -142,10 +142,10 @@ impl Panel {
     }
 
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\].
-    pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
+    pub fn write(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut at = 0;
         for part in &self.parts {
-            part.write(p, set, tile, &out.narrow(0, at, part.rows()));
+            part.write_by(loops, p, set, tile, &out.narrow(0, at, part.rows()));
             at += part.rows();
         }
     }

@@ -1,7 +1,9 @@
-//! One worker's products: gradients of a tile written to a buffer, multiplied, and their signs packed and counted.
+//! One worker's products: gradients of a tile written to a buffer, multiplied, and their signs taken and multiplied, in
+//! either [`Arithmetic`].
 
 use tch::{Device, Kind, Tensor};
 
+use super::arithmetic::Arithmetic;
 use super::dots;
 use super::lanes::{Lanes, Real};
 use super::options::GramOptions;
@@ -10,7 +12,7 @@ use super::signs::{NotANumber, Signs};
 use super::sums::Products;
 use crate::device::has_avx512;
 use crate::error::{Error, Result};
-use crate::jacobian::{Param, RowSet, Tile};
+use crate::jacobian::{Loops, Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
 
 /// A worker with its panels, its buffers and its sums.
@@ -19,9 +21,10 @@ pub(super) struct Tiler {
     passing: Option<Side>,
     sets: Vec<(Param, RowSet)>,
     share_matrices: bool,
+    arithmetic: Arithmetic,
     lanes: Lanes,
     products: Products,
-    /// Sums of sign products, exact.
+    /// Sums of products of packed signs, exact.
     counts: Vec<i64>,
 }
 
@@ -31,12 +34,21 @@ struct Side {
     /// Gradients of a tile, followed by their signs where a formula needs both.
     buffer: Tensor,
     signs: Signs,
+    arithmetic: Arithmetic,
+    pretended_memory: Option<i64>,
 }
 
 impl Side {
-    fn new(panel: Panel) -> Self {
+    fn new(panel: Panel, options: &GramOptions) -> Self {
         let (kind, device) = (panel.first().kind(), panel.first().outputs().device());
-        Self { panel, buffer: Tensor::empty([0], (buffer_kind(kind, device), device)), signs: Signs::default() }
+        let arithmetic = options.arithmetic_on(device);
+        Self {
+            panel,
+            buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
+            signs: Signs::default(),
+            arithmetic,
+            pretended_memory: options.pretended_memory,
+        }
     }
 
     fn rows(&self) -> i64 {
@@ -47,34 +59,37 @@ impl Side {
     fn write(&mut self, p: Param, set: &RowSet, tile: &Tile) -> Tensor {
         let (rows, entries) = (self.rows(), tile.entries());
         let needed = 2 * rows * entries;
+        // As libtorch and `tch` tell of a failed allocation.
+        assert!(self.pretended_memory.is_none_or(|most| needed <= most), "out of memory, as was asked for");
         if (self.buffer.numel() as i64) < needed {
             self.buffer = Tensor::empty([needed], (self.buffer.kind(), self.buffer.device()));
         }
         let block = self.buffer.narrow(0, 0, needed).view([2 * rows, entries]);
         let gradients = block.narrow(0, 0, rows);
         let kind = self.panel.first().kind();
+        let loops = match self.arithmetic {
+            Arithmetic::Cores => Loops::Own,
+            Arithmetic::Matrices => Loops::Library,
+        };
         if kind == self.buffer.kind() {
-            self.panel.write(p, set, tile, &gradients);
+            self.panel.write(loops, p, set, tile, &gradients);
         } else {
             let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
-            self.panel.write(p, set, tile, &rounded);
+            self.panel.write(loops, p, set, tile, &rounded);
             gradients.shallow_clone().copy_(&rounded);
         }
         block
     }
 
-    /// Takes the signs of a written block: packed on the CPU, and as numbers after the gradients where `dense` asks for
-    /// it; on a GPU, whose matrix units multiply them, always as numbers.
+    /// Takes the signs of a written block: packed, and as numbers after the gradients where `dense` asks for it; where they
+    /// are multiplied as matrices, always as numbers.
     fn take_signs(&mut self, block: &Tensor, dense: bool, lanes: Lanes) -> Result<()> {
         let rows = self.rows();
         let entries = block.size()[1];
-        let result = match (block.device(), block.kind()) {
-            (Device::Cpu, Kind::Double) => pack::<f64>(&mut self.signs, block, rows, entries, dense, lanes),
-            (Device::Cpu, Kind::Float) => pack::<f32>(&mut self.signs, block, rows, entries, dense, lanes),
-            _ => {
-                block.narrow(0, rows, rows).copy_(&block.narrow(0, 0, rows).sign());
-                Ok(())
-            }
+        let result = match (self.arithmetic, block.kind()) {
+            (Arithmetic::Cores, Kind::Double) => pack::<f64>(&mut self.signs, block, rows, entries, dense, lanes),
+            (Arithmetic::Cores, _) => pack::<f32>(&mut self.signs, block, rows, entries, dense, lanes),
+            (Arithmetic::Matrices, _) => dense_signs(block, rows),
         };
         result.map_err(|NotANumber { row }| {
             Error::Numeric(format!(
@@ -86,10 +101,22 @@ impl Side {
     }
 }
 
-/// Element type in which tiles are multiplied. The CPU has no product of halves with a single-precision result, so what
-/// was rounded to halves is multiplied in single precision there.
-fn buffer_kind(kind: Kind, device: Device) -> Kind {
-    if device == Device::Cpu && kind != Kind::Double { Kind::Float } else { kind }
+/// Element type of a tile's buffer. The own loops know no halves: what was rounded to them is multiplied in single
+/// precision.
+fn buffer_kind(kind: Kind, arithmetic: Arithmetic) -> Kind {
+    if arithmetic == Arithmetic::Cores && kind != Kind::Double { Kind::Float } else { kind }
+}
+
+/// Writes the signs of a block's gradients after them.
+fn dense_signs(block: &Tensor, rows: i64) -> Result<(), NotANumber> {
+    let gradients = block.narrow(0, 0, rows);
+    // The sign of what is not a number would be zero.
+    let bad = gradients.isnan().any_dim(1, false);
+    if bad.any().int64_value(&[]) != 0 {
+        return Err(NotANumber { row: bad.to_kind(Kind::Int64).argmax(0, false).int64_value(&[]) as usize });
+    }
+    block.narrow(0, rows, rows).copy_(&gradients.sign());
+    Ok(())
 }
 
 fn pack<T: Real>(
@@ -102,8 +129,8 @@ fn pack<T: Real>(
 ) -> Result<(), NotANumber> {
     let half = (rows * entries) as usize;
     assert!(block.is_contiguous() && block.numel() == 2 * half, "gradients with room for their signs");
-    // SAFETY: the block is a contiguous CPU tensor of 2·half elements of type T (its kind was matched by the caller). It
-    // outlives the slices, and nobody else reads or writes it meanwhile: the buffer is this worker's own.
+    // SAFETY: the block is a contiguous CPU tensor (`GramOptions::check_arithmetic`) of 2·half elements of type T (its kind was
+    // matched by the caller, and `buffer_kind` knows no third one). It outlives the slices, and nobody else reads or writes it meanwhile: the buffer is this worker's own.
     let values = unsafe { std::slice::from_raw_parts_mut(block.data_ptr().cast::<T>(), 2 * half) };
     let (gradients, after) = values.split_at_mut(half);
     signs.pack(gradients, entries as usize, dense.then_some(after), lanes)
@@ -115,14 +142,17 @@ impl Tiler {
         let device = held.first().outputs().device();
         let same = passing.is_none();
         let products = Products::zeros(rows, options.formulas, same, options.include.len(), device);
+        let arithmetic = options.arithmetic_on(device);
+        let packed = options.formulas.signgd && arithmetic == Arithmetic::Cores;
         Self {
-            held: Side::new(held),
-            passing: passing.map(Side::new),
+            held: Side::new(held, options),
+            passing: passing.map(|panel| Side::new(panel, options)),
             sets,
             share_matrices: options.share_matrices,
+            arithmetic,
             lanes: Lanes::best(),
             products,
-            counts: vec![0; if options.formulas.signgd { (rows.0 * rows.1) as usize } else { 0 }],
+            counts: vec![0; if packed { (rows.0 * rows.1) as usize } else { 0 }],
         }
     }
 
@@ -182,18 +212,19 @@ impl Tiler {
         let rows = self.held.rows();
         let (gradients, signs) = (block.narrow(0, 0, rows), block.narrow(0, rows, rows));
         let size = if formulas.sgd {
-            let product = products(&gradients, &gradients, true);
+            let product = self.multiply(&gradients, &gradients, true);
             if self.share_matrices {
                 self.products.add_share(p.0, &mirrored(&product));
             }
             add(&mut self.products.sgd, &product);
             diagonal_sum(&product)
         } else {
-            let flat = gradients.view(-1);
+            let flat = wide(&gradients).view(-1);
             flat.dot(&flat).double_value(&[])
         };
         if formulas.asymmetric {
-            add(&mut self.products.asymmetric, &products(&gradients, &signs, false));
+            let product = self.multiply(&gradients, &signs, false);
+            add(&mut self.products.asymmetric, &product);
         }
         let count = if formulas.signgd || formulas.asymmetric { self.count_nonzero(block) } else { 0.0 };
         self.add_traces(p, size, count);
@@ -210,25 +241,34 @@ impl Tiler {
         };
         let ((gradients, signs), (others, other_signs)) = (halves(block), halves(other));
         if formulas.sgd {
-            let product = products(&gradients, &others, false);
+            let product = self.multiply(&gradients, &others, false);
             if self.share_matrices {
                 self.products.add_share(p.0, &product);
             }
             add(&mut self.products.sgd, &product);
         }
         if formulas.asymmetric {
-            add(&mut self.products.asymmetric, &products(&gradients, &other_signs, false));
-            add(&mut self.products.reversed, &products(&signs, &others, false));
+            let (product, reversed) =
+                (self.multiply(&gradients, &other_signs, false), self.multiply(&signs, &others, false));
+            add(&mut self.products.asymmetric, &product);
+            add(&mut self.products.reversed, &reversed);
         }
         if formulas.signgd {
             self.multiply_signs(block, Some(other));
         }
     }
 
-    /// Adds `<sign, sign'>` of the tile: population counts of packed signs on the CPU, 8-bit matrix products with 32-bit
-    /// sums on a GPU.
+    /// Inner products of the rows of two matrices in double precision; with `upper` at least those on and above the diagonal.
+    fn multiply(&self, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
+        match self.arithmetic {
+            Arithmetic::Cores => on_cores(a, b, upper),
+            Arithmetic::Matrices => as_matrices(a, b),
+        }
+    }
+
+    /// Adds `<sign, sign'>` of the tile: population counts of packed signs, or 8-bit matrix products with 32-bit sums.
     fn multiply_signs(&mut self, block: &Tensor, other: Option<&Tensor>) {
-        if block.device() == Device::Cpu {
+        if self.arithmetic == Arithmetic::Cores {
             let right = self.passing.as_ref().map_or(&self.held.signs, |s| &s.signs);
             self.held.signs.add_products(right, other.is_none(), &mut self.counts, self.lanes);
         } else if let Some(sum) = &mut self.products.signgd {
@@ -239,7 +279,7 @@ impl Tiler {
 
     fn count_nonzero(&self, block: &Tensor) -> f64 {
         let rows = block.size()[0] / 2;
-        if block.device() == Device::Cpu {
+        if self.arithmetic == Arithmetic::Cores {
             (0..rows as usize).map(|r| self.held.signs.count(r)).sum::<u64>() as f64
         } else {
             block.narrow(0, rows, rows).abs().sum(Kind::Double).double_value(&[])
@@ -258,18 +298,35 @@ impl Tiler {
             // Ghost products fill the lower triangle too, tiles only parts of it; all fill the upper one.
             self.products.sgd = Some(if same { mirrored(&sgd) } else { sgd });
         }
-        if let Some(signgd) = self.products.signgd.take() {
+        if self.arithmetic == Arithmetic::Cores
+            && let Some(signgd) = self.products.signgd.take()
+        {
             let counts = Tensor::from_slice(&self.counts).view_as(&signgd);
             let counts = if same { mirrored(&counts) } else { counts };
-            self.products.signgd = Some(signgd + counts.to_device(self.held.buffer.device()));
+            self.products.signgd = Some(signgd + counts);
         }
         self.products
     }
 }
 
-/// Inner products of the rows of two matrices in double precision; with `upper` at least those on and above the diagonal.
-fn products(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
-    if a.device() != Device::Cpu || a.kind() != Kind::Float || !has_avx512() {
+/// Products \[M, N\] of matrices \[M, K\], \[N, K\]. A product of halves has no more digits than they have unless it is asked
+/// for in single precision, which libtorch offers on GPUs alone: elsewhere the factors are converted.
+fn as_matrices(a: &Tensor, b: &Tensor) -> Tensor {
+    let product = match (a.kind(), a.device()) {
+        (Kind::BFloat16, Device::Cuda(_)) => a.mm_dtype(&b.tr(), Kind::Float),
+        _ => wide(a).mm(&wide(b).tr()),
+    };
+    product.to_kind(Kind::Double)
+}
+
+/// Sums of halves need more digits than halves have.
+fn wide(t: &Tensor) -> Tensor {
+    if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t.shallow_clone() }
+}
+
+/// The same on the CPU by this program's own loops; with `upper` at least what is on and above the diagonal.
+fn on_cores(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
+    if a.kind() != Kind::Float || !has_avx512() {
         return a.mm(&b.tr()).to_kind(Kind::Double);
     }
     assert!(a.is_contiguous() && b.is_contiguous(), "rows of a tile's block");

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tch::Device;
-
+use super::arithmetic::Arithmetic;
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::panel::Panel;
@@ -121,7 +120,7 @@ pub(super) fn products(
     let total: f64 = plan.units.iter().map(|u| u.cost).sum();
     let device = held.first().outputs().device();
     let threads = threads();
-    let parallel = device == Device::Cpu && total > PARALLEL;
+    let parallel = options.arithmetic_on(device) == Arithmetic::Cores && total > PARALLEL;
     let n = held.len() as u64;
     let mut bar = Bar { monitor, total, shown: 0, units: passing.map_or(n * (n + 1) / 2, |p| n * p.len() as u64) };
     let worker = || {

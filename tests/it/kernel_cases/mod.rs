@@ -17,14 +17,14 @@ mod corpus;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use kernelview::jacobian::{Examples, ParameterSpec, Parameters, record};
 use kernelview::kernel::{
-    FormulaSet, Gram, GramOptions, Method, dense_jacobian, reference_gram, sign_rows, structured_gram,
+    Arithmetic, FormulaSet, Gram, GramOptions, Method, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
 use kernelview::lm::{OutputMode, PromptExamples};
-use kernelview::progress::Silent;
+use kernelview::progress::{Monitor, Silent};
 use tch::{Kind, Tensor};
 
 use bounds::{Bounds, DOUBLE, Failures};
@@ -34,6 +34,7 @@ use corpus::{Built, Case, corpus};
 #[derive(Clone, Copy)]
 struct Engine {
     method: Option<Method>,
+    arithmetic: Arithmetic,
     formulas: FormulaSet,
     block_entries: i64,
     batch: usize,
@@ -50,7 +51,9 @@ impl fmt::Display for Engine {
         let Self { block_entries, batch, keep_bytes, threads, .. } = self;
         write!(
             f,
-            "{method}, {formulas}, tiles of {block_entries}, batch {batch}, keep {keep_bytes}{products}, {threads} threads"
+            "{}, {method}, {formulas}, tiles of {block_entries}, batch {batch}, keep {keep_bytes}{products}, {threads} \
+             threads",
+            self.arithmetic.name()
         )
     }
 }
@@ -58,7 +61,26 @@ impl fmt::Display for Engine {
 impl Engine {
     fn new(method: Option<Method>, formulas: FormulaSet, sizes: (i64, usize, usize)) -> Self {
         let (block_entries, batch, keep_bytes) = sizes;
-        Self { method, formulas, block_entries, batch, keep_bytes, products: None, threads: 1 }
+        let arithmetic = Arithmetic::Cores;
+        Self { method, arithmetic, formulas, block_entries, batch, keep_bytes, products: None, threads: 1 }
+    }
+
+    /// The same as a GPU computes.
+    fn as_matrices(self) -> Self {
+        Self { arithmetic: Arithmetic::Matrices, ..self }
+    }
+
+    /// What a GPU does, with large and tiny tiles, and panels that pass by. `rows` is the larger number of Jacobian rows on a side, `bytes` what all factors take.
+    fn all_as_matrices(rows: i64, bytes: usize) -> Vec<Self> {
+        let (tiles, few) = (Some(Method::Tiles), bytes / 5 * 4);
+        [
+            Self::new(tiles, FormulaSet::ALL, (LARGE, 32, MUCH)),
+            Self::new(None, FormulaSet::ALL, (LARGE, 1, few)),
+            Self::new(tiles, FormulaSet::ALL, (8 * rows, 2, few)),
+            Self::new(tiles, FormulaSet::SGD, (64 * rows, 32, MUCH)),
+        ]
+        .map(Self::as_matrices)
+        .to_vec()
     }
 
     /// Every method, with all formulas and with SGD alone.
@@ -90,7 +112,9 @@ impl Engine {
         tch::set_num_threads(self.threads);
         let mut options = GramOptions::new(self.formulas, parameters.len());
         (options.method, options.products) = (self.method, self.products);
-        (options.block_entries, options.batch, options.keep_bytes) = (self.block_entries, self.batch, self.keep_bytes);
+        options.arithmetic = Some(self.arithmetic);
+        (options.block_entries, options.matrix_block_entries) = (self.block_entries, self.block_entries);
+        (options.batch, options.keep_bytes) = (self.batch, self.keep_bytes);
         options.share_matrices = right.is_none();
         structured_gram(parameters, left, right, &options, &Silent).unwrap_or_else(|e| panic!("{self}: {e}"))
     }
@@ -134,7 +158,8 @@ fn double_precision() {
     let mut failures = Failures::default();
     each_case(|case, built, left, right| {
         let expected = reference(&built.double, left, right);
-        for engine in Engine::all(case.rows(), factor_bytes(&built.double, left, right)) {
+        let bytes = factor_bytes(&built.double, left, right);
+        for engine in [Engine::all(case.rows(), bytes), Engine::all_as_matrices(case.rows(), bytes)].concat() {
             let gram = engine.gram(&built.double, left, right);
             failures.check(&format!("{}: {engine}", case.name), &gram, &expected, engine.formulas, &Bounds::DOUBLE);
         }
@@ -157,7 +182,9 @@ fn single_precision() {
         }
         let plain = reference(&built.single, left, right);
         failures.check(&format!("{}: reference", case.name), &plain, &expected, FormulaSet::ALL, &bounds);
-        for engine in &Engine::all(case.rows(), factor_bytes(&built.single, left, right))[..9] {
+        let bytes = factor_bytes(&built.single, left, right);
+        let own = &Engine::all(case.rows(), bytes)[..9];
+        for engine in own.iter().chain(&Engine::all_as_matrices(case.rows(), bytes)) {
             let gram = engine.gram(&built.single, left, right);
             failures.check(&format!("{}: {engine}", case.name), &gram, &expected, engine.formulas, &bounds);
         }
@@ -182,7 +209,9 @@ fn products_in_double_precision_of_single_precision_gradients() {
         let (ls, rs) = (sign_rows(&built.single, &l), sign_rows(&built.single, &r));
         let expected = reference(&built.double, left, right);
         let bounds = Bounds::single(&built.double, left, right);
-        for engine in Engine::every_method((LARGE, 1, MUCH)) {
+        let own = Engine::every_method((LARGE, 1, MUCH));
+        let as_matrices = own.iter().copied().filter(|e| e.method != Some(Method::Ghost)).map(Engine::as_matrices);
+        for engine in own.iter().copied().chain(as_matrices) {
             let engine = Engine { products: Some(Kind::Double), ..engine };
             let name = format!("{}: {engine}", case.name);
             let gram = engine.gram(&built.single, left, right);
@@ -201,6 +230,94 @@ fn products_in_double_precision_of_single_precision_gradients() {
         }
     });
     failures.none();
+}
+
+/// From the same gradients, rounded to halves, both arithmetics give the same sign kernels and, up to round-off of single
+/// precision, the same sums: a product that is itself rounded to halves would be up to 4e-3 away.
+#[test]
+fn halves_are_summed_in_single_precision() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    each_case(|case, built, left, right| {
+        let halves = Engine {
+            products: Some(Kind::BFloat16),
+            ..Engine::new(Some(Method::Tiles), FormulaSet::ALL, (LARGE, 32, MUCH))
+        };
+        let own = halves.gram(&built.single, left, right);
+        let as_matrices = halves.as_matrices().gram(&built.single, left, right);
+        for (what, a, b) in [
+            ("SGD", &as_matrices.sgd, &own.sgd),
+            ("asymmetric", &as_matrices.asymmetric, &own.asymmetric),
+            ("reversed", &as_matrices.asymmetric_reversed, &own.asymmetric_reversed),
+        ] {
+            let (a, b) = (a.as_ref().expect("asked for"), b.as_ref().expect("asked for"));
+            failures.near(&format!("{}: {halves}: {what}", case.name), a, b, 2e-5, None);
+        }
+        failures.near(
+            &format!("{}: {halves}: SignGD", case.name),
+            as_matrices.signgd.as_ref().expect("asked for"),
+            own.signgd.as_ref().expect("asked for"),
+            0.0,
+            None,
+        );
+    });
+    failures.none();
+}
+
+/// Where memory runs out, tiles are halved until they fit, and the kernels are the same.
+#[test]
+fn memory_that_runs_out_halves_tiles() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = Failures::default();
+    let mut halved = [0; 2];
+    each_case(|case, built, left, right| {
+        let expected = reference(&built.double, left, right);
+        for (arithmetic, halved) in Arithmetic::ALL.into_iter().zip(&mut halved) {
+            let notes = Notes::default();
+            let mut options = GramOptions::new(FormulaSet::ALL, built.double.len());
+            // A buffer has room for gradients and signs; tiles of 1024 entries fit.
+            (options.arithmetic, options.pretended_memory) = (Some(arithmetic), Some(2048));
+            (options.method, options.share_matrices) = (Some(Method::Tiles), right.is_none());
+            let gram = structured_gram(&built.double, left, right, &options, &notes).expect("smaller tiles fit");
+            let name = format!("{}: {}, out of memory", case.name, arithmetic.name());
+            failures.check(&name, &gram, &expected, FormulaSet::ALL, &Bounds::DOUBLE);
+            *halved += usize::from(!notes.0.into_inner().expect("not poisoned").is_empty());
+        }
+    });
+    failures.none();
+    assert!(halved.iter().all(|cases| *cases >= 3), "cases whose tiles were halved, by arithmetic: {halved:?}");
+}
+
+/// Where tiles of the least size do not fit either, the computation ends with advice, and not before it was tried.
+#[test]
+fn memory_that_never_suffices_is_an_error() {
+    let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
+    let case = corpus().into_iter().find(|c| c.right.is_some()).expect("a rectangular case");
+    let model = case.model();
+    let built = Built::new(&case, &*model);
+    let left = case.examples(&*model, &case.left);
+    for arithmetic in Arithmetic::ALL {
+        let notes = Notes::default();
+        let mut options = GramOptions::new(FormulaSet::ALL, built.double.len());
+        (options.arithmetic, options.pretended_memory) = (Some(arithmetic), Some(0));
+        let error = structured_gram(&built.double, &left, None, &options, &notes).expect_err("no room at all");
+        assert!(error.to_string().contains("out of memory for the least tiles"), "{error}");
+        let notes = notes.0.into_inner().expect("not poisoned");
+        assert!(notes.len() > 5 && notes.iter().all(|n| n.contains("half the size")), "{arithmetic:?}: {notes:?}");
+    }
+}
+
+/// Remarks of a computation.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Monitor for Notes {
+    fn begin(&self, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self) {}
+    fn note(&self, text: &str) {
+        self.0.lock().expect("not poisoned").push(text.to_owned());
+    }
 }
 
 /// With two threads sign kernels are those of one thread, and the others but for the order of summation.
