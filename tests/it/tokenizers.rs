@@ -111,6 +111,7 @@ fn prompts(
     let split = || Split {
         examples: vec![Example { texts: vec![text.to_string()], label: 0, row: 2 }],
         source: PathBuf::from("own.tsv"),
+        digest: String::new(),
     };
     let splits = Splits { train: split(), dev: split(), test: split(), notes: Vec::new() };
     let prompted = PromptedTask::read_at(Reading::LastToken, &task, tokenizer, &splits)?;
