@@ -55,7 +55,8 @@ impl Chat {
         let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else {
             return Err(fail("does not write the user's message once and unchanged".to_string()));
         };
-        let trims = !render(&format!(" {MESSAGE} "))?.contains(&format!(" {MESSAGE} "));
+        // Not by looking for the spaces: the template may write some of its own there.
+        let trims = render(&format!(" {MESSAGE} "))? == text;
         let at = opening.iter().position(|part| *part == Part::Reply);
         let (message, reply) = match at {
             Some(at) => (&opening[..at], &opening[at + 1..]),

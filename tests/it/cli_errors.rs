@@ -459,8 +459,8 @@ fn instructions_that_are_none_are_refused() {
 fn waiting_is_bounded_where_the_user_has_not_chosen() {
     let scratch = Scratch::new();
     scratch.write("data.tsv", "text\tlabel\ngood film\t1\nbad film\t0\n");
-    let arguments = "kernel --model model --data data.tsv --dev-data data.tsv --test-data data.tsv --k 1 --label-words \
-                     0=bad,1=good --device cpu --plan";
+    let arguments = "kernel --model model --data data.tsv --dev-data data.tsv --test-data data.tsv --k 1 --template \
+                     *cls**sent_0*_It_was*mask*.*sep+* --label-words 0=bad,1=good --device cpu --plan";
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     let run = |choice: Option<(&str, &str)>| {
         let mut command = scratch.command(&arguments);

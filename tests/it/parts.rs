@@ -118,10 +118,12 @@ fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
         assert_eq!(differ, 0, "{name}");
         let marked: i64 = p.specs().iter().flat_map(ParameterSpec::zero_entries).map(|r| r.end - r.start).sum();
         let expected = match name.as_str() {
-            // Both layers' key biases: all of them, those behind the turned ones, and those of the layer without angles.
+            // Both layers' key biases. All of them; those of the maps of distances, where tokens' own are read by position;
+            // or those behind the turned entries of heads twice as wide.
             "camembert" | "mpnet" | "opt" | "opt-outer" | "deberta-none" | "deberta-both" | "gpt_neox" => 32,
-            // Those of the maps of distances too.
+            // Tokens' own and those of the maps of distances.
             "deberta-queries" => 64,
+            // Those of the layer without angles.
             "smollm3" => 8,
             _ => 0,
         };
