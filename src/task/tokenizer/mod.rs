@@ -1,8 +1,8 @@
 //! A checkpoint's tokenizer, as prompts need it: text to token ids, and the ids of the special tokens.
 //!
-//! The tokens are those of transformers' `AutoTokenizer` (4.57), or the tokenizer is refused: [`files`] finds the class and reads
-//! what stands beside the vocabulary, [`class`] says what the class does, [`special`] and [`rules`] do it, [`convert`] and
-//! [`sentence_piece`] make tokenizers of the files of slow classes. In a text the names of special and added tokens are these
+//! The tokens are those of transformers' `AutoTokenizer` (4.57), or the tokenizer is refused: `files` finds the class and reads
+//! what stands beside the vocabulary, `class` says what the class does, `special` and `rules` do it, `convert` and
+//! `sentence_piece` make tokenizers of the files of slow classes. In a text the names of special and added tokens are these
 //! tokens, as there; no special token is added, nothing is cut or filled up. May not know templates, tasks or models.
 
 mod class;
