@@ -81,7 +81,7 @@ formats! {
     gguf: Binary, |d| d.join("m.gguf"), gguf_files, |file, _| outcome(read_gguf(file));
     config: Text, model_beside, || vec![beside("config.json")], |file, _| load(file);
     shared_config: Text, shared_beside, || vec![shared_settings()], |file, _| load(file);
-    weights_index: Text, model_beside_index, || vec![br#"{"weight_map": {"a": "s.safetensors", "b": "s.safetensors"}}"#.to_vec()],
+    weights_index: Text, model_beside_index, || vec![br#"{"weight_map": {"bert.embeddings.LayerNorm.bias": "s.safetensors", "bert.embeddings.LayerNorm.weight": "s.safetensors"}}"#.to_vec()],
         |file, _| outcome(Checkpoint::open(file.parent().expect("a directory")));
     tokenizer: Text, |d| d.join("tokenizer.json"), tokenizers, |file, _| tokenize(file);
     vocabulary: Text, |d| d.join("vocab.txt"), || vec![b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##c\ncat\n".to_vec()],
@@ -204,7 +204,7 @@ fn read_adapter(file: &Path) -> Result<PeftAdapter> {
 
 /// A baseline of one claim's report, and the report itself.
 fn kept_reports() -> Vec<Vec<u8>> {
-    let report = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/claims.json");
+    let report = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/fuzz/claims.json");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let baseline = directory.path().join("baseline.json");
     Baseline::read(&report).and_then(|found| found.write(&baseline)).expect("a baseline");
