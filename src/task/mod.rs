@@ -14,6 +14,7 @@ pub mod data;
 pub mod definition;
 pub mod demo;
 pub mod label_words;
+mod merges;
 mod pieces;
 pub mod prompt;
 mod records;

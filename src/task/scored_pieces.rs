@@ -1,16 +1,16 @@
 //! The SentencePiece tokenizer in a GGUF file's metadata: pieces with scores, as Llama 2, Mistral and Gemma have them.
 //!
-//! The file has no merges. They follow from the scores as in the conversion of SentencePiece models to fast tokenizers:
-//! every way to make a piece of two others, better pieces first. Source: `generate_merges` and `LlamaConverter` of
-//! transformers.
+//! The file has no merges. They follow from the scores ([`merges`](super::merges)) as in the conversion of SentencePiece models to
+//! fast tokenizers. Source: `LlamaConverter` of transformers.
 
 use std::collections::HashMap;
 
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{NormalizerWrapper, Tokenizer};
 
 use super::byte_pairs::{TokenKind, kinds, texts};
+use super::merges::merges;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 
@@ -34,8 +34,10 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, Vec<String>)> {
     };
     let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
     let vocab: Vocab = tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id)).collect();
+    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
+    let scored: Vec<(String, f64)> = tokens.iter().cloned().zip(scores).collect();
     let model = BPE::builder()
-        .vocab_and_merges(vocab, merges(&tokens, &scores))
+        .vocab_and_merges(vocab, merges(&scored, &ids))
         .unk_token(unk.clone())
         .fuse_unk(true)
         .byte_fallback(true)
@@ -73,27 +75,4 @@ fn scores(file: &Gguf, tokens: usize) -> Result<Vec<f64>> {
         other => Err(file.wrong(FIELD, format!("must be a list of numbers, found {other} in it"))),
     };
     list.iter().map(number).collect()
-}
-
-/// Every way to make a piece of two others: better scores first, then longer left and right parts; ways of equal rank in
-/// order of the pieces, and of one piece in order of the parts' ids.
-fn merges(tokens: &[String], scores: &[f64]) -> Merges {
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
-    let mut found: Vec<(&str, &str, f64)> = Vec::new();
-    for (id, token) in tokens.iter().enumerate().filter(|(id, token)| ids[token.as_str()] == *id) {
-        let first = found.len();
-        for (at, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(at);
-            if ids.contains_key(left) && ids.contains_key(right) {
-                found.push((left, right, scores[id]));
-            }
-        }
-        found[first..].sort_by_key(|(left, right, _)| (ids[left], ids[right]));
-    }
-    let length = |text: &str| text.chars().count();
-    found.sort_by(|a, b| {
-        let lengths = |(left, right, _): &(&str, &str, f64)| (length(left), length(right));
-        b.2.total_cmp(&a.2).then_with(|| lengths(b).cmp(&lengths(a)))
-    });
-    found.into_iter().map(|(left, right, _)| (left.to_owned(), right.to_owned())).collect()
 }

@@ -8,7 +8,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{Precompiled, Sequence};
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
@@ -19,6 +19,7 @@ use super::files::{Flag, Settings};
 use super::special::SpecialTokens;
 use crate::error::{Error, Result, panic_text};
 use crate::files::read_whole;
+use crate::task::merges::merges;
 
 /// Types of pieces.
 const CONTROL: u64 = 3;
@@ -273,7 +274,7 @@ fn tokenizer(kind: SentencePiece, model: &Model, layout: &Layout, source: &Path)
         PAIRS => {
             let vocab: Vocab = layout.vocab.iter().zip(0u32..).map(|((text, _), id)| (text.clone(), id)).collect();
             let builder = BPE::builder()
-                .vocab_and_merges(vocab, merges(kind, model, layout))
+                .vocab_and_merges(vocab, merges(&layout.vocab, &ids(kind, model)))
                 .unk_token(model.unk_piece.clone())
                 .fuse_unk(true)
                 .byte_fallback(layout.bytes);
@@ -295,8 +296,8 @@ fn tokenizer(kind: SentencePiece, model: &Model, layout: &Layout, source: &Path)
     Ok(inner)
 }
 
-/// The merges that pieces stand for: every way to cut a piece into two pieces, better scores first.
-fn merges(kind: SentencePiece, model: &Model, layout: &Layout) -> Merges {
+/// The ids that parts of merges have in the model, in which the special pieces have their own names.
+fn ids(kind: SentencePiece, model: &Model) -> HashMap<&str, usize> {
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
         ids.insert(&piece.text, id);
@@ -307,34 +308,7 @@ fn merges(kind: SentencePiece, model: &Model, layout: &Layout) -> Merges {
     {
         ids.insert("\t", id);
     }
-    // As a dictionary: a piece that comes twice keeps its first place with its last score.
-    let mut scores: Vec<(&str, f64)> = Vec::with_capacity(layout.vocab.len());
-    let mut places: HashMap<&str, usize> = HashMap::with_capacity(layout.vocab.len());
-    for (text, score) in &layout.vocab {
-        if let Some(place) = places.get(text.as_str()) {
-            scores[*place].1 = *score;
-        } else {
-            places.insert(text, scores.len());
-            scores.push((text, *score));
-        }
-    }
-    let mut found: Vec<(&str, &str, f64)> = Vec::new();
-    for (text, score) in scores {
-        let first = found.len();
-        for (at, _) in text.char_indices().skip(1) {
-            let (left, right) = text.split_at(at);
-            if ids.contains_key(left) && ids.contains_key(right) {
-                found.push((left, right, score));
-            }
-        }
-        found[first..].sort_by_key(|(left, right, _)| (ids[left], ids[right]));
-    }
-    let length = |text: &str| text.chars().count();
-    found.sort_by(|a, b| {
-        let key = |(left, right, score): &(&str, &str, f64)| (*score, length(left), length(right));
-        key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    found.into_iter().map(|(left, right, _)| (left.to_string(), right.to_string())).collect()
+    ids
 }
 
 /// How texts are normalized and cut.
