@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::jacobian::{Examples, Tap};
-use crate::lm::{HeadExamples, PromptExamples};
+use crate::lm::{AnswerExamples, HeadExamples, PromptExamples};
 use crate::subspace::Lora;
 
 /// Examples of a study.
@@ -14,8 +14,10 @@ pub struct StudyExamples<'a> {
 
 /// What the network reads, and what reads the network.
 pub(super) enum NetworkExamples<'a> {
-    /// Under a prompt.
+    /// Under a prompt that a token answers.
     Prompted(PromptExamples<'a>),
+    /// Under a prompt that several tokens answer.
+    Answered(AnswerExamples<'a>),
     /// Read by a new head.
     Headed(HeadExamples<'a>),
 }
@@ -24,6 +26,7 @@ impl StudyExamples<'_> {
     fn inner(&self) -> &dyn Examples {
         match &self.network {
             NetworkExamples::Prompted(examples) => examples,
+            NetworkExamples::Answered(examples) => examples,
             NetworkExamples::Headed(examples) => examples,
         }
     }
@@ -33,6 +36,7 @@ impl StudyExamples<'_> {
     pub fn select(&self, indices: &[usize]) -> Self {
         let network = match &self.network {
             NetworkExamples::Prompted(examples) => NetworkExamples::Prompted(examples.select(indices)),
+            NetworkExamples::Answered(examples) => NetworkExamples::Answered(examples.select(indices)),
             NetworkExamples::Headed(examples) => NetworkExamples::Headed(examples.select(indices)),
         };
         Self { network, adapters: self.adapters }
@@ -50,6 +54,10 @@ impl Examples for StudyExamples<'_> {
 
     fn cost(&self, index: usize) -> usize {
         self.inner().cost(index)
+    }
+
+    fn separate(&self) -> bool {
+        self.inner().separate()
     }
 
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {

@@ -98,7 +98,8 @@ impl Study {
             .map(|(class, pair)| LabelWordFacts {
                 label: pair.label.clone(),
                 word: pair.word.clone(),
-                token_id: self.task.label_ids.get(class).copied(),
+                token_id: self.task.words.get(class).and_then(|word| if let [id] = word[..] { Some(id) } else { None }),
+                token_ids: self.task.words.get(class).filter(|word| word.len() > 1).cloned().unwrap_or_default(),
                 train: count(SplitName::Train, class),
                 test: count(SplitName::Test, class),
             })
@@ -119,9 +120,11 @@ impl Study {
             dev: self.task.dev.len(),
             test: self.task.test.len(),
             longest_prompt: self.task.longest(),
-            output_mode: match self.mode {
-                OutputMode::Logits => "logits".into(),
-                OutputMode::Difference => "difference".into(),
+            output_mode: match (self.mode, self.is_answered()) {
+                (OutputMode::Logits, false) => "logits".into(),
+                (OutputMode::Difference, false) => "difference".into(),
+                (OutputMode::Logits, true) => "log-probabilities".into(),
+                (OutputMode::Difference, true) => "difference of log-probabilities".into(),
             },
             notes: self.notes.clone(),
             tokenizer_digest: self.tokenizer_digest.clone(),
@@ -144,6 +147,9 @@ impl Study {
             for p in self.prompts(split) {
                 let row = (&p.input_ids, &p.segment_ids, p.mask_pos, p.label);
                 let _ = write!(text, "\n{} {row:?}", split.name());
+                if !p.choices.is_empty() {
+                    let _ = write!(text, " {:?}", p.choices);
+                }
             }
         }
         text

@@ -14,7 +14,10 @@ use crate::error::{Error, Result};
 use crate::evidence::{ModelFacts, SetFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
-use crate::lm::{HeadExamples, LanguageModel, OutputMode, PromptExample, PromptExamples, Reads, with_head};
+use crate::lm::{
+    AnswerExamples, AnsweredExample, HeadExamples, LanguageModel, OutputMode, PromptExample, PromptExamples, Reads,
+    with_head,
+};
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
@@ -248,14 +251,15 @@ impl Study {
     /// Fails when a prompt is longer than the model's position table, naming its row.
     fn check_lengths(&self, split: SplitName) -> Result<()> {
         let max = self.model.facts().max_tokens;
-        match self.prompts(split).iter().find(|p| p.input_ids.len() as i64 > max) {
+        let length = |p: &Prompt| self.task.length(p);
+        match self.prompts(split).iter().find(|p| length(p) as i64 > max) {
             None => Ok(()),
             Some(p) => Err(Error::Settings(format!(
                 "{}, row {}: the prompt has {} tokens, the model's position table covers {max}; set --max-length to {max} \
                  or less",
                 split.name(),
                 p.row,
-                p.input_ids.len()
+                length(p)
             ))),
         }
     }
@@ -284,10 +288,34 @@ impl Study {
     /// The examples of a split with outputs of the given kind.
     pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<StudyExamples<'_>> {
         let network = match self.head {
-            Head::Prompt => NetworkExamples::Prompted(self.examples_for(split, &self.task.label_ids, mode)?),
+            Head::Prompt => match self.task.label_ids() {
+                Some(words) => NetworkExamples::Prompted(self.examples_for(split, &words, mode)?),
+                None => NetworkExamples::Answered(self.answered(split, mode, |p| self.task.answers(p).to_vec())?),
+            },
             _ => NetworkExamples::Headed(self.plain_head(split, mode)?.with_bias()),
         };
         Ok(StudyExamples { network, adapters: self.adapters.as_ref() })
+    }
+
+    /// The same with other label words of several tokens each, read by their log-probabilities.
+    pub fn answered_for(&self, split: SplitName, words: &[Vec<i64>], mode: OutputMode) -> Result<AnswerExamples<'_>> {
+        self.answered(split, mode, |_| words.to_vec())
+    }
+
+    fn answered(
+        &self,
+        split: SplitName,
+        mode: OutputMode,
+        answers: impl Fn(&Prompt) -> Vec<Vec<i64>>,
+    ) -> Result<AnswerExamples<'_>> {
+        let prompts = self.prompts(split).iter().zip(self.token_examples(split));
+        let examples: Vec<_> = prompts.map(|(p, prompt)| AnsweredExample { prompt, answers: answers(p) }).collect();
+        AnswerExamples::new(&*self.model, &examples, mode, self.device)
+    }
+
+    /// Whether f is made of log-probabilities, summed over the tokens of answers, and not of logits.
+    pub fn is_answered(&self) -> bool {
+        self.head == Head::Prompt && self.task.label_ids().is_none()
     }
 
     /// The same with other label words, given as token ids.
@@ -365,7 +393,7 @@ impl Study {
     fn compute_digest(&self) -> String {
         let config = self.model.settings();
         let mut text = format!(
-            "{} {} {} {config} {} {} {:?} {:?} {:?} {:?} {:?}{}",
+            "{} {} {} {config} {} {} {:?} {:?} {} {:?} {:?}{}",
             env!("CARGO_PKG_VERSION"),
             crate::device::TORCH_VERSION,
             self.model_facts.digest,
@@ -373,7 +401,7 @@ impl Study {
             crate::device::device_kind(self.device),
             self.mode,
             self.subset,
-            self.task.label_ids,
+            self.task.words_text(),
             self.head,
             self.split_seed.filter(|_| self.head == Head::Random),
             self.adapter_texts[1]

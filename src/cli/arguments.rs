@@ -218,8 +218,8 @@ pub(super) struct ModelArgs {
     /// token (the last of a causal model) with random weights (drawn by --seed) or those of a linear probe
     #[arg(long, value_enum, default_value = "prompt")]
     pub head: Head,
-    /// What f is: the label words' logits, or (two classes) the second's logit minus the first's [default: difference
-    /// for two classes, logits otherwise]
+    /// What f is: one output per class, its label word's logit (or log-probability, see --label-words), or for two classes
+    /// the second's minus the first's [default: difference for two classes, logits otherwise]
     #[arg(long, value_enum)]
     pub output_mode: Option<OutputMode>,
     /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer where
@@ -285,7 +285,10 @@ pub(super) struct TaskArgs {
     /// Template in LM-BFF's language, e.g. '*cls**sent_0*_It_was*mask*.*sep+*'
     #[arg(long)]
     pub template: Option<String>,
-    /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good
+    /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good. Where every word is one token, f of a class
+    /// is its word's logit; where one is several, f is for all classes the sum of the word's log-probabilities, token by token.
+    /// With `*choice*` in the template in the mask's place (multiple choice) they are the columns that hold a row's choices, in
+    /// JSON lines also endings.0,endings.1
     #[arg(long, value_name = "WORDS")]
     pub label_words: Option<String>,
     #[command(flatten)]

@@ -50,10 +50,13 @@ pub struct ModelFacts {
 pub struct LabelWordFacts {
     /// Label as in the data.
     pub label: String,
-    /// Label word.
+    /// Label word, or the column of the choice.
     pub word: String,
-    /// Its token id; none without a prompt.
+    /// Its token id; none without a prompt, or where it is several tokens.
     pub token_id: Option<i64>,
+    /// Its token ids where it is several tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_ids: Vec<i64>,
     /// Training examples of the class.
     pub train: usize,
     /// Test examples of the class.
@@ -71,7 +74,7 @@ pub struct SetFacts {
     pub file_digest: String,
     /// Line of the file on which each example starts, counted from 1.
     pub rows: Vec<usize>,
-    /// SHA-256 of each example's texts in UTF-8, with a zero byte between two.
+    /// SHA-256 of each example's texts, and choices, in UTF-8, with a zero byte between two.
     pub text_digests: Vec<String>,
 }
 
@@ -106,7 +109,8 @@ pub struct TaskFacts {
     pub test: usize,
     /// Tokens of the longest prompt.
     pub longest_prompt: usize,
-    /// What f is in the kernels: `logits` (one output per class) or `difference` (second label word minus first).
+    /// What f is in the kernels: `logits` (one output per class) or `difference` (second label word minus first); or
+    /// `log-probabilities`, summed over the tokens of each answer, or `difference of log-probabilities`.
     pub output_mode: String,
     /// Accuracy of always answering the most frequent class of the test set.
     pub majority_accuracy: f64,

@@ -106,7 +106,9 @@ impl Readings {
         self.text(Rule::Exact, "task.template", &task.template);
         let words = task.label_words.iter().map(|w| {
             // A new head on the first token has no label words.
-            let id = w.token_id.map_or_else(|| "no token".to_owned(), |id| id.to_string());
+            let several = || w.token_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let none = if w.token_ids.is_empty() { "no token".to_owned() } else { several() };
+            let id = w.token_id.map_or(none, |id| id.to_string());
             format!("{}={} ({id})", w.label, w.word)
         });
         self.text(Rule::Exact, "task.label_words", words.collect::<Vec<_>>().join(", "));

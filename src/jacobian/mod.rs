@@ -48,8 +48,16 @@ pub trait Examples: Sync {
         1
     }
 
+    /// Whether each output of an example is computed from inputs of its own: the batch axis in front of the tap then has
+    /// B·C rows, or a multiple, those of an example's outputs one behind the other. One backward pass gives the gradients of
+    /// all outputs, and nothing is kept of inputs that an output does not read.
+    fn separate(&self) -> bool {
+        false
+    }
+
     /// Outputs \[B, C\] of the examples at `indices`, every parameter reached through `tap`. An example's outputs may
-    /// not depend on which other examples share its batch.
+    /// not depend on which other examples share its batch. The batch axis in front of the tap may be a multiple of B, where
+    /// an example has several inputs: they stand one behind the other.
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor;
 }
 
@@ -90,18 +98,34 @@ pub fn in_order(rows: &Tensor, batches: &[Vec<usize>]) -> Tensor {
     rows.index_select(0, &Tensor::from_slice(&at).argsort(0, false))
 }
 
-/// Gradients of the examples at `indices`, in factored form: one forward and C backward passes.
+/// Gradients of the examples at `indices`, in factored form: one forward and C backward passes, or one where outputs are
+/// [separate](Examples::separate).
 pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize]) -> Recorded {
     let mut tap = RecordingTap::new(parameters);
     let outputs = examples.forward(&mut tap, indices);
-    tap.finish(&outputs)
+    tap.finish(&outputs, examples.separate())
 }
 
-/// Batches of at most `size` examples of like cost, the cheapest first; equal costs keep their order.
+/// Cost of a batch without gradients, padding included: 128 prompts of 512 tokens.
+const MOST: usize = 1 << 16;
+
+/// Batches of at most `size` examples of like cost, the cheapest first; equal costs keep their order. Fewer where examples are
+/// so dear that a batch would take more memory than any passes of prompts do.
 pub fn batches_by_cost(examples: &dyn Examples, size: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|i| examples.cost(*i));
-    order.chunks(size.max(1)).map(<[usize]>::to_vec).collect()
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for i in order {
+        // The dearest of a batch comes last.
+        let joins = |batch: &&mut Vec<usize>| {
+            batch.len() < size.max(1) && (batch.len() + 1).saturating_mul(examples.cost(i)) <= MOST
+        };
+        match batches.last_mut().filter(joins) {
+            Some(batch) => batch.push(i),
+            None => batches.push(vec![i]),
+        }
+    }
+    batches
 }
 
 /// Splits `0..len` into ranges of at most `size`.

@@ -44,7 +44,9 @@ pub enum Loops {
 
 /// The gradients of C outputs for B examples with respect to every parameter, in factored form.
 pub struct Recorded {
+    /// B; or B·C where every output has inputs of its own and counts as an example.
     batch: i64,
+    /// C, or 1.
     count: i64,
     outputs: Tensor,
     kind: Kind,
@@ -58,10 +60,16 @@ fn with_tokens(t: Tensor, rank: usize) -> Tensor {
     if t.dim() < rank { t.unsqueeze(-2) } else { t }
 }
 
+/// Where an example has several inputs, joins their rows and tokens to the tokens of one example, over which its gradients are
+/// sums: \[B·K, …, d\] → \[B, K·…, d\]. With one input nothing changes.
+pub(super) fn joined(t: Tensor, batch: i64) -> Tensor {
+    let size = t.size();
+    if size[0] == batch { t } else { t.reshape([batch, -1, size[size.len() - 1]]) }
+}
+
 impl Recorded {
     pub(super) fn from_sites(
-        batch: i64,
-        count: i64,
+        (batch, count): (i64, i64),
         outputs: Tensor,
         parameters: &Parameters,
         sites: Vec<Site>,
@@ -72,27 +80,35 @@ impl Recorded {
         for (site, g) in sites.into_iter().zip(gradients) {
             match site {
                 Site::Linear { weight, bias, x, .. } => {
-                    let (x, g) = (with_tokens(x, 3), with_tokens(g, 4));
+                    let (x, g) = (with_tokens(joined(x, batch), 3), with_tokens(g, 4));
                     if let Some(b) = bias {
                         push(b, Factor::Vector { g: without(sum_tokens(&g), parameters, b) });
                     }
                     push(weight, Factor::Outer { x: x.contiguous(), g: g.contiguous() });
                 }
-                Site::Embedding { table, ids, .. } => push(table, Factor::Rows { ids, g }),
+                Site::Embedding { table, ids, .. } => {
+                    let ids = if ids.size()[0] == batch { ids } else { ids.reshape([batch, -1]) };
+                    push(table, Factor::Rows { ids, g });
+                }
                 Site::ScaleShift { weight, bias, x, .. } => {
-                    let (x, g) = (with_tokens(x, 3), with_tokens(g, 4));
+                    let (x, g) = (with_tokens(joined(x, batch), 3), with_tokens(g, 4));
                     push(weight, Factor::Vector { g: sum_tokens(&(&g * x.unsqueeze(1))) });
                     if let Some(b) = bias {
                         push(b, Factor::Vector { g: sum_tokens(&g) });
                     }
                 }
                 Site::SelectRows { table, bias, h, rows, .. } => {
-                    // g [B,C,R]: row r of the table receives g[b,c,r] h[b].
-                    let ids = rows.unsqueeze(0).expand([batch, -1], false);
+                    // g [B,C,R] or [B,C,K,R]: row r of the table receives g[b,c,k,r] h[b,k].
+                    let width = h.size()[1];
+                    let h = h.reshape([batch, -1, width]);
+                    let inputs = h.size()[1];
+                    let ids = rows.expand([batch, inputs, -1], false).reshape([batch, -1]);
+                    let g = g.reshape([batch, count, inputs, -1, 1]);
+                    let products = &g * h.unsqueeze(1).unsqueeze(3);
                     if let Some(b) = bias {
-                        push(b, Factor::Rows { ids: ids.shallow_clone(), g: g.unsqueeze(-1) });
+                        push(b, Factor::Rows { ids: ids.shallow_clone(), g: g.reshape([batch, count, -1, 1]) });
                     }
-                    push(table, Factor::Rows { ids, g: g.unsqueeze(-1) * h.unsqueeze(1).unsqueeze(1) });
+                    push(table, Factor::Rows { ids, g: products.reshape([batch, count, -1, width]) });
                 }
             }
         }
@@ -102,14 +118,25 @@ impl Recorded {
         Self { batch, count, kind: parameters.kind(), outputs, shapes, factors, touched }
     }
 
-    /// Number of examples B.
+    /// Number of examples B, or of outputs B·C where each has inputs of its own and counts as an example.
     pub fn batch(&self) -> i64 {
         self.batch
     }
 
-    /// Number of outputs C per example.
+    /// Outputs whose gradients are over the same inputs: C, or 1.
     pub fn count(&self) -> i64 {
         self.count
+    }
+
+    /// Row numbers `i·C + c` in the Jacobian of all examples, for the rows of these ones in order: output by output, or
+    /// example by example where outputs have inputs of their own. `examples` are the numbers of this batch's.
+    pub fn places(&self, examples: &[usize]) -> Vec<i64> {
+        let outputs = self.outputs.size()[1];
+        let place = |i: &usize, c: i64| *i as i64 * outputs + c;
+        if self.count == outputs {
+            return (0..outputs).flat_map(|c| examples.iter().map(move |i| place(i, c))).collect();
+        }
+        examples.iter().flat_map(|i| (0..outputs).map(move |c| place(i, c))).collect()
     }
 
     /// Number of Jacobian rows B·C.
@@ -144,8 +171,8 @@ impl Recorded {
         &self.touched[p.0]
     }
 
-    /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, whose
-    /// row `c·B + b` belongs to output c of example b.
+    /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, in the order
+    /// of [`Recorded::places`].
     pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         self.write_by(Loops::Own, p, set, tile, out);
     }
@@ -307,7 +334,7 @@ impl Recorded {
                 sum += product.sum_dim_intlist(axes, false, Kind::Double);
             }
         }
-        sum
+        sum.view_as(&self.outputs)
     }
 
     /// The whole Jacobian \[B·C, P\] in double precision, row `b·C + c` for output c of example b, parameters in order. For

@@ -40,6 +40,10 @@ impl Examples for Rescaled<'_> {
         self.inner.cost(index)
     }
 
+    fn separate(&self) -> bool {
+        self.inner.separate()
+    }
+
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
         self.inner.forward(&mut RescalingTap { inner: tap, factors: self.factors }, indices)
     }

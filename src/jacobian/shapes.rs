@@ -51,10 +51,12 @@ impl SiteShape {
     }
 }
 
-/// The sites of one example's forward pass, in order.
+/// The sites of one example's forward pass, in order: the tokens and rows of all its inputs together, or of those of one
+/// output where outputs have inputs of their own.
 pub fn shapes(parameters: &Parameters, examples: &dyn Examples, index: usize) -> Vec<SiteShape> {
     let _guard = tch::no_grad_guard();
-    let mut tap = ShapeTap { plain: PlainTap::new(parameters), sites: Vec::new(), last_input: None };
+    let shares = if examples.separate() { examples.outputs() as i64 } else { 1 };
+    let mut tap = ShapeTap { plain: PlainTap::new(parameters), sites: Vec::new(), last_input: None, shares };
     let _ = examples.forward(&mut tap, &[index]).to_kind(Kind::Double);
     tap.sites
 }
@@ -64,24 +66,28 @@ struct ShapeTap<'a> {
     plain: PlainTap<'a>,
     sites: Vec<SiteShape>,
     last_input: Option<Tensor>,
+    /// Outputs that share the inputs out among themselves.
+    shares: i64,
 }
 
 impl ShapeTap<'_> {
+    /// Tokens of \[K, T, d\] or \[K, d\].
+    fn tokens(&self, x: &Tensor) -> i64 {
+        let size = x.size();
+        size[..size.len() - 1].iter().product::<i64>() / self.shares
+    }
+
     fn vector(&mut self, parameter: Param) {
         self.sites.push(SiteShape::Vector { parameter });
     }
-}
-
-/// Tokens of \[1, T, d\] or \[1, d\].
-fn tokens(x: &Tensor) -> i64 {
-    if x.dim() < 3 { 1 } else { x.size()[1] }
 }
 
 impl Tap for ShapeTap<'_> {
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
         let shared_input = self.last_input.as_ref().is_some_and(|last| last.data_ptr() == x.data_ptr());
         self.last_input = Some(x.shallow_clone());
-        self.sites.push(SiteShape::Linear { weight, tokens: tokens(x), shared_input });
+        let tokens = self.tokens(x);
+        self.sites.push(SiteShape::Linear { weight, tokens, shared_input });
         if let Some(bias) = bias {
             self.vector(bias);
         }
@@ -89,7 +95,7 @@ impl Tap for ShapeTap<'_> {
     }
 
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
-        self.sites.push(SiteShape::Rows { table, rows: ids.size()[1] });
+        self.sites.push(SiteShape::Rows { table, rows: ids.numel() as i64 / self.shares });
         self.plain.embedding(table, ids)
     }
 
@@ -102,7 +108,7 @@ impl Tap for ShapeTap<'_> {
     }
 
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
-        let read = rows.size()[0];
+        let read = h.size()[0] * rows.size()[0] / self.shares;
         self.sites.push(SiteShape::Rows { table, rows: read });
         if let Some(bias) = bias {
             self.sites.push(SiteShape::Rows { table: bias, rows: read });

@@ -3,11 +3,11 @@
 use tch::{Kind, Tensor};
 
 use super::parameters::{Param, Parameters};
-use super::recorded::{Recorded, Site};
+use super::recorded::{Recorded, Site, joined};
 
 /// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization
 /// without its affine part) is ordinary tensor code. Every method takes a batch axis B first, because per-example
-/// gradients are kept apart along it.
+/// gradients are kept apart along it; where an example has K inputs they are K rows of it, one behind the other.
 pub trait Tap {
     /// `x Wᵀ + b`: x \[B, T, in\] or \[B, in\], W \[out, in\], b \[out\].
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
@@ -89,8 +89,12 @@ impl<'a> RecordingTap<'a> {
 
     /// Runs one backward pass per output index and gathers the per-example gradient factors.
     ///
-    /// `outputs` \[B, C\] is what the forward pass over this tap returned.
-    pub fn finish(self, outputs: &Tensor) -> Recorded {
+    /// `outputs` \[B, C\] is what the forward pass over this tap returned; `separate`: every output has inputs of its own
+    /// ([`super::Examples::separate`]).
+    pub fn finish(self, outputs: &Tensor, separate: bool) -> Recorded {
+        let values = outputs.detach().to_kind(Kind::Double);
+        // An output with inputs of its own is like an example of its own.
+        let outputs = if separate { outputs.reshape([-1, 1]) } else { outputs.shallow_clone() };
         let (batch, count) = (outputs.size()[0], outputs.size()[1]);
         let inputs: Vec<&Tensor> = self.sites.iter().map(Site::output).collect();
         let mut gradients: Vec<Vec<Tensor>> = (0..inputs.len()).map(|_| Vec::new()).collect();
@@ -99,12 +103,11 @@ impl<'a> RecordingTap<'a> {
             let total = outputs.select(1, c).sum(outputs.kind());
             let per_site = Tensor::run_backward(&[total], &inputs, c + 1 < count, false);
             for (all, one) in gradients.iter_mut().zip(per_site) {
-                all.push(one);
+                all.push(joined(one, batch));
             }
         }
         let gradients: Vec<Tensor> = gradients.iter().map(|g| stack_outputs(g)).collect();
-        let values = outputs.detach().to_kind(Kind::Double);
-        Recorded::from_sites(batch, count, values, self.plain.parameters, self.sites, gradients)
+        Recorded::from_sites((batch, count), values, self.plain.parameters, self.sites, gradients)
     }
 }
 

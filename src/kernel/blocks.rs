@@ -229,6 +229,10 @@ impl Examples for Chosen<'_> {
         self.all.cost(self.range.start + index)
     }
 
+    fn separate(&self) -> bool {
+        self.all.separate()
+    }
+
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
         let own: Vec<usize> = indices.iter().map(|i| self.range.start + i).collect();
         self.all.forward(tap, &own)

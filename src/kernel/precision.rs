@@ -100,6 +100,10 @@ impl Examples for First<'_> {
         self.examples.cost(index)
     }
 
+    fn separate(&self) -> bool {
+        self.examples.separate()
+    }
+
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> tch::Tensor {
         self.examples.forward(tap, indices)
     }

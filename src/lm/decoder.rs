@@ -118,4 +118,8 @@ impl LanguageModel for CausalLm {
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
         self.network.label_logits(tap, batch, label_ids)
     }
+
+    fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        self.network.vocabulary_logits(tap, batch)
+    }
 }

@@ -48,11 +48,6 @@ impl MaskedLm {
     pub fn specs(&self) -> &Arc<[ParameterSpec]> {
         self.network.specs()
     }
-
-    /// Logits of the whole vocabulary at every mask \[B, M, V\]: what pre-training reads.
-    pub fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        self.network.vocabulary_logits(tap, batch)
-    }
 }
 
 impl LanguageModel for MaskedLm {
@@ -74,5 +69,9 @@ impl LanguageModel for MaskedLm {
 
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
         self.network.label_logits(tap, batch, label_ids)
+    }
+
+    fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        self.network.vocabulary_logits(tap, batch)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::model::{LanguageModel, TokenBatch};
+use super::model::{LanguageModel, NetworkFacts, TokenBatch};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
 
@@ -60,16 +60,6 @@ impl<'a> PromptExamples<'a> {
         device: Device,
     ) -> Result<Self> {
         let facts = model.facts();
-        let check_id = |id: i64, what: &str| -> Result<()> {
-            if (0..facts.vocab_size).contains(&id) {
-                return Ok(());
-            }
-            Err(Error::Settings(format!(
-                "{what} has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the \
-                 tokenizer does not belong to this model",
-                facts.vocab_size
-            )))
-        };
         if mode == OutputMode::Difference && label_ids.len() != 2 {
             return Err(Error::Settings(format!(
                 "--output-mode difference needs exactly two label words, the task has {}; use --output-mode logits",
@@ -77,25 +67,10 @@ impl<'a> PromptExamples<'a> {
             )));
         }
         for (c, id) in label_ids.iter().enumerate() {
-            check_id(*id, &format!("label word {c}"))?;
+            check_id(&facts, *id, &format!("label word {c}"))?;
         }
         for (i, e) in examples.iter().enumerate() {
-            let max = facts.max_tokens;
-            if e.input_ids.len() as i64 > max {
-                return Err(Error::Settings(format!(
-                    "example {i} has {} tokens, the model's position table covers {max}; set --max-length to {max} or less",
-                    e.input_ids.len()
-                )));
-            }
-            for id in &e.input_ids {
-                check_id(*id, &format!("example {i}"))?;
-            }
-            if let Some(s) = e.segment_ids.iter().find(|s| !(0..facts.segments).contains(*s)) {
-                return Err(Error::Settings(format!(
-                    "example {i} uses segment id {s}, the model's segment table has {} rows; leave --segments off",
-                    facts.segments
-                )));
-            }
+            check_tokens(&facts, i, &e.input_ids, &e.segment_ids)?;
             if e.segment_ids.len() != e.input_ids.len() || e.mask_position >= e.input_ids.len() {
                 return Err(Error::Settings(format!(
                     "example {i}: segment ids or mask position do not fit its tokens"
@@ -130,24 +105,64 @@ impl<'a> PromptExamples<'a> {
     /// The examples at `indices` as one padded batch.
     pub(super) fn batch(&self, indices: &[usize]) -> TokenBatch {
         let examples: Vec<&PromptExample> = indices.iter().map(|i| &self.examples[*i]).collect();
-        let (b, t) = (examples.len(), examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(0));
-        let mut ids = vec![self.model.facts().pad_token_id; b * t];
-        let mut segments = vec![0i64; b * t];
-        let mut present = vec![false; b * t];
-        for (i, e) in examples.iter().enumerate() {
-            let n = e.input_ids.len();
-            ids[i * t..i * t + n].copy_from_slice(&e.input_ids);
-            segments[i * t..i * t + n].copy_from_slice(&e.segment_ids);
-            present[i * t..i * t + n].fill(true);
-        }
+        let sequences: Vec<(&[i64], &[i64])> =
+            examples.iter().map(|e| (e.input_ids.as_slice(), e.segment_ids.as_slice())).collect();
         let positions: Vec<i64> = examples.iter().map(|e| e.mask_position as i64).collect();
-        let shaped = |t_: Tensor| t_.view([b as i64, t as i64]).to_device(self.device);
-        TokenBatch {
-            ids: shaped(Tensor::from_slice(&ids)),
-            present: present.contains(&false).then(|| shaped(Tensor::from_slice(&present).to_kind(Kind::Bool))),
-            segments: shaped(Tensor::from_slice(&segments)),
-            mask_positions: Tensor::from_slice(&positions).view([-1, 1]).to_device(self.device),
-        }
+        let positions = Tensor::from_slice(&positions).view([-1, 1]);
+        padded(&sequences, &positions, self.model.facts().pad_token_id, self.device)
+    }
+}
+
+fn check_id(facts: &NetworkFacts, id: i64, what: &str) -> Result<()> {
+    if (0..facts.vocab_size).contains(&id) {
+        return Ok(());
+    }
+    Err(Error::Settings(format!(
+        "{what} has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the tokenizer does \
+         not belong to this model",
+        facts.vocab_size
+    )))
+}
+
+/// Checks a sequence of example i against the model.
+pub(super) fn check_tokens(facts: &NetworkFacts, i: usize, ids: &[i64], segments: &[i64]) -> Result<()> {
+    let max = facts.max_tokens;
+    if ids.len() as i64 > max {
+        return Err(Error::Settings(format!(
+            "example {i} has {} tokens, the model's position table covers {max}; set --max-length to {max} or less",
+            ids.len()
+        )));
+    }
+    for id in ids {
+        check_id(facts, *id, &format!("example {i}"))?;
+    }
+    if let Some(s) = segments.iter().find(|s| !(0..facts.segments).contains(*s)) {
+        return Err(Error::Settings(format!(
+            "example {i} uses segment id {s}, the model's segment table has {} rows; leave --segments off",
+            facts.segments
+        )));
+    }
+    Ok(())
+}
+
+/// Sequences of token and segment ids as one padded batch that is read at these positions \[B, M\].
+pub(super) fn padded(sequences: &[(&[i64], &[i64])], positions: &Tensor, pad: i64, device: Device) -> TokenBatch {
+    let (b, t) = (sequences.len(), sequences.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0));
+    let mut all_ids = vec![pad; b * t];
+    let mut all_segments = vec![0i64; b * t];
+    let mut present = vec![false; b * t];
+    for (i, (ids, segments)) in sequences.iter().enumerate() {
+        let n = ids.len();
+        all_ids[i * t..i * t + n].copy_from_slice(ids);
+        all_segments[i * t..i * t + n].copy_from_slice(segments);
+        present[i * t..i * t + n].fill(true);
+    }
+    let shaped = |t_: Tensor| t_.view([b as i64, t as i64]).to_device(device);
+    TokenBatch {
+        ids: shaped(Tensor::from_slice(&all_ids)),
+        present: present.contains(&false).then(|| shaped(Tensor::from_slice(&present).to_kind(Kind::Bool))),
+        segments: shaped(Tensor::from_slice(&all_segments)),
+        mask_positions: positions.to_device(device),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
+mod answers;
 mod architectures;
 mod assemble;
 mod attention;
@@ -24,7 +25,9 @@ pub mod random;
 mod relative;
 mod rotary;
 mod save;
+mod sequences;
 
+pub use answers::{AnswerExamples, AnsweredExample};
 pub use architectures::default_targets;
 pub use checkpoint::{Checkpoint, TensorSource, shard_names};
 pub use config::{Activation, Architecture, ModelConfig, Sharing};

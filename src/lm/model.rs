@@ -58,6 +58,9 @@ pub struct NetworkFacts {
     pub width: i64,
     /// Where its output is read.
     pub reads: Reads,
+    /// Whether a token's state can depend on what stands behind it: in masked models, and in causal ones whose angles depend
+    /// on the length of the text.
+    pub looks_ahead: bool,
     /// The base width of a network that this program pre-trained in muP: its learning rates follow from it.
     pub mup_base_width: Option<i64>,
 }
@@ -81,6 +84,9 @@ pub trait LanguageModel: Send + Sync {
     /// Logits of the label words at the one position of each sequence that is read \[B, C\]; `label_ids` \[C\] are their
     /// token ids.
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor;
+
+    /// Logits of the whole vocabulary at every position that is read \[B, M, V\].
+    fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor;
 }
 
 /// The token id that fills up a batch: that of padding, or 0 where the vocabulary lacks it. Nothing that is read attends to

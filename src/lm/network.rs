@@ -10,6 +10,7 @@ use super::attention::{Places, Shared, attend};
 use super::layout::{AroundMaps, LayerMaps, Layout, Map, layout};
 use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch, filler};
 use super::parts::{Around, Count, Description, FeedForward, FeedKind, Layer, Norm, NormKind, Projection};
+use super::rotary::Rotary;
 use crate::jacobian::{ParameterSpec, Tap};
 
 /// A language model: description, names and forward pass. Values live in [`crate::jacobian::Parameters`].
@@ -117,13 +118,6 @@ impl Network {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         }
-    }
-
-    /// Logits of the whole vocabulary at every position that is read \[B, M, V\].
-    pub fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        let h = self.states(tap, batch);
-        let h = self.transform(tap, &h);
-        self.finish(tap.linear(&h, self.layout.decoder, self.layout.decoder_bias))
     }
 }
 
@@ -245,6 +239,8 @@ impl LanguageModel for Network {
             layers: d.steps.len() as i64 / d.sharing.map_or(1, |s| s.inner),
             width: d.width,
             reads: if d.causal { Reads::LastToken } else { Reads::Mask },
+            looks_ahead: !d.causal
+                || d.layers.iter().any(|l| l.attention.rotary.as_ref().is_some_and(Rotary::by_length)),
             mup_base_width: d.mup_base_width,
         }
     }
@@ -261,5 +257,11 @@ impl LanguageModel for Network {
         let h = self.features(tap, batch);
         let h = self.transform(tap, &h);
         self.finish(tap.select_rows(&h, self.layout.decoder, self.layout.decoder_bias, label_ids))
+    }
+
+    fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        let h = self.states(tap, batch);
+        let h = self.transform(tap, &h);
+        self.finish(tap.linear(&h, self.layout.decoder, self.layout.decoder_bias))
     }
 }

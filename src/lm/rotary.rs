@@ -107,6 +107,11 @@ impl Rotary {
         }
     }
 
+    /// Whether angles depend on the length of the text.
+    pub fn by_length(&self) -> bool {
+        matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
+    }
+
     fn amplitude(&self) -> f64 {
         match self.scaling {
             Scaling::Yarn { amplitude, .. } | Scaling::Long { amplitude, .. } => amplitude,

@@ -108,26 +108,42 @@ fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
 /// All variants on all examples of a study: nothing is trained, so those kept for training count as well.
 ///
 /// # Errors
-/// [`Error::Settings`] where the tokenizer has too few words; [`Error::Numeric`] where a logit is not finite;
-/// [`Error::Interrupted`].
+/// [`Error::Settings`] where the tokenizer has too few words, and for a multiple choice; [`Error::Numeric`] where a logit is
+/// not finite; [`Error::Interrupted`].
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
+    if study.task.definition.is_choice() {
+        return Err(Error::Settings(format!(
+            "task `{}`: unrelated label words are a control of this test, but a multiple choice has no label words",
+            study.task.definition.name
+        )));
+    }
     let labels: Vec<usize> = SPLITS.into_iter().flat_map(|split| study.labels(split).to_vec()).collect();
     let logits = over_splits(|split| {
         let own = all_outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, BATCH)?;
         study.check_finite(&own, split)?;
         Ok(own)
     })?;
-    let classes = study.task.label_ids.len();
+    let classes = study.classes();
     let mut measured = vec![
         average(Variant::Task, [(labels.clone(), logits.shallow_clone())]),
         average(Variant::PermutedLabels, (0..DRAWS).map(|d| (relabelled(&labels, seed, d), logits.shallow_clone()))),
     ];
     let by_draw = |logits: Tensor| logits.chunk(DRAWS as i64, 1).into_iter().map(|logits| (labels.clone(), logits));
-    // All draws are outputs of one pass: nothing but the last map differs between them.
-    let chosen = unrelated_words(study, seed, DRAWS)?;
-    let logits = over_splits(|split| {
-        all_outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH)
-    })?;
+    let logits = if study.is_answered() {
+        let draw = |draw| {
+            let words = unrelated_answers(study, seed, draw)?;
+            over_splits(|split| {
+                all_outputs(&study.parameters, &study.answered_for(split, &words, OutputMode::Logits)?, BATCH)
+            })
+        };
+        Tensor::cat(&(0..DRAWS).map(draw).collect::<Result<Vec<_>>>()?, 1)
+    } else {
+        // All draws are outputs of one pass: nothing but the last map differs between them.
+        let chosen = unrelated_words(study, seed, DRAWS)?;
+        over_splits(|split| {
+            all_outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH)
+        })?
+    };
     measured.push(average(Variant::UnrelatedWords, by_draw(logits)));
     let head = |draw: usize| random_head(study, classes, named_seed(seed, &format!("head {draw}")));
     let heads = Tensor::cat(&(0..DRAWS).map(head).collect::<Vec<_>>(), 0);
@@ -157,19 +173,28 @@ pub fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
 /// # Errors
 /// [`Error::Settings`] where the tokenizer has too few words.
 pub fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
-    let classes = study.task.label_ids.len();
     let words = words_of(study)?;
-    let mut chosen: Vec<i64> = Vec::with_capacity(draws * classes);
-    for draw in 0..draws {
-        let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
-        while chosen.len() < (draw + 1) * classes {
-            let word = words[rng.random_range(0..words.len())];
-            if !chosen[draw * classes..].contains(&word) && !study.task.label_ids.contains(&word) {
-                chosen.push(word);
-            }
+    Ok((0..draws).flat_map(|draw| unrelated(study, &words, seed, draw, study.classes())).collect())
+}
+
+/// Of one draw, for each label as many words in a row as its own has tokens.
+fn unrelated_answers(study: &Study, seed: u64, draw: usize) -> Result<Vec<Vec<i64>>> {
+    let lengths: Vec<usize> = study.task.words.iter().map(Vec::len).collect();
+    let mut drawn = unrelated(study, &words_of(study)?, seed, draw, lengths.iter().sum()).into_iter();
+    Ok(lengths.into_iter().map(|length| drawn.by_ref().take(length).collect()).collect())
+}
+
+/// Words of one draw that are no label words, nor each other.
+fn unrelated(study: &Study, words: &[i64], seed: u64, draw: usize, count: usize) -> Vec<i64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
+    let mut chosen: Vec<i64> = Vec::with_capacity(count);
+    while chosen.len() < count {
+        let word = words[rng.random_range(0..words.len())];
+        if !chosen.contains(&word) && !study.task.words.iter().flatten().any(|known| *known == word) {
+            chosen.push(word);
         }
     }
-    Ok(chosen)
+    chosen
 }
 
 /// Token ids of whole words, by the letter that begins them.

@@ -13,7 +13,7 @@ use super::step::{gradient, optimizer};
 use crate::error::Result;
 use crate::files::named_seed;
 use crate::jacobian::{Param, ParameterSpec, Parameters, PlainTap, Tap};
-use crate::lm::{MaskedLm, Scaling};
+use crate::lm::{LanguageModel, MaskedLm, Scaling};
 use crate::progress::{Monitor, check_stop};
 use crate::stats::{Estimate, Scaling as Widths, exponent};
 

@@ -6,7 +6,7 @@ use super::batches::{Batches, MaskedBatch};
 use super::recipe::Recipe;
 use crate::error::Result;
 use crate::jacobian::{Parameters, PlainTap, Tap};
-use crate::lm::MaskedLm;
+use crate::lm::{LanguageModel, MaskedLm};
 use crate::progress::check_stop;
 use crate::train::{Optimizer, OptimizerKind};
 

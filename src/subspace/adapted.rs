@@ -46,6 +46,10 @@ impl Examples for Adapted<'_> {
         self.network.cost(index)
     }
 
+    fn separate(&self) -> bool {
+        self.network.separate()
+    }
+
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
         self.network.forward(&mut AdaptedTap { inner: tap, adapters: &self.adapters }, indices)
     }
@@ -65,7 +69,9 @@ impl AdaptedTap<'_> {
 
 impl Tap for AdaptedTap<'_> {
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        let Some(adapter) = self.adapter(weight, Use::Linear) else { return self.inner.linear(x, weight, bias) };
+        // The decoder over the whole vocabulary is a product with all its rows.
+        let adapter = self.adapter(weight, Use::Linear).or_else(|| self.adapter(weight, Use::Decoder));
+        let Some(adapter) = adapter else { return self.inner.linear(x, weight, bias) };
         // With magnitudes the bias comes behind them.
         let y = self.inner.linear(x, weight, bias.filter(|_| adapter.magnitude.is_none()));
         let low = self.inner.linear(x, adapter.a, None);

@@ -55,7 +55,7 @@ pub fn projected_gradients(
     monitor: &dyn Monitor,
 ) -> Result<Tensor> {
     let device = parameters.device();
-    let (rows, outputs) = (examples.len() * examples.outputs(), examples.outputs() as i64);
+    let rows = examples.len() * examples.outputs();
     let sums = Tensor::zeros([rows as i64, projection.rank()], (Kind::Double, device));
     let mut parts = batches_by_cost(examples, streaming.batch).into_iter().peekable();
     while parts.peek().is_some() {
@@ -67,8 +67,10 @@ pub fn projected_gradients(
             bytes += recorded.bytes();
             panel.push((recorded, part));
         }
-        // Where the rows of a part, output by output, are among all.
-        let places: Vec<Tensor> = panel.iter().map(|(_, part)| places(part, outputs).to_device(device)).collect();
+        // Where the rows of a part are among all.
+        let places =
+            |(recorded, part): &(Recorded, Vec<usize>)| Tensor::from_slice(&recorded.places(part)).to_device(device);
+        let places: Vec<Tensor> = panel.iter().map(places).collect();
         let mut start = 0;
         for (i, spec) in parameters.specs().iter().enumerate() {
             if streaming.include[i] && panel.iter().any(|(r, _)| r.reaches(Param(i))) {
@@ -79,12 +81,6 @@ pub fn projected_gradients(
         }
     }
     Ok(sums.to_device(Device::Cpu))
-}
-
-/// Rows `i·C + c` of a part's examples i, all of output 0 first.
-fn places(part: &[usize], outputs: i64) -> Tensor {
-    let all: Vec<i64> = (0..outputs).flat_map(|c| part.iter().map(move |i| *i as i64 * outputs + c)).collect();
-    Tensor::from_slice(&all)
 }
 
 /// Adds one parameter's gradients times its rows of Π, which begin at `start`.

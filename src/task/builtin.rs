@@ -3,7 +3,8 @@
 //! Source: Malladi et al. (ICML 2023), Appendix A, and the settings of LM-BFF (Gao et al., ACL 2021), whose prompts and
 //! few-shot files they use. The one place that knows these names; may not know how files are read or prompts are built.
 
-use super::definition::{ColumnNames, DataFormat, LabelWord, TaskDefinition};
+use super::columns::ColumnNames;
+use super::definition::{DataFormat, LabelWord, TaskDefinition};
 use super::template::Template;
 use crate::error::{Error, Result};
 

@@ -17,6 +17,8 @@ use crate::progress::check_stop;
 pub struct Example {
     /// Its texts as the file has them, spaces included; one or two.
     pub texts: Vec<String>,
+    /// Its choices in the order of the labels, in a task of multiple choice.
+    pub choices: Vec<String>,
     /// Index into the task's `label_words`.
     pub label: usize,
     /// The line of the file on which the row starts, counted from 1.
@@ -24,17 +26,22 @@ pub struct Example {
 }
 
 impl Example {
-    /// SHA-256 of the texts in UTF-8, with a zero byte between two: what tells an example from others wherever it stands.
+    /// SHA-256 of the texts in UTF-8, choices behind them, with a zero byte between two: what tells an example from others
+    /// wherever it stands.
     pub fn digest(&self) -> String {
-        sha256(self.texts.join("\0").as_bytes())
+        let all: Vec<&str> = self.texts.iter().chain(&self.choices).map(String::as_str).collect();
+        sha256(all.join("\0").as_bytes())
     }
 }
 
 /// Which columns of a row are read; negative ones count from the row's end.
+#[derive(Default)]
 struct Columns {
     texts: Vec<usize>,
     title: Option<usize>,
     label: i64,
+    /// Columns of the choices, which the task's label words name.
+    choices: Vec<usize>,
     /// Names of the text columns, where blank texts are refused.
     names: Vec<String>,
     /// Fields that a row may have at most.
@@ -56,8 +63,11 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
         DataFormat::Csv { texts, title, label } => {
             let records = quoted_records(path, text, b',')?;
             let most = records.first().map_or(0, |record| record.fields.len());
-            let names = Vec::new();
-            (records, Columns { texts: texts.clone(), title: *title, label: *label, names, most })
+            let choices = task.choice_numbers()?;
+            (
+                records,
+                Columns { texts: texts.clone(), title: *title, label: *label, choices, most, ..Columns::default() },
+            )
         }
         DataFormat::Named => named(path, text, task)?,
     };
@@ -92,7 +102,8 @@ fn glue(
         }
     }
     let most = if label < 0 { usize::MAX } else { first };
-    Ok((records, Columns { texts: texts.to_vec(), title: None, label, names: Vec::new(), most }))
+    let choices = task.choice_numbers()?;
+    Ok((records, Columns { texts: texts.to_vec(), label, choices, most, ..Columns::default() }))
 }
 
 /// One's own file, whose columns have names; or numbers, where the task gives numbers for a file without a header.
@@ -101,12 +112,21 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
     let names: Vec<String> = ["text", "text2"][..=usize::from(two)].iter().map(|key| task.columns.name(key)).collect();
     let label = task.columns.name("label");
     if is_json(path) {
-        let mut wanted: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
-        wanted.push((label.as_str(), true));
-        let records = json_records(path, text, &wanted)?;
-        let texts: Vec<usize> = (0..names.len()).collect();
-        let columns = Columns { label: texts.len() as i64, texts, title: None, names, most: usize::MAX };
-        return Ok((records, columns));
+        let choices = task.choice_columns();
+        let wanted: Vec<String> = names.iter().chain([&label]).chain(&choices).cloned().collect();
+        let records = json_records(path, text, &wanted, &choices)?;
+        let label = names.len();
+        return Ok((
+            records,
+            Columns {
+                texts: (0..label).collect(),
+                label: label as i64,
+                choices: (label + 1..wanted.len()).collect(),
+                names,
+                most: usize::MAX,
+                ..Columns::default()
+            },
+        ));
     }
     let delimiter = if is_tab_separated(path, text) { b'\t' } else { b',' };
     let mut records = quoted_records(path, text, delimiter)?;
@@ -118,7 +138,8 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
     };
     let most = first.fields.len();
     if let Some((texts, label)) = task.columns.numbers(two)? {
-        return Ok((records, Columns { texts, title: None, label: label as i64, names, most }));
+        let choices = task.choice_numbers()?;
+        return Ok((records, Columns { texts, label: label as i64, choices, names, most, ..Columns::default() }));
     }
     let header = records.remove(0);
     let find = |name: &str| header.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
@@ -134,7 +155,9 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
     };
     let label = find(&label).ok_or_else(|| missing(&label))?;
     let texts = names.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>>>()?;
-    Ok((records, Columns { texts, title: None, label: label as i64, names, most }))
+    let choices = task.choice_columns();
+    let choices = choices.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>>>()?;
+    Ok((records, Columns { texts, label: label as i64, choices, names, most, ..Columns::default() }))
 }
 
 fn all(names: &[String], label: &str) -> String {
@@ -173,7 +196,7 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
     }
     let label_column = usize::try_from(columns.label).ok().or_else(|| count.checked_add_signed(columns.label as isize));
     let label_column = label_column.filter(|column| *column < count && !columns.texts.contains(column));
-    let reached = columns.texts.iter().chain(&columns.title).all(|column| *column < count);
+    let reached = columns.texts.iter().chain(&columns.title).chain(&columns.choices).all(|column| *column < count);
     let Some(label_column) = label_column.filter(|_| reached) else {
         return Err(Error::row(path, line, too_few_columns(count, columns, task)));
     };
@@ -195,12 +218,31 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
     if let Some((name, _)) = columns.names.iter().zip(&texts).find(|(_, text)| text.trim().is_empty()) {
         return Err(Error::row(path, line, format!("the column `{name}` is empty; write a text or remove the row")));
     }
-    Ok(Example { texts, label, row: line })
+    let choices: Vec<String> = columns.choices.iter().map(|column| fields[*column].clone()).collect();
+    if let Some(problem) = wrong_choices(&choices, task) {
+        return Err(Error::row(path, line, problem));
+    }
+    Ok(Example { texts, choices, label, row: line })
+}
+
+/// What is wrong with the choices of a row: one that is empty, or two that are the same.
+fn wrong_choices(choices: &[String], task: &TaskDefinition) -> Option<String> {
+    let column = |at: usize| &task.label_words[at].word;
+    for (at, choice) in choices.iter().enumerate() {
+        if choice.trim().is_empty() {
+            return Some(format!("the choice `{}` is empty; every row must have as many choices", column(at)));
+        }
+        if let Some(earlier) = choices[..at].iter().position(|earlier| earlier.trim() == choice.trim()) {
+            return Some(format!("the choices `{}` and `{}` are the same text", column(earlier), column(at)));
+        }
+    }
+    None
 }
 
 /// Columns are counted from 1 here, as spreadsheets do.
 fn too_few_columns(count: usize, columns: &Columns, task: &TaskDefinition) -> String {
-    let texts: Vec<_> = columns.texts.iter().chain(&columns.title).map(|column| (column + 1).to_string()).collect();
+    let read = columns.texts.iter().chain(&columns.title).chain(&columns.choices);
+    let texts: Vec<_> = read.map(|column| (column + 1).to_string()).collect();
     let label = match columns.label {
         -1 => "the last column".to_string(),
         label if label < 0 => format!("column {} from the end", -label),

@@ -1,13 +1,14 @@
 //! What a task is: name, template, label words, lengths and the layout of its data files; built in, overridden, or from
 //! a TOML file.
 //!
-//! May not know tokenizers or read data; whether a word is one token is decided where the tokenizer is known.
+//! May not know tokenizers or read data; how many tokens a word is shows where the tokenizer is known.
 
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::ColumnNames;
 use super::prompt::Reading;
 use super::template::Template;
 use crate::error::{Error, Result};
@@ -17,7 +18,8 @@ use crate::error::{Error, Result};
 pub struct LabelWord {
     /// The label in the data: `1`, `entailment`.
     pub label: String,
-    /// One word; a space in front of it is understood.
+    /// A word, or several; a space in front of it is understood. In a task of multiple choice the column of the row that holds
+    /// the choice.
     pub word: String,
 }
 
@@ -105,7 +107,7 @@ impl DataFormat {
     }
 }
 
-/// A prompt-based classification task.
+/// A prompt-based classification task, or one of multiple choice, whose template has `choice` in its mask's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskDefinition {
     /// Its name; for the built-in tasks also that of its data directory.
@@ -132,75 +134,12 @@ pub struct TaskDefinition {
     pub chat: bool,
 }
 
-/// Which columns of one's own file are the text, the second text and the label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ColumnNames {
-    given: Vec<(String, String)>,
-}
-
-impl ColumnNames {
-    const KEYS: [&str; 3] = ["text", "text2", "label"];
-
-    /// Reads `text=sentence,label=label`.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] for anything else.
-    pub fn parse(source: &str) -> Result<Self> {
-        let fail = |problem: String| {
-            Err(Error::Settings(format!("columns `{source}`: {problem}; write `text=NAME,text2=NAME,label=NAME`")))
-        };
-        let mut given: Vec<(String, String)> = Vec::new();
-        for item in source.split(',') {
-            let Some((key, name)) = item.split_once('=').map(|(key, name)| (key.trim(), name.trim())) else {
-                return fail(format!("`{item}` names no column"));
-            };
-            if !Self::KEYS.contains(&key) || name.is_empty() {
-                return fail(format!("`{item}` is not known"));
-            }
-            if given.iter().any(|(earlier, _)| earlier == key) {
-                return fail(format!("`{key}` is named twice"));
-            }
-            given.push((key.to_string(), name.to_string()));
-        }
-        let columns = Self { given };
-        columns.numbers(false)?;
-        Ok(columns)
-    }
-
-    /// The name of a column.
-    pub fn name(&self, key: &str) -> String {
-        let found = self.given.iter().find(|(known, _)| known == key);
-        found.map_or_else(|| key.to_string(), |(_, name)| name.clone())
-    }
-
-    /// Columns by number, counted from 0, for a file without a header: of the texts (both where there are two) and the label.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] where some are numbers and some are not, or one is missing.
-    pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
-        let number = |key: &str| self.name(key).parse::<usize>().ok();
-        let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
-        if numbers == 0 {
-            return Ok(None);
-        }
-        let texts: Option<Vec<usize>> = Self::KEYS[..=usize::from(two)].iter().map(|key| number(key)).collect();
-        match (texts, number("label")) {
-            (Some(texts), Some(label)) if numbers == self.given.len() => Ok(Some((texts, label))),
-            _ => Err(Error::Settings(
-                "columns by number are for a file without a header: give all of them as numbers, from 0, such as \
-                 `text=3,label=1`"
-                    .to_string(),
-            )),
-        }
-    }
-}
-
 /// Settings that replace those of a definition; `None` keeps what is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// A template in LM-BFF's language.
     pub template: Option<String>,
-    /// `terrible,great` (in the order of the labels) or `0=terrible,1=great`.
+    /// `terrible,great` (in the order of the labels) or `0=terrible,1=great`; the choices' columns in a task of multiple choice.
     pub label_words: Option<String>,
     /// Tokens of a whole prompt.
     pub max_length: Option<usize>,
@@ -283,6 +222,8 @@ impl TaskDefinition {
     /// segments = false
     /// columns = "text=sentence"   # the names of the columns, or numbers from 0 for a file without a header
     /// chat = false                # a causal model's prompt in the checkpoint's own chat template
+    /// # With `*choice*` in the mask's place every row has answers of its own, and label_words name their columns:
+    /// # label_words = ["0=choice1", "1=choice2"], or fields of JSON lines, "0=endings.0"
     /// [format]
     /// kind = "tsv"      # header line, no quoting; or "csv": no header line, quoted; or "named", as without [format]
     /// texts = [0]       # columns count from 0
@@ -350,11 +291,22 @@ impl TaskDefinition {
             if self.label_words[..at].iter().any(|earlier| earlier.label == pair.label) {
                 return fail(format!("the label `{}` has two words", pair.label));
             }
+            if self.is_choice() && self.label_words[..at].iter().any(|earlier| earlier.word == pair.word) {
+                return fail(format!("two labels have the choice in the column `{}`", pair.word));
+            }
         }
         if self.max_length == 0 {
             return fail("max_length must be 1 at least".to_string());
         }
         for template in [Some(&self.template), self.causal_template.as_ref()].into_iter().flatten() {
+            if template.choice().is_some() != self.is_choice() {
+                return fail("one of its templates has `choice` in its mask's place and the other has not".to_string());
+            }
+            if template.choice().is_some() && template.label_count() > 0 {
+                return fail(
+                    "the template reads a label's word, but the words of a multiple choice are the row's".to_string(),
+                );
+            }
             let (wanted, available) = (template.text_count(), self.format.text_count());
             if wanted == 0 {
                 return fail(format!("the template `{template}` reads no text (sent_0 is the first)"));
@@ -370,6 +322,33 @@ impl TaskDefinition {
             }
         }
         Ok(())
+    }
+
+    /// Whether every row has answers of its own, in the columns that the label words name.
+    pub fn is_choice(&self) -> bool {
+        self.template.choice().is_some()
+    }
+
+    /// The columns of a row's choices, in the order of the labels; none where all rows have the same label words.
+    pub fn choice_columns(&self) -> Vec<String> {
+        if self.is_choice() { self.label_words.iter().map(|pair| pair.word.clone()).collect() } else { Vec::new() }
+    }
+
+    /// The same by number, counted from 0, for files without a header.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for a column that is no number.
+    pub fn choice_numbers(&self) -> Result<Vec<usize>> {
+        let number = |column: &String| {
+            column.parse().map_err(|_| {
+                Error::Settings(format!(
+                    "task `{}`: the label words of a multiple choice name the choices' columns, but `{column}` is no number, as \
+                     the columns of this file are",
+                    self.name
+                ))
+            })
+        };
+        self.choice_columns().iter().map(number).collect()
     }
 
     /// How many texts the templates read.
@@ -433,8 +412,8 @@ fn parse_label_words(source: &str, known: Option<&[LabelWord]>) -> Result<Vec<La
         if label.is_empty() || word.is_empty() {
             return fail(format!("item {} is empty", at + 1));
         }
-        if word.contains(char::is_whitespace) {
-            return fail(format!("`{word}` is more than one word"));
+        if word.contains(|letter: char| letter.is_whitespace() && letter != ' ') {
+            return fail(format!("`{}` has a line end or a tab in it", word.escape_debug()));
         }
         pairs.push(LabelWord::new(label, word));
     }

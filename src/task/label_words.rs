@@ -1,4 +1,4 @@
-//! The token of each label's word.
+//! The tokens of each label's word.
 //!
 //! A word is meant as it goes on after a text: with a space in front, where the tokenizer has such a token. May not know templates
 //! or examples.
@@ -8,18 +8,18 @@ use super::pieces::chat_of;
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 
-/// The token id of each label's word, in the order of the labels.
+/// The token ids of each label's word, in the order of the labels; of most words one.
 ///
 /// A word stands with a space in front (`great` and `_great` are ` great`); where that is several tokens and the word alone is
 /// one, as in languages without spaces, it is the word alone. One that starts with `<`, `[`, `.` or `,`, or with the
 /// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is looked up in the vocabulary as it is.
-/// In a chat whose answer begins on a new line it is the word alone first.
+/// In a chat whose answer begins on a new line it is the word alone first. A word of several tokens follows [`continuation`].
 ///
 /// # Errors
-/// [`Error::Format`] for a word that is several tokens, none of the vocabulary, or the token of another label.
-pub fn label_word_ids(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<i64>> {
+/// [`Error::Format`] for a word that is not in the vocabulary, or is the same tokens as another label's.
+pub fn label_word_tokens(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Vec<i64>>> {
     let bare = task.chat && chat_of(task, tokenizer)?.answer_begins_bare(tokenizer);
-    let mut ids: Vec<i64> = Vec::with_capacity(task.label_words.len());
+    let mut words: Vec<Vec<i64>> = Vec::with_capacity(task.label_words.len());
     for pair in &task.label_words {
         let fail = |problem: String| {
             let message = format!(
@@ -28,29 +28,23 @@ pub fn label_word_ids(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Res
             );
             Err(Error::format(tokenizer.source(), message))
         };
-        let id = match word_ids(&pair.word, tokenizer, bare)?.as_slice() {
-            [] => None,
-            [id] => Some(*id),
-            several => {
-                let tokens: Vec<_> = several.iter().map(|id| shown(tokenizer, *id)).collect();
-                return fail(format!("is {} tokens ({}), but must be one", tokens.len(), tokens.join(" ")));
-            }
-        };
-        let Some(id) = id.filter(|id| Some(*id) != tokenizer.special(SpecialToken::Unk)) else {
-            return fail("is not in the tokenizer's vocabulary".to_string());
-        };
-        if let Some(at) = ids.iter().position(|earlier| *earlier == id) {
-            let other = &task.label_words[at];
-            let token = shown(tokenizer, id);
-            return fail(format!("is the same token ({token}) as `{}` of label `{}`", other.word, other.label));
+        let tokens = word_tokens(&pair.word, tokenizer, bare)?;
+        if tokens.is_empty() || tokens.iter().any(|id| Some(*id) == tokenizer.special(SpecialToken::Unk)) {
+            let what = if tokens.len() > 1 { "has parts that are" } else { "is" };
+            return fail(format!("{what} not in the tokenizer's vocabulary"));
         }
-        ids.push(id);
+        if let Some(at) = words.iter().position(|earlier| *earlier == tokens) {
+            let other = &task.label_words[at];
+            let (what, tokens) = (if tokens.len() == 1 { "token" } else { "tokens" }, shown(tokenizer, &tokens));
+            return fail(format!("is the same {what} ({tokens}) as `{}` of label `{}`", other.word, other.label));
+        }
+        words.push(tokens);
     }
-    Ok(ids)
+    Ok(words)
 }
 
 /// The tokens of a label word; `bare`: the word alone is meant first.
-fn word_ids(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i64>> {
+fn word_tokens(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i64>> {
     if word.starts_with(['<', '[', '.', ',']) {
         return Ok(tokenizer.token_to_id(word).into_iter().collect());
     }
@@ -69,8 +63,40 @@ fn word_ids(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i
     // Without a space: what the vocabulary has for the word as it is, in the vocabulary's own letters.
     match tokenizer.whole_token(word) {
         Some(id) => Ok(vec![id]),
-        None => Ok(spaced),
+        None => continuation(word, tokenizer, bare),
     }
+}
+
+/// The tokens of a text that answers a prompt, with a space in front; without one where `bare` says that the prompt ends in a
+/// space or a line end, or where the text begins with a letter of a script without spaces.
+///
+/// # Errors
+/// [`Error::Format`] for a text that cannot be tokenized.
+pub(super) fn continuation(text: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i64>> {
+    if bare {
+        tokenizer.encode_on_a_new_line(text)
+    } else if text.chars().next().is_some_and(is_unspaced) {
+        tokenizer.encode_continuing(text)
+    } else {
+        tokenizer.encode_continuing(&format!(" {text}"))
+    }
+}
+
+/// Whether a letter is of a script that is written without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+fn is_unspaced(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{0E00}'..='\u{0EFF}'
+            | '\u{1000}'..='\u{109F}'
+            | '\u{1780}'..='\u{17FF}'
+            | '\u{3005}'..='\u{30FF}'
+            | '\u{31F0}'..='\u{31FF}'
+            | '\u{3400}'..='\u{4DBF}'
+            | '\u{4E00}'..='\u{9FFF}'
+            | '\u{F900}'..='\u{FAFF}'
+            | '\u{FF66}'..='\u{FF9F}'
+            | '\u{20000}'..='\u{3FFFF}'
+    )
 }
 
 /// Whether a word is written as the vocabulary writes a token that no plain word is.
@@ -78,7 +104,8 @@ fn is_listed(word: &str, tokenizer: &PromptTokenizer) -> bool {
     (word.starts_with(['Ġ', '▁']) || word.starts_with("##")) && tokenizer.token_to_id(word).is_some()
 }
 
-/// A token for a message: as in the vocabulary, in quotation marks of code.
-fn shown(tokenizer: &PromptTokenizer, id: i64) -> String {
-    tokenizer.id_to_token(id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"))
+/// Tokens for a message: as in the vocabulary, in quotation marks of code.
+pub(super) fn shown(tokenizer: &PromptTokenizer, ids: &[i64]) -> String {
+    let one = |id: &i64| tokenizer.id_to_token(*id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"));
+    ids.iter().map(one).collect::<Vec<_>>().join(" ")
 }

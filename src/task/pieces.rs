@@ -9,7 +9,7 @@ use std::path::Path;
 use super::chat::Chat;
 use super::data::Example;
 use super::definition::TaskDefinition;
-use super::label_words::label_word_ids;
+use super::label_words::label_word_tokens;
 use super::prompt::Reading;
 use super::template::{FirstLetter, Part, Sentence, literal_text};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
@@ -33,6 +33,8 @@ pub(super) struct Pieces {
     joined: bool,
     /// The pieces whose spaces at the beginning and at the end are taken away.
     trimmed: Option<(usize, usize)>,
+    /// Whether literal text that ends in a space or a line end stands in front of the mask.
+    pub ends_in_space: bool,
 }
 
 impl Pieces {
@@ -55,19 +57,25 @@ impl Pieces {
             Reading::LastToken => maker.continued(&opening(task)?),
             Reading::LastTokenAlone => maker.continued(&texts_alone(task, false)),
         }?;
-        Ok(Self { list, joined, trimmed: None })
+        let names = tokenizer.added_names();
+        let parts = task.template_for(reading).parts();
+        let in_front = parts.iter().take_while(|part| **part != Part::Mask).last();
+        let ends_in_space = matches!(in_front, Some(Part::Literal(source))
+            if literal_text(source, &names).ends_with(char::is_whitespace));
+        Ok(Self { list, joined, trimmed: None, ends_in_space })
     }
 
     /// The prompt inside the checkpoint's chat template, tokenized as a whole.
     fn chat(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Self> {
         let chat = chat_of(task, tokenizer)?;
+        let ends_in_space = chat.answer_begins_bare(tokenizer);
         let maker = Maker { task, tokenizer, joined: true };
         let mut list = vec![Piece::Joined(chat.before)];
         list.extend(maker.pieces(&chat.message)?);
         let trimmed = chat.trims.then_some((1, list.len() - 1));
         list.push(Piece::Joined(chat.after));
         list.extend(maker.pieces(&chat.reply)?);
-        Ok(Self { list, joined: true, trimmed })
+        Ok(Self { list, joined: true, trimmed, ends_in_space })
     }
 }
 
@@ -125,7 +133,7 @@ impl Maker<'_> {
     /// Tokenizes what all prompts have in common.
     fn pieces(&self, parts: &[Part]) -> Result<Vec<Piece>> {
         let (task, tokenizer) = (self.task, self.tokenizer);
-        let label_ids = if task.template.label_count() > 0 { label_word_ids(task, tokenizer)? } else { Vec::new() };
+        let words = if task.template.label_count() > 0 { label_word_tokens(task, tokenizer)? } else { Vec::new() };
         let names = tokenizer.added_names();
         let fixed = |ids: Vec<i64>| Piece::Fixed { ids, next_segment: false };
         let mut pieces = Vec::with_capacity(parts.len());
@@ -141,7 +149,7 @@ impl Maker<'_> {
                 Part::Label(index) if self.joined => Piece::Joined(
                     task.label_words.get(*index).map_or_else(String::new, |pair| format!(" {}", pair.word)),
                 ),
-                Part::Label(index) => fixed(label_ids.get(*index).copied().into_iter().collect()),
+                Part::Label(index) => fixed(words.get(*index).cloned().unwrap_or_default()),
                 Part::Reply => {
                     return Err(Error::Settings(format!(
                         "template `{}`: `reply` belongs to a chat, but the task is no chat (`chat` in the task)",

@@ -4,15 +4,17 @@
 //!
 //! Source of the rules: LM-BFF (Gao et al., ACL 2021). Each text is cut at its limit, then the whole at `max_length`
 //! from the tail; the mask must survive. For a model that continues texts the prompt is what stands in front of the mask,
-//! and its last token takes the mask's place.
+//! and its last token takes the mask's place. An answer of several tokens takes the mask's place or follows the prompt, and the
+//! longest one's room is kept for all.
 
 use std::path::Path;
 
 use super::data::Example;
 use super::definition::TaskDefinition;
-use super::label_words::label_word_ids;
+use super::label_words::{continuation, label_word_tokens, shown};
 use super::pieces::{Piece, Pieces, tokens};
 use super::split::{Split, Splits};
+use super::template::Choice;
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
@@ -58,6 +60,8 @@ pub struct Prompt {
     pub row: usize,
     /// SHA-256 of the example's texts, see [`Example::digest`].
     pub digest: String,
+    /// The token ids of the example's own choices, in the order of the labels, in a task of multiple choice.
+    pub choices: Vec<Vec<i64>>,
 }
 
 /// A task's splits, ready for a model.
@@ -65,8 +69,9 @@ pub struct Prompt {
 pub struct PromptedTask {
     /// The task.
     pub definition: TaskDefinition,
-    /// The token id of each label's word, in the order of the labels; none without a prompt.
-    pub label_ids: Vec<i64>,
+    /// The token ids of each label's word, in the order of the labels; none without a prompt, or where every example has choices
+    /// of its own.
+    pub words: Vec<Vec<i64>>,
     /// Examples to train on.
     pub train: Vec<Prompt>,
     /// Examples to select settings on.
@@ -90,16 +95,48 @@ impl PromptedTask {
         tokenizer: &PromptTokenizer,
         splits: &Splits,
     ) -> Result<Self> {
-        let mut notes = Vec::new();
+        if definition.is_choice() && !reading.prompted() {
+            return Err(Error::Settings(format!(
+                "task `{}`: a new head has outputs for classes, but a multiple choice has other choices in every row; read it by \
+                 its prompt",
+                definition.name
+            )));
+        }
+        let has_words = reading.prompted() && !definition.is_choice();
+        let words = if has_words { label_word_tokens(definition, tokenizer)? } else { Vec::new() };
+        let longest = words.iter().map(Vec::len).max().unwrap_or(1);
+        let mut notes: Vec<String> = long_words(definition, tokenizer, &words).into_iter().collect();
         let mut prompts = |what: &str, split: &Split| -> Result<Vec<Prompt>> {
-            let (prompts, seen) = encode_at(reading, definition, tokenizer, &split.examples, &split.source)?;
+            let (prompts, seen) = encode_at(reading, definition, tokenizer, (&split.examples, &split.source), longest)?;
             notes.extend(seen.notes(what));
             Ok(prompts)
         };
         let (train, dev, test) =
             (prompts("train", &splits.train)?, prompts("dev", &splits.dev)?, prompts("test", &splits.test)?);
-        let label_ids = if reading.prompted() { label_word_ids(definition, tokenizer)? } else { Vec::new() };
-        Ok(Self { label_ids, train, dev, test, definition: definition.clone(), notes })
+        Ok(Self { words, train, dev, test, definition: definition.clone(), notes })
+    }
+
+    /// The token of each label's word, where each is one token.
+    pub fn label_ids(&self) -> Option<Vec<i64>> {
+        if self.definition.is_choice() {
+            return None;
+        }
+        self.words.iter().map(|word| if let [id] = word.as_slice() { Some(*id) } else { None }).collect()
+    }
+
+    /// The label words' tokens as text, for digests.
+    pub fn words_text(&self) -> String {
+        self.label_ids().map_or_else(|| format!("{:?}", self.words), |ids| format!("{ids:?}"))
+    }
+
+    /// The possible answers to a prompt, in the order of the labels.
+    pub fn answers<'a>(&'a self, prompt: &'a Prompt) -> &'a [Vec<i64>] {
+        if self.definition.is_choice() { &prompt.choices } else { &self.words }
+    }
+
+    /// The number of tokens of a prompt with its longest answer.
+    pub fn length(&self, prompt: &Prompt) -> usize {
+        prompt.input_ids.len() + self.answers(prompt).iter().map(Vec::len).max().unwrap_or(1) - 1
     }
 
     /// The number of tokens of the longest prompt.
@@ -109,6 +146,19 @@ impl PromptedTask {
     }
 }
 
+/// What a reader of the results should know of label words that are several tokens.
+fn long_words(task: &TaskDefinition, tokenizer: &PromptTokenizer, words: &[Vec<i64>]) -> Option<String> {
+    let long = task.label_words.iter().zip(words).filter(|(_, tokens)| tokens.len() > 1);
+    let long: Vec<_> = long.map(|(pair, tokens)| format!("`{}` is {}", pair.word, shown(tokenizer, tokens))).collect();
+    (!long.is_empty()).then(|| {
+        format!(
+            "Label words of several tokens ({}): f of a class is the sum of its word's log-probabilities, token by token, not a \
+             logit.",
+            long.join(", ")
+        )
+    })
+}
+
 /// Encodes examples in their order, to be read at the mask; `source` is the data file, for messages.
 pub fn encode(
     task: &TaskDefinition,
@@ -116,7 +166,7 @@ pub fn encode(
     examples: &[Example],
     source: &Path,
 ) -> Result<Vec<Prompt>> {
-    Ok(encode_at(Reading::Mask, task, tokenizer, examples, source)?.0)
+    Ok(encode_at(Reading::Mask, task, tokenizer, (examples, source), 1)?.0)
 }
 
 /// What texts turned out to hold that a reader of the results should know.
@@ -151,15 +201,17 @@ impl Seen {
     }
 }
 
+/// Encodes examples of a file, with room for an answer of `longest` tokens.
 fn encode_at(
     reading: Reading,
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
-    examples: &[Example],
-    source: &Path,
+    (examples, source): (&[Example], &Path),
+    longest: usize,
 ) -> Result<(Vec<Prompt>, Seen)> {
     task.check()?;
     let pieces = Pieces::new(reading, task, tokenizer)?;
+    let choices = task.template_for(reading).choice();
     // A chat template writes the beginning itself.
     let beginning = if reading.continues() && !task.chat { tokenizer.beginning()? } else { Vec::new() };
     let mut seen = Seen { rows: examples.len(), ..Seen::default() };
@@ -170,7 +222,13 @@ fn encode_at(
         if let Some(name) = special_in(tokenizer, example, &pieces, &tokens) {
             seen.special.push((example.row, name));
         }
-        let prompt = encode_one(reading, task, &pieces, tokens, example, source)?;
+        let choices = match choices {
+            Some(choice) => choice_tokens(choice, &pieces, tokenizer, (example, source))?,
+            None => Vec::new(),
+        };
+        let longest = choices.iter().map(Vec::len).max().unwrap_or(longest);
+        let prompt = encode_one((reading, longest), task, &pieces, tokens, example, source)?;
+        let prompt = Prompt { choices, ..prompt };
         let again = prompt.input_ids.get(beginning.len()..).is_some_and(|rest| rest.starts_with(&beginning));
         seen.twice += usize::from(again && !beginning.is_empty());
         prompts.push(prompt);
@@ -199,15 +257,18 @@ fn shorten(max_length: usize, pieces: &Pieces, tokens: &mut [Vec<i64>]) {
 }
 
 fn encode_one(
-    reading: Reading,
+    (reading, longest): (Reading, usize),
     task: &TaskDefinition,
     pieces: &Pieces,
     mut tokens: Vec<Vec<i64>>,
     example: &Example,
     source: &Path,
 ) -> Result<Prompt> {
+    // What the prompt may have beside the tokens that it does not have itself.
+    let more = longest - 1;
+    let room = task.max_length.saturating_sub(more);
     if reading.continues() {
-        shorten(task.max_length, pieces, &mut tokens);
+        shorten(room, pieces, &mut tokens);
     }
     let mut input_ids = Vec::new();
     let mut segment_ids = Vec::new();
@@ -238,15 +299,42 @@ fn encode_one(
         };
         mask_pos = last;
     }
-    if mask_pos >= task.max_length {
-        return Err(Error::row(source, example.row, mask_lost(reading, task, mask_pos, &before_mask)));
+    if mask_pos >= room {
+        return Err(Error::row(source, example.row, mask_lost(reading, task, mask_pos + more, &before_mask)));
     }
-    input_ids.truncate(task.max_length);
-    segment_ids.truncate(task.max_length);
-    Ok(Prompt { input_ids, segment_ids, mask_pos, label: example.label, row: example.row, digest: example.digest() })
+    input_ids.truncate(room);
+    segment_ids.truncate(room);
+    let (label, row, digest) = (example.label, example.row, example.digest());
+    Ok(Prompt { input_ids, segment_ids, mask_pos, label, row, digest, choices: Vec::new() })
 }
 
-/// Which limit to set so that the mask stays: a shorter text in front of it, or a longer prompt.
+/// The tokens of an example's choices; an error for one without tokens, or two of the same tokens.
+fn choice_tokens(
+    choice: Choice,
+    pieces: &Pieces,
+    tokenizer: &PromptTokenizer,
+    (example, source): (&Example, &Path),
+) -> Result<Vec<Vec<i64>>> {
+    let fail = |problem: String| Err(Error::row(source, example.row, problem));
+    let mut found: Vec<Vec<i64>> = Vec::with_capacity(example.choices.len());
+    for text in &example.choices {
+        let tokens = continuation(&choice.apply(text.trim()), tokenizer, pieces.ends_in_space)?;
+        let shown: String = text.chars().take(40).collect();
+        if tokens.is_empty() {
+            return fail(format!("the choice `{shown}` has no tokens under this tokenizer"));
+        }
+        if found.contains(&tokens) {
+            return fail(format!(
+                "the choice `{shown}` is the same tokens as another choice of the row under this tokenizer"
+            ));
+        }
+        found.push(tokens);
+    }
+    Ok(found)
+}
+
+/// Which limit to set so that the mask stays, and the answer where it is longer: a shorter text in front of it, or a longer
+/// prompt.
 fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
     let what = match reading {

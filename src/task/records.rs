@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -121,9 +121,10 @@ fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
     }
 }
 
-/// Rows of JSON lines: the values of these fields of the object on each line, as text. A number or truth value is written as in
-/// the file; a field that is absent or `null` is an error where it is required, else an empty text.
-pub(super) fn json_records(path: &Path, text: &str, columns: &[(&str, bool)]) -> Result<Vec<Record>> {
+/// Rows of JSON lines: the values of these fields of the object on each line, as text; `answers.0` is the first entry of the list
+/// `answers`, or the field `0` of an object in it. A number or truth value is written as in the file; a field that is absent or
+/// no text is an error, and so is a list of which fewer entries are among the `whole` fields than it has.
+pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &[String]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let value: Value = serde_json::from_str(line).map_err(|reason| {
@@ -134,12 +135,14 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[(&str, bool)]) ->
         let Value::Object(object) = value else {
             return Err(Error::row(path, at + 1, "is not a JSON object; expected one object a line"));
         };
+        if let Some(problem) = whole.iter().find_map(|name| longer_list(&object, name, whole)) {
+            return Err(Error::row(path, at + 1, problem));
+        }
         let mut fields = Vec::with_capacity(columns.len());
-        for (name, required) in columns {
-            fields.push(match object.get(*name) {
+        for name in columns {
+            fields.push(match field(&object, name) {
                 Some(Value::String(text)) => text.clone(),
                 Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-                None | Some(Value::Null) if !required => String::new(),
                 None => {
                     let found: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
                     let message = format!("has the fields {}, but `{name}` is missing", found.join(", "));
@@ -157,4 +160,27 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[(&str, bool)]) ->
         records.push(Record { line: at + 1, fields });
     }
     Ok(records)
+}
+
+/// A field by its name, or by the names on the way to it with points between; entries of lists by number.
+fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.get(name).or_else(|| {
+        let mut steps = name.split('.');
+        let first = object.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| match value {
+            Value::Array(entries) => entries.get(step.parse::<usize>().ok()?),
+            Value::Object(fields) => fields.get(step),
+            _ => None,
+        })
+    })
+}
+
+/// What is wrong with the list that a field is an entry of, where more or fewer of its entries are read than it has.
+fn longer_list(object: &Map<String, Value>, name: &str, all: &[String]) -> Option<String> {
+    let (list, _) = name.rsplit_once('.')?;
+    let entries = field(object, list)?.as_array()?.len();
+    let read = all.iter().filter(|other| other.rsplit_once('.').is_some_and(|(of, _)| of == list)).count();
+    (entries != read).then(|| {
+        format!("`{list}` is a list of {entries}, but the task reads {read} choices of it; every row must have as many choices")
+    })
 }

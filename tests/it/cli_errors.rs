@@ -148,9 +148,9 @@ fn label_words_that_do_not_fit() {
     let scratch = Scratch::new();
     kernel_refused(
         &scratch,
-        &["--label-words", "terrible,xylo"],
-        "model/tokenizer.json: label `1` of task `remarks`: the word `xylo` is 4 tokens (`x` `##y` `##l` `##o`), but \
-         must be one; choose another word in the label words",
+        &["--label-words", "xylo,Xylo"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` is the same tokens (`x` `##y` `##l` `##o`) as \
+         `xylo` of label `0`; choose another word in the label words",
     );
     kernel_refused(
         &scratch,
@@ -235,7 +235,8 @@ fn prompts_that_do_not_fit() {
          cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), \
          +sent_N (a space in front), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
          upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word), \
-         reply (where the answer of a chat begins)",
+         reply (where the answer of a chat begins), choice (in the mask's place: each of the row's choices; choicel, choiceu \
+         and choice- as for sent)",
     );
     kernel_refused(
         &scratch,
@@ -319,9 +320,9 @@ fn analyze_refuses_the_same() {
     );
     analyze_refused(
         &scratch,
-        &["--label-words", "terrible,xylo"],
-        "model/tokenizer.json: label `1` of task `remarks`: the word `xylo` is 4 tokens (`x` `##y` `##l` `##o`), but \
-         must be one; choose another word in the label words",
+        &["--label-words", "xylo,Xylo"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` is the same tokens (`x` `##y` `##l` `##o`) as \
+         `xylo` of label `0`; choose another word in the label words",
     );
     fs::remove_file(scratch.path("model/tokenizer.json")).expect("a file");
     analyze_refused(

@@ -216,7 +216,7 @@ proptest! {
         texts in prop::collection::vec(("[!-~é“][ -~é“”]{0,20}", "[ -~é“”]{0,20}[.!?]", 0..2_usize), 1..20),
     ) {
         let examples: Vec<Example> = (2..).zip(texts)
-            .map(|(row, (before, after, label))| Example { texts: vec![before, after], label, row })
+            .map(|(row, (before, after, label))| Example { texts: vec![before, after], choices: Vec::new(), label, row })
             .collect();
         let task = cloze::definition(&HE_SHE).unwrap();
         let tsv = cloze::to_tsv(&examples, &HE_SHE);

@@ -6,10 +6,12 @@ mod common;
 
 mod adapters;
 mod analysis;
+mod answers;
 mod architectures;
 mod causal_checkpoints;
 mod checkpoint_errors;
 mod checkpoints;
+mod choices;
 mod claims_report;
 mod cli;
 mod cli_errors;

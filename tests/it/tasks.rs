@@ -7,7 +7,7 @@ use crate::common::shared;
 use kernelview::error::Error;
 use kernelview::task::{
     BUILTIN_NAMES, DEMO_NAME, DataFormat, Example, Overrides, OwnSplit, Prompt, PromptTokenizer, PromptedTask,
-    SpecialToken, Splits, TaskDefinition, Template, builtin, demo, demo_definition, encode, label_word_ids,
+    SpecialToken, Splits, TaskDefinition, Template, builtin, demo, demo_definition, encode, label_word_tokens,
     parse_examples, read_examples,
 };
 use proptest::prelude::*;
@@ -139,6 +139,7 @@ fn byte_order_marks_titles_and_line_ends_are_understood() {
         parse_examples(Path::new("x.tsv"), b"sentence\tlabel\r\nit \"is\" so \t1\r\n\r\nno\t0\r\n", &task).unwrap();
     let expected = [("it \"is\" so ", 1, 2), ("no", 0, 4)].map(|(text, label, row)| Example {
         texts: vec![text.to_string()],
+        choices: Vec::new(),
         label,
         row,
     });
@@ -150,7 +151,7 @@ fn segments_grow_after_sep_plus_only_when_asked_for() {
     let tokenizer = word_piece(&LABEL_WORDS);
     let template = "*cls**sent_0**sep+**mask*_is_news*sep*";
     let task = TaskDefinition::new("own", template, "bad,good").unwrap();
-    let example = Example { texts: vec!["world".to_string()], label: 1, row: 2 };
+    let example = Example { texts: vec!["world".to_string()], choices: Vec::new(), label: 1, row: 2 };
     let prompt = |segments: bool| {
         let task = task.clone().with(&Overrides { segments: Some(segments), ..Overrides::default() }).unwrap();
         encode(&task, &tokenizer, std::slice::from_ref(&example), Path::new("x.csv")).unwrap().remove(0)
@@ -165,7 +166,7 @@ fn one_character_literals_and_label_parts_are_single_tokens() {
     let tokenizer = word_piece(&["é", "good", "bad"]);
     let ids = |template: &str| {
         let task = TaskDefinition::new("own", template, "bad,good").unwrap();
-        let example = Example { texts: vec!["a".to_string()], label: 0, row: 2 };
+        let example = Example { texts: vec!["a".to_string()], choices: Vec::new(), label: 0, row: 2 };
         encode(&task, &tokenizer, &[example], Path::new("x.csv")).unwrap().remove(0).input_ids
     };
     let token = |name: &str| tokenizer.token_to_id(name).unwrap();
@@ -253,7 +254,7 @@ fn bad_definitions_are_refused() {
     insta::assert_snapshot!(words("bad,okay,good"), @"label words `bad,okay,good`: 3 word(s) for the 2 labels 0, 1; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,good"), @"label words `0=bad,good`: some words have a label and some have none; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,1="), @"label words `0=bad,1=`: item 2 is empty; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
-    insta::assert_snapshot!(words("very bad,good"), @"label words `very bad,good`: `very bad` is more than one word; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
+    insta::assert_snapshot!(words("very\tbad,good"), @r"label words `very	bad,good`: `very\tbad` has a line end or a tab in it; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,0=good"), @"task `SST-2`: the label `0` has two words");
     insta::assert_snapshot!(words("0=bad"), @"task `SST-2`: 1 label word(s), but a classification needs two at least");
     insta::assert_snapshot!(template("*sent_1**mask*"), @"task `SST-2`: the template reads sent_1, but its rows have 1 text(s), from sent_0");
@@ -305,15 +306,19 @@ fn bad_label_words_are_refused_with_their_tokens() {
     let source = tokenizer.source().display().to_string();
     let refused = |words: &str| {
         let task = TaskDefinition::new("own", "*sent_0**mask*", words).unwrap();
-        message(label_word_ids(&task, &tokenizer)).replace(&source, "vocab.txt")
+        message(label_word_tokens(&task, &tokenizer)).replace(&source, "vocab.txt")
     };
-    insta::assert_snapshot!(refused("good,nice"), @"vocab.txt: label `1` of task `own`: the word `nice` is 4 tokens (`n` `##i` `##c` `##e`), but must be one; choose another word in the label words");
+    insta::assert_snapshot!(refused("nice,Nice"), @"vocab.txt: label `1` of task `own`: the word `Nice` is the same tokens (`n` `##i` `##c` `##e`) as `nice` of label `0`; choose another word in the label words");
+    insta::assert_snapshot!(refused("good,nice 猫"), @"vocab.txt: label `1` of task `own`: the word `nice 猫` has parts that are not in the tokenizer's vocabulary; choose another word in the label words");
     insta::assert_snapshot!(refused("good,猫"), @"vocab.txt: label `1` of task `own`: the word `猫` is not in the tokenizer's vocabulary; choose another word in the label words");
     insta::assert_snapshot!(refused("good,[X]"), @"vocab.txt: label `1` of task `own`: the word `[X]` is not in the tokenizer's vocabulary; choose another word in the label words");
     insta::assert_snapshot!(refused("good,GOOD"), @"vocab.txt: label `1` of task `own`: the word `GOOD` is the same token (`good`) as `good` of label `0`; choose another word in the label words");
     let task = TaskDefinition::new("own", "*sent_0**mask*", "[CLS],.").unwrap();
-    let expected = ["[CLS]", "."].map(|word| tokenizer.token_to_id(word).unwrap());
-    assert_eq!(label_word_ids(&task, &tokenizer).unwrap(), expected);
+    let ids = |tokens: &[&str]| tokens.iter().map(|token| tokenizer.token_to_id(token).unwrap()).collect::<Vec<_>>();
+    assert_eq!(label_word_tokens(&task, &tokenizer).unwrap(), [ids(&["[CLS]"]), ids(&["."])]);
+    let task = TaskDefinition::new("own", "*sent_0**mask*", "0=good,1=nice bad").unwrap();
+    let expected = [ids(&["good"]), ids(&["n", "##i", "##c", "##e", "bad"])];
+    assert_eq!(label_word_tokens(&task, &tokenizer).unwrap(), expected);
 }
 
 #[test]
@@ -323,7 +328,12 @@ fn bad_prompts_are_refused() {
         let task = TaskDefinition::new("own", template, "a,b").unwrap();
         let task = task.with(&Overrides { max_length: Some(max_length), ..Overrides::default() }).unwrap();
         let texts = texts.iter().map(|text| (*text).to_string()).collect();
-        message(encode(&task, &tokenizer, &[Example { texts, label: 0, row: 9 }], Path::new("own.csv")))
+        message(encode(
+            &task,
+            &tokenizer,
+            &[Example { texts, choices: Vec::new(), label: 0, row: 9 }],
+            Path::new("own.csv"),
+        ))
     };
     insta::assert_snapshot!(refused("*cls**sent_0**mask*", 6, &["abcdefg"]), @"own.csv, row 9: the mask would be token 9 of a prompt cut at 6 tokens (max_length); set max_length (--max-length) to 9 or more, or first_sentence_limit (--first-limit) to 4 or less");
     insta::assert_snapshot!(refused("*cls**sent_0**sent_1**mask*", 6, &["ab", "abcdefg"]), @"own.csv, row 9: the mask would be token 11 of a prompt cut at 6 tokens (max_length); set max_length (--max-length) to 11 or more, or other_sentence_limit (--other-limit) to 2 or less");
@@ -434,7 +444,7 @@ proptest! {
         TOKENIZER.with(|tokenizer| {
             let mask = tokenizer.require(SpecialToken::Mask).unwrap();
             let sep = tokenizer.require(SpecialToken::Sep).unwrap();
-            let example = Example { texts, label: 1, row: 3 };
+            let example = Example { texts, choices: Vec::new(), label: 1, row: 3 };
             match encode(&task, tokenizer, std::slice::from_ref(&example), Path::new("x.tsv")) {
                 Ok(prompts) => {
                     let prompt = &prompts[0];
@@ -464,7 +474,7 @@ proptest! {
         let task = TaskDefinition::new("own", "*cls**sent_0**mask*", "a,b").unwrap();
         let run = |overrides: Overrides| {
             let task = task.clone().with(&Overrides { max_length: Some(max_length), ..overrides }).unwrap();
-            let example = Example { texts: vec!["x".repeat(length)], label: 0, row: 2 };
+            let example = Example { texts: vec!["x".repeat(length)], choices: Vec::new(), label: 0, row: 2 };
             encode(&task, &tokenizer, &[example], Path::new("x.tsv"))
         };
         if let Err(error) = run(Overrides::default()) {
@@ -490,7 +500,7 @@ proptest! {
             writer.write_record([&task.label_words[label].label, &second, &first]).unwrap();
             let row = line;
             line += 1 + first.matches('\n').count() + second.matches('\n').count();
-            expected.push(Example { texts: vec![first, second], label, row });
+            expected.push(Example { texts: vec![first, second], choices: Vec::new(), label, row });
         }
         let bytes = writer.into_inner().unwrap();
         prop_assert_eq!(parse_examples(Path::new("x.csv"), &bytes, &task).unwrap(), expected);

@@ -99,7 +99,10 @@ struct Shapes<'a> {
     parameters: &'a Parameters,
     options: &'a GramOptions,
     sites: Vec<SiteShape>,
+    /// Outputs over the same inputs.
     outputs: f64,
+    /// Sets of inputs of an example: as many as outputs where each has its own.
+    inputs: f64,
     /// Padded tokens of all left and all right examples.
     tokens: (f64, f64),
     examples: (usize, usize),
@@ -120,7 +123,7 @@ impl GramOptions {
         limit: f64,
     ) -> Result<()> {
         let sites = longest(parameters, left, right);
-        let example = example_bytes(parameters, &sites, left.outputs(), self);
+        let example = example_bytes(parameters, &sites, left, self);
         let rest = limit - fixed_bytes(parameters) - result_bytes(left, right, self) - tile_bytes(parameters, self);
         // One part that passes, with what autograd keeps, and a part on either side.
         let kept = memory_of_kept(parameters);
@@ -176,7 +179,7 @@ fn element(kind: Kind) -> f64 {
     kind.elt_size_in_bytes() as f64
 }
 
-/// Bytes of the factors of one example at a site.
+/// Bytes of the factors of one example, or of one output with inputs of its own, at a site.
 fn site_bytes(parameters: &Parameters, site: &SiteShape, outputs: f64, size: f64) -> f64 {
     let spec = &parameters.specs()[site.parameter().0];
     let (height, width) = (spec.shape[0] as f64, spec.shape[1..].iter().product::<i64>() as f64);
@@ -189,9 +192,16 @@ fn site_bytes(parameters: &Parameters, site: &SiteShape, outputs: f64, size: f64
     }
 }
 
-fn example_bytes(parameters: &Parameters, sites: &[SiteShape], outputs: usize, options: &GramOptions) -> f64 {
+fn example_bytes(parameters: &Parameters, sites: &[SiteShape], examples: &dyn Examples, options: &GramOptions) -> f64 {
     let size = element(options.factor_kind(parameters));
-    sites.iter().map(|s| site_bytes(parameters, s, outputs as f64, size)).sum()
+    let (inputs, outputs) = inputs_and_outputs(examples);
+    inputs * sites.iter().map(|s| site_bytes(parameters, s, outputs, size)).sum::<f64>()
+}
+
+/// Sets of inputs of an example, and outputs over the same inputs.
+fn inputs_and_outputs(examples: &dyn Examples) -> (f64, f64) {
+    let outputs = examples.outputs() as f64;
+    if examples.separate() { (outputs, 1.0) } else { (1.0, outputs) }
 }
 
 /// Memory of kept factors in units of their bytes.
@@ -216,7 +226,7 @@ fn result_bytes(left: &dyn Examples, right: Option<&dyn Examples>, options: &Gra
 /// Bytes of the factors of one token, from the shapes of the longest example.
 pub(super) fn token_bytes(parameters: &Parameters, examples: &dyn Examples, options: &GramOptions) -> f64 {
     let sites = longest(parameters, examples, None);
-    example_bytes(parameters, &sites, examples.outputs(), options) / longest_cost(examples, None) as f64
+    example_bytes(parameters, &sites, examples, options) / longest_cost(examples, None) as f64
 }
 
 /// Most passes that run at a time.
@@ -254,11 +264,13 @@ pub fn plan_gram(
         Some(r) if r.len() < left.len() => (r, Some(left)),
         other => (left, other),
     };
+    let (inputs, outputs) = inputs_and_outputs(left);
     let shapes = Shapes {
         parameters,
         options,
         sites: longest(parameters, left, right),
-        outputs: left.outputs() as f64,
+        outputs,
+        inputs,
         tokens: (total(held), passing.map_or(0.0, total)),
         examples: (held.len(), passing.map_or(0, Examples::len)),
         same: right.is_none(),
@@ -269,7 +281,7 @@ pub fn plan_gram(
 impl Shapes<'_> {
     fn plan(&self, left: &dyn Examples, right: Option<&dyn Examples>) -> KernelPlan {
         let rate = measured_rate(self.parameters.kind(), self.parameters.device());
-        let example = example_bytes(self.parameters, &self.sites, self.outputs as usize, self.options);
+        let example = example_bytes(self.parameters, &self.sites, left, self.options);
         let room = (self.options.keep_bytes as f64 / example).max(2.0);
         let (n, m) = self.examples;
         let (hold, pass) = match (self.same, n as f64 <= room) {
@@ -290,7 +302,7 @@ impl Shapes<'_> {
         for site in &self.sites {
             let p = site.parameter();
             if let SiteShape::Linear { tokens, .. } = *site {
-                operations += 4.0 * self.entries(p) * tokens as f64 * self.outputs.mul_add(0.5, 0.5);
+                operations += 4.0 * self.entries(p) * self.inputs * tokens as f64 * self.outputs.mul_add(0.5, 0.5);
             }
             if !self.options.include[p.0] {
                 continue;
@@ -303,7 +315,7 @@ impl Shapes<'_> {
             let layer = layers.iter_mut().find(|l| l.layer == spec.layer).expect("pushed above");
             let kept = (hold + pass).min(n + m) as f64;
             let size = element(self.options.factor_kind(self.parameters));
-            layer.bytes += kept * site_bytes(self.parameters, site, self.outputs, size);
+            layer.bytes += kept * self.inputs * site_bytes(self.parameters, site, self.outputs, size);
             // A parameter that is used twice is multiplied once.
             let again = self.sites.iter().take_while(|s| !std::ptr::eq(*s, site)).any(|s| s.parameter() == p);
             if !again {
@@ -345,19 +357,21 @@ impl Shapes<'_> {
         let spec = &self.parameters.specs()[p.0];
         let shape = (spec.shape[0], spec.shape[1..].iter().product());
         let outputs = self.outputs as i64;
+        // An output with inputs of its own is multiplied like an example.
+        let (hold, pass) = (hold as i64 * self.inputs as i64, pass as i64 * self.inputs as i64);
         // Gradients of a weight that is used twice are sums over its uses: more tokens, and no ghost products.
         let uses = || self.sites.iter().filter(|s| s.parameter() == p);
         let (tokens, height) = match *site {
             SiteShape::Linear { .. } => (uses().map(SiteShape::tokens).sum(), shape.0),
             SiteShape::Vector { .. } => (1, shape.0),
             // Rows that some example touches; a guess that no row is shared.
-            SiteShape::Rows { rows, .. } => (1, (rows * hold.max(pass) as i64).min(shape.0)),
+            SiteShape::Rows { rows, .. } => (1, (rows * hold.max(pass)).min(shape.0)),
         };
         let pairing = Pairing {
-            tokens: (tokens * hold as i64, tokens * pass as i64),
+            tokens: (tokens * hold, tokens * pass),
             longest: tokens,
             outputs,
-            rows: (hold as i64 * outputs, pass as i64 * outputs),
+            rows: (hold * outputs, pass * outputs),
             shape: (height, shape.1),
             same,
         };

@@ -45,8 +45,8 @@ pub(super) fn most_tokens(longest: usize) -> usize {
     LARGE.max(longest)
 }
 
-/// Gradients of some examples in factored form. Its rows are those of its parts in turn, output by output within a
-/// part.
+/// Gradients of some examples in factored form. Its rows are those of its parts in turn, in the order of
+/// [`Recorded::places`] within a part.
 pub(super) struct Panel {
     parts: Vec<Recorded>,
     /// Row numbers `i·C + c` in the whole matrix.
@@ -65,8 +65,7 @@ impl Panel {
 
     /// Adds a part.
     pub fn push(&mut self, recorded: Recorded, examples: &[usize]) {
-        let count = recorded.count();
-        self.places.extend((0..count).flat_map(|c| examples.iter().map(move |i| *i as i64 * count + c)));
+        self.places.extend(recorded.places(examples));
         self.examples.extend(examples);
         self.parts.push(recorded);
     }
@@ -106,7 +105,7 @@ impl Panel {
 
     /// The example of a row.
     pub fn example(&self, row: usize) -> i64 {
-        self.places[row] / self.parts[0].count()
+        self.places[row] / self.parts[0].outputs().size()[1]
     }
 
     /// Any part, for what all have in common.

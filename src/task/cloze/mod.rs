@@ -129,7 +129,7 @@ fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Re
             let Some((before, label, after)) = sentence::cut(whole, words) else { continue };
             let texts = vec![before.to_string(), after.to_string()];
             if seen.insert(texts.clone()) {
-                examples.push(Example { texts, label, row: at + 1 });
+                examples.push(Example { texts, choices: Vec::new(), label, row: at + 1 });
             }
         }
     }

@@ -179,6 +179,7 @@ pub fn realistic() -> Analysis {
         label: label.into(),
         word: word.into(),
         token_id: Some(token_id),
+        token_ids: Vec::new(),
         train: 16,
         test,
     };

@@ -114,7 +114,7 @@ prop_compose! {
         analysis.run.subset.clone_from(&texts[3]);
         analysis.task.notes = vec![texts[4].clone()];
         let class = |i: usize| LabelWordFacts {
-            label: texts[5].clone(), word: texts[6].clone(), token_id: Some(i as i64), train: i, test: i,
+            label: texts[5].clone(), word: texts[6].clone(), token_id: Some(i as i64), token_ids: Vec::new(), train: i, test: i,
         };
         analysis.task.label_words = (0..classes).map(class).collect();
         analysis.layers = layers

@@ -1,0 +1,66 @@
+//! Which columns of one's own file are read. May not know files or templates.
+
+use crate::error::{Error, Result};
+
+/// Which columns of one's own file are the text, the second text and the label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnNames {
+    given: Vec<(String, String)>,
+}
+
+impl ColumnNames {
+    const KEYS: [&str; 3] = ["text", "text2", "label"];
+
+    /// Reads `text=sentence,label=label`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for anything else.
+    pub fn parse(source: &str) -> Result<Self> {
+        let fail = |problem: String| {
+            Err(Error::Settings(format!("columns `{source}`: {problem}; write `text=NAME,text2=NAME,label=NAME`")))
+        };
+        let mut given: Vec<(String, String)> = Vec::new();
+        for item in source.split(',') {
+            let Some((key, name)) = item.split_once('=').map(|(key, name)| (key.trim(), name.trim())) else {
+                return fail(format!("`{item}` names no column"));
+            };
+            if !Self::KEYS.contains(&key) || name.is_empty() {
+                return fail(format!("`{item}` is not known"));
+            }
+            if given.iter().any(|(earlier, _)| earlier == key) {
+                return fail(format!("`{key}` is named twice"));
+            }
+            given.push((key.to_string(), name.to_string()));
+        }
+        let columns = Self { given };
+        columns.numbers(false)?;
+        Ok(columns)
+    }
+
+    /// The name of a column.
+    pub fn name(&self, key: &str) -> String {
+        let found = self.given.iter().find(|(known, _)| known == key);
+        found.map_or_else(|| key.to_string(), |(_, name)| name.clone())
+    }
+
+    /// Columns by number, counted from 0, for a file without a header: of the texts (both where there are two) and the label.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where some are numbers and some are not, or one is missing.
+    pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
+        let number = |key: &str| self.name(key).parse::<usize>().ok();
+        let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
+        if numbers == 0 {
+            return Ok(None);
+        }
+        let texts: Option<Vec<usize>> = Self::KEYS[..=usize::from(two)].iter().map(|key| number(key)).collect();
+        match (texts, number("label")) {
+            (Some(texts), Some(label)) if numbers == self.given.len() => Ok(Some((texts, label))),
+            _ => Err(Error::Settings(
+                "columns by number are for a file without a header: give all of them as numbers, from 0, such as \
+                 `text=3,label=1`"
+                    .to_string(),
+            )),
+        }
+    }
+}

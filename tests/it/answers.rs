@@ -1,0 +1,355 @@
+//! Answers of several tokens against values by PyTorch: the tiny networks of `fixtures/answers`, in double precision throughout,
+//! every answer by itself (`make.py` says how).
+//!
+//! Tolerances: 1e-12 of the largest output (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry and of
+//! trained outputs; sign kernels are integers and must be equal. In single precision 1e-5 for outputs, 2e-5 for kernels, and 2e-3
+//! for the sign kernel, because entries near zero change their sign.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::command::Scratch;
+use crate::common::{one_thread, read_tensors, relative_error};
+use kernelview::analysis::Pretrained;
+use kernelview::device::Dtype;
+use kernelview::jacobian::{Examples, Parameters, outputs, record};
+use kernelview::kernel::{
+    Arithmetic, Formula, FormulaSet, Gram, GramOptions, KernelFile, Method, plan_gram, reference_gram, structured_gram,
+};
+use kernelview::lm::{self, AnswerExamples, AnsweredExample, LanguageModel, OutputMode, PromptExample, PromptExamples};
+use kernelview::measure::{gradient_drift, taylor};
+use kernelview::progress::Silent;
+use kernelview::subspace::{Projection, Streaming, projected_gradients};
+use kernelview::task::{Overrides, Prompt, PromptedTask, demo, demo_definition};
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const NETWORKS: [&str; 4] = ["gpt2", "llama", "bert", "roberta"];
+const CASES: [&str; 5] = ["words", "equal", "common", "lengths", "choices"];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/answers").join(name)
+}
+
+/// A network with its cases and values.
+struct Fixture {
+    name: &'static str,
+    model: Box<dyn LanguageModel>,
+    parameters: Parameters,
+    cases: Value,
+    values: BTreeMap<String, Tensor>,
+}
+
+impl Fixture {
+    fn read(name: &'static str, kind: Kind) -> Self {
+        one_thread();
+        let (model, parameters) = lm::load(&folder(name), kind, Device::Cpu).expect("a checkpoint");
+        let cases = fs::read_to_string(folder(name).join("cases.json")).expect("cases");
+        let cases = serde_json::from_str(&cases).expect("JSON");
+        Self { name, model, parameters, cases, values: read_tensors(&folder(name).join("golden.safetensors")) }
+    }
+
+    fn prompts(&self) -> Vec<PromptExample> {
+        let prompts = self.cases["prompts"].as_array().expect("prompts");
+        let prompt = |p: &Value| {
+            let input_ids: Vec<i64> = serde_json::from_value(p["ids"].clone()).expect("ids");
+            let mask_position = p["position"].as_u64().expect("a position") as usize;
+            PromptExample { segment_ids: vec![0; input_ids.len()], input_ids, mask_position }
+        };
+        prompts.iter().map(prompt).collect()
+    }
+
+    fn answered(&self, answers: impl Fn(usize) -> Vec<Vec<i64>>, mode: OutputMode) -> AnswerExamples<'_> {
+        let prompts = self.prompts().into_iter().enumerate();
+        let examples: Vec<_> = prompts.map(|(i, prompt)| AnsweredExample { prompt, answers: answers(i) }).collect();
+        AnswerExamples::new(&*self.model, &examples, mode, Device::Cpu).expect("valid examples")
+    }
+
+    fn examples(&self, case: &str) -> AnswerExamples<'_> {
+        let case = &self.cases["cases"][case];
+        let answers: Vec<Vec<Vec<i64>>> = serde_json::from_value(case["answers"].clone()).expect("answers");
+        let mode = if case["kind"] == "difference" { OutputMode::Difference } else { OutputMode::Logits };
+        self.answered(|i| answers[i].clone(), mode)
+    }
+
+    /// A golden [N,C,N,C] kernel as [NC,NC].
+    fn kernel(&self, case: &str, formula: Formula) -> Tensor {
+        let rows = self.values[&format!("{case}.outputs")].numel() as i64;
+        self.values[&format!("{case}.{formula}")].view([rows, rows])
+    }
+
+    fn check(&self, case: &str, gram: &Gram, (sums, signs): (f64, f64), what: &str) {
+        for (formula, tolerance) in [(Formula::Sgd, sums), (Formula::Asymmetric, sums), (Formula::Signgd, signs)] {
+            let error = relative_error(gram.matrix(formula).expect("computed"), &self.kernel(case, formula));
+            assert!(error <= tolerance, "{} {case} {what} {formula}: {error:.2e}", self.name);
+        }
+    }
+}
+
+fn options(p: &Parameters, (batch, block, keep): (usize, i64, usize)) -> GramOptions {
+    let mut options = GramOptions::new(FormulaSet::ALL, p.len());
+    (options.batch, options.block_entries, options.keep_bytes) = (batch, block, keep);
+    options
+}
+
+#[test]
+fn log_probabilities_equal_pytorchs_in_any_batch() {
+    for name in NETWORKS {
+        for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+            let fixture = Fixture::read(name, kind);
+            for case in CASES {
+                for batch in [1, 3, 4] {
+                    let f = outputs(&fixture.parameters, &fixture.examples(case), batch);
+                    let error = relative_error(&f, &fixture.values[&format!("{case}.outputs")]);
+                    assert!(error <= tolerance, "{name} {case} {kind:?} batch {batch}: {error:.2e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn kernels_of_both_engines_equal_those_of_torch_func() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let p = &fixture.parameters;
+        for case in CASES {
+            let examples = fixture.examples(case);
+            let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &vec![true; p.len()]);
+            fixture.check(case, &reference.expect("reference"), (1e-10, 0.0), "reference");
+            for settings in [(4, 1 << 22, 1 << 30), (3, 500, 1 << 30), (1, 100_000, 0)] {
+                for arithmetic in [Arithmetic::Cores, Arithmetic::Matrices] {
+                    let options = GramOptions { arithmetic: Some(arithmetic), ..options(p, settings) };
+                    let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
+                    fixture.check(case, &gram, (1e-10, 0.0), &format!("batch {} {arithmetic:?}", settings.0));
+                    let f = &fixture.values[&format!("{case}.outputs")];
+                    assert!(relative_error(&gram.left_outputs, f) <= 1e-12, "{name} {case}");
+                    let counted: f64 = gram.shares.iter().filter_map(|s| s.trace_signgd).sum();
+                    let expected = fixture.values[&format!("{case}.nonzero")].sum(Kind::Double).double_value(&[]);
+                    assert_eq!(counted, expected, "{name} {case}: entries that are not zero");
+                }
+            }
+        }
+    }
+}
+
+/// By either method, and between two sets of which one shares what its answers read and the other does not.
+#[test]
+fn kernels_between_sets_are_parts_of_the_whole() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let p = &fixture.parameters;
+        for case in ["words", "choices", "common"] {
+            let examples = fixture.examples(case);
+            let (left, right) = (examples.select(&[3, 2]), examples.select(&[0, 1, 3]));
+            for method in [None, Some(Method::Tiles), Some(Method::Ghost)] {
+                let options = GramOptions { method, ..options(p, (2, 700, 1 << 30)) };
+                let gram = structured_gram(p, &left, Some(&right), &options, &Silent).expect("structured");
+                let c = examples.outputs() as i64;
+                let rows = |of: &[i64]| {
+                    let rows: Vec<i64> = of.iter().flat_map(|i| (0..c).map(move |k| i * c + k)).collect();
+                    Tensor::from_slice(&rows)
+                };
+                for (formula, tolerance) in
+                    [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)]
+                {
+                    let whole = fixture.kernel(case, formula);
+                    let expected = whole.index_select(0, &rows(&[3, 2])).index_select(1, &rows(&[0, 1, 3]));
+                    let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
+                    assert!(error <= tolerance, "{name} {case} {method:?} {formula}: {error:.2e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn single_precision_kernels_agree_with_double() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Float);
+        let p = &fixture.parameters;
+        for case in CASES {
+            let gram = structured_gram(p, &fixture.examples(case), None, &options(p, (4, 1 << 22, 1 << 30)), &Silent);
+            let gram = gram.expect("structured");
+            for (formula, tolerance) in [(Formula::Sgd, 2e-5), (Formula::Asymmetric, 2e-5), (Formula::Signgd, 2e-3)] {
+                let error = relative_error(gram.matrix(formula).expect("computed"), &fixture.kernel(case, formula));
+                assert!(error <= tolerance, "{name} {case} {formula}: {error:.2e}");
+            }
+        }
+    }
+}
+
+/// Fine-tuning, its first-order expansion and the drift of gradients.
+#[test]
+fn training_and_its_linearization_equal_pytorchs() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let (p, examples) = (&fixture.parameters, fixture.examples("words"));
+        let labels: Vec<usize> = serde_json::from_value(fixture.cases["labels"].clone()).expect("labels");
+        let steps = fixture.cases["steps"].as_u64().expect("a number") as usize;
+        let settings = FineTuning {
+            optimizer: OptimizerKind::Sgd,
+            learning_rate: fixture.cases["rate"].as_f64().expect("a rate"),
+            batch_size: 4,
+            steps,
+            eval_every: steps,
+            seed: 1,
+        };
+        let data = || LabelledExamples { examples: &examples, labels: &labels };
+        let include = vec![true; p.len()];
+        let mut last = p.detached_copy();
+        fine_tune(p, &data(), &data(), &include, &settings, &Silent, |step| {
+            last = step.after.detached_copy();
+            Ok(())
+        })
+        .expect("a run");
+        let error = relative_error(&outputs(&last, &examples, 2), &fixture.values["steps.outputs"]);
+        assert!(error <= 1e-10, "{name} outputs: {error:.2e}");
+        let expansion = taylor(p, &last.minus(p), &examples, &include, 3).expect("an expansion");
+        let error = relative_error(&expansion.linearized(), &fixture.values["steps.linearized"]);
+        assert!(error <= 1e-10, "{name} linearized: {error:.2e}");
+        // Distances of gradients do not depend on the batch.
+        let drift = |batch| gradient_drift(p, &last, &examples, &include, batch).expect("a drift").expect("gradients");
+        let (one, all) = (drift(1), drift(4));
+        assert!((one.total - all.total).abs() <= 1e-10 * all.total && all.total > 0.0, "{name}: {one:?} {all:?}");
+    }
+}
+
+/// A kernel of random projections estimates the kernel of all gradients; with as many dimensions as this within 20%.
+#[test]
+fn projected_gradients_have_their_rows_in_order() {
+    let fixture = Fixture::read("gpt2", Kind::Double);
+    let (p, examples) = (&fixture.parameters, fixture.examples("words"));
+    let streaming = Streaming { include: vec![true; p.len()], batch: 3, keep_bytes: 1 << 30 };
+    let rows = projected_gradients(&Projection::new(4000, 1), p, &examples, &streaming, &Silent).expect("gradients");
+    let kernel = rows.matmul(&rows.tr());
+    let expected = fixture.kernel("words", Formula::Sgd);
+    let scale = kernel.trace() / expected.trace();
+    let error = relative_error(&(&kernel / scale), &expected);
+    assert!(error <= 0.2, "{error:.2e}");
+}
+
+/// With one token each and the words of all examples, differences of log-probabilities are differences of logits: bit for bit
+/// the same terms, since the normalizing constants cancel exactly.
+#[test]
+fn differences_of_single_tokens_are_those_of_logits() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let p = &fixture.parameters;
+        let prompts = fixture.prompts();
+        let plain = PromptExamples::new(&*fixture.model, prompts, &[17, 22], OutputMode::Difference, Device::Cpu);
+        let plain = plain.expect("valid examples");
+        let answered = fixture.answered(|_| vec![vec![17], vec![22]], OutputMode::Difference);
+        let options = options(p, (4, 1 << 22, 1 << 30));
+        let of = |e: &dyn Examples| structured_gram(p, e, None, &options, &Silent).expect("structured");
+        let (a, b) = (of(&plain), of(&answered));
+        for formula in Formula::ALL {
+            let error = relative_error(b.matrix(formula).expect("computed"), a.matrix(formula).expect("computed"));
+            assert!(error <= if formula == Formula::Signgd { 0.0 } else { 1e-12 }, "{name} {formula}: {error:.2e}");
+        }
+    }
+}
+
+/// The bytes that a plan is made with are about those that a pass leaves, as for prompts that one token answers.
+#[test]
+fn plans_know_what_answers_cost() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let p = &fixture.parameters;
+        let ratio = |examples: &dyn Examples| {
+            let plan = plan_gram(p, examples, None, &options(p, (1, 1 << 22, 1 << 30)));
+            let planned: f64 = plan.layers.iter().map(|l| l.bytes).sum();
+            planned / record(p, examples, &[0]).bytes() as f64
+        };
+        let prompts = fixture.prompts().split_off(3);
+        let plain = PromptExamples::new(&*fixture.model, prompts, &[17, 22], OutputMode::Logits, Device::Cpu);
+        let plain = ratio(&plain.expect("valid examples"));
+        for case in CASES {
+            let found = ratio(&fixture.examples(case).select(&[3]));
+            assert!((found - 1.0).abs() < 0.2, "{name} {case}: {found}, {plain} for one token");
+        }
+        assert!((plain - 1.0).abs() < 0.2, "{name}: {plain}");
+    }
+}
+
+#[test]
+fn answers_that_do_not_fit_are_refused_by_name() {
+    let fixture = Fixture::read("gpt2", Kind::Double);
+    let prompt = fixture.prompts().remove(0);
+    let refused = |answers: &[&[i64]], more: &[&[i64]], mode| {
+        let of = |answers: &[&[i64]]| AnsweredExample {
+            prompt: prompt.clone(),
+            answers: answers.iter().map(|a| a.to_vec()).collect(),
+        };
+        AnswerExamples::new(&*fixture.model, &[of(answers), of(more)], mode, Device::Cpu)
+            .err()
+            .map_or_else(|| panic!("{answers:?}"), |error| error.to_string())
+    };
+    let two: &[&[i64]] = &[&[5], &[6, 7]];
+    for (message, expected) in [
+        (refused(two, &[&[5]], OutputMode::Logits), "example 1: it has 1 answers, the first example has 2"),
+        (refused(two, &[&[5], &[]], OutputMode::Logits), "example 1: answer 1 has no tokens"),
+        (refused(two, &[&[5], &[40]], OutputMode::Logits), "an answer has token id 40"),
+        (
+            refused(two, &[&[5], &[6; 30]], OutputMode::Difference),
+            "example 1 has 36 tokens, the model's position table covers 24",
+        ),
+        (refused(&[&[5]], &[&[5]], OutputMode::Difference), "needs exactly two answers, the task has 1"),
+    ] {
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// A whole analysis with a label word of several tokens, and the same kernels by hand.
+#[test]
+fn label_words_of_several_tokens_run_through_the_program() {
+    let scratch = Scratch::new();
+    let run = |command: &str| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let answer = scratch.run(&words);
+        assert_eq!(answer.code, Some(0), "{command}: {}", answer.stderr);
+        answer.stdout
+    };
+    run(
+        "analyze --model model --dtype f64 --device cpu --threads 1 --test-limit 8 --batch 8 --steps 4 --eval-every 2 \
+         --train-batch-size 4 --lr-sgd 1e-2 --lr-adam 1e-3 --label-words xylo,good --out-dir out",
+    );
+    let report = fs::read_to_string(scratch.path("out/report.md")).expect("a report");
+    for said in [
+        "the difference of the two answers' log-probabilities",
+        "Label words of several tokens (",
+        "class whose label word is likeliest is the answer",
+    ] {
+        assert!(report.contains(said), "{said}: {report}");
+    }
+    run(
+        "kernel --model model --dtype f64 --device cpu --label-words xylo,good --output-mode logits --out K.safetensors",
+    );
+    let file = KernelFile::read(&scratch.path("K.safetensors")).expect("a kernel file");
+    assert_eq!(file.metadata["output_mode"], "log-probabilities");
+    let network = Pretrained::load(&scratch.path("model"), Dtype::F64, Device::Cpu).expect("a network");
+    let (definition, splits) = (demo_definition().expect("a task"), demo().expect("its examples"));
+    let words = Overrides { label_words: Some("xylo,good".into()), ..Overrides::default() };
+    let definition = definition.with(&words).expect("other words");
+    let task = PromptedTask::new(&definition, &network.tokenizer, &splits).expect("a task");
+    let id = |token: &str| network.tokenizer.token_to_id(token).expect("a token");
+    let answers = vec![["x", "##y", "##l", "##o"].map(id).to_vec(), vec![id("good")]];
+    assert_eq!(task.words, answers);
+    let example = |p: &Prompt| {
+        let (input_ids, segment_ids) = (p.input_ids.clone(), p.segment_ids.clone());
+        let prompt = PromptExample { input_ids, segment_ids, mask_position: p.mask_pos };
+        AnsweredExample { prompt, answers: answers.clone() }
+    };
+    let examples: Vec<AnsweredExample> = task.train.iter().map(example).collect();
+    let examples = AnswerExamples::new(&*network.model, &examples, OutputMode::Logits, Device::Cpu).expect("examples");
+    let p = &network.parameters;
+    let gram = structured_gram(p, &examples, None, &options(p, (8, 1 << 20, 1 << 30)), &Silent).expect("a kernel");
+    for formula in Formula::ALL {
+        let found = file.get(&format!("kernel.{formula}")).expect("computed");
+        let expected = gram.matrix(formula).expect("computed").view_as(found);
+        let error = relative_error(found, &expected);
+        assert!(error <= if formula == Formula::Signgd { 0.0 } else { 1e-12 }, "{formula}: {error:.2e}");
+    }
+}
