@@ -20,6 +20,9 @@ fn main() {
     if places[0] != library {
         places.push(library.clone());
     }
+    // `links = "kernelview"`: dependent packages, whose build scripts must do the same, read
+    // DEP_KERNELVIEW_LIBTORCH.
+    println!("cargo::metadata=LIBTORCH={}", places[0].display());
     for place in places {
         // `-Wl,` splits at commas, and a directory may have one in its name; `-Xlinker` passes anything.
         for argument in ["-rpath".as_ref(), place.as_os_str()] {

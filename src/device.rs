@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
+use crate::launch::{environment, local_rank};
+use crate::setting::Field;
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
@@ -22,7 +24,7 @@ impl From<tch::TchError> for Error {
 pub const TORCH_VERSION: &str = "2.11.0";
 
 /// Element type of parameters, activations and gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// IEEE single precision: the default; kernels agree with double precision to about 1e-5 relative.
@@ -98,12 +100,14 @@ impl DeviceRequest {
         let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
         match self {
             Self::Cuda(i) if i < count => Ok(Device::Cuda(i)),
-            Self::Cuda(i) => Err(Error::Settings(format!(
-                "--device cuda:{i}: libtorch sees {count} CUDA device(s); use --device cpu, or a libtorch built with CUDA (LIBTORCH)"
-            ))),
+            Self::Cuda(i) => Err(Error::setting(
+                Field::Device,
+                format!("cuda:{i}"),
+                format!("cpu, or a libtorch built with CUDA (LIBTORCH): this one sees {count} CUDA device(s)"),
+            )),
             // One process a GPU, where a launcher says which.
             _ if count > 0 => {
-                let local = crate::shard::local_rank(&crate::shard::environment);
+                let local = local_rank(&environment);
                 Ok(Device::Cuda(local.map_or(0, |rank| rank % count)))
             }
             _ => Ok(Device::Cpu),
@@ -191,7 +195,7 @@ const KEPT: libc::c_int = 1 << 30;
 /// [`Error::Settings`] for no threads, and where a limit on the process's memory leaves no room for theirs.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
     if threads == Some(0) {
-        return Err(Error::Settings("--threads must be at least 1".into()));
+        return Err(Error::setting(Field::Threads, 0, "1 or more"));
     }
     check_room(threads.unwrap_or_else(self::threads))?;
     if let Some(threads) = threads {
@@ -224,10 +228,11 @@ fn check_room(threads: usize) -> Result<()> {
         if used + needed > most {
             return Err(Error::Settings(format!(
                 "out of memory: this process may take {} MB (ulimit -v), {} MB are taken by the program itself and {threads} \
-                 thread(s) need {} MB; raise the limit, or give fewer --threads",
+                 thread(s) need {} MB; raise the limit, or give fewer {}",
                 most >> 20,
                 used >> 20,
-                needed >> 20
+                needed >> 20,
+                Field::Threads
             )));
         }
     }

@@ -3,7 +3,10 @@
 //! Knows nothing of tensors or networks, so that every module can use it.
 
 use std::any::Any;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::setting::Field;
 
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,7 +68,17 @@ pub enum Error {
         /// Which fields of the configuration ask for it.
         reason: String,
     },
-    /// Settings that contradict each other or lie outside their range.
+    /// A setting lies outside its range, or cannot be had here.
+    #[error("{field} is {value}, expected {expected}")]
+    Setting {
+        /// The setting.
+        field: Field,
+        /// What it is.
+        value: String,
+        /// What it may be, and what else would help.
+        expected: String,
+    },
+    /// Settings that contradict each other, or do not fit what they are applied to.
     #[error("{0}")]
     Settings(String),
     /// A quantity that must be finite is not, or a system has no solution.
@@ -96,6 +109,11 @@ impl Error {
         Self::Row { path: path.as_ref().to_path_buf(), row, message: message.into() }
     }
 
+    /// A setting outside its range.
+    pub fn setting(field: Field, value: impl fmt::Display, expected: impl Into<String>) -> Self {
+        Self::Setting { field, value: value.to_string(), expected: expected.into() }
+    }
+
     /// 2 for bad input or settings, 130 for an interruption, 1 for everything else.
     pub fn exit_code(&self) -> i32 {
         match self {
@@ -124,9 +142,10 @@ pub fn is_shortage(payload: &(dyn Any + Send)) -> bool {
     whole_text(payload).is_some_and(says)
 }
 
-/// The way out of a shortage of memory.
+/// The way out of a shortage of memory: a constant, because a process without memory cannot make a text.
 pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
-                                   for less: --threads 1, a smaller --batch, a smaller --memory where the command has it";
+                                   for less: setting `threads` 1, a smaller setting `batch`, a smaller setting `memory` where \
+                                   there is one";
 
 /// What to tell a user about a panic for which [`is_shortage`] holds: how much was asked for, where it says so, and the way
 /// out.

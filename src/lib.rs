@@ -2,7 +2,67 @@
 //! D. Yu, D. Chen, S. Arora, "A Kernel-Based View of Language Model Fine-Tuning" (ICML 2023, arXiv 2210.05643).
 //!
 //! Data flows one way: task and model → prompted batch → per-example gradients → kernels → solvers and measures →
-//! report. See `ARCHITECTURE.md` for the map.
+//! report. See `ARCHITECTURE.md` for the map, `examples/` for whole programs, and `examples/claim` for a claim of one's own in
+//! a crate of one's own.
+//!
+//! # Kernels of any network
+//!
+//! A network is written once over the [`jacobian::Tap`]; both engines and all formulas follow. Here one of the crate's own:
+//!
+//! ```
+//! use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
+//! use kernelview::network::{Abc, Activation, Mlp, unit_inputs};
+//! use kernelview::tch::{Device, Kind};
+//!
+//! let mlp = Mlp { input: 4, width: 64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc: Abc::ntk(2) };
+//! let parameters = mlp.parameters(7, Kind::Double, Device::Cpu);
+//! let examples = mlp.examples(unit_inputs(3, 4, 1, Kind::Double, Device::Cpu));
+//! let options = GramOptions::new(FormulaSet::ALL, parameters.len());
+//! let gram = structured_gram(&parameters, &examples, None, &options, &kernelview::progress::Silent)?;
+//! assert_eq!(gram.sgd.expect("asked for").size(), [3, 3]);
+//! // Products of signs are integers.
+//! let signs = gram.signgd.expect("asked for");
+//! assert_eq!(signs, signs.round());
+//! # Ok::<(), kernelview::error::Error>(())
+//! ```
+//!
+//! # Limits of infinite width
+//!
+//! ```
+//! use kernelview::network::{Abc, classify_sgd};
+//!
+//! // The neural-tangent parametrization is in the kernel regime (r = 1/2), the maximal-update one learns features (r = 0).
+//! assert_eq!((classify_sgd(&Abc::ntk(3)).r, classify_sgd(&Abc::mup(3)).r), (0.5, 0.0));
+//! ```
+//!
+//! # Prompted tasks
+//!
+//! ```
+//! use kernelview::task::{TaskDefinition, Template};
+//!
+//! let template = Template::parse("*cls**sent_0*_It_was*mask*.*sep+*")?;
+//! assert_eq!(template.text_count(), 1);
+//! let task = TaskDefinition::new("reviews", &template.to_string(), "negative=terrible,positive=great")?;
+//! assert_eq!(task.label_index("positive"), Some(1));
+//! # Ok::<(), kernelview::error::Error>(())
+//! ```
+//!
+//! # Statistics of a claim
+//!
+//! ```
+//! use kernelview::stats::{Expectation, Outcome, Scaling, exponent};
+//!
+//! // A statistic that falls as 1/n, with a little scatter over three seeds.
+//! let widths = [64.0, 128.0, 256.0];
+//! let values: Vec<Vec<f64>> = [0.98, 1.0, 1.03].iter().map(|s| widths.iter().map(|n: &f64| s * n.powf(-s)).collect()).collect();
+//! let fit = exponent(&Scaling { widths: &widths, values: &values }, None, 0.9)?;
+//! assert_eq!(Expectation::Within { target: -1.0, tolerance: 0.1 }.judge(&fit.slope), Outcome::Holds);
+//! assert_eq!(Expectation::Within { target: -0.5, tolerance: 0.1 }.judge(&fit.slope), Outcome::Violated);
+//! # Ok::<(), kernelview::error::Error>(())
+//! ```
+
+/// The libtorch bindings of whose tensors the interfaces are made.
+pub use tch;
 
 pub mod analysis;
 pub mod cli;
@@ -15,6 +75,7 @@ pub mod gguf;
 pub mod hub;
 pub mod jacobian;
 pub mod kernel;
+pub mod launch;
 pub mod lm;
 pub mod lock;
 pub mod lora;
@@ -29,8 +90,11 @@ pub mod progress;
 pub mod regression;
 pub mod report;
 pub mod reproduce;
+pub mod setting;
 pub mod shard;
 pub mod stats;
+#[cfg(feature = "strategies")]
+pub mod strategies;
 pub mod subspace;
 pub mod task;
 #[path = "../theorems/mod.rs"]

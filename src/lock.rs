@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::create_dir;
+use crate::setting::Field;
 
 /// Holds a directory until it is dropped.
 #[derive(Debug)]
@@ -36,8 +37,9 @@ impl DirectoryLock {
         match lock(&file) {
             Ok(()) => Ok(Self { _directory: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Settings(format!(
-                "{}: another kernelview is writing here; wait until it has ended, or give another --out-dir",
-                directory.display()
+                "{}: another kernelview is writing here; wait until it has ended, or give another {}",
+                directory.display(),
+                Field::OutDirectory
             ))),
             // A file system without locks, as some networks have: better unguarded than unusable.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(Self { _directory: file }),

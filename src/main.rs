@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Cursor, Write as _};
 
-use kernelview::error::SHORTAGE_ADVICE;
+use kernelview::cli::SHORTAGE_ADVICE;
 
 /// The system's allocator, but where a large piece of memory cannot be had the process ends with an error that says so:
 /// what Rust does in its place is to abort. (libtorch's memory is not this one's.)

@@ -108,13 +108,7 @@ pub(super) fn random_decay(rng: &mut ChaCha8Rng) -> f64 {
 
 /// Parameters at zero of the shapes of these tensors.
 pub(super) fn parameters_like(tensors: &[Tensor]) -> Parameters {
-    let spec = |(i, t): (usize, &Tensor)| ParameterSpec {
-        name: format!("tensor.{i}"),
-        shape: t.size(),
-        role: Role::Body,
-        layer: "body".into(),
-        structural_zeros: Vec::new(),
-    };
+    let spec = |(i, t): (usize, &Tensor)| ParameterSpec::new(format!("tensor.{i}"), &t.size(), Role::Body, "body");
     let specs: Arc<[ParameterSpec]> = tensors.iter().enumerate().map(spec).collect();
     Parameters::new(specs, tensors.iter().map(Tensor::zeros_like).collect())
 }

@@ -131,6 +131,11 @@ impl Context<'_> {
         share(super::registry(), intervals)
     }
 
+    /// The same for a claim outside this crate, one of `claims` of a suite of its own.
+    pub fn own_confidence(&self, claims: usize, intervals: usize) -> f64 {
+        1.0 - ERROR_RATE / (claims * intervals) as f64
+    }
+
     /// The same for a claim on tensor programs, whose suite has an error rate of its own.
     pub fn program_confidence(&self, intervals: usize) -> f64 {
         share(super::program_registry(), intervals)

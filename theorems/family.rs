@@ -5,11 +5,10 @@ use tch::Device;
 
 use super::context::Context;
 use super::scan::list;
-use crate::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
+use crate::analysis::{Pretrained, SplitName, Study, StudyRequest};
 use crate::device::Dtype;
 use crate::error::Result;
 use crate::evidence::Profile;
-use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::{Member, family_members};
 use crate::task::OwnSplit;
@@ -62,16 +61,10 @@ impl Family {
         let (definition, splits) = (task.definition()?, task.splits(&own)?);
         let network = Pretrained::load(&self.members[member].directory, Dtype::F64, device)?;
         Study::new(StudyRequest {
-            network: &network,
-            head: Head::Prompt,
-            adapters: None,
-            subset: Subset::All,
             output_mode: Some(OutputMode::Difference),
-            definition: &definition,
-            splits: &splits,
-            source: task.name.into(),
             k: Some(PER_WORD),
             split_seed: Some(seed),
+            ..StudyRequest::new(&network, &definition, &splits)
         })
     }
 }

@@ -153,12 +153,14 @@ pub fn all_claims() -> impl Iterator<Item = &'static Claim> {
 }
 
 /// The suites that some claims belong to: how many claims these have together, and the probability that any interval of
-/// theirs misses.
+/// theirs misses. Claims of no suite here, another crate's, are one of their own.
 pub fn suites(claims: &[&Claim]) -> (usize, f64) {
-    let touched = [registry(), program_registry(), family_registry()]
-        .into_iter()
-        .filter(|suite| claims.iter().any(|c| suite.iter().any(|own| own.id == c.id)));
-    touched.fold((0, 0.0), |(count, rate), suite| (count + suite.len(), rate + ERROR_RATE))
+    let has = |suite: &[Claim], claim: &Claim| suite.iter().any(|own| own.id == claim.id);
+    let all = [registry(), program_registry(), family_registry()];
+    let foreign = claims.iter().filter(|claim| !all.iter().any(|suite| has(suite, claim))).count();
+    let touched = all.into_iter().filter(|suite| claims.iter().any(|claim| has(suite, claim))).map(<[Claim]>::len);
+    let sizes = touched.chain((foreign > 0).then_some(foreign));
+    sizes.fold((0, 0.0), |(count, rate), size| (count + size, rate + ERROR_RATE))
 }
 
 impl Claim {

@@ -42,9 +42,10 @@ pub(super) fn fine_tuning(
     for (optimizer, runs) in plan.optimizers.iter().zip(grids) {
         let best = best_rate(runs.iter().map(|(c, _)| c)).ok_or_else(|| {
             Error::Numeric(format!(
-                "{name} diverged at every learning rate ({}); give smaller ones with --lr-{name}",
+                "{} diverged at every learning rate ({}); give smaller ones: {}",
+                optimizer.kind.name(),
                 optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", "),
-                name = optimizer.kind.name()
+                optimizer.rates_field()
             ))
         })?;
         let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);

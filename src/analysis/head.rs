@@ -11,7 +11,7 @@ use crate::network::normal_tensor;
 use crate::regression::{Logistic, LogisticSettings, operator_norm, score};
 
 /// How f is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
     /// The label words' logits at the template's mask.

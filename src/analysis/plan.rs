@@ -6,6 +6,7 @@ use super::engine::EngineSettings;
 use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::kernel::{Formula, Precision};
+use crate::setting::Field;
 use crate::train::OptimizerKind;
 
 /// An optimizer with the learning rates to try.
@@ -17,8 +18,19 @@ pub struct OptimizerPlan {
     pub learning_rates: Vec<f64>,
 }
 
+impl OptimizerPlan {
+    /// The setting that its learning rates are.
+    pub(super) fn rates_field(&self) -> Field {
+        match self.kind {
+            OptimizerKind::Sgd => Field::LrSgd,
+            OptimizerKind::Signgd => Field::LrSigngd,
+            OptimizerKind::Adam { .. } => Field::LrAdam,
+        }
+    }
+}
+
 /// How closely a fine-tuning run is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measures {
     /// Residuals along the run and at its end, gradient drift; all in double precision.
@@ -69,26 +81,26 @@ impl Plan {
     /// Checks ranges.
     pub fn validate(&self) -> Result<()> {
         let positive = [
-            ("--batch", self.batch),
-            ("--train-batch-size", self.batch_size),
-            ("--steps", self.steps),
-            ("--eval-every", self.eval_every),
+            (Field::Batch, self.batch),
+            (Field::BatchSize, self.batch_size),
+            (Field::Steps, self.steps),
+            (Field::EvalEvery, self.eval_every),
         ];
-        for (flag, value) in positive {
+        for (field, value) in positive {
             if value == 0 {
-                return Err(Error::Settings(format!("{flag} must be at least 1")));
+                return Err(Error::setting(field, value, "1 or more"));
             }
         }
         if self.formulas.is_empty() {
-            return Err(Error::Settings("--formula names no kernel formula".into()));
+            return Err(Error::setting(Field::Formulas, "empty", "one of sgd, signgd, asymmetric or more"));
         }
         for optimizer in &self.optimizers {
-            let name = optimizer.kind.name();
+            let field = optimizer.rates_field();
             if optimizer.learning_rates.is_empty() {
-                return Err(Error::Settings(format!("no learning rate for {name}")));
+                return Err(Error::setting(field, "empty", "a learning rate or more"));
             }
             if let Some(bad) = optimizer.learning_rates.iter().find(|r| !(r.is_finite() && **r > 0.0)) {
-                return Err(Error::Settings(format!("learning rate {bad} of {name} must be positive and finite")));
+                return Err(Error::setting(field, bad, "a positive and finite number"));
             }
         }
         Ok(())

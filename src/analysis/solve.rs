@@ -18,6 +18,7 @@ use crate::evidence::{Failure, MethodResult};
 use crate::kernel::{Formula, KernelFile, KernelHeader, PublishedKernel, logits_path, read_logits};
 use crate::progress::Monitor;
 use crate::regression::{KernelProblem, effort};
+use crate::setting::Field;
 
 /// What the solvers make of one kernel.
 #[derive(Debug, Serialize)]
@@ -85,9 +86,9 @@ pub fn find_kernels(directory: &Path, task: Option<&str>) -> Result<[PathBuf; 3]
         [one] => one,
         [] => {
             let task = task.unwrap_or("TASK");
-            return wrong(format!("has no train_kernels_{task}.pt; give the files with --train, --dev and --test"));
+            return wrong(format!("has no train_kernels_{task}.pt; give the three files by their names"));
         }
-        _ => return wrong(format!("has kernels of several tasks ({}); name one with --task", tasks.join(", "))),
+        _ => return wrong(format!("has kernels of several tasks ({}); choose one: {}", tasks.join(", "), Field::Task)),
     };
     let path = |set: &str| directory.join(format!("{set}_kernels_{task}.pt"));
     let files = [path("train"), path("dev"), path("test")];
@@ -171,9 +172,9 @@ impl<'a> Source<'a> {
         let square = self.columns == "train";
         if self.is_square() != square {
             return Err(self.wrong(if square {
-                "is not the kernel of the training examples with themselves, which --train needs"
+                "is not the kernel of the training examples with themselves, but given as that"
             } else {
-                "is the kernel of examples with themselves; --dev and --test need those against other examples"
+                "is the kernel of examples with themselves, but given as one against dev or test examples"
             }));
         }
         match self.file.metadata.get("columns") {
@@ -241,7 +242,7 @@ impl<'a> Source<'a> {
             _ => return Err(self.wrong(&format!("{name} has shape {shape:?}, expected [N, C, M, C]"))),
         };
         if found != [rows, outputs, outputs] {
-            let expected = format!("expected [{rows}, {outputs}, M, {outputs}] as in --train");
+            let expected = format!("expected [{rows}, {outputs}, M, {outputs}] as in the training kernel");
             return Err(self.wrong(&format!("{name} has shape {shape:?}, {expected}")));
         }
         Ok((columns * outputs) as usize)

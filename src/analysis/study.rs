@@ -18,11 +18,12 @@ use crate::lm::{
     AnswerExamples, AnsweredExample, HeadExamples, LanguageModel, OutputMode, PromptExample, PromptExamples, Reads,
     with_head,
 };
+use crate::setting::Field;
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, SpecialToken, Splits, TaskDefinition};
 
 /// One of the three sets of examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitName {
     /// Training examples.
@@ -66,6 +67,24 @@ pub struct StudyRequest<'a> {
     pub k: Option<usize>,
     /// Seed of the split, where it has one; a random head is drawn from it.
     pub split_seed: Option<u64>,
+}
+
+impl<'a> StudyRequest<'a> {
+    /// A network on a task through its prompt: all parameters, f as the number of classes asks for it, no seed.
+    pub fn new(network: &'a Pretrained, definition: &'a TaskDefinition, splits: &'a Splits) -> Self {
+        Self {
+            network,
+            head: Head::Prompt,
+            subset: Subset::All,
+            adapters: None,
+            output_mode: None,
+            definition,
+            splits,
+            source: definition.name.clone(),
+            k: None,
+            split_seed: None,
+        }
+    }
 }
 
 /// A model and a task, checked against each other.
@@ -160,8 +179,9 @@ impl Study {
         for split in study.splits() {
             if study.labels(*split).is_empty() {
                 return Err(Error::Settings(format!(
-                    "the {} set is empty; an analysis needs examples in train, dev and test (is --test-limit 0?)",
-                    split.name()
+                    "the {} set is empty; an analysis needs examples in train, dev and test (is {} 0?)",
+                    split.name(),
+                    Field::TestLimit
                 )));
             }
             study.check_lengths(*split)?;
@@ -255,11 +275,11 @@ impl Study {
         match self.prompts(split).iter().find(|p| length(p) as i64 > max) {
             None => Ok(()),
             Some(p) => Err(Error::Settings(format!(
-                "{}, row {}: the prompt has {} tokens, the model's position table covers {max}; set --max-length to {max} \
-                 or less",
+                "{}, row {}: the prompt has {} tokens, the model's position table covers {max}; set {} to {max} or less",
                 split.name(),
                 p.row,
-                length(p)
+                length(p),
+                Field::MaxLength
             ))),
         }
     }
@@ -386,7 +406,7 @@ impl Study {
             "the model's output for {} row {row} is not finite: the network overflows in {}{}",
             split.name(),
             self.dtype,
-            if self.dtype == Dtype::F32 { " (try --dtype f64)" } else { "" }
+            if self.dtype == Dtype::F32 { format!(" (try {} f64)", Field::Dtype) } else { String::new() }
         )))
     }
 
@@ -425,19 +445,9 @@ mod tests {
     #[test]
     fn which_of_several_gpus_is_not_in_the_digest() {
         let network = Pretrained::load(&family_directory().join("prose-64"), Dtype::F32, Device::Cpu);
-        let mut study = Study::new(StudyRequest {
-            network: &network.expect("a network"),
-            head: Head::Prompt,
-            subset: Subset::All,
-            adapters: None,
-            output_mode: None,
-            definition: &demo_definition().expect("a task"),
-            splits: &demo().expect("its examples"),
-            source: "built in".into(),
-            k: None,
-            split_seed: None,
-        })
-        .expect("a study");
+        let (network, task, splits) = (network.expect("a network"), demo_definition().expect("a task"), demo());
+        let splits = splits.expect("its examples");
+        let mut study = Study::new(StudyRequest::new(&network, &task, &splits)).expect("a study");
         let mut on = |device| {
             study.device = device;
             study.compute_digest()

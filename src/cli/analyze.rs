@@ -7,6 +7,7 @@ use clap::Args;
 use super::arguments::{AdapterArgs, DEFAULT_SEED, FineTuningArgs, ModelArgs, TaskArgs};
 use super::gate::GateArgs;
 use super::output::outln;
+use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
 use crate::analysis::{EngineSettings, Measures, OptimizerPlan, Plan, analyze};
@@ -38,9 +39,7 @@ pub(super) struct AnalyzeArgs {
 
 /// Runs the analysis and writes the report; whether nothing moved since the baseline, where one is given.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
-    }
+    check_out_directory(&args.out_dir)?;
     let old = args.gate.read()?;
     let own = args.task.seed;
     let mut found = Vec::new();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::DEFAULT_K;
-use super::kernel::check_out;
 use super::output::outln;
+use super::places::check_out;
 use crate::error::{Error, Result};
 use crate::files::{read_unpacked, write_atomic};
 use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};

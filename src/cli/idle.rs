@@ -4,7 +4,8 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
-use super::arguments::{Cli, DEFAULT_MODEL};
+use super::arguments::DEFAULT_MODEL;
+use super::command::Cli;
 use super::gate::Seeds;
 use super::kernel::Engine;
 use super::output::errln;

@@ -1,12 +1,12 @@
 //! `kernelview kernel`.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
 use super::output::{self, outln};
+use super::places::check_out;
 use super::plan;
 use super::select;
 use super::solve::write_published;
@@ -19,8 +19,9 @@ use crate::kernel::{
     Block, BlockPlan, Formula, FormulaSet, Gram, KernelFile, gram_units, plan_gram, precision_errors, reference_gram,
     structured_gram,
 };
+use crate::launch::{Place, environment, place};
 use crate::progress::{Monitor, check_stop};
-use crate::shard::{Manifest, Place, ShardStore, environment, place};
+use crate::shard::{Manifest, ShardStore};
 
 #[derive(Args)]
 pub(super) struct KernelArgs {
@@ -124,7 +125,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     };
     let terminal = Terminal::new();
     let mut metadata = study.kernel_metadata((against.unwrap_or(SplitName::Train), None), &args.formula);
-    if let Some(precision) = args.model.precision {
+    if let Some(precision) = args.model.engine.precision {
         metadata.insert("precision".into(), precision.name().into());
         // Shards agree on all that their manifest says; an error differs a little between devices.
         if place.is_none() {
@@ -159,7 +160,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         gram
     };
     if let (Some(plan), Some(place)) = (&blocks, place) {
-        let depends = (&study.digest, &args.formula, args.model.precision, options.batch, plan, args.against);
+        let depends = (&study.digest, &args.formula, args.model.engine.precision, options.batch, plan, args.against);
         let depends = serde_json::to_string(&depends).expect("settings are plain data");
         let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
@@ -236,18 +237,4 @@ fn shards_of(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_os_string();
     name.push(".shards");
     out.with_file_name(name)
-}
-
-/// Fails before the computation, not after it, where the file cannot be written; `example` is a name that could be.
-pub(super) fn check_out(out: &Path, example: &str) -> Result<()> {
-    if out.is_dir() {
-        return Err(Error::format(out, format!("--out names a directory; give a file, e.g. {example}")));
-    }
-    if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-        return Err(Error::format(parent, "the directory of --out does not exist; make it first"));
-    }
-    let mut probe = out.file_name().unwrap_or_default().to_os_string();
-    probe.push(format!(".part-{}", std::process::id()));
-    let probe = out.with_file_name(probe);
-    File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write", out))
 }

@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
 use super::output::outln;
+use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lm::default_targets;
 use crate::lock::DirectoryLock;
 use crate::lora::{LoraSettings, Scaled, lora_summary, measure, write_lora};
@@ -59,9 +60,7 @@ pub(super) struct LoraArgs {
 
 /// Measures and writes the report.
 pub(super) fn run(args: &LoraArgs) -> Result<()> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
-    }
+    check_out_directory(&args.out_dir)?;
     let (study, engine) = select::study(&args.model, &args.task)?;
     let targets = if args.targets.is_empty() {
         default_targets(&study.model_facts.architecture).iter().map(|t| (*t).to_owned()).collect()

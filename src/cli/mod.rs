@@ -5,19 +5,24 @@
 mod analyze;
 mod arguments;
 mod board;
+mod choices;
 mod claims;
 mod cloze;
+mod command;
+mod fields;
 mod gate;
 mod idle;
 mod kernel;
 mod lora;
 mod natural;
 mod output;
+mod places;
 mod plan;
 mod pretrain;
 mod reproduce;
 mod select;
 mod shards;
+mod slurm;
 mod solve;
 mod tasks;
 mod terminal;
@@ -35,8 +40,12 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
 use crate::progress::request_stop;
-use arguments::{Cli, Command};
+use command::{Cli, Command};
 use output::errln;
+
+/// What the program says where memory runs out: [`crate::error::SHORTAGE_ADVICE`] with flags, made without any.
+pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
+                                   for less: --threads 1, a smaller --batch, a smaller --memory where there is one";
 
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;
@@ -103,12 +112,12 @@ pub fn main() -> ExitCode {
 /// Whether several threads of libtorch may share an operation in this command, and so wait for one another.
 fn shares_operations(command: &Command) -> bool {
     let threads = match command {
-        Command::Analyze(a) => a.model.threads,
-        Command::Kernel(k) => k.model.threads,
-        Command::Lora(l) => l.model.threads,
+        Command::Analyze(a) => a.model.engine.threads,
+        Command::Kernel(k) => k.model.engine.threads,
+        Command::Lora(l) => l.model.engine.threads,
         Command::Natural(n) => n.threads,
         Command::Pretrain(p) => p.threads,
-        Command::Reproduce(r) => r.threads,
+        Command::Reproduce(r) => r.engine.threads,
         _ => Some(1),
     };
     threads != Some(1)

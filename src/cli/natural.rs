@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::arguments::TaskArgs;
 use super::output::outln;
+use super::places::check_out_directory;
 use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
 use super::threads::use_threads;
@@ -42,9 +43,7 @@ pub(super) struct NaturalArgs {
 
 /// Measures every model and writes the report.
 pub(super) fn run(args: &NaturalArgs) -> Result<()> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory"));
-    }
+    check_out_directory(&args.out_dir)?;
     use_threads(args.threads)?;
     let device = args.device.resolve()?;
     let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {

@@ -1,10 +1,11 @@
 //! Printing: what a command prints to standard output must arrive, or the command fails; what it says on stderr may be lost.
 //!
-//! The standard library's `println!` panics where a disk is full. Here that is an error like that of any other file.
+//! Settings are named by their flags, whoever wrote the text. The standard library's `println!` panics where a disk is full. Here that is an error like that of any other file.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 
+use super::fields::spoken;
 use crate::error::{Error, Result};
 
 /// Prints a line to standard output, as `println!` would; its value is a [`Result`].
@@ -28,7 +29,7 @@ pub(super) use {errln, outln};
 /// # Errors
 /// [`Error::Io`] where it cannot be written, such as to a file on a full disk.
 pub(super) fn line(text: Arguments<'_>) -> Result<()> {
-    to_stdout(|out| writeln!(out, "{text}"))
+    to_stdout(|out| writeln!(out, "{}", spoken(&text.to_string())))
 }
 
 /// Writes a text as it is to standard output.
@@ -36,7 +37,7 @@ pub(super) fn line(text: Arguments<'_>) -> Result<()> {
 /// # Errors
 /// As [`line`].
 pub(super) fn text(text: impl Display) -> Result<()> {
-    to_stdout(|out| write!(out, "{text}"))
+    to_stdout(|out| write!(out, "{}", spoken(&text.to_string())))
 }
 
 /// At once, so that no failure is left to the end of the process, which nobody hears of.
@@ -47,5 +48,5 @@ fn to_stdout(write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>)
 
 /// Writes a line to stderr. A failure there has nobody to be told to, and is no reason to stop.
 pub(super) fn note(text: Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", spoken(&text.to_string()));
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::output::outln;
+use super::places::check_out_directory;
 use super::terminal::Terminal;
 use super::threads::use_threads;
 use crate::device::DeviceRequest;
@@ -58,9 +59,7 @@ pub(super) enum PretrainCheck {
 
 /// Runs checks and training and writes the report; whether every network and every check came out as it must.
 pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
-    }
+    check_out_directory(&args.out_dir)?;
     use_threads(args.threads)?;
     let device = args.device.resolve()?;
     let mut recipe = Recipe::read(&args.config)?;

@@ -2,23 +2,20 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use clap::Args;
 
-use super::arguments::{FineTuningArgs, LimitArgs};
+use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs};
 use super::output::outln;
+use super::places::check_out_directory;
 use super::select::model_directory;
 use super::terminal::Terminal;
 use super::threads::use_threads;
 use crate::analysis::{EngineSettings, Head, Measures};
-use crate::device::{DeviceRequest, Dtype};
 use crate::error::{Error, Result};
-use crate::jacobian::Subset;
-use crate::kernel::Precision;
+use crate::launch::{environment, place};
 use crate::lock::DirectoryLock;
 use crate::report::{grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
-use crate::shard::{environment, place};
 use crate::task::{BUILTIN_NAMES, Overrides, builtin};
 
 /// The grid, and how to run it.
@@ -53,27 +50,8 @@ pub(super) struct ReproduceArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub tuning: FineTuningArgs,
-    /// Parameters that take part in kernels and fine-tuning
-    #[arg(long, value_enum, default_value = "all")]
-    pub parameters: Subset,
-    /// Element type of weights, activations and gradients
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: Dtype,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// CPU threads of libtorch, four for each core at most [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// Examples per forward and backward pass of the kernel engine [default: 32, fewer where there are many outputs]
-    #[arg(long)]
-    pub batch: Option<usize>,
-    /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<ByteSize>,
-    /// Element type in which gradients are kept and multiplied [default: that of --dtype]
-    #[arg(long, value_enum)]
-    pub precision: Option<Precision>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Compute a part of the cells only: I of N parts, counted from 0, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK.
     /// All parts may share one --out-dir; the command without --shard then makes the whole report
     #[arg(long, value_name = "I/N|auto")]
@@ -88,10 +66,8 @@ pub(super) struct ReproduceArgs {
 
 /// Runs the grid and writes its report; whether no cell failed.
 pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
-    }
-    use_threads(args.threads)?;
+    check_out_directory(&args.out_dir)?;
+    use_threads(args.engine.threads)?;
     let settings = settings(args)?;
     if args.dry_run {
         print_plan(&settings, args)?;
@@ -124,9 +100,6 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         let task = task.ok_or_else(|| fail("the grid has no such task"))?;
         *task = task.clone().with(&Overrides { label_words: Some(words.into()), ..Overrides::default() })?;
     }
-    if args.batch == Some(0) {
-        return Err(Error::Settings("--batch must be at least 1".into()));
-    }
     if !args.data_dir.is_dir() {
         return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
     }
@@ -134,9 +107,9 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     // Batch and seed are set for each cell.
     let engine = EngineSettings {
-        batch: args.batch.unwrap_or(1),
-        memory: args.memory.map(|m| m.as_u64()),
-        precision: args.precision,
+        batch: args.engine.batch.unwrap_or(1),
+        memory: args.engine.memory.map(|m| m.as_u64()),
+        precision: args.engine.precision,
     };
     let plan = args.tuning.plan(&engine, 0, Measures::End)?;
     Ok(GridSettings {
@@ -149,10 +122,10 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         data_dir: args.data_dir.clone(),
         overrides,
         test_limit,
-        dtype: args.dtype,
-        device: args.device.resolve()?,
-        subset: args.parameters,
-        batch: args.batch,
+        dtype: args.engine.dtype,
+        device: args.engine.device.resolve()?,
+        subset: args.engine.parameters,
+        batch: args.engine.batch,
         plan,
         shard,
     })

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, ModelArgs, TaskArgs};
+use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, EngineArgs, ModelArgs, TaskArgs};
 #[cfg(feature = "hub")]
 use super::output::errln;
 use super::threads::use_threads;
@@ -15,6 +15,7 @@ use crate::hub::Origin;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
+use crate::setting::Field;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
 /// Loads model and task as the arguments say, and how the kernel engine runs on them.
@@ -43,11 +44,11 @@ fn load(
     adapters: Option<&AdapterArgs>,
     choose: fn(&TaskArgs) -> Result<Chosen>,
 ) -> Result<(Study, EngineSettings)> {
-    let ModelArgs { model: name, dtype, device, threads, parameters, head, output_mode, batch, memory, precision } =
-        model;
+    let ModelArgs { model: name, head, output_mode, engine } = model;
+    let EngineArgs { dtype, device, threads, parameters, batch, memory, precision } = engine;
     use_threads(*threads)?;
     if *batch == Some(0) {
-        return Err(Error::Settings("--batch must be at least 1".into()));
+        return Err(Error::setting(Field::Batch, 0, "1 or more"));
     }
     let device = device.resolve()?;
     let directory = model_directory("--model", name)?;

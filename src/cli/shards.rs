@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::kernel::check_out;
 use super::output::outln;
+use super::places::check_out;
+use super::slurm::{Submission, write_submission};
 use crate::error::{Error, Result};
-use crate::shard::{Submission, merge, write_submission};
+use crate::shard::merge;
 
 /// What to merge.
 #[derive(Args)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::kernel::check_out;
 use super::output::outln;
+use super::places::check_out;
 use super::terminal::Terminal;
 use crate::analysis::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
 use crate::error::{Error, Result};

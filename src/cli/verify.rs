@@ -9,6 +9,7 @@ use tch::Device;
 use super::board::Board;
 use super::gate::GateArgs;
 use super::output::{errln, outln};
+use super::places::check_out_directory;
 use super::threads::usable;
 use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
@@ -69,9 +70,7 @@ pub(super) struct VerifyArgs {
 
 /// Runs the suite and writes its report; whether it succeeded, and nothing moved since the baseline where one is given.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
-    if args.out_dir.exists() && !args.out_dir.is_dir() {
-        return Err(Error::format(&args.out_dir, "--out-dir names a file; give a directory, new or of an earlier run"));
-    }
+    check_out_directory(&args.out_dir)?;
     check_directory(&args.out_dir)?;
     let plan = plan(args)?;
     let old = args.gate.read()?;

@@ -4,6 +4,7 @@ use super::baseline::Baseline;
 use super::ignore::Ignored;
 use super::metric::{Metric, Rule, Scale, Value};
 use crate::error::{Error, Result};
+use crate::setting::Field;
 use crate::stats::prediction_margin;
 
 /// Probability that anything at all is said to have moved where nothing has, apart from figures that are not normal.
@@ -131,7 +132,7 @@ pub fn compare(old: &Baseline, new: &Baseline, options: &Options) -> Result<Comp
     comparable(old, new)?;
     let names: Vec<&str> = old.metrics.iter().chain(&new.metrics).map(|m| m.name.as_str()).collect();
     if let Some(pattern) = ignored.unused(&names).first() {
-        return Err(Error::Settings(format!("--ignore {pattern}: no metric has a name like this")));
+        return Err(Error::Settings(format!("{} {pattern}: no metric has a name like this", Field::Ignored)));
     }
     let kept = |m: &&Metric| !ignored.has(&m.name) && m.values.iter().any(Option::is_some);
     let new_metric = |name: &str| new.metrics.iter().filter(kept).find(|m| m.name == name);
@@ -189,8 +190,10 @@ fn comparable(old: &Baseline, new: &Baseline) -> Result<()> {
     if !shared && old.seeds.len() < 2 {
         return Err(Error::Settings(format!(
             "the old side is a single run of seed {}, the new side has seed {}: nothing tells how much a seed changes; \
-             compare runs of one seed, or write a baseline of several (--write-baseline)",
-            old.seeds[0], new.seeds[0]
+             compare runs of one seed, or write a baseline of several ({})",
+            old.seeds[0],
+            new.seeds[0],
+            Field::WriteBaseline
         )));
     }
     Ok(())

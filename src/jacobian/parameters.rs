@@ -38,6 +38,12 @@ pub struct ParameterSpec {
 }
 
 impl ParameterSpec {
+    /// A parameter without structural zeros.
+    pub fn new(name: impl Into<String>, shape: &[i64], role: Role, layer: impl Into<String>) -> Self {
+        let (name, layer) = (name.into(), layer.into());
+        Self { name, shape: shape.to_vec(), role, layer, structural_zeros: Vec::new() }
+    }
+
     /// Number of entries.
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()
@@ -61,7 +67,7 @@ impl ParameterSpec {
 }
 
 /// Which parameters a kernel or a fine-tuning run concerns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subset {
     /// Every parameter.

@@ -3,9 +3,7 @@
 use std::fmt;
 
 /// A kernel formula of the paper's Definition 3.3, between gradients ∇f of outputs at fixed parameters.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Formula {
     /// `<∇f, ∇f'>`, the kernel analog of SGD.

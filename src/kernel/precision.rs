@@ -6,9 +6,10 @@ use super::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap};
 use crate::progress::Silent;
+use crate::setting::Field;
 
 /// Element type in which gradients are kept and multiplied. The network itself runs in its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Gradient factors of 8 significant bits, in half the memory; sums in single precision.
@@ -35,15 +36,17 @@ impl Precision {
     /// Element type of gradient factors.
     ///
     /// # Errors
-    /// [`Error::Settings`] for tf32 elsewhere than on a GPU.
+    /// [`Error::Setting`] for tf32 elsewhere than on a GPU.
     pub fn kind(self, device: Device) -> Result<Kind> {
         match self {
             Self::Bf16 => Ok(Kind::BFloat16),
             Self::F32 => Ok(Kind::Float),
             Self::F64 => Ok(Kind::Double),
             Self::Tf32 if device.is_cuda() => Ok(Kind::Float),
-            Self::Tf32 => Err(Error::Settings(
-                "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory".into(),
+            Self::Tf32 => Err(Error::setting(
+                Field::Precision,
+                self.name(),
+                "f32, or bf16 to save memory: tf32 is a mode of CUDA devices",
             )),
         }
     }

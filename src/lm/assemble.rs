@@ -12,6 +12,7 @@ use super::layout::layout;
 use super::parts::Description;
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters, Role};
+use crate::setting::Field;
 
 /// How checkpoints of an architecture name their tensors.
 pub(super) trait Naming {
@@ -188,7 +189,7 @@ impl<'a> Wanted<'a> {
         let converted = value.to_kind(kind);
         if !all_finite(&converted) {
             let message = if all_finite(value) {
-                format!("tensor `{name}` holds numbers beyond the range of single precision; use f64 (--dtype f64)")
+                format!("tensor `{name}` holds numbers beyond the range of single precision; use {} f64", Field::Dtype)
             } else {
                 format!("tensor `{name}` holds NaN or infinity: its training diverged, or the file is damaged")
             };

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::model::{LanguageModel, NetworkFacts, TokenBatch};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
+use crate::setting::Field;
 
 /// Token ids of one prompted example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct PromptExample {
 }
 
 /// What f is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputMode {
     /// The logits of the C label words.
@@ -34,6 +35,12 @@ impl OutputMode {
             Self::Logits => logits.shallow_clone(),
             Self::Difference => logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1),
         }
+    }
+
+    /// The failure of a difference between another number of classes than two.
+    pub(super) fn needs_two(self, classes: usize) -> Error {
+        let expected = format!("logits: the task has {classes} classes, a difference is of two");
+        Error::setting(Field::OutputMode, "difference", expected)
     }
 }
 
@@ -61,10 +68,7 @@ impl<'a> PromptExamples<'a> {
     ) -> Result<Self> {
         let facts = model.facts();
         if mode == OutputMode::Difference && label_ids.len() != 2 {
-            return Err(Error::Settings(format!(
-                "--output-mode difference needs exactly two label words, the task has {}; use --output-mode logits",
-                label_ids.len()
-            )));
+            return Err(mode.needs_two(label_ids.len()));
         }
         for (c, id) in label_ids.iter().enumerate() {
             check_id(&facts, *id, &format!("label word {c}"))?;

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::examples::{OutputMode, PromptExample, PromptExamples};
 use super::model::LanguageModel;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Role, Tap, batches_by_cost, in_order};
 
 /// Examples read by a new head: N examples, C outputs, or the difference of two. Its parameters are the model's own, which
@@ -36,9 +36,7 @@ impl<'a> HeadExamples<'a> {
         device: Device,
     ) -> Result<Self> {
         if mode == OutputMode::Difference && classes != 2 {
-            return Err(Error::Settings(format!(
-                "--output-mode difference needs exactly two classes, the task has {classes}; use --output-mode logits"
-            )));
+            return Err(mode.needs_two(classes));
         }
         let prompts = PromptExamples::new(model, examples, &[0], OutputMode::Logits, device)?;
         Ok(Self { model, prompts, weight: Param(model.specs().len()), bias: None, classes, mode })
@@ -75,13 +73,7 @@ pub fn with_head(own: &Parameters, weight: &Tensor, bias: Option<&Tensor>) -> Pa
     let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();
     for (name, value) in [("weight", Some(weight)), ("bias", bias)] {
         let Some(value) = value else { continue };
-        specs.push(ParameterSpec {
-            name: format!("classifier.{name}"),
-            shape: value.size(),
-            role: Role::Head,
-            layer: "head".into(),
-            structural_zeros: Vec::new(),
-        });
+        specs.push(ParameterSpec::new(format!("classifier.{name}"), &value.size(), Role::Head, "head"));
         values.push(value.to_kind(own.kind()).to_device(own.device()));
     }
     Parameters::new(Arc::from(specs), values)

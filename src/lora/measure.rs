@@ -15,6 +15,7 @@ use crate::kernel::{FormulaSet, Gram, GramOptions, gram_units, structured_gram};
 use crate::lm::{Modules, PeftAdapter};
 use crate::measure::kernel_distance;
 use crate::progress::Monitor;
+use crate::setting::Field;
 use crate::subspace::{Init, Lora, Projection, Streaming, Target, Trained, projected_gradients};
 
 /// How much of the full kernel's trace the adapted weights of a layer have.
@@ -101,8 +102,9 @@ pub fn measure(
     }
     if let Some(left_out) = chosen.iter().find(|p| !study.include[p.0]) {
         return Err(Error::Settings(format!(
-            "`{}` is a target, but --parameters {} leaves it out of the kernel",
+            "`{}` is a target, but {} {} leaves it out of the kernel",
             specs[left_out.0].name,
+            Field::Subset,
             study.subset_name()
         )));
     }

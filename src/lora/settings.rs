@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::setting::Field;
 use crate::subspace::Init;
 
 /// PEFT's factor s of the adapters.
@@ -48,27 +49,26 @@ impl LoraSettings {
     /// Checks ranges, and puts ranks and dimensions in order.
     ///
     /// # Errors
-    /// [`Error::Settings`], naming the flag.
+    /// [`Error::Setting`].
     pub fn validated(mut self) -> Result<Self> {
-        let fail = |message: String| Err(Error::Settings(message));
-        for (flag, values) in [("--ranks", &mut self.ranks), ("--intrinsic", &mut self.dimensions)] {
+        for (field, values) in [(Field::Ranks, &mut self.ranks), (Field::Dimensions, &mut self.dimensions)] {
             values.sort_unstable();
             values.dedup();
             if let Some(bad) = values.iter().find(|k| **k < 1) {
-                return fail(format!("{flag}: {bad} is not positive"));
+                return Err(Error::setting(field, bad, "1 or more"));
             }
         }
         if self.draws == 0 {
-            return fail("--draws must be at least 1".into());
+            return Err(Error::setting(Field::Draws, self.draws, "1 or more"));
         }
         if !(self.distance > 0.0 && self.distance < 1.0) {
-            return fail(format!("--distance {} must lie between 0 and 1", self.distance));
+            return Err(Error::setting(Field::Distance, self.distance, "a number between 0 and 1"));
         }
         if !(self.confidence > 0.5 && self.confidence < 1.0) {
-            return fail(format!("--confidence {} must lie between 0.5 and 1", self.confidence));
+            return Err(Error::setting(Field::Confidence, self.confidence, "a number between 0.5 and 1"));
         }
         if !(self.scaled.alpha.is_finite() && self.scaled.alpha > 0.0) {
-            return fail(format!("--alpha {} must be positive", self.scaled.alpha));
+            return Err(Error::setting(Field::Alpha, self.scaled.alpha, "a positive number"));
         }
         Ok(self)
     }
@@ -78,9 +78,9 @@ impl LoraSettings {
 mod tests {
     use super::*;
 
-    /// The message names the option that was given a wrong value, and no other.
+    /// The error names the setting that has a wrong value, and no other.
     #[test]
-    fn a_wrong_value_is_named_by_its_option() {
+    fn a_wrong_value_is_named_by_its_setting() {
         let good = LoraSettings {
             targets: Vec::new(),
             ranks: vec![1],
@@ -93,16 +93,16 @@ mod tests {
             seed: 0,
         };
         let scaled = Scaled { alpha: -1.0, ..good.scaled };
-        for (bad, option) in [
-            (LoraSettings { ranks: vec![0], ..good.clone() }, "--ranks"),
-            (LoraSettings { dimensions: vec![0], ..good.clone() }, "--intrinsic"),
-            (LoraSettings { draws: 0, ..good.clone() }, "--draws"),
-            (LoraSettings { distance: 1.0, ..good.clone() }, "--distance"),
-            (LoraSettings { confidence: 0.4, ..good.clone() }, "--confidence"),
-            (LoraSettings { scaled, ..good.clone() }, "--alpha"),
+        for (bad, expected) in [
+            (LoraSettings { ranks: vec![0], ..good.clone() }, Field::Ranks),
+            (LoraSettings { dimensions: vec![0], ..good.clone() }, Field::Dimensions),
+            (LoraSettings { draws: 0, ..good.clone() }, Field::Draws),
+            (LoraSettings { distance: 1.0, ..good.clone() }, Field::Distance),
+            (LoraSettings { confidence: 0.4, ..good.clone() }, Field::Confidence),
+            (LoraSettings { scaled, ..good.clone() }, Field::Alpha),
         ] {
-            let message = bad.validated().expect_err(option).to_string();
-            assert!(message.starts_with(option), "{message}");
+            let error = bad.validated().expect_err(expected.name());
+            assert!(matches!(error, Error::Setting { field, .. } if field == expected), "{error}");
         }
         assert!(good.validated().is_ok());
     }

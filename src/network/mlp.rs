@@ -48,7 +48,7 @@ impl Mlp {
                 let rows = if l == self.depth { self.outputs } else { self.width };
                 let columns = if l == 0 { self.input } else { self.width };
                 let name = format!("{}.weight", layer.replace(' ', "."));
-                ParameterSpec { name, shape: vec![rows, columns], role, layer, structural_zeros: Vec::new() }
+                ParameterSpec::new(name, &[rows, columns], role, layer)
             })
             .collect()
     }

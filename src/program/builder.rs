@@ -5,19 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nalgebra::DMatrix;
 
-use super::expression::{Expression, Leaf, Scalar, Vector};
+use super::expression::{Expression, Leaf, Matrix, Scalar, Vector};
 use super::lines::{Line, Program};
 use crate::error::{Error, Result};
 
 /// Asymmetry and negative eigenvalues of a covariance that rounding explains, relative to its largest entry.
 const ROUNDING: f64 = 1e-10;
-
-/// A random matrix of a program: a handle that its builder gave out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matrix {
-    pub(super) program: u64,
-    pub(super) slot: usize,
-}
 
 /// Writes a program. Every method adds a line and returns a handle to what it makes; what is wrong with a line is told by
 /// [`Self::build`], so that a program reads without a `?` on every line.

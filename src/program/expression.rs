@@ -14,6 +14,13 @@ pub struct Vector {
     pub(super) slot: usize,
 }
 
+/// A random matrix of a program: a handle that its builder gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    pub(super) program: u64,
+    pub(super) slot: usize,
+}
+
 /// A scalar of a program: a handle that its builder gave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scalar {

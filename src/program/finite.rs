@@ -3,8 +3,7 @@
 use nalgebra::DMatrix;
 use tch::{Device, Kind, Tensor};
 
-use super::builder::Matrix;
-use super::expression::{Scalar, Value, Vector};
+use super::expression::{Matrix, Scalar, Value, Vector};
 use super::lines::{Line, Program};
 use crate::error::{Error, Result};
 use crate::files::named_seed;

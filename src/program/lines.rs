@@ -4,8 +4,7 @@ use std::fmt;
 
 use nalgebra::DMatrix;
 
-use super::builder::Matrix;
-use super::expression::{Expression, Leaf, Scalar, Vector, digits};
+use super::expression::{Expression, Leaf, Matrix, Scalar, Vector, digits};
 
 /// One line of a program; vectors, scalars and matrices are numbered by slots in order of appearance.
 #[derive(Clone, Debug)]

@@ -88,8 +88,8 @@ mod lines;
 pub mod networks;
 mod operator;
 
-pub use builder::{Builder, Matrix};
-pub use expression::{Expression, Function, Scalar, Term, Vector};
+pub use builder::Builder;
+pub use expression::{Expression, Function, Matrix, Scalar, Term, Vector};
 pub use finite::FiniteRun;
 pub use limit::{LimitOptions, LimitRun};
 pub use lines::Program;

@@ -170,7 +170,7 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
     let has_kernel = analysis.kernels.iter().any(|k| k.formula == verdict.formula && !k.methods.is_empty());
     Some(match verdict.question {
         _ if !has_kernel && verdict.question != Question::Linearization => {
-            format!("{kernel} is not among this analysis' kernels (see --formula)")
+            format!("{kernel} is not among this analysis' kernels")
         }
         Question::Linearization if run.test_accuracy <= before => format!(
             "fine-tuning gained nothing over the pre-trained model ({} before, {} after), so linearization has nothing \

@@ -21,9 +21,9 @@ use crate::error::{Error, Result, panic_text};
 use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
 use crate::files::{create_dir, digest, load_part, store_part, without_directories};
 use crate::jacobian::Subset;
+use crate::launch::Place;
 use crate::progress::{Monitor, check_stop};
 use crate::report;
-use crate::shard::Place;
 use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
 

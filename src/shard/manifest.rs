@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, read_text, write_atomic};
 use crate::kernel::{Block, BlockPlan, Gram, KernelFile};
+use crate::launch::Place;
 use crate::progress::check_stop;
+use crate::setting::Field;
 
 /// Version of the directory's layout.
 const VERSION: u32 = 1;
@@ -92,8 +93,11 @@ impl ShardStore {
             if there != manifest {
                 return Err(Error::format(
                     directory,
-                    "these are the shards of another kernel (other model, task, settings or block size); give another --out, \
-                     or remove them",
+                    format!(
+                        "these are the shards of another kernel (other model, task, settings or block size); give another {}, or \
+                         remove them",
+                        Field::Out
+                    ),
                 ));
             }
         } else {
@@ -190,7 +194,7 @@ fn incomplete(directory: &Path, total: usize, missing: &[(usize, &Block)]) -> St
     let shards = counts.iter().next_back().map_or_else(String::new, |count| {
         let unfinished: BTreeSet<usize> = missing.iter().map(|(number, _)| number % count).collect();
         let names: Vec<String> = unfinished.iter().map(|i| format!("{i}/{count}")).collect();
-        format!("; give the command again with --shard {}", names.join(", "))
+        format!("; compute again {} {}", Field::Shard, names.join(", "))
     });
     format!("{} of {total} blocks are missing or of another run: {}{more}{shards}", missing.len(), first.join(", "))
 }

@@ -4,9 +4,5 @@
 //! run again computes what is missing. Knows no model: what a kernel is of comes from its caller.
 
 mod manifest;
-mod place;
-mod slurm;
 
 pub use manifest::{Manifest, ShardStore, merge};
-pub use place::{Place, environment, local_rank, place};
-pub use slurm::{Submission, write_submission};

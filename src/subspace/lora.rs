@@ -74,7 +74,7 @@ pub struct Adapter {
 }
 
 /// How the entries of A are drawn. B is always zero at first, so that the network starts unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// N(0, 1/k): the kernel of the adapted weights keeps its expectation (with s = 1).
@@ -182,13 +182,7 @@ impl Lora {
             }
             let stem = name.as_deref().unwrap_or_else(|| spec.name.strip_suffix(".weight").unwrap_or(&spec.name));
             let mut add = |suffix: &str, shape: &[i64]| {
-                specs.push(ParameterSpec {
-                    name: format!("{stem}.{suffix}"),
-                    shape: shape.to_vec(),
-                    role: spec.role,
-                    layer: spec.layer.clone(),
-                    structural_zeros: Vec::new(),
-                });
+                specs.push(ParameterSpec::new(format!("{stem}.{suffix}"), shape, spec.role, spec.layer.clone()));
                 Param(specs.len() - 1)
             };
             let (a, b) = match of {

@@ -14,6 +14,7 @@ use super::prompt::Reading;
 use super::template::{FirstLetter, Part, Sentence, literal_text};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
+use crate::setting::Field;
 
 /// A template's part that waits for an example, or tokens that are the same in every prompt.
 pub(super) enum Piece {
@@ -107,7 +108,8 @@ fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
     if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
         return Err(Error::Settings(format!(
             "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             template whose texts are all in front of the mask (--template), such as `*sent_0*_It_was*mask*`"
+             {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
+            Field::Template
         )));
     }
     Ok(before.iter().filter(|part| **part != Part::Cls).cloned().collect())

@@ -18,6 +18,7 @@ use super::template::Choice;
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
+use crate::setting::Field;
 
 /// Where a model's answer is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -343,14 +344,14 @@ fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_ma
         Reading::FirstTokenAlone | Reading::LastTokenAlone => "token that is read",
     };
     let message = format!(
-        "the {what} would be token {} of a prompt cut at {} tokens (max_length); set max_length (--max-length) to {} or more",
+        "the {what} would be token {} of a prompt cut at {} tokens; set {} to {} or more",
         mask_pos + 1,
         task.max_length,
+        Field::MaxLength,
         mask_pos + 1
     );
     if let Some((index, length)) = before_mask.iter().filter(|(_, length)| *length > excess).max_by_key(|text| text.1) {
-        let name =
-            if *index == 0 { "first_sentence_limit (--first-limit)" } else { "other_sentence_limit (--other-limit)" };
+        let name = if *index == 0 { Field::FirstSentenceLimit } else { Field::OtherSentenceLimit };
         let enough = length - excess;
         return format!("{message}, or {name} to {enough} or less");
     }

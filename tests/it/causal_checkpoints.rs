@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::common::causal::{config_json, tensors, write};
 use crate::common::fixture::tiny_checkpoint;
-use kernelview::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
+use kernelview::analysis::{Pretrained, SplitName, Study, StudyRequest};
 use kernelview::device::Dtype;
-use kernelview::jacobian::{Examples, Parameters, Subset};
+use kernelview::jacobian::{Examples, Parameters};
 use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random, write_tensors};
 use kernelview::task::{
     PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition, Template, demo, demo_definition,
@@ -222,19 +222,7 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     let splits = demo().expect("the demonstration");
     let definition = TaskDefinition { template: Template::parse(template)?, ..demo_definition()? };
     let network = Pretrained::load(directory.path(), Dtype::F64, Device::Cpu)?;
-    let request = StudyRequest {
-        network: &network,
-        head: Head::Prompt,
-        adapters: None,
-        subset: Subset::All,
-        output_mode: None,
-        definition: &definition,
-        splits: &splits,
-        source: "the demonstration".into(),
-        k: None,
-        split_seed: None,
-    };
-    Ok((Study::new(request)?, tokenizer))
+    Ok((Study::new(StudyRequest::new(&network, &definition, &splits))?, tokenizer))
 }
 
 #[test]

@@ -11,6 +11,7 @@ use kernelview::kernel::{
 };
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::progress::Silent;
+use kernelview::strategies::prompt;
 use kernelview::train::{cross_entropy, loss_gradient, output_derivative};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -31,13 +32,11 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let prompt = proptest::collection::vec(2..VOCABULARY, 1..9)
-        .prop_flat_map(|tokens| (0..tokens.len()).prop_map(move |mask| (tokens.clone(), mask)));
     (
         proptest::sample::select(&Network::ALL[..]),
         any::<u64>(),
         any::<bool>(),
-        proptest::collection::vec(prompt, 1..5),
+        proptest::collection::vec(prompt(VOCABULARY, 8), 1..5),
         proptest::sample::subsequence((2..VOCABULARY).collect::<Vec<_>>(), 1..5).prop_shuffle(),
         1..5usize,
         proptest::sample::select(&Arithmetic::ALL[..]),

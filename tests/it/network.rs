@@ -10,41 +10,9 @@ use kernelview::network::{
     Abc, Activation, Heads, Kind as ParameterKind, Mlp, Transformer, TransformerAbc, TransformerShape, unit_inputs,
 };
 use kernelview::progress::Silent;
+use kernelview::strategies::{mlp, transformer};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
-
-fn activation() -> impl Strategy<Value = Activation> {
-    proptest::sample::select(Activation::ALL.to_vec())
-}
-
-fn mlp() -> impl Strategy<Value = Mlp> {
-    (1..6i64, 1..9i64, 1..4usize, 1..3i64, activation(), 0..3usize).prop_map(
-        |(input, width, depth, outputs, activation, abc)| {
-            let abc = [Abc::standard, Abc::ntk, Abc::mup][abc](depth);
-            Mlp { input, width, depth, outputs, activation, gain: 1.2, abc }
-        },
-    )
-}
-
-fn transformer() -> impl Strategy<Value = Transformer> {
-    let heads = proptest::sample::select(vec![Heads::Number(1), Heads::Number(2), Heads::Dimension(3)]);
-    let abc = proptest::sample::select(vec![TransformerAbc::standard(), TransformerAbc::ntk(), TransformerAbc::mup()]);
-    (1..3i64, heads, 1..3usize, 1..3i64, 1..3i64, activation(), abc).prop_map(
-        |(sixths, heads, layers, inner, outputs, activation, abc)| {
-            let shape = TransformerShape {
-                vocab: 7,
-                positions: 5,
-                width: 6 * sixths,
-                heads,
-                layers,
-                inner,
-                outputs,
-                activation,
-            };
-            Transformer::new(shape, abc)
-        },
-    )
-}
 
 /// Token ids \[N, T\] below `vocab`; few enough that tokens repeat.
 fn tokens(count: i64, length: i64, vocab: i64, seed: i64) -> Tensor {

@@ -12,6 +12,7 @@ use kernelview::program::networks::{
     Input, Network, Regime, Training, Update, attention, perceptron_kernels, recurrent,
 };
 use kernelview::program::{Builder, Expression, LimitOptions, LimitRun, Program, Scalar, Term, Vector};
+use kernelview::strategies::program;
 use nalgebra::DMatrix;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -25,68 +26,15 @@ fn deviation(limit: &LimitRun<'_>, scalar: Scalar, exact: f64) -> f64 {
     ((limit.scalar(scalar) - exact).abs() - 1e-10).max(0.0) / limit.standard_error(scalar).max(1e-12)
 }
 
-/// One line of a random program; places count back from the vectors that are there.
-#[derive(Clone, Debug)]
-enum Step {
-    Multiply { matrix: usize, transposed: bool, of: usize },
-    Map { kind: usize, first: usize, second: usize },
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let multiply = (0..2usize, any::<bool>(), 0..3usize).prop_map(|(matrix, transposed, of)| Step::Multiply {
-        matrix,
-        transposed,
-        of,
-    });
-    let map = (0..5usize, 0..4usize, 0..4usize).prop_map(|(kind, first, second)| Step::Map { kind, first, second });
-    proptest::collection::vec((multiply, map), 1..5)
-        .prop_map(|pairs| pairs.into_iter().flat_map(|(multiply, map)| [multiply, map]).collect())
-}
-
-/// A program of these steps; every vector that is multiplied by a matrix is bounded or Gaussian.
-fn random_program(steps: &[Step], covariance: f64) -> Program {
-    let mut p = Builder::new();
-    let mut vectors = p.gaussians(&["h", "k"], &pair(1.0, 0.7, covariance));
-    let matrices = [p.matrix("W", 1.1), p.matrix("V", 0.8)];
-    for (i, step) in steps.iter().enumerate() {
-        let place = |back: usize| vectors[vectors.len() - 1 - back.min(vectors.len() - 1)];
-        let vector = match *step {
-            Step::Multiply { matrix, transposed: true, of } => {
-                p.multiply_transposed(format!("v{i}"), matrices[matrix], place(of))
-            }
-            Step::Multiply { matrix, transposed: false, of } => {
-                p.multiply(format!("v{i}"), matrices[matrix], place(of))
-            }
-            Step::Map { kind, first, second } => {
-                let (a, b) = (place(first), place(second));
-                let formula = match kind {
-                    0 => (a + b).activation(Activation::Tanh),
-                    1 => (a * b).activation(Activation::Erf),
-                    2 => a.derivative(Activation::Tanh) * b.activation(Activation::Tanh),
-                    3 => (a - b * 0.5).sign(),
-                    _ => a.activation(Activation::Relu).activation(Activation::Tanh) + b.activation(Activation::Erf),
-                };
-                p.map(format!("v{i}"), formula)
-            }
-        };
-        vectors.push(vector);
-    }
-    let last = vectors.len() - 1;
-    for (name, other) in [("square", last), ("with the one before", last - 1), ("with the first", 0)] {
-        p.average(name, vectors[last].activation(Activation::Tanh) * vectors[other].activation(Activation::Tanh));
-    }
-    p.build().expect("a well-formed program")
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Means over networks of width 256 are the limit's values, within six standard errors of both and 5/n: finite networks
     /// have a bias of order 1/n.
     #[test]
-    fn random_programs_converge_to_their_limits(steps in steps(), covariance in -0.8..0.8f64, seed in any::<u64>()) {
+    fn random_programs_converge_to_their_limits(case in program(), seed in any::<u64>()) {
         one_thread();
-        let program = random_program(&steps, covariance);
+        let program = case.build();
         let limit = program.limit(&LimitOptions::new(32_000, seed)).unwrap();
         let (networks, width) = (40, 256);
         let runs: Vec<_> =

@@ -64,7 +64,19 @@ pub fn cargo(args: &[&str]) -> Command {
     // The cargo that runs this program, so that a toolchain chosen by `cargo +NAME xtask` stays chosen.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
+    // What `cargo run` says of this package would be told to build scripts of others, some of which (ring's) run again when it
+    // changes: `cargo test` behind `cargo xtask test` would build half of everything anew.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_this_package)) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether a variable is one that `cargo run` sets for the program that it runs.
+fn is_of_this_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
+        || name == "CARGO_PRIMARY_PACKAGE"
+        || name == "OUT_DIR"
 }
 
 fn shown(command: &Command) -> String {
@@ -90,6 +102,16 @@ mod tests {
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         assert!(same_place(&here, &dir.path().join("sub/../libtorch")));
         assert!(!same_place(&here, &dir.path().join("sub/libtorch")));
+    }
+
+    #[test]
+    fn cargo_does_not_inherit_what_cargo_run_says_of_this_package() {
+        // Under `cargo test` these variables are set as under `cargo run`.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        let command = cargo(&["test"]);
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        assert!(removed.iter().any(|name| *name == "CARGO_PKG_NAME"), "{removed:?}");
+        assert!(!removed.iter().any(|name| *name == "CARGO_HOME" || *name == "CARGO"), "{removed:?}");
     }
 
     #[test]

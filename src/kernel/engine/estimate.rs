@@ -14,6 +14,7 @@ use super::{Arithmetic, HELD, work};
 use crate::device::threads;
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape, shapes};
+use crate::setting::Field;
 
 /// Bytes that a process with libtorch takes before it holds a tensor: code, thread stacks, buffers of matrix products.
 const RUNTIME: f64 = 4e8;
@@ -130,16 +131,16 @@ impl GramOptions {
         let least = (TRANSIENT + 2.0 * kept) * example;
         if rest < least {
             let needed = limit - rest + least;
-            return Err(Error::Settings(format!(
-                "--memory {}: this kernel needs at least {}: {} for libtorch and the parameters, {} for the kernel \
-                 matrices, {} for the threads' tiles, {} for the gradients of two examples and one pass",
-                megabytes(limit),
+            let expected = format!(
+                "{} or more for this kernel: {} for libtorch and the parameters, {} for the kernel matrices, {} for the threads' \
+                 tiles, {} for the gradients of two examples and one pass",
                 megabytes(needed),
                 megabytes(fixed_bytes(parameters)),
                 megabytes(result_bytes(left, right, self)),
                 megabytes(tile_bytes(parameters, self)),
                 megabytes(least),
-            )));
+            );
+            return Err(Error::setting(Field::Memory, megabytes(limit), expected));
         }
         let longest = longest_cost(left, right);
         // A part of every pass that runs at a time, and as many on either side; smaller ones only where there is one pass.

@@ -3,7 +3,7 @@
 use crate::kernel::FormulaSet;
 
 /// A way to multiply the gradients of one parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Through their factors: `Σ (x_t·x'_u)(g_t·g'_u)` over pairs of tokens. No gradient is written; the cost grows with
     /// the square of the number of tokens. Signs of sums do not factor, so sign kernels need one token a side.

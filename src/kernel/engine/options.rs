@@ -3,6 +3,7 @@
 use tch::{Device, Kind};
 
 use super::{Arithmetic, Method};
+use crate::error::{Error, Result};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
 
@@ -78,5 +79,24 @@ impl GramOptions {
             Arithmetic::Matrices => self.matrix_block_entries = half,
         }
         half >= LEAST
+    }
+
+    /// The arithmetic that was asked for, or else the one that suits a device.
+    pub(super) fn arithmetic_on(&self, device: Device) -> Arithmetic {
+        let usual = if device == Device::Cpu { Arithmetic::Cores } else { Arithmetic::Matrices };
+        self.arithmetic.unwrap_or(usual)
+    }
+
+    /// Fails where a device does not have the arithmetic that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub(super) fn check_arithmetic(&self, device: Device) -> Result<()> {
+        if device == Device::Cpu || self.arithmetic_on(device) == Arithmetic::Matrices {
+            return Ok(());
+        }
+        Err(Error::Settings(format!(
+            "arithmetic: `cores` is for tensors of the CPU, not of {device:?}; use `matrices`"
+        )))
     }
 }

@@ -164,7 +164,7 @@ fn fitting(examples: &dyn Examples, parts: &VecDeque<Vec<usize>>, per_token: f64
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::sync::Mutex;
+    use std::sync::{Barrier, Mutex};
     use std::thread::{self, ThreadId};
 
     use tch::{Device, Kind, Tensor};
@@ -182,6 +182,9 @@ mod tests {
         most: usize,
         from: usize,
         threads: Mutex<HashSet<ThreadId>>,
+        /// Where passes of several threads wait for one another once, so that none takes all parts before the others begin.
+        together: Option<Barrier>,
+        caller: ThreadId,
     }
 
     impl Examples for Short {
@@ -192,7 +195,11 @@ mod tests {
             self.examples.outputs()
         }
         fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
-            self.threads.lock().expect("no panic").insert(thread::current().id());
+            let id = thread::current().id();
+            let first = self.threads.lock().expect("no panic").insert(id);
+            if let Some(together) = self.together.as_ref().filter(|_| first && id != self.caller) {
+                together.wait();
+            }
             assert!(indices.len() <= self.most || indices[0] < self.from, "out of memory");
             self.examples.forward(tap, indices)
         }
@@ -221,7 +228,9 @@ mod tests {
         let parameters = mlp.parameters(1, Kind::Double, Device::Cpu);
         move |most, from, passes| {
             let examples = mlp.examples(unit_inputs(inputs, 8, 2, Kind::Double, Device::Cpu));
-            let examples = Short { examples, most, from, threads: Mutex::default() };
+            let together = (passes > 1 && from == 0 && most >= 32).then(|| Barrier::new(passes));
+            let caller = thread::current().id();
+            let examples = Short { examples, most, from, threads: Mutex::default(), together, caller };
             let options = GramOptions { passes, ..GramOptions::new(FormulaSet::ALL, parameters.len()) };
             let notes = Notes::default();
             let gram = structured_gram(&parameters, &examples, None, &options, &notes);

@@ -22,6 +22,7 @@ use super::plots;
 use crate::error::{Error, Result};
 use crate::evidence::{ClaimEvidence, Figure, Verification};
 use crate::files::{create_dir, write_atomic};
+use crate::setting::Field;
 
 pub use document::{Document, Picture, write_document};
 pub use junit::junit;
@@ -131,7 +132,7 @@ fn earlier_plots(directory: &Path) -> Result<BTreeSet<String>> {
     match earlier {
         Some(Earlier { zero_shot: Some(_), .. }) => Err(Error::format(
             &path,
-            "this is the report of `kernelview analyze`; give --out-dir another directory, or remove that report",
+            format!("this is the report of an analysis; give another {}, or remove that report", Field::OutDirectory),
         )),
         Some(Earlier { claims: Some(claims), .. }) => {
             Ok(claims.iter().flat_map(|c| c.findings.figures.iter().map(|f| plot_file(&c.id, &f.name))).collect())

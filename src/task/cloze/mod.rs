@@ -20,6 +20,7 @@ use super::definition::TaskDefinition;
 use super::split::shuffled;
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
+use crate::setting::Field;
 
 pub use builtin::{BuiltinCloze, builtin, find, named};
 
@@ -52,16 +53,19 @@ impl Default for ClozeSettings {
 impl ClozeSettings {
     fn check(&self) -> Result<()> {
         if let Some(limit) = self.limit.filter(|limit| *limit < LEAST) {
-            return Err(Error::Settings(format!(
-                "limit {limit}: a task needs {LEAST} examples of each word at least, one each to train, select and test \
-                 on; raise the limit (--limit)"
-            )));
+            return Err(Error::setting(
+                Field::Limit,
+                limit,
+                format!("{LEAST} or more: one example of each word to train, select and test on"),
+            ));
         }
         if self.min_words > self.max_words {
             return Err(Error::Settings(format!(
-                "sentences of {} words at least and {} at most: there are none; lower the first (--min-words) or raise \
-                 the second (--max-words)",
-                self.min_words, self.max_words
+                "sentences of {} words at least and {} at most: there are none; lower {} or raise {}",
+                self.min_words,
+                self.max_words,
+                Field::MinWords,
+                Field::MaxWords
             )));
         }
         Ok(())
@@ -97,10 +101,12 @@ pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &Clo
             source,
             format!(
                 "`{}` is the only label word in {rarest} sentence(s) of {} to {} words, but a task needs {LEAST} of each \
-                 word at least; give a longer text, other words, or other lengths (--min-words, --max-words)",
+                 word at least; give a longer text, other words, or other lengths ({}, {})",
                 words[at].as_ref(),
                 settings.min_words,
-                settings.max_words
+                settings.max_words,
+                Field::MinWords,
+                Field::MaxWords
             ),
         ));
     }

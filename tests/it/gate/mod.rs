@@ -11,11 +11,10 @@ mod silence;
 use std::path::Path;
 
 use crate::common::command::Scratch;
-use kernelview::analysis::{Head, Measures, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
+use kernelview::analysis::{Measures, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
 use kernelview::device::Dtype;
 use kernelview::evidence::Analysis;
 use kernelview::gate::{Baseline, Comparison, Options, compare};
-use kernelview::jacobian::Subset;
 use kernelview::kernel::Formula;
 use kernelview::progress::Silent;
 use kernelview::task::{OwnSplit, Splits, TaskDefinition};
@@ -51,16 +50,10 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
     let splits = Splits::from_file(scratch.path("rows.tsv"), &definition, &own).expect("a split");
     let network = Pretrained::load(&scratch.path("model"), setting.dtype, Device::Cpu).expect("a network");
     let study = Study::new(StudyRequest {
-        network: &network,
-        head: Head::Prompt,
-        adapters: None,
-        subset: Subset::All,
-        output_mode: None,
-        definition: &definition,
-        splits: &splits,
         source: "rows.tsv".into(),
         k: Some(4),
         split_seed: Some(seed),
+        ..StudyRequest::new(&network, &definition, &splits)
     });
     let plan = Plan {
         formulas: vec![Formula::Sgd, Formula::Signgd],

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::files::{create_dir, write_atomic};
 
 /// What to submit.
-pub struct Submission {
+pub(super) struct Submission {
     /// The program.
     pub program: PathBuf,
     /// A command and its arguments, without `--shard`.
@@ -23,7 +23,7 @@ pub struct Submission {
 ///
 /// # Errors
 /// [`crate::error::Error::Io`].
-pub fn write_submission(submission: &Submission, directory: &Path) -> Result<PathBuf> {
+pub(super) fn write_submission(submission: &Submission, directory: &Path) -> Result<PathBuf> {
     let Submission { program, command, join, shards, options } = submission;
     let head = |name: &str| {
         let mut lines = vec![

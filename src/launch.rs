@@ -1,6 +1,7 @@
-//! Which part of a job this process is: from a flag, Slurm's environment, or torchrun's.
+//! Which part of a job this process is: from a text, Slurm's environment, or torchrun's.
 
 use crate::error::{Error, Result};
+use crate::setting::Field;
 
 /// A part of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Pl
         let outside = || format!("part {index} of {count}: parts are counted from 0 (an array must have no gaps)");
         if index < count { Ok(place) } else { Err(outside()) }
     });
-    found.map_err(|message| Error::Settings(format!("--shard {text}: {message}")))
+    found.map_err(|message| Error::Settings(format!("{} {text}: {message}", Field::Shard)))
 }
 
 /// What launchers tell a process of its place among others.
@@ -64,7 +65,8 @@ struct Launch {
 impl Launch {
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let number = |name: &str| -> Result<Option<usize>> {
-            let wrong = |value| Error::Settings(format!("--shard auto: {name} is `{value}`, expected a number"));
+            let wrong =
+                |value| Error::Settings(format!("{} auto: {name} is `{value}`, expected a number", Field::Shard));
             variable(name).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
         };
         let pair = |index: &str, count: &str| Ok::<_, Error>(number(index)?.zip(number(count)?));
@@ -88,9 +90,11 @@ impl Launch {
         let process = self.process()?;
         let Some((id, members)) = self.member else {
             return process.ok_or_else(|| {
-                "no part is set: neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, SLURM_PROCID and SLURM_NTASKS, \
-                 nor RANK and WORLD_SIZE; give --shard I/N"
-                    .to_owned()
+                format!(
+                    "no part is set: neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, SLURM_PROCID and SLURM_NTASKS, nor \
+                     RANK and WORLD_SIZE; give {} I/N",
+                    Field::Shard
+                )
             });
         };
         let Some(member) = id.checked_sub(self.start) else {
@@ -122,7 +126,8 @@ impl Launch {
         Err(format!(
             "SLURM_PROCID {task} of SLURM_NTASKS {tasks} and RANK {rank} of WORLD_SIZE {ranks} contradict each other: it \
              is not clear which processes share the work; start one torchrun a task (srun --ntasks-per-node=1 torchrun \
-             --nnodes={tasks} …), or give --shard I/N"
+             --nnodes={tasks} …), or give {} I/N",
+            Field::Shard
         ))
     }
 }

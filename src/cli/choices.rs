@@ -1,0 +1,115 @@
+//! How the values of the library's settings are typed, and what help says of each. The library itself knows no command line.
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::analysis::{Head, Measures, SplitName};
+use crate::device::Dtype;
+use crate::evidence::Profile;
+use crate::jacobian::Subset;
+use crate::kernel::{Formula, Precision};
+use crate::lm::OutputMode;
+use crate::subspace::Init;
+
+/// Makes an enumeration of the library an argument's type. A value that is added there and not here does not compile.
+macro_rules! choices {
+    ($type:ty { $($value:ident: $name:literal, $help:literal;)+ }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(Self::$value => PossibleValue::new($name).help($help),)+
+                })
+            }
+        }
+    };
+}
+
+choices!(Dtype {
+    F32: "f32", "Single precision: kernels agree with double precision to about 1e-5 relative";
+    F64: "f64", "Double precision: for golden comparisons and small models";
+});
+
+choices!(Precision {
+    Bf16: "bf16", "Gradient factors of 8 significant bits, in half the memory; sums in single precision";
+    Tf32: "tf32", "Single precision with 11 significant bits in matrix products: CUDA only";
+    F32: "f32", "Single precision";
+    F64: "f64", "Double precision";
+});
+
+choices!(Formula {
+    Sgd: "sgd", "<∇f, ∇f'>, the kernel analog of SGD";
+    Asymmetric: "asymmetric", "<∇f, sign ∇f'>, the kernel analog of SignGD (early Adam); not symmetric";
+    Signgd: "signgd", "<sign ∇f, sign ∇f'>, its symmetric stand-in";
+});
+
+choices!(Subset {
+    All: "all", "Every parameter";
+    NoEmbeddings: "no-embeddings", "All but the embeddings (a decoder tied to them is left out with them)";
+    NoHead: "no-head", "All but the prediction head";
+    BiasesOnly: "biases-only", "Biases of linear maps and layer norms only";
+});
+
+choices!(OutputMode {
+    Logits: "logits", "The logits of the C label words";
+    Difference: "difference", "The second label word's logit minus the first's: one output, for tasks of two classes";
+});
+
+choices!(Head {
+    Prompt: "prompt", "The label words' logits at the template's mask";
+    Random: "random", "A new linear head with random weights, on the first token of the texts alone (the last of a causal model)";
+    LinearProbe: "linear-probe", "The same with the weights of a logistic regression on the training examples' features";
+});
+
+choices!(Measures {
+    Full: "full", "Residuals along the run and at its end, gradient drift; all in double precision";
+    End: "end", "The linearization and the kernel's drift at the end of the run alone, in the network's own precision: a fraction of the time and memory for large models";
+});
+
+choices!(SplitName {
+    Train: "train", "Training examples";
+    Dev: "dev", "Examples that settings are chosen on";
+    Test: "test", "Examples that results are reported on";
+});
+
+choices!(Init {
+    Gaussian: "gaussian", "N(0, 1/k): the kernel of the adapted weights keeps its expectation (with s = 1)";
+    KaimingUniform: "kaiming-uniform", "PEFT's default, Kaiming-uniform with a = √5: uniform on ±1/√in, variance 1/(3 in)";
+    PeftGaussian: "peft-gaussian", "PEFT's `init_lora_weights=\"gaussian\"`: N(0, 1/k²)";
+});
+
+choices!(Profile {
+    Quick: "quick", "About two minutes for the whole suite on two cores";
+    Standard: "standard", "About fifteen minutes on two cores: wider networks, more seeds, narrower intervals";
+    Full: "full", "For a GPU: widths to 16384";
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a report calls a setting is what one types to set it.
+    #[test]
+    fn names_are_those_of_files() {
+        fn check<T: ValueEnum + serde::Serialize>() {
+            for value in T::value_variants() {
+                let typed = value.to_possible_value().expect("not hidden").get_name().replace('-', "_");
+                let written = serde_json::to_value(value).expect("a name");
+                assert_eq!(written.as_str().map(|n| n.replace('-', "_")), Some(typed));
+            }
+        }
+        check::<Dtype>();
+        check::<Precision>();
+        check::<Formula>();
+        check::<Subset>();
+        check::<OutputMode>();
+        check::<Head>();
+        check::<Measures>();
+        check::<SplitName>();
+        check::<Init>();
+        check::<Profile>();
+    }
+}
