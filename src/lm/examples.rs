@@ -38,7 +38,7 @@ impl OutputMode {
     }
 
     /// The failure of a difference between another number of classes than two.
-    pub(super) fn needs_two(self, classes: usize) -> Error {
+    pub(super) fn needs_two(classes: usize) -> Error {
         let expected = format!("logits: the task has {classes} classes, a difference is of two");
         Error::setting(Field::OutputMode, "difference", expected)
     }
@@ -68,7 +68,7 @@ impl<'a> PromptExamples<'a> {
     ) -> Result<Self> {
         let facts = model.facts();
         if mode == OutputMode::Difference && label_ids.len() != 2 {
-            return Err(mode.needs_two(label_ids.len()));
+            return Err(OutputMode::needs_two(label_ids.len()));
         }
         for (c, id) in label_ids.iter().enumerate() {
             check_id(&facts, *id, &format!("label word {c}"))?;

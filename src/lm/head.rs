@@ -36,7 +36,7 @@ impl<'a> HeadExamples<'a> {
         device: Device,
     ) -> Result<Self> {
         if mode == OutputMode::Difference && classes != 2 {
-            return Err(mode.needs_two(classes));
+            return Err(OutputMode::needs_two(classes));
         }
         let prompts = PromptExamples::new(model, examples, &[0], OutputMode::Logits, device)?;
         Ok(Self { model, prompts, weight: Param(model.specs().len()), bias: None, classes, mode })

@@ -414,7 +414,7 @@ fn a_memory_limit_changes_no_kernel() {
     let free = kernel_file(&scratch, "--against dev");
     let refused = scratch.kernel("--dtype f64 --against dev --memory 1MB --out L.safetensors");
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-    let least = refused.stderr.split("needs at least ").nth(1).and_then(|t| t.split(" MB").next()).expect("a limit");
+    let least = refused.stderr.split("expected ").nth(1).and_then(|t| t.split(" MB").next()).expect("a limit");
     let limited = kernel_file(&scratch, &format!("--against dev --memory {least}MB"));
     assert_eq!(tensor(&free, "kernel.signgd"), tensor(&limited, "kernel.signgd"));
     for name in ["kernel.sgd", "kernel.asymmetric", "kernel.asymmetric_reversed"] {

@@ -170,7 +170,7 @@ fn label_words_that_do_not_fit() {
         &scratch,
         rows,
         &["--label-words", "bad,okay,good", "--output-mode", "difference"],
-        "--output-mode difference needs exactly two label words, the task has 3; use --output-mode logits",
+        "--output-mode is difference, expected logits: the task has 3 classes, a difference is of two",
     );
 }
 
@@ -225,7 +225,7 @@ fn prompts_that_do_not_fit() {
     // How many tokens the first remark has belongs to the demonstration, not to this test.
     let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
     assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
-    assert!(rest.contains(" of a prompt cut at 3 tokens (max_length); set max_length (--max-length) to "), "{rest}");
+    assert!(rest.contains(" of a prompt cut at 3 tokens; set --max-length to "), "{rest}");
     assert!(!scratch.path("K.safetensors").exists());
 
     kernel_refused(
@@ -312,7 +312,7 @@ fn tasks_and_splits_that_are_not_there() {
 #[test]
 fn analyze_refuses_the_same() {
     let scratch = Scratch::new();
-    analyze_refused(&scratch, &["--threads", "0"], "--threads must be at least 1");
+    analyze_refused(&scratch, &["--threads", "0"], "--threads is 0, expected 1 or more");
     analyze_refused(
         &scratch,
         &["--data", "rows.tsv", "--task", "SST-2"],
@@ -336,26 +336,26 @@ fn analyze_refuses_the_same() {
 #[test]
 fn settings_out_of_range() {
     let scratch = Scratch::new();
-    kernel_refused(&scratch, &["--threads", "0"], "--threads must be at least 1");
-    kernel_refused(&scratch, &["--batch", "0"], "--batch must be at least 1");
+    kernel_refused(&scratch, &["--threads", "0"], "--threads is 0, expected 1 or more");
+    kernel_refused(&scratch, &["--batch", "0"], "--batch is 0, expected 1 or more");
     kernel_refused(
         &scratch,
         // Every thread has tiles of its own.
         &["--memory", "100MB", "--threads", "1"],
-        "--memory 100 MB: this kernel needs at least 409 MB: 401 MB for libtorch and the parameters, 1 MB for the kernel \
+        "--memory is 100 MB, expected 409 MB or more for this kernel: 401 MB for libtorch and the parameters, 1 MB for the kernel \
          matrices, 9 MB for the threads' tiles, 1 MB for the gradients of two examples and one pass",
     );
     kernel_refused(
         &scratch,
         &["--device", "cpu", "--precision", "tf32"],
-        "--precision tf32 is a mode of CUDA devices; use f32, or bf16 to save memory",
+        "--precision is tf32, expected f32, or bf16 to save memory: tf32 is a mode of CUDA devices",
     );
     // The machine may have a GPU or several, but not ten thousand.
     let answer = scratch.kernel("--device cuda:9999 --out K.safetensors");
     let numberless = answer.stderr.replace(|c: char| c.is_ascii_digit(), "");
     assert_eq!(
         numberless,
-        "error: --device cuda:: libtorch sees  CUDA device(s); use --device cpu, or a libtorch built with CUDA (LIBTORCH)\n"
+        "error: --device is cuda:, expected cpu, or a libtorch built with CUDA (LIBTORCH): this one sees  CUDA device(s)\n"
     );
     assert_eq!(answer.code, Some(2));
     // What the parser of arguments itself refuses: its words are its own, the values it offers are ours.
@@ -376,8 +376,8 @@ fn settings_out_of_range() {
         }
     }
     analyze_refused(&scratch, &["--optimizers", "adamw"], "--optimizers: `adamw` is none of sgd, signgd, adam");
-    analyze_refused(&scratch, &["--steps", "0"], "--steps must be at least 1");
-    analyze_refused(&scratch, &["--lr-sgd=-1"], "learning rate -1 of sgd must be positive and finite");
+    analyze_refused(&scratch, &["--steps", "0"], "--steps is 0, expected 1 or more");
+    analyze_refused(&scratch, &["--lr-sgd=-1"], "--lr-sgd is -1, expected a positive and finite number");
     assert!(!scratch.path("K.safetensors").exists());
 }
 

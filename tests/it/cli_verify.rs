@@ -51,7 +51,7 @@ fn directories_that_cannot_be_written() {
     refused(
         &scratch,
         &["verify", "--out-dir", "analysis"],
-        "analysis/report.json: this is the report of `kernelview analyze`; give --out-dir another directory, or remove \
+        "analysis/report.json: this is the report of an analysis; give another --out-dir, or remove \
          that report",
     );
 }

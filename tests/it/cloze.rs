@@ -103,18 +103,17 @@ fn what_cannot_become_a_task_is_refused() {
     assert_eq!(
         message(draw("The king said that he would come.\n", &ClozeSettings::default())),
         "novel.txt: `she` is the only label word in 0 sentence(s) of 5 to 30 words, but a task needs 3 of each word at \
-         least; give a longer text, other words, or other lengths (--min-words, --max-words)"
+         least; give a longer text, other words, or other lengths (setting `min_words`, setting `max_words`)"
     );
     let bounds = ClozeSettings { min_words: 9, max_words: 8, ..ClozeSettings::default() };
     assert_eq!(
         message(draw(NOVEL, &bounds)),
-        "sentences of 9 words at least and 8 at most: there are none; lower the first (--min-words) or raise the second \
-         (--max-words)"
+        "sentences of 9 words at least and 8 at most: there are none; lower setting `min_words` or raise \
+         setting `max_words`"
     );
     assert_eq!(
         message(draw(NOVEL, &ClozeSettings { limit: Some(2), ..ClozeSettings::default() })),
-        "limit 2: a task needs 3 examples of each word at least, one each to train, select and test on; raise the limit \
-         (--limit)"
+        "setting `limit` is 2, expected 3 or more: one example of each word to train, select and test on"
     );
     let way_out = "write two lower-case words or more with commas between, e.g. he,she";
     for (words, problem) in [

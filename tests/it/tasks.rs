@@ -335,9 +335,9 @@ fn bad_prompts_are_refused() {
             Path::new("own.csv"),
         ))
     };
-    insta::assert_snapshot!(refused("*cls**sent_0**mask*", 6, &["abcdefg"]), @"own.csv, row 9: the mask would be token 9 of a prompt cut at 6 tokens (max_length); set max_length (--max-length) to 9 or more, or first_sentence_limit (--first-limit) to 4 or less");
-    insta::assert_snapshot!(refused("*cls**sent_0**sent_1**mask*", 6, &["ab", "abcdefg"]), @"own.csv, row 9: the mask would be token 11 of a prompt cut at 6 tokens (max_length); set max_length (--max-length) to 11 or more, or other_sentence_limit (--other-limit) to 2 or less");
-    insta::assert_snapshot!(refused("It_was*sent_0**mask*", 3, &["a"]), @"own.csv, row 9: the mask would be token 7 of a prompt cut at 3 tokens (max_length); set max_length (--max-length) to 7 or more");
+    insta::assert_snapshot!(refused("*cls**sent_0**mask*", 6, &["abcdefg"]), @"own.csv, row 9: the mask would be token 9 of a prompt cut at 6 tokens; set setting `max_length` to 9 or more, or setting `first_sentence_limit` to 4 or less");
+    insta::assert_snapshot!(refused("*cls**sent_0**sent_1**mask*", 6, &["ab", "abcdefg"]), @"own.csv, row 9: the mask would be token 11 of a prompt cut at 6 tokens; set setting `max_length` to 11 or more, or setting `other_sentence_limit` to 2 or less");
+    insta::assert_snapshot!(refused("It_was*sent_0**mask*", 3, &["a"]), @"own.csv, row 9: the mask would be token 7 of a prompt cut at 3 tokens; set setting `max_length` to 7 or more");
     insta::assert_snapshot!(refused("*sent_0**sent_1**mask*", 6, &["ab"]), @"own.csv, row 9: has 1 text(s), but the template `*sent_0**sent_1**mask*` needs 2");
     insta::assert_snapshot!(refused("*sent_0**mask*the_[MASK]*", 6, &["ab"]), @"template `*sent_0**mask*the_[MASK]`: `[MASK]` is the mask of this tokenizer; write `*mask*` in its place");
 }
@@ -479,7 +479,7 @@ proptest! {
         };
         if let Err(error) = run(Overrides::default()) {
             let error = error.to_string();
-            let limit = error.split("first_sentence_limit (--first-limit) to ").nth(1).and_then(|rest| rest.split(' ').next());
+            let limit = error.split("setting `first_sentence_limit` to ").nth(1).and_then(|rest| rest.split(' ').next());
             let limit = limit.unwrap().parse().unwrap();
             let fixed = run(Overrides { first_sentence_limit: Some(limit), ..Overrides::default() }).unwrap();
             prop_assert_eq!(fixed[0].input_ids.len(), max_length);

@@ -2,7 +2,6 @@
 
 use super::super::format::{plain, shorten, significant};
 use crate::gate::{Basis, Comparison, FALSE_ALARMS, Row, Status, Value};
-use crate::setting::Field;
 
 /// Longest text of a value: digests are told apart by their beginning.
 const LONGEST: usize = 60;
@@ -103,7 +102,7 @@ pub(super) fn remarks(comparison: &Comparison) -> Vec<String> {
         remarks.push(format!("{}: {old} before, {new} now.", plain(&row.name)));
     }
     if comparison.ignored > 0 {
-        remarks.push(format!("{} metrics were left out ({}).", comparison.ignored, Field::Ignored));
+        remarks.push(format!("{} metrics were left out, as asked.", comparison.ignored));
     }
     remarks
 }

@@ -75,7 +75,7 @@ fn what_cannot_be_compared_is_refused() {
     refused(&single(&|a| a.task.name = "other".into()), &plain, "the task was rows and is other");
     refused(&single(&|a| a.run.seed = 2), &plain, "single run of seed 1, the new side has seed 2");
     let ignored = Options { ignored: Ignored::new(&["no.such.*".to_owned()]), strict: false };
-    refused(&old, &ignored, "--ignore no.such.*: no metric has a name like this");
+    refused(&old, &ignored, "setting `ignored` no.such.*: no metric has a name like this");
     let error = Baseline::of_analyses(&[run.clone(), run]).expect_err("one seed twice");
     assert!(error.to_string().contains("seed 1 is there twice"), "{error}");
 }
