@@ -41,7 +41,7 @@ const INTERVALS: usize = 2;
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = [32.0, 64.0, 128.0, 256.0];
-    let seeds = context.seeds(96, 192, 384);
+    let seeds = context.seeds(400, 800, 1600);
     let units = |all: bool, n: f64| if all { n as i64 } else { 1 };
     let measure = |all: bool| -> Result<Vec<Vec<f64>>> {
         let row = |seed| widths.iter().map(|n| difference(context, *n as i64, units(all, *n), seed)).collect();
