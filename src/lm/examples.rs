@@ -133,8 +133,9 @@ pub(super) fn check_tokens(facts: &NetworkFacts, i: usize, ids: &[i64], segments
     let max = facts.max_tokens;
     if ids.len() as i64 > max {
         return Err(Error::Settings(format!(
-            "example {i} has {} tokens, the model's position table covers {max}; set --max-length to {max} or less",
-            ids.len()
+            "example {i} has {} tokens, the model's position table covers {max}; set {} to {max} or less",
+            ids.len(),
+            Field::MaxLength
         )));
     }
     for id in ids {
@@ -142,8 +143,9 @@ pub(super) fn check_tokens(facts: &NetworkFacts, i: usize, ids: &[i64], segments
     }
     if let Some(s) = segments.iter().find(|s| !(0..facts.segments).contains(*s)) {
         return Err(Error::Settings(format!(
-            "example {i} uses segment id {s}, the model's segment table has {} rows; leave --segments off",
-            facts.segments
+            "example {i} uses segment id {s}, the model's segment table has {} rows; leave {} off",
+            facts.segments,
+            Field::Segments
         )));
     }
     Ok(())
