@@ -35,6 +35,8 @@ pub(super) struct Adapters {
     pub title: String,
     /// What determines them, for digests.
     pub identity: String,
+    /// What a reader of the results should know of them.
+    pub note: Option<String>,
 }
 
 impl Adapters {
@@ -57,7 +59,7 @@ impl Adapters {
                 let extended = lora.parameters(network, *init, named_seed(seed, "adapters"));
                 let title = format!("adapters of rank {rank} on {}", names.join(", "));
                 let identity = format!("{names:?} {rank} {scaling:e} {init:?} {seed}");
-                Ok(Self { lora, extended, title, identity })
+                Ok(Self { lora, extended, title, identity, note: None })
             }
             AdapterRequest::Read(directory) => {
                 let adapter = PeftAdapter::load(directory, network.specs())?;
@@ -69,10 +71,22 @@ impl Adapters {
                     notes => format!(" (without effect: {})", notes.join(", ")),
                 };
                 let title = format!("the adapters of {name}{without_effect}");
-                Ok(Self { extended, lora: adapter.lora, title, identity })
+                let note = replaced(&adapter.lora);
+                Ok(Self { extended, lora: adapter.lora, title, identity, note })
             }
         }
     }
+}
+
+/// What is said of parameters of the network that came with the adapter.
+fn replaced(lora: &Lora) -> Option<String> {
+    let names: Vec<String> = lora.replaced().iter().map(|p| format!("`{}`", lora.specs()[p.0].name)).collect();
+    let (first, more) = (names.first()?, names.len() - 1);
+    let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Some(format!(
+        "The adapter brings parameters of the network itself ({first}{others}): f is computed with them, but they take no part in \
+         kernels and fine-tuning."
+    ))
 }
 
 /// Digest of a PEFT directory's files.

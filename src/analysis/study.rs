@@ -235,7 +235,7 @@ impl Study {
     /// Puts adapters on the network; they take part, and a new head with them.
     fn adapt(&mut self, request: &AdapterRequest) -> Result<()> {
         let architecture = self.model.facts().architecture;
-        let Adapters { lora, extended, title, identity } =
+        let Adapters { lora, extended, title, identity, note } =
             Adapters::of(request, architecture, &self.parameters, self.split_seed.unwrap_or(0))?;
         let mut include = lora.include(Trained::Adapters);
         include[self.model.specs().len()..self.parameters.len()].fill(true);
@@ -243,6 +243,7 @@ impl Study {
         self.include = include;
         self.adapters = Some(lora);
         self.adapter_texts = [title, identity];
+        self.notes.extend(note);
         self.count_parameters();
         Ok(())
     }

@@ -178,7 +178,8 @@ pub(super) struct AdapterArgs {
     /// gaussian
     #[arg(long = "lora-init", value_enum, default_value = "gaussian", requires = "rank")]
     pub init: Init,
-    /// Start from this PEFT adapter
+    /// Start from this PEFT adapter; biases and modules that it saves whole replace the model's own, and take no part in kernels
+    /// and fine-tuning
     #[arg(long = "lora-adapter", value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 }

@@ -15,7 +15,7 @@ use kernelview::subspace::Trained;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-type Named = Vec<(String, Tensor)>;
+pub type Named = Vec<(String, Tensor)>;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -88,7 +88,11 @@ fn every_kind_of_adapter_survives_saving() {
 }
 
 /// An adapter whose settings or tensors are changed.
-fn changed(name: &str, settings: &[(&str, Value)], tensors: impl FnOnce(&mut Named)) -> Result<PeftAdapter, String> {
+pub fn changed(
+    name: &str,
+    settings: &[(&str, Value)],
+    tensors: impl FnOnce(&mut Named),
+) -> Result<PeftAdapter, String> {
     let (name, base) = all().into_iter().find(|(n, _)| n == name).expect("a folder");
     let from = fixtures().join("adapters").join(name);
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::common::causal::{Field, GgufFile, config_json, gguf, tensors, write};
 use crate::common::shared;
+use kernelview::error::Error;
 use kernelview::gguf::Gguf;
 use kernelview::jacobian::{Examples, Parameters, outputs};
 use kernelview::lm::{
     self, CausalArchitecture, CausalLm, LanguageModel, OutputMode, PromptExample, PromptExamples, random,
 };
-use kernelview::task::PromptTokenizer;
+use kernelview::task::{Example, Overrides, PromptTokenizer, PromptedTask, Reading, Split, Splits, TaskDefinition};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use tch::{Device, Kind, Tensor};
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 
 const VOCABULARY: i64 = 19;
 
-fn network(architecture: CausalArchitecture, tied: bool) -> (CausalLm, Parameters) {
+pub fn network(architecture: CausalArchitecture, tied: bool) -> (CausalLm, Parameters) {
     crate::common::one_thread();
     let mut config = random::tiny_causal(architecture, VOCABULARY);
     config.tied_decoder = tied;
@@ -28,7 +29,7 @@ fn network(architecture: CausalArchitecture, tied: bool) -> (CausalLm, Parameter
     (model, parameters)
 }
 
-fn written(file: &GgufFile) -> (TempDir, PathBuf) {
+pub fn written(file: &GgufFile) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("tiny.gguf");
     fs::write(&path, file.bytes()).expect("a file");
@@ -207,6 +208,49 @@ fn the_tokenizer_of_a_file_is_that_of_the_tokenizer_json() {
     file.set("tokenizer.ggml.bos_token_id", Some(Field::U32(0)));
     let (_directory, path) = written(&file);
     assert_eq!(PromptTokenizer::from_dir(&path).expect("a tokenizer").beginning().expect("tokens"), [0]);
+}
+
+/// A chat template in a file's metadata makes the prompts that the same template makes beside a `tokenizer.json`.
+#[test]
+fn the_chat_template_of_a_file_is_used() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers/bases/llama3");
+    let template = "{{ bos_token }}{% for m in messages %}{{ m['role'] }}:\n{{ m['content'] | trim }}{{ eos_token }}{% endfor %}\
+                    {% if add_generation_prompt %}assistant:\n{% endif %}";
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::copy(base.join("tokenizer.json"), directory.path().join("tokenizer.json")).expect("a copy");
+    let config = serde_json::json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template, "bos_token": "<|begin|>",
+        "eos_token": "<|end|>",
+    });
+    fs::write(directory.path().join("tokenizer_config.json"), config.to_string()).expect("written");
+    let mut file = GgufFile::default();
+    with_tokenizer(&mut file, &base.join("tokenizer.json"), "llama-bpe");
+    file.set("tokenizer.ggml.bos_token_id", Some(Field::U32(0)));
+    file.set("tokenizer.ggml.eos_token_id", Some(Field::U32(1)));
+    let prompt = |place: &Path| {
+        let tokenizer = PromptTokenizer::from_dir(place).expect("a tokenizer");
+        let task = TaskDefinition::new("own", " *sent_0*_Was_it_good?*reply*It_was*mask*", "bad,good").expect("a task");
+        let task = task.with(&Overrides { chat: Some(true), ..Overrides::default() }).expect("a chat");
+        let texts = vec!["the weather of the north".to_owned()];
+        let split = |row| Split {
+            examples: vec![Example { texts: texts.clone(), choices: Vec::new(), label: 0, row }],
+            source: "rows.tsv".into(),
+            digest: String::new(),
+        };
+        let splits = Splits { train: split(1), dev: split(2), test: split(3), notes: Vec::new() };
+        let task = PromptedTask::read_at(Reading::LastToken, &task, &tokenizer, &splits)?;
+        let names = task.train[0].input_ids.iter().map(|id| tokenizer.id_to_token(*id).expect("a token"));
+        Ok::<_, Error>((task.train[0].input_ids.clone(), names.collect::<String>()))
+    };
+    let (_directory, path) = written(&file);
+    let absent = prompt(&path).expect_err("no template").to_string();
+    assert!(absent.contains("has no chat template"), "{absent}");
+    file.set("tokenizer.chat_template", Some(Field::Text(template.into())));
+    let (_directory, path) = written(&file);
+    let (found, text) = prompt(&path).expect("a prompt");
+    assert_eq!(found, prompt(directory.path()).expect("a prompt").0);
+    let right = "<|begin|>user:ĊtheĠweatherĠofĠtheĠnorthĠWasĠitĠgood?<|end|>assistant:ĊItĠwas";
+    assert_eq!(text, right);
 }
 
 /// SentencePiece pieces with scores, the cuts of Llama 3 and Qwen2, and files that name no cut. Texts and ids, with the

@@ -37,6 +37,7 @@ mod parts;
 mod pretrain;
 mod program;
 mod readme;
+mod refused;
 mod report;
 mod reproduce;
 mod shards;

@@ -118,19 +118,19 @@ fn padding_need_not_be_in_the_vocabulary() {
     assert!(settings(&json!({ "model_type": "roberta", "pad_token_id": -1 })).is_ok());
 }
 
-type Tensors = BTreeMap<String, Tensor>;
+pub type Tensors = BTreeMap<String, Tensor>;
 
-const FILE: &str = "model.safetensors";
-const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
+pub const FILE: &str = "model.safetensors";
+pub const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
 /// A tiny checkpoint whose files are about to change.
-struct Model {
+pub struct Model {
     directory: TempDir,
     tensors: Tensors,
 }
 
 impl Model {
-    fn of(architecture: Architecture) -> Self {
+    pub fn of(architecture: Architecture) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         tiny_checkpoint(directory.path(), architecture, 5);
         let tensors = read_tensors(&directory.path().join(FILE));
@@ -138,7 +138,7 @@ impl Model {
     }
 
     /// A tiny Llama or GPT-2.
-    fn causal(architecture: CausalArchitecture, tied: bool) -> Self {
+    pub fn causal(architecture: CausalArchitecture, tied: bool) -> Self {
         let mut config = random::tiny_causal(architecture, 40);
         config.tied_decoder = tied;
         let model = CausalLm::new(config);
@@ -154,17 +154,17 @@ impl Model {
     }
 
     /// Takes the weights away.
-    fn bare(self) -> Self {
+    pub fn bare(self) -> Self {
         fs::remove_file(self.at(FILE)).expect("a file");
         self
     }
 
-    fn write(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+    pub fn write(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         fs::write(self.at(name), content).expect("a file");
         self
     }
 
-    fn set(self, field: &str, value: Value) -> Self {
+    pub fn set(self, field: &str, value: Value) -> Self {
         let text = fs::read(self.at("config.json")).expect("a file");
         let mut config: Value = serde_json::from_slice(&text).expect("JSON");
         config[field] = value;
@@ -176,7 +176,7 @@ impl Model {
     }
 
     /// The weights again after a change.
-    fn changed(self, change: impl FnOnce(&mut Tensors)) -> Self {
+    pub fn changed(self, change: impl FnOnce(&mut Tensors)) -> Self {
         let mut tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect();
         change(&mut tensors);
         self.save(FILE, &tensors);
@@ -184,7 +184,7 @@ impl Model {
     }
 
     /// The parameters by name, or the message without the directory.
-    fn load(&self) -> Result<Tensors, String> {
+    pub fn load(&self) -> Result<Tensors, String> {
         match lm::load(self.directory.path(), Kind::Double, Device::Cpu) {
             Ok((_, p)) => {
                 let named = p.specs().iter().zip(p.values());

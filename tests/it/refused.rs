@@ -1,0 +1,441 @@
+//! Everything that is refused by name, with its message: `docs/refused.md` is made of what the program says to each input
+//! (`KERNELVIEW_BLESS=1` writes it), so that it cannot go stale.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::adapters::{Named, changed};
+use crate::common::causal::{Field, GgufFile, gguf};
+use crate::gguf::{network, written};
+use crate::tokenizers::lay_out;
+use crate::weights::{FILE, Model, QUERY};
+use kernelview::lm::{self, Architecture, CausalArchitecture};
+use kernelview::task::template::KNOWN_VARIABLES;
+use kernelview::task::{
+    ColumnNames, Example, Overrides, PromptTokenizer, PromptedTask, Reading, Split, Splits, TaskDefinition,
+    label_word_tokens, parse_examples,
+};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// In place of a message where nothing was refused.
+const READ: &str = "(it was read)";
+
+/// What is wrong, and what is said.
+type Refusal = (&'static str, String);
+
+type Answer<T> = Result<T, kernelview::error::Error>;
+
+/// The message to input that is refused; the place of the files is not part of it.
+fn said<T>(answer: Answer<T>, place: &Path) -> String {
+    let Err(error) = answer else { return READ.to_owned() };
+    assert_eq!(error.exit_code(), 2, "{error}");
+    let place = place.display().to_string();
+    error.to_string().replace(&format!("{place}/"), "").replace(&place, "DIR")
+}
+
+fn tokenizers() -> Vec<Refusal> {
+    let read = |base: &str, overlay: Value| {
+        let directory = lay_out(&json!({"base": base, "overlay": overlay}));
+        said(PromptTokenizer::from_dir(directory.path()), directory.path())
+    };
+    let config = |fields: Value| json!({"tokenizer_config.json": fields});
+    let bert = |base: &str, fields: Value| {
+        let mut all = json!({"tokenizer_class": "BertTokenizer"});
+        all.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        read(base, config(all))
+    };
+    let with_file = |base: &str, overlay: Value, name: &str, content: &str| {
+        let directory = lay_out(&json!({"base": base, "overlay": overlay}));
+        fs::write(directory.path().join(name), content).expect("written");
+        said(PromptTokenizer::from_dir(directory.path()), directory.path())
+    };
+    let moved = json!({"content": "Covid19", "lstrip": false, "normalized": true, "rstrip": false, "single_word": false, "special": false});
+    let no_normalizer = || {
+        let directory = lay_out(
+            &json!({"base": "word-piece-fast", "overlay": config(json!({"tokenizer_class": "BertTokenizer"}))}),
+        );
+        let path = directory.path().join("tokenizer.json");
+        let mut stored: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+        stored["normalizer"] = Value::Null;
+        fs::write(&path, stored.to_string()).expect("written");
+        said(PromptTokenizer::from_dir(directory.path()), directory.path())
+    };
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    fs::write(empty.path().join("config.json"), json!({"model_type": "gpt2"}).to_string()).expect("written");
+    vec![
+        ("a class whose code is not here", read("word-piece", config(json!({"tokenizer_class": "KoBertTokenizer"})))),
+        ("no tokenizer at all", said(PromptTokenizer::from_dir(empty.path()), empty.path())),
+        (
+            "a vocabulary of tiktoken",
+            with_file(
+                "llama",
+                config(json!({"tokenizer_class": "LlamaTokenizer"})),
+                "tokenizer.model",
+                "IQ== 0\nIg== 1\n",
+            ),
+        ),
+        (
+            "a pointer of Git LFS",
+            with_file("gpt2", json!({}), "tokenizer.json", "version https://git-lfs.github.com/spec/v1\n"),
+        ),
+        ("BERT's class on a file without a normalizer", no_normalizer()),
+        (
+            "BERT's settings against those of tokenizer.json, beside an added token",
+            bert("word-piece-fast", json!({"do_lower_case": false, "added_tokens_decoder": {"900": moved}})),
+        ),
+        ("BERT's settings as null", bert("word-piece-fast", json!({"do_lower_case": null}))),
+        (
+            "Llama's add_prefix_space against tokenizer.json, without tokenizer.model",
+            read(
+                "llama-fast",
+                config(json!({"tokenizer_class": "LlamaTokenizer", "add_prefix_space": false, "legacy": false})),
+            ),
+        ),
+        (
+            "add_bos_token of a class that cannot",
+            read("gpt2", config(json!({"tokenizer_class": "CodeGenTokenizer", "add_bos_token": true}))),
+        ),
+        (
+            "add_bos_token without a bos_token",
+            read(
+                "gpt2",
+                config(json!({"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": true, "bos_token": null})),
+            ),
+        ),
+        (
+            "add_prefix_space as null beside slow files",
+            read(
+                "gpt2",
+                json!({"tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": null}, "tokenizer.json": null}),
+            ),
+        ),
+        (
+            "add_prefix_space of Qwen2 beside slow files",
+            read(
+                "qwen2",
+                json!({"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": true}, "tokenizer.json": null}),
+            ),
+        ),
+    ]
+}
+
+/// A task of one text on a tokenizer of the fixtures, for a model that continues texts or fills in a mask.
+fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefinition>) -> Answer<PromptedTask> {
+    let directory = lay_out(&json!({"base": base, "overlay": overlay}));
+    let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
+    let task = task?;
+    let choices = vec!["the same".to_owned(), "The same".to_owned()];
+    let choices = if task.template.choice().is_some() { choices } else { Vec::new() };
+    let split = |row| Split {
+        examples: vec![Example {
+            texts: vec!["the weather of the north".into()],
+            choices: choices.clone(),
+            label: 0,
+            row,
+        }],
+        source: "rows.tsv".into(),
+        digest: String::new(),
+    };
+    PromptedTask::read_at(
+        reading,
+        &task,
+        &tokenizer,
+        &Splits { train: split(2), dev: split(3), test: split(4), notes: Vec::new() },
+    )
+    .map_err(|error| kernelview::error::Error::Settings(said::<()>(Err(error), directory.path())))
+}
+
+fn prompts() -> Vec<Refusal> {
+    let nowhere = Path::new("nowhere");
+    let plain = json!({"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"}});
+    let new = |template: &str, words: &str| TaskDefinition::new("own", template, words);
+    let with = |template: &str, overrides: Overrides| new(template, "the,north").and_then(|task| task.with(&overrides));
+    let masked = |task| said(prompt("word-piece", &plain, Reading::Mask, task), nowhere);
+    let mut talking = plain.clone();
+    talking["tokenizer_config.json"]["chat_template"] = "{{ messages[0]['content'] }}".into();
+    let causal = |task| said(prompt("llama3", &json!({}), Reading::LastToken, task), nowhere);
+    let chat = |template: &str| with(template, Overrides { chat: Some(true), ..Overrides::default() });
+    let words = |words: &str| {
+        let directory = lay_out(&json!({"base": "word-piece", "overlay": plain}));
+        let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
+        said(new("*mask**sent_0*", words).and_then(|task| label_word_tokens(&task, &tokenizer)), directory.path())
+    };
+    vec![
+        ("a template without a mask", said(new("*sent_0*", "a,b"), nowhere)),
+        ("a variable that is not known", said(new("*sent_x**mask*", "a,b"), nowhere)),
+        ("an escape that is not known", said(new(r"\x*sent_0**mask*", "a,b"), nowhere)),
+        ("a mask by its name", masked(new("[MASK]*sent_0**mask*", "the,north"))),
+        ("a text behind the mask of a causal model", causal(new("*mask**sent_0*", "the,north"))),
+        (
+            "a mask beyond the longest prompt",
+            masked(with("*sent_0**mask*", Overrides { max_length: Some(3), ..Overrides::default() })),
+        ),
+        ("a chat without a chat template", causal(chat("*sent_0**mask*"))),
+        (
+            "a chat for a masked model",
+            said(prompt("word-piece", &talking, Reading::Mask, chat("*sent_0**mask*")), nowhere),
+        ),
+        ("an answer's beginning without a chat", causal(new("*sent_0**reply**mask*", "the,north"))),
+        ("a label word that is not in the vocabulary", words("the,猫")),
+        ("two labels with one word", words("the,The")),
+        ("labels and words that do not fit", said(new("*sent_0**mask*", "0=a,b"), nowhere)),
+        ("one label alone", said(new("*sent_0**mask*", "a"), nowhere)),
+        ("a choice beside a mask", said(new("*sent_0**mask**choice*", "a,b"), nowhere)),
+        ("choices of the same tokens", masked(new("*sent_0**choice*", "a,b"))),
+        (
+            "a new head on a multiple choice",
+            said(prompt("word-piece", &plain, Reading::FirstTokenAlone, new("*sent_0**choice*", "a,b")), nowhere),
+        ),
+    ]
+}
+
+fn data() -> Vec<Refusal> {
+    let read = |file: &str, bytes: &[u8], task: &TaskDefinition| {
+        said(parse_examples(Path::new(file), bytes, task), Path::new("nowhere"))
+    };
+    let own = TaskDefinition::new("own", "*sent_0**mask*", "0=bad,1=good").expect("a task");
+    let two = TaskDefinition::new("own", "*sent_0**mask**sent_1*", "0=bad,1=good").expect("a task");
+    let choice = TaskDefinition::new("own", "*sent_0**choice*", "e.0,e.1").expect("a task");
+    vec![
+        ("UTF-16", read("t.csv", b"\xff\xfel\0a\0", &own)),
+        ("text that is not UTF-8", read("t.csv", b"label,text\n1,caf\xe9\n", &own)),
+        ("a NUL character", read("t.csv", b"label,text\n1,fi\0ne\n", &own)),
+        ("more fields than columns", read("t.csv", b"label,text\n0,great, and funny\n", &own)),
+        ("fewer fields than columns", read("t.csv", b"label,text\n0\n", &own)),
+        ("a quotation mark that is not closed", read("t.tsv", b"label\ttext\n0\t\"open\n", &own)),
+        ("one that is closed before the field ends", read("t.csv", b"label,text\n1,\"fine\" he said\n", &own)),
+        ("a space in front of one", read("t.csv", b"label,text\n1, \"fine\"\n", &own)),
+        ("a column that is missing", read("t.csv", b"label,sentence\n1,fine\n", &own)),
+        ("columns that are not known", said(ColumnNames::parse("words=a"), Path::new("nowhere"))),
+        ("some columns by number", said(ColumnNames::parse("text=3,label=label"), Path::new("nowhere"))),
+        ("an empty text", read("t.csv", b"label,text\n1,\n", &own)),
+        ("a blank second text that is read", read("t.tsv", b"text\ttext2\tlabel\nfine\t \t1\n", &two)),
+        ("a label without a word", read("t.csv", b"label,text\n2,fine\n", &own)),
+        ("a list in place of JSON lines", read("t.jsonl", b"[\n", &own)),
+        ("a field of JSON that is missing", read("t.jsonl", b"{\"text\": \"a\"}\n", &own)),
+        ("a field of JSON that is no text", read("t.jsonl", b"{\"text\": [\"a\"], \"label\": 1}\n", &own)),
+        ("no rows", read("t.csv", b"label,text\n", &own)),
+        (
+            "more choices than columns",
+            read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"c\", \"d\"], \"label\": 1}\n", &choice),
+        ),
+        ("an empty choice", read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"\"], \"label\": 1}\n", &choice)),
+        (
+            "two choices that are the same",
+            read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"b\"], \"label\": 1}\n", &choice),
+        ),
+    ]
+}
+
+fn weights() -> Vec<Refusal> {
+    let bert = || Model::of(Architecture::Bert);
+    let llama = || Model::causal(CausalArchitecture::Llama, false);
+    let bare = |name: &str| bert().bare().write(name, "");
+    let vector = || Tensor::zeros([2, 16], (Kind::Float, Device::Cpu));
+    let whole = fs::read(bert_file()).expect("a file");
+    let words =
+        |model: Model| model.load().err().map_or_else(|| READ.to_owned(), |message| message.replace("DIR/", ""));
+    vec![
+        ("a pointer of Git LFS", words(bert().write(FILE, "version https://git-lfs.github.com/spec/v1\n"))),
+        ("a web page", words(bert().write(FILE, "<!DOCTYPE html><html>"))),
+        ("a file cut short", words(bert().write(FILE, &whole[..whole.len() - 9]))),
+        ("an interrupted download", words(bare("x.incomplete"))),
+        ("an adapter in place of a model", words(bare("adapter_model.safetensors"))),
+        ("weights of TensorFlow", words(bare("tf_model.h5"))),
+        ("weights of Flax", words(bare("flax_model.msgpack"))),
+        ("a maker's own format", words(bare("consolidated.00.pth"))),
+        ("shards without their index", words(bare("model-00001-of-00002.safetensors"))),
+        (
+            "several variants",
+            words(bert().bare().write("model.fp16.safetensors", "").write("model.bf16.safetensors", "")),
+        ),
+        ("quantized weights", words(bert().set("quantization_config", json!({"quant_method": "bitsandbytes"})))),
+        (
+            "quantized tensors",
+            words(llama().changed(|t| {
+                let weight = t.remove("model.layers.0.self_attn.q_proj.weight").expect("a weight");
+                t.insert("model.layers.0.self_attn.q_proj.qweight".into(), weight.to_kind(Kind::Int));
+            })),
+        ),
+        (
+            "a classifier",
+            words(bert().changed(|t| {
+                t.retain(|name, _| !name.starts_with("cls."));
+                t.insert("classifier.weight".into(), vector());
+            })),
+        ),
+        ("an encoder without its head", words(bert().changed(|t| t.retain(|name, _| !name.starts_with("cls."))))),
+        (
+            "two copies that differ",
+            words(bert().changed(|t| {
+                let bias = &t["cls.predictions.bias"] + 1;
+                t.insert("cls.predictions.decoder.bias".into(), bias);
+            })),
+        ),
+        (
+            "a decoder that differs from tied embeddings",
+            words(bert().changed(|t| {
+                let tokens = &t["bert.embeddings.word_embeddings.weight"] * 2;
+                t.insert("cls.predictions.decoder.weight".into(), tokens);
+            })),
+        ),
+        ("a tensor that is missing", words(bert().changed(|t| drop(t.remove(QUERY))))),
+        ("a tensor of another shape", words(bert().changed(|t| drop(t.insert(QUERY.into(), vector()))))),
+        ("numbers that are not finite", words(bert().changed(|t| drop(t.insert(QUERY.into(), &t[QUERY] / 0.0))))),
+        ("layers beyond the configured number", words(bert().set("num_hidden_layers", json!(1)))),
+    ]
+}
+
+/// The weights of a tiny BERT.
+fn bert_file() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/answers/bert/model.safetensors")
+}
+
+fn settings() -> Vec<Refusal> {
+    let of = |config: Value| {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(directory.path().join("config.json"), config.to_string()).expect("written");
+        said(lm::settings(directory.path()), directory.path())
+    };
+    vec![
+        ("an architecture that is not known", of(json!({"model_type": "mamba"}))),
+        ("a decoder of BERT's class", of(json!({"model_type": "bert", "is_decoder": true}))),
+        ("positions by distance in BERT", of(json!({"model_type": "bert", "position_embedding_type": "relative_key"}))),
+        ("an activation that is not known", of(json!({"model_type": "bert", "hidden_act": "mish"}))),
+        ("two sizes that contradict", of(json!({"model_type": "gpt2", "n_embd": 48, "hidden_size": 96}))),
+        (
+            "two bases of rotary angles",
+            of(
+                json!({"model_type": "llama", "rope_theta": 10_000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}}),
+            ),
+        ),
+        (
+            "angles of another kind",
+            of(json!({"model_type": "llama", "rope_scaling": {"rope_type": "other", "factor": 2.0}})),
+        ),
+        ("a window in Llama", of(json!({"model_type": "llama", "sliding_window": 512}))),
+        (
+            "a padding id that RoBERTa's positions begin after",
+            of(json!({"model_type": "roberta", "pad_token_id": null})),
+        ),
+        ("GPT-2's unscaled scores", of(json!({"model_type": "gpt2", "scale_attn_weights": false}))),
+        ("a convolution in DeBERTa", of(json!({"model_type": "deberta-v2", "conv_kernel_size": 3}))),
+        ("Gemma 3 with images", of(json!({"model_type": "gemma3"}))),
+    ]
+}
+
+fn adapters() -> Vec<Refusal> {
+    let same = |_: &mut Named| {};
+    let zeros = |name: &str, shape: &[i64]| (name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
+    let with = |name: &'static str, shape: &'static [i64]| move |t: &mut Named| t.push(zeros(name, shape));
+    let refused = |name: &str, settings: &[(&str, Value)], tensors: &dyn Fn(&mut Named)| {
+        let Err(message) = changed(name, settings, tensors) else { return READ.to_owned() };
+        let from = message.find("adapter_").unwrap_or(0);
+        message[from..].to_owned()
+    };
+    vec![
+        ("an adapter of a classifier", refused("bert-bias", &[], &with("base_model.model.classifier.weight", &[2, 8]))),
+        (
+            "a module of another shape",
+            refused("bert-bias", &[], &with("base_model.model.cls.predictions.transform.dense.weight", &[8, 9])),
+        ),
+        (
+            "a tied decoder of its own",
+            refused("bert-bias", &[], &with("base_model.model.cls.predictions.decoder.weight", &[40, 8])),
+        ),
+        (
+            "several adapters in one file",
+            refused(
+                "bert-bias",
+                &[],
+                &with("base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.other.weight", &[2, 8]),
+            ),
+        ),
+        ("factors that the settings do not name", refused("llama-layers", &[("layers_to_transform", json!(0))], &same)),
+        ("magnitudes that use_dora denies", refused("bert-dora", &[("use_dora", json!(false))], &same)),
+        ("magnitudes of tables", refused("llama-tables", &[("use_dora", json!(true))], &same)),
+        ("a start that changes the weights", refused("bert-bias", &[("init_lora_weights", json!("pissa"))], &same)),
+    ]
+}
+
+fn gguf_files() -> Vec<Refusal> {
+    let (model, parameters) = network(CausalArchitecture::Llama, true);
+    let whole = gguf(model.config(), &parameters);
+    let read = |file: &GgufFile| {
+        let (directory, path) = written(file);
+        said(lm::load(&path, Kind::Float, Device::Cpu), directory.path())
+    };
+    let with = |field: &str, value: Field| read(whole.clone().set(field, Some(value)));
+    let mut stored = whole.clone();
+    stored.tensors[1].2 = 16;
+    let tokenizer = |model: &str, pre: &str| {
+        let mut file = GgufFile::default();
+        file.set("tokenizer.ggml.model", Some(Field::Text(model.into())));
+        file.set("tokenizer.ggml.pre", Some(Field::Text(pre.into())));
+        file.set("tokenizer.ggml.tokens", Some(Field::Texts(vec!["a".into()])));
+        file.set("tokenizer.ggml.token_type", Some(Field::I32s(vec![1])));
+        file.set("tokenizer.ggml.merges", Some(Field::Texts(Vec::new())));
+        let (directory, path) = written(&file);
+        said(PromptTokenizer::from_dir(&path), directory.path())
+    };
+    vec![
+        ("an architecture that is not known", with("general.architecture", Field::Text("mamba".into()))),
+        ("a form of blocks that is not known", read(&stored)),
+        ("scaled angles", with("llama.rope.scaling.type", Field::Text("yarn".into()))),
+        ("experts", with("llama.expert_count", Field::U32(8))),
+        ("a part of several", with("split.count", Field::U32(3))),
+        ("a tokenizer of another kind", tokenizer("rwkv", "default")),
+        ("a cut of another tokenizer", tokenizer("gpt2", "falcon")),
+    ]
+}
+
+const INTRODUCTION: &str = "# What is refused, with its message
+
+Input that would mean something else than it seems to, or another function than this program computes, is refused with exit code
+2, before anything is written. This page is what the program says to each of these inputs (`tests/it/refused.rs` makes it and compares);
+the place of the files is left out, and the list of a template's variables. Why: [tokenizers, prompts and data
+files](tokenizers.md), [checkpoints and adapters](checkpoints.md), [architectures](architectures.md).
+";
+
+/// A message in a table: backslashes are plain outside of code.
+fn cell(message: &str) -> String {
+    let message = message.replace(KNOWN_VARIABLES, "…").replace('\n', " ");
+    let parts = message.split('`').enumerate();
+    let parts: Vec<String> =
+        parts.map(|(i, part)| if i % 2 == 0 { part.replace('\\', "\\\\") } else { part.to_owned() }).collect();
+    parts.join("`").replace('|', "\\|")
+}
+
+#[test]
+fn the_table_of_refusals_is_what_is_said() {
+    crate::common::one_thread();
+    let sections = [
+        ("Tokenizers", tokenizers()),
+        ("Templates, chats and label words", prompts()),
+        ("Data files", data()),
+        ("Weights", weights()),
+        ("Settings", settings()),
+        ("Adapters", adapters()),
+        ("GGUF", gguf_files()),
+    ];
+    let mut page = INTRODUCTION.to_owned();
+    for (title, rows) in sections {
+        let _ = write!(page, "\n## {title}\n\n| what | message |\n|---|---|\n");
+        for (what, message) in rows {
+            assert_ne!(message, READ, "{what}");
+            let message = cell(&message);
+            let _ = writeln!(page, "| {what} | {message} |");
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/refused.md");
+    if std::env::var_os("KERNELVIEW_BLESS").is_some() {
+        fs::write(&path, &page).expect("written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    for (found, expected) in page.lines().zip(committed.lines()) {
+        assert_eq!(found, expected, "docs/refused.md; KERNELVIEW_BLESS=1 writes it anew");
+    }
+    assert_eq!(page.lines().count(), committed.lines().count(), "docs/refused.md; KERNELVIEW_BLESS=1 writes it anew");
+}
