@@ -10,17 +10,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::command::Scratch;
-use crate::common::{one_thread, read_tensors, relative_error};
+use crate::common::{Golden, golden_prompts, one_thread, read_tensors, relative_error};
 use kernelview::analysis::Pretrained;
 use kernelview::device::Dtype;
 use kernelview::jacobian::{Examples, Parameters, outputs, record};
 use kernelview::kernel::{
     Arithmetic, Formula, FormulaSet, Gram, GramOptions, KernelFile, Method, plan_gram, reference_gram, structured_gram,
 };
-use kernelview::lm::{self, AnswerExamples, AnsweredExample, LanguageModel, OutputMode, PromptExample, PromptExamples};
+use kernelview::lm::{
+    self, AnswerExamples, AnsweredExample, LanguageModel, OutputMode, PeftAdapter, PromptExample, PromptExamples,
+};
 use kernelview::measure::{gradient_drift, taylor};
 use kernelview::progress::Silent;
-use kernelview::subspace::{Projection, Streaming, projected_gradients};
+use kernelview::subspace::{Projection, Streaming, Trained, projected_gradients};
 use kernelview::task::{Overrides, Prompt, PromptedTask, demo, demo_definition};
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 use serde_json::Value;
@@ -131,6 +133,28 @@ fn kernels_of_both_engines_equal_those_of_torch_func() {
                     assert_eq!(counted, expected, "{name} {case}: entries that are not zero");
                 }
             }
+        }
+    }
+}
+
+/// In one batch, rows whose two answers are read in one sequence and rows that need two.
+#[test]
+fn differences_of_rows_with_and_without_common_beginnings() {
+    for name in NETWORKS {
+        let fixture = Fixture::read(name, Kind::Double);
+        let p = &fixture.parameters;
+        let answers: Vec<Vec<Vec<i64>>> =
+            serde_json::from_value(fixture.cases["cases"]["choices"]["answers"].clone()).expect("answers");
+        let examples = fixture.answered(|i| answers[i].clone(), OutputMode::Difference);
+        let each = &fixture.values["choices.outputs"];
+        let expected = each.narrow(1, 1, 1) - each.narrow(1, 0, 1);
+        assert!(relative_error(&outputs(p, &examples, 4), &expected) <= 1e-11, "{name}");
+        let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &vec![true; p.len()]).expect("reference");
+        let gram = structured_gram(p, &examples, None, &options(p, (4, 700, 1 << 30)), &Silent).expect("structured");
+        for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+            let (found, expected) = (gram.matrix(formula), reference.matrix(formula));
+            let error = relative_error(found.expect("computed"), expected.expect("computed"));
+            assert!(error <= tolerance, "{name} {formula}: {error:.2e}");
         }
     }
 }
@@ -351,5 +375,85 @@ fn label_words_of_several_tokens_run_through_the_program() {
         let expected = gram.matrix(formula).expect("computed").view_as(found);
         let error = relative_error(found, &expected);
         assert!(error <= if formula == Formula::Signgd { 0.0 } else { 1e-12 }, "{formula}: {error:.2e}");
+    }
+}
+
+/// Every architecture of the fixtures: both engines agree, and what answers share changes nothing. Tolerances as above.
+#[test]
+fn every_architecture_reads_answers() {
+    one_thread();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/architectures");
+    let mut folders: Vec<PathBuf> =
+        ["albert", "albert-groups", "distilbert", "electra"].map(|n| fixtures.join(n)).into();
+    folders.extend(fs::read_dir(fixtures.join("parts")).expect("the fixtures").map(|e| e.expect("an entry").path()));
+    assert!(folders.len() >= 27);
+    let (first, second, third) = (vec![17, 31], vec![22], vec![17, 8]);
+    for folder in folders {
+        let golden = Golden::read(&folder, Kind::Double);
+        let (name, p) = (folder.display(), &golden.parameters);
+        let examples = |answers: &[&Vec<i64>], mode| {
+            let answers: Vec<Vec<i64>> = answers.iter().map(|a| (*a).clone()).collect();
+            let prompts = golden_prompts(&golden.values).into_iter().filter(|p| p.input_ids.len() < 14);
+            let examples: Vec<_> = prompts.map(|prompt| AnsweredExample { prompt, answers: answers.clone() }).collect();
+            AnswerExamples::new(&*golden.model, &examples, mode, Device::Cpu).expect("valid examples")
+        };
+        let f = |answers: &[&Vec<i64>], mode| outputs(p, &examples(answers, mode), 2);
+        let alone = [&first, &second, &third].map(|answer| f(&[answer], OutputMode::Logits));
+        let together = f(&[&first, &second, &third], OutputMode::Logits);
+        assert!(relative_error(&together, &Tensor::cat(&alone, 1)) <= 1e-12, "{name}");
+        let difference = f(&[&first, &third], OutputMode::Difference);
+        assert!(relative_error(&difference, &(&alone[2] - &alone[0])) <= 1e-11, "{name}");
+        for (answers, mode) in [
+            (vec![&first, &second, &third], OutputMode::Logits),
+            (vec![&first, &third], OutputMode::Difference),
+            (vec![&second, &third], OutputMode::Difference),
+        ] {
+            let examples = examples(&answers, mode);
+            let reference =
+                reference_gram(p, &examples, None, FormulaSet::ALL, &vec![true; p.len()]).expect("reference");
+            let gram =
+                structured_gram(p, &examples, None, &options(p, (2, 900, 1 << 30)), &Silent).expect("structured");
+            for (formula, tolerance) in [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)] {
+                let (found, expected) = (gram.matrix(formula), reference.matrix(formula));
+                let error = relative_error(found.expect("computed"), expected.expect("computed"));
+                assert!(error <= tolerance, "{name} {mode:?} {formula}: {error:.2e}");
+            }
+        }
+    }
+}
+
+/// An adapter of the decoder is one of its logits over the whole vocabulary, as of those of label words.
+#[test]
+fn adapters_of_the_decoder_are_heard() {
+    one_thread();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for (name, base) in [("bert-decoder", "checkpoints/head-bert"), ("llama-tables", "adapters/llama")] {
+        let (model, parameters) = lm::load(&fixtures.join(base), Kind::Double, Device::Cpu).expect("a model");
+        let values = read_tensors(&fixtures.join("adapters").join(name).join("golden.safetensors"));
+        let adapter = PeftAdapter::load(&fixtures.join("adapters").join(name), model.specs()).expect("an adapter");
+        let extended = adapter.parameters(&parameters);
+        let prompts = golden_prompts(&values);
+        let plain = PromptExamples::new(&*model, prompts.clone(), &[17, 22], OutputMode::Difference, Device::Cpu);
+        let plain = plain.expect("valid examples");
+        let answers = vec![vec![17], vec![22]];
+        let answered: Vec<_> =
+            prompts.into_iter().map(|prompt| AnsweredExample { prompt, answers: answers.clone() }).collect();
+        let answered =
+            AnswerExamples::new(&*model, &answered, OutputMode::Difference, Device::Cpu).expect("valid examples");
+        let include = adapter.lora.include(Trained::Adapters);
+        let of = |examples: &dyn Examples| {
+            let options = GramOptions { include: include.clone(), ..options(&extended, (2, 900, 1 << 30)) };
+            structured_gram(&extended, &adapter.lora.examples(examples), None, &options, &Silent).expect("structured")
+        };
+        let (a, b) = (of(&plain), of(&answered));
+        assert!(relative_error(&b.left_outputs, &a.left_outputs) <= 1e-12, "{name}");
+        for formula in Formula::ALL {
+            let error = relative_error(b.matrix(formula).expect("computed"), a.matrix(formula).expect("computed"));
+            assert!(error <= if formula == Formula::Signgd { 0.0 } else { 1e-11 }, "{name} {formula}: {error:.2e}");
+        }
+        assert!(
+            relative_error(&b.left_outputs, &outputs(&parameters, &plain, 2)) > 1e-3,
+            "{name}: the adapter does nothing"
+        );
     }
 }
