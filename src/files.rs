@@ -15,17 +15,23 @@ use crate::progress::check_stop;
 
 /// Writes `bytes` to a temporary neighbour, flushes it to disk and renames it to `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_by(path, |part| {
+        let written = File::create(part).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(Error::io("write", path))
+    })
+}
+
+/// Has `write` write a temporary neighbour, and renames it to `path`.
+pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let part = part_path(path);
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(e) = written.and_then(|()| fs::rename(&part, path)) {
+    let renamed = || fs::rename(&part, path).map_err(Error::io("write", path));
+    write(&part).and_then(|()| renamed()).inspect_err(|_| {
         // The half-written neighbour is of no use to anybody; failing to remove it changes nothing.
         let _ = fs::remove_file(&part);
-        return Err(Error::io("write", path)(e));
-    }
-    Ok(())
+    })
 }
 
 /// The temporary name beside `path`, different for every process.
@@ -154,13 +160,17 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 }
 
 /// [`digest`] of a single byte string of `length` bytes that comes in pieces, so that it never lies in memory whole.
-pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -> String {
+///
+/// # Errors
+/// [`Error::Interrupted`], between two pieces.
+pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update((length as u64).to_le_bytes());
     for piece in pieces {
+        check_stop()?;
         hash.update(piece);
     }
-    hexadecimal(&hash.finalize())
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 /// The file's name of an absolute path, any other path as it is: what a file for readers elsewhere may say of this machine.

@@ -1,11 +1,13 @@
 //! Fine-tuning over a grid of learning rates, and the measures of the selected run.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+//!
+//! Every run is trained once: residuals along it are measured while it trains, and the best network of each optimizer waits in
+//! a file ([`Kept`]) until the whole grid is known.
 
 use tch::{Kind, Tensor};
 
+use super::along::{Along, Probes};
 use super::examples::StudyExamples;
+use super::kept::{Kept, rank};
 use super::kernels::train_kernel;
 use super::parts::Parts;
 use super::plan::{Measures, Plan};
@@ -14,10 +16,10 @@ use super::study::{SplitName, Study};
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
 use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
-use crate::jacobian::{Examples, Parameters, outputs};
-use crate::kernel::Formula;
+use crate::jacobian::{Examples, Line, Parameters};
+use crate::kernel::{Formula, Gram};
 use crate::lm::{OutputMode, save_adapter};
-use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
+use crate::measure::{Expansion, Known, Rounding, kernel_drift, sufficient_gradient_drift};
 use crate::progress::Monitor;
 use crate::task::Prompt;
 use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, f1, fine_tune};
@@ -25,8 +27,19 @@ use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedMod
 /// Test examples whose movement is kept for the scatter plot.
 const MOVEMENTS: usize = 400;
 
-/// A run of the grid: its candidate and its evaluations.
-type Run = (Candidate, Vec<Evaluation>);
+/// Examples on which precisions are compared.
+const COMPARED: usize = 4;
+
+/// Most training examples whose gradients are compared before and after a run.
+const FEATURES: usize = 32;
+
+/// A run of the grid.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Run {
+    candidate: Candidate,
+    history: Vec<Evaluation>,
+    residuals: Vec<StepResidual>,
+}
 
 /// Runs the grids of all optimizers and measures the best run of each; every run and its measures are stored parts.
 pub(super) fn fine_tuning(
@@ -37,144 +50,173 @@ pub(super) fn fine_tuning(
     monitor: &dyn Monitor,
 ) -> Result<Vec<FineTuningResult>> {
     let data = TrainingData::of(study)?;
-    let (grids, kept) = grids(study, plan, &data, parts, monitor)?;
-    let mut chosen = Vec::new();
-    for (optimizer, runs) in plan.optimizers.iter().zip(grids) {
-        let best = best_rate(runs.iter().map(|(c, _)| c)).ok_or_else(|| {
-            Error::Numeric(format!(
-                "{} diverged at every learning rate ({}); give smaller ones: {}",
-                optimizer.kind.name(),
-                optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", "),
-                optimizer.rates_field()
-            ))
-        })?;
-        let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
-        chosen.push(Chosen { settings, runs, best });
-    }
+    let grid = Grid::of(study, plan, &data, parts, monitor)?;
     let depends = |c: &Chosen| {
-        let candidates: Vec<Candidate> = c.runs.iter().map(|(c, _)| c.clone()).collect();
-        serde_json::json!(("measures", &c.settings, &plan.formulas, candidates, plan.measures))
+        let candidates: Vec<Candidate> = c.runs.iter().map(|r| r.candidate.clone()).collect();
+        serde_json::json!(("measures of a run", &c.settings, &plan.formulas, candidates, grid.watched()))
     };
     let name = |c: &Chosen| format!("{}-measures", c.settings.optimizer.name());
     let stored: Vec<Option<FineTuningResult>> =
-        chosen.iter().map(|c| parts.stored(&name(c), &depends(c), monitor)).collect();
-    let missing: Vec<usize> = (0..chosen.len()).filter(|i| stored[*i].is_none()).collect();
-    let ends = ends(study, plan, &data, &missing.iter().map(|i| &chosen[*i]).collect::<Vec<_>>(), kept, monitor)?;
-    let mut ends = ends.into_iter();
+        grid.chosen.iter().map(|c| parts.stored(&name(c), &depends(c), monitor)).collect();
+    let missing: Vec<&Chosen> = grid.chosen.iter().zip(&stored).filter(|(_, s)| s.is_none()).map(|(c, _)| c).collect();
+    grid.repeat(&missing, monitor)?;
+    let mut measured = Measured::default();
     let mut results = Vec::new();
-    for (chosen, stored) in chosen.iter().zip(stored) {
-        if let Some(result) = stored {
-            results.push(result);
-            continue;
-        }
-        let (run, residuals) = ends.next().expect("an end for each result that is not stored");
-        if let Some(lora) = study.adapters() {
-            let (facts, optimizer) = (&study.model_facts, chosen.settings.optimizer.name());
-            let path = parts.adapter_path(optimizer);
-            save_adapter(&path, &facts.architecture, &facts.name, lora, &run.parameters)?;
-        }
-        let result = measure(study, plan, chosen, (&run, residuals), start, monitor)?;
-        parts.store(&name(chosen), &depends(chosen), &result)?;
+    for (chosen, stored) in grid.chosen.iter().zip(stored) {
+        let optimizer = chosen.settings.optimizer.name();
+        let result = if let Some(result) = stored {
+            result
+        } else {
+            let network = grid.kept.read(&chosen.settings, &study.parameters).ok_or_else(|| {
+                Error::format(grid.kept.path(optimizer), "was removed while the analysis ran; start it again")
+            })?;
+            if let Some(lora) = study.adapters() {
+                let facts = &study.model_facts;
+                save_adapter(&parts.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
+            }
+            let result = measured.end_of(study, plan, chosen, &network, (start, &data), monitor)?;
+            parts.store(&name(chosen), &depends(chosen), &result)?;
+            result
+        };
+        grid.kept.remove(optimizer);
         results.push(result);
     }
     Ok(results)
 }
 
-/// The selected run of an optimizer.
+/// The selected run of an optimizer, among all of its runs.
 struct Chosen {
     settings: FineTuning,
     runs: Vec<Run>,
     best: usize,
+    /// Dev examples that were watched along the runs.
+    probes: usize,
 }
 
-/// All runs, optimizer by optimizer; and where nothing is watched along the run, so that the selected one need not be repeated,
-/// the best network of each optimizer that was trained now.
-fn grids(
-    study: &Study,
-    plan: &Plan,
-    data: &TrainingData<'_>,
-    parts: &Parts,
-    monitor: &dyn Monitor,
-) -> Result<(Vec<Vec<Run>>, Best)> {
-    let all: Vec<FineTuning> = plan
-        .optimizers
-        .iter()
-        .flat_map(|o| o.learning_rates.iter().map(|rate| settings(plan, o.kind, *rate)))
-        .collect();
-    let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
-    let depends = |s: &FineTuning| serde_json::json!(("candidate", s));
-    let mut found: Vec<Option<Run>> = all.iter().map(|s| parts.stored(&name(s), &depends(s), monitor)).collect();
-    let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
-    let kept = Mutex::new(Best::new());
-    let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
-    let include = &study.include;
-    let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
-        let settings = &all[missing[index]];
-        let run = match data.run(parameters, include, settings, monitor, |_| Ok(())) {
-            Ok(run) => {
-                let selected = Some(run.selected);
-                let candidate = Candidate { learning_rate: settings.learning_rate, selected, diverged: run.diverged };
-                let found = (candidate, run.history.clone());
-                if plan.measures == Measures::End {
-                    keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), settings, run);
-                }
-                found
-            }
-            Err(Error::Numeric(_)) => {
-                (Candidate { learning_rate: settings.learning_rate, selected: None, diverged: true }, Vec::new())
-            }
-            Err(e) => return Err(e),
+impl Chosen {
+    fn run(&self) -> &Run {
+        &self.runs[self.best]
+    }
+}
+
+/// All runs of all optimizers.
+struct Grid<'a> {
+    study: &'a Study,
+    data: &'a TrainingData<'a>,
+    probes: Probes<'a>,
+    kept: Kept<'a>,
+    /// By optimizer.
+    chosen: Vec<Chosen>,
+}
+
+impl<'a> Grid<'a> {
+    /// Trains the runs that are not stored.
+    fn of(
+        study: &'a Study,
+        plan: &Plan,
+        data: &'a TrainingData<'a>,
+        parts: &'a Parts,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        let count = plan.probes(data.dev.len());
+        let probes = Probes {
+            examples: data.dev.select(&evenly(count, data.dev.len())),
+            steps: plan.measured_steps(),
+            batch: plan.batch,
         };
-        parts.store(&name(settings), &depends(settings), &run)?;
-        Ok(run)
-    })?;
-    for (i, run) in missing.into_iter().zip(trained) {
-        found[i] = Some(run);
+        let all: Vec<FineTuning> = plan
+            .optimizers
+            .iter()
+            .flat_map(|o| o.learning_rates.iter().map(|rate| settings(plan, o.kind, *rate)))
+            .collect();
+        let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
+        let depends = |s: &FineTuning| serde_json::json!(("run", s, &probes.steps, count));
+        let mut found: Vec<Option<Run>> = all.iter().map(|s| parts.stored(&name(s), &depends(s), monitor)).collect();
+        let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
+        let known = all.iter().zip(&found).filter_map(|(s, run)| Some((s.optimizer.name(), &run.as_ref()?.candidate)));
+        let kept = Kept::new(parts, &study.include, known);
+        let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
+        let include = &study.include;
+        let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+            let settings = &all[missing[index]];
+            let mut along = Along::new(&probes, parameters);
+            let trained = data.run(parameters, include, settings, monitor, |step| along.see(step));
+            let residuals = along.residuals;
+            let rate = settings.learning_rate;
+            let run = match trained {
+                Ok(TrainedModel { parameters, selected, history, diverged }) => {
+                    let candidate = Candidate { learning_rate: rate, selected: Some(selected), diverged };
+                    kept.offer(settings, &candidate, &parameters)?;
+                    Run { candidate, history, residuals }
+                }
+                Err(Error::Numeric(_)) => {
+                    let candidate = Candidate { learning_rate: rate, selected: None, diverged: true };
+                    Run { candidate, history: Vec::new(), residuals }
+                }
+                Err(e) => return Err(e),
+            };
+            parts.store(&name(settings), &depends(settings), &run)?;
+            Ok(run)
+        })?;
+        for (i, run) in missing.into_iter().zip(trained) {
+            found[i] = Some(run);
+        }
+        let mut found = found.into_iter().flatten();
+        let mut chosen = Vec::new();
+        for optimizer in &plan.optimizers {
+            let runs: Vec<Run> = found.by_ref().take(optimizer.learning_rates.len()).collect();
+            let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| {
+                Error::Numeric(format!(
+                    "{} diverged at every learning rate ({}); give smaller ones: {}",
+                    optimizer.kind.name(),
+                    optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", "),
+                    optimizer.rates_field()
+                ))
+            })?;
+            let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
+            let probes = if probes.steps.is_empty() { 0 } else { count };
+            chosen.push(Chosen { settings, runs, best, probes });
+        }
+        Ok(Self { study, data, probes, kept, chosen })
     }
-    let mut found = found.into_iter().flatten();
-    let grids = plan.optimizers.iter().map(|o| found.by_ref().take(o.learning_rates.len()).collect()).collect();
-    Ok((grids, kept.into_inner().unwrap_or_else(PoisonError::into_inner)))
+
+    /// What the residuals along the runs depend on.
+    fn watched(&self) -> (&[usize], usize) {
+        (&self.probes.steps, self.probes.examples.len())
+    }
+
+    /// Trains selected runs again whose networks are not kept, up to their selected steps: those of an analysis that was ended
+    /// and of which files were removed.
+    fn repeat(&self, chosen: &[&Chosen], monitor: &dyn Monitor) -> Result<()> {
+        let kept = |c: &Chosen| self.kept.read(&c.settings, &self.study.parameters).is_some();
+        let again: Vec<&Chosen> = chosen.iter().copied().filter(|c| !kept(c)).collect();
+        // Later steps were already found to be no better on dev.
+        let until = |c: &Chosen| c.run().candidate.selected.map_or(c.settings.steps, |s| s.step);
+        let titles: Vec<(String, u64)> =
+            again.iter().map(|c| (format!("{}, again", title(&c.settings)), until(c) as u64)).collect();
+        let (data, include, kept) = (self.data, &self.study.include, &self.kept);
+        side_by_side(&self.study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+            let chosen = again[index];
+            let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
+            let run = data.run(parameters, include, &settings, monitor, |_| Ok(()))?;
+            if Some(run.selected) != chosen.run().candidate.selected {
+                monitor.note(&format!(
+                    "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes \
+                     in varying order, and the repeated run is measured",
+                    settings.optimizer.name(),
+                    run.selected.dev_loss,
+                    run.selected.step
+                ));
+            }
+            kept.write(&chosen.settings, &run.parameters)
+        })?;
+        Ok(())
+    }
 }
 
-/// The best trained network of each optimizer, by name, with its settings.
-type Best = HashMap<&'static str, (FineTuning, TrainedModel)>;
-
-fn keep(best: &mut Best, settings: &FineTuning, run: TrainedModel) {
-    let key = |rate: f64, run: &TrainedModel| (run.selected.dev_accuracy, -run.selected.dev_loss, -rate);
-    let new = key(settings.learning_rate, &run);
-    let name = settings.optimizer.name();
-    if best.get(name).is_none_or(|(known, old)| new > key(known.learning_rate, old)) {
-        best.insert(name, (settings.clone(), run));
-    }
-}
-
-/// Where the selected runs ended, with what was watched along them: kept, or repeated up to the selected step.
-fn ends(
-    study: &Study,
-    plan: &Plan,
-    data: &TrainingData<'_>,
-    chosen: &[&Chosen],
-    mut kept: Best,
-    monitor: &dyn Monitor,
-) -> Result<Vec<(TrainedModel, Vec<StepResidual>)>> {
-    let kept: Vec<Option<TrainedModel>> = chosen
-        .iter()
-        .map(|c| {
-            let (settings, run) = kept.remove(c.settings.optimizer.name())?;
-            (settings == c.settings).then_some(run)
-        })
-        .collect();
-    let again: Vec<&Chosen> = chosen.iter().zip(&kept).filter(|(_, run)| run.is_none()).map(|(c, _)| *c).collect();
-    let titles: Vec<(String, u64)> = again
-        .iter()
-        .map(|c| (format!("{}, measures along the run", c.settings.optimizer.name()), c.last_step() as u64))
-        .collect();
-    let include = &study.include;
-    let repeated = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
-        repeat(parameters, include, plan, again[index], data, monitor)
-    })?;
-    let mut repeated = repeated.into_iter();
-    Ok(kept.into_iter().filter_map(|run| run.map(|run| (run, Vec::new())).or_else(|| repeated.next())).collect())
+/// `count` of `all` indices, evenly spaced.
+fn evenly(count: usize, all: usize) -> Vec<usize> {
+    (0..count).map(|i| i * all / count).collect()
 }
 
 fn title(settings: &FineTuning) -> String {
@@ -194,9 +236,8 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
 
 /// Index of the best dev accuracy, ties by lower dev loss, then by the smaller rate.
 fn best_rate<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<usize> {
-    let candidates: Vec<&Candidate> = candidates.into_iter().collect();
-    let key = |i: usize| candidates[i].selected.map(|s| (s.dev_accuracy, -s.dev_loss, -candidates[i].learning_rate));
-    (0..candidates.len()).filter(|i| key(*i).is_some()).reduce(|best, i| if key(i) > key(best) { i } else { best })
+    let ranks: Vec<_> = candidates.into_iter().map(rank).collect();
+    (0..ranks.len()).filter(|i| ranks[*i].is_some()).reduce(|best, i| if ranks[i] > ranks[best] { i } else { best })
 }
 
 /// Train and dev with label-word logits.
@@ -230,147 +271,139 @@ impl<'a> TrainingData<'a> {
     }
 }
 
-impl Chosen {
-    fn candidate(&self) -> &Candidate {
-        &self.runs[self.best].0
-    }
-
-    /// Later steps were already found to be no better on dev.
-    fn last_step(&self) -> usize {
-        self.candidate().selected.map_or(self.settings.steps, |s| s.step)
-    }
+/// What measures of several runs share.
+#[derive(Default)]
+struct Measured {
+    rounding: Option<Rounding>,
+    /// Outputs on test before training, in double precision, once they were needed.
+    at_start: Option<Tensor>,
 }
 
-/// Repeats the selected run up to its selected step, watching the linearization where the plan says so.
-fn repeat(
-    start: &Parameters,
-    include: &[bool],
-    plan: &Plan,
-    chosen: &Chosen,
-    data: &TrainingData<'_>,
-    monitor: &dyn Monitor,
-) -> Result<(TrainedModel, Vec<StepResidual>)> {
-    let settings = &chosen.settings;
-    let until = FineTuning { steps: chosen.last_step(), ..settings.clone() };
-    let mut residuals = Vec::new();
-    let run = data.run(start, include, &until, monitor, |step| {
-        if plan.measures == Measures::Full && (step.number <= 5 || step.number % settings.eval_every == 0) {
-            residuals.push(step_residual(start, include, plan, step, &data.dev)?);
+impl Measured {
+    /// Measures where the selected run ended.
+    fn end_of(
+        &mut self,
+        study: &Study,
+        plan: &Plan,
+        chosen: &Chosen,
+        network: &Parameters,
+        (start, data): (&Start<'_>, &TrainingData<'_>),
+        monitor: &dyn Monitor,
+    ) -> Result<FineTuningResult> {
+        let Chosen { settings, runs, probes, .. } = chosen;
+        let Run { candidate, history, residuals } = chosen.run();
+        let name = settings.optimizer.name();
+        let test = study.examples(SplitName::Test, OutputMode::Logits)?;
+        monitor.begin(&format!("{name}, linearization and drift"), 3);
+        let expansion = self.expansion(study, plan, network, &test, start)?;
+        monitor.advance(1);
+        study.check_finite(&expansion.end, SplitName::Test)?;
+        let labels = study.labels(SplitName::Test);
+        let (before, after) = (accuracy(&start.logits.test, labels), accuracy(&expansion.end, labels));
+        let linearized = expansion.linearized();
+        let linear_accuracy = accuracy(&linearized, labels);
+        let gradients = if plan.measures == Measures::Full {
+            let all = study.examples(SplitName::Train, study.mode)?;
+            let features = all.select(&evenly(all.len().min(FEATURES), all.len()));
+            let ends = (&study.parameters, network);
+            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch)?
+        } else {
+            None
+        };
+        monitor.advance(1);
+        let direction = Direction::of(&study.parameters, network);
+        monitor.advance(1);
+        monitor.end();
+        let moved = train_kernel(study, network, plan, &format!("kernel of train after {name}"), monitor)?;
+        let drifts = plan
+            .formulas
+            .iter()
+            .filter_map(|f| Some((f.name().to_owned(), kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?)?)))
+            .collect();
+        Ok(FineTuningResult {
+            optimizer: name.into(),
+            analog: match settings.optimizer {
+                OptimizerKind::Sgd => Formula::Sgd.name().into(),
+                OptimizerKind::Signgd | OptimizerKind::Adam { .. } => Formula::Asymmetric.name().into(),
+            },
+            batch_size: settings.batch_size.min(data.train.len()),
+            steps: settings.steps,
+            candidates: runs.iter().map(|r| r.candidate.clone()).collect(),
+            learning_rate: settings.learning_rate,
+            selected: candidate.selected.expect("a run that was selected"),
+            history: history.clone(),
+            test_accuracy: after,
+            test_f1: f1(&expansion.end, labels),
+            parameter_change: direction.relative(),
+            linearization: Linearization {
+                test_accuracy: linear_accuracy,
+                recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
+                cumulative_residual: expansion.residual(),
+                computed: Some(expansion.computed),
+                probes: *probes,
+                steps: residuals.clone(),
+                movements: movements(&expansion.end, &linearized, study.prompts(SplitName::Test)),
+            },
+            gradient_drift: gradients,
+            kernel_drift: drifts,
+            output_derivative: output_derivative(study, &class_logits(&moved), &expansion.end)?,
+        })
+    }
+
+    /// The expansion on test from the start to a trained network.
+    fn expansion(
+        &mut self,
+        study: &Study,
+        plan: &Plan,
+        network: &Parameters,
+        test: &StudyExamples<'_>,
+        start: &Start<'_>,
+    ) -> Result<Expansion> {
+        let few = test.select(&evenly(test.len().min(COMPARED), test.len()));
+        let rounding = match self.rounding {
+            Some(rounding) => rounding,
+            None => *self.rounding.insert(Rounding::of(&study.parameters, &few, plan.batch, None)?),
+        };
+        let line = Line::new(&study.parameters, network);
+        let start = &start.logits.test;
+        if study.parameters.kind() == Kind::Double {
+            let known = Known { start: Some(start), end: None };
+            return Expansion::double(line, test, plan.batch, rounding, known);
         }
-        Ok(())
-    })?;
-    if Some(run.selected) != chosen.candidate().selected {
-        monitor.note(&format!(
-            "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes in \
-             varying order, and the repeated run is reported",
-            settings.optimizer.name(),
-            run.selected.dev_loss,
-            run.selected.step
-        ));
+        Expansion::sufficient(line, (test, &few), plan.batch, rounding, Some(start), &mut self.at_start)
     }
-    Ok((run, residuals))
 }
 
-/// Measures where the selected run ended.
-fn measure(
-    study: &Study,
-    plan: &Plan,
-    chosen: &Chosen,
-    (run, residuals): (&TrainedModel, Vec<StepResidual>),
-    start: &Start<'_>,
-    monitor: &dyn Monitor,
-) -> Result<FineTuningResult> {
-    let Chosen { settings, runs, best } = chosen;
-    let name = settings.optimizer.name();
-    let data = TrainingData::of(study)?;
-    let history = &runs[*best].1;
-    let full = plan.measures == Measures::Full;
-
-    // Differences of nearly equal outputs: double precision, or round-off would pass for curvature. Parameters of
-    // single precision are exact in double.
-    let exact = |p: &Parameters| if full { precise(p) } else { p.map(Tensor::detach) };
-    let (first, last) = (exact(&study.parameters), exact(&run.parameters));
-    let direction = last.minus(&first);
-    let test = study.examples(SplitName::Test, OutputMode::Logits)?;
-    monitor.begin(&format!("{name}, linearization and drift"), 3);
-    let expansion = taylor(&first, &direction, &test, &study.include, plan.batch)?;
-    monitor.advance(1);
-    let (at_test, at_train) = (outputs(&last, &test, plan.batch), outputs(&last, &data.train, plan.batch));
-    study.check_finite(&at_test, SplitName::Test)?;
-    let labels = study.labels(SplitName::Test);
-    let (before, after) = (accuracy(&start.logits.test, labels), accuracy(&at_test, labels));
-    let linearized = expansion.linearized();
-    let linear_accuracy = accuracy(&linearized, labels);
-    let features = study.examples(SplitName::Train, study.mode)?;
-    let gradients = if full {
-        gradient_drift(&study.parameters, &run.parameters, &features, &study.include, plan.batch)?
-    } else {
-        None
-    };
-    monitor.advance(1);
-    monitor.end();
-    let moved = train_kernel(study, &run.parameters, plan, &format!("kernel of train after {name}"), monitor)?;
-    let drifts = plan
-        .formulas
-        .iter()
-        .filter_map(|f| Some((f.name().to_owned(), kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?)?)))
-        .collect();
-    Ok(FineTuningResult {
-        optimizer: name.into(),
-        analog: match settings.optimizer {
-            OptimizerKind::Sgd => Formula::Sgd.name().into(),
-            OptimizerKind::Signgd | OptimizerKind::Adam { .. } => Formula::Asymmetric.name().into(),
-        },
-        batch_size: settings.batch_size.min(data.train.len()),
-        steps: settings.steps,
-        candidates: runs.iter().map(|(c, _)| c.clone()).collect(),
-        learning_rate: settings.learning_rate,
-        selected: run.selected,
-        history: history.clone(),
-        test_accuracy: after,
-        test_f1: f1(&at_test, labels),
-        parameter_change: norm(&direction) / norm(&study.parameters),
-        linearization: Linearization {
-            test_accuracy: linear_accuracy,
-            recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
-            cumulative_residual: relative_residual(&(&at_test - &expansion.value), &expansion.slope),
-            steps: residuals,
-            movements: movements(&at_test, &linearized, study.prompts(SplitName::Test)),
-        },
-        gradient_drift: gradients,
-        kernel_drift: drifts,
-        output_derivative: output_derivative(study, &at_train, &at_test)?,
-    })
+/// Label-word logits \[N, C\] of the left examples of a kernel, up to what is added to all of an example's; the output derivative
+/// does not see that.
+fn class_logits(kernel: &Gram) -> Tensor {
+    let outputs = &kernel.left_outputs;
+    if kernel.outputs > 1 { outputs.shallow_clone() } else { Tensor::cat(&[&outputs.zeros_like(), outputs], 1) }
 }
 
-/// The same values in double precision.
-fn precise(parameters: &Parameters) -> Parameters {
-    parameters.map(|v| v.detach().to_kind(Kind::Double))
+/// Sizes of a movement of parameters.
+struct Direction {
+    moved: f64,
+    from: f64,
 }
 
-/// Per-step and cumulative residual on dev, in double precision.
-fn step_residual(
-    start: &Parameters,
-    include: &[bool],
-    plan: &Plan,
-    step: &Step<'_>,
-    dev: &StudyExamples<'_>,
-) -> Result<StepResidual> {
-    let (first, before, after) = (precise(start), precise(step.before), precise(step.after));
-    let local = taylor(&before, &after.minus(&before), dev, include, plan.batch)?;
-    let whole = taylor(&first, &after.minus(&first), dev, include, plan.batch)?;
-    let after = outputs(&after, dev, plan.batch);
-    Ok(StepResidual {
-        step: step.number,
-        residual: relative_residual(&(&after - &local.value), &local.slope),
-        cumulative: relative_residual(&(&after - &whole.value), &whole.slope),
-    })
-}
+impl Direction {
+    /// Tensor by tensor, in double precision.
+    fn of(start: &Parameters, end: &Parameters) -> Self {
+        let square = |t: Tensor| t.square().sum(Kind::Double).double_value(&[]);
+        let wide = |t: &Tensor| t.detach().to_kind(Kind::Double);
+        let (mut moved, mut from) = (0.0, 0.0);
+        for (a, b) in start.values().iter().zip(end.values()) {
+            let a = wide(a);
+            moved += square(wide(b) - &a);
+            from += square(a);
+        }
+        Self { moved: moved.sqrt(), from: from.sqrt() }
+    }
 
-fn norm(parameters: &Parameters) -> f64 {
-    let squares: f64 =
-        parameters.values().iter().map(|v| v.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])).sum();
-    squares.sqrt()
+    fn relative(&self) -> f64 {
+        self.moved / self.from
+    }
 }
 
 /// Margins of the right class over the best other one, of the first [`MOVEMENTS`] examples.

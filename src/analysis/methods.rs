@@ -49,9 +49,12 @@ impl Solved {
     }
 }
 
-/// Whether a support vector machine is fitted to a kernel.
-fn has_svm(rows: usize, outputs: usize) -> bool {
-    outputs == 1 && rows <= FEW
+/// Why no support vector machine is fitted to a kernel, where none is.
+fn no_svm(rows: usize, outputs: usize) -> Option<String> {
+    if outputs > 1 {
+        return Some(format!("not fitted: it separates two classes by one output, and the kernel has {outputs}"));
+    }
+    (rows > FEW).then(|| format!("not fitted: the kernel has {rows} rows, and its library is for at most {FEW}"))
 }
 
 /// Units of progress of [`solve`].
@@ -60,7 +63,7 @@ pub(super) fn units(formula: Formula, rows: usize, outputs: usize) -> u64 {
     let others = match formula {
         Formula::Asymmetric if outputs == 1 => AsymmetricGrid::default().f0_scaling.len(),
         Formula::Asymmetric => 0,
-        _ if has_svm(rows, outputs) => 2 * STRENGTHS.len() + Grid::default().regularization.len(),
+        _ if no_svm(rows, outputs).is_none() => 2 * STRENGTHS.len() + Grid::default().regularization.len(),
         _ => 2 * STRENGTHS.len(),
     };
     (least_squares + others) as u64
@@ -92,19 +95,17 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
         solved.add(LEAST_SQUARES, plain)?;
     } else {
         solved.add(LEAST_SQUARES, plain)?;
-        let machine = has_svm(problem.train.nrows(), problem.outputs);
-        if problem.train.amax() > 0.0 {
-            logistic(&problem, monitor, &mut solved)?;
-            if machine {
-                solved.add(SVM, svm(&problem, monitor))?;
-            }
+        let zero = "the kernel is zero: it predicts the network's own outputs whatever the labels";
+        let is_zero = problem.train.amax() <= 0.0;
+        if is_zero {
+            solved.fail(LOGISTIC, zero.into());
         } else {
-            for solver in [LOGISTIC, SVM].iter().take(1 + usize::from(machine)) {
-                solved.fail(
-                    solver,
-                    "the kernel is zero: it predicts the network's own outputs whatever the labels".into(),
-                );
-            }
+            logistic(&problem, monitor, &mut solved)?;
+        }
+        match no_svm(problem.train.nrows(), problem.outputs) {
+            Some(reason) => solved.fail(SVM, reason),
+            None if is_zero => solved.fail(SVM, zero.into()),
+            None => solved.add(SVM, svm(&problem, monitor))?,
         }
     }
     match (solved.methods.is_empty(), solved.failures.first()) {

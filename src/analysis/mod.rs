@@ -4,11 +4,13 @@
 //! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
 
 mod adapters;
+mod along;
 mod engine;
 mod examples;
 mod facts;
 mod fine_tuning;
 mod head;
+mod kept;
 mod kernels;
 mod methods;
 mod parts;

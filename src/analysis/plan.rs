@@ -33,13 +33,19 @@ impl OptimizerPlan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measures {
-    /// Residuals along the run and at its end, gradient drift; all in double precision.
+    /// Residuals along the run and at its end, gradient and kernel drift.
     #[default]
     Full,
-    /// The linearization and the kernel's drift at the end of the run alone, in the network's own precision: a fraction of
-    /// the time and memory for large models.
+    /// The linearization and the kernel's drift at the end of the run alone.
     End,
 }
+
+/// Examples on which residuals along a run are measured where nothing else was asked for.
+const PROBES: usize = 8;
+
+/// Fine-tuning steps for each measured one where nothing else was asked for: a measured step then costs about a tenth of those
+/// that it stands for.
+const STEPS_PER_MEASURE: usize = 25;
 
 impl Measures {
     /// For serde, which wants a reference.
@@ -73,6 +79,12 @@ pub struct Plan {
     /// How closely runs are measured.
     #[serde(default, skip_serializing_if = "Measures::is_full")]
     pub measures: Measures,
+    /// Number of steps that are measured along a run; none for the usual number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure_steps: Option<usize>,
+    /// Dev examples on which they are measured; none for the usual number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<usize>,
     /// Seed of mini-batch orders.
     pub seed: u64,
 }
@@ -91,6 +103,9 @@ impl Plan {
                 return Err(Error::setting(field, value, "1 or more"));
             }
         }
+        if self.probes == Some(0) {
+            return Err(Error::Settings("measures along a run need at least 1 probe".into()));
+        }
         if self.formulas.is_empty() {
             return Err(Error::setting(Field::Formulas, "empty", "one of sgd, signgd, asymmetric or more"));
         }
@@ -106,6 +121,27 @@ impl Plan {
         Ok(())
     }
 
+    /// The steps that are measured along a run, ascending: the first, the last, and others between them on a logarithmic scale,
+    /// which coincide where it is crowded. Usually one for every 25 steps, at least two, at most the powers of two.
+    pub fn measured_steps(&self) -> Vec<usize> {
+        let last = self.steps;
+        let powers = last.ilog2() as usize + 2;
+        let usual = (last / STEPS_PER_MEASURE).max(2).min(powers);
+        let count = if self.measures == Measures::Full { self.measure_steps.unwrap_or(usual) } else { 0 };
+        let at = |i: usize| match count - 1 {
+            0 => last,
+            intervals => (last as f64).powf(i as f64 / intervals as f64).round() as usize,
+        };
+        let mut steps: Vec<usize> = (0..count).map(at).collect();
+        steps.dedup();
+        steps
+    }
+
+    /// How many of `count` examples are probes of the measures along a run.
+    pub fn probes(&self, count: usize) -> usize {
+        self.probes.unwrap_or(PROBES).min(count)
+    }
+
     /// Settings of the kernel engine.
     pub fn engine(&self) -> EngineSettings {
         EngineSettings { batch: self.batch, memory: self.memory, precision: self.precision }
@@ -115,5 +151,41 @@ impl Plan {
     pub fn digest(&self, study: &str) -> String {
         let plan = serde_json::to_string(self).expect("a plan is plain data");
         digest([study.as_bytes(), plan.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(steps: usize, measure_steps: Option<usize>) -> Plan {
+        Plan {
+            formulas: vec![Formula::Sgd],
+            batch: 8,
+            memory: None,
+            precision: None,
+            optimizers: Vec::new(),
+            batch_size: 8,
+            steps,
+            eval_every: 1,
+            measures: Measures::Full,
+            measure_steps,
+            probes: None,
+            seed: 13,
+        }
+    }
+
+    #[test]
+    fn measured_steps_lie_on_a_logarithmic_scale() {
+        let of = |steps, count| plan(steps, count).measured_steps();
+        assert_eq!(of(500, None), [1, 2, 4, 8, 16, 32, 63, 126, 251, 500]);
+        assert_eq!(of(200, None), [1, 2, 5, 10, 21, 44, 94, 200]);
+        assert_eq!(of(20, None), [1, 20]);
+        assert_eq!(of(1, None), [1]);
+        assert_eq!(of(12, Some(5)), [1, 2, 3, 6, 12]);
+        assert_eq!(of(4, Some(100)), [1, 2, 3, 4]);
+        assert_eq!(of(64, Some(1)), [64]);
+        assert!(of(64, Some(0)).is_empty());
+        assert!(Plan { measures: Measures::End, ..plan(64, Some(9)) }.measured_steps().is_empty());
     }
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use crate::device::Dtype;
+use crate::device::{Dtype, threads};
 use crate::error::{Error, Result};
 use crate::evidence::ModelFacts;
 use crate::files::{digest, digest_pieces};
@@ -14,6 +14,7 @@ use crate::hub::Origin;
 use crate::jacobian::{Parameters, blocks};
 use crate::lm::LanguageModel;
 use crate::task::PromptTokenizer;
+use crate::threads::in_threads;
 
 /// A language model, its parameters and its tokenizer.
 pub struct Pretrained {
@@ -63,7 +64,7 @@ impl Pretrained {
             parameters_in_subset: parameters.numel(),
             layers: network.layers,
             width: network.width,
-            digest: weights_digest(&parameters),
+            digest: weights_digest(&parameters)?,
             note: match origin {
                 Some(origin) => Some(format!("from the Hugging Face hub, commit {}", origin.commit)),
                 None => model_note(directory)?,
@@ -73,24 +74,51 @@ impl Pretrained {
     }
 }
 
-/// Digest of the loaded parameters, whatever kind of file they came from.
-fn weights_digest(parameters: &Parameters) -> String {
-    /// Entries of a tensor that are copied at a time.
-    const PIECE: usize = 1 << 20;
-    let mut parts: Vec<String> = Vec::new();
-    for (spec, value) in parameters.specs().iter().zip(parameters.values()) {
-        let flat = value.contiguous().view(-1);
-        let entries = flat.numel();
-        let numbers = blocks(entries, PIECE).map(|range| {
-            // Double precision holds the values of either element type exactly.
-            let piece = flat.narrow(0, range.start as i64, range.len() as i64).to_kind(Kind::Double);
-            let numbers = Vec::<f64>::try_from(piece.to_device(Device::Cpu)).expect("a flat f64 tensor");
-            numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
-        });
-        let name = spec.name.clone().into_bytes();
-        parts.push(digest_pieces(name.len() + 8 * entries, std::iter::once(name).chain(numbers)));
+/// Digest of the loaded parameters, whatever kind of file they came from; tensors are hashed side by side.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+fn weights_digest(parameters: &Parameters) -> Result<String> {
+    // The largest first, each to the thread that has the least.
+    let mut order: Vec<usize> = (0..parameters.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(parameters.specs()[*i].numel()));
+    let mut shares: Vec<Vec<(usize, Tensor)>> = (0..threads()).map(|_| Vec::new()).collect();
+    let entries = |share: &Vec<(usize, Tensor)>| share.iter().map(|(_, value)| value.numel()).sum::<usize>();
+    for i in order {
+        let least = shares.iter_mut().min_by_key(|share| entries(share)).expect("a thread");
+        least.push((i, parameters.values()[i].shallow_clone()));
     }
-    digest(parts.iter().map(String::as_bytes))
+    let specs = parameters.specs();
+    let hash = |share: Vec<(usize, Tensor)>| -> Result<Vec<(usize, String)>> {
+        let one = |(i, value): (usize, Tensor)| Ok((i, tensor_digest(&specs[i].name, &value)?));
+        share.into_iter().map(one).collect()
+    };
+    let mut found = Vec::new();
+    for share in in_threads(shares, 1, hash, || {}) {
+        found.extend(share?);
+    }
+    found.sort_unstable();
+    Ok(digest(found.iter().map(|(_, text)| text.as_bytes())))
+}
+
+/// Digest of a tensor's name and entries.
+fn tensor_digest(name: &str, value: &Tensor) -> Result<String> {
+    /// Entries that are copied at a time.
+    const PIECE: usize = 1 << 18;
+    let flat = value.contiguous().view(-1);
+    let entries = flat.numel();
+    let numbers = blocks(entries, PIECE).map(|range| {
+        // Double precision holds the values of either element type exactly.
+        let piece = flat.narrow(0, range.start as i64, range.len() as i64).to_kind(Kind::Double);
+        let numbers = Vec::<f64>::try_from(piece.to_device(Device::Cpu)).expect("a flat f64 tensor");
+        let mut bytes = Vec::with_capacity(8 * numbers.len());
+        for x in numbers {
+            bytes.extend_from_slice(&x.to_le_bytes());
+        }
+        bytes
+    });
+    let name = name.as_bytes().to_vec();
+    digest_pieces(name.len() + 8 * entries, std::iter::once(name).chain(numbers))
 }
 
 /// What a checkpoint's `MODEL.md` says that a reader of results should know: its line beginning with `Note:`.

@@ -77,8 +77,7 @@ fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
 impl FineTuningArgs {
     /// The plan of an analysis; `usual` measures where nothing else was asked for.
     pub(super) fn plan(&self, engine: &EngineSettings, seed: u64, usual: Measures) -> Result<Plan> {
-        let Self { formula, optimizers, lr_sgd, lr_signgd, lr_adam, train_batch_size, steps, eval_every, measures } =
-            self;
+        let Self { formula, optimizers, lr_sgd, lr_signgd, lr_adam, .. } = self;
         let optimizers = distinct(optimizers)
             .iter()
             .filter(|name| !name.is_empty())
@@ -98,10 +97,12 @@ impl FineTuningArgs {
             memory: engine.memory,
             precision: engine.precision,
             optimizers,
-            batch_size: *train_batch_size,
-            steps: *steps,
-            eval_every: *eval_every,
-            measures: measures.unwrap_or(usual),
+            batch_size: self.train_batch_size,
+            steps: self.steps,
+            eval_every: self.eval_every,
+            measures: self.measures.unwrap_or(usual),
+            measure_steps: self.measure_steps,
+            probes: self.probes,
             seed,
         };
         plan.validate()?;

@@ -227,8 +227,14 @@ pub(super) struct FineTuningArgs {
     /// Steps between evaluations on dev
     #[arg(long, default_value_t = 50)]
     pub eval_every: usize,
-    /// Measure along the run and at its end in double precision, or at its end alone in --dtype (for large models)
-    /// [default: full, end for `reproduce`]
+    /// Measure along the run and at its end, or at its end alone [default: full, end for `reproduce`]
     #[arg(long, value_enum)]
     pub measures: Option<Measures>,
+    /// Number of steps along the run that are measured, on a logarithmic scale from the first to the last [default: one for every
+    /// 25 steps, at least 2, at most the powers of two]
+    #[arg(long, value_name = "N")]
+    pub measure_steps: Option<usize>,
+    /// Dev examples on which they are measured, evenly spaced [default: 8]
+    #[arg(long, value_name = "N")]
+    pub probes: Option<usize>,
 }

@@ -9,7 +9,7 @@ use super::command::Cli;
 use super::gate::Seeds;
 use super::kernel::Engine;
 use super::output::errln;
-use crate::analysis::Head;
+use crate::analysis::{Head, Measures};
 use crate::error::{Error, Result};
 use crate::kernel::Formula;
 
@@ -24,7 +24,7 @@ struct Rule {
     refused: bool,
 }
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 16] = [
     Rule {
         commands: &["analyze", "verify"],
         options: &["ignore", "strict", "markdown", "junit", "github"],
@@ -62,9 +62,23 @@ const RULES: [Rule; 14] = [
     },
     Rule {
         commands: &["analyze", "reproduce"],
-        options: &["train_batch_size", "steps", "eval_every", "measures"],
+        options: &["train_batch_size", "steps", "eval_every", "measures", "measure_steps", "probes"],
         idle: |m| !["sgd", "signgd", "adam"].iter().any(|name| runs(m, name)),
         because: "changes nothing: --optimizers names none",
+        refused: false,
+    },
+    Rule {
+        commands: &["analyze"],
+        options: &["measure_steps", "probes"],
+        idle: |m| m.get_one("measures") == Some(&Measures::End),
+        because: "changes nothing: nothing is measured along a run with --measures end",
+        refused: false,
+    },
+    Rule {
+        commands: &["reproduce"],
+        options: &["measure_steps", "probes"],
+        idle: |m| m.get_one("measures") != Some(&Measures::Full),
+        because: "changes nothing: nothing is measured along a run without --measures full",
         refused: false,
     },
     Rule {
@@ -198,11 +212,17 @@ mod tests {
                 "reproduce --models m --data-dir d --lr-sgd 1 --lr-signgd 1 --lr-adam 1 --optimizers=",
                 "--optimizers=sgd,signgd,adam",
             ),
-            ("analyze --train-batch-size 1 --steps 1 --eval-every 1 --measures end --optimizers=", "--optimizers=adam"),
             (
-                "reproduce --models m --data-dir d --train-batch-size 1 --steps 1 --eval-every 1 --measures end --optimizers=",
+                "analyze --train-batch-size 1 --steps 1 --eval-every 1 --measures full --measure-steps 3 --probes 4 --optimizers=",
+                "--optimizers=adam",
+            ),
+            (
+                "reproduce --models m --data-dir d --train-batch-size 1 --steps 1 --eval-every 1 --measures full \
+                 --measure-steps 3 --probes 4 --optimizers=",
                 "--optimizers=sgd",
             ),
+            ("analyze --measures end --measure-steps 3 --probes 4", "--measures full"),
+            ("reproduce --models m --data-dir d --measure-steps 3 --probes 4", "--measures=full"),
             ("kernel --out K --engine reference --precision bf16 --batch 1 --memory 1GB", "--engine=structured"),
             ("kernel --plan --engine reference", "--engine=structured"),
             ("kernel --out K --shares --formula signgd", "--formula=sgd"),

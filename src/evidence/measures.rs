@@ -79,15 +79,37 @@ pub struct Candidate {
     pub diverged: bool,
 }
 
+/// Precision of the arithmetic behind a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// 24 significant bits.
+    Single,
+    /// 53 significant bits.
+    Double,
+}
+
+/// How a figure was computed.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Computed {
+    /// In which precision.
+    pub arithmetic: Arithmetic,
+    /// Estimated absolute error of the figure; `None` where it is not finite.
+    pub error: Option<f64>,
+}
+
 /// Residual of the linearization over one step.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StepResidual {
     /// Number of the step, from 1.
     pub step: usize,
-    /// `|Δf - <∇f_{t-1}, Δθ>| / |Δf|` over the dev examples; `None` when the outputs did not move.
+    /// `|Δf - <∇f_{t-1}, Δθ>| / |Δf|` over the probes; `None` when the outputs did not move.
     pub residual: Option<f64>,
     /// The cumulative residual up to this step, `|f_t - f_0 - <∇f_0, θ_t - θ_0>| / |f_t - f_0|`, on the same examples.
     pub cumulative: Option<f64>,
+    /// The larger of the estimated absolute errors of both.
+    #[serde(default)]
+    pub error: Option<f64>,
 }
 
 /// Movement of one test example's output: as trained, and as the linearized model says.
@@ -113,7 +135,14 @@ pub struct Linearization {
     pub recovered_share: Option<f64>,
     /// `|f_T - f_0 - <∇f_0, θ_T - θ_0>| / |f_T - f_0|` on test.
     pub cumulative_residual: Option<f64>,
-    /// Residuals along the run.
+    /// How the residual was computed; none in reports of programs that did not tell.
+    #[serde(default)]
+    pub computed: Option<Computed>,
+    /// Dev examples on which the residuals along the run are measured; 0 where there are none, and in reports of programs that
+    /// did not tell.
+    #[serde(default)]
+    pub probes: usize,
+    /// Residuals along the run, at steps on a logarithmic scale.
     pub steps: Vec<StepResidual>,
     /// Margins of (at most 400) test examples.
     pub movements: Vec<Movement>,
@@ -126,6 +155,9 @@ pub struct GradientDrift {
     pub relative: Summary,
     /// The same with the norms taken over all examples and outputs together.
     pub total: f64,
+    /// How `total` was computed; none in reports of programs that did not tell.
+    #[serde(default)]
+    pub computed: Option<Computed>,
 }
 
 /// Movement of a kernel matrix.

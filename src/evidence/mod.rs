@@ -16,8 +16,8 @@ pub use claim::{
 pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
 pub use kernels::{Failure, KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
-    Candidate, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare, Linearization, Movement,
-    OutputDerivative, StepResidual, Summary,
+    Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare,
+    Linearization, Movement, OutputDerivative, StepResidual, Summary,
 };
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{Floor, Outcome, Question, Verdict, accuracy_error, judge};

@@ -3,6 +3,8 @@
 //! A network's forward pass is written once over [`Tap`]; a [`PlainTap`] just computes, a [`RecordingTap`] keeps what
 //! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
 
+mod between;
+mod difference;
 mod factor;
 mod frozen;
 mod outer;
@@ -13,6 +15,8 @@ mod shapes;
 mod tap;
 mod tile;
 
+pub use between::Line;
+pub use difference::outer_distances;
 pub use frozen::Frozen;
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
 pub use recorded::{Loops, Recorded};
@@ -81,13 +85,26 @@ fn outputs_while(
     examples: &dyn Examples,
     batch: usize,
 ) -> Result<Tensor> {
+    outputs_by(go_on, &mut PlainTap::new(parameters), examples, batch)
+}
+
+/// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; hears a request to stop.
+fn outputs_through(tap: &mut dyn Tap, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
+    outputs_by(&check_stop, tap, examples, batch)
+}
+
+fn outputs_by(
+    go_on: &dyn Fn() -> Result<()>,
+    tap: &mut dyn Tap,
+    examples: &dyn Examples,
+    batch: usize,
+) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
-    let mut tap = PlainTap::new(parameters);
     let batches = batches_by_cost(examples, batch);
     let mut parts = Vec::with_capacity(batches.len());
     for indices in &batches {
         go_on()?;
-        parts.push(examples.forward(&mut tap, indices).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu));
+        parts.push(examples.forward(tap, indices).to_kind(tch::Kind::Double).to_device(tch::Device::Cpu));
     }
     Ok(in_order(&Tensor::cat(&parts, 0), &batches))
 }

@@ -267,8 +267,14 @@ impl Recorded {
 
     /// Whether this parameter's gradients are the single factor `Σ_t g_t x_tᵀ`; then the number of tokens T, else `None`.
     pub fn outer_tokens(&self, p: Param) -> Option<i64> {
+        self.outer_factors(p).map(|(x, _)| x.size()[1])
+    }
+
+    /// The factors x \[B, T, in\] and g \[B, C, T, out\] of a parameter's gradients, where they are the single factor
+    /// `Σ_t g_t x_tᵀ`.
+    pub(super) fn outer_factors(&self, p: Param) -> Option<(&Tensor, &Tensor)> {
         match self.factors[p.0].as_slice() {
-            [Factor::Outer { x, .. }] => Some(x.size()[1]),
+            [Factor::Outer { x, g }] => Some((x, g)),
             _ => None,
         }
     }

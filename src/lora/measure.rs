@@ -167,7 +167,7 @@ pub fn measure(
         task: study.task_facts(),
         settings: settings.clone(),
         coverage: coverage(study, &full, &included),
-        share_to_full: kernel_distance(share_matrix, full_matrix),
+        share_to_full: kernel_distance(share_matrix, full_matrix)?,
         targets,
         adapters,
         trained,
@@ -204,7 +204,7 @@ impl Asked<'_> {
     /// Distances `[to the compressed kernel, to the full one]`.
     fn compare(&self, kernel: &Tensor, compressed: &Tensor, full: &Tensor) -> Result<[KernelDistance; 2]> {
         let of = |to: &Tensor| {
-            kernel_distance(kernel, to).ok_or_else(|| {
+            kernel_distance(kernel, to)?.ok_or_else(|| {
                 let name = &self.study.model_facts.name;
                 Error::Numeric(format!("a kernel of {name} is zero or not finite; there is no distance to it"))
             })

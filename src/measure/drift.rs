@@ -1,17 +1,18 @@
 //! Fixed features: how far gradients and kernels moved from one parameter vector to another.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::expansion::{DOUBLE, ENOUGH, finite};
 use crate::error::Result;
-use crate::evidence::{GradientDrift, KernelDrift, Summary};
-use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, blocks, record};
+use crate::evidence::{Arithmetic, Computed, GradientDrift, KernelDrift, Summary};
+use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, blocks, outer_distances, record};
 use crate::progress::check_stop;
 
 /// Gradient entries of a batch that are in memory at a time.
 const ENTRIES: i64 = 1 << 20;
 
-/// Distance between the gradients at two parameter vectors, example by example. Gradients are compared directly, block
-/// by block, so that small drifts are not lost to cancellation.
+/// Distance between the gradients at two parameter vectors, example by example, in the precision of the parameters. Gradients
+/// are compared directly, factor by factor or block by block, so that small drifts are not lost to cancellation.
 pub fn gradient_drift(
     start: &Parameters,
     end: &Parameters,
@@ -23,30 +24,78 @@ pub fn gradient_drift(
     for range in blocks(examples.len(), batch) {
         check_stop()?;
         let indices: Vec<usize> = range.collect();
-        let a = record(start, examples, &indices);
-        let b = record(end, examples, &indices);
-        let zeros = || Tensor::zeros([a.rows()], (Kind::Double, a.outputs().device()));
-        let (mut distance, mut size) = (zeros(), zeros());
-        for p in (0..include.len()).filter(|p| include[*p]).map(Param) {
-            let (set, columns) = (a.touched(p).union(b.touched(p)), a.shape(p).1);
-            let dense = |r: &Recorded, set: &RowSet, tile: &Tile| {
-                let out = Tensor::empty([r.rows(), tile.entries()], (r.kind(), r.outputs().device()));
-                r.write(p, set, tile, &out);
-                out
-            };
-            for tile in Tile::cover(set.len(), columns, (ENTRIES / a.rows()).max(1)) {
-                let (x, y) = (dense(&a, &set, &tile), dense(&b, &set, &tile));
-                let d = y - &x;
-                distance += (&d * &d).sum_dim_intlist(1, false, Kind::Double);
-                size += (&x * &x).sum_dim_intlist(1, false, Kind::Double);
-            }
-        }
-        distances.extend(Vec::<f64>::try_from(distance.to_device(tch::Device::Cpu)).expect("a flat f64 tensor"));
-        sizes.extend(Vec::<f64>::try_from(size.to_device(tch::Device::Cpu)).expect("a flat f64 tensor"));
+        let before = record(start, examples, &indices);
+        check_stop()?;
+        let after = record(end, examples, &indices);
+        let (distance, size) = squares(&before, &after, include);
+        distances.extend(Vec::<f64>::try_from(distance.to_device(Device::Cpu)).expect("a flat f64 tensor"));
+        sizes.extend(Vec::<f64>::try_from(size.to_device(Device::Cpu)).expect("a flat f64 tensor"));
     }
     let relative: Vec<f64> = distances.iter().zip(&sizes).map(|(d, s)| (d / s).sqrt()).collect();
     let total = (distances.iter().sum::<f64>() / sizes.iter().sum::<f64>()).sqrt();
-    Ok(Summary::of(&relative).map(|relative| GradientDrift { relative, total }))
+    Ok(Summary::of(&relative).map(|relative| GradientDrift { relative, total, computed: None }))
+}
+
+/// [`gradient_drift`] in the precision that suffices: single where round-off, measured on the example `probe`, is at most
+/// [`ENOUGH`] of the drift.
+///
+/// # Errors
+/// [`crate::error::Error::Interrupted`].
+pub fn sufficient_gradient_drift(
+    (start, end): (&Parameters, &Parameters),
+    examples: &dyn Examples,
+    probe: usize,
+    include: &[bool],
+    batch: usize,
+) -> Result<Option<GradientDrift>> {
+    let of_kind = |parameters: &Parameters, kind| parameters.map(|v| v.detach().to_kind(kind));
+    let single = record(&of_kind(start, Kind::Float), examples, &[probe]).to_kind(Kind::Double);
+    check_stop()?;
+    let double = record(&of_kind(start, Kind::Double), examples, &[probe]);
+    let (distance, size) = squares(&double, &single, include);
+    // Both ends have their own, and in the worst case they add up.
+    let round_off = 2.0 * (distance.sum(Kind::Double) / size.sum(Kind::Double)).sqrt().double_value(&[]);
+    let with = |drift: GradientDrift, arithmetic, error| GradientDrift {
+        computed: Some(Computed { arithmetic, error: finite(error) }),
+        ..drift
+    };
+    if start.kind() == Kind::Float {
+        let drift = gradient_drift(start, end, examples, include, batch)?;
+        match drift {
+            Some(drift) if round_off > ENOUGH * drift.total => {}
+            _ => return Ok(drift.map(|drift| with(drift, Arithmetic::Single, round_off))),
+        }
+    }
+    let (start, end) = (of_kind(start, Kind::Double), of_kind(end, Kind::Double));
+    let drift = gradient_drift(&start, &end, examples, include, batch)?;
+    Ok(drift.map(|drift| with(drift, Arithmetic::Double, DOUBLE * round_off)))
+}
+
+/// Squared distances between the gradients of one batch at two parameter vectors, and the squared sizes of the first, \[C·B\]
+/// each, over the parameters that `include` marks.
+fn squares(before: &Recorded, after: &Recorded, include: &[bool]) -> (Tensor, Tensor) {
+    let zeros = || Tensor::zeros([before.rows()], (Kind::Double, before.outputs().device()));
+    let (mut distance, mut size) = (zeros(), zeros());
+    for p in (0..include.len()).filter(|p| include[*p]).map(Param) {
+        if let Some((moved, of)) = outer_distances(before, after, p) {
+            distance += moved;
+            size += of;
+            continue;
+        }
+        let (set, columns) = (before.touched(p).union(after.touched(p)), before.shape(p).1);
+        let dense = |r: &Recorded, set: &RowSet, tile: &Tile| {
+            let out = Tensor::empty([r.rows(), tile.entries()], (r.kind(), r.outputs().device()));
+            r.write(p, set, tile, &out);
+            out
+        };
+        for tile in Tile::cover(set.len(), columns, (ENTRIES / before.rows()).max(1)) {
+            let (x, y) = (dense(before, &set, &tile), dense(after, &set, &tile));
+            let d = y - &x;
+            distance += (&d * &d).sum_dim_intlist(1, false, Kind::Double);
+            size += (&x * &x).sum_dim_intlist(1, false, Kind::Double);
+        }
+    }
+    (distance, size)
 }
 
 /// Distance between two kernel matrices of one shape. `None` when the first is zero or either is not finite.

@@ -1,4 +1,4 @@
-//! The first-order Taylor expansion of a network in its parameters, and how far the network is from it.
+//! The first-order Taylor expansion of a network in its parameters, by its gradients, and how far the network is from it.
 
 use tch::{Kind, Tensor};
 
@@ -42,9 +42,13 @@ pub fn taylor(
     Ok(Taylor { value: whole(&values), slope: whole(&slopes) })
 }
 
-/// `|actual - predicted| / |actual|` in the Frobenius norm; `None` when nothing moved.
+/// `|actual - predicted| / |actual|` in the Frobenius norm; `None` when nothing moved, or not by a finite distance.
 pub fn relative_residual(actual: &Tensor, predicted: &Tensor) -> Option<f64> {
-    let norm = |t: &Tensor| t.to_kind(Kind::Double).norm().double_value(&[]);
     let size = norm(actual);
-    (size > 0.0).then(|| norm(&(actual - predicted)) / size)
+    (size > 0.0).then(|| norm(&(actual - predicted)) / size).filter(|residual| residual.is_finite())
+}
+
+/// Frobenius norm, in double precision.
+pub(super) fn norm(t: &Tensor) -> f64 {
+    t.to_kind(Kind::Double).norm().double_value(&[])
 }

@@ -6,11 +6,13 @@
 mod chi;
 mod distance;
 mod drift;
+mod expansion;
 mod linearization;
 mod shares;
 
 pub use chi::{output_derivative_norms, output_derivative_sizes};
 pub use distance::kernel_distance;
-pub use drift::{gradient_drift, kernel_drift};
+pub use drift::{gradient_drift, kernel_drift, sufficient_gradient_drift};
+pub use expansion::{ENOUGH, Expansion, Known, Rounding};
 pub use linearization::{Taylor, relative_residual, taylor};
 pub use shares::layer_shares;

@@ -52,6 +52,10 @@ fn context(analysis: &Analysis) -> Value {
                 recovered => rows::recovered(analysis, run),
                 agreement => Serde(Agreement::of(&run.linearization.movements)),
                 drifts,
+                computed => rows::computed(run),
+                steps => rows::steps(run),
+                along => rows::along(run),
+                drift_computed => rows::drift_computed(run),
             }
         })
         .collect();
@@ -64,6 +68,7 @@ fn context(analysis: &Analysis) -> Value {
         verdicts => Serde(rows::verdicts(analysis)),
         // ‖χ‖ of a model that holds all classes for equally likely.
         guess => (classes > 0).then(|| (1.0 - 1.0 / classes as f64).sqrt()),
+        features => rows::features(analysis),
         parameters => analysis.layers.iter().map(|l| l.parameters as f64).sum::<f64>(),
     }
 }

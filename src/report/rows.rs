@@ -2,8 +2,9 @@
 //!
 //! The Markdown, the terminal summary and the bar chart all show these rows.
 
-use super::format::{kernel_title, number, optimizer_title, percent, with_error};
-use crate::evidence::{Analysis, FineTuningResult, Outcome, Question, Verdict};
+use super::answer::join;
+use super::format::{escape, kernel_title, number, optimizer_title, percent, with_error};
+use crate::evidence::{Analysis, Arithmetic, Computed, FineTuningResult, Outcome, Question, Verdict};
 
 /// What a row of accuracies is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -191,4 +192,52 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
         Question::FixedFeatures => format!("the movement of {kernel} was not measured, or was not finite"),
         Question::Solved | Question::Linearization => "the figure was not measured".to_owned(),
     })
+}
+
+/// Precision and error of the residual on test, as a sentence.
+pub(super) fn computed(run: &FineTuningResult) -> Option<String> {
+    let computed = run.linearization.computed?;
+    Some(format!(
+        "{}: the residual is computed in {}.",
+        escape(&optimizer_title(&run.optimizer)),
+        arithmetic(&computed)
+    ))
+}
+
+/// The steps that were measured along a run, but not where they are too many to read.
+pub(super) fn steps(run: &FineTuningResult) -> Option<String> {
+    let steps: Vec<String> = run.linearization.steps.iter().map(|s| s.step.to_string()).collect();
+    (1..=16).contains(&steps.len()).then(|| join(&steps))
+}
+
+/// Precision and largest error of the residuals along a run, as a sentence.
+pub(super) fn along(run: &FineTuningResult) -> Option<String> {
+    let largest = run.linearization.steps.iter().filter_map(|s| s.error).reduce(f64::max)?;
+    let computed = Computed { arithmetic: Arithmetic::Double, error: Some(largest) };
+    Some(format!("They are computed in {}.", arithmetic(&computed)))
+}
+
+/// Precision and error of the drift of gradients, as a sentence.
+pub(super) fn drift_computed(run: &FineTuningResult) -> Option<String> {
+    let computed = run.gradient_drift?.computed?;
+    Some(format!("{}: in {}.", escape(&optimizer_title(&run.optimizer)), arithmetic(&computed)))
+}
+
+/// Training examples whose gradients were compared, where these are not all.
+pub(super) fn features(analysis: &Analysis) -> Option<usize> {
+    let rows = analysis.fine_tuning.iter().filter_map(|run| Some(run.gradient_drift?.relative.count)).max()?;
+    let outputs = if analysis.task.output_mode == "difference" { 1 } else { analysis.task.label_words.len().max(1) };
+    Some(rows / outputs).filter(|examples| *examples < analysis.task.train)
+}
+
+/// `double precision, with an estimated error below 1e-7`: an order of magnitude, since an estimate is no more.
+fn arithmetic(computed: &Computed) -> String {
+    let precision = match computed.arithmetic {
+        Arithmetic::Single => "single precision",
+        Arithmetic::Double => "double precision",
+    };
+    match computed.error.filter(|e| *e > 0.0) {
+        Some(error) => format!("{precision}, with an estimated error below 1e{}", error.log10().floor() as i32 + 1),
+        None => precision.to_owned(),
+    }
 }

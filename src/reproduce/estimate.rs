@@ -52,8 +52,8 @@ pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
     let runs: f64 = plan.optimizers.iter().map(|o| o.learning_rates.len() as f64).sum();
     let step = 3.0 * train / study.labels(SplitName::Train).len() as f64 * plan.batch_size as f64;
     let training = runs * plan.steps as f64 * (step + dev / plan.eval_every as f64);
-    // Outputs before and after, and the expansion, which takes a backward pass per class.
-    let measures = test * (1.0 + plan.optimizers.len() as f64 * (2.0 + study.classes() as f64));
+    // Outputs before; after, and at one or two points between, in double precision in the worst case.
+    let measures = test * (1.0 + plan.optimizers.len() as f64 * 6.0);
     seconds += (training + measures) * per_token / (REACHED * rate);
     // Parameters before and after, gradients, two moments.
     let parameters = study.model_facts.parameters as f64 * study.dtype.kind().elt_size_in_bytes() as f64;

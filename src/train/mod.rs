@@ -3,6 +3,7 @@
 //! Knows networks only as [`Examples`](crate::jacobian::Examples); no dropout, no weight decay, a constant learning
 //! rate: what remains is what the theory speaks of.
 
+mod fused;
 mod loss;
 mod optimizer;
 mod run;

@@ -67,6 +67,9 @@ fn the_report_of_a_tiny_model() {
     assert!(stderr.contains("32 train, 32 dev, 24 test examples, cpu"), "{stderr}");
     let report = fs::read_to_string(scratch.path("out/report.md")).expect("a report");
     insta::assert_snapshot!("tiny_report", report);
+    assert!(!stderr.contains("again"), "a run was trained twice: {stderr}");
+    let left = all_files(&scratch.path("out")).into_iter().find(|(name, _)| name.contains("selected"));
+    assert_eq!(left.map(|(name, _)| name), None, "a network that was measured is left");
     let analysis = read_json(&scratch.path("out/report.json")).expect("a readable report");
     assert_eq!(analysis.fine_tuning.len(), 2);
     assert_eq!(analysis.kernels.len(), 3);
@@ -105,6 +108,8 @@ fn a_rerun_continues_from_finished_parts() {
     for made in ["kernel dev", "kernel test", "sgd-1e-2", "adam-measures"] {
         assert!(!stderr.contains(&format!("{made}: already there")), "{made} was reused: {stderr}");
     }
+    // The network that was measured is not there any more.
+    assert!(stderr.contains("adam, learning rate 1e-3, again"), "{stderr}");
     assert_same(&scratch.path("whole"), &part);
 
     // Other steps are other runs on the same kernels.

@@ -65,6 +65,8 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         steps: 4,
         eval_every: 2,
         measures: Measures::Full,
+        measure_steps: None,
+        probes: None,
         seed,
     };
     // Every run in a directory of its own: nothing is reused.

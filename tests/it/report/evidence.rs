@@ -1,9 +1,9 @@
 //! Made-up evidence: a realistic analysis, and one with nothing in it.
 
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, FineTuningResult, Floor, GradientDrift, KernelDrift, KernelFacts,
-    LabelWordFacts, LayerShare, Linearization, MatrixPicture, MethodResult, ModelFacts, Movement, OutputDerivative,
-    RunFacts, SCHEMA_VERSION, StepResidual, Summary, TaskFacts, judge,
+    Accuracy, Analysis, Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, Floor, GradientDrift,
+    KernelDrift, KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, MethodResult, ModelFacts,
+    Movement, OutputDerivative, RunFacts, SCHEMA_VERSION, StepResidual, Summary, TaskFacts, judge,
 };
 
 /// Numbers between 0 and 1 that are the same on every machine.
@@ -81,6 +81,10 @@ pub fn kernel(
     }
 }
 
+fn computed(arithmetic: Arithmetic) -> Computed {
+    Computed { arithmetic, error: Some(if arithmetic == Arithmetic::Single { 4e-5 } else { 3e-9 }) }
+}
+
 pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Numbers) -> FineTuningResult {
     let sgd = optimizer == "sgd";
     let history: Vec<Evaluation> = (1..=12)
@@ -106,8 +110,9 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
         step,
         residual: (step != 7).then(|| 0.004 * (1.0 + numbers.next()) * if sgd { 1.0 } else { 6.0 }),
         cumulative: Some(0.02 * (step as f64).powf(if sgd { 0.5 } else { 0.9 })),
+        error: (step != 7).then_some(2.3e-7),
     });
-    let steps = steps.collect();
+    let steps = steps.filter(|s| [1, 2, 4, 7, 16, 32, 64, 128, 192].contains(&s.step)).collect();
     let drift = |scale: f64| KernelDrift {
         frobenius: 0.21 * scale,
         mean_relative: 0.83 * scale,
@@ -134,10 +139,16 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
             test_accuracy: if sgd { 0.752 } else { 0.511 },
             recovered_share: (test_accuracy > zero_shot).then(|| (0.752 - zero_shot) / (test_accuracy - zero_shot)),
             cumulative_residual: Some(if sgd { 0.274 } else { 1.93 }),
+            computed: Some(computed(if sgd { Arithmetic::Single } else { Arithmetic::Double })),
+            probes: 8,
             steps,
             movements,
         },
-        gradient_drift: sgd.then(|| GradientDrift { relative: summary(0.31), total: 0.34 }),
+        gradient_drift: sgd.then(|| GradientDrift {
+            relative: summary(0.31),
+            total: 0.34,
+            computed: Some(computed(Arithmetic::Single)),
+        }),
         kernel_drift: vec![
             ("sgd".into(), drift(if sgd { 1.0 } else { 6.0 })),
             ("asymmetric".into(), drift(if sgd { 0.8 } else { 5.0 })),

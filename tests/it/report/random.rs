@@ -3,8 +3,9 @@
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Accuracy, Analysis, Candidate, Evaluation, Failure, FineTuningResult, Floor, GradientDrift, KernelDrift,
-    KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question, StepResidual, judge,
+    Accuracy, Analysis, Arithmetic, Candidate, Computed, Evaluation, Failure, FineTuningResult, Floor, GradientDrift,
+    KernelDrift, KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question,
+    StepResidual, judge,
 };
 use kernelview::report::{read_json, terminal_summary, write};
 use proptest::prelude::*;
@@ -51,7 +52,8 @@ prop_compose! {
             (0usize..100, prop::option::of(any_number()), prop::option::of(any_number())), 0..8),
     ) -> FineTuningResult {
         let movement = |(trained, linearized, class)| Movement { trained, linearized, class, row: None };
-        let step = |(step, residual, cumulative)| StepResidual { step, residual, cumulative };
+        let step = |(step, residual, cumulative)| StepResidual { step, residual, cumulative, error: cumulative };
+        let computed = options[1].map(|error| Computed { arithmetic: Arithmetic::Single, error: Some(error) });
         let evaluation = |(step, train_loss, dev_accuracy, dev_loss): (usize, f64, f64, f64)| {
             Evaluation { step, train_loss, dev_accuracy, dev_loss }
         };
@@ -78,10 +80,12 @@ prop_compose! {
                 test_accuracy: figures[10],
                 recovered_share: options[0],
                 cumulative_residual: options[1],
+                computed,
+                probes: 3,
                 steps: steps.into_iter().map(step).collect(),
                 movements: movements.into_iter().map(movement).collect(),
             },
-            gradient_drift: options[2].map(|total| GradientDrift { relative: summary(0.5), total }),
+            gradient_drift: options[2].map(|total| GradientDrift { relative: summary(0.5), total, computed }),
             kernel_drift: if options[3].is_some() { vec![(analog, drift)] } else { Vec::new() },
             output_derivative: derivative(0.1, 0.2),
         }

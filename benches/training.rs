@@ -1,0 +1,117 @@
+//! Time and peak memory of fine-tuning steps at the shape of RoBERTa-base (125M parameters, random weights, two label words, single
+//! precision). Every row of the table is a process of its own. `benches/peers/training.py` prints the same for PyTorch with
+//! transformers.
+//!
+//! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples a step,
+//! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes.
+
+use std::process::Command;
+use std::time::Instant;
+
+use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples, random};
+use kernelview::progress::Silent;
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
+use tch::{Device, Kind};
+
+const ROWS: [&str; 4] = ["sgd:8:64", "adam:8:64", "sgd:8:16-64", "adam:8:16-64"];
+
+/// Steps of a row; the first, which touches its memory for the first time, does not count.
+const STEPS: usize = 8;
+
+struct Row {
+    optimizer: OptimizerKind,
+    batch: usize,
+    tokens: (usize, usize),
+}
+
+impl Row {
+    fn parse(text: &str) -> Option<Self> {
+        let [optimizer, batch, tokens] = text.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let optimizer = match optimizer {
+            "sgd" => OptimizerKind::Sgd,
+            "signgd" => OptimizerKind::Signgd,
+            "adam" => OptimizerKind::ADAM,
+            _ => return None,
+        };
+        let (shortest, longest) = tokens.split_once('-').unwrap_or((tokens, tokens));
+        Some(Self { optimizer, batch: batch.parse().ok()?, tokens: (shortest.parse().ok()?, longest.parse().ok()?) })
+    }
+
+    /// Tokens of an example.
+    fn length(&self, example: usize) -> usize {
+        let (shortest, longest) = self.tokens;
+        // Lengths in another order than that of the examples.
+        let place = (example * 5) % self.batch;
+        shortest + (longest - shortest) * place / self.batch.saturating_sub(1).max(1)
+    }
+}
+
+fn main() {
+    kernelview::device::prepare_process();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if let [flag, row] = arguments.as_slice()
+        && flag == "--row"
+    {
+        measure(row);
+        return;
+    }
+    let rows = if arguments.is_empty() { ROWS.map(str::to_owned).to_vec() } else { arguments };
+    println!(
+        "| optimizer | examples | tokens | best step, s | median, s | peak memory, MB |\n|---|---|---|---:|---:|---:|"
+    );
+    for row in rows {
+        let program = std::env::current_exe().expect("the path of this program");
+        let status = Command::new(program).args(["--row", &row]).status().expect("a child process");
+        if !status.success() {
+            println!("| {} | failed: {status} |", row.replace(':', " | "));
+        }
+    }
+}
+
+fn measure(text: &str) {
+    let row = Row::parse(text).unwrap_or_else(|| panic!("`{text}` is not sgd|signgd|adam:EXAMPLES:TOKENS[-TOKENS]"));
+    let model = MaskedLm::new(random::roberta_base());
+    let parameters = random::parameters(&model, 1, 1.0, Kind::Float, Device::Cpu);
+    let prompt = |i: usize| {
+        let tokens = row.length(i);
+        let id = |t: usize| ((i * 7919 + t * 104_729) % 30_000 + 5) as i64;
+        PromptExample {
+            input_ids: (0..tokens).map(id).collect(),
+            segment_ids: vec![0; tokens],
+            mask_position: tokens - 3,
+        }
+    };
+    let prompts = (0..row.batch).map(prompt).collect();
+    let all = PromptExamples::new(&model, prompts, &[7, 11], OutputMode::Logits, Device::Cpu).expect("valid prompts");
+    let labels: Vec<usize> = (0..row.batch).map(|i| i % 2).collect();
+    let one = all.select(&[0]);
+    let train = LabelledExamples { examples: &all, labels: &labels };
+    let dev = LabelledExamples { examples: &one, labels: &labels[..1] };
+    let settings = FineTuning {
+        optimizer: row.optimizer,
+        learning_rate: 1e-6,
+        batch_size: row.batch,
+        steps: STEPS,
+        eval_every: STEPS,
+        seed: 1,
+    };
+    let include = vec![true; parameters.len()];
+    let (mut times, mut since) = (Vec::new(), Instant::now());
+    fine_tune(&parameters, &train, &dev, &include, &settings, &Silent, |_| {
+        times.push(since.elapsed().as_secs_f64());
+        since = Instant::now();
+        Ok(())
+    })
+    .expect("finite");
+    let mut times = times.split_off(1);
+    times.sort_by(f64::total_cmp);
+    let fields = text.replace(':', " | ");
+    println!("| {fields} | {:.3} | {:.3} | {} |", times[0], times[times.len() / 2], peak_megabytes());
+}
+
+/// Peak resident memory of this process from the system's own account; 0 where there is none.
+fn peak_megabytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+}

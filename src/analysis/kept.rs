@@ -1,0 +1,186 @@
+//! The best trained network of each optimizer, kept in a file from the end of its run until it is measured.
+//!
+//! Networks are large and runs are many: one file per optimizer, replaced by that of a better run, and nothing in memory.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tch::Tensor;
+
+use super::parts::Parts;
+use crate::error::{Error, Result};
+use crate::evidence::Candidate;
+use crate::files::write_by;
+use crate::jacobian::Parameters;
+use crate::progress::Silent;
+use crate::train::FineTuning;
+
+/// Order of an optimizer's runs: dev accuracy, then lower dev loss, then the smaller rate. `None` for a run without an
+/// evaluation.
+pub(super) fn rank(candidate: &Candidate) -> Option<(f64, f64, f64)> {
+    candidate.selected.map(|s| (s.dev_accuracy, -s.dev_loss, -candidate.learning_rate))
+}
+
+/// The files of one analysis. Runs in several threads may offer theirs.
+pub(super) struct Kept<'a> {
+    parts: &'a Parts,
+    /// The parameters that are trained; the others are those of the start.
+    include: &'a [bool],
+    best: Mutex<HashMap<&'static str, (f64, f64, f64)>>,
+}
+
+impl<'a> Kept<'a> {
+    /// None is better than these runs, which have ended already.
+    pub fn new<'c>(
+        parts: &'a Parts,
+        include: &'a [bool],
+        known: impl Iterator<Item = (&'static str, &'c Candidate)>,
+    ) -> Self {
+        let mut best = HashMap::new();
+        for (optimizer, candidate) in known {
+            raise(&mut best, optimizer, candidate);
+        }
+        Self { parts, include, best: Mutex::new(best) }
+    }
+
+    /// Keeps a run's network where no other run of its optimizer is better.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn offer(&self, settings: &FineTuning, candidate: &Candidate, network: &Parameters) -> Result<()> {
+        let mut best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
+        if raise(&mut best, settings.optimizer.name(), candidate) {
+            self.write(settings, network)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a run's network in place of any other.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, settings: &FineTuning, network: &Parameters) -> Result<()> {
+        let name = settings.optimizer.name();
+        // Without the mark the file is of no run, also while it is replaced.
+        self.remove(name);
+        let path = self.path(name);
+        let trained = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
+        let tensors: Vec<(&str, Tensor)> =
+            trained.map(|((spec, value), _)| (spec.name.as_str(), value.to_device(tch::Device::Cpu))).collect();
+        write_by(&path, |part| {
+            let failed = |e: tch::TchError| Error::io("write", &path)(std::io::Error::other(e.to_string()));
+            Tensor::write_safetensors(&tensors, part).map_err(failed)
+        })?;
+        self.parts.store(&mark(name), settings, &())
+    }
+
+    /// The network of a run; `None` where it is not kept, or the file is damaged.
+    pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Option<Parameters> {
+        let name = settings.optimizer.name();
+        self.parts.stored::<()>(&mark(name), settings, &Silent)?;
+        let read = Tensor::read_safetensors(self.path(name)).ok()?;
+        let mut found: HashMap<String, Tensor> = read.into_iter().collect();
+        let mut which = start.specs().iter().zip(self.include);
+        let mut whole = true;
+        let network = start.map(|value| {
+            let (spec, trained) = which.next().expect("a flag per parameter");
+            let stored = found.remove(&spec.name).filter(|t| *trained && t.size() == spec.shape);
+            whole &= stored.is_some() == *trained;
+            stored.map_or_else(|| value.shallow_clone(), |t| t.to_kind(value.kind()).to_device(value.device()))
+        });
+        whole.then_some(network)
+    }
+
+    /// The file of an optimizer's network.
+    pub fn path(&self, optimizer: &str) -> PathBuf {
+        self.parts.part_path(&format!("{optimizer}-selected.safetensors"))
+    }
+
+    /// Removes what is kept of an optimizer. A leftover that cannot be removed only costs space.
+    pub fn remove(&self, optimizer: &str) {
+        let _ = fs::remove_file(self.parts.part_path(&format!("{}.json", mark(optimizer))));
+        let _ = fs::remove_file(self.path(optimizer));
+    }
+}
+
+/// Whether a run is the best of its optimizer; it then counts as such.
+fn raise(best: &mut HashMap<&'static str, (f64, f64, f64)>, optimizer: &'static str, candidate: &Candidate) -> bool {
+    match rank(candidate) {
+        Some(new) if best.get(optimizer).is_none_or(|old| new > *old) => {
+            best.insert(optimizer, new);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn mark(optimizer: &str) -> String {
+    format!("{optimizer}-selected")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::evidence::Evaluation;
+    use crate::jacobian::{ParameterSpec, Role};
+    use crate::train::OptimizerKind;
+
+    fn network(value: f64) -> Parameters {
+        let spec = |name: &str| ParameterSpec {
+            name: name.into(),
+            shape: vec![2],
+            role: Role::Body,
+            layer: "all".into(),
+            structural_zeros: Vec::new(),
+        };
+        let values = (0..2).map(|_| Tensor::full([2], value, (Kind::Float, Device::Cpu))).collect();
+        Parameters::new(Arc::from([spec("trained"), spec("fixed")].to_vec()), values)
+    }
+
+    fn run(learning_rate: f64, dev_accuracy: f64) -> (FineTuning, Candidate) {
+        let selected = Evaluation { step: 4, train_loss: 0.5, dev_accuracy, dev_loss: 0.5 };
+        let settings = FineTuning {
+            optimizer: OptimizerKind::Sgd,
+            learning_rate,
+            batch_size: 8,
+            steps: 4,
+            eval_every: 4,
+            seed: 1,
+        };
+        (settings, Candidate { learning_rate, selected: Some(selected), diverged: false })
+    }
+
+    /// Fails for: a worse run in a better one's place, the network of other settings, a damaged file taken for a network,
+    /// parameters that are not trained taken from the file, files left behind.
+    #[test]
+    fn the_best_run_is_kept_until_it_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let parts = Parts::open(directory.path(), "study").expect("a store");
+        let (start, include) = (network(0.0), [true, false]);
+        let known = run(1.0, 0.4).1;
+        let kept = Kept::new(&parts, &include, [("sgd", &known)].into_iter());
+        let read = |settings: &FineTuning| {
+            let found = kept.read(settings, &start)?;
+            Some([0, 1].map(|i| found.values()[i].double_value(&[0])))
+        };
+        for (rate, accuracy, value, there) in [(0.1, 0.3, 1.0, false), (0.2, 0.6, 2.0, true), (0.3, 0.5, 3.0, false)] {
+            let (settings, candidate) = run(rate, accuracy);
+            kept.offer(&settings, &candidate, &network(value)).expect("kept");
+            assert_eq!(read(&settings), there.then_some([value, 0.0]), "{rate}");
+        }
+        let (best, _) = run(0.2, 0.6);
+        assert_eq!(read(&best), Some([2.0, 0.0]), "the best stays");
+        assert_eq!(read(&FineTuning { steps: 5, ..best.clone() }), None, "another run's");
+        fs::write(kept.path("sgd"), b"half a fi").expect("a damaged file");
+        assert_eq!(read(&best), None);
+        kept.remove("sgd");
+        let left: Vec<_> = fs::read_dir(directory.path().join("parts")).expect("a directory").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Updates of large networks on the CPU in one pass over their numbers: what libtorch's operations do in a dozen passes, each as long as
+//! memory takes. The same operations in the same order, so that the numbers are the same.
+
+use std::thread;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::device::threads;
+
+/// Entries from which a tensor is shared among threads.
+const LARGE: usize = 1 << 18;
+
+/// Factors of Adam's step.
+#[derive(Clone, Copy)]
+pub(super) struct Adam {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// What the root of the second moment is multiplied by.
+    pub root: f64,
+    /// What the quotient is multiplied by: the learning rate, its sign turned, over the first moment's correction.
+    pub rate: f64,
+}
+
+/// Whether tensors are of the kind that is updated here.
+pub(super) fn takes(tensors: &[&Tensor]) -> bool {
+    let first = tensors[0];
+    tensors.iter().all(|t| {
+        t.device() == Device::Cpu && t.kind() == Kind::Float && t.is_contiguous() && t.numel() == first.numel()
+    })
+}
+
+/// `value - rate·g`.
+pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) -> Tensor {
+    let new = value.empty_like();
+    let rate = -rate as f32;
+    let one = |[new]: [&mut [f32]; 1], [value, g]: [&[f32]; 2]| {
+        for ((new, value), g) in new.iter_mut().zip(value).zip(g) {
+            *new = *value + *g * rate;
+        }
+    };
+    each([&new], [value, g], &one);
+    new
+}
+
+/// The new value and the new moments.
+pub(super) fn adam(value: &Tensor, g: &Tensor, (m, v): (&Tensor, &Tensor), with: Adam) -> (Tensor, Tensor, Tensor) {
+    let (new, first, second) = (value.empty_like(), m.empty_like(), v.empty_like());
+    let (b1, b2, epsilon) = (with.beta1 as f32, with.beta2 as f32, with.epsilon as f32);
+    let (c1, c2) = ((1.0 - with.beta1) as f32, (1.0 - with.beta2) as f32);
+    let (root, rate) = (with.root as f32, with.rate as f32);
+    let one = |[new, first, second]: [&mut [f32]; 3], [value, g, m, v]: [&[f32]; 4]| {
+        let read = value.iter().zip(g).zip(m.iter().zip(v));
+        for (((new, first), second), ((value, g), (m, v))) in new.iter_mut().zip(first).zip(second).zip(read) {
+            *first = *m * b1 + *g * c1;
+            *second = *v * b2 + *g * *g * c2;
+            let denominator = second.sqrt() * root + epsilon;
+            // An entry that never had a gradient is 0/0 where nothing is added to the root: it does not move.
+            let quotient = if denominator == 0.0 { 0.0 } else { *first / denominator };
+            *new = *value + quotient * rate;
+        }
+    };
+    each([&new, &first, &second], [value, g, m, v], &one);
+    (new, first, second)
+}
+
+/// Calls `work` with the same part of all tensors, part by part in threads where they are large.
+fn each<const W: usize, const R: usize>(
+    written: [&Tensor; W],
+    read: [&Tensor; R],
+    work: &(impl Fn([&mut [f32]; W], [&[f32]; R]) + Sync),
+) {
+    let count = written[0].numel();
+    let _checked = read.map(|t| assert!(takes(&[t, written[0]]), "contiguous numbers of single precision"));
+    // SAFETY: contiguous CPU tensors of single precision and one size, as asserted, which outlive the slices; those that are written
+    // were made by the caller and are nobody else's.
+    let (mut written, mut read) = unsafe {
+        (
+            written.map(|t| std::slice::from_raw_parts_mut(t.data_ptr().cast::<f32>(), count)),
+            read.map(|t| std::slice::from_raw_parts(t.data_ptr().cast::<f32>().cast_const(), count)),
+        )
+    };
+    let parts = if count < LARGE { 1 } else { threads() };
+    if parts == 1 {
+        return work(written, read);
+    }
+    let size = count.div_ceil(parts);
+    thread::scope(|scope| {
+        for part in 0..parts {
+            let size = size.min(written[0].len());
+            if size == 0 {
+                return;
+            }
+            let heads = written.each_mut().map(|slice| {
+                let (head, tail) = std::mem::take(slice).split_at_mut(size);
+                *slice = tail;
+                head
+            });
+            let sources = read.each_mut().map(|slice| {
+                let (head, tail) = slice.split_at(size);
+                *slice = tail;
+                head
+            });
+            if part + 1 == parts {
+                work(heads, sources);
+            } else {
+                scope.spawn(move || work(heads, sources));
+            }
+        }
+    });
+}
