@@ -3,7 +3,7 @@
 //! The Markdown, the terminal summary and the bar chart all show these rows.
 
 use super::answer::join;
-use super::format::{escape, kernel_title, number, optimizer_title, percent, with_error};
+use super::format::{ROUND_OFF, escape, kernel_title, number, optimizer_title, percent, with_error};
 use crate::evidence::{Analysis, Arithmetic, Computed, FineTuningResult, Outcome, Question, Verdict};
 
 /// What a row of accuracies is about.
@@ -237,7 +237,10 @@ fn arithmetic(computed: &Computed) -> String {
         Arithmetic::Double => "double precision",
     };
     match computed.error.filter(|e| *e > 0.0) {
-        Some(error) => format!("{precision}, with an estimated error below 1e{}", error.log10().floor() as i32 + 1),
+        Some(error) => {
+            let order = error.max(ROUND_OFF).log10().floor() as i32 + 1;
+            format!("{precision}, with an estimated error below 1e{order}")
+        }
         None => precision.to_owned(),
     }
 }
