@@ -55,6 +55,7 @@ fields! {
     OutDirectory = "out_directory": "A directory that reports are written to.";
     OutputMode = "output_mode": "What f is.";
     Precision = "precision": "Element type of gradient products.";
+    Probes = "probes": "Dev examples that are measured along a run.";
     Ranks = "ranks": "Ranks of adapters.";
     Segments = "segments": "Whether the texts of a prompt are told apart by segment ids.";
     Shard = "shard": "Which part of a job this process is.";

@@ -104,7 +104,7 @@ impl Plan {
             }
         }
         if self.probes == Some(0) {
-            return Err(Error::Settings("measures along a run need at least 1 probe".into()));
+            return Err(Error::setting(Field::Probes, 0, "1 or more"));
         }
         if self.formulas.is_empty() {
             return Err(Error::setting(Field::Formulas, "empty", "one of sgd, signgd, asymmetric or more"));

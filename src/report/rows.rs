@@ -2,7 +2,6 @@
 //!
 //! The Markdown, the terminal summary and the bar chart all show these rows.
 
-use super::answer::join;
 use super::format::{ROUND_OFF, escape, kernel_title, number, optimizer_title, percent, with_error};
 use crate::evidence::{Analysis, Arithmetic, Computed, FineTuningResult, Outcome, Question, Verdict};
 
@@ -207,7 +206,7 @@ pub(super) fn computed(run: &FineTuningResult) -> Option<String> {
 /// The steps that were measured along a run, but not where they are too many to read.
 pub(super) fn steps(run: &FineTuningResult) -> Option<String> {
     let steps: Vec<String> = run.linearization.steps.iter().map(|s| s.step.to_string()).collect();
-    (1..=16).contains(&steps.len()).then(|| join(&steps))
+    (1..=16).contains(&steps.len()).then(|| steps.join(", "))
 }
 
 /// Precision and largest error of the residuals along a run, as a sentence.

@@ -192,18 +192,18 @@ fn solve_says_what_does_not_fit() {
     };
     refused(
         "solve --train sgd.pt --dev sgd.pt --test sgd.pt",
-        "sgd.pt: is not the kernel of the training examples with themselves, which --train needs",
+        "sgd.pt: is not the kernel of the training examples with themselves, but given as that",
     );
     refused(
         "solve --train train.pt --dev train.pt --test sgd.pt",
-        "train.pt: is the kernel of examples with themselves; --dev and --test need those against other examples",
+        "train.pt: is the kernel of examples with themselves, but given as one against dev or test examples",
     );
     refused("solve --train train.pt --dev asymmetric.pt --test sgd.pt", "asymmetric.pt: holds no kernel.sgd");
     refused(
         "solve --train train.pt --dev sgd.pt --test sgd.pt --formula asymmetric",
         "train.pt: cannot be asymmetric: the kernel has one: sgd or signgd",
     );
-    refused("solve --kernels .", ".: has no train_kernels_TASK.pt; give the files with --train, --dev and --test");
+    refused("solve --kernels .", ".: has no train_kernels_TASK.pt; give the three files by their names");
     refused(
         "convert sgd.pt other.pt",
         "both names are of files of PyTorch; one must end in .pt, the other in .safetensors",
