@@ -11,7 +11,7 @@ use super::places::check_out;
 use crate::error::{Error, Result};
 use crate::files::{read_unpacked, write_atomic};
 use crate::task::cloze::{ClozeSettings, TEMPLATE, check_words, draw, label_words, to_tsv};
-use crate::task::data::decode;
+use crate::task::decode;
 
 #[derive(Args)]
 pub(super) struct ClozeArgs {

@@ -10,10 +10,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
 
 use super::definition::TaskDefinition;
-use super::prompt::Reading;
+use super::reading::Reading;
 use super::template::{Part, literal_text};
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
+use crate::setting::Field;
 
 /// Stands for the message while the template is rendered: characters that no text has.
 const MESSAGE: &str = "\u{F8FF}\u{E000}\u{F8FF}";
@@ -107,4 +108,25 @@ fn rendered(source: &str, tokenizer: &PromptTokenizer, message: &str) -> std::re
 /// A message of the template engine without its lines of source.
 fn one_line(reason: &JinjaError) -> String {
     reason.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+/// The task's prompt as a chat.
+pub(super) fn chat_of(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Chat> {
+    Chat::new(task, tokenizer, &opening(task)?)
+}
+
+/// The parts in front of the mask.
+pub(super) fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
+    let template = task.template_for(Reading::LastToken);
+    let parts = template.parts();
+    let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
+    let (before, after) = parts.split_at(mask);
+    if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
+        return Err(Error::Settings(format!(
+            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
+             {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
+            Field::Template
+        )));
+    }
+    Ok(before.iter().filter(|part| **part != Part::Cls).cloned().collect())
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::columns::ColumnNames;
-use super::prompt::Reading;
+use super::reading::Reading;
 use super::template::Template;
 use crate::error::{Error, Result};
 

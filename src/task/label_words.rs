@@ -3,8 +3,8 @@
 //! A word is meant as it goes on after a text: with a space in front, where the tokenizer has such a token. May not know templates
 //! or examples.
 
+use super::chat::chat_of;
 use super::definition::TaskDefinition;
-use super::pieces::chat_of;
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 

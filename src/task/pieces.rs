@@ -6,15 +6,14 @@
 
 use std::path::Path;
 
-use super::chat::Chat;
+use super::chat::{chat_of, opening};
 use super::data::Example;
 use super::definition::TaskDefinition;
 use super::label_words::label_word_tokens;
-use super::prompt::Reading;
+use super::reading::Reading;
 use super::template::{FirstLetter, Part, Sentence, literal_text};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
-use crate::setting::Field;
 
 /// A template's part that waits for an example, or tokens that are the same in every prompt.
 pub(super) enum Piece {
@@ -80,11 +79,6 @@ impl Pieces {
     }
 }
 
-/// The task's prompt as a chat.
-pub(super) fn chat_of(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Chat> {
-    Chat::new(task, tokenizer, &opening(task)?)
-}
-
 /// The template's texts without anything else: set apart by separators, as LM-BFF feeds standard fine-tuning, or one
 /// after the other.
 fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
@@ -97,22 +91,6 @@ fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
         return texts.collect();
     }
     [Part::Cls].into_iter().chain(texts.flat_map(|text| [text, Part::Sep { next_segment: true }])).collect()
-}
-
-/// The parts in front of the mask.
-fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
-    let template = task.template_for(Reading::LastToken);
-    let parts = template.parts();
-    let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
-    let (before, after) = parts.split_at(mask);
-    if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
-        return Err(Error::Settings(format!(
-            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
-            Field::Template
-        )));
-    }
-    Ok(before.iter().filter(|part| **part != Part::Cls).cloned().collect())
 }
 
 /// What pieces are made with.

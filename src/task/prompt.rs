@@ -13,38 +13,13 @@ use super::data::Example;
 use super::definition::TaskDefinition;
 use super::label_words::{continuation, label_word_tokens, shown};
 use super::pieces::{Piece, Pieces, tokens};
+use super::reading::Reading;
 use super::split::{Split, Splits};
 use super::template::Choice;
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::progress::check_stop;
 use crate::setting::Field;
-
-/// Where a model's answer is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reading {
-    /// At the mask.
-    #[default]
-    Mask,
-    /// At the last token in front of the mask: what follows it is the answer.
-    LastToken,
-    /// At the first token of the texts alone, without a prompt, by a head that is new.
-    FirstTokenAlone,
-    /// At the last token of the texts alone.
-    LastTokenAlone,
-}
-
-impl Reading {
-    /// Whether the template and the label words take part.
-    pub fn prompted(self) -> bool {
-        matches!(self, Self::Mask | Self::LastToken)
-    }
-
-    /// Whether the model continues texts, so that the last token is read.
-    pub fn continues(self) -> bool {
-        matches!(self, Self::LastToken | Self::LastTokenAlone)
-    }
-}
 
 /// One example as a language model reads it, not padded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub fn literal_text(literal: &str, names: &[String]) -> String {
 }
 
 /// A text as a literal writes it.
-pub fn literal_source(text: &str) -> String {
+pub(super) fn literal_source(text: &str) -> String {
     let mut source = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

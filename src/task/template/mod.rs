@@ -17,7 +17,7 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-pub use literal::{literal_source, literal_text};
+pub use literal::literal_text;
 
 use self::parse::{Parsed, parse_piece, pieces};
 

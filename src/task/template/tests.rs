@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::literal::literal_source;
 use super::literal::normal_literal;
 use super::parse::{Parsed, parse_piece};
 use super::*;

@@ -21,7 +21,7 @@ pub(super) enum Spaces {
 
 /// A token of a text and the bytes of the text that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub(in crate::task) struct Placed {
     /// Its id.
     pub id: i64,
     /// Its bytes in the text.
@@ -41,7 +41,7 @@ impl PromptTokenizer {
     }
 
     /// The same with the bytes of the text that each token stands for.
-    pub fn encode_placed(&self, text: &str) -> Result<Vec<Placed>> {
+    pub(in crate::task) fn encode_placed(&self, text: &str) -> Result<Vec<Placed>> {
         let encoding = self.inner.encode(text, false).map_err(|reason| self.cannot(text, &*reason))?;
         let places = encoding.get_ids().iter().zip(encoding.get_offsets());
         Ok(places.map(|(id, (start, end))| Placed { id: i64::from(*id), bytes: *start..*end }).collect())

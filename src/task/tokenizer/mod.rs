@@ -24,8 +24,6 @@ use self::special::SpecialTokens;
 use crate::error::{Error, Result};
 use crate::files::digest;
 
-pub use self::encode::Placed;
-
 /// A token with a role of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpecialToken {
