@@ -35,5 +35,5 @@ pub use label_words::label_word_tokens;
 pub use prompt::{Prompt, PromptedTask, encode};
 pub use reading::Reading;
 pub use split::{OwnSplit, Split, Splits};
-pub use template::{Choice, FirstLetter, Part, Sentence, Template, literal_text};
+pub use template::{Choice, FirstLetter, KNOWN_VARIABLES, Part, Sentence, Template, literal_text};
 pub use tokenizer::{PromptTokenizer, SpecialToken};

@@ -11,7 +11,7 @@ use crate::gguf::{network, written};
 use crate::tokenizers::lay_out;
 use crate::weights::{FILE, Model, QUERY};
 use kernelview::lm::{self, Architecture, CausalArchitecture};
-use kernelview::task::template::KNOWN_VARIABLES;
+use kernelview::task::KNOWN_VARIABLES;
 use kernelview::task::{
     ColumnNames, Example, Overrides, PromptTokenizer, PromptedTask, Reading, Split, Splits, TaskDefinition,
     label_word_tokens, parse_examples,
