@@ -22,7 +22,7 @@ use crate::lm::{OutputMode, save_adapter};
 use crate::measure::{Expansion, Known, Rounding, kernel_drift, sufficient_gradient_drift};
 use crate::progress::Monitor;
 use crate::task::Prompt;
-use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, f1, fine_tune};
+use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, answers, f1, fine_tune};
 
 /// Test examples whose movement is kept for the scatter plot.
 const MOVEMENTS: usize = 400;
@@ -318,7 +318,12 @@ impl Measured {
         let drifts = plan
             .formulas
             .iter()
-            .filter_map(|f| Some((f.name().to_owned(), kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?)?)))
+            .filter_map(|f| {
+                Some((
+                    f.name().to_owned(),
+                    kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?, start.kernel.outputs)?,
+                ))
+            })
             .collect();
         Ok(FineTuningResult {
             optimizer: name.into(),
@@ -333,10 +338,12 @@ impl Measured {
             selected: candidate.selected.expect("a run that was selected"),
             history: history.clone(),
             test_accuracy: after,
+            test_answers: answers(&expansion.end, labels),
             test_f1: f1(&expansion.end, labels),
             parameter_change: direction.relative(),
             linearization: Linearization {
                 test_accuracy: linear_accuracy,
+                test_answers: answers(&linearized, labels),
                 recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
                 cumulative_residual: expansion.residual(),
                 computed: Some(expansion.computed),

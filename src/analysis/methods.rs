@@ -6,12 +6,12 @@
 use nalgebra::{DMatrix, DVector};
 
 use crate::error::{Error, Result};
-use crate::evidence::{Failure, MethodResult};
+use crate::evidence::{Answers, Failure, MethodResult};
 use crate::kernel::Formula;
 use crate::progress::Monitor;
 use crate::regression::{
     AsymmetricGrid, Grid, KernelProblem, Logistic, LogisticSettings, Selection, Setting, Svm, SvmKind, SvmSettings,
-    operator_norm, score, select_asymmetric, select_least_squares, targets,
+    classified, operator_norm, score, select_asymmetric, select_least_squares, targets,
 };
 
 const LEAST_SQUARES: &str = "least squares";
@@ -77,7 +77,8 @@ pub(super) fn units(formula: Formula, rows: usize, outputs: usize) -> u64 {
 pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn Monitor) -> Result<Solved> {
     problem.validate()?;
     let mut solved = Solved::default();
-    let plain = select_least_squares(&problem, &Grid::default(), monitor).map(|s| of_selection(LEAST_SQUARES, &s));
+    let plain =
+        select_least_squares(&problem, &Grid::default(), monitor).map(|s| of_selection(LEAST_SQUARES, &s, &problem));
     if formula == Formula::Asymmetric {
         // The paper's asymmetric solver is stated for targets ±1.
         if problem.outputs == 1 {
@@ -90,7 +91,7 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
                 std::mem::swap(straight, flipped.as_mut().expect("an asymmetric problem"));
             }
             let paper = select_asymmetric(&problem, &AsymmetricGrid::default(), monitor);
-            solved.add(ASYMMETRIC, paper.map(|s| of_selection(ASYMMETRIC, &s)))?;
+            solved.add(ASYMMETRIC, paper.map(|s| of_selection(ASYMMETRIC, &s, &problem)))?;
         }
         solved.add(LEAST_SQUARES, plain)?;
     } else {
@@ -117,7 +118,7 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
     }
 }
 
-fn of_selection(solver: &str, selection: &Selection) -> MethodResult {
+fn of_selection(solver: &str, selection: &Selection, problem: &KernelProblem) -> MethodResult {
     let setting = match selection.chosen.setting {
         Setting::LeastSquares { regularization, f0_scaling } => {
             format!("regularization {regularization}, f0 scaling {f0_scaling}")
@@ -132,10 +133,16 @@ fn of_selection(solver: &str, selection: &Selection) -> MethodResult {
         dev_accuracy: selection.chosen.dev.accuracy,
         dev_loss: selection.chosen.dev.loss,
         test_accuracy: selection.test.accuracy,
+        test_answers: answers(&selection.test_predictions, problem),
         test_f1: selection.test.f1,
         test_loss: selection.test.loss,
         grid_size: selection.rows.len(),
     }
+}
+
+/// Which test examples are answered right.
+fn answers(predictions: &[f64], problem: &KernelProblem) -> Answers {
+    Answers::of(classified(predictions, &problem.test_labels, problem.outputs))
 }
 
 /// Kernel logistic regression with the model's own logits as offset or without, λ relative to the operator norm. Settings
@@ -183,6 +190,7 @@ fn logistic_result(problem: &KernelProblem, alpha: &DVector<f64>, strength: f64,
         dev_accuracy: score(&dev, &problem.dev_labels, problem.outputs)?.accuracy,
         dev_loss: cross_entropy(&dev, &problem.dev_labels, problem.outputs),
         test_accuracy: test_score.accuracy,
+        test_answers: answers(test.as_slice(), problem),
         test_f1: test_score.f1,
         test_loss: cross_entropy(&test, &problem.test_labels, problem.outputs),
         grid_size: 0,
@@ -217,13 +225,15 @@ fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
         let settings = SvmSettings { regularization: *regularization, ..SvmSettings::default() };
         let machine = Svm::fit(SvmKind::Classification, &problem.train, &y, &settings)?;
         let dev = score(&machine.decision(&problem.dev)?, &problem.dev_labels, 1)?;
-        let test = score(&machine.decision(&problem.test)?, &problem.test_labels, 1)?;
+        let outputs = machine.decision(&problem.test)?;
+        let test = score(&outputs, &problem.test_labels, 1)?;
         found.push(MethodResult {
             solver: SVM.into(),
             setting: format!("regularization {regularization}, cost {}", settings.cost),
             dev_accuracy: dev.accuracy,
             dev_loss: dev.loss,
             test_accuracy: test.accuracy,
+            test_answers: answers(outputs.as_slice(), problem),
             test_f1: test.f1,
             test_loss: test.loss,
             grid_size: grid.len(),

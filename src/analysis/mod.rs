@@ -43,7 +43,7 @@ use crate::jacobian::all_outputs;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
-use crate::train::{accuracy, f1};
+use crate::train::{accuracy, answers, f1};
 
 /// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
@@ -62,13 +62,15 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
         test_f1: f1(&start.test, study.labels(SplitName::Test)),
     };
     let floor = Floor { majority: task.majority_accuracy, zero_shot: zero_shot.test, examples: task.test };
-    let verdicts = judge(&kernels, &fine_tuning, &floor);
+    let zero_shot_answers = answers(&start.test, study.labels(SplitName::Test));
+    let verdicts = judge(&kernels, &fine_tuning, &floor, &zero_shot_answers);
     Ok(Analysis {
         schema_version: SCHEMA_VERSION,
         run: run_facts(study, plan, command),
         model: study.model_facts.clone(),
         task,
         zero_shot,
+        zero_shot_answers,
         output_derivative: start.output_derivative(study)?,
         kernels,
         layers,

@@ -10,7 +10,7 @@ use crate::files::{create_dir, digest, load_part, store_part};
 use crate::progress::Monitor;
 
 /// Grows whenever the meaning of a stored part changes, so that parts of older programs are made again.
-const PARTS_VERSION: &str = "3";
+const PARTS_VERSION: &str = "4";
 
 /// The store of one analysis.
 pub struct Parts {

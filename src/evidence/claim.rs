@@ -288,6 +288,9 @@ pub struct MutantResult {
     pub claim: String,
     /// Its name.
     pub mutant: String,
+    /// How far off it is, in units of the tolerance of the check that must notice it; `None` for one that is wrong by much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
     /// What was made wrong.
     pub change: String,
     /// The claim's verdict under it.
@@ -299,9 +302,19 @@ pub struct MutantResult {
 }
 
 impl MutantResult {
-    /// Whether nothing noticed.
+    /// Whether nothing noticed although something must: of a graded mutant from two tolerances on.
     pub fn survived(&self) -> bool {
-        self.caught_by.is_empty()
+        self.caught_by.is_empty() && self.strength.is_none_or(|strength| strength >= 2.0)
+    }
+
+    /// Whether a check called what lies within its tolerance violated.
+    pub fn mistaken(&self) -> bool {
+        !self.caught_by.is_empty() && self.strength.is_some_and(|strength| strength < 1.0)
+    }
+
+    /// Its name with its strength.
+    pub fn label(&self) -> String {
+        self.strength.map_or_else(|| self.mutant.clone(), |strength| format!("{} x{strength}", self.mutant))
     }
 }
 
@@ -364,6 +377,6 @@ impl Verification {
     pub fn succeeded(&self) -> bool {
         self.errors.is_empty()
             && !self.claims.iter().any(|c| c.verdict.is_failure())
-            && !self.mutants.iter().any(MutantResult::survived)
+            && !self.mutants.iter().any(|m| m.survived() || m.mistaken())
     }
 }

@@ -1,5 +1,7 @@
 //! What was found about kernels and kernel regression.
 
+use super::Answers;
+
 /// One kernel formula on the training set, and the regressions with it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct KernelFacts {
@@ -43,6 +45,9 @@ pub struct MethodResult {
     pub dev_loss: f64,
     /// Accuracy on test.
     pub test_accuracy: f64,
+    /// Which test examples were answered right.
+    #[serde(default)]
+    pub test_answers: Answers,
     /// F1 of the second class on test, for tasks of two classes.
     pub test_f1: Option<f64>,
     /// Loss on test.

@@ -1,5 +1,7 @@
 //! What was measured of training: accuracies, linearization, fixed features, output derivative.
 
+use super::Answers;
+
 /// Mean, quartiles and extremes of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
@@ -131,6 +133,9 @@ pub struct Movement {
 pub struct Linearization {
     /// Accuracy on test of `f_0 + <∇f_0, θ_T - θ_0>`.
     pub test_accuracy: f64,
+    /// Which test examples it answers right.
+    #[serde(default)]
+    pub test_answers: Answers,
     /// Share of fine-tuning's gain over the pre-trained model that it recovers; `None` when fine-tuning gained nothing.
     pub recovered_share: Option<f64>,
     /// `|f_T - f_0 - <∇f_0, θ_T - θ_0>| / |f_T - f_0|` on test.
@@ -167,6 +172,13 @@ pub struct KernelDrift {
     pub frobenius: f64,
     /// Mean over entries of `|K_t(i,j) - K_0(i,j)| / |K_0(i,j)|`: the paper's fixed-features measure, threshold 2.
     pub mean_relative: f64,
+    /// Standard error of that mean over the training examples, by the jackknife: each example's rows and columns are left out
+    /// in turn. `None` for fewer than two examples.
+    #[serde(default)]
+    pub mean_relative_error: Option<f64>,
+    /// Number of those examples.
+    #[serde(default)]
+    pub examples: usize,
     /// Median of the same, which single entries near zero cannot carry away.
     pub median_relative: f64,
     /// Cosine between the matrices, `<K_t, K_0>_F / (|K_t|_F |K_0|_F)`: 1 when the kernel only changed its scale.
@@ -208,6 +220,9 @@ pub struct FineTuningResult {
     pub history: Vec<Evaluation>,
     /// Accuracy on test at the selected step.
     pub test_accuracy: f64,
+    /// Which test examples were answered right there.
+    #[serde(default)]
+    pub test_answers: Answers,
     /// F1 of the second class on test, for tasks of two classes.
     pub test_f1: Option<f64>,
     /// `|θ_T - θ_0| / |θ_0|`

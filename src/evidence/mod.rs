@@ -2,6 +2,7 @@
 //!
 //! Knows no tensors, no files and no terminal. Every figure of a report is in here; [`Analysis`] is `report.json`.
 
+mod answers;
 mod claim;
 mod grid;
 mod kernels;
@@ -9,6 +10,7 @@ mod measures;
 mod setting;
 mod verdict;
 
+pub use answers::Answers;
 pub use claim::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
     Table, Verification, VerificationFacts,
@@ -20,7 +22,7 @@ pub use measures::{
     Linearization, Movement, OutputDerivative, StepResidual, Summary,
 };
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
-pub use verdict::{Floor, Outcome, Question, Verdict, accuracy_error, judge};
+pub use verdict::{CONFIDENCE, Floor, Outcome, Question, Verdict, accuracy_error, judge};
 
 /// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice, and the
 /// program's version with it, so that of one program all reports are alike.
@@ -39,6 +41,9 @@ pub struct Analysis {
     pub task: TaskFacts,
     /// Accuracy of the model before any training: on dev and on test.
     pub zero_shot: Accuracy,
+    /// Which test examples it answers right.
+    #[serde(default)]
+    pub zero_shot_answers: Answers,
     /// |χ| per training example before training.
     pub output_derivative: OutputDerivative,
     /// The kernels and the accuracy of kernel regression with each.

@@ -1,13 +1,13 @@
 //! An analysis as named metrics.
 //!
-//! Left out are figures that follow from others: verdicts (thresholds of figures that are here), learning rates that
-//! were chosen, plots. A gate over them would say everything twice.
+//! Left out are figures that follow from others: learning rates that were chosen, plots. A gate over them would say everything
+//! twice. The answers to the paper's questions follow from figures, too: they are notes, named where they change.
 
 use serde_json::Value as Json;
 
 use super::metric::{Reading, Rule, Scale, Value};
 use super::rounding::{Resolution, Rounding};
-use crate::evidence::{Analysis, FineTuningResult, KernelFacts, LayerShare};
+use crate::evidence::{Analysis, FineTuningResult, KernelFacts, LayerShare, Verdict};
 
 /// What two analyses must have in common to be comparable at all.
 pub fn analysis_identity(analysis: &Analysis) -> Vec<(String, String)> {
@@ -37,6 +37,9 @@ pub fn analysis_metrics(analysis: &Analysis) -> Vec<Reading> {
     }
     for run in &analysis.fine_tuning {
         into.fine_tuning(analysis, run);
+    }
+    for verdict in &analysis.verdicts {
+        into.answer(verdict);
     }
     into.found
 }
@@ -134,6 +137,12 @@ impl Readings {
         self.text(Rule::Note, "run.program_version", &run.program_version);
         self.text(Rule::Note, "run.torch_version", &run.torch_version);
         self.text(Rule::Note, "model.name", &model.name);
+    }
+
+    /// A question's answer, which may change with the seed wherever its interval is near the threshold.
+    fn answer(&mut self, verdict: &Verdict) {
+        let name = format!("verdicts.{}.{}", verdict.optimizer, verdict.question.name());
+        self.push(name, Rule::Note, true, Value::Text(verdict.outcome.name().to_owned()));
     }
 
     /// The model before any training.

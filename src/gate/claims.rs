@@ -41,8 +41,15 @@ pub fn claims_metrics(verification: &Verification) -> Vec<Reading> {
         }
     }
     for mutant in &verification.mutants {
-        let fate = if mutant.survived() { "survived" } else { "caught" };
-        found.push(text(format!("mutants.{}.{}", mutant.claim, mutant.mutant), Rule::Exact, fate));
+        let fate = match () {
+            () if mutant.survived() => "survived",
+            () if mutant.mistaken() => "wrongly caught",
+            // At its tolerance a check may say either.
+            () if mutant.strength == Some(1.0) => continue,
+            () if mutant.caught_by.is_empty() => "passes",
+            () => "caught",
+        };
+        found.push(text(format!("mutants.{}.{}", mutant.claim, mutant.label()), Rule::Exact, fate));
     }
     for error in &verification.errors {
         let name = match &error.mutant {
@@ -71,7 +78,9 @@ fn reading(name: String, check: &Check) -> Option<Reading> {
     let (scale, step) = match estimate.method {
         Method::Exact => return None,
         Method::ClopperPearson => (Scale::Share, 1.0 / estimate.samples.max(1) as f64),
-        Method::Student | Method::Bootstrap => (Scale::Linear, STEP.max(OF_INTERVAL * interval(estimate))),
+        Method::Student | Method::Bootstrap | Method::Ratio => {
+            (Scale::Linear, STEP.max(OF_INTERVAL * interval(estimate)))
+        }
     };
     let rule = Rule::Random { scale, step };
     Some(Reading { name, rule, optional: false, value: Value::number(estimate.value) })

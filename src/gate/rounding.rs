@@ -127,7 +127,14 @@ mod tests {
     fn means_that_a_few_entries_carry_resolve_less() {
         let whole = Resolution::of_drift(0.0, 1e-4);
         let of = |median: f64, rows| {
-            let drift = KernelDrift { frobenius: 0.2, mean_relative: 1.0, median_relative: median, alignment: 1.0 };
+            let drift = KernelDrift {
+                frobenius: 0.2,
+                mean_relative: 1.0,
+                mean_relative_error: None,
+                examples: 32,
+                median_relative: median,
+                alignment: 1.0,
+            };
             Resolution::of_mean_drift(&drift, whole, 1e-4, rows).relative - whole.relative
         };
         assert_eq!(of(0.5, 32.0), 0.0);

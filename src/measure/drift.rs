@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::evidence::{Arithmetic, Computed, GradientDrift, KernelDrift, Summary};
 use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, blocks, outer_distances, record};
 use crate::progress::check_stop;
+use crate::stats::pair_mean_error;
 
 /// Gradient entries of a batch that are in memory at a time.
 const ENTRIES: i64 = 1 << 20;
@@ -98,8 +99,9 @@ fn squares(before: &Recorded, after: &Recorded, include: &[bool]) -> (Tensor, Te
     (distance, size)
 }
 
-/// Distance between two kernel matrices of one shape. `None` when the first is zero or either is not finite.
-pub fn kernel_drift(start: &Tensor, end: &Tensor) -> Option<KernelDrift> {
+/// Distance between two kernel matrices \[N·C, N·C\] of N examples with C `outputs`. `None` when the first is zero or either is
+/// not finite.
+pub fn kernel_drift(start: &Tensor, end: &Tensor, outputs: i64) -> Option<KernelDrift> {
     let (a, b) = (start.to_kind(Kind::Double), end.to_kind(Kind::Double));
     let norm = |t: &Tensor| t.norm().double_value(&[]);
     let (size, end_size) = (norm(&a), norm(&b));
@@ -110,15 +112,24 @@ pub fn kernel_drift(start: &Tensor, end: &Tensor) -> Option<KernelDrift> {
     // Entries that are zero before and after did not move; one that was zero and is not any more has no relative
     // distance and is left out of mean and median (kernels of networks have none in practice).
     let flat = |t: &Tensor| Vec::<f64>::try_from(t.contiguous().view(-1)).expect("a flat f64 tensor");
-    let relative: Vec<f64> = flat(&a)
+    let (columns, outputs) = (a.size()[1] as usize, outputs as usize);
+    let entries: Vec<(usize, usize, f64)> = flat(&a)
         .into_iter()
         .zip(flat(&b))
-        .filter_map(|(x, y)| if x == 0.0 { (y == 0.0).then_some(0.0) } else { Some(((y - x) / x).abs()) })
+        .enumerate()
+        .filter_map(|(at, (x, y))| {
+            let relative = if x == 0.0 { (y == 0.0).then_some(0.0) } else { Some(((y - x) / x).abs()) };
+            relative.map(|r| (at / columns / outputs, at % columns / outputs, r))
+        })
         .collect();
+    let relative: Vec<f64> = entries.iter().map(|e| e.2).collect();
     let summary = Summary::of(&relative)?;
+    let examples = columns / outputs;
     Some(KernelDrift {
         frobenius: norm(&(&b - &a)) / size,
         mean_relative: summary.mean,
+        mean_relative_error: pair_mean_error(&entries, examples),
+        examples,
         median_relative: summary.median,
         alignment: (&a * &b).sum(Kind::Double).double_value(&[]) / (size * end_size),
     })

@@ -39,7 +39,7 @@ pub use least_squares::{LeastSquares, predict};
 pub use linear::{effective_rank, operator_norm, relative_cutoff};
 pub use logistic::{Logistic, LogisticFit, LogisticSettings};
 pub use offset::F0Scaling;
-pub use problem::{KernelProblem, Score, score, targets};
+pub use problem::{KernelProblem, Score, classified, score, targets};
 pub use select::{AsymmetricGrid, Grid, GridRow, Selection, Setting, select_asymmetric, select_least_squares};
 pub use svm::{Svm, SvmKind, SvmSettings};
 

@@ -166,13 +166,22 @@ pub fn targets(labels: &[usize], outputs: usize) -> Result<DVector<f64>> {
 pub fn score(predictions: &DVector<f64>, labels: &[usize], outputs: usize) -> Result<Score> {
     let wanted = targets(labels, outputs)?;
     checks::vector("predictions", predictions.as_slice(), wanted.len())?;
-    let pairs = || predictions.as_slice().chunks(outputs).map(class).zip(labels.iter().copied());
+    let pairs = || classified(predictions.as_slice(), labels, outputs);
     let examples = labels.len() as f64;
     Ok(Score {
         accuracy: pairs().filter(|(found, label)| found == label).count() as f64 / examples,
         f1: (outputs <= 2).then(|| crate::stats::f1(pairs())),
         loss: (predictions - &wanted).norm_squared() / examples,
     })
+}
+
+/// Predicted and true class of each example, for predictions `[m·C]`.
+pub fn classified<'a>(
+    predictions: &'a [f64],
+    labels: &'a [usize],
+    outputs: usize,
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    predictions.chunks(outputs).map(class).zip(labels.iter().copied())
 }
 
 /// The class that one example's outputs mean.

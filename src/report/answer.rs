@@ -3,7 +3,7 @@
 //! Every sentence is made from the verdicts and the figures beside them; nothing is concluded that they do not say.
 
 use super::format::{code, escape, optimizer_title, percent, with_error};
-use super::rows::{figure, question, title_of, why_not};
+use super::rows::{figure, interval, question, threshold, title_of, why_not, why_undecided};
 use crate::evidence::{Analysis, FineTuningResult, Outcome, Question, Verdict};
 
 /// One paragraph for each optimizer, first the one on all of them; Markdown.
@@ -61,36 +61,47 @@ fn pairs(analysis: &Analysis) -> Vec<Pair<'_>> {
 }
 
 impl Pair<'_> {
-    /// Respects that hold, and those that can be asked.
-    fn tally(&self) -> (usize, usize) {
-        let count = |outcome| self.verdicts.iter().filter(|v| v.outcome == outcome).count();
-        (count(Outcome::Holds), count(Outcome::Holds) + count(Outcome::Fails))
+    fn count(&self, outcome: Outcome) -> usize {
+        self.verdicts.iter().filter(|v| v.outcome == outcome).count()
     }
 
     fn headline(&self) -> String {
         let Self { optimizer, kernel, .. } = self;
-        match self.tally() {
-            (_, 0) => format!("whether fine-tuning with {optimizer} behaves like its kernel {kernel} cannot be said"),
-            (holds, asked) if holds == asked && asked == Question::ALL.len() => format!(
-                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **all {asked} respects**: by the \
-                 paper's measures it is in the kernel regime"
-            ),
-            (holds, 1) => format!(
-                "fine-tuning with {optimizer} {} like its kernel {kernel} in **the one respect** that can be asked",
-                if holds == 1 { "behaves" } else { "does not behave" }
-            ),
-            (0, asked) => format!(
-                "fine-tuning with {optimizer} behaves like its kernel {kernel} in **none of the {asked} respects** \
-                 that can be asked"
-            ),
-            (holds, asked) => {
-                let rest = if asked < self.verdicts.len() { " that can be asked" } else { "" };
-                format!(
-                    "fine-tuning with {optimizer} behaves like its kernel {kernel} in **{holds} of {asked} \
-                     respects**{rest}"
-                )
-            }
+        let [holds, fails, open] = [Outcome::Holds, Outcome::Fails, Outcome::Undecided].map(|o| self.count(o));
+        let asked = holds + fails + open;
+        let (fine_tuning, whether) =
+            (format!("fine-tuning with {optimizer}"), format!("behaves like its kernel {kernel}"));
+        if asked == 0 {
+            return format!("whether {fine_tuning} {whether} cannot be said");
         }
+        if holds == asked && asked == Question::ALL.len() {
+            return format!(
+                "{fine_tuning} {whether} in **all {asked} respects**: by the paper's measures it is in the kernel regime"
+            );
+        }
+        let rest = if asked < self.verdicts.len() { " that can be asked" } else { "" };
+        let respects = |count: usize| match (count, asked) {
+            (1, 1) => format!("**the one respect**{rest}"),
+            (all, _) if all == asked => format!("**all {asked} respects**{rest}"),
+            _ => format!("**{count} of {asked} respects**{rest}"),
+        };
+        if open == asked {
+            return format!("whether {fine_tuning} {whether} is undecided in {}", respects(open));
+        }
+        let mut parts = Vec::new();
+        match (holds, fails) {
+            (0, 0) => {}
+            (0, fails) if fails == asked && asked > 1 => {
+                parts.push(format!("{whether} in **none of the {asked} respects**{rest}"));
+            }
+            (0, fails) => parts.push(format!("does not behave like its kernel {kernel} in {}", respects(fails))),
+            (holds, 0) => parts.push(format!("{whether} in {}", respects(holds))),
+            (holds, fails) => parts.push(format!("{whether} in {}, not in {fails}", respects(holds))),
+        }
+        if open > 0 {
+            parts.push(format!("{open} {} undecided", if open == 1 { "is" } else { "are" }));
+        }
+        format!("{fine_tuning} {}", parts.join(", and "))
     }
 
     fn paragraph(&self, analysis: &Analysis) -> String {
@@ -106,6 +117,15 @@ impl Pair<'_> {
         if !fails.is_empty() {
             let start = if holds.is_empty() { "Unlike with a kernel," } else { "But" };
             sentences.push(format!("{start} {}.", join(&fails)));
+        }
+        for verdict in self.verdicts.iter().filter(|v| v.outcome == Outcome::Undecided) {
+            let reason = why_undecided(verdict).unwrap_or_default();
+            let value = verdict.value.map_or_else(|| "n/a".to_owned(), |v| figure(verdict.question, v));
+            sentences.push(format!(
+                "Undecided is “{}”: the figure is {value} (asked: {}), but {reason}.",
+                question(verdict.question),
+                threshold(verdict)
+            ));
         }
         for verdict in &self.verdicts {
             if let Some(reason) = why_not(analysis, verdict) {
@@ -145,19 +165,20 @@ impl Pair<'_> {
         let Some(value) = verdict.value else { return "one figure is missing".to_owned() };
         let (value, asked) = (figure(verdict.question, value), figure(verdict.question, verdict.threshold));
         let good = verdict.outcome == Outcome::Holds;
+        let between = interval(verdict);
         match verdict.question {
             Question::Solved => format!(
-                "{} {} the task ({value} of fine-tuning's accuracy; at least {asked} is asked)",
+                "{} {} the task ({value} of fine-tuning's accuracy, {between}; at least {asked} is asked)",
                 self.kernel,
                 if good { "solves" } else { "does not solve" }
             ),
             Question::Linearization => format!(
-                "the linearized model recovers {value} of fine-tuning's gain over the pre-trained model (at least \
-                 {asked} is asked)"
+                "the linearized model recovers {value} of fine-tuning's gain over the pre-trained model ({between}; at \
+                 least {asked} is asked)"
             ),
             Question::FixedFeatures => format!(
-                "the features {} (the kernel's entries change by {value} times their size on average; less than \
-                 {asked} is asked)",
+                "the features {} (the kernel's entries change by {value} times their size on average, {between}; less \
+                 than {asked} is asked)",
                 if good { "stay" } else { "move" }
             ),
         }

@@ -73,18 +73,6 @@ fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
     let title = escape(&optimizer_title(&run.optimizer));
     let points = |a: f64, b: f64| format!("{:.1}", 100.0 * (a - b).abs());
     let mut found = Vec::new();
-    let floor = analysis.floor();
-    if floor.learned(run.test_accuracy)
-        && floor.gained(run.test_accuracy)
-        && let Some(error) = close(run.test_accuracy, analysis.zero_shot.test)
-    {
-        found.push(format!(
-            "{title} gains only {} points over the pre-trained model, with a standard error of about {:.1} points: the \
-             recovered share is a ratio to a number that may be noise.",
-            points(run.test_accuracy, analysis.zero_shot.test),
-            100.0 * error
-        ));
-    }
     let kernel = analysis.kernels.iter().find(|k| k.formula == run.analog);
     if let Some((kernel, method)) = kernel.and_then(|k| Some((k, k.methods.first()?)))
         && let Some(error) = close(run.test_accuracy, method.test_accuracy)

@@ -72,9 +72,11 @@ pub(super) struct VerdictRow {
     pub optimizer: String,
     pub kernel: String,
     pub figure: String,
+    /// The figure's interval: `94.1% to 101.2%`.
+    pub interval: String,
     pub threshold: String,
     pub outcome: &'static str,
-    /// Why there is no figure, where there is none.
+    /// Why there is no figure, or why it decides nothing.
     pub reason: Option<String>,
 }
 
@@ -89,9 +91,10 @@ pub(super) fn verdicts(analysis: &Analysis) -> Vec<VerdictRow> {
             optimizer: optimizer_title(&verdict.optimizer),
             kernel: title_of(analysis, &verdict.formula),
             figure: verdict.value.map_or_else(|| "n/a".to_owned(), |v| figure(verdict.question, v)),
+            interval: interval(verdict),
             threshold: threshold(verdict),
-            outcome: outcome(verdict.outcome),
-            reason: why_not(analysis, verdict),
+            outcome: verdict.outcome.name(),
+            reason: why_not(analysis, verdict).or_else(|| why_undecided(verdict)),
         })
         .collect()
 }
@@ -122,14 +125,6 @@ fn definition(question: Question) -> &'static str {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Holds => "holds",
-        Outcome::Fails => "fails",
-        Outcome::NotApplicable => "n/a",
-    }
-}
-
 /// A question's figure: two are shares, one is a ratio of distances.
 pub(super) fn figure(question: Question, value: f64) -> String {
     match question {
@@ -138,7 +133,63 @@ pub(super) fn figure(question: Question, value: f64) -> String {
     }
 }
 
-fn threshold(verdict: &Verdict) -> String {
+/// A figure's interval.
+pub(super) fn interval(verdict: &Verdict) -> String {
+    match (verdict.value, verdict.low.zip(verdict.high)) {
+        (None, _) => "n/a".to_owned(),
+        (Some(_), None) => "unbounded".to_owned(),
+        (Some(_), Some((low, high))) => {
+            format!("{} to {}", figure(verdict.question, low), figure(verdict.question, high))
+        }
+    }
+}
+
+/// What a question's interval is over, counted.
+pub(super) fn samples(question: Question, count: usize) -> String {
+    let what = match question {
+        Question::Solved | Question::Linearization => "test",
+        Question::FixedFeatures => "training",
+    };
+    format!("{count} {what} example{}", if count == 1 { "" } else { "s" })
+}
+
+/// Why an interval decides nothing, and what would.
+pub(super) fn why_undecided(verdict: &Verdict) -> Option<String> {
+    if verdict.outcome != Outcome::Undecided {
+        return None;
+    }
+    if verdict.samples == 0 {
+        return Some("what an interval is made of was not kept".to_owned());
+    }
+    let seen = samples(verdict.question, verdict.samples);
+    let why = if verdict.low.zip(verdict.high).is_some() {
+        format!("from {seen} it may be {}", interval(verdict))
+    } else if verdict.question == Question::Linearization {
+        format!("from {seen} fine-tuning's gain over the pre-trained model cannot be told from none")
+    } else {
+        format!("{seen} give no interval")
+    };
+    Some(format!("{why}; {}", wanted(verdict)))
+}
+
+/// How many examples would decide.
+fn wanted(verdict: &Verdict) -> String {
+    match verdict.needed {
+        Some(count) => format!("about {} would decide", samples(verdict.question, rounded_up(count))),
+        None => "it lies so near the threshold that no number of examples can be named that would decide".to_owned(),
+    }
+}
+
+/// To two significant digits, upwards.
+pub(super) fn rounded_up(count: usize) -> usize {
+    let mut step = 1;
+    while count / step >= 100 {
+        step *= 10;
+    }
+    count.div_ceil(step) * step
+}
+
+pub(super) fn threshold(verdict: &Verdict) -> String {
     let sign = if verdict.question == Question::FixedFeatures { "<" } else { "≥" };
     format!("{sign} {}", figure(verdict.question, verdict.threshold))
 }
@@ -150,7 +201,6 @@ pub(super) fn recovered(analysis: &Analysis, run: &FineTuningResult) -> String {
         None if run.test_accuracy <= floor.zero_shot => "n/a (no gain)".to_owned(),
         None => "n/a".to_owned(),
         Some(_) if !floor.learned(run.test_accuracy) => "n/a (at chance)".to_owned(),
-        Some(_) if !floor.gained(run.test_accuracy) => "n/a (gain within its error)".to_owned(),
         Some(share) => percent(share),
     }
 }
@@ -182,11 +232,6 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
             "fine-tuning is at chance: it answers {} of the test examples right, the most frequent class {}",
             with_error(run.test_accuracy, floor.examples),
             percent(floor.majority)
-        ),
-        Question::Linearization if !floor.gained(run.test_accuracy) => format!(
-            "fine-tuning's gain over the pre-trained model ({} before, {} after) is within its standard error",
-            with_error(before, floor.examples),
-            with_error(run.test_accuracy, floor.examples)
         ),
         Question::FixedFeatures => format!("the movement of {kernel} was not measured, or was not finite"),
         Question::Solved | Question::Linearization => "the figure was not measured".to_owned(),

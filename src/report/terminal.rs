@@ -28,13 +28,14 @@ pub fn terminal_summary(analysis: &Analysis) -> String {
     let verdicts = verdicts(analysis);
     if !verdicts.is_empty() {
         lines.push(String::new());
-        let header = ["question", "optimizer", "kernel", "figure", "threshold", "outcome"].map(String::from);
-        let rows: Vec<[String; 6]> = [header].into_iter().chain(verdicts.iter().map(verdict)).collect();
+        let header =
+            ["question", "optimizer", "kernel", "figure", "95% interval", "threshold", "outcome"].map(String::from);
+        let rows: Vec<[String; 7]> = [header].into_iter().chain(verdicts.iter().map(verdict)).collect();
         lines.extend(table(&rows));
     }
     for row in &verdicts {
         if let Some(reason) = &row.reason {
-            lines.extend(wrap(&format!("n/a: {}, {}: {reason}", row.optimizer, row.question)));
+            lines.extend(wrap(&format!("{}: {}, {}: {reason}", row.outcome, row.optimizer, row.question)));
         }
     }
     for run in analysis.fine_tuning.iter().filter(|r| r.test_accuracy <= task.majority_accuracy) {
@@ -48,12 +49,13 @@ fn accuracy(row: AccuracyRow) -> [String; 3] {
     [format!("{indent}{}", shorten(&plain(&row.name), 20)), row.dev_text, row.test_text]
 }
 
-fn verdict(row: &VerdictRow) -> [String; 6] {
+fn verdict(row: &VerdictRow) -> [String; 7] {
     [
         row.question.to_owned(),
         shorten(&row.optimizer, 12),
         shorten(&plain(&row.kernel), 16),
         row.figure.clone(),
+        row.interval.clone(),
         row.threshold.clone(),
         row.outcome.to_owned(),
     ]

@@ -18,6 +18,8 @@ pub enum Method {
     Bootstrap,
     /// Clopper and Pearson's for a proportion.
     ClopperPearson,
+    /// Fieller's for a ratio of means, see [`super::Ratio`].
+    Ratio,
 }
 
 /// A number with a two-sided confidence interval: each limit is wrong with probability at most (1 - confidence) / 2.
@@ -85,6 +87,22 @@ pub fn student_mean(samples: &[f64], confidence: f64) -> Estimate {
         samples: samples.len(),
         method,
     }
+}
+
+/// A positive mean with its standard error over `samples`: Student's interval of its logarithm, so that it stays above 0.
+/// The whole line where there is no error; a mean of 0 has no width.
+pub fn positive_mean(value: f64, standard_error: Option<f64>, samples: usize, confidence: f64) -> Estimate {
+    let method = Method::Student;
+    let standard_error = standard_error.filter(|_| samples >= 2);
+    let (low, high) = match standard_error {
+        Some(_) if value == 0.0 => (0.0, 0.0),
+        Some(error) if error.is_finite() && value > 0.0 => {
+            let factor = (error / value * student_quantile(tail(confidence), (samples - 1) as f64)).exp();
+            (value / factor, value * factor)
+        }
+        _ => (f64::NEG_INFINITY, f64::INFINITY),
+    };
+    Estimate { value, low, high, confidence, standard_error, samples, method }
 }
 
 /// What one more sample stays below with this probability, if the samples are normal: their mean plus Student's quantile

@@ -1,5 +1,5 @@
 //! What a sample says about a statement: estimates with intervals, exponents of power laws, three-way judgements that
-//! can also say "too few samples", family-wise p-values, and the size of what a check could have found.
+//! can also say "too few samples", and the size of what a check could have found.
 //!
 //! Knows only numbers: no tensors, no claims, no files. Every function is a function of its arguments; where one draws
 //! random numbers, the seed is an argument.
@@ -12,14 +12,16 @@ mod distribution;
 mod estimate;
 mod expectation;
 mod exponent;
-mod p_value;
+mod pairs;
 mod power;
 mod prediction;
+mod ratio;
 
 pub use classification::f1;
-pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, prediction_bound, student_mean};
+pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, positive_mean, prediction_bound, student_mean};
 pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};
-pub use p_value::{holm, mean_p_value};
-pub use power::{detectable, probability_of_holding, seeds_needed};
+pub use pairs::pair_mean_error;
+pub use power::{detectable, probability_of_holding, probability_of_violation, seeds_needed};
 pub use prediction::prediction_margin;
+pub use ratio::{Alike, Ratio};

@@ -28,7 +28,7 @@ pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) ->
     let (lower, upper) = expectation.region();
     let (above, below) = match estimate.method {
         Method::Exact => return Some(0.0),
-        Method::Student | Method::Bootstrap => {
+        Method::Student | Method::Bootstrap | Method::Ratio => {
             let (error, freedom) = error_and_freedom(estimate)?;
             let reach = |margin: f64| {
                 let (mean, spread) = limit_distance(margin, error, freedom);
@@ -68,7 +68,7 @@ pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) ->
     // Both limits must be inside: for means, one minus the probabilities that either is not, a lower bound.
     match estimate.method {
         Method::Exact => Some(f64::from(u8::from(lower <= truth && truth <= upper))),
-        Method::Student | Method::Bootstrap => {
+        Method::Student | Method::Bootstrap | Method::Ratio => {
             let (error, freedom) = error_and_freedom(estimate)?;
             let inside = |room: f64, margin: f64| {
                 let (mean, spread) = limit_distance(margin, error, freedom);
@@ -87,6 +87,33 @@ pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) ->
             let at_least = |k| binomial_at_least(k, trials, truth);
             Some((at_least(fewest) - at_least(too_many)).max(0.0))
         }
+    }
+}
+
+/// Probability that [`Expectation::judge`] says `Violated` if the truth is `truth`, for means; exact values are certain.
+///
+/// `None` where a value or a limit is not finite, and for proportions and ratios.
+pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, truth: f64) -> Option<f64> {
+    if !decided(estimate) {
+        return None;
+    }
+    let (lower, upper) = expectation.region();
+    match estimate.method {
+        Method::Exact => Some(f64::from(u8::from(truth < lower || truth > upper))),
+        Method::Student | Method::Bootstrap => {
+            let (error, freedom) = error_and_freedom(estimate)?;
+            // The nearer limit lies beyond the edge.
+            let beyond = |excess: f64, margin: f64| {
+                let (mean, spread) = limit_distance(margin, error, freedom);
+                if spread == 0.0 {
+                    return f64::from(u8::from(excess > mean));
+                }
+                Normal::standard().cdf((excess - mean) / spread)
+            };
+            let (low, high) = (estimate.value - estimate.low, estimate.high - estimate.value);
+            Some((beyond(truth - upper, low) + beyond(lower - truth, high)).min(1.0))
+        }
+        Method::ClopperPearson | Method::Ratio => None,
     }
 }
 

@@ -10,4 +10,6 @@ mod run;
 
 pub use loss::{cross_entropy, loss_gradient, output_derivative};
 pub use optimizer::{Optimizer, OptimizerKind, OptimizerState};
-pub use run::{FineTuning, LabelledExamples, Step, TrainedModel, accuracy, evaluate, f1, fine_tune, predictions};
+pub use run::{
+    FineTuning, LabelledExamples, Step, TrainedModel, accuracy, answers, evaluate, f1, fine_tune, predictions,
+};

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::loss::{cross_entropy, loss_gradient};
 use super::optimizer::{Optimizer, OptimizerKind};
 use crate::error::{Error, Result};
-use crate::evidence::Evaluation;
+use crate::evidence::{Answers, Evaluation};
 use crate::jacobian::{Examples, Parameters, all_outputs};
 use crate::progress::{Monitor, check_stop};
 
@@ -188,6 +188,11 @@ pub fn predictions(outputs: &Tensor) -> Vec<usize> {
 pub fn accuracy(outputs: &Tensor, labels: &[usize]) -> f64 {
     let correct = predictions(outputs).iter().zip(labels).filter(|(p, l)| p == l).count();
     correct as f64 / labels.len().max(1) as f64
+}
+
+/// Which examples' prediction is their label.
+pub fn answers(outputs: &Tensor, labels: &[usize]) -> Answers {
+    Answers::of(predictions(outputs).into_iter().zip(labels.iter().copied()))
 }
 
 /// F1 of the second class, `2 TP / (2 TP + FP + FN)`, for outputs of two classes (\[N, 2\] or \[N, 1\]); 0 where nothing

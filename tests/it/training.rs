@@ -100,7 +100,7 @@ fn gradient_drift_equals_the_distance_of_dense_jacobians() {
     let expected = ((&b - &a).norm() / a.norm()).double_value(&[]);
     assert!((drift.total - expected).abs() <= 1e-10 * expected, "{} against {expected}", drift.total);
     assert!(drift.total > 0.0);
-    let kernels = kernel_drift(&a.matmul(&a.tr()), &b.matmul(&b.tr())).expect("finite kernels");
+    let kernels = kernel_drift(&a.matmul(&a.tr()), &b.matmul(&b.tr()), 1).expect("finite kernels");
     // |K_t - K_0| ≤ |ΔJ|(|J_t| + |J_0|): a bound that ties the two drifts together.
     let bound = (&b - &a).norm().double_value(&[]) * (a.norm() + b.norm()).double_value(&[])
         / a.matmul(&a.tr()).norm().double_value(&[]);
@@ -116,9 +116,9 @@ fn no_movement_is_no_drift() {
     let drift = gradient_drift(p, &p.detached_copy(), &examples, &include, 8).expect("finite").expect("gradients");
     assert_eq!(drift.total, 0.0);
     let k = golden.kernel("kernel.sgd");
-    let same = kernel_drift(&k, &k).expect("finite");
+    let same = kernel_drift(&k, &k, 1).expect("finite");
     assert_eq!((same.frobenius, same.mean_relative), (0.0, 0.0));
-    let scaled = kernel_drift(&k, &(&k * 3.0)).expect("finite");
+    let scaled = kernel_drift(&k, &(&k * 3.0), 1).expect("finite");
     assert!((scaled.frobenius - 2.0).abs() < 1e-12 && (scaled.alignment - 1.0).abs() < 1e-12);
 }
 

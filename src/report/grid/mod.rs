@@ -68,10 +68,13 @@ fn notes(grid: &Reproduction) -> Vec<String> {
         "Numbers are percentages on the test examples: the mean over seeds, in brackets the standard deviation over seeds \
          (which has both the choice of training examples and the order of mini-batches in it)."
             .to_owned(),
-        "Where fine-tuning's accuracy is not above the most frequent class's, or for the linearization not above zero-shot's, by more \
-         than twice the standard error over seeds (with one seed: by more than the standard error over test examples), there is \
-         nothing to ask (n/a). The linearized model's share is a ratio of mean \
-         gains in accuracy."
+        "Where fine-tuning's accuracy is not above the most frequent class's by more than twice the standard error over seeds (with \
+         one seed: by more than the standard error over test examples), or for the linearization not above zero-shot's, there is \
+         nothing to ask (n/a). The linearized model's share is a ratio of mean gains in accuracy."
+            .to_owned(),
+        "In brackets behind a figure is its 95% interval: over seeds, Student's for a ratio of two means (Fieller 1954) or for a mean; \
+         with one seed, over examples. A question holds or fails where the whole interval is on one side of the threshold, and is \
+         undecided elsewhere."
             .to_owned(),
     ];
     if grid.cells.iter().any(|c| scored_by_f1(&c.key.task)) {
@@ -107,8 +110,7 @@ fn csv(grid: &Reproduction) -> Result<String> {
             line(&format!("linearized, {optimizer}"), "test_accuracy", *accuracy)?;
         }
         for verdict in &result.verdicts {
-            let metric = serde_json::to_value(verdict.question).ok();
-            let metric = metric.as_ref().and_then(|v| v.as_str()).unwrap_or_default();
+            let metric = verdict.question.name();
             if let Some(value) = verdict.value {
                 line(&format::kernel_title(&verdict.formula), &format!("{metric}_{}", verdict.optimizer), value)?;
             }

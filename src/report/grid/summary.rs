@@ -1,7 +1,8 @@
 //! Means over seeds, and what they say about the paper's findings.
 
-use crate::evidence::{Floor, GridKey, GridResult, METHODS, Question, Reproduction};
+use crate::evidence::{CONFIDENCE, Floor, GridKey, GridResult, METHODS, Outcome, Question, Reproduction, Verdict};
 use crate::report::format::optimizer_title;
+use crate::stats::{Estimate, Ratio, positive_mean, student_mean};
 
 /// Cells that differ in their seed alone.
 pub(super) struct Group<'a> {
@@ -36,6 +37,32 @@ impl Spread {
             Some(deviation) => gain.mean > 2.0 * deviation / (gains.len() as f64).sqrt(),
             None => alone(),
         })
+    }
+}
+
+/// A question's answer over the seeds of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Answer {
+    /// The figure: a ratio of means, or a mean, over seeds.
+    pub value: f64,
+    /// Its interval; `None` where it is unbounded.
+    pub interval: Option<(f64, f64)>,
+    /// What follows.
+    pub outcome: Outcome,
+}
+
+impl Answer {
+    fn over_seeds(question: Question, estimate: &Estimate) -> Self {
+        let Estimate { value, low, high, .. } = *estimate;
+        let interval = (low.is_finite() && high.is_finite()).then_some((low, high));
+        Self { value, interval, outcome: question.outcome(estimate) }
+    }
+
+    /// The answer of a single analysis.
+    fn of(verdict: &Verdict, value: f64) -> Self {
+        let interval = verdict.low.zip(verdict.high);
+        // A report without intervals decides nothing.
+        Self { value, interval, outcome: if interval.is_some() { verdict.outcome } else { Outcome::Undecided } }
     }
 }
 
@@ -76,17 +103,23 @@ impl<'a> Group<'a> {
         Spread::is_gain(&gains, || self.any(tuned, Floor::learned))
     }
 
-    /// Share of fine-tuning's gain in accuracy over zero-shot that the linearized model keeps: a ratio of means over seeds,
-    /// because a single seed's gain may be next to nothing. `None` where the gain is not above noise.
-    fn recovered(&self, tuned: &str, optimizer: &str) -> Option<f64> {
+    /// The share of fine-tuning's gain over zero-shot that the linearized model keeps, as a ratio of means over seeds, because a
+    /// single seed's gain may be next to nothing: per seed what is kept and what is gained.
+    fn gains(&self, tuned: &str, optimizer: &str) -> Vec<(f64, f64)> {
         let both = |r: &&GridResult| {
             let (before, after) = (accuracy(r, METHODS[0])?, accuracy(r, tuned)?);
             let (_, linear) = r.linearized.iter().find(|(o, _)| o == optimizer)?;
-            Some((after - before, linear - before))
+            Some((linear - before, after - before))
         };
-        let (gains, kept): (Vec<f64>, Vec<f64>) = self.results.iter().filter_map(both).unzip();
-        let gained = Spread::is_gain(&gains, || self.any(tuned, Floor::gained));
-        gained.then(|| kept.iter().sum::<f64>() / gains.iter().sum::<f64>())
+        self.results.iter().filter_map(both).collect()
+    }
+
+    /// Scores of the kernel and of fine-tuning, per seed.
+    fn both_scores(&self, tuned: &str, kernel: &str) -> Vec<(f64, f64)> {
+        let of = |r: &GridResult, method: &str| {
+            r.scores.iter().find(|s| s.method == method).map(|s| s.of_task(&self.key.task))
+        };
+        self.results.iter().filter_map(|r| of(r, kernel).zip(of(r, tuned))).collect()
     }
 
     /// Whether fine-tuning of any cell is above what `above` asks.
@@ -99,20 +132,43 @@ impl<'a> Group<'a> {
         self.results.iter().filter_map(one).any(|found| found)
     }
 
-    /// The figure that answers a question; `None` where it cannot be asked.
-    pub fn figure(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<f64> {
-        match question {
-            Question::Solved => {
-                let (tuned_score, kernel) = (self.score(tuned)?, self.score(kernel)?);
-                self.learned(tuned).then(|| kernel.mean / tuned_score.mean)
+    /// The answer to a question; `None` where it cannot be asked. Over several seeds, Student's interval for the ratio of two means
+    /// over them (for fixed features, of the mean); of a single one, its own interval over examples.
+    pub fn answer(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<Answer> {
+        let verdicts: Vec<&Verdict> = self
+            .results
+            .iter()
+            .filter_map(|r| r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer))
+            .collect();
+        let ratio = |pairs: Vec<(f64, f64)>| {
+            let ratio = Ratio::Seeds(pairs);
+            match (ratio.samples(), verdicts.as_slice()) {
+                (1, [verdict]) => Answer::of(verdict, ratio.value()),
+                _ => Answer::over_seeds(question, &ratio.estimate(CONFIDENCE)),
             }
-            Question::Linearization => self.recovered(tuned, optimizer).filter(|_| self.learned(tuned)),
+        };
+        match question {
             Question::FixedFeatures => {
-                let of = |r: &&GridResult| {
-                    let found = r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer);
-                    found.and_then(|v| v.value)
-                };
-                Spread::of(&self.results.iter().filter_map(of).collect::<Vec<_>>()).map(|s| s.mean)
+                let values: Vec<f64> = verdicts.iter().filter_map(|v| v.value).collect();
+                match (values.as_slice(), verdicts.as_slice()) {
+                    ([], _) => None,
+                    ([value], [verdict]) => Some(Answer::of(verdict, *value)),
+                    _ => {
+                        // A distance is not below 0: the interval is that of its logarithm.
+                        let Estimate { value, standard_error, samples, .. } = student_mean(&values, CONFIDENCE);
+                        let estimate = positive_mean(value, standard_error, samples, CONFIDENCE);
+                        Some(Answer::over_seeds(question, &estimate))
+                    }
+                }
+            }
+            _ if !self.learned(tuned) => None,
+            Question::Solved => {
+                let pairs = self.both_scores(tuned, kernel);
+                (!pairs.is_empty()).then(|| ratio(pairs))
+            }
+            Question::Linearization => {
+                let pairs = self.gains(tuned, optimizer);
+                (pairs.iter().map(|p| p.1).sum::<f64>() > 0.0).then(|| ratio(pairs))
             }
         }
     }
@@ -159,35 +215,29 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
         let mut sentences = Vec::new();
         for analog in ANALOGS {
             let (tuned, kernel, optimizer) = analog;
-            let counted = |question| {
-                let figures: Vec<f64> = here.iter().filter_map(|g| g.figure(question, analog)).collect();
-                (figures.iter().filter(|v| question.holds(**v)).count(), figures.len())
-            };
+            let counted = |question| Tally::of(here.iter().filter_map(|g| g.answer(question, analog)));
             let [solved, linear, fixed] = Question::ALL.map(counted);
-            if fixed.1 == 0 {
+            if fixed.asked() == 0 {
                 continue;
             }
-            sentences.push(if solved.1 == 0 {
+            sentences.push(if solved.asked() == 0 {
                 format!("{tuned} beats the most frequent class nowhere, so that there is nothing for {kernel} to match")
             } else {
-                format!(
-                    "{kernel} reaches 90% of {tuned} in {} of the {} settings where {tuned} beats the most frequent class",
-                    solved.0, solved.1
-                )
+                let settings = format!("settings where {tuned} beats the most frequent class");
+                format!("{kernel} reaches 90% of {tuned} in {}", solved.text(&settings))
             });
-            let kept = if linear.1 == 0 {
+            let kept = if linear.asked() == 0 {
                 "nothing is gained over zero-shot".to_owned()
             } else {
                 format!(
-                    "the linearized model keeps half of the gain over zero-shot in {} of the {} settings with one",
-                    linear.0, linear.1
+                    "the linearized model keeps half of the gain over zero-shot in {}",
+                    linear.text("settings with one")
                 )
             };
             sentences.push(format!(
-                "under {}, {kept}, and the features stay fixed in {} of {}",
+                "under {}, {kept}, and the features stay fixed in {}",
                 optimizer_title(optimizer),
-                fixed.0,
-                fixed.1
+                fixed.text("settings")
             ));
         }
         if !sentences.is_empty() {
@@ -196,6 +246,34 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
         }
     }
     paragraphs
+}
+
+/// How a question came out over settings.
+struct Tally {
+    holds: usize,
+    fails: usize,
+    undecided: usize,
+}
+
+impl Tally {
+    fn of(answers: impl Iterator<Item = Answer>) -> Self {
+        let outcomes: Vec<Outcome> = answers.map(|a| a.outcome).collect();
+        let count = |outcome| outcomes.iter().filter(|o| **o == outcome).count();
+        Self { holds: count(Outcome::Holds), fails: count(Outcome::Fails), undecided: count(Outcome::Undecided) }
+    }
+
+    fn asked(&self) -> usize {
+        self.holds + self.fails + self.undecided
+    }
+
+    /// `3 of the 9 settings (not in 2, undecided in 4)`.
+    fn text(&self, settings: &str) -> String {
+        let part = |count: usize, what: &str| (count > 0).then(|| format!("{what} in {count}"));
+        let rest: Vec<String> =
+            [part(self.fails, "not"), part(self.undecided, "undecided")].into_iter().flatten().collect();
+        let rest = if rest.is_empty() { String::new() } else { format!(" ({})", rest.join(", ")) };
+        format!("{} of the {} {settings}{rest}", self.holds, self.asked())
+    }
 }
 
 /// A head in words.
@@ -241,23 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn only_gains_above_noise_are_asked_about() {
+    fn what_is_at_chance_is_not_asked_about_and_noise_decides_nothing() {
         let key = GridKey { model: "m".into(), task: "mr".into(), k: 16, seed: 13, head: "prompt".into() };
-        let figures = |cells: &[[f64; 4]]| {
+        let answers = |cells: &[[f64; 4]]| {
             let results = group(cells);
             let group = Group { key: &key, results: results.iter().collect() };
-            [Question::Solved, Question::Linearization].map(|q| group.figure(q, ANALOGS[0]))
+            [Question::Solved, Question::Linearization].map(|q| group.answer(q, ANALOGS[0]))
         };
-        // Means: 0.7 to 0.9 by the optimizer, 0.8 linearized, 0.81 by the kernel. One seed's gain alone is 0.01.
+        let of = |answer: Option<Answer>| answer.map(|a| ((1e6 * a.value).round() / 1e6, a.outcome));
+        // Means: 0.7 to 0.9 by the optimizer, 0.8 linearized, 0.81 by the kernel: both figures are at their thresholds.
         let [solved, linear] =
-            figures(&[[0.7, 0.91, 0.8, 0.81], [0.7, 0.95, 0.9, 0.81], [0.83, 0.84, 0.7, 0.81], [0.57, 0.9, 0.8, 0.81]]);
-        assert!((solved.expect("asked") - 0.9).abs() < 1e-12 && (linear.expect("asked") - 0.5).abs() < 1e-12);
+            answers(&[[0.7, 0.91, 0.8, 0.81], [0.7, 0.95, 0.9, 0.81], [0.83, 0.84, 0.7, 0.81], [0.57, 0.9, 0.8, 0.81]]);
+        assert_eq!((of(solved), of(linear)), (Some((0.9, Outcome::Undecided)), Some((0.5, Outcome::Undecided))));
+        // Away from them four seeds decide: 0.86/0.9 of the accuracy; 0.17/0.2 and 0.02/0.2 of the gain.
+        let seeds = |linear: f64| [0.0, 0.004, -0.004, 0.002].map(|d| [0.7, 0.9 + d, linear - d, 0.86 + d]);
+        let [solved, linear] = answers(&seeds(0.87));
+        assert_eq!(
+            (solved.map(|a| a.outcome), linear.map(|a| a.outcome)),
+            (Some(Outcome::Holds), Some(Outcome::Holds))
+        );
+        assert_eq!(answers(&seeds(0.72))[1].map(|a| a.outcome), Some(Outcome::Fails));
         // Gains of 0.1, -0.08 and 0.01 are noise, over zero-shot as over the most frequent class.
-        assert_eq!(figures(&[[0.5, 0.6, 0.9, 0.6], [0.5, 0.42, 0.9, 0.6], [0.5, 0.51, 0.9, 0.6]]), [None, None]);
+        assert_eq!(answers(&[[0.5, 0.6, 0.9, 0.6], [0.5, 0.42, 0.9, 0.6], [0.5, 0.51, 0.9, 0.6]]), [None, None]);
+        // So they are above chance, where the share of a gain that may be none is anything.
+        let noise = [[0.7, 0.8, 0.75, 0.8], [0.7, 0.62, 0.65, 0.62], [0.7, 0.71, 0.71, 0.71]];
+        let unbounded = answers(&noise)[1].expect("asked");
+        assert_eq!((unbounded.interval, unbounded.outcome), (None, Outcome::Undecided));
         // A single seed, whose 100 examples resolve 0.05: at chance, and with a gain of two examples.
-        assert_eq!(figures(&[[0.5, 0.53, 0.53, 0.5]]), [None, None]);
-        assert_eq!(figures(&[[0.68, 0.7, 0.7, 0.63]]), [Some(0.63 / 0.7), None]);
-        // A loss, and a single seed.
-        assert_eq!(figures(&[[0.8, 0.7, 0.9, 0.63]]), [Some(0.63 / 0.7), None]);
+        assert_eq!(answers(&[[0.5, 0.53, 0.53, 0.5]]), [None, None]);
+        assert_eq!(of(answers(&[[0.68, 0.7, 0.7, 0.63]])[0]), Some((0.9, Outcome::Undecided)));
+        // A loss.
+        assert_eq!(answers(&[[0.8, 0.7, 0.9, 0.63]])[1], None);
     }
 }

@@ -1,8 +1,8 @@
 //! Tables: methods by tasks for every model, k and head; the paper's questions; prompt against no prompt; failures.
 
-use super::summary::{ANALOGS, Group, Spread, head_title, methods};
+use super::summary::{ANALOGS, Answer, Group, Spread, head_title, methods};
 use crate::evidence::{Cell, GridKey, Question, Reproduction, Table};
-use crate::report::format::{number, optimizer_title, percent};
+use crate::report::format::optimizer_title;
 use crate::report::rows;
 
 /// All tables.
@@ -78,10 +78,17 @@ fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
         }
         for question in Question::ALL {
             let cell = |g: &&Group<'_>| {
-                let shown = |v| if question == Question::FixedFeatures { number(v) } else { percent(v) };
-                let answer = |v| if question.holds(v) { "holds" } else { "fails" };
-                let figure = g.figure(question, analog);
-                text(figure.map_or_else(|| "n/a".into(), |v| format!("{}, {}", shown(v), answer(v))))
+                let shown = |v| rows::figure(question, v);
+                text(g.answer(question, analog).map_or_else(
+                    || "n/a".into(),
+                    |Answer { value, interval, outcome }| {
+                        let interval = interval.map_or_else(
+                            || "unbounded".into(),
+                            |(low, high)| format!("{} to {}", shown(low), shown(high)),
+                        );
+                        format!("{} ({interval}), {}", shown(value), outcome.name())
+                    },
+                ))
             };
             let name = format!("{}, {}", optimizer_title(optimizer), rows::question(question));
             rows.push([text(name)].into_iter().chain(block.iter().map(cell)).collect());

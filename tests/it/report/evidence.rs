@@ -1,7 +1,7 @@
 //! Made-up evidence: a realistic analysis, and one with nothing in it.
 
 use kernelview::evidence::{
-    Accuracy, Analysis, Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, Floor, GradientDrift,
+    Accuracy, Analysis, Answers, Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, Floor, GradientDrift,
     KernelDrift, KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, MethodResult, ModelFacts,
     Movement, OutputDerivative, RunFacts, SCHEMA_VERSION, StepResidual, Summary, TaskFacts, judge,
 };
@@ -47,6 +47,18 @@ pub fn picture(numbers: &mut Numbers, size: usize, class_names: &[&str], contras
     }
 }
 
+/// Answers of which this share is right, of 872 examples that are easy and hard for everybody, but not quite alike.
+fn answers(accuracy: f64, salt: usize) -> Answers {
+    let (mut common, mut own) = (Numbers(5), Numbers(salt as u64));
+    let mut hardness: Vec<(f64, usize)> = (0..872).map(|i| (common.next() + 0.15 * own.next(), i)).collect();
+    hardness.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut right = vec![false; 872];
+    for (_, i) in hardness.into_iter().take((accuracy * 872.0).round() as usize) {
+        right[i] = true;
+    }
+    Answers(right)
+}
+
 pub fn method(solver: &str, setting: &str, dev: f64, test: f64, loss: f64) -> MethodResult {
     MethodResult {
         solver: solver.into(),
@@ -54,6 +66,7 @@ pub fn method(solver: &str, setting: &str, dev: f64, test: f64, loss: f64) -> Me
         dev_accuracy: dev,
         dev_loss: loss,
         test_accuracy: test,
+        test_answers: answers(test, solver.len()),
         test_f1: None,
         test_loss: 1.1 * loss,
         grid_size: 25,
@@ -116,6 +129,8 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
     let drift = |scale: f64| KernelDrift {
         frobenius: 0.21 * scale,
         mean_relative: 0.83 * scale,
+        mean_relative_error: Some(0.07 * scale),
+        examples: 32,
         median_relative: 0.19 * scale,
         alignment: 1.0 - 0.02 * scale,
     };
@@ -133,10 +148,12 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
         selected,
         history,
         test_accuracy,
+        test_answers: answers(test_accuracy, 101),
         test_f1: None,
         parameter_change: if sgd { 4.3e-4 } else { 0.0123 },
         linearization: Linearization {
             test_accuracy: if sgd { 0.752 } else { 0.511 },
+            test_answers: answers(if sgd { 0.752 } else { 0.511 }, 102),
             recovered_share: (test_accuracy > zero_shot).then(|| (0.752 - zero_shot) / (test_accuracy - zero_shot)),
             cumulative_residual: Some(if sgd { 0.274 } else { 1.93 }),
             computed: Some(computed(if sgd { Arithmetic::Single } else { Arithmetic::Double })),
@@ -184,8 +201,9 @@ pub fn realistic() -> Analysis {
     ];
     let fine_tuning =
         vec![run("sgd", 0.7982, zero_shot.test, &mut numbers), run("adam", 0.502, zero_shot.test, &mut numbers)];
-    let verdicts =
-        judge(&kernels, &fine_tuning, &Floor { majority: 444.0 / 872.0, zero_shot: zero_shot.test, examples: 872 });
+    let zero_shot_answers = answers(zero_shot.test, 103);
+    let floor = Floor { majority: 444.0 / 872.0, zero_shot: zero_shot.test, examples: 872 };
+    let verdicts = judge(&kernels, &fine_tuning, &floor, &zero_shot_answers);
     let class = |label: &str, word: &str, token_id, test| LabelWordFacts {
         label: label.into(),
         word: word.into(),
@@ -243,6 +261,7 @@ pub fn realistic() -> Analysis {
             prompts_digest: String::new(),
         },
         zero_shot,
+        zero_shot_answers,
         output_derivative: derivative(0.58, 0.6),
         kernels,
         layers: vec![

@@ -3,9 +3,9 @@
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Accuracy, Analysis, Arithmetic, Candidate, Computed, Evaluation, Failure, FineTuningResult, Floor, GradientDrift,
-    KernelDrift, KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement, Question,
-    StepResidual, judge,
+    Accuracy, Analysis, Answers, Arithmetic, Candidate, Computed, Evaluation, Failure, FineTuningResult, Floor,
+    GradientDrift, KernelDrift, KernelFacts, LabelWordFacts, LayerShare, Linearization, MatrixPicture, Movement,
+    Question, StepResidual, judge,
 };
 use kernelview::report::{read_json, terminal_summary, write};
 use proptest::prelude::*;
@@ -17,6 +17,11 @@ fn any_number() -> impl Strategy<Value = f64> {
 
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![Just("sgd".to_owned()), Just("adam".to_owned()), Just("asymmetric".to_owned()), ".{0,12}"]
+}
+
+/// None, or those of seven examples.
+fn any_answers() -> impl Strategy<Value = Answers> {
+    prop_oneof![Just(Answers::default()), prop::collection::vec(any::<bool>(), 7).prop_map(Answers)]
 }
 
 prop_compose! {
@@ -48,6 +53,7 @@ prop_compose! {
         options in prop::collection::vec(prop::option::of(any_number()), 4),
         movements in prop::collection::vec((any_number(), any_number(), 0usize..12), 0..8),
         history in prop::collection::vec((0usize..100, any_number(), any_number(), any_number()), 0..6),
+        answers in (any_answers(), any_answers()),
         steps in prop::collection::vec(
             (0usize..100, prop::option::of(any_number()), prop::option::of(any_number())), 0..8),
     ) -> FineTuningResult {
@@ -60,7 +66,7 @@ prop_compose! {
         let history: Vec<Evaluation> = history.into_iter().map(evaluation).collect();
         let selected = evaluation((3, figures[0], figures[1], figures[2]));
         let drift = KernelDrift {
-            frobenius: figures[3], mean_relative: figures[4], median_relative: figures[5], alignment: figures[6],
+            frobenius: figures[3], mean_relative: figures[4], mean_relative_error: options[1].map(f64::abs), examples: history.len(), median_relative: figures[5], alignment: figures[6],
         };
         FineTuningResult {
             optimizer,
@@ -74,10 +80,12 @@ prop_compose! {
             selected,
             history,
             test_accuracy: figures[8],
+            test_answers: answers.0,
             test_f1: None,
             parameter_change: figures[9],
             linearization: Linearization {
                 test_accuracy: figures[10],
+                test_answers: answers.1,
                 recovered_share: options[0],
                 cumulative_residual: options[1],
                 computed,
@@ -98,13 +106,17 @@ prop_compose! {
         figures in prop::collection::vec(any_number(), 3), counts in prop::collection::vec(0usize..1000, 3),
         texts in prop::collection::vec(any_text(), 8), note in prop::option::of(any_text()),
         layers in prop::collection::vec((any_text(), any::<i32>(), any_number(), any_number()), 0..4),
-        classes in 0usize..9,
+        classes in 0usize..9, before in any_answers(),
     ) -> Analysis {
         let mut analysis = bare();
-        analysis.verdicts = judge(&kernels, &fine_tuning, &Floor { majority: 0.5, zero_shot: 0.5, examples: 90 });
+        analysis.zero_shot_answers = before;
+        let floor = Floor { majority: 0.5, zero_shot: 0.5, examples: 90 };
+        analysis.verdicts = judge(&kernels, &fine_tuning, &floor, &analysis.zero_shot_answers);
         // A quotient of extreme numbers need not be finite (in percent); such an analysis is refused, another test.
         for verdict in &mut analysis.verdicts {
-            verdict.value = verdict.value.filter(|v| (100.0 * v).is_finite());
+            for end in [&mut verdict.value, &mut verdict.low, &mut verdict.high] {
+                *end = end.filter(|v| (100.0 * v).is_finite());
+            }
         }
         analysis.kernels = kernels;
         analysis.fine_tuning = fine_tuning;

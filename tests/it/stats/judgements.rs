@@ -2,8 +2,8 @@
 
 use approx::{assert_abs_diff_eq, assert_relative_eq};
 use kernelview::stats::{
-    Estimate, Expectation, Method, Outcome, clopper_pearson, detectable, probability_of_holding, seeds_needed,
-    student_mean,
+    Estimate, Expectation, Method, Outcome, clopper_pearson, detectable, probability_of_holding,
+    probability_of_violation, seeds_needed, student_mean,
 };
 
 use super::exponents::{SLOPE, fitted, measured, slope_error};
@@ -245,4 +245,27 @@ fn exact_values_detect_everything() {
     assert_eq!(probability_of_holding(&exact, &expectation), Some(1.0));
     assert_eq!(probability_of_holding(&exact, &Expectation::AtMost { bound: 0.9 }), Some(0.0));
     assert_eq!(detectable(&Estimate::exact(f64::NAN, 5), &expectation, 0.9), None);
+}
+
+/// The probability that a deviation is called violated, against counts: at the edge of the tolerance it is the error of one limit, at the
+/// detectable distance nine in ten.
+#[test]
+fn probability_of_violation_agrees_with_counts() {
+    let mut source = random(41);
+    let expectation = Expectation::Within { target: 0.0, tolerance: 0.5 };
+    let (samples, confidence) = (16, 0.99);
+    let planned = planned(1.0 / (samples as f64).sqrt(), samples, confidence);
+    for truth in [0.25, 0.5, 1.0, 1.3, -1.6] {
+        let expected = probability_of_violation(&planned, &expectation, truth).expect("a mean");
+        let counted = rate(&format!("deviation {truth} violated, {expected:.3} expected"), 4000, |_| {
+            let samples: Vec<f64> = normals(&mut source, samples).into_iter().map(|x| x + truth).collect();
+            expectation.judge(&student_mean(&samples, confidence)) == Outcome::Violated
+        });
+        assert!((counted.value - expected).abs() < 0.02, "{truth}: {counted:?}, {expected}");
+    }
+    let edge = 0.5 + detectable(&planned, &expectation, 0.9).expect("a mean");
+    let there = probability_of_violation(&planned, &expectation, edge).expect("a mean");
+    assert!((there - 0.9).abs() < 1e-6, "{there}");
+    assert_eq!(probability_of_violation(&Estimate::exact(1.0, 3), &expectation, 0.6), Some(1.0));
+    assert_eq!(probability_of_violation(&clopper_pearson(1, 3, 0.9), &expectation, 0.6), None);
 }

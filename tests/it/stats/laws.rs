@@ -1,7 +1,7 @@
 //! Laws of exponents, intervals and judgements on random measurements.
 
 use kernelview::stats::{
-    Estimate, Expectation, Method, Outcome, Scaling, bootstrap_mean, clopper_pearson, detectable, exponent, holm,
+    Estimate, Expectation, Method, Outcome, Scaling, bootstrap_mean, clopper_pearson, detectable, exponent,
     student_mean,
 };
 use proptest::prelude::*;
@@ -97,18 +97,6 @@ proptest! {
         let (a, b) = (clopper_pearson(successes, trials, confidence), clopper_pearson(trials - successes, trials, confidence));
         // The limits are one function of the counts; only 1 - x is rounded.
         prop_assert!((a.low - (1.0 - b.high)).abs() < 1e-15 && (a.high - (1.0 - b.low)).abs() < 1e-15);
-    }
-
-    #[test]
-    fn holm_raises_and_keeps_order(p in proptest::collection::vec(0.0..=1.0, 0..12)) {
-        let adjusted = holm(&p);
-        prop_assert_eq!(adjusted.len(), p.len());
-        for i in 0..p.len() {
-            prop_assert!(p[i] <= adjusted[i] && adjusted[i] <= (p[i] * p.len() as f64).min(1.0));
-            for j in 0..p.len() {
-                prop_assert!(p[i] > p[j] || adjusted[i] <= adjusted[j]);
-            }
-        }
     }
 
     #[test]

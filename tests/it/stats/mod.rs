@@ -17,7 +17,7 @@ mod exponents;
 mod intervals;
 mod judgements;
 mod laws;
-mod p_values;
+mod ratios;
 
 fn random(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
