@@ -54,6 +54,7 @@ pub(super) const CLAIM: Claim = Claim {
         },
         Mutant { name: "loose-bound", change: "the bound with 2ρ in place of ρ" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -46,6 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "default-epsilon", change: "ε = 1e-8 in place of 0" },
         Mutant { name: "sign-of-zero", change: "an entry without gradient is expected to move" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -6,13 +6,18 @@ use std::collections::BTreeSet;
 use tch::{Device, Kind};
 
 use super::memory::{Memory, Place};
+use super::{Graded, STRENGTHS, Variant};
 use crate::device::device_name;
 use crate::error::Result;
 use crate::evidence::Profile;
 use crate::progress::{Monitor, Silent};
+use crate::stats::Expectation;
 
 /// Probability that any interval of a whole run of the suite misses its true value.
 pub const ERROR_RATE: f64 = 1e-3;
+
+/// The prediction itself, off by so many tolerances: the plainest graded mutant, see [`Context::expected`].
+pub(super) const SHIFTED: Graded = Graded { name: "shifted", change: "every predicted value a tolerance too large" };
 
 /// Surroundings of one experiment.
 pub struct Context<'a> {
@@ -25,7 +30,7 @@ pub struct Context<'a> {
     /// Who hears of progress.
     pub monitor: &'a dyn Monitor,
     /// The deliberately wrong variant to run, by name; none in a real run. Private, so that nothing depends on it unasked.
-    mutant: Option<&'a str>,
+    mutant: Option<Variant>,
     /// Where the claim and its mutants share measurements; each measures everything itself where there is none.
     memory: Option<&'a Memory>,
     /// The claim.
@@ -58,7 +63,7 @@ impl<'a> Context<'a> {
     }
 
     /// The same for an experiment of a claim or of its mutant, which has asked for nothing yet.
-    pub(super) fn of<'b>(&self, claim: &'static str, mutant: Option<&'b str>) -> Context<'b>
+    pub(super) fn of<'b>(&self, claim: &'static str, mutant: Option<Variant>) -> Context<'b>
     where
         'a: 'b,
     {
@@ -76,7 +81,25 @@ impl Context<'_> {
         if !self.asked.borrow().contains(mutant) {
             self.asked.borrow_mut().insert(mutant.to_owned());
         }
-        self.mutant == Some(mutant)
+        self.mutant.is_some_and(|m| m.name == mutant)
+    }
+
+    /// How far off the named graded mutant is, in units of a tolerance; 0 where this run is not it.
+    pub fn off(&self, mutant: &str) -> f64 {
+        // A measurement depends on the strength too: one that was made at another does not stand for it.
+        self.asked.borrow_mut().extend(STRENGTHS.map(|strength| label(mutant, strength)));
+        self.strength(mutant)
+    }
+
+    /// An expected equality; for the graded mutant [`SHIFTED`] with a target that is so many tolerances too large. No measurement
+    /// depends on what is expected, so that this is no question in the sense of [`Memory`]: the mutant shares them all.
+    pub fn expected(&self, target: f64, tolerance: f64) -> Expectation {
+        Expectation::Within { target: target + tolerance * self.strength(SHIFTED.name), tolerance }
+    }
+
+    /// The strength of this run's mutant, where it is the named one; 0 otherwise.
+    fn strength(&self, mutant: &str) -> f64 {
+        self.mutant.filter(|m| m.name == mutant).and_then(|m| m.strength).unwrap_or(0.0)
     }
 
     /// Whether this run is a mutant's: this may decide how much is measured, never what.
@@ -96,12 +119,13 @@ impl Context<'_> {
         let Some(memory) = self.memory else { return measure() };
         let run = (self.profile, self.seed, device_name(self.device));
         let place = Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed };
-        if let Some((values, asked)) = memory.get(&place, self.mutant) {
+        let mutant = self.mutant.map(|m| m.label());
+        if let Some((values, asked)) = memory.get(&place, mutant.as_deref()) {
             self.asked.borrow_mut().extend(asked);
             return Ok(values);
         }
         let values = measure()?;
-        memory.put(place, self.mutant, self.asked.borrow().clone(), values.clone());
+        memory.put(place, mutant.as_deref(), self.asked.borrow().clone(), values.clone());
         Ok(values)
     }
 
@@ -117,7 +141,8 @@ impl Context<'_> {
     /// A number of seeds for this run's profile; a mutant, which is wrong by much, needs only half.
     pub fn seeds(&self, quick: usize, standard: usize, full: usize) -> usize {
         let seeds = self.pick(quick, standard, full);
-        if self.is_mutant() { seeds / 2 } else { seeds }
+        // A graded one is as hard to see as what the claim asks about.
+        if self.mutant.is_some_and(|m| m.strength.is_none()) { seeds / 2 } else { seeds }
     }
 
     /// The seed of a named draw of this run, see [`crate::files::named_seed`].
@@ -145,6 +170,11 @@ impl Context<'_> {
     pub fn family_confidence(&self, intervals: usize) -> f64 {
         share(super::family_registry(), intervals)
     }
+}
+
+/// Name of a graded mutant with its strength.
+pub(super) fn label(mutant: &str, strength: f64) -> String {
+    format!("{mutant} x{strength}")
 }
 
 /// Confidence of each of `intervals` intervals of a claim of this suite.

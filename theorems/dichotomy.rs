@@ -106,7 +106,7 @@ impl Size {
     fn of(context: &Context<'_>) -> Self {
         Self {
             widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
-            seeds: context.seeds(32, 24, 16),
+            seeds: context.seeds(28, 24, 16),
             // A mutant is wrong for every draw of some kind; all kinds are among the first four.
             draws: if context.is_mutant() { 4 } else { context.pick(6, 12, 12) },
         }
@@ -135,7 +135,7 @@ pub struct Measured {
 /// networks.
 pub(super) fn measure(context: &Context<'_>, rule: &Rule, number: usize) -> Result<Measured> {
     let draw = (rule.draw)(&mut Draws::new(context, &format!("parametrization of kind {number}")), number);
-    let size = Size { widths: doubled(64.0, 4), seeds: 12, draws: 1 };
+    let size = Size { widths: doubled(64.0, 4), seeds: 24, draws: 1 };
     let scan = size.scan(context, "one parametrization", &draw, STEPS)?;
     let exponent = |statistic| scan.exponent(statistic, 0.999);
     let class = (rule.classify)(&draw.abc);
@@ -180,7 +180,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
         let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
         findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);
-        let within = Expectation::Within { target: -r, tolerance: TOLERANCE };
+        let within = context.expected(-r, TOLERANCE);
         let title = format!("parametrization {number}: exponent of the feature change");
         findings.checks.push(scan.slope(title, FEATURES, within, confidence)?);
         let fit = scan.exponent(FEATURES, confidence)?;

@@ -30,7 +30,7 @@
 //! **Meaning.** Whether a network trains like its kernel is decided by how it is parametrized, before any data. The NTK
 //! parametrization (`r = 1/2`) does, muP (`r = 0`) does not.
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::dichotomy::{self, Draw, Draws, Measured, Rule};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
@@ -51,6 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "slowest-layer", change: "r with the maximum over layers instead of the minimum" },
         Mutant { name: "sign-updates", change: "SignGD in place of SGD" },
     ],
+    graded: &[SHIFTED],
     experiment,
 };
 

@@ -22,7 +22,7 @@
 //! **Meaning.** Adam needs other learning-rate exponents than SGD to be in the kernel regime: a parametrization that is lazy
 //! under SGD may learn features, or blow up, under Adam.
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::dichotomy::{self, Draw, Draws, Measured, Rule};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
@@ -46,6 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "sgd-exponent", change: "the r of SGD" },
         Mutant { name: "sgd-updates", change: "SGD in place of SignGD and Adam" },
     ],
+    graded: &[SHIFTED],
     experiment,
 };
 

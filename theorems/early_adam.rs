@@ -51,6 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
             name: "transposed-kernel", change: "<sign ∇f(ξ), ∇f(ξ')> in place of <∇f(ξ), sign ∇f(ξ')>"
         },
     ],
+    graded: &[],
     experiment,
 };
 

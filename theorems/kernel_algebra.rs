@@ -57,6 +57,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "forgotten-tensor", change: "shares are added without the last parameter tensor" },
         Mutant { name: "batch-order", change: "rows come in the order of the batches, not of the examples" },
     ],
+    graded: &[],
     experiment,
 };
 

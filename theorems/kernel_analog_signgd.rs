@@ -11,13 +11,14 @@
 //! **Derivation.** With one example and one output the loss gradient is `χ_t ∇f(ξ_t)`, whose sign is `sign(χ_t) sign(∇f(ξ_t))`
 //! (sign-factorization); the update is `-η` times that. Linearization gives
 //! `<∇f_{t-1}(ξ), -η sign(χ_t) sign ∇f_{t-1}(ξ_t)>`, and fixed features replace the gradients by those of `θ_0`: entries whose sign
-//! has changed are those near zero, which carry little of the inner product.
+//! has changed are those near zero, the part `n^-1/2` of them. What they add to the inner product with `∇f(ξ)` has no sign of its own but
+//! through the correlation of `∇f(ξ)` with the change, which is `1/n` as in the kernel drift (ntk-regime).
 //!
 //! **Experiment.** As for SGD, with SignGD; inputs and targets have different sizes, so that χ differs from its sign and `K_A` from its
 //! transpose.
 //!
 //! **Control.** χ in place of its sign, the SGD kernel, and the transposed kernel `<sign ∇f(ξ), ∇f(ξ_t)>`, each with the best
-//! scale: the residual must neither fall as `n^-1/2` nor
+//! scale: the residual must neither fall as `1/n` nor
 //! become small.
 //!
 //! **Meaning.** Early Adam is SignGD up to the bound of adam-bound, so this is the kernel that speaks of fine-tuning with Adam.
@@ -26,7 +27,7 @@
 use tch::Tensor;
 
 use super::analog::{self, Analog, Prediction, asked};
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -39,7 +40,7 @@ pub(super) const CLAIM: Claim = Claim {
     family: Family::Kernel,
     title: "Each SignGD step moves outputs by -η sign(χ) K(A-SignGD)",
     source: "the paper, Theorem 4.3",
-    prediction: "residual falls at least as n^-1/2",
+    prediction: "residual falls as 1/n",
     text: include_str!("kernel_analog_signgd.rs"),
     mutants: &[
         Mutant {
@@ -50,6 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "wrong-sign", change: "+η in place of -η" },
         Mutant { name: "sgd-updates", change: "SGD in place of SignGD" },
     ],
+    graded: &[SHIFTED],
     experiment,
 };
 

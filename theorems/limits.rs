@@ -75,10 +75,17 @@ pub(super) fn error_figure(kernel: &str) -> Figure {
 }
 
 /// What the exponent of a relative error must be.
-pub(super) const ERROR_EXPONENT: Expectation = Expectation::Within { target: -0.5, tolerance: 0.1 };
+pub(super) fn error_exponent(context: &Context<'_>) -> Expectation {
+    context.expected(-0.5, 0.1)
+}
 
 /// What the mean ratio of a kernel and its limit at the largest width must be.
-pub(super) const UNBIASED: Expectation = Expectation::Within { target: 1.0, tolerance: 0.05 };
+pub(super) fn unbiased(context: &Context<'_>, tolerance: f64) -> Expectation {
+    context.expected(1.0, tolerance)
+}
+
+/// Accepted distance of that ratio from 1 where gradients count by their size.
+pub(super) const BIAS: f64 = 0.05;
 
 /// An activation with a depth.
 #[derive(Clone, Copy)]

@@ -50,6 +50,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "reversed-a", change: "∂f/∂B with the rows of A in reversed order" },
         Mutant { name: "whole-gradient", change: "K_LoRA = Σ s² <G, G'>, without A" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -55,6 +55,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "smaller-variance", change: "limits whose matrices have a σ that is a tenth too small" },
         Mutant { name: "matrix-drawn-anew", change: "the limit of a recurrent network with a matrix for every step" },
     ],
+    graded: &[],
     experiment,
 };
 

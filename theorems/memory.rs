@@ -57,6 +57,7 @@ impl Memory {
 mod tests {
     use std::cell::Cell;
 
+    use super::super::Variant;
     use super::super::context::Context;
     use super::super::scan::Scan;
     use super::*;
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn an_experiment_measures_again_only_what_a_mutant_changes() {
         let (memory, measured) = (Memory::default(), Cell::new(0));
-        let experiment = |mutant: Option<&str>| {
+        let experiment = |mutant: Option<&'static str>| {
+            let mutant = mutant.map(|name| Variant { name, change: "", strength: None });
             let context = Context::silent(Profile::Quick, 13).sharing(&memory).of("claim", mutant);
             let size = if context.is("larger") { 2.0 } else { 1.0 };
             let scan = |stage: &str| {
@@ -111,5 +113,21 @@ mod tests {
         assert_eq!(experiment(Some("steeper")), (one.clone(), two.clone(), 1.0, 6));
         assert_eq!(experiment(Some("larger")), (two.clone(), two, 1.0, 12));
         assert_eq!(experiment(None), (one.clone(), one, 1.0, 0));
+    }
+
+    /// The strengths of a graded mutant are measured each for itself, and none of them stands for the claim.
+    #[test]
+    fn strengths_are_different_mutants() {
+        let memory = Memory::default();
+        let experiment = |strength: Option<f64>| {
+            let mutant = strength.map(|s| Variant { name: "steeper", change: "", strength: Some(s) });
+            let context = Context::silent(Profile::Quick, 13).sharing(&memory).of("claim", mutant);
+            let scan = Scan::over(&context, "stage", &[1.0], 1, &["y"], |_, _| Ok(vec![1.0 + context.off("steeper")]));
+            scan.expect("a scan").last("y")[0]
+        };
+        for _ in 0..2 {
+            let found = [None, Some(0.5), Some(1.0), Some(2.0)].map(experiment);
+            assert_eq!(found, [1.0, 1.5, 2.0, 3.0]);
+        }
     }
 }

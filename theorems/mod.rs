@@ -91,6 +91,37 @@ pub struct Mutant {
     pub change: &'static str,
 }
 
+/// A wrong variant whose size can be chosen: how far off it is, in units of the tolerance of the check that must notice it.
+#[derive(Clone, Copy, Debug)]
+pub struct Graded {
+    /// Name, unique within the claim.
+    pub name: &'static str,
+    /// What is made wrong, per unit.
+    pub change: &'static str,
+}
+
+/// How far off graded mutants are run, in tolerances: within it, where a check that calls it violated is wrong itself; at its
+/// edge; and beyond, where the check must notice.
+pub const STRENGTHS: [f64; 3] = [0.5, 1.0, 2.0];
+
+/// A mutant as it is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variant {
+    /// The mutant's name.
+    pub name: &'static str,
+    /// What is made wrong.
+    pub change: &'static str,
+    /// How far off it is, where it is a graded one.
+    pub strength: Option<f64>,
+}
+
+impl Variant {
+    /// Name with the strength: `off-centre x2`.
+    pub fn label(&self) -> String {
+        self.strength.map_or_else(|| self.name.to_owned(), |strength| context::label(self.name, strength))
+    }
+}
+
 /// One claim.
 #[derive(Clone, Copy)]
 pub struct Claim {
@@ -108,6 +139,8 @@ pub struct Claim {
     pub text: &'static str,
     /// Wrong variants that it must notice.
     pub mutants: &'static [Mutant],
+    /// Wrong variants of a chosen size, of which it must notice those beyond its tolerances.
+    pub graded: &'static [Graded],
     /// The experiment.
     pub experiment: fn(&Context<'_>) -> Result<Findings>,
 }
@@ -122,6 +155,7 @@ pub fn registry() -> &'static [Claim] {
         adam_bound::CLAIM,
         lora_at_init::CLAIM,
         structural_zeros::CLAIM,
+        chi_law::CLAIM,
         ntk_limit::CLAIM,
         sign_kernel_limit::CLAIM,
         dynamical_dichotomy_sgd::CLAIM,
@@ -130,7 +164,6 @@ pub fn registry() -> &'static [Claim] {
         kernel_analog_sgd::CLAIM,
         kernel_analog_signgd::CLAIM,
         early_adam::CLAIM,
-        chi_law::CLAIM,
         intrinsic_dimension::CLAIM,
         lora::CLAIM,
     ]
@@ -139,7 +172,7 @@ pub fn registry() -> &'static [Claim] {
 /// The claims on pre-trained networks: a suite of its own, with an error rate of its own, because what it measures was
 /// trained before and is not drawn anew.
 pub fn family_registry() -> &'static [Claim] {
-    &[natural_task::CLAIM, chi_law_prose::CLAIM, prompt_kernel_regime::CLAIM]
+    &[chi_law_prose::CLAIM, natural_task::CLAIM, prompt_kernel_regime::CLAIM]
 }
 
 /// The claim with this identifier, of any suite.
@@ -188,16 +221,26 @@ impl Claim {
         })
     }
 
+    /// All mutants, graded ones at every strength.
+    pub fn variants(&self) -> Vec<Variant> {
+        let gross = self.mutants.iter().map(|m| Variant { name: m.name, change: m.change, strength: None });
+        let graded = self.graded.iter().flat_map(|m| {
+            STRENGTHS.map(|strength| Variant { name: m.name, change: m.change, strength: Some(strength) })
+        });
+        gross.chain(graded).collect()
+    }
+
     /// Runs the experiment with one of the claim's mutants in place of the real thing.
-    pub fn challenge(&self, mutant: &Mutant, context: &Context<'_>) -> Result<MutantResult> {
+    pub fn challenge(&self, mutant: &Variant, context: &Context<'_>) -> Result<MutantResult> {
         let start = Instant::now();
-        let findings = (self.experiment)(&context.of(self.id, Some(mutant.name)))?;
-        // Hypotheses count too: a mutant that makes the claim inapplicable has not gone unnoticed.
-        let violated = findings.hypotheses.iter().chain(&findings.checks).filter(|c| c.outcome == Outcome::Violated);
+        let findings = (self.experiment)(&context.of(self.id, Some(*mutant)))?;
+        // Only what the claim predicts: a hypothesis that the mutant breaks makes the claim silent, not attentive.
+        let violated = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
         let caught_by = violated.map(|c| c.name.clone()).collect();
         Ok(MutantResult {
             claim: self.id.into(),
             mutant: mutant.name.into(),
+            strength: mutant.strength,
             change: mutant.change.into(),
             verdict: findings.verdict(),
             caught_by,

@@ -45,6 +45,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "one-step-less", change: "the limit of a run that is a step shorter" },
         Mutant { name: "kernel-regime", change: "the limit of NTK parametrization" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -41,6 +41,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "reversed-widths", change: "the networks in the wrong order" },
         Mutant { name: "other-word", change: "χ of the other label word" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -23,10 +23,10 @@
 
 use std::f64::consts::FRAC_2_PI;
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::limits::{
-    ERROR_EXPONENT, Plan, Setting, UNBIASED, block, distance, error_figure, inputs, matrix, ratio, root_mean_squares,
-    sgd_shares,
+    BIAS, Plan, Setting, block, distance, error_exponent, error_figure, inputs, matrix, ratio, root_mean_squares,
+    sgd_shares, unbiased,
 };
 use super::scan::Scan;
 use super::{Claim, Family, Mutant, check, identity};
@@ -47,6 +47,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "missing-first-layer", change: "the first layer's share left out of Θ" },
         Mutant { name: "other-activation", change: "the limits of another activation" },
     ],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -85,10 +86,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })?;
         for kernel in [NTK, NNGP] {
             let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
-            findings.checks.push(scan.slope(title, kernel, ERROR_EXPONENT, confidence)?);
+            findings.checks.push(scan.slope(title, kernel, error_exponent(context), confidence)?);
         }
         let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), plan.widest());
-        findings.checks.push(check(title, UNBIASED, scan.last_mean(NTK_RATIO, confidence)));
+        findings.checks.push(check(title, unbiased(context, BIAS), scan.last_mean(NTK_RATIO, confidence)));
         let mut table = scan.local_slopes(&[(NTK, -0.5), (NNGP, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {}", setting.name());
         findings.tables.push(table);
@@ -96,7 +97,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if number == 0 {
             for wrong in [NNGP_FOR_NTK, SHALLOWER] {
                 let title = format!("{}: exponent of the error of the {wrong}", setting.name());
-                findings.controls.push(scan.slope(title, wrong, ERROR_EXPONENT, confidence)?);
+                findings.controls.push(scan.slope(title, wrong, error_exponent(context), confidence)?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! **Statement.** Kernel behaviour (the paper's Definition 3.2) is (1) linearization, `f_T ≈ f_0 + <∇f_0, θ_T - θ_0>`, and (2)
 //! fixed features, `∇f_T ≈ ∇f_0`. For networks in NTK parametrization, from random initialization, the relative residual of (1),
-//! the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n` at least as
-//! `n^-1/2`.
+//! the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n`: the gradient
+//! drift as `n^-1/2`, residual and kernel drift as `1/n`.
 //!
 //! (The residual of single steps along the trajectory is what kernel-analog-sgd measures.)
 //!
@@ -12,15 +12,19 @@
 //!
 //! **Derivation.** One step changes the pre-activations of every layer by `n^-1/2` relative to their size (see
 //! dynamical-dichotomy-sgd, `r = 1/2`), so activations and their derivatives, hence the gradient, change by that order, while `n`
-//! such changes together move the output by order one. The residual of the Taylor expansion is the integral of the gradient's
-//! change along the path. (Along the directions that training takes, changes of order `n^-1/2` with random signs average out, and residual
-//! and kernel drift fall even as `1/n`: Dyer and Gur-Ari 2020. The bound is what kernel behaviour needs.) For a transformer the same holds of every weight matrix; attention and layer norm are smooth
-//! functions of averages over `n` (or over the heads' fixed dimension).
+//! such changes together move the output by order one: the gradient drift is `n^-1/2`. Residual and kernel drift are that change along the
+//! directions that training takes, `∇f(ξ')ᵀ ∇²f(ξ) ∇f(ξ'')` to first order, where `n` terms of random sign average out. Every factor is
+//! linear in the output weights, whose sign is random: the mean of an odd number of them is 0, and the square, a correlation function of
+//! six outputs and their derivatives that are all contracted with each other, is of order `n^-2` (Dyer and Gur-Ari 2020, by counting
+//! powers; a theorem for some networks, a conjecture for the others). So both fall as `1/n`. For a transformer the same holds of every weight
+//! matrix; attention and layer norm are smooth functions of averages over `n` (or over the heads' fixed dimension).
 //!
 //! **Experiment.** A tanh perceptron with two hidden layers and a transformer encoder, full-batch SGD for several steps on a few
 //! examples; slopes of the three statistics on probe inputs.
 //!
-//! **Control.** The same networks in muP, which learn features: residual and drifts must not fall.
+//! Acceptance is two-sided: an exponent must lie around the theory's, and -1 must not pass for -1/2 nor the other way round.
+//!
+//! **Control.** The same networks in muP, which learn features: residual and drifts must not fall so.
 //!
 //! **Meaning.** Random initialization plus NTK scaling is enough for kernel behaviour. Pre-trained weights are neither random
 //! nor scaled so; what replaces the randomness there is the subject of the claims on prompts.
@@ -29,7 +33,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs, rms};
 use super::{Claim, Family, Mutant};
@@ -48,13 +52,14 @@ pub(super) const CLAIM: Claim = Claim {
     family: Family::Kernel,
     title: "Networks in NTK parametrization show kernel behaviour from random initialization",
     source: "the paper, Definition 3.2; Jacot et al. 2018",
-    prediction: "residual and drifts fall at least as n^-1/2",
+    prediction: "gradient drift falls as n^-1/2, residual and kernel drift as 1/n",
     text: include_str!("ntk_regime.rs"),
     mutants: &[
         Mutant { name: "standard-learning-rate", change: "the learning rate grows as n^1/2" },
         Mutant { name: "half-direction", change: "the Taylor expansion uses half of θ_T - θ_0" },
         Mutant { name: "mup-weights", change: "muP in place of the NTK parametrization" },
     ],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -72,15 +77,20 @@ const TOKENS: i64 = 6;
 /// The transformer's kernel has many more shares than the perceptron's: the same rate would overshoot.
 const TRANSFORMER_RATE: f64 = 0.05;
 
-/// Accepted shortfall of an exponent from -1/2: the gradient drift's is -1/2 exactly, which no interval around it could
-/// confirm without some room.
-const TOLERANCE: f64 = 0.1;
+/// Accepted distance of the gradient drift's exponent from -1/2; transformers of these widths are further from their limit.
+const MARGINS: [(&str, f64); 2] = [("perceptron", 0.1), ("transformer", 0.15)];
+
+/// Accepted distance of the other two exponents from -1. Averages of random signs scatter over seeds; -1/2 is out.
+const AVERAGED: f64 = 0.4;
+
+/// Accepted distance of the outputs' exponent from 0.
+const STILL: f64 = 0.15;
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7));
-    let transformer_widths = context.pick(doubled(32.0, 4), doubled(64.0, 5), doubled(128.0, 6));
-    let seeds = context.seeds(16, 24, 16);
-    let confidence = context.confidence(2 * 4 + 4);
+    let widths = context.pick(doubled(64.0, 4), doubled(128.0, 5), doubled(256.0, 7));
+    let transformer_widths = context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 6));
+    let seeds = context.seeds(40, 40, 32);
+    let confidence = context.confidence(2 * 4 + 2 * 3);
     let regime = if context.is("mup-weights") { Abc::mup } else { Abc::ntk };
     let mlp = Scan::over(context, "perceptron", &widths, seeds, &STATISTICS, |width, seed| {
         perceptron(context, regime(2), width, seed)
@@ -107,9 +117,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ],
         ..Findings::default()
     };
-    let falls = Expectation::AtMost { bound: -0.5 + TOLERANCE };
-    // Half way to the -1/2 that would make the outputs stand still relative to what is measured of them.
-    let moves = Expectation::Within { target: 0.0, tolerance: 0.25 };
+    let moves = Expectation::Within { target: 0.0, tolerance: STILL };
     let mut figure = |name: &str, statistic: &str| {
         findings.figures.push(Figure {
             name: name.into(),
@@ -117,8 +125,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             x_label: "width n".into(),
             y_label: statistic.into(),
             series: vec![
-                mlp.series("perceptron", statistic, Some(-0.5), false),
-                attention.series("transformer", statistic, Some(-0.5), false),
+                mlp.series("perceptron", statistic, Some(predicted(statistic)), false),
+                attention.series("transformer", statistic, Some(predicted(statistic)), false),
                 mup.series("perceptron in muP", statistic, None, true),
                 attention_mup.series("transformer in muP", statistic, None, true),
             ],
@@ -126,27 +134,29 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     figure("residual", RESIDUAL);
     figure("gradient-drift", GRADIENT);
-    for (network, scan) in [("perceptron", &mlp), ("transformer", &attention)] {
+    for ((network, margin), scan, in_mup) in
+        MARGINS.into_iter().zip([(&mlp, &mup), (&attention, &attention_mup)]).map(|(m, (a, b))| (m, a, b))
+    {
         let title = format!("{network}: exponent of the output change");
         findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);
         for statistic in [RESIDUAL, GRADIENT, KERNEL] {
             let title = format!("{network}: exponent of the {statistic}");
+            let tolerance = if statistic == GRADIENT { margin } else { AVERAGED };
+            let falls = context.expected(predicted(statistic), tolerance);
             findings.checks.push(scan.slope(title, statistic, falls, confidence)?);
+            let title = format!("{network} in muP: exponent of the {statistic}");
+            findings.controls.push(in_mup.slope(title, statistic, falls, confidence)?);
         }
-        let mut table = scan.local_slopes(&[(RESIDUAL, -0.5), (GRADIENT, -0.5), (KERNEL, -0.5)])?;
+        let mut table = scan.local_slopes(&[RESIDUAL, GRADIENT, KERNEL].map(|s| (s, predicted(s))))?;
         table.title = format!("Slopes between neighbouring widths: {network}");
         findings.tables.push(table);
     }
-    // The transformer's residual and kernel drift in muP scatter too much over seeds for these sizes to refute a slope.
-    for (network, scan, statistics) in
-        [("perceptron", &mup, &[RESIDUAL, GRADIENT, KERNEL][..]), ("transformer", &attention_mup, &[GRADIENT])]
-    {
-        for statistic in statistics {
-            let title = format!("{network} in muP: exponent of the {statistic}");
-            findings.controls.push(scan.slope(title, statistic, falls, confidence)?);
-        }
-    }
     Ok(findings)
+}
+
+/// The exponent of a statistic in width.
+fn predicted(statistic: &str) -> f64 {
+    if statistic == GRADIENT { -0.5 } else { -1.0 }
 }
 
 fn capital(text: &str) -> String {
@@ -218,6 +228,6 @@ fn behaviour(
     let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: false, signgd: false }, start.len());
     let kernel =
         |p: &Parameters| structured_gram(p, probes, None, &options, &Silent).map(|g| g.sgd.expect("asked for"));
-    let kernel = kernel_drift(&kernel(start)?, &kernel(&end)?).map_or(f64::NAN, |d| d.frobenius);
+    let kernel = kernel_drift(&kernel(start)?, &kernel(&end)?, 1).map_or(f64::NAN, |d| d.frobenius);
     Ok(vec![rms(&moved), residual, gradient, kernel])
 }

@@ -51,6 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "wrong-side", change: "χ = -yσ(yf) for the logistic loss" },
         Mutant { name: "half-square", change: "χ = 2(f - y), the derivative of |f - y|²" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -5,7 +5,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::context::Context;
 use super::training::{loss_gradient, outputs};
@@ -45,6 +45,11 @@ impl Masked {
             positions.push(hidden);
         }
         Self { ids: Tensor::from_slice(&ids).view([-1, TOKENS]), positions: Tensor::from_slice(&positions), tokens }
+    }
+
+    /// The same tensors.
+    pub(super) fn shallow_copy(&self) -> Self {
+        Self { ids: self.ids.shallow_clone(), positions: self.positions.shallow_clone(), tokens: self.tokens.clone() }
     }
 
     /// The sequences as examples of a network, read out at the mask.
@@ -87,12 +92,6 @@ pub(super) fn pretrain(context: &Context<'_>, network: &Transformer, steps: usiz
     Ok(parameters)
 }
 
-/// Share of masked tokens that the network ranks first.
-pub(super) fn accuracy(parameters: &Parameters, examples: &dyn Examples, tokens: &[i64]) -> f64 {
-    let labels: Vec<usize> = tokens.iter().map(|t| *t as usize).collect();
-    crate::train::accuracy(&outputs(parameters, examples), &labels)
-}
-
 /// A downstream task with one output: the logit of one label word minus that of another, per example.
 pub(super) struct Choice<'a> {
     pub prompts: TransformerExamples<'a>,
@@ -131,13 +130,4 @@ impl Choice<'_> {
         }
         (Tensor::from_slice(&words).view([-1, 2]), right)
     }
-}
-
-/// |χ| of the logistic loss with the right answers, per example.
-pub(super) fn chi_sizes(parameters: &Parameters, task: &Choice<'_>, right: &[usize]) -> Vec<f64> {
-    let f = outputs(parameters, task);
-    // The first word is class 1 of the logistic loss.
-    let labels = Tensor::from_slice(&right.iter().map(|r| 1 - *r as i64).collect::<Vec<_>>());
-    let chi = output_derivative(&f, &labels).abs().to_kind(Kind::Double).contiguous().view(-1);
-    Vec::try_from(chi).expect("a flat f64 tensor")
 }

@@ -1,26 +1,25 @@
-//! From the limit of a pre-trained network, fine-tuning on natural tasks is in the kernel regime: Theorem 5.5 without finite width.
+//! Taylor's theorem in χ at infinite width: from the limit of a pre-trained network, fine-tuning on soft labels departs from its kernel in
+//! proportion to χ.
 //!
-//! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on tasks whose output derivative `χ` tends to
-//! zero: what fine-tuning moves outputs by differs from the kernel's first-order prediction by a share proportional to `χ`,
-//! and gradients drift by a share proportional to `χ`. Both vanish with `χ`. With a new random head on the same pre-trained
-//! body and the same labels they do not.
+//! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on labels that make its output derivative `χ`
+//! equal to `δ`: what fine-tuning moves outputs by differs from the kernel's first-order prediction by a share proportional to `χ`,
+//! and gradients drift by a share proportional to `χ`.
 //!
-//! **Hypotheses.** Of Theorem 5.5, in the limit: stable, outputs are of order one; non-trivial, fine-tuning can move them, for the kernel at the
-//! pre-trained weights is of order one; natural, the pre-trained network already gives nearly the right answer on prompts it was not trained
-//! on. All three are measured.
+//! **Hypotheses.** Stable, outputs are of order one; non-trivial, fine-tuning can move them, for the kernel at the pre-trained weights is of order
+//! one. Both are measured. Not that the task is natural: its labels are made from the network's own outputs.
 //!
 //! **Derivation.** Pre-training in muP is a tensor program, and so is the fine-tuning that follows it in the same program. At width infinity
-//! no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ` times the first. A
-//! random head has `χ` of order one on every task, because its output says nothing about the label.
+//! no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ` times the first.
 //!
 //! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with one more token hidden.
 //! Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three steps on one prompt. The residual is that of
 //! `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T - ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
 //!
-//! **Control.** The random head, for every δ with the same labels. And SignGD, whose steps do not shrink with `χ`.
+//! **Control.** SignGD, whose steps do not shrink with `χ`. And a new random head on the same body with the old head's labels, which hold no `δ` of
+//! its own output: its χ does not depend on δ, and nothing falls.
 //!
-//! **Meaning.** The kernel regime of prompt-based fine-tuning is no matter of small changes of a wide network from random weights: the body has left its
-//! own kernel regime for good. It is a matter of the task, which has little left to ask for.
+//! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite width is at work. It
+//! is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
 
 use super::context::Context;
 use super::program::sampled;
@@ -35,17 +34,17 @@ use crate::stats::{Expectation, student_mean};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-limit",
-    family: Family::Program,
-    title: "From a pre-trained limit, fine-tuning departs from its kernel in proportion to χ",
-    source: "the paper, Theorem 5.5",
+    family: Family::Identity,
+    title: "Taylor's theorem in the limit: fine-tuning on labels at distance χ departs from its kernel in proportion to χ",
+    source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "residual and drift have slope 1 in χ",
     text: include_str!("prompt_kernel_limit.rs"),
     mutants: &[
         Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
-        Mutant { name: "untrained", change: "no pre-training" },
         Mutant { name: "half-prediction", change: "the first-order prediction halved" },
         Mutant { name: "random-head", change: "a random head on the pre-trained body" },
     ],
+    graded: &[],
     experiment,
 };
 
@@ -58,7 +57,7 @@ const SEQUENCES: [(&str, [f64; 3], f64); 3] =
     [("?-+", [0.0, -1.0, 1.0], 1.0), ("+?+", [1.0, 0.0, 1.0], -1.0), ("+-?", [1.0, -1.0, 0.0], 1.0)];
 
 /// Prompts with one more token hidden: the one that is trained on, and the probe.
-const PROMPTS: [(&str, [f64; 3], f64); 2] = [("?-.", [0.0, -1.0, 0.0], 1.0), (".?+", [0.0, 0.0, 1.0], -1.0)];
+const PROMPTS: [(&str, [f64; 3]); 2] = [("?-.", [0.0, -1.0, 0.0]), (".?+", [0.0, 0.0, 1.0])];
 
 const PRE_TRAINING: usize = 6;
 const FINE_TUNING: usize = 3;
@@ -90,7 +89,7 @@ struct FineTuning {
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let deltas = context.pick(vec![0.001, 0.01, 0.1], vec![0.001, 0.003, 0.01, 0.03, 0.1], vec![1e-4, 1e-3, 0.01, 0.1]);
     let samples = context.pick(32_000, 160_000, 1_600_000);
-    let confidence = context.program_confidence(3 + 2 + 4);
+    let confidence = context.program_confidence(2 + 2 + 4);
     let own = if context.is("random-head") { Variant::RandomHead } else { Variant::Natural };
     let natural = scan(context, own, &deltas, samples)?;
     let random = scan(context, Variant::RandomHead, &deltas, samples)?;
@@ -131,21 +130,18 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Stable, non-trivial, natural: what Theorem 5.5 presupposes.
+/// Stable and non-trivial.
 fn hypotheses(context: &Context<'_>, samples: usize, confidence: f64, findings: &mut Findings) -> Result<()> {
     let run = fine_tune(context, Variant::Natural, 0.1)?;
     let limit = run.program.limit(&sampled(context, "pre-training", samples))?;
     let estimate = |of: &dyn Fn(usize) -> f64| student_mean(&(0..REPLICAS).map(of).collect::<Vec<_>>(), confidence);
     let output = |r: usize, prompt: usize| limit.replicas(run.prompts[prompt])[r];
     let size = estimate(&|r| (f64::midpoint(output(r, 0).powi(2), output(r, 1).powi(2))).sqrt());
-    let chi = estimate(&|r| f64::midpoint((output(r, 0) - PROMPTS[0].2).abs(), (output(r, 1) - PROMPTS[1].2).abs()));
     let kernel = estimate(&|r| limit.replicas(run.kernel)[r]);
     let title = "stable: root mean square of the pre-trained outputs on the prompts";
     findings.hypotheses.push(check(title, Expectation::AtMost { bound: 2.0 }, size));
     let title = "non-trivial: the kernel at the pre-trained weights";
     findings.hypotheses.push(check(title, Expectation::AtLeast { bound: 0.1 }, kernel));
-    let title = "natural: mean |χ| on the prompts with the right answers (a network that knows nothing has 1)";
-    findings.hypotheses.push(check(title, Expectation::AtMost { bound: 0.5 }, chi));
     Ok(())
 }
 
@@ -171,27 +167,25 @@ fn scan(context: &Context<'_>, variant: Variant, deltas: &[f64], samples: usize)
     })
 }
 
-fn input((name, entries, _): &(&str, [f64; 3], f64)) -> Input {
-    Input { name: (*name).into(), entries: entries.to_vec() }
+fn input(name: &str, entries: [f64; 3]) -> Input {
+    Input { name: name.into(), entries: entries.to_vec() }
 }
 
 fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<FineTuning> {
     let update = if variant == Variant::SignUpdates { Update::Sign } else { Update::Sgd };
     let regime = Regime::MaximalUpdate;
     let mut training = Training::new(Network { dimension: 3, depth: 2, activation: Activation::Tanh, regime, update });
-    let sequences = SEQUENCES.each_ref().map(input);
-    if !context.is("untrained") {
-        for step in 0..PRE_TRAINING {
-            // Sign updates take one sequence a step, with a rate that ends up near the same outputs.
-            if update == Update::Sign {
-                let place = step % SEQUENCES.len();
-                training.step(&[&sequences[place]], 0.3 * RATE, |_, f| f - SEQUENCES[place].2);
-            } else {
-                training.step(&sequences.each_ref(), RATE, |place, f| f - SEQUENCES[place].2);
-            }
+    let sequences = SEQUENCES.map(|(name, entries, _)| input(name, entries));
+    for step in 0..PRE_TRAINING {
+        // Sign updates take one sequence a step, with a rate that ends up near the same outputs.
+        if update == Update::Sign {
+            let place = step % SEQUENCES.len();
+            training.step(&[&sequences[place]], 0.3 * RATE, |_, f| f - SEQUENCES[place].2);
+        } else {
+            training.step(&sequences.each_ref(), RATE, |place, f| f - SEQUENCES[place].2);
         }
     }
-    let [prompt, probe] = PROMPTS.each_ref().map(input);
+    let [prompt, probe] = PROMPTS.map(|(name, entries)| input(name, entries));
     let prompts = vec![training.output(&prompt), training.output(&probe)];
     // χ = f - y at the pre-trained output f.
     let distance = if context.is("hard-labels") { 0.1 } else { delta };

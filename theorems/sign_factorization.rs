@@ -46,6 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "no-sign-of-chi", change: "sign(∇f) in place of sign(χ) sign(∇f)" },
         Mutant { name: "opposite-label", change: "χ of the other label" },
     ],
+    graded: &[],
     experiment,
 };
 

@@ -53,6 +53,7 @@ pub(super) const CLAIM: Claim = Claim {
         Mutant { name: "no-rule", change: "signs of key-bias gradients are counted" },
         Mutant { name: "query-bias", change: "the rule is applied to query biases" },
     ],
+    graded: &[],
     experiment,
 };
 

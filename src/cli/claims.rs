@@ -34,7 +34,7 @@ pub(super) fn run(args: &ClaimsArgs) -> Result<()> {
             title: c.title,
             source: c.source,
             prediction: c.prediction,
-            mutants: c.mutants.len(),
+            mutants: c.mutants.len() + c.graded.len(),
         })
         .collect();
     match args.format {

@@ -178,6 +178,7 @@ mod tests {
             prediction: "",
             text: "",
             mutants: &[],
+            graded: &[],
             experiment: |_| Ok(Findings::default()),
         }
     }

@@ -17,7 +17,7 @@ use crate::evidence::{
     ClaimEvidence, ExperimentError, MutantResult, Profile, SCHEMA_VERSION, Verification, VerificationFacts,
 };
 use crate::files::without_directories;
-use crate::theorems::{Claim, Mutant, suites};
+use crate::theorems::{Claim, Variant, suites};
 
 pub use store::forget;
 
@@ -44,8 +44,8 @@ impl Plan {
     pub fn experiments(&self) -> Vec<Experiment> {
         let claims = self.claims.iter().map(|claim| Experiment { claim, mutant: None });
         let mutants = self.claims.iter().flat_map(|claim| {
-            let all: &'static [Mutant] = if self.mutants { claim.mutants } else { &[] };
-            all.iter().map(|mutant| Experiment { claim, mutant: Some(mutant) })
+            let all = if self.mutants { claim.variants() } else { Vec::new() };
+            all.into_iter().map(|mutant| Experiment { claim, mutant: Some(mutant) })
         });
         claims.chain(mutants).collect()
     }
@@ -57,13 +57,13 @@ pub struct Experiment {
     /// The claim.
     pub claim: &'static Claim,
     /// The mutant, where it is one.
-    pub mutant: Option<&'static Mutant>,
+    pub mutant: Option<Variant>,
 }
 
 impl Experiment {
     /// The claim's identifier, or `claim / mutant`.
     pub fn name(&self) -> String {
-        self.mutant.map_or_else(|| self.claim.id.to_owned(), |m| format!("{} / {}", self.claim.id, m.name))
+        self.mutant.map_or_else(|| self.claim.id.to_owned(), |m| format!("{} / {}", self.claim.id, m.label()))
     }
 
     fn profile(&self, plan: &Plan) -> Profile {

@@ -12,7 +12,7 @@ use super::store::Store;
 use super::{Done, Event, Experiment, Listener, Plan};
 use crate::device::set_threads;
 use crate::error::{Error, Result, panic_text};
-use crate::evidence::{ClaimVerdict, ExperimentError};
+use crate::evidence::ExperimentError;
 use crate::progress::{Monitor, check_stop};
 use crate::theorems::{Context, Memory};
 
@@ -130,7 +130,7 @@ impl Shared<'_> {
         // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
         let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {
             None => claim.examine(&context).map(|evidence| Done::Claim(Box::new(evidence))),
-            Some(mutant) => claim.challenge(mutant, &context).map(Done::Mutant),
+            Some(mutant) => claim.challenge(&mutant, &context).map(Done::Mutant),
         }));
         let message = match outcome {
             Ok(Ok(done)) => {
@@ -145,7 +145,7 @@ impl Shared<'_> {
             claim: claim.id.to_owned(),
             family: claim.family.text().to_owned(),
             prediction: claim.prediction.to_owned(),
-            mutant: experiment.mutant.map(|m| m.name.to_owned()),
+            mutant: experiment.mutant.map(|m| m.label()),
             message,
         }))
     }
@@ -158,8 +158,10 @@ fn ending(done: &Done) -> (String, Option<f64>) {
         Done::Mutant(mutant) => {
             let result = if mutant.survived() {
                 "SURVIVED"
-            } else if mutant.verdict == ClaimVerdict::NotApplicable {
-                "caught by a hypothesis"
+            } else if mutant.mistaken() {
+                "WRONGLY CAUGHT"
+            } else if mutant.caught_by.is_empty() {
+                "passes, as it may"
             } else {
                 "caught"
             };

@@ -53,7 +53,7 @@ impl<'a> Store<'a> {
         let settings = (
             &self.program,
             experiment.claim.id,
-            experiment.mutant.map(|m| m.name),
+            experiment.mutant.map(|m| m.label()),
             experiment.profile(self.plan),
             self.plan.seed,
             device_kind(self.plan.device),

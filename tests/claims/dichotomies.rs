@@ -8,7 +8,7 @@ use kernelview::stats::{Estimate, Expectation, Outcome};
 use kernelview::theorems::dichotomy::Measured;
 use kernelview::theorems::{Context, dynamical_dichotomy_sgd, dynamical_dichotomy_sign};
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestCaseError};
+use proptest::test_runner::TestCaseError;
 
 /// Half of the grid of r. Small networks and few seeds: what is asked is that no draw refutes the theory at 99.9%, and
 /// that r + 1/2 and r - 1/2 are refuted.
@@ -62,9 +62,7 @@ fn context(seed: u64) -> Context<'static> {
 }
 
 proptest! {
-    // A judgement at 99.9% errs, and a draw whose seeds scatter widely refutes nothing: which draws are measured is therefore
-    // fixed, and the same on every machine.
-    #![proptest_config(ProptestConfig { cases: 8, rng_seed: RngSeed::Fixed(13), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
     #[test]
     fn under_sgd(seed in any::<u64>(), kind in 1..12usize, how in 0..5usize) {
@@ -79,4 +77,12 @@ proptest! {
         agrees(&measured)?;
         recognized(&measured.abc, how, classify_sign)?;
     }
+}
+
+/// A draw whose twelve seeds once scattered too widely to refute a wrong exponent: as many as are measured now do.
+#[test]
+fn a_draw_that_scatters_widely() {
+    let measured = dynamical_dichotomy_sgd::measure(&context(10_063_814_942_304_156_524), 7).unwrap();
+    agrees(&measured).unwrap();
+    recognized(&measured.abc, 4, classify_sgd).unwrap();
 }

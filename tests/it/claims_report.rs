@@ -138,6 +138,7 @@ fn realistic() -> Verification {
     let mutant = |claim: &str, name: &str, change: &str, caught_by: &[&str]| MutantResult {
         claim: claim.into(),
         mutant: name.into(),
+        strength: None,
         change: change.into(),
         verdict: if caught_by.is_empty() { ClaimVerdict::Holds } else { ClaimVerdict::Violated },
         caught_by: caught_by.iter().map(ToString::to_string).collect(),

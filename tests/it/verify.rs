@@ -39,6 +39,7 @@ const fn claim(
         prediction: "a prediction",
         text: "//! A statement.\n",
         mutants,
+        graded: &[],
         experiment,
     }
 }

@@ -1,6 +1,6 @@
 //! What a run of the suite found, in plain words.
 
-use crate::evidence::{ClaimVerdict, Figure, Verification};
+use crate::evidence::{ClaimVerdict, Figure, MutantResult, Verification};
 use crate::report::format::{code, fraction, plain};
 
 /// The verdicts in one paragraph.
@@ -49,12 +49,17 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     sentences.join(" ")
 }
 
-/// How the mutants fared, where there were any.
+/// How the mutants fared, where there were any: those that must be noticed, and graded ones that must not be.
 pub(super) fn mutants(verification: &Verification) -> Option<String> {
     let failed = names(verification, true).len();
-    let all = verification.mutants.len() + failed;
+    // At its tolerance a graded one may be called either.
+    let gross = |m: &&MutantResult| m.strength.is_none_or(|strength| strength >= 2.0);
+    let within = |m: &&MutantResult| m.strength.is_some_and(|strength| strength < 1.0);
+    let all = verification.mutants.iter().filter(gross).count() + failed;
+    let small = verification.mutants.iter().filter(within).count();
     let survivors = verification.mutants.iter().filter(|m| m.survived()).count();
-    if all == 0 {
+    let mistaken = verification.mutants.iter().filter(|m| m.mistaken()).count();
+    if all + small == 0 {
         return None;
     }
     let text = match survivors {
@@ -65,7 +70,13 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
         n => format!("**{n} of {all} mutants survived**"),
     };
     let unrun = if failed > 0 { format!(", and {failed} could **not be run**") } else { String::new() };
-    Some(format!("{text}{unrun}."))
+    let within = match (small, mistaken) {
+        (0, _) => String::new(),
+        (1, 0) => "; the one that is off by less than its tolerance passed".to_owned(),
+        (small, 0) => format!("; all {small} that are off by less than their tolerance passed"),
+        (small, wrong) => format!("; **{wrong} of {small} that are off by less than their tolerance did not pass**"),
+    };
+    Some(format!("{text}{unrun}{within}."))
 }
 
 /// Claims, or mutants, whose experiments failed.

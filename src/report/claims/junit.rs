@@ -59,10 +59,14 @@ fn of_mutant(mutant: &MutantResult) -> TestCase {
     let status = if mutant.survived() {
         let text = format!("nothing noticed it: {}", mutant.change);
         non_success(NonSuccessKind::Failure, "survived", &text)
+    } else if mutant.mistaken() {
+        let text =
+            format!("within its tolerance, but {} called it violated: {}", mutant.caught_by.join("; "), mutant.change);
+        non_success(NonSuccessKind::Failure, "wrongly caught", &text)
     } else {
         TestCaseStatus::success()
     };
-    case(&mutant.mutant, &mutant.claim, mutant.seconds, status)
+    case(&mutant.label(), &mutant.claim, mutant.seconds, status)
 }
 
 fn of_error(error: &ExperimentError) -> TestCase {

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::evidence::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Findings, MutantResult, Table, Verification,
 };
-use crate::report::format::{code, escape};
+use crate::report::format::{chosen, code, escape};
+use crate::stats::{Expectation, Method, probability_of_violation};
 
 const CLAIMS: &str = include_str!("claims.md.j2");
 const MUTANTS: &str = include_str!("mutants.md.j2");
@@ -37,7 +38,7 @@ pub(super) fn render(verification: &Verification, plots: &[Vec<Plot>]) -> Result
         paragraph => answer::paragraph(verification),
         mutants => answer::mutants(verification),
         mutant_count => verification.mutants.len(),
-        survivors => Serde(verification.mutants.iter().filter(|m| m.survived()).collect::<Vec<_>>()),
+        survivors => failed_mutants(verification),
         errors => errors(verification),
         claims,
     };
@@ -50,17 +51,57 @@ pub(super) fn render(verification: &Verification, plots: &[Vec<Plot>]) -> Result
 /// [`Error::Numeric`] where it cannot be made.
 pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
     let Some(sentence) = answer::mutants(verification) else { return Ok(None) };
-    let (survivors, caught): (Vec<_>, Vec<_>) = verification.mutants.iter().partition(|m| m.survived());
-    let view = |m: &&MutantResult| {
-        context! { claim => m.claim.as_str(), mutant => m.mutant.as_str(), change => m.change.as_str(), caught_by => m.caught_by.clone(), verdict => m.verdict.text() }
+    let survivors = verification.mutants.iter().filter(|m| m.survived());
+    let mistaken = verification.mutants.iter().filter(|m| m.mistaken());
+    let caught = verification.mutants.iter().filter(|m| m.strength.is_none() && !m.survived());
+    let view = |m: &MutantResult| {
+        context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), caught_by => m.caught_by.clone(), verdict => m.verdict.text() }
     };
     let context = context! {
         sentence,
-        survivors => survivors.iter().map(view).collect::<Vec<_>>(),
-        caught => caught.iter().map(view).collect::<Vec<_>>(),
+        survivors => survivors.map(view).collect::<Vec<_>>(),
+        mistaken => mistaken.map(view).collect::<Vec<_>>(),
+        caught => caught.map(view).collect::<Vec<_>>(),
+        graded => graded(verification),
         errors => errors(verification),
     };
     fill("mutants.md", MUTANTS, context).map(Some)
+}
+
+/// Mutants that make the run fail, with what went wrong.
+fn failed_mutants(verification: &Verification) -> Vec<Value> {
+    let failed = verification.mutants.iter().filter(|m| m.survived() || m.mistaken());
+    let view = |m: &MutantResult| {
+        let (fate, how) =
+            if m.survived() { ("SURVIVED", "did not notice") } else { ("WRONGLY CAUGHT", "does not accept") };
+        context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), fate, how }
+    };
+    failed.map(view).collect()
+}
+
+/// Graded mutants, each with what became of it at every strength.
+fn graded(verification: &Verification) -> Vec<Value> {
+    let mut rows: Vec<(&MutantResult, Vec<(String, String)>)> = Vec::new();
+    for mutant in &verification.mutants {
+        let Some(strength) = mutant.strength else { continue };
+        let fate = if mutant.caught_by.is_empty() { "passes".to_owned() } else { mutant.caught_by.join("; ") };
+        let found = (format!("{strength}"), fate);
+        match rows.iter_mut().find(|(m, _)| m.claim == mutant.claim && m.mutant == mutant.mutant) {
+            Some((_, strengths)) => strengths.push(found),
+            None => rows.push((mutant, vec![found])),
+        }
+    }
+    let view = |(mutant, strengths): &(&MutantResult, Vec<(String, String)>)| {
+        let at = |strength: &str| {
+            let found = strengths.iter().find(|(s, _)| s == strength);
+            found.map_or_else(|| "not run".to_owned(), |(_, fate)| fate.clone())
+        };
+        context! {
+            claim => mutant.claim.as_str(), mutant => mutant.mutant.as_str(), change => mutant.change.as_str(),
+            half => at("0.5"), one => at("1"), two => at("2"),
+        }
+    };
+    rows.iter().map(view).collect()
 }
 
 fn errors(verification: &Verification) -> Vec<Value> {
@@ -105,10 +146,29 @@ fn body(findings: &Findings, plots: &[Plot]) -> Value {
         hypotheses => rows(&findings.hypotheses, Role::Hypothesis),
         checks => rows(&findings.checks, Role::Prediction),
         controls => rows(&findings.controls, Role::Control),
+        curves => findings.checks.iter().filter_map(curve).collect::<Vec<_>>(),
+        strengths => CURVE.map(chosen),
         tables => findings.tables.iter().map(table).collect::<Vec<_>>(),
         images => plots.iter().filter_map(image).collect::<Vec<_>>(),
         notes => findings.notes.clone(),
     }
+}
+
+/// Deviations of a detection curve, in tolerances.
+const CURVE: [f64; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];
+
+/// How probable it is that a check of an equality calls a deviation violated, in percent.
+fn curve(check: &Check) -> Option<Value> {
+    let Expectation::Within { target, tolerance } = check.expectation else { return None };
+    if check.estimate.method == Method::Exact {
+        return None;
+    }
+    let at = |strength: f64| {
+        probability_of_violation(&check.estimate, &check.expectation, target + strength * tolerance)
+            .map(|p| format!("{:.0}%", 100.0 * p))
+    };
+    let cells: Vec<String> = CURVE.iter().filter_map(|s| at(*s)).collect();
+    (cells.len() == CURVE.len()).then(|| context! { name => check.name.as_str(), cells })
 }
 
 /// A document of its own: a title, paragraphs in Markdown, and what was found.

@@ -18,7 +18,11 @@ pub fn claims_summary(verification: &Verification) -> String {
         lines.push(sentence.replace("**", ""));
     }
     for mutant in verification.mutants.iter().filter(|m| m.survived()) {
-        lines.extend(wrap(&format!("SURVIVED: {} / {}: {}", mutant.claim, mutant.mutant, plain(&mutant.change))));
+        lines.extend(wrap(&format!("SURVIVED: {} / {}: {}", mutant.claim, mutant.label(), plain(&mutant.change))));
+    }
+    for mutant in verification.mutants.iter().filter(|m| m.mistaken()) {
+        let text = format!("WRONGLY CAUGHT: {} / {}: {}", mutant.claim, mutant.label(), plain(&mutant.change));
+        lines.extend(wrap(&text));
     }
     for error in verification.errors.iter().filter(|e| e.mutant.is_some()) {
         lines.extend(wrap(&format!("ERROR: {}: {}", error.name(), plain(&error.message))));
