@@ -33,6 +33,7 @@ pub static CLAIM: Claim = Claim {
     prediction: "slope -1/2 in width",
     text: include_str!("lib.rs"),
     mutants: &[Mutant { name: "one-unit", change: "the kernel of the first unit's weights alone" }],
+    graded: &[],
     experiment,
 };
 
