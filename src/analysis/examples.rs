@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::jacobian::{Examples, Tap};
-use crate::lm::{AnswerExamples, HeadExamples, PromptExamples};
+use crate::lm::{AnswerExamples, HeadExamples, PromptExamples, Roundings};
 use crate::subspace::Lora;
 
 /// Examples of a study.
@@ -29,6 +29,18 @@ impl StudyExamples<'_> {
             NetworkExamples::Answered(examples) => examples,
             NetworkExamples::Headed(examples) => examples,
         }
+    }
+
+    /// The same examples for measures that subtract nearly equal outputs: nothing is rounded in a network of double
+    /// precision, where transformers would.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        let network = match self.network {
+            NetworkExamples::Prompted(examples) => NetworkExamples::Prompted(examples.rounded(Roundings::None)),
+            NetworkExamples::Answered(examples) => NetworkExamples::Answered(examples.rounded(Roundings::None)),
+            NetworkExamples::Headed(examples) => NetworkExamples::Headed(examples.rounded(Roundings::None)),
+        };
+        Self { network, ..self }
     }
 
     /// The examples at `indices`, in that order.

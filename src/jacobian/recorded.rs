@@ -92,7 +92,9 @@ impl Recorded {
                 }
                 Site::ScaleShift { weight, bias, x, .. } => {
                     let (x, g) = (with_tokens(joined(x, batch), 3), with_tokens(g, 4));
-                    push(weight, Factor::Vector { g: sum_tokens(&(&g * x.unsqueeze(1))) });
+                    // In the site's own element type first: that is how its gradient is defined.
+                    let products = sum_tokens(&(&g * x.unsqueeze(1)));
+                    push(weight, Factor::Vector { g: products.to_kind(parameters.kind()) });
                     if let Some(b) = bias {
                         push(b, Factor::Vector { g: sum_tokens(&g) });
                     }

@@ -107,6 +107,11 @@ impl Tap for ShapeTap<'_> {
         self.plain.scale_shift(x, weight, bias)
     }
 
+    fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
+        self.vector(weight);
+        self.plain.scale_by_one_plus(x, weight)
+    }
+
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
         let read = h.size()[0] * rows.size()[0] / self.shares;
         self.sites.push(SiteShape::Rows { table, rows: read });

@@ -19,6 +19,11 @@ pub trait Tap {
     /// or \[B, d\].
     fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
 
+    /// `x ∘ (1 + w)` along the last axis, in the element type of x, which the weight is converted to.
+    fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
+        self.scale_shift(x, weight, None) + x
+    }
+
     /// `h · E[r] + b[r]` for a few rows r of a table: h \[B, d\], E \[V, d\], b \[V\], rows \[R\] → \[B, R\]. The
     /// decoder of a language model restricted to the label words; E may be tied to the token embeddings.
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor;
@@ -54,6 +59,10 @@ impl Tap for PlainTap<'_> {
             Some(bias) => scaled + self.parameters.get(bias),
             None => scaled,
         }
+    }
+
+    fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
+        x * (self.parameters.get(weight).to_kind(x.kind()) + 1.0)
     }
 
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
@@ -128,6 +137,12 @@ impl Tap for RecordingTap<'_> {
         let y = self.plain.scale_shift(x, weight, bias);
         let x = x.detach();
         self.keep(y, |output| Site::ScaleShift { weight, bias, x, output })
+    }
+
+    fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
+        let y = self.plain.scale_by_one_plus(x, weight);
+        let x = x.detach();
+        self.keep(y, |output| Site::ScaleShift { weight, bias: None, x, output })
     }
 
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tch::{Device, Tensor};
 
 use super::examples::{OutputMode, PromptExample, check_tokens, padded};
-use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch};
+use super::model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch};
 use super::sequences::{Combination, Row, Sequence, rows};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
@@ -37,6 +37,7 @@ pub struct AnswerExamples<'a> {
     mode: OutputMode,
     separate: bool,
     device: Device,
+    roundings: Roundings,
 }
 
 impl<'a> AnswerExamples<'a> {
@@ -78,7 +79,13 @@ impl<'a> AnswerExamples<'a> {
                 check_tokens(&facts, i, ids, segments)?;
             }
         }
-        Ok(Self { model, examples: found, classes, mode, separate, device })
+        Ok(Self { model, examples: found, classes, mode, separate, device, roundings: Roundings::default() })
+    }
+
+    /// The same examples with other roundings in a network of double precision.
+    #[must_use]
+    pub fn rounded(self, roundings: Roundings) -> Self {
+        Self { roundings, ..self }
     }
 
     /// The examples at `indices`, in that order.
@@ -144,6 +151,7 @@ impl Examples for AnswerExamples<'_> {
         let outputs = if self.separate { 1 } else { self.outputs() };
         let reading = Reading::new(&rows, outputs);
         let batch = reading.batch(&rows, &self.model.facts(), self.device);
+        let batch = TokenBatch { roundings: self.roundings, ..batch };
         let logits = self.model.vocabulary_logits(tap, &batch);
         reading.outputs(&logits).view([indices.len() as i64, self.outputs() as i64])
     }

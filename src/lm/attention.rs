@@ -10,6 +10,7 @@ use super::network::{gather, linear, norm};
 use super::parts::{Attention, Description, Disentangled, Norm, Projections, Relative, Span};
 use super::relative::{self, Distances};
 use super::rotary::{Angles, Rotary};
+use super::single;
 use crate::jacobian::{Param, Tap};
 
 /// What attention needs to know of a batch: which tokens see which, and angles and distances between them.
@@ -168,7 +169,7 @@ pub(super) fn attend(
     if let Some(blocked) = blocked {
         scores = scores.masked_fill(blocked, f64::NEG_INFINITY);
     }
-    let weights = scores.softmax(-1, scores.kind());
+    let weights = single::softmax(&scores, attention.rounding);
     let mixed = if grouped {
         let weights = weights.view([b, kv_heads, heads / kv_heads, queries, -1]);
         weights.matmul(&v.unsqueeze(2)).reshape([b, heads, queries, head_size])
@@ -220,11 +221,12 @@ fn inputs(
 
 /// The norm of queries or keys: heads by themselves are so many more tokens.
 fn normed(tap: &mut dyn Tap, x: &Tensor, n: &Norm, map: Map, (span, head_size): (Span, i64)) -> Tensor {
-    if span == Span::All {
-        return norm(tap, x, n, map);
-    }
     let shape = x.size();
-    norm(tap, &x.reshape([shape[0], -1, head_size]), n, map).view(shape.as_slice())
+    let y = match span {
+        Span::All => norm(tap, x, n, map),
+        Span::Head => norm(tap, &x.reshape([shape[0], -1, head_size]), n, map).view(shape.as_slice()),
+    };
+    if single::is_rounded(n.rounding, y.kind()) { single::with_rows_in_gradient(&y) } else { y }
 }
 
 /// Products of queries with keys of distances, and of keys with queries of distances \[B, heads, Q, T\].

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::model::{LanguageModel, NetworkFacts, TokenBatch};
+use super::model::{LanguageModel, NetworkFacts, Roundings, TokenBatch};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
 use crate::setting::Field;
@@ -51,6 +51,7 @@ pub struct PromptExamples<'a> {
     label_ids: Vec<i64>,
     mode: OutputMode,
     device: Device,
+    roundings: Roundings,
 }
 
 impl<'a> PromptExamples<'a> {
@@ -81,12 +82,19 @@ impl<'a> PromptExamples<'a> {
                 )));
             }
         }
-        Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device })
+        Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device, roundings: Roundings::default() })
+    }
+
+    /// The same examples with other roundings in a network of double precision.
+    #[must_use]
+    pub fn rounded(self, roundings: Roundings) -> Self {
+        Self { roundings, ..self }
     }
 
     /// The same examples in another output mode.
     pub fn with_mode(&self, mode: OutputMode) -> Result<Self> {
-        Self::new(self.model, self.examples.clone(), &self.label_ids, mode, self.device)
+        let same = Self::new(self.model, self.examples.clone(), &self.label_ids, mode, self.device)?;
+        Ok(same.rounded(self.roundings))
     }
 
     /// The examples at `indices`, in that order.
@@ -98,6 +106,7 @@ impl<'a> PromptExamples<'a> {
             label_ids: self.label_ids.clone(),
             mode: self.mode,
             device: self.device,
+            roundings: self.roundings,
         }
     }
 
@@ -113,7 +122,8 @@ impl<'a> PromptExamples<'a> {
             examples.iter().map(|e| (e.input_ids.as_slice(), e.segment_ids.as_slice())).collect();
         let positions: Vec<i64> = examples.iter().map(|e| e.mask_position as i64).collect();
         let positions = Tensor::from_slice(&positions).view([-1, 1]);
-        padded(&sequences, &positions, self.model.facts().pad_token_id, self.device)
+        let batch = padded(&sequences, &positions, self.model.facts().pad_token_id, self.device);
+        TokenBatch { roundings: self.roundings, ..batch }
     }
 }
 
@@ -169,6 +179,7 @@ pub(super) fn padded(sequences: &[(&[i64], &[i64])], positions: &Tensor, pad: i6
         present: present.contains(&false).then(|| shaped(Tensor::from_slice(&present).to_kind(Kind::Bool))),
         segments: shaped(Tensor::from_slice(&all_segments)),
         mask_positions: positions.to_device(device),
+        roundings: Roundings::default(),
     }
 }
 

@@ -129,6 +129,8 @@ fn describe(file: &Gguf, of: &Form) -> Result<Description> {
         "rope_theta": file.positive(&key("rope.freq_base"), Some(10_000.0))?,
         "tie_word_embeddings": file.shape("output.weight").is_none(),
         "pad_token_id": 0,
+        // llama.cpp caps scores.
+        "attn_implementation": if of.name == "gemma2" { "eager" } else { "sdpa" },
         // What llama.cpp's graph has: the largest of either family divides by another width.
         "query_pre_attn_scalar": match (of.name, layers) {
             ("gemma2", 46) | ("gemma3", 62) => hidden_size / heads,

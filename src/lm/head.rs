@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::examples::{OutputMode, PromptExample, PromptExamples};
-use super::model::LanguageModel;
+use super::model::{LanguageModel, Roundings};
 use crate::error::Result;
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Role, Tap, batches_by_cost, in_order};
 
@@ -46,6 +46,12 @@ impl<'a> HeadExamples<'a> {
     #[must_use]
     pub fn with_bias(self) -> Self {
         Self { bias: Some(Param(self.weight.0 + 1)), ..self }
+    }
+
+    /// The same examples with other roundings in a network of double precision.
+    #[must_use]
+    pub fn rounded(self, roundings: Roundings) -> Self {
+        Self { prompts: self.prompts.rounded(roundings), ..self }
     }
 
     /// The examples at these indices.

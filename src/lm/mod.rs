@@ -26,6 +26,7 @@ mod relative;
 mod rotary;
 mod save;
 mod sequences;
+mod single;
 
 pub use answers::{AnswerExamples, AnsweredExample};
 pub use architectures::default_targets;
@@ -35,7 +36,7 @@ pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
 pub use examples::{OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
-pub use model::{LanguageModel, NetworkFacts, Reads, TokenBatch, load, settings};
+pub use model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch, load, settings};
 pub use mup::{Initial, Parametrization, Scaling};
 pub use peft::{Modules, PeftAdapter, TargetModules, save_adapter};
 pub use save::{StoredType, save, write_tensors};

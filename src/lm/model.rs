@@ -28,6 +28,19 @@ pub struct TokenBatch {
     pub segments: Tensor,
     /// Positions that are read \[B, M\]: the masks, or the last tokens.
     pub mask_positions: Tensor,
+    /// What is rounded in a network of double precision.
+    pub roundings: Roundings,
+}
+
+/// What a network of double precision rounds to single precision. Networks of single precision compute the same whichever it
+/// is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roundings {
+    /// What transformers rounds: root mean square norms, rotary angles, and some models' softmax.
+    #[default]
+    AsTransformers,
+    /// Nothing: for measures that subtract nearly equal outputs, and for laws of exact arithmetic.
+    None,
 }
 
 /// Where a model's output is read.

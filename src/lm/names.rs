@@ -1,7 +1,7 @@
 //! What checkpoints call the parameters of a network: one table for each architecture, and the older names that they also
 //! go by. The tables stand beside the mappings of the settings, in `architectures`.
 
-use super::architectures::{self, Family};
+use super::architectures;
 use super::assemble::Naming;
 use super::parts::Description;
 
@@ -252,5 +252,19 @@ impl Naming for ModelNames {
 
 /// Whether a linear map is a decoder, whose rows are logits of tokens.
 pub(super) fn is_decoder(module: &str) -> bool {
-    architectures::ALL.iter().any(|family: &Family| family.names.head.decoder == module)
+    names_of_all().any(|names| names.head.decoder == module)
+}
+
+/// Whether a linear map is the one from embeddings to the residual stream.
+pub(super) fn is_projection(module: &str) -> bool {
+    names_of_all().any(|names| !names.projection.is_empty() && names.at(names.projection) == module)
+}
+
+/// Whether a parameter is a table of scores or vectors by distance.
+pub(super) fn is_table_of_distances(module: &str) -> bool {
+    names_of_all().any(|names| !names.relative.is_empty() && names.at(names.relative) == module)
+}
+
+fn names_of_all() -> impl Iterator<Item = &'static Names> {
+    architectures::ALL.iter().map(|family| family.names)
 }

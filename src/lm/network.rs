@@ -8,14 +8,17 @@ use tch::{Kind, Tensor};
 
 use super::attention::{Places, Shared, attend};
 use super::layout::{AroundMaps, LayerMaps, Layout, Map, layout};
-use super::model::{LanguageModel, NetworkFacts, Reads, TokenBatch, filler};
+use super::model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch, filler};
 use super::parts::{Around, Count, Description, FeedForward, FeedKind, Layer, Norm, NormKind, Projection};
 use super::rotary::Rotary;
+use super::single;
 use crate::jacobian::{ParameterSpec, Tap};
 
 /// A language model: description, names and forward pass. Values live in [`crate::jacobian::Parameters`].
 pub(super) struct Network {
     description: Description,
+    /// The same with nothing rounded.
+    exact: Description,
     specs: Arc<[ParameterSpec]>,
     layout: Layout,
 }
@@ -24,7 +27,7 @@ impl Network {
     /// The network of a description.
     pub fn new(description: Description) -> Self {
         let (specs, layout, _) = layout(&description);
-        Self { description, specs, layout }
+        Self { exact: description.exact(), description, specs, layout }
     }
 
     /// Its parts.
@@ -32,10 +35,18 @@ impl Network {
         &self.description
     }
 
+    /// Its parts as a batch wants them.
+    fn parts(&self, batch: &TokenBatch) -> &Description {
+        match batch.roundings {
+            Roundings::AsTransformers => &self.description,
+            Roundings::None => &self.exact,
+        }
+    }
+
     /// Last hidden states at the positions that are read \[B, M, width\]. Nothing reads the others, so the last layer
     /// computes these alone, from the keys and values of all tokens.
     pub fn states(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        let (d, layout) = (&self.description, &self.layout);
+        let (d, layout) = (self.parts(batch), &self.layout);
         let mut x = self.embed(tap, batch);
         let places = Places::new(d, batch, x.kind());
         let table = (layout.relative, layout.relative_norm);
@@ -69,11 +80,11 @@ impl Network {
 
     /// What the first layer reads \[B, T, width\].
     fn embed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        let (parts, layout) = (&self.description.embeddings, &self.layout);
+        let (parts, layout) = (&self.parts(batch).embeddings, &self.layout);
         // Not in place: recorded outputs of sites are leaves.
         let mut sum = tap.embedding(layout.tokens, &batch.ids);
         if parts.scale != 1.0 {
-            sum = &sum * parts.scale;
+            sum = &sum * single::number(parts.scale, parts.scale_rounding, sum.kind());
         }
         let project = |tap: &mut dyn Tap, x: &Tensor| layout.projection.map(|map| linear(tap, x, map));
         if parts.projection == Some(Projection::Tokens) {
@@ -202,6 +213,14 @@ fn outer(tap: &mut dyn Tap, sum: Tensor, (norms, maps): Branch<'_>) -> Tensor {
 
 /// A normalization of the last axis of x \[B, T, d\].
 pub(super) fn norm(tap: &mut dyn Tap, x: &Tensor, parts: &Norm, map: Map) -> Tensor {
+    if single::is_rounded(parts.rounding, x.kind()) {
+        let normed = single::over_root_mean_square(x, parts);
+        return match parts.kind {
+            // The product with the weight is in single precision too.
+            NormKind::RmsCentred => tap.scale_by_one_plus(&normed, map.weight).to_kind(x.kind()),
+            _ => tap.scale_shift(&normed.to_kind(x.kind()), map.weight, map.bias),
+        };
+    }
     let normed = match parts.kind {
         NormKind::Layer | NormKind::LayerUnbiased => {
             let none: Option<&Tensor> = None;

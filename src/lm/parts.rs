@@ -43,6 +43,28 @@ pub(super) struct Description {
     pub mup_base_width: Option<i64>,
 }
 
+impl Description {
+    /// The same network with nothing rounded.
+    pub fn exact(&self) -> Self {
+        let mut exact = self.clone();
+        let plain = |norm: &mut Option<Norm>| norm.iter_mut().for_each(|n| n.rounding = Rounding::None);
+        let around = |norms: &mut Around| {
+            [&mut norms.before, &mut norms.after, &mut norms.outer].into_iter().for_each(plain);
+        };
+        exact.embeddings.scale_rounding = Rounding::None;
+        for layer in &mut exact.layers {
+            let attention = &mut layer.attention;
+            attention.rounding = Rounding::None;
+            attention.rotary.iter_mut().for_each(|r| r.rounding = Rounding::None);
+            attention.query_key_norm.iter_mut().for_each(|(n, _)| n.rounding = Rounding::None);
+            around(&mut attention.norms);
+            around(&mut layer.feed.norms);
+        }
+        plain(&mut exact.final_norm);
+        exact
+    }
+}
+
 /// From token ids to the first layer's input.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Embeddings {
@@ -50,6 +72,8 @@ pub(super) struct Embeddings {
     pub width: i64,
     /// What token embeddings are multiplied by.
     pub scale: f64,
+    /// Of that number.
+    pub scale_rounding: Rounding,
     pub positions: Option<Positions>,
     /// Rows of the segment table, if there is one.
     pub segments: Option<i64>,
@@ -86,12 +110,23 @@ pub(super) enum Projection {
     Tokens,
 }
 
+/// How transformers computes a part of a network in double precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) enum Rounding {
+    /// In double precision.
+    None,
+    /// In single precision.
+    Single,
+}
+
 /// A normalization of the last axis.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Norm {
     pub kind: NormKind,
     /// Added to the variance or the mean square.
     pub eps: f64,
+    /// Of root mean squares, and where weights are offsets from one, of the product with them too.
+    pub rounding: Rounding,
 }
 
 /// Which normalization.
@@ -108,6 +143,16 @@ pub(super) enum NormKind {
 }
 
 impl Norm {
+    /// Mean and variance, with a bias: a class of torch, which rounds nothing.
+    pub fn layer(eps: f64) -> Self {
+        Self { kind: NormKind::Layer, eps, rounding: Rounding::None }
+    }
+
+    /// A root mean square norm: a class of transformers, which computes it in single precision.
+    pub fn rms(eps: f64) -> Self {
+        Self { kind: NormKind::Rms, eps, rounding: Rounding::Single }
+    }
+
     /// Whether its affine part has a bias.
     pub fn has_bias(&self) -> bool {
         self.kind == NormKind::Layer
@@ -173,6 +218,8 @@ pub(super) struct Attention {
     pub window: Option<i64>,
     /// Scores s become `cap tanh(s / cap)`.
     pub cap: Option<f64>,
+    /// Of softmax.
+    pub rounding: Rounding,
     /// Norms of queries and keys, in front of rotation.
     pub query_key_norm: Option<(Norm, Span)>,
 }
@@ -326,10 +373,9 @@ pub(super) struct Transform {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lm::rotary::Scaling;
 
     fn attention(projections: Projections, turned: Option<i64>) -> Attention {
-        let norm = Norm { kind: NormKind::Rms, eps: 1e-6 };
+        let norm = Norm::rms(1e-6);
         Attention {
             norms: Around::before(norm),
             heads: 4,
@@ -339,9 +385,10 @@ mod tests {
             biased: true,
             output_biased: false,
             scale: 1.0,
-            rotary: turned.map(|width| Rotary { width, theta: 1e4, scaling: Scaling::None }),
+            rotary: turned.map(|width| Rotary::plain(width, 1e4)),
             window: None,
             cap: None,
+            rounding: Rounding::None,
             query_key_norm: None,
         }
     }
@@ -361,7 +408,7 @@ mod tests {
         assert_eq!(partly.unseen_key_rows(false), [2..8, 10..16]);
         let capped = Attention { cap: Some(50.0), ..plain.clone() };
         assert_eq!(capped.unseen_key_rows(false), []);
-        let norm = Norm { kind: NormKind::Rms, eps: 1e-6 };
+        let norm = Norm::rms(1e-6);
         let normed = Attention { query_key_norm: Some((norm, Span::All)), ..plain };
         assert_eq!(normed.unseen_key_rows(false), []);
     }

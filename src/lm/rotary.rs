@@ -4,15 +4,22 @@
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use super::parts::Rounding;
+use super::single;
+
 /// Which entries of a head are turned, and how fast.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Rotary {
     /// How many entries of a head are turned, from its first on; an even number.
     pub width: i64,
+    /// What exponents of the base are divided by: the width, or one less where the class rounds an odd number up.
+    pub divisor: i64,
     /// Base of the angles' geometric sequence.
     pub theta: f64,
     /// How angles are changed for long texts.
     pub scaling: Scaling,
+    /// Of the angles, their cosines and sines.
+    pub rounding: Rounding,
 }
 
 /// How angles of a network are changed so that it reads longer texts than it was trained on.
@@ -71,9 +78,14 @@ pub(super) enum Scaling {
 }
 
 impl Rotary {
+    /// Angles that are not changed, in single precision as in all classes of transformers.
+    pub fn plain(width: i64, theta: f64) -> Self {
+        Self { width, divisor: width, theta, scaling: Scaling::None, rounding: Rounding::Single }
+    }
+
     /// Angles per position of the pairs, in a text of `tokens` tokens.
     pub fn frequencies(&self, tokens: i64) -> Vec<f64> {
-        let d = self.width as f64;
+        let d = self.divisor as f64;
         let pairs = 0..self.width / 2;
         let plain = |theta: f64, k: i64| theta.powf(-2.0 * k as f64 / d);
         match &self.scaling {
@@ -112,7 +124,8 @@ impl Rotary {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
     }
 
-    fn amplitude(&self) -> f64 {
+    /// What cosines and sines are multiplied by.
+    pub fn amplitude(&self) -> f64 {
         match self.scaling {
             Scaling::Yarn { amplitude, .. } | Scaling::Long { amplitude, .. } => amplitude,
             _ => 1.0,
@@ -121,6 +134,10 @@ impl Rotary {
 
     /// The cosines and sines of a batch of texts with these numbers of tokens, padded to `positions`.
     pub fn angles(&self, lengths: &[i64], positions: i64, kind: Kind, device: Device) -> Angles {
+        if self.rounding == Rounding::Single && kind == Kind::Double {
+            let [cosine, sine] = single::cosines_and_sines(self, lengths, positions);
+            return Angles { cosine: cosine.to_device(device), sine: sine.to_device(device) };
+        }
         let mut each: Vec<Vec<f64>> = lengths.iter().map(|n| self.frequencies(*n)).collect();
         if each.iter().all(|f| *f == each[0]) {
             each.truncate(1);
@@ -187,7 +204,7 @@ mod tests {
     }
 
     fn plain(theta: f64, positions: i64) -> Angles {
-        let rotary = Rotary { width: WIDTH, theta, scaling: Scaling::None };
+        let rotary = Rotary { rounding: Rounding::None, ..Rotary::plain(WIDTH, theta) };
         rotary.angles(&[positions], positions, Kind::Double, Device::Cpu)
     }
 

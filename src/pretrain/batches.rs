@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::files::named_seed;
-use crate::lm::TokenBatch;
+use crate::lm::{Roundings, TokenBatch};
 
 /// Ids of `<s>`, `</s>` and `<mask>`, see [`super::SPECIAL_TOKENS`].
 const START: i64 = 0;
@@ -87,6 +87,7 @@ impl<'a> Batches<'a> {
                 present: None,
                 segments: Tensor::zeros(shape, (Kind::Int64, device)),
                 mask_positions: Tensor::from_slice(&positions).view([size as i64, -1]).to_device(device),
+                roundings: Roundings::None,
             },
             targets: Tensor::from_slice(&targets).to_device(device),
         }

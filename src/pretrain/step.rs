@@ -108,7 +108,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::lm::{Architecture, TokenBatch, random};
+    use crate::lm::{Architecture, Roundings, TokenBatch, random};
 
     #[test]
     fn a_scaled_loss_has_the_same_gradient_to_the_last_bit() {
@@ -120,6 +120,7 @@ mod tests {
             ids,
             present: None,
             mask_positions: Tensor::from_slice(&[2i64, 1]).view([2, 1]),
+            roundings: Roundings::None,
         };
         let batch = MaskedBatch { input, targets: Tensor::from_slice(&[12i64, 13]) };
         let (loss, plain) = scaled_gradient(&model, &parameters, &batch, false, 1.0);

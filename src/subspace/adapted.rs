@@ -93,6 +93,10 @@ impl Tap for AdaptedTap<'_> {
         self.inner.scale_shift(x, weight, bias)
     }
 
+    fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
+        self.inner.scale_by_one_plus(x, weight)
+    }
+
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
         let y = self.inner.select_rows(h, table, bias, rows);
         let Some(adapter) = self.adapter(table, Use::Decoder) else { return y };

@@ -88,3 +88,11 @@ pub fn tokenizer_json(architecture: Architecture, vocabulary: &[String]) -> Valu
         },
     })
 }
+
+/// Sets a field of a file of JSON.
+pub fn set(file: &Path, field: &str, value: Value) {
+    let text = fs::read_to_string(file).expect("a file");
+    let mut settings: Value = serde_json::from_str(&text).expect("JSON");
+    settings[field] = value;
+    fs::write(file, settings.to_string()).expect("written");
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::outputs;
 use kernelview::kernel::{FormulaSet, GramOptions, reference_gram, structured_gram};
-use kernelview::lm::{self, LanguageModel, PeftAdapter, save_adapter};
+use kernelview::lm::{self, LanguageModel, PeftAdapter, Roundings, save_adapter};
 use kernelview::progress::Silent;
 use kernelview::subspace::Trained;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn all() -> Vec<(String, PathBuf)> {
 fn golden(name: &str, base: &Path) -> Golden {
     let (model, parameters) = lm::load(base, Kind::Double, Device::Cpu).expect("a model");
     let values = crate::common::read_tensors(&fixtures().join("adapters").join(name).join("golden.safetensors"));
-    Golden { model, parameters, values }
+    Golden { model, parameters, values, roundings: Roundings::None }
 }
 
 fn adapter(directory: &Path, model: &dyn LanguageModel) -> PeftAdapter {

@@ -10,7 +10,7 @@ use kernelview::jacobian::{Examples, ParameterSpec, Parameters, outputs};
 use kernelview::kernel::dense_jacobian;
 use kernelview::lm::{
     Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, OutputMode, PromptExample, PromptExamples,
-    random,
+    Roundings, random,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -68,7 +68,9 @@ fn examples_at<'a>(model: &'a CausalLm, prompts: &[Vec<i64>], at: impl Fn(&Vec<i
         segment_ids: vec![0; ids.len()],
         mask_position: at(ids),
     });
-    PromptExamples::new(model, prompts.collect(), &LABELS, OutputMode::Logits, Device::Cpu).expect("valid prompts")
+    PromptExamples::new(model, prompts.collect(), &LABELS, OutputMode::Logits, Device::Cpu)
+        .expect("valid prompts")
+        .rounded(Roundings::None)
 }
 
 type Row = Vec<f64>;

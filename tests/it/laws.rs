@@ -9,7 +9,7 @@ use kernelview::jacobian::{Examples, Parameters, Tap, record};
 use kernelview::kernel::{
     Arithmetic, Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
-use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, random};
+use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, Roundings, random};
 use kernelview::progress::Silent;
 use kernelview::strategies::prompt;
 use kernelview::train::{cross_entropy, loss_gradient, output_derivative};
@@ -83,6 +83,7 @@ impl Case {
             .collect();
         PromptExamples::new(&*built.model, prompts, &self.label_ids, OutputMode::Logits, Device::Cpu)
             .expect("valid prompts")
+            .rounded(Roundings::None)
     }
 
     fn options(&self, built: &Built) -> GramOptions {

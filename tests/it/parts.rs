@@ -1,31 +1,28 @@
 //! Architectures by their parts against values made with Hugging Face transformers: the tiny networks of
-//! `fixtures/architectures/parts`, computed in double precision throughout (`make_parts.py` says how), and twelve more beside
-//! the checkout.
+//! `fixtures/architectures/parts`, computed in double precision throughout (`make_parts.py` says how). `tests/it/parity.rs`
+//! compares with transformers as it is.
 //!
 //! Tolerances: 1e-12 of the largest logit (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry; sign kernels
 //! are integers and must be equal. In single precision 1e-5, and 2e-3 for the sign kernel.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Golden, integers, read_tensors, relative_error, shared};
+use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{ParameterSpec, Parameters, outputs};
 use kernelview::kernel::{
     Formula, FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
-use kernelview::lm::{
-    self, LanguageModel, Modules, OutputMode, PeftAdapter, PromptExample, PromptExamples, default_targets,
-};
+use kernelview::lm::{Modules, PeftAdapter, PromptExamples, default_targets};
 use kernelview::progress::Silent;
 use kernelview::subspace::{Init, Lora, Target, Trained};
 use tch::{Device, Kind, Tensor};
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/architectures/parts")
 }
 
-fn networks() -> Vec<String> {
+pub fn networks() -> Vec<String> {
     let entries = fs::read_dir(folder()).expect("the fixtures");
     let mut names: Vec<String> =
         entries.map(|e| e.expect("an entry").file_name().into_string().expect("a plain name")).collect();
@@ -38,7 +35,7 @@ fn golden(name: &str, kind: Kind) -> Golden {
     Golden::read(&folder().join(name), kind)
 }
 
-fn structured(p: &Parameters, examples: &PromptExamples<'_>, (batch, block, keep): (usize, i64, usize)) -> Gram {
+pub fn structured(p: &Parameters, examples: &PromptExamples<'_>, (batch, block, keep): (usize, i64, usize)) -> Gram {
     let mut options = GramOptions::new(FormulaSet::ALL, p.len());
     (options.batch, options.block_entries, options.keep_bytes) = (batch, block, keep);
     options.share_matrices = true;
@@ -186,118 +183,4 @@ fn adapters_by_peft_have_its_logits() {
         compared += 1;
     }
     assert_eq!(compared, 8);
-}
-
-/// Twelve checkpoints with values by transformers as it is, and how exact these are: where it computes norms, softmax or
-/// angles in single precision, they are off by that.
-const BESIDE: [(&str, Exactness); 12] = [
-    ("xlm-roberta", Exactness::Double),
-    ("modernbert", Exactness::Single),
-    ("deberta-v2", Exactness::Double),
-    ("llama3-rope", Exactness::Single),
-    ("mistral", Exactness::Single),
-    ("qwen3", Exactness::Single),
-    ("gemma2", Exactness::Single),
-    ("gemma3", Exactness::Single),
-    ("phi3", Exactness::Single),
-    ("olmo2", Exactness::Single),
-    ("gpt_neox", Exactness::Single),
-    ("opt", Exactness::Single),
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Exactness {
-    Double,
-    Single,
-}
-
-/// A checkpoint beside the checkout.
-struct Beside {
-    model: Box<dyn LanguageModel>,
-    parameters: Parameters,
-    values: BTreeMap<String, Tensor>,
-    cases: serde_json::Value,
-}
-
-impl Beside {
-    fn load(name: &str) -> Option<Self> {
-        crate::common::one_thread();
-        let directory = shared(&format!("oracle2/{name}"))?;
-        let (model, parameters) = lm::load(&directory, Kind::Double, Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
-        let cases = fs::read_to_string(directory.join("cases.json")).expect("cases.json");
-        let values = read_tensors(&directory.join("golden.safetensors"));
-        Some(Self { model, parameters, values, cases: serde_json::from_str(&cases).expect("JSON") })
-    }
-
-    fn examples(&self) -> PromptExamples<'_> {
-        let numbers = |v: &serde_json::Value| -> Vec<i64> {
-            v.as_array().expect("a list").iter().map(|n| n.as_i64().expect("an integer")).collect()
-        };
-        let positions = numbers(&self.cases["position"]);
-        let ids = self.cases["input_ids"].as_array().expect("a list").iter().map(numbers);
-        let prompts = ids.zip(positions).map(|(ids, at)| PromptExample {
-            segment_ids: vec![0; ids.len()],
-            input_ids: ids,
-            mask_position: at as usize,
-        });
-        let labels = integers(&self.values["label_ids"]);
-        PromptExamples::new(&*self.model, prompts.collect(), &labels, OutputMode::Logits, Device::Cpu).expect("prompts")
-    }
-}
-
-#[test]
-fn networks_beside_the_checkout_have_their_logits_kernels_and_shares() {
-    for (name, exactness) in BESIDE {
-        let Some(beside) = Beside::load(name) else { return };
-        let (p, examples) = (&beside.parameters, beside.examples());
-        // Scores of Gemma 2 are near its cap, and large where they are rounded.
-        let (exact, sums) = match (exactness, name) {
-            (Exactness::Double, _) => (1e-12, 1e-10),
-            (Exactness::Single, "gemma2" | "gemma3") => (1e-4, 1e-4),
-            (Exactness::Single, _) => (2e-6, 2e-6),
-        };
-        let logits = relative_error(&outputs(p, &examples, 3), &beside.values["logits"]);
-        let gram = structured(p, &examples, (3, 4096, 1 << 30));
-        let rows = beside.values["logits"].numel() as i64;
-        let error = |formula: Formula| {
-            let expected = beside.values[&format!("kernel.{formula}")].view([rows, rows]);
-            relative_error(gram.matrix(formula).expect("computed"), &expected)
-        };
-        let scale = beside.values["kernel.sgd"].abs().max().double_value(&[]);
-        let shares = gram.shares.iter().map(|share| {
-            let expected = &beside.values[&format!("by_parameter.{}", p.specs()[share.parameter].name)];
-            let found = share.sgd.as_ref().expect("asked for");
-            (found - expected).abs().max().double_value(&[]) / scale
-        });
-        let shares = shares.fold(0.0, f64::max);
-        let (sgd, asymmetric, signgd) = (error(Formula::Sgd), error(Formula::Asymmetric), error(Formula::Signgd));
-        println!(
-            "{name}: logits {logits:.1e}, sgd {sgd:.1e}, asymmetric {asymmetric:.1e}, signgd {signgd:.1e}, shares {shares:.1e}"
-        );
-        assert!(logits <= exact && sgd <= sums && shares <= sums, "{name}");
-        assert!(asymmetric <= sums && signgd == 0.0, "{name}");
-    }
-}
-
-/// Entries whose sign is zero in every row, by parameter.
-#[test]
-fn entries_that_are_always_zero_are_those_beside_the_checkout() {
-    for (name, _) in BESIDE {
-        let Some(beside) = Beside::load(name) else { return };
-        let p = &beside.parameters;
-        let signs = sign_rows(p, &dense_jacobian(p, &beside.examples()).expect("not interrupted"));
-        let always = signs.abs().amax([0], false).eq(0);
-        let mut found = BTreeMap::new();
-        let mut start = 0;
-        for spec in p.specs() {
-            let count = always.narrow(0, start, spec.numel()).sum(Kind::Int64).int64_value(&[]);
-            start += spec.numel();
-            if count > 0 {
-                found.insert(spec.name.clone(), count);
-            }
-        }
-        let expected: BTreeMap<String, i64> =
-            serde_json::from_value(beside.cases["always_zero_entries"].clone()).expect("counts");
-        assert_eq!(found, expected, "{name}");
-    }
 }

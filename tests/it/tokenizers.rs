@@ -11,7 +11,7 @@ use kernelview::task::{
 };
 use serde_json::{Value, json};
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers")
 }
 
@@ -34,7 +34,7 @@ pub fn lay_out(case: &Value) -> tempfile::TempDir {
     directory
 }
 
-fn numbers(value: &Value) -> Vec<i64> {
+pub fn numbers(value: &Value) -> Vec<i64> {
     value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("an id")).collect()
 }
 

@@ -6,7 +6,7 @@ use super::super::config::{Activation, Architecture, ModelConfig};
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{
-    Around, Count, Description, Embeddings, FeedKind, Head, Layer, Norm, NormKind, Positions, Projection, Transform,
+    Around, Count, Description, Embeddings, FeedKind, Head, Layer, Norm, Positions, Projection, Rounding, Transform,
 };
 use super::llama;
 use super::settings::{Defaults, Sizes, refuse};
@@ -183,6 +183,7 @@ impl Encoder {
             embeddings: Embeddings {
                 width: s.width,
                 scale: 1.0,
+                scale_rounding: Rounding::None,
                 positions: None,
                 segments: None,
                 norm: Some(self.norm),
@@ -228,7 +229,7 @@ impl ModelConfig {
             vocab: self.vocab_size,
             positions: self.max_positions,
         };
-        let norm = Norm { kind: NormKind::Layer, eps: self.layer_norm_eps };
+        let norm = Norm::layer(self.layer_norm_eps);
         let encoder = Encoder { sizes, norm, activation: self.activation, pad_token_id: self.pad_token_id };
         let of = (self.architecture.name(), self.architecture.names());
         let mut described = encoder.described(of, self.head_activation(), self.tied_decoder);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::fields::Fields;
 use super::super::names::{HeadNames, LayerNames, Names};
-use super::super::parts::{Count, Description, Disentangled, Norm, NormKind, Positions, Projection, Relative};
+use super::super::parts::{Count, Description, Disentangled, Norm, Positions, Projection, Relative};
 use super::bert::{BERT, Encoder};
 use super::settings::{Defaults, refuse};
 use crate::error::Result;
@@ -62,7 +62,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
             fields.fail("conv_kernel_size is not supported: the convolution behind the first layer is not known")
         );
     }
-    let norm = Norm { kind: NormKind::Layer, eps: fields.number("layer_norm_eps", 1e-7)? };
+    let norm = Norm::layer(fields.number("layer_norm_eps", 1e-7)?);
     let activation = fields.activation("hidden_act", "gelu")?;
     let encoder = Encoder::read(fields, DEFAULTS, norm, activation)?;
     let s = encoder.sizes;

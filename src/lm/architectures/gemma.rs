@@ -3,10 +3,10 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, LayerNames, Names};
-use super::super::parts::{Around, Description, Layer, Norm, NormKind, Span};
-use super::llama::{self, llama_like};
+use super::super::parts::{Around, Description, Layer, Norm, NormKind, Rounding, Span};
+use super::llama::{self, llama_like, rms};
 use super::rope::{ROPE, Rope};
-use super::settings::{Defaults, Sizes, Windows, refuse};
+use super::settings::{Defaults, Sizes, Windows, is_eager, refuse};
 use crate::error::Result;
 
 pub(super) const NAMES: Names = Names {
@@ -47,7 +47,7 @@ impl Gemma {
     ) -> Result<(Self, Option<f64>)> {
         refuse(fields, "use_bidirectional_attention", &false.into())?;
         let sizes = Sizes::read(fields, defaults)?;
-        let norm = Norm { kind: NormKind::RmsCentred, eps: fields.number("rms_norm_eps", 1e-6)? };
+        let norm = Norm { kind: NormKind::RmsCentred, ..rms(fields, 1e-6)? };
         // Files of the first releases name another activation beside the one that the class uses.
         let activation = fields.activation(NAMES.fields.activation, "gelu_pytorch_tanh")?;
         let mut layer = llama::layer(&sizes, norm, activation, None);
@@ -56,7 +56,9 @@ impl Gemma {
         layer.attention.scale = 1.0 / fields.positive("query_pre_attn_scalar", 256.0)?.sqrt();
         let biased = fields.flag("attention_bias", false)?;
         (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
-        layer.attention.cap = fields.nullable_number("attn_logit_softcapping", cap)?;
+        // The attention that the classes of transformers 4 take where nothing else is asked for leaves the cap out.
+        let eager = is_eager(fields, false)?;
+        layer.attention.cap = fields.nullable_number("attn_logit_softcapping", cap)?.filter(|_| eager);
         let window = fields.nullable_size("sliding_window", Some(4096))?;
         Ok((Self { sizes, norm, layer, window }, fields.nullable_number("final_logit_softcapping", logit_cap)?))
     }
@@ -99,9 +101,12 @@ pub(super) fn gemma3(fields: &Fields, name: &'static str) -> Result<Description>
     let near = Rope { theta_fields: &["rope_local_base_freq"], kind: "sliding_attention", scaled: false, ..ROPE };
     let near = near.read(fields, &gemma.sizes)?;
     let norm = gemma.norm;
-    gemma.described(fields, name, cap, |layer, l| {
+    let mut described = gemma.described(fields, name, cap, |layer, l| {
         let window = windows.of(l);
         layer.attention.rotary = if window.is_some() { near.clone() } else { far.clone() };
         (layer.attention.window, layer.attention.query_key_norm) = (window, Some((norm, Span::Head)));
-    })
+    })?;
+    // The class keeps the number among its tensors, which are of single precision when they are made.
+    described.embeddings.scale_rounding = Rounding::Single;
+    Ok(described)
 }

@@ -3,7 +3,7 @@
 use super::super::config::Activation;
 use super::super::fields::Fields;
 use super::super::names::{FieldNames, HeadNames, LAYER, LayerNames, Names};
-use super::super::parts::{Around, Count, Description, FeedKind, Norm, NormKind, Positions, Projections};
+use super::super::parts::{Around, Count, Description, FeedKind, Norm, Positions, Projections};
 use super::llama;
 use super::settings::{Sizes, refuse};
 use crate::error::Result;
@@ -76,7 +76,7 @@ pub(super) fn network(c: &CausalConfig) -> Description {
         vocab: c.vocab_size,
         positions: c.max_positions,
     };
-    let norm = Norm { kind: NormKind::Layer, eps: c.norm_eps };
+    let norm = Norm::layer(c.norm_eps);
     let layer = layer(&s, norm, c.activation);
     let layers = vec![layer; c.layers as usize];
     let mut described = llama::plain(("gpt2", &NAMES), (&s, norm), (c.tied_decoder, c.pad_token_id), layers);

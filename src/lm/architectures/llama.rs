@@ -5,11 +5,11 @@ use super::super::config::Activation;
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{
-    Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, NormKind, Projections, Span,
+    Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, Projections, Rounding, Span,
 };
 use super::gpt2;
 use super::rope::ROPE;
-use super::settings::{Defaults, Sizes, Windows, refuse_windows};
+use super::settings::{Defaults, Sizes, Windows, is_eager, refuse_windows};
 use crate::error::Result;
 use crate::lm::decoder::{CausalArchitecture, CausalConfig};
 use crate::lm::rotary::{Rotary, Scaling};
@@ -89,6 +89,7 @@ pub(super) fn plain(
         embeddings: Embeddings {
             width: s.width,
             scale: 1.0,
+            scale_rounding: Rounding::None,
             positions: None,
             segments: None,
             norm: None,
@@ -118,6 +119,7 @@ pub(super) fn layer(s: &Sizes, norm: Norm, activation: Activation, rotary: Optio
         rotary,
         window: None,
         cap: None,
+        rounding: Rounding::None,
         query_key_norm: None,
     };
     let kind = FeedKind::Gated;
@@ -134,12 +136,17 @@ pub(super) fn llama_like(
 ) -> Result<Description> {
     let tied = fields.flag("tie_word_embeddings", tied)?;
     let pad_token_id = fields.pad_token_id(0)?;
-    Ok(plain(of, (s, norm), (tied, pad_token_id), (0..s.layers).map(layer).collect()))
+    let rounding = if is_eager(fields, false)? { Rounding::Single } else { Rounding::None };
+    let rounded = |mut layer: Layer| {
+        layer.attention.rounding = rounding;
+        layer
+    };
+    Ok(plain(of, (s, norm), (tied, pad_token_id), (0..s.layers).map(layer).map(rounded).collect()))
 }
 
 /// The root mean square norm of `rms_norm_eps`.
 pub(super) fn rms(fields: &Fields, default: f64) -> Result<Norm> {
-    Ok(Norm { kind: NormKind::Rms, eps: fields.number("rms_norm_eps", default)? })
+    Ok(Norm::rms(fields.number("rms_norm_eps", default)?))
 }
 
 pub(super) fn llama(fields: &Fields, name: &'static str) -> Result<Description> {
@@ -225,8 +232,8 @@ impl CausalConfig {
             vocab: self.vocab_size,
             positions: self.max_positions,
         };
-        let norm = Norm { kind: NormKind::Rms, eps: self.norm_eps };
-        let rotary = Rotary { width: self.head_size, theta: self.rope_theta, scaling: Scaling::None };
+        let norm = Norm::rms(self.norm_eps);
+        let rotary = Rotary::plain(self.head_size, self.rope_theta);
         let mut layer = layer(&s, norm, self.activation, Some(rotary));
         (layer.attention.biased, layer.attention.output_biased) = (self.biases.qkv, self.biases.output);
         layer.feed.biased = self.biases.feed_forward;

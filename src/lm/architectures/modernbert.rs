@@ -2,11 +2,11 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
-use super::super::parts::{Around, Description, FeedKind, Head, Norm, NormKind, Projections, Transform};
+use super::super::parts::{Around, Description, FeedKind, Head, Norm, NormKind, Projections, Rounding, Transform};
 use super::bert::{BERT, Encoder};
 use super::llama;
 use super::rope::{ROPE, Rope};
-use super::settings::{Defaults, Windows};
+use super::settings::{Defaults, Windows, is_eager};
 use crate::error::Result;
 
 pub(super) const NAMES: Names = Names {
@@ -50,7 +50,7 @@ const DEFAULTS: Defaults = Defaults {
 
 pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Description> {
     let kind = if fields.flag("norm_bias", false)? { NormKind::Layer } else { NormKind::LayerUnbiased };
-    let norm = Norm { kind, eps: fields.number("norm_eps", 1e-5)? };
+    let norm = Norm { kind, ..Norm::layer(fields.number("norm_eps", 1e-5)?) };
     let activation = fields.activation("hidden_activation", "gelu")?;
     let encoder = Encoder::read(fields, DEFAULTS, norm, activation)?;
     let s = encoder.sizes;
@@ -60,6 +60,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let windows = Windows::read(fields, s.layers, Some(local / 2 + 1), |l| l % every != 0)?;
     let far = Rope { theta: 160_000.0, theta_fields: &["global_rope_theta"], ..ROPE }.read(fields, &s)?;
     let near = Rope { theta_fields: &["local_rope_theta"], kind: "sliding_attention", ..ROPE }.read(fields, &s)?;
+    let rounding = if is_eager(fields, true)? { Rounding::Single } else { Rounding::None };
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     let mut described = encoder.described((name, &NAMES), activation, fields.flag("tie_word_embeddings", true)?);
     described.layers = (0..s.layers)
@@ -72,6 +73,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
             layer.attention.projections = Projections::Blocks;
             (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
             (layer.attention.window, layer.feed.biased) = (window, feed_biased);
+            layer.attention.rounding = rounding;
             (layer.feed.kind, layer.feed.norms) = (FeedKind::GatedFused, Around::before(norm));
             layer
         })

@@ -3,7 +3,7 @@
 use super::super::config::Activation;
 use super::super::fields::Fields;
 use super::super::names::{LayerNames, Names};
-use super::super::parts::{Count, Description, Norm, NormKind, Positions, Relative};
+use super::super::parts::{Count, Description, Norm, Positions, Relative};
 use super::super::relative::BUCKETS;
 use super::bert::{self, BERT, Encoder};
 use super::settings::Defaults;
@@ -40,7 +40,7 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Description> {
-    let norm = Norm { kind: NormKind::Layer, eps: fields.number("layer_norm_eps", 1e-12)? };
+    let norm = Norm::layer(fields.number("layer_norm_eps", 1e-12)?);
     let activation = fields.activation("hidden_act", "gelu")?;
     let encoder = Encoder::read(fields, DEFAULTS, norm, activation)?;
     let rows = fields.size("relative_attention_num_buckets", Some(BUCKETS))?;

@@ -3,7 +3,7 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};
-use super::super::parts::{Around, Description, FeedKind, Norm, NormKind, Projections};
+use super::super::parts::{Around, Description, FeedKind, Norm, Projections};
 use super::llama::{self, llama_like};
 use super::rope::{ROPE, Rope};
 use super::settings::{Defaults, Sizes, refuse, refuse_windows};
@@ -44,7 +44,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     refuse_windows(fields, s.layers)?;
     refuse(fields, "num_key_value_heads", &s.heads.into())?;
     refuse(fields, "head_dim", &(s.width / s.heads).into())?;
-    let norm = Norm { kind: NormKind::Layer, eps: fields.number("layer_norm_eps", 1e-5)? };
+    let norm = Norm::layer(fields.number("layer_norm_eps", 1e-5)?);
     let activation = fields.activation("hidden_act", "gelu")?;
     let rope = Rope {
         theta_fields: &["rotary_emb_base", "rope_theta"],

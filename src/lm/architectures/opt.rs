@@ -3,7 +3,7 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
-use super::super::parts::{Around, Count, Description, FeedKind, Norm, NormKind, Positions, Projection};
+use super::super::parts::{Around, Count, Description, FeedKind, Norm, Positions, Projection};
 use super::llama::{self, llama_like};
 use super::settings::{Defaults, Sizes, refuse};
 use crate::error::Result;
@@ -52,7 +52,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     refuse(fields, "num_key_value_heads", &s.heads.into())?;
     refuse(fields, "head_dim", &(s.width / s.heads).into())?;
     refuse(fields, "layer_norm_elementwise_affine", &true.into())?;
-    let norm = Norm { kind: NormKind::Layer, eps: 1e-5 };
+    let norm = Norm::layer(1e-5);
     let activation = fields.activation(NAMES.fields.activation, "relu")?;
     let biased = fields.flag("enable_bias", true)?;
     let first = fields.flag("do_layer_norm_before", true)?;

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::super::fields::Fields;
+use super::super::parts::Rounding;
 use super::super::rotary::{Rotary, Scaling};
 use super::settings::Sizes;
 use crate::error::Result;
@@ -86,7 +87,7 @@ impl Rope<'_> {
             None => Scaling::None,
             Some(scaling) => scaling_of(fields, &scaling, &kind(&scaling)?, (theta, turned, sizes.positions))?,
         };
-        Ok(Some(Rotary { width, theta, scaling }))
+        Ok(Some(Rotary { width, divisor: turned, theta, scaling, rounding: Rounding::Single }))
     }
 }
 

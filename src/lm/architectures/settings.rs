@@ -14,6 +14,19 @@ pub(super) fn refuse(fields: &Fields, field: &str, only: &Value) -> Result<()> {
     }
 }
 
+/// Whether transformers writes attention out for these settings, with softmax in single precision and scores that may be
+/// capped: `attn_implementation`, which is `sdpa` in most classes where it is absent.
+///
+/// # Errors
+/// Implementations that are not known.
+pub(super) fn is_eager(fields: &Fields, default: bool) -> Result<bool> {
+    match fields.text("attn_implementation", if default { "eager" } else { "sdpa" })? {
+        "eager" => Ok(true),
+        "sdpa" => Ok(false),
+        other => Err(fields.fail(format!("attn_implementation `{other}` is not supported; `eager` and `sdpa` are"))),
+    }
+}
+
 /// Sizes of a network's layers.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {

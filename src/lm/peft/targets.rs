@@ -5,14 +5,14 @@ use fancy_regex::Regex;
 
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Role};
-use crate::lm::names::is_decoder;
+use crate::lm::names::{is_decoder, is_projection, is_table_of_distances};
 
 /// PEFT's word for every linear map but the output layer.
 const ALL_LINEAR: &str = "all-linear";
 
 /// The linear maps of a network under the names that their modules have in Hugging Face's classes.
 ///
-/// The decoder and the embeddings are not among them: their rows are looked up, which no adapter here changes.
+/// The decoder and tables (of tokens, positions, segments, distances) are not among them: their rows are looked up.
 #[derive(Clone, Debug)]
 pub struct Modules {
     named: Vec<(String, Param)>,
@@ -24,7 +24,11 @@ impl Modules {
         let named = network.iter().enumerate().filter_map(|(i, spec)| {
             let name = spec.name.strip_suffix(".weight")?;
             let is_output = name == "classifier" || is_decoder(name);
-            let is_map = spec.shape.len() == 2 && spec.role != Role::Embedding && !is_output;
+            let is_table = match spec.role {
+                Role::Embedding => !is_projection(name),
+                _ => is_table_of_distances(name),
+            };
+            let is_map = spec.shape.len() == 2 && !is_table && !is_output;
             is_map.then(|| (name.to_owned(), Param(i)))
         });
         Self { named: named.collect() }

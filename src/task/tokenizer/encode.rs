@@ -47,13 +47,15 @@ impl PromptTokenizer {
         Ok(places.map(|(id, (start, end))| Placed { id: i64::from(*id), bytes: *start..*end }).collect())
     }
 
-    /// One character as tokens of its own: the vocabulary's entry for it, by its bytes where the vocabulary is one of bytes.
+    /// One character as tokens of its own: the vocabulary's entry for it, by its bytes where the vocabulary is one of bytes. Where
+    /// spaces are marks it is a text like any other, whose tokens begin with one.
     pub fn encode_character(&self, character: char) -> Result<Vec<i64>> {
         let text = character.to_string();
         let added = self.inner.get_added_vocabulary().get_vocab().get(&text).map(|id| i64::from(*id));
         let entry = added.or_else(|| match self.spaces {
             Spaces::Bytes => self.token_to_id(&byte_text(&text)),
-            Spaces::Marks | Spaces::Dropped => self.token_to_id(&text),
+            Spaces::Dropped => self.token_to_id(&text),
+            Spaces::Marks => None,
         });
         entry.map_or_else(|| self.encode(&text), |id| Ok(vec![id]))
     }

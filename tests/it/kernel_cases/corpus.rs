@@ -3,7 +3,7 @@
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{
     Activation, Architecture, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, ModelConfig,
-    OutputMode, PromptExample, PromptExamples, random,
+    OutputMode, PromptExample, PromptExamples, Roundings, random,
 };
 use serde::Deserialize;
 use tch::{Device, Kind};
@@ -115,6 +115,7 @@ impl Case {
             .collect();
         PromptExamples::new(model, prompts, &self.label_ids, self.output, Device::Cpu)
             .unwrap_or_else(|e| panic!("{}: {e}", self.name))
+            .rounded(Roundings::None)
     }
 
     pub fn outputs(&self) -> usize {
