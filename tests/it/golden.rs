@@ -3,8 +3,10 @@
 //! Tolerances: double precision 1e-12 relative for logits (about 30 layers of rounding at 1e-16), 1e-10 for kernels
 //! (sums over 3e4 products of them); single precision 1e-5 for logits. Sign kernels are integers and must be equal.
 //!
-//! Llama's norms, softmax and rotary angles are in single precision in transformers whatever the model's is, and so they are
-//! here; tests/it/decoders.rs compares Llama without these roundings with a plain computation in double precision.
+//! Llama is the exception: these values are of texts with padding behind them and of softmax in single precision, whose sums go over
+//! the padding too, in another order, so that they are off by about 1e-7. They are compared at 1e-6, sign kernels at 1e-3 of the
+//! number of parameters. tests/it/parity.rs compares texts alone at 1e-12, tests/it/decoders.rs Llama without roundings with a
+//! plain computation in double precision.
 
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{Examples, Param, outputs};
@@ -15,12 +17,20 @@ use kernelview::progress::Silent;
 use kernelview::subspace::{Lora, Target, Trained};
 use tch::{Kind, Tensor};
 
+/// The architecture whose golden values were partly computed in single precision.
+const ROUNDED: &str = "llama";
+
+/// A tolerance in double precision, widened where the golden values are rounded.
+fn tolerance(architecture: &str, exact: f64, rounded: f64) -> f64 {
+    if architecture == ROUNDED { rounded } else { exact }
+}
+
 const ARCHITECTURES: [&str; 4] = ["roberta", "bert", "gpt2", "llama"];
 
 #[test]
 fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
     for architecture in ARCHITECTURES {
-        for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
+        for (kind, tolerance) in [(Kind::Double, tolerance(architecture, 1e-12, 1e-6)), (Kind::Float, 1e-5)] {
             let Some(golden) = Golden::load(architecture, kind) else { return };
             for batch in [1, 3, 8] {
                 let f = outputs(&golden.parameters, &golden.examples(), batch);
@@ -32,22 +42,26 @@ fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
 }
 
 /// Tolerances of the three kernels.
-const KERNELS: [(Formula, f64); 3] = [(Formula::Sgd, 1e-10), (Formula::Asymmetric, 1e-10), (Formula::Signgd, 0.0)];
+fn kernel_tolerances(architecture: &str) -> [(Formula, f64); 3] {
+    let (sums, signs) = (tolerance(architecture, 1e-10, 1e-6), tolerance(architecture, 0.0, 1e-3));
+    [(Formula::Sgd, sums), (Formula::Asymmetric, sums), (Formula::Signgd, signs)]
+}
 
 #[test]
 fn both_engines_equal_the_golden_kernels_and_shares() {
     for architecture in ARCHITECTURES {
         let Some(golden) = Golden::load(architecture, Kind::Double) else { return };
         let (p, examples) = (&golden.parameters, golden.examples());
+        let [(_, sums), _, (_, signs)] = kernel_tolerances(architecture);
         let include = vec![true; p.len()];
         let reference = reference_gram(p, &examples, None, FormulaSet::ALL, &include).expect("reference");
-        golden.check_kernels(&reference, (1e-10, 0.0), &format!("{architecture} reference"));
+        golden.check_kernels(&reference, (sums, signs), &format!("{architecture} reference"));
         for (batch, block_entries, keep_bytes) in [(8, 1 << 22, 1 << 30), (3, 4096, 1 << 30), (1, 100_000, 0)] {
             let mut options = GramOptions::new(FormulaSet::ALL, p.len());
             (options.batch, options.block_entries, options.keep_bytes) = (batch, block_entries, keep_bytes);
             options.share_matrices = true;
             let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
-            golden.check_kernels(&gram, (1e-10, 0.0), &format!("{architecture} structured, batch {batch}"));
+            golden.check_kernels(&gram, (sums, signs), &format!("{architecture} structured, batch {batch}"));
         }
     }
 }
@@ -66,7 +80,9 @@ fn a_rectangular_kernel_is_a_part_of_the_square_one() {
             let columns = Tensor::from_slice(&[5i64, 3, 7, 4, 6]);
             golden.values[name].index_select(0, &rows).index_select(2, &columns)
         };
-        for (formula, tolerance) in KERNELS {
+        let exact = tolerance(architecture, 1e-12, 1e-6);
+        let [(_, sums), ..] = kernel_tolerances(architecture);
+        for (formula, tolerance) in kernel_tolerances(architecture) {
             let error = relative_error(&gram.tensor(formula).expect("computed"), &part(&format!("kernel.{formula}")));
             assert!(error <= tolerance, "{architecture} {formula}: {error:.2e}");
         }
@@ -75,8 +91,8 @@ fn a_rectangular_kernel_is_a_part_of_the_square_one() {
         let rows = Tensor::from_slice(&[0i64, 1, 2]);
         let flipped = golden.values["kernel.asymmetric"].permute([2, 3, 0, 1]);
         let expected = flipped.index_select(0, &rows).index_select(2, &columns);
-        assert!(relative_error(&reversed, &expected) <= 1e-10, "{architecture} reversed");
-        assert!(relative_error(&gram.right_outputs, &golden.values["logits"].index_select(0, &columns)) <= 1e-12);
+        assert!(relative_error(&reversed, &expected) <= sums, "{architecture} reversed");
+        assert!(relative_error(&gram.right_outputs, &golden.values["logits"].index_select(0, &columns)) <= exact);
     }
 }
 
@@ -90,8 +106,9 @@ fn gradient_facts_per_row_equal_the_golden_ones() {
         let norm1 = j.abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
         let norm2 = (&j * &j).sum_dim_intlist(1, false, Kind::Double).sqrt().view(shape);
         let nonzero = sign_rows(&golden.parameters, &j).abs().sum_dim_intlist(1, false, Kind::Double).view(shape);
-        assert!(relative_error(&norm1, &golden.values["grad_norm1"]) <= 1e-12, "{architecture}");
-        assert!(relative_error(&norm2, &golden.values["grad_norm2"]) <= 1e-12, "{architecture}");
+        let exact = tolerance(architecture, 1e-12, 1e-6);
+        assert!(relative_error(&norm1, &golden.values["grad_norm1"]) <= exact, "{architecture}");
+        assert!(relative_error(&norm2, &golden.values["grad_norm2"]) <= exact, "{architecture}");
         assert_eq!(relative_error(&nonzero, &golden.values["grad_nonzero"]), 0.0);
     }
 }
@@ -138,6 +155,7 @@ fn kernels_of_lora_factors_equal_the_golden_ones() {
         let extended = lora.assemble(&golden.parameters, factors);
         let examples = golden.examples();
         let adapted = lora.examples(&examples);
+        let [(_, tolerance), ..] = kernel_tolerances(architecture);
         let expected = golden.kernel("lora.kernel");
         for trained in [Trained::Adapters, Trained::OnlyB] {
             let include = lora.include(trained);
@@ -147,7 +165,7 @@ fn kernels_of_lora_factors_equal_the_golden_ones() {
             let structured = structured_gram(&extended, &adapted, None, &options, &Silent).expect("structured");
             for (engine, gram) in [("reference", reference), ("structured", structured)] {
                 let error = relative_error(gram.sgd.as_ref().expect("computed"), &expected);
-                assert!(error <= 1e-10, "{architecture} {engine} {trained:?}: {error:.2e}");
+                assert!(error <= tolerance, "{architecture} {engine} {trained:?}: {error:.2e}");
             }
         }
     }

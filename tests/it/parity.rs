@@ -20,6 +20,10 @@ use kernelview::task::{Example, PromptTokenizer, PromptedTask, Reading, Split, S
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+/// Kernels of the fixtures: Gemma 3's gradients of norms of queries and keys are sums in single precision over tokens and heads
+/// of six entries, fewer than a vector holds, which transformers takes in another order.
+const SUMS: f64 = 1e-9;
+
 /// Where single precision rounds otherwise.
 const ELSEWHERE: f64 = 1e-5;
 
@@ -46,16 +50,16 @@ impl fmt::Display for Errors {
 
 impl Errors {
     /// Whether they are within the tolerances.
-    fn are_small(&self) -> bool {
-        let (logits, sums) = if rounds_as_golden() { (1e-12, 1e-10) } else { (ELSEWHERE, ELSEWHERE) };
+    fn are_small(&self, sums: f64) -> bool {
+        let (logits, sums) = if rounds_as_golden() { (1e-12, sums) } else { (ELSEWHERE, ELSEWHERE) };
         let signs = self.signgd == 0.0 || !rounds_as_golden();
         signs && self.logits <= logits && self.sgd.max(self.asymmetric).max(self.shares) <= sums
     }
 }
 
 /// Fails with all networks whose errors are too large.
-fn check(all: impl Iterator<Item = (String, Errors)>) {
-    let large = all.filter(|(_, errors)| !errors.are_small());
+fn check(sums: f64, all: impl Iterator<Item = (String, Errors)>) {
+    let large = all.filter(|(_, errors)| !errors.are_small(sums));
     let large: Vec<String> = large.map(|(name, errors)| format!("{name}: {errors}")).collect();
     assert!(large.is_empty(), "\n{}", large.join("\n"));
 }
@@ -141,7 +145,7 @@ impl Beside {
 
 #[test]
 fn networks_beside_the_checkout_have_their_logits_kernels_and_shares() {
-    check(BESIDE.iter().map_while(|name| Some(((*name).to_owned(), Beside::load(name)?.errors(1)))));
+    check(1e-10, BESIDE.iter().map_while(|name| Some(((*name).to_owned(), Beside::load(name)?.errors(1)))));
 }
 
 /// Entries whose sign is zero in every row, by parameter.
@@ -188,6 +192,7 @@ fn token_ids_beside_the_checkout_are_those_of_their_texts() {
             texts: vec![text.as_str().expect("a text").to_owned()],
             label: label as usize,
             row: at + 2,
+            choices: Vec::new(),
         });
         let examples: Vec<Example> = examples.collect();
         let split = || Split { examples: examples.clone(), source: PathBuf::from("own.tsv"), digest: String::new() };
@@ -198,7 +203,7 @@ fn token_ids_beside_the_checkout_are_those_of_their_texts() {
         };
         let prompted =
             PromptedTask::read_at(reading, &task, &tokenizer, &splits).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(prompted.label_ids, integers(&beside.values["label_ids"]), "{name}");
+        assert_eq!(prompted.label_ids(), Some(integers(&beside.values["label_ids"])), "{name}");
         let right = cases["input_ids"].as_array().expect("rows").iter().zip(numbers(&cases["position"]));
         for (found, (ids, at)) in prompted.train.iter().zip(right) {
             assert_eq!((&found.input_ids, found.mask_pos as i64), (&numbers(ids), at), "{name}");
@@ -234,5 +239,8 @@ fn errors(name: &str, batch: usize) -> Errors {
 
 #[test]
 fn networks_of_the_fixtures_have_the_rounded_logits_kernels_and_shares() {
-    check(networks().into_iter().filter(|name| name != "deberta-keys").map(|name| (name.clone(), errors(&name, 1))));
+    check(
+        SUMS,
+        networks().into_iter().filter(|name| name != "deberta-keys").map(|name| (name.clone(), errors(&name, 1))),
+    );
 }

@@ -96,6 +96,11 @@ impl Settings {
         self.file(&latest.map_or_else(|| "tokenizer.json".to_string(), |(_, name)| name))
     }
 
+    /// `vocab_size` of `config.json`: rows of the model's table of tokens.
+    pub fn model_rows(&self) -> Option<i64> {
+        self.model.as_ref()?.fields.get("vocab_size")?.as_i64()
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -60,7 +60,8 @@ impl PromptTokenizer {
         }
         rules::apply(&mut inner, class, &settings, &special, &source)?;
         let origin = Origin { class: Some(class.name), files: settings.paths(), chat: settings.chat_templates()? };
-        Ok(Self { invented, ..Self::new(inner, source, &special, origin)? })
+        let rows = settings.model_rows();
+        Ok(Self { invented, rows, ..Self::new(inner, source, &special, origin)? })
     }
 
     /// The tokenizer in a GGUF file, with its chat template and the tokens that the template asks for.

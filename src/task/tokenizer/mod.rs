@@ -80,6 +80,8 @@ pub struct PromptTokenizer {
     roles: BTreeMap<&'static str, String>,
     /// Special tokens that a file names and the vocabulary does not have; the library gives them new ids.
     invented: BTreeSet<String>,
+    /// Rows of the model's table of tokens, where `config.json` says.
+    rows: Option<i64>,
     special_ids: BTreeSet<i64>,
     vocab_size: usize,
     max_token_id: i64,
@@ -121,6 +123,7 @@ impl PromptTokenizer {
             special,
             roles,
             invented,
+            rows: None,
             special_ids,
             vocab_size,
             max_token_id,
@@ -217,14 +220,20 @@ impl PromptTokenizer {
         })
     }
 
-    /// The tokens that the tokenizer itself puts in front of every text, such as Llama's `<s>`; often none.
+    /// The tokens that the tokenizer itself puts in front of every text, such as Llama's `<s>`; often none. A token that its class
+    /// takes by default, but neither the vocabulary nor the model has, is left out: there is nothing to put.
     pub fn beginning(&self) -> Result<Vec<i64>> {
         // An id that no vocabulary has stands for the text.
         const TEXT: u32 = u32::MAX;
         let text = Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);
         let around = self.inner.post_process(text, None, true);
         let around = around.map_err(|reason| Error::format(&self.source, format!("cannot tokenize: {reason}")))?;
-        Ok(around.get_ids().iter().take_while(|id| **id != TEXT).map(|id| i64::from(*id)).collect())
+        let before = around.get_ids().iter().take_while(|id| **id != TEXT).map(|id| i64::from(*id));
+        let beyond = |id: &i64| {
+            let invented = self.id_to_token(*id).is_some_and(|name| self.invented.contains(&name));
+            invented && self.rows.is_some_and(|rows| *id >= rows)
+        };
+        Ok(before.filter(|id| !beyond(id)).collect())
     }
 
     /// The id that fills up a batch on the right: the pad token, or 0 where there is none (attention masks hide it).
