@@ -61,14 +61,13 @@ fn frequencies(rotary: &Rotary, tokens: i64) -> Tensor {
     let powers = Tensor::pow_scalar(rotary.theta, &exponents);
     let plain = || over(1.0, &powers);
     match &rotary.scaling {
-        Scaling::None => plain(),
         Scaling::Linear { factor } => plain() / *factor,
         Scaling::Dynamic { factor, trained } if tokens > *trained => {
             let grown = Tensor::from(tokens as f32) * *factor / *trained as f64 - (factor - 1.0);
             let base = grown.pow_tensor_scalar(d as f64 / (d - 2) as f64) * rotary.theta;
             over(1.0, &base.pow(&exponents))
         }
-        Scaling::Dynamic { .. } => plain(),
+        Scaling::None | Scaling::Dynamic { .. } => plain(),
         Scaling::Llama3 { factor, low, high, trained } => {
             let plain = plain();
             let length = over(std::f64::consts::TAU, &plain);

@@ -3,7 +3,7 @@
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{Parameters, outputs, record};
 use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
-use kernelview::lm::OutputMode;
+use kernelview::lm::{OutputMode, Roundings};
 use kernelview::measure::{gradient_drift, kernel_drift, taylor};
 use kernelview::progress::Silent;
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune, output_derivative};
