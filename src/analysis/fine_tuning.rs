@@ -306,7 +306,8 @@ impl Measured {
             let all = study.examples(SplitName::Train, study.mode)?.exact();
             let features = all.select(&evenly(all.len().min(FEATURES), all.len()));
             let ends = (&study.parameters, network);
-            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch)?
+            // Factors of both ends are in memory at a time.
+            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(COMPARED))?
         } else {
             None
         };
