@@ -2,9 +2,13 @@
 
 use tch::Tensor;
 
+use super::head::Head;
+use super::study::{SplitName, Study};
+use crate::error::Result;
 use crate::jacobian::{Examples, Tap};
-use crate::lm::{AnswerExamples, HeadExamples, PromptExamples, Roundings};
+use crate::lm::{AnswerExamples, AnsweredExample, HeadExamples, OutputMode, PromptExample, PromptExamples, Roundings};
 use crate::subspace::Lora;
+use crate::task::{Prompt, SpecialToken};
 
 /// Examples of a study.
 pub struct StudyExamples<'a> {
@@ -77,5 +81,74 @@ impl Examples for StudyExamples<'_> {
             Some(lora) => lora.examples(self.inner()).forward(tap, indices),
             None => self.inner().forward(tap, indices),
         }
+    }
+}
+
+impl Study {
+    /// The examples of a split with outputs of the given kind.
+    pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<StudyExamples<'_>> {
+        let network = match self.head {
+            Head::Prompt => match self.task.label_ids() {
+                Some(words) => NetworkExamples::Prompted(self.examples_for(split, &words, mode)?),
+                None => NetworkExamples::Answered(self.answered(split, mode, |p| self.task.answers(p).to_vec())?),
+            },
+            _ => NetworkExamples::Headed(self.plain_head(split, mode)?.with_bias()),
+        };
+        Ok(StudyExamples { network, adapters: self.adapters() })
+    }
+
+    /// The same with other label words of several tokens each, read by their log-probabilities.
+    pub fn answered_for(&self, split: SplitName, words: &[Vec<i64>], mode: OutputMode) -> Result<AnswerExamples<'_>> {
+        self.answered(split, mode, |_| words.to_vec())
+    }
+
+    fn answered(
+        &self,
+        split: SplitName,
+        mode: OutputMode,
+        answers: impl Fn(&Prompt) -> Vec<Vec<i64>>,
+    ) -> Result<AnswerExamples<'_>> {
+        let prompts = self.prompts(split).iter().zip(self.token_examples(split));
+        let examples: Vec<_> = prompts.map(|(p, prompt)| AnsweredExample { prompt, answers: answers(p) }).collect();
+        AnswerExamples::new(&*self.model, &examples, mode, self.device)
+    }
+
+    /// Whether f is made of log-probabilities, summed over the tokens of answers, and not of logits.
+    pub fn is_answered(&self) -> bool {
+        self.head == Head::Prompt && self.task.label_ids().is_none()
+    }
+
+    /// The same with other label words, given as token ids.
+    pub fn examples_for(&self, split: SplitName, words: &[i64], mode: OutputMode) -> Result<PromptExamples<'_>> {
+        PromptExamples::new(&*self.model, self.token_examples(split), words, mode, self.device)
+    }
+
+    fn token_examples(&self, split: SplitName) -> Vec<PromptExample> {
+        let example = |p: &Prompt| PromptExample {
+            input_ids: p.input_ids.clone(),
+            segment_ids: p.segment_ids.clone(),
+            mask_position: p.mask_pos,
+        };
+        self.prompts(split).iter().map(example).collect()
+    }
+
+    /// The tokens of a split as they are, read by a head without a bias.
+    pub(super) fn plain_head(&self, split: SplitName, mode: OutputMode) -> Result<HeadExamples<'_>> {
+        HeadExamples::new(&*self.model, self.token_examples(split), self.classes(), mode, self.device)
+    }
+
+    /// The examples of a split with the prompt but without its mask, read by a new head of some outputs on the first token:
+    /// the control of the claims on prompts, which changes nothing but the head.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Settings`] where the model is a causal one.
+    pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
+        let mask = self.tokenizer.require(SpecialToken::Mask)?;
+        let first = |p: &Prompt| {
+            let ids: Vec<i64> = p.input_ids.iter().copied().filter(|id| *id != mask).collect();
+            PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 }
+        };
+        let examples = self.prompts(split).iter().map(first).collect();
+        HeadExamples::new(self.masked()?, examples, outputs, OutputMode::Logits, self.device)
     }
 }

@@ -4,7 +4,8 @@
 //! few-shot files they use. The one place that knows these names; may not know how files are read or prompts are built.
 
 use super::columns::ColumnNames;
-use super::definition::{DataFormat, LabelWord, TaskDefinition};
+use super::definition::{LabelWord, TaskDefinition};
+use super::format::DataFormat;
 use super::template::Template;
 use crate::error::{Error, Result};
 

@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::definition::{DataFormat, TaskDefinition};
+use super::definition::TaskDefinition;
+use super::format::DataFormat;
 pub(crate) use super::records::decode;
 use super::records::{Record, json_records, plain_records, quoted_records};
 use crate::error::{Error, Result};
