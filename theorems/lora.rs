@@ -61,7 +61,7 @@ pub(super) const CLAIM: Claim = Claim {
     text: include_str!("lora.rs"),
     mutants: &[
         Mutant { name: "variance-one-over-n", change: "entries of A have variance 1/in instead of 1/k" },
-        Mutant { name: "shared-a", change: "adapters of the same shape share one A" },
+        Mutant { name: "half-rank", change: "every row of A is used twice" },
         Mutant { name: "no-cross-term", change: "the variance formula lacks tr M² (<x,x'>² for one token)" },
         Mutant { name: "peft-variance", change: "PEFT's initial variance taken for 1/in instead of 1/(3 in)" },
     ],
@@ -145,15 +145,15 @@ fn gram(lora: &Lora, extended: &Parameters, network: &Network, all: bool) -> Res
 /// Initial parameters of a draw, or what a mutant takes for them.
 fn draw(lora: &Lora, network: &Network, init: Init, name: &str, context: &Context<'_>) -> Parameters {
     let extended = lora.parameters(&network.parameters, init, context.seed(&format!("lora {name}")));
-    if init != Init::Gaussian || !(context.is("variance-one-over-n") || context.is("shared-a")) {
+    if init != Init::Gaussian || !(context.is("variance-one-over-n") || context.is("half-rank")) {
         return extended;
     }
     let factors = lora.adapters().iter().map(|x| {
         let a = extended.get(x.a);
         let (rank, input) = a.size2().expect("A is a matrix");
-        let a = if context.is("shared-a") {
-            let same = lora.adapters().iter().map(|y| extended.get(y.a)).find(|other| other.size() == a.size());
-            same.expect("A itself has its shape").shallow_clone()
+        let a = if context.is("half-rank") {
+            let half = a.narrow(0, 0, rank / 2);
+            Tensor::cat(&[half.shallow_clone(), half], 0)
         } else {
             a * (rank as f64 / input as f64).sqrt()
         };
@@ -268,9 +268,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let width = context.pick(12, 24, 48);
     let shape = Shape::Mlp { input: 8, width, depth: 3, activation: Activation::Tanh };
     let perceptron = Compressed::new(shape, "perceptron", context)?;
-    // Four narrow matrices of one shape: adapters that shared their A would show, the more the less orthogonal features are.
-    let shape = Shape::Mlp { input: 8, width: 6, depth: 5, activation: Activation::Tanh };
-    let narrow = Compressed::new(shape, "narrow perceptron", context)?;
     let shape = Shape::Transformer { width: context.pick(6, 8, 16), layers: 1, length: 5 };
     let transformer = Compressed::new(shape, "transformer", context)?;
     // Half of the claim's error for the moments' many intervals.
@@ -285,8 +282,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let draws = context.pick(2500, 4000, 10_000);
     let mut agreement = Agreement::default();
     let kernels: [_; KERNELS] = [
-        (&narrow, Init::Gaussian, 1.0, "perceptron"),
-        (&narrow, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
+        (&perceptron, Init::Gaussian, 1.0, "perceptron"),
+        (&perceptron, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
         (&transformer, Init::Gaussian, 1.0, "transformer"),
     ];
     for (compressed, init, scaling, name) in kernels {
