@@ -254,8 +254,7 @@ fn texts_behind_the_mask_are_refused() {
             message,
             format!(
                 "template `{template}`: a causal language model reads the prompt up to its mask, but `{part}` stands behind \
-                 it; give a template whose texts are all in front of the mask (--template), such as \
-                 `*sent_0*_It_was*mask*`"
+                 it; give a setting `template` whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`"
             )
         );
     }
