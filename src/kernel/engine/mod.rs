@@ -174,7 +174,7 @@ mod tests {
         let examples = mlp.examples(unit_inputs(7, 5, 2, Kind::Double, Device::Cpu));
         let mut options = GramOptions::new(FormulaSet::ALL, parameters.len());
         let error = options.fit(&parameters, &examples, None, 1e6).expect_err("too little").to_string();
-        let needed = error.split("needs at least ").nth(1).and_then(|t| t.split(" MB").next());
+        let needed = error.split("expected ").nth(1).and_then(|t| t.split(" MB").next());
         let needed: f64 = needed.expect("the least limit").parse().expect("a number");
         options.fit(&parameters, &examples, None, needed * 1e6).expect("what was said to suffice");
         let plan = plan_gram(&parameters, &examples, None, &options);
