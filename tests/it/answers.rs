@@ -19,6 +19,7 @@ use kernelview::kernel::{
 };
 use kernelview::lm::{
     self, AnswerExamples, AnsweredExample, LanguageModel, OutputMode, PeftAdapter, PromptExample, PromptExamples,
+    Roundings,
 };
 use kernelview::measure::{gradient_drift, taylor};
 use kernelview::progress::Silent;
@@ -66,7 +67,9 @@ impl Fixture {
     fn answered(&self, answers: impl Fn(usize) -> Vec<Vec<i64>>, mode: OutputMode) -> AnswerExamples<'_> {
         let prompts = self.prompts().into_iter().enumerate();
         let examples: Vec<_> = prompts.map(|(i, prompt)| AnsweredExample { prompt, answers: answers(i) }).collect();
-        AnswerExamples::new(&*self.model, &examples, mode, Device::Cpu).expect("valid examples")
+        AnswerExamples::new(&*self.model, &examples, mode, Device::Cpu)
+            .expect("valid examples")
+            .rounded(Roundings::None)
     }
 
     fn examples(&self, case: &str) -> AnswerExamples<'_> {

@@ -82,7 +82,7 @@ fn label_words_of_a_task() {
     assert!(one.stderr.contains("label `0` of task `MRPC`: the word `[NOWORD]`"), "{}", one.stderr);
     assert!(one.stdout.contains("1 of 2 cells are there, 1 failed"), "{}", one.stdout);
     let report = fs::read_to_string(scratch.path("grid/report.md")).expect("a report");
-    assert!(report.contains("| label words of MRPC | [NOWORD], Yes |"), "{report}");
+    assert!(report.contains("| label words of MRPC | \\[NOWORD\\], Yes |"), "{report}");
     for (words, message) in [("MRPC", "write TASK:WORDS"), ("SNLI:a,b,c", "the grid has no such task")] {
         let refused = answer(words);
         assert_eq!(refused.code, Some(2));

@@ -296,7 +296,7 @@ fn tensors_that_do_not_fit_are_named_with_both_shapes_and_the_field() {
     }
     refused(
         Bad::new().with(QUERY, zeros(&[16, 16], Kind::Double) + 1e300),
-        &format!("`{QUERY}` holds numbers beyond the range of single precision; use f64 (--dtype f64)"),
+        &format!("`{QUERY}` holds numbers beyond the range of single precision; use setting `dtype` f64"),
     );
 }
 
