@@ -267,7 +267,7 @@ fn differences_of_single_tokens_are_those_of_logits() {
         let p = &fixture.parameters;
         let prompts = fixture.prompts();
         let plain = PromptExamples::new(&*fixture.model, prompts, &[17, 22], OutputMode::Difference, Device::Cpu);
-        let plain = plain.expect("valid examples");
+        let plain = plain.expect("valid examples").rounded(Roundings::None);
         let answered = fixture.answered(|_| vec![vec![17], vec![22]], OutputMode::Difference);
         let options = options(p, (4, 1 << 22, 1 << 30));
         let of = |e: &dyn Examples| structured_gram(p, e, None, &options, &Silent).expect("structured");
