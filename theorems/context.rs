@@ -91,7 +91,7 @@ impl Context<'_> {
         self.strength(mutant)
     }
 
-    /// An expected equality; for the graded mutant [`SHIFTED`] with a target that is so many tolerances too large. No measurement
+    /// An expected equality; for the graded mutant `SHIFTED` with a target that is so many tolerances too large. No measurement
     /// depends on what is expected, so that this is no question in the sense of [`Memory`]: the mutant shares them all.
     pub fn expected(&self, target: f64, tolerance: f64) -> Expectation {
         Expectation::Within { target: target + tolerance * self.strength(SHIFTED.name), tolerance }

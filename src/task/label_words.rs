@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// A word stands with a space in front (`great` and `_great` are ` great`); where that is several tokens and the word alone is
 /// one, as in languages without spaces, it is the word alone. One that starts with `<`, `[`, `.` or `,`, or with the
 /// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is looked up in the vocabulary as it is.
-/// In a chat whose answer begins on a new line it is the word alone first. A word of several tokens follows [`continuation`].
+/// In a chat whose answer begins on a new line it is the word alone first. A word of several tokens follows `continuation`.
 ///
 /// # Errors
 /// [`Error::Format`] for a word that is not in the vocabulary, or is the same tokens as another label's.
