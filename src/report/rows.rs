@@ -274,7 +274,7 @@ pub(super) fn features(analysis: &Analysis) -> Option<usize> {
     Some(rows / outputs).filter(|examples| *examples < analysis.task.train)
 }
 
-/// `double precision, with an estimated error below 1e-7`: an order of magnitude, since an estimate is no more.
+/// `double precision, with an estimated error below 1e-6`: an order of magnitude, since an estimate is no more.
 fn arithmetic(computed: &Computed) -> String {
     let precision = match computed.arithmetic {
         Arithmetic::Single => "single precision",
@@ -283,6 +283,9 @@ fn arithmetic(computed: &Computed) -> String {
     match computed.error.filter(|e| *e > 0.0) {
         Some(error) => {
             let order = error.max(ROUND_OFF).log10().floor() as i32 + 1;
+            // Small ones differ between processors by more than a power of ten resolves: whole thousands.
+            let order =
+                if order > -3 { order } else { order.div_euclid(3) * 3 + if order.rem_euclid(3) > 0 { 3 } else { 0 } };
             format!("{precision}, with an estimated error below 1e{order}")
         }
         None => precision.to_owned(),
