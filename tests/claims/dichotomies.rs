@@ -8,7 +8,7 @@ use kernelview::stats::{Estimate, Expectation, Outcome};
 use kernelview::theorems::dichotomy::Measured;
 use kernelview::theorems::{Context, dynamical_dichotomy_sgd, dynamical_dichotomy_sign};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
+use proptest::test_runner::{RngSeed, TestCaseError};
 
 /// Half of the grid of r. Small networks and few seeds: what is asked is that no draw refutes the theory at 99.9%, and
 /// that r + 1/2 and r - 1/2 are refuted.
@@ -62,7 +62,8 @@ fn context(seed: u64) -> Context<'static> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    // A judgement at 99.9% errs now and then: which draws are judged is fixed, and the same on every machine.
+    #![proptest_config(ProptestConfig { cases: 6, rng_seed: RngSeed::Fixed(13), ..ProptestConfig::default() })]
 
     #[test]
     fn under_sgd(seed in any::<u64>(), kind in 1..12usize, how in 0..5usize) {
