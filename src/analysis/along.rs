@@ -75,9 +75,9 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::analysis::{Head, Pretrained, SplitName, Study, StudyRequest};
+    use crate::analysis::{Pretrained, SplitName, Study, StudyRequest};
     use crate::device::Dtype;
-    use crate::jacobian::{Subset, outputs};
+    use crate::jacobian::outputs;
     use crate::lm::OutputMode;
     use crate::measure::{relative_residual, taylor};
     use crate::pretrain::family_directory;
@@ -92,19 +92,9 @@ mod tests {
     #[test]
     fn residuals_along_a_run_are_those_of_gradients_within_the_stated_error() {
         let network = Pretrained::load(&family_directory().join("prose-64"), Dtype::F32, Device::Cpu);
-        let study = Study::new(StudyRequest {
-            network: &network.expect("a network"),
-            head: Head::Prompt,
-            subset: Subset::All,
-            adapters: None,
-            output_mode: None,
-            definition: &demo_definition().expect("a task"),
-            splits: &demo().expect("its examples"),
-            source: "built in".into(),
-            k: None,
-            split_seed: None,
-        })
-        .expect("a study");
+        let (network, task) = (network.expect("a network"), demo_definition().expect("a task"));
+        let splits = demo().expect("its examples");
+        let study = Study::new(StudyRequest::new(&network, &task, &splits)).expect("a study");
         let of = |split| study.examples(split, OutputMode::Logits).expect("examples");
         let (train, dev) = (of(SplitName::Train), of(SplitName::Dev));
         let data = |examples, split| LabelledExamples { examples, labels: study.labels(split) };

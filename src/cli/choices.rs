@@ -65,7 +65,7 @@ choices!(Head {
 });
 
 choices!(Measures {
-    Full: "full", "Residuals along the run and at its end, gradient drift; all in double precision";
+    Full: "full", "Residuals along the run and at its end, gradient drift, in double precision where single is not enough";
     End: "end", "The linearization and the kernel's drift at the end of the run alone, in the network's own precision: a fraction of the time and memory for large models";
 });
 

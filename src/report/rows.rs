@@ -284,8 +284,7 @@ fn arithmetic(computed: &Computed) -> String {
         Some(error) => {
             let order = error.max(ROUND_OFF).log10().floor() as i32 + 1;
             // Small ones differ between processors by more than a power of ten resolves: whole thousands.
-            let order =
-                if order > -3 { order } else { order.div_euclid(3) * 3 + if order.rem_euclid(3) > 0 { 3 } else { 0 } };
+            let order = if order > -3 { order } else { (order + 2).div_euclid(3) * 3 };
             format!("{precision}, with an estimated error below 1e{order}")
         }
         None => precision.to_owned(),
