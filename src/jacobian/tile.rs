@@ -40,7 +40,7 @@ impl Tile {
         let per = |height: i64| entries / height.min(rows.max(1));
         let width = match (per(HEIGHT) / 64, per(LEAST)) {
             (0, 64..) => 64,
-            (0, 16..) => 16,
+            (0, narrow @ 16..) => narrow - narrow % 16,
             (0, narrow) => narrow.max(1),
             (blocks, _) => 64 * blocks,
         };
