@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
@@ -254,51 +253,6 @@ fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     // SAFETY: the structure is this function's own, and is written whole or not at all.
     unsafe { libc::getrlimit(resource, &raw mut found) };
     (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
-}
-
-/// Instructions in which the innermost loops are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Instructions {
-    /// Ordinary code, and libtorch's products.
-    Portable,
-    /// AVX2 and POPCNT.
-    Avx2,
-    /// AVX-512; counting also needs its population counts.
-    Avx512,
-}
-
-/// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
-const INSTRUCTIONS: &str = "KERNELVIEW_INSTRUCTIONS";
-
-impl Instructions {
-    /// The most that the environment allows.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] for a name that is none.
-    pub fn most() -> Result<Self> {
-        static MOST: OnceLock<std::result::Result<Instructions, String>> = OnceLock::new();
-        let read = || match std::env::var(INSTRUCTIONS).as_deref() {
-            Err(_) | Ok("" | "avx512") => Ok(Self::Avx512),
-            Ok("avx2") => Ok(Self::Avx2),
-            Ok("portable") => Ok(Self::Portable),
-            Ok(other) => Err(format!("{INSTRUCTIONS} is `{other}`; it must be portable, avx2 or avx512")),
-        };
-        MOST.get_or_init(read).clone().map_err(Error::Settings)
-    }
-
-    /// Whether these may be used; what the machine has is another question.
-    pub fn allowed(self) -> bool {
-        Self::most().is_ok_and(|most| self <= most)
-    }
-}
-
-/// Whether the CPU has the AVX-512 instructions in which the innermost loops are written; without them libtorch's matrix
-/// products take their place.
-pub(crate) fn has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f") && Instructions::Avx512.allowed();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// Kind of a device, for digests of results: processes that share a job each take a GPU of their own, and results of one

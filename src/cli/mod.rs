@@ -36,6 +36,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use kernelview_loops::instructions::Instructions;
 
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
@@ -148,7 +149,7 @@ fn asks_for_tf32(matches: &ArgMatches) -> bool {
 /// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
     // A variable with a wrong value would otherwise be passed over.
-    crate::device::Instructions::most()?;
+    Instructions::most().map_err(|wrong| Error::Settings(wrong.to_owned()))?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),
         Command::Claims(c) => claims::run(&c)?,

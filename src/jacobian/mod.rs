@@ -7,7 +7,6 @@ mod between;
 mod difference;
 mod factor;
 mod frozen;
-mod outer;
 mod parameters;
 mod recorded;
 mod rescaled;

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use kernelview_loops::instructions::has_avx512;
+use kernelview_loops::outer::{self, Strided};
 use tch::{Device, Kind, Tensor};
 
 use super::factor::{Factor, touched};
-use super::outer::{self, Strided};
 use super::parameters::{Param, Parameters};
 use super::tile::{RowSet, Tile};
-use crate::device::has_avx512;
 
 /// One use of parameters in a forward pass, with what its gradient needs.
 pub(super) enum Site {

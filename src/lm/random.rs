@@ -1,8 +1,6 @@
 //! Checkpoints with random weights, for tests and benchmarks: any shape, one named seed, the same on every machine.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
+use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Architecture, ModelConfig, Sharing};
@@ -93,7 +91,7 @@ pub fn tiny_causal(architecture: CausalArchitecture, vocab_size: i64) -> CausalC
 /// Draws weights: matrices N(0, scale²/fan_in), tables N(0, scale²·0.1), layer norm weights around 1, biases N(0,
 /// 0.1²).
 pub fn parameters(model: &dyn LanguageModel, seed: u64, scale: f64, kind: Kind, device: Device) -> Parameters {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draws = Draws::new(seed, 0);
     let values = model
         .specs()
         .iter()
@@ -108,8 +106,7 @@ pub fn parameters(model: &dyn LanguageModel, seed: u64, scale: f64, kind: Kind, 
             } else {
                 (0.0, scale / (spec.shape[1] as f64).sqrt())
             };
-            let normal = Normal::new(mean, deviation).expect("the deviation is finite and positive");
-            let numbers: Vec<f64> = (0..spec.numel()).map(|_| normal.sample(&mut rng)).collect();
+            let numbers = draws.normal(mean, deviation, spec.numel() as usize);
             Tensor::from_slice(&numbers).view(spec.shape.as_slice()).to_kind(kind).to_device(device)
         })
         .collect();

@@ -1,9 +1,7 @@
 //! Random tensors that are the same on every machine: drawn on the CPU in double precision from a named seed and
 //! stream, then converted. Knows no network.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
+use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
 
 /// Streams below this one belong to parameters (stream = index of the tensor), so that inputs and parameters of one
@@ -13,16 +11,8 @@ const INPUT_STREAM: u64 = 1 << 32;
 /// Independent N(0, deviation²) entries from ChaCha8. Tensors with the same seed and different streams are independent,
 /// and a tensor's entries do not depend on which others are drawn.
 pub fn normal_tensor(shape: &[i64], deviation: f64, seed: u64, stream: u64, kind: Kind, device: Device) -> Tensor {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
     let count: i64 = shape.iter().product();
-    let numbers: Vec<f64> = (0..count)
-        .map(|_| {
-            let standard: f64 = StandardNormal.sample(&mut rng);
-            deviation * standard
-        })
-        .collect();
-    Tensor::from_slice(&numbers).view(shape).to_kind(kind).to_device(device)
+    Tensor::from_slice(&Draws::new(seed, stream).normal(0.0, deviation, count as usize)).view(shape).to_kind(kind).to_device(device)
 }
 
 /// Inputs ξ \[n, d\] of uniformly random direction with |ξ|² = d, so that entries are of order one.

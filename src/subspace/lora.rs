@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
+use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
 
 use super::adapted::{Adapted, ByUse, lengths};
@@ -105,17 +103,12 @@ impl Init {
 
     /// A random A \[k, in\], the same on every machine.
     fn draw(self, rank: i64, input: i64, seed: u64, stream: u64) -> Tensor {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream);
-        let deviation = self.variance(rank, input).sqrt();
-        let entry = || match self {
-            Self::KaimingUniform => 3f64.sqrt() * deviation * rng.random_range(-1.0..1.0),
-            Self::Gaussian | Self::PeftGaussian => {
-                let standard: f64 = StandardNormal.sample(&mut rng);
-                deviation * standard
-            }
+        let mut draws = Draws::new(seed, stream);
+        let (deviation, count) = (self.variance(rank, input).sqrt(), (rank * input) as usize);
+        let numbers = match self {
+            Self::KaimingUniform => draws.uniform(3f64.sqrt() * deviation, count),
+            Self::Gaussian | Self::PeftGaussian => draws.normal(0.0, deviation, count),
         };
-        let numbers: Vec<f64> = std::iter::repeat_with(entry).take((rank * input) as usize).collect();
         Tensor::from_slice(&numbers).view([rank, input])
     }
 }

@@ -3,9 +3,7 @@
 
 use std::ops::Range;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
+use kernelview_loops::draws::Draws;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -69,11 +67,8 @@ impl Projection {
         let (first, width) = (rows.start / BLOCK, (BLOCK * self.rank) as usize);
         let blocks = (rows.end + BLOCK - 1) / BLOCK - first;
         let mut numbers = vec![0.0; blocks as usize * width];
-        let start = ChaCha8Rng::seed_from_u64(self.seed);
         numbers.par_chunks_mut(width).enumerate().for_each(|(i, block)| {
-            let mut rng = start.clone();
-            rng.set_stream((first + i as i64) as u64);
-            block.fill_with(|| StandardNormal.sample(&mut rng));
+            Draws::new(self.seed, (first + i as i64) as u64).fill(block);
         });
         let all = Tensor::from_slice(&numbers).view([blocks * BLOCK, self.rank]);
         let wanted = all.narrow(0, rows.start - first * BLOCK, rows.end - rows.start);

@@ -11,15 +11,12 @@
 //! products are integers throughout, so they are exact and independent of any order of summation.
 
 mod arithmetic;
-mod dots;
 mod estimate;
-mod lanes;
 mod method;
 mod options;
 mod panel;
 mod passes;
 mod shortage;
-mod signs;
 mod sums;
 mod tiles;
 mod work;

@@ -1,16 +1,16 @@
 //! One worker's products: gradients of a tile written to a buffer, multiplied, and their signs taken and multiplied, in
 //! either [`Arithmetic`].
 
+use kernelview_loops::dots;
+use kernelview_loops::instructions::has_avx512;
+use kernelview_loops::signs::{NotANumber, Signs};
+use kernelview_loops::{Lanes, Real};
 use tch::{Device, Kind, Tensor};
 
 use super::arithmetic::Arithmetic;
-use super::dots;
-use super::lanes::{Lanes, Real};
 use super::options::GramOptions;
 use super::panel::Panel;
-use super::signs::{NotANumber, Signs};
 use super::sums::Products;
-use crate::device::has_avx512;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, Param, RowSet, Tile};
 use crate::kernel::FormulaSet;

@@ -4,7 +4,7 @@
 //! half of their speed, and compute both halves of a symmetric result. Here four rows meet four rows in registers, entries
 //! are cut so that rows stay in the cache, and only the upper triangle is computed where both blocks are one.
 
-use crate::device::has_avx512;
+use crate::instructions::has_avx512;
 
 /// Rows of a register tile on either side: 16 accumulators and 8 operands of 32 registers.
 const TILE: usize = 4;
@@ -20,7 +20,7 @@ const LANES: usize = 16;
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
-pub(super) fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
+pub fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
     assert!(has_avx512(), "AVX-512");
     let (rows, columns) = (a.len() / entries, b.len() / entries);
     assert_eq!((a.len(), b.len(), sums.len()), (rows * entries, columns * entries, rows * columns));

@@ -8,11 +8,11 @@ use std::arch::x86_64::{
     _mm512_popcnt_epi64, _mm512_reduce_add_epi64, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_xor_si512,
 };
 
-use crate::device::{Instructions, has_avx512};
+use crate::instructions::{Instructions, has_avx512};
 
 /// An instruction set of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lanes {
+pub enum Lanes {
     /// AVX-512 with population counts of 64-bit lanes.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -71,7 +71,7 @@ impl Lanes {
 }
 
 /// Element types of gradients.
-pub(super) trait Real: Copy + PartialOrd {
+pub trait Real: Copy + PartialOrd {
     /// Sets the bits of negative and of non-zero entries, clears all others, and says whether an entry is NaN. The bit
     /// strings are at least as long as the row.
     fn pack(values: &[Self], negative: &mut [u64], nonzero: &mut [u64], lanes: Lanes) -> bool;
@@ -137,6 +137,12 @@ fn signs_f32(values: &[f32], signs: &mut [f32]) {
     for (sign, v) in signs.iter_mut().zip(values) {
         *sign = if *v == 0.0 { 0.0 } else { 1f32.copysign(*v) };
     }
+}
+
+/// Number of bits that are set. Not inlined: who counts is generic, and is compiled with its caller.
+#[inline(never)]
+pub(crate) fn ones(words: &[u64]) -> u64 {
+    words.iter().map(|w| u64::from(w.count_ones())).sum()
 }
 
 #[inline]

@@ -4,11 +4,11 @@
 //! The sums are short (a few dozen tokens) and the results are small, so general matrix products spend much of their time
 //! on packing operands. Here the operands are read where they are; six rows of 64 columns are summed in registers.
 
-use crate::device::has_avx512;
+use crate::instructions::has_avx512;
 
 /// A matrix inside a larger one: rows of `columns` numbers, `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
+pub struct Strided<'a> {
     values: &'a [f32],
     stride: usize,
     columns: usize,
@@ -33,7 +33,7 @@ impl<'a> Strided<'a> {
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or sizes do not fit.
-pub(super) fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
+pub fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
     assert!(has_avx512(), "AVX-512");
     assert_eq!(g.rows(), x.rows(), "tokens");
     assert_eq!(out.len(), g.columns * x.columns, "entries of the tile");

@@ -5,11 +5,11 @@
 //! entries (512 with AVX-512), in integers, so that no order of summation matters. Rows without zeros skip the masks.
 //! The instruction set is chosen at run time; all variants give the same integers.
 
-use super::lanes::{Lanes, Real};
+use crate::lanes::{Lanes, Real, ones};
 
 /// Packed signs of the rows of one block, in a buffer that is used again for the next block.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub struct Signs {
     /// Entries per row.
     entries: usize,
     /// 64-bit words per row, a multiple of eight.
@@ -24,12 +24,16 @@ pub(super) struct Signs {
 
 /// Why signs could not be taken: the row holds a number that has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotANumber {
+pub struct NotANumber {
+    /// Which row.
     pub row: usize,
 }
 
 impl Signs {
     /// Packs the rows of a `rows x entries` block; `signs`, if given, receives -1, 0 or 1 for every entry.
+    ///
+    /// # Errors
+    /// [`NotANumber`] for the first row that holds one.
     pub fn pack<T: Real>(
         &mut self,
         block: &[T],
@@ -51,7 +55,7 @@ impl Signs {
             if let Some(signs) = signs.as_deref_mut() {
                 T::signs(values, &mut signs[row * entries..(row + 1) * entries], lanes);
             }
-            self.counts.push(nonzero.iter().map(|w| u64::from(w.count_ones())).sum());
+            self.counts.push(ones(nonzero));
         }
         Ok(())
     }
@@ -63,6 +67,9 @@ impl Signs {
 
     /// Adds `<sign row i, sign row j>` to `sums` (`rows x other.rows`, row-major) for every i and j, or, with
     /// `symmetric`, for i ≤ j only.
+    ///
+    /// # Panics
+    /// If rows of the two have different lengths.
     pub fn add_products(&self, other: &Self, symmetric: bool, sums: &mut [i64], lanes: Lanes) {
         assert_eq!(self.entries, other.entries, "rows of one block");
         let columns = other.counts.len();

@@ -1,0 +1,47 @@
+//! Which instructions of the processor the loops may use.
+
+use std::sync::OnceLock;
+
+/// Instructions in which the loops are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// Ordinary code.
+    Portable,
+    /// AVX2 and POPCNT.
+    Avx2,
+    /// AVX-512; counting also needs its population counts.
+    Avx512,
+}
+
+/// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
+const VARIABLE: &str = "KERNELVIEW_INSTRUCTIONS";
+
+impl Instructions {
+    /// The most that the environment allows; what the machine has is another question.
+    ///
+    /// # Errors
+    /// What is wrong, for a name that is none.
+    pub fn most() -> Result<Self, &'static str> {
+        static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
+        let read = || match std::env::var(VARIABLE).as_deref() {
+            Err(_) | Ok("" | "avx512") => Ok(Self::Avx512),
+            Ok("avx2") => Ok(Self::Avx2),
+            Ok("portable") => Ok(Self::Portable),
+            Ok(other) => Err(format!("{VARIABLE} is `{other}`; it must be portable, avx2 or avx512")),
+        };
+        MOST.get_or_init(read).as_ref().map(|most| *most).map_err(String::as_str)
+    }
+
+    /// Whether these may be used; what the machine has is another question.
+    pub fn allowed(self) -> bool {
+        Self::most().is_ok_and(|most| self <= most)
+    }
+}
+
+/// Whether the loops of AVX-512 may run here; without them matrix products of a library take their place.
+pub fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f") && Instructions::Avx512.allowed();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
