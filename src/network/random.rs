@@ -12,7 +12,10 @@ const INPUT_STREAM: u64 = 1 << 32;
 /// and a tensor's entries do not depend on which others are drawn.
 pub fn normal_tensor(shape: &[i64], deviation: f64, seed: u64, stream: u64, kind: Kind, device: Device) -> Tensor {
     let count: i64 = shape.iter().product();
-    Tensor::from_slice(&Draws::new(seed, stream).normal(0.0, deviation, count as usize)).view(shape).to_kind(kind).to_device(device)
+    Tensor::from_slice(&Draws::new(seed, stream).normal(0.0, deviation, count as usize))
+        .view(shape)
+        .to_kind(kind)
+        .to_device(device)
 }
 
 /// Inputs ξ \[n, d\] of uniformly random direction with |ξ|² = d, so that entries are of order one.
