@@ -22,7 +22,9 @@ impl Draws {
     pub fn normal(&mut self, mean: f64, deviation: f64, count: usize) -> Vec<f64> {
         let mut numbers = vec![0.0; count];
         self.fill(&mut numbers);
-        numbers.iter_mut().for_each(|number| *number = mean + deviation * *number);
+        for number in &mut numbers {
+            *number = mean + deviation * *number;
+        }
         numbers
     }
 
