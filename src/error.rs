@@ -87,7 +87,7 @@ pub enum Error {
     /// libtorch reported a failure.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// The user asked to stop (Ctrl-C); finished parts are kept.
+    /// The computation was [cancelled](crate::progress::Cancellation); finished parts are kept.
     #[error("interrupted")]
     Interrupted,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// Writes `bytes` to a temporary neighbour, flushes it to disk and renames it to `path`.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -108,22 +108,22 @@ pub fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
 
 /// A stored value beside the digest of everything it depends on.
 #[derive(Serialize, Deserialize)]
-struct Part<T> {
+struct Stored<T> {
     digest: String,
     value: T,
 }
 
-/// The value that [`store_part`] left in a file under this digest. A file that is absent, cannot be read as the part or
-/// has another digest gives none: the part is to be made again.
-pub fn load_part<T: DeserializeOwned>(path: &Path, digest: &str) -> Option<T> {
+/// The value that [`store_result`] left in a file under this digest. A file that is absent, cannot be read as the result or
+/// has another digest gives none: the result is to be computed again.
+pub fn load_result<T: DeserializeOwned>(path: &Path, digest: &str) -> Option<T> {
     let bytes = fs::read(path).ok()?;
-    let part = serde_json::from_slice::<Part<T>>(&bytes).ok()?;
-    (part.digest == digest).then_some(part.value)
+    let stored = serde_json::from_slice::<Stored<T>>(&bytes).ok()?;
+    (stored.digest == digest).then_some(stored.value)
 }
 
 /// Stores a value as JSON under the digest of everything it depends on.
-pub fn store_part(path: &Path, digest: &str, value: &impl Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec(&Part { digest: digest.to_owned(), value }).expect("a part is plain data");
+pub fn store_result(path: &Path, digest: &str, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(&Stored { digest: digest.to_owned(), value }).expect("a result is plain data");
     write_atomic(path, &bytes)
 }
 
@@ -136,7 +136,7 @@ pub fn file_digest(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
     let mut piece = vec![0; 1 << 20];
     loop {
-        check_stop()?;
+        check_cancelled()?;
         match file.read(&mut piece).map_err(Error::io("read", path))? {
             0 => return Ok(hexadecimal(&hasher.finalize())),
             count => hasher.update(&piece[..count]),
@@ -167,7 +167,7 @@ pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -
     let mut hash = Sha256::new();
     hash.update((length as u64).to_le_bytes());
     for piece in pieces {
-        check_stop()?;
+        check_cancelled()?;
         hash.update(piece);
     }
     Ok(hexadecimal(&hash.finalize()))

@@ -1,6 +1,9 @@
-//! How long computations report progress and learn that they should stop. Knows no terminal: `cli` draws the bars.
+//! How long computations report progress and are cancelled. Knows no terminal and no signal: `cli` draws the bars and connects
+//! a token to Ctrl-C.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
@@ -8,38 +11,106 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Asks every running computation to stop at its next safe point.
-pub fn request_stop() {
-    STOP.store(true, Ordering::SeqCst);
+thread_local! {
+    /// The tokens in force on this thread, the outermost first.
+    static IN_FORCE: RefCell<Vec<Cancellation>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Fails with [`Error::Interrupted`] once a stop was requested.
-pub fn check_stop() -> Result<()> {
-    if STOP.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+/// A token that cancels the computations that run [under](Self::scope) it. Clones are the same token: one goes to whoever may
+/// cancel, as a signal handler or a button.
+///
+/// A computation looks for the tokens of its thread at its safe points, and fails with [`Error::Interrupted`] at the first of them
+/// that finds one cancelled; threads that it starts have its tokens too. Computations under other tokens go on.
+///
+/// ```
+/// use kernelview::error::Error;
+/// use kernelview::progress::{Cancellation, check_cancelled};
+///
+/// let (first, second) = (Cancellation::new(), Cancellation::new());
+/// first.cancel();
+/// assert!(matches!(first.scope(check_cancelled), Err(Error::Interrupted)));
+/// assert!(second.scope(check_cancelled).is_ok());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// A token of its own, not cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels what runs under the token, now and later; takes no lock, so that a signal handler may call it.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Self::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Runs `work` under this token, and under those that are in force already.
+    pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut tokens = Tokens::in_force();
+        tokens.0.push(self.clone());
+        tokens.scope(work)
+    }
 }
 
-/// How often a request to stop is looked for during one call.
+/// The tokens in force on a thread, to be put in force on one that it starts.
+#[derive(Clone)]
+pub(crate) struct Tokens(Vec<Cancellation>);
+
+impl Tokens {
+    /// Those of this thread.
+    pub fn in_force() -> Self {
+        Self(IN_FORCE.with_borrow(Clone::clone))
+    }
+
+    /// Runs `work` under these tokens alone.
+    pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let _before = Restore(IN_FORCE.replace(self.0));
+        work()
+    }
+}
+
+/// Puts tokens back in force on drop, whether the work returned or panicked.
+struct Restore(Vec<Cancellation>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        IN_FORCE.set(std::mem::take(&mut self.0));
+    }
+}
+
+/// Fails with [`Error::Interrupted`] where a token in force on this thread is cancelled.
+pub fn check_cancelled() -> Result<()> {
+    let cancelled = IN_FORCE.with_borrow(|tokens| tokens.iter().any(Cancellation::is_cancelled));
+    if cancelled { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// How often a cancellation is looked for during one call.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Runs a long call that cannot itself ask, as into a library, in a thread of its own, and returns before it has ended where
-/// a stop is requested. What is given up goes on until the process ends.
+/// Runs a long call that cannot itself look for a cancellation, as into a library, in a thread of its own, and returns before it
+/// has ended where it is cancelled. What is given up goes on until the process ends.
 ///
 /// # Errors
 /// [`Error::Interrupted`].
 pub fn interruptible<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    check_stop()?;
+    check_cancelled()?;
+    let tokens = Tokens::in_force();
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         // Nobody receives what was given up.
-        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        let _ = sender.send(catch_unwind(AssertUnwindSafe(|| tokens.scope(work))));
     });
     loop {
         match receiver.recv_timeout(PATIENCE) {
             Ok(Ok(result)) => return Ok(result),
             Ok(Err(panic)) => resume_unwind(panic),
-            Err(RecvTimeoutError::Timeout) => check_stop()?,
+            Err(RecvTimeoutError::Timeout) => check_cancelled()?,
             Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends its result or its panic"),
         }
     }
@@ -65,4 +136,47 @@ impl Monitor for Silent {
     fn advance(&self, _: u64) {}
     fn end(&self) {}
     fn note(&self, _: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_in_force_in_its_scope_alone_even_where_that_panics() {
+        let token = Cancellation::new();
+        token.cancel();
+        assert!(catch_unwind(|| token.scope(|| panic!("at work"))).is_err());
+        assert!(check_cancelled().is_ok());
+    }
+
+    #[test]
+    fn an_outer_token_cancels_what_runs_under_an_inner_one() {
+        let (outer, inner) = (Cancellation::new(), Cancellation::new());
+        outer.cancel();
+        assert!(outer.scope(|| inner.scope(check_cancelled)).is_err());
+        assert!(inner.scope(check_cancelled).is_ok());
+    }
+
+    #[test]
+    fn a_call_in_a_thread_of_its_own_has_the_tokens_of_its_caller() {
+        let found = Cancellation::new().scope(|| interruptible(|| Tokens::in_force().0.len()));
+        assert_eq!(found.expect("not cancelled"), 1);
+    }
+
+    #[test]
+    fn a_long_call_is_given_up_when_it_is_cancelled() {
+        let token = Cancellation::new();
+        let (sender, receiver) = sync_channel::<()>(0);
+        let canceller = token.clone();
+        let cancelled = token.scope(|| {
+            interruptible(move || {
+                canceller.cancel();
+                // Ends when this test does.
+                let _ = receiver.recv();
+            })
+        });
+        assert!(matches!(cancelled, Err(Error::Interrupted)));
+        drop(sender);
+    }
 }

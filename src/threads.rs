@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::progress::Tokens;
+
 /// How often progress is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Runs `work` on every share in a thread of its own with `each` libtorch threads; what it gave, share by share. Calls `watch`
-/// now and then until all have ended. A panic in a thread goes on in the caller's. The caller's number of libtorch threads is
+/// Runs `work` on every share in a thread of its own with `each` libtorch threads; what it gave, share by share. They run under the
+/// caller's tokens. Calls `watch` now and then until all have ended. A panic in a thread goes on in the caller's. The caller's number of libtorch threads is
 /// afterwards what it was.
 pub(crate) fn in_threads<I: Send, T: Send>(
     shares: Vec<I>,
@@ -22,11 +24,11 @@ pub(crate) fn in_threads<I: Send, T: Send>(
     thread::scope(|scope| {
         let (work, finished) = (&work, &finished);
         let start = |share: I| {
-            let caller = thread::current();
+            let (caller, tokens) = (thread::current(), Tokens::in_force());
             scope.spawn(move || {
                 let _count = OnDrop(finished, caller);
                 tch::set_num_threads(i32::try_from(each).unwrap_or(i32::MAX));
-                work(share)
+                tokens.scope(|| work(share))
             })
         };
         let handles: Vec<_> = shares.into_iter().map(start).collect();
@@ -61,5 +63,20 @@ impl KeepThreads {
 impl Drop for KeepThreads {
     fn drop(&mut self) {
         tch::set_num_threads(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Cancellation, check_cancelled};
+
+    #[test]
+    fn threads_have_the_tokens_of_who_started_them() {
+        let token = Cancellation::new();
+        token.cancel();
+        let checked = token.scope(|| in_threads(vec![(); 2], 1, |()| check_cancelled().is_err(), || {}));
+        assert_eq!(checked, [true, true]);
+        assert_eq!(in_threads(vec![()], 1, |()| check_cancelled().is_err(), || {}), [false]);
     }
 }

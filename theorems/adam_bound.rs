@@ -33,7 +33,7 @@ use tch::{Kind, Tensor};
 use super::adam_first_step::{parameters_like, random_decay, without_correction};
 use super::cases::{generator, larger, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, check, identity};
+use super::{Claim, Mutant, Topic, check, identity};
 use crate::error::Result;
 use crate::evidence::{Findings, Table};
 use crate::stats::{Estimate, Expectation};
@@ -41,7 +41,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-bound",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "While gradients vary little, Adam stays close to sign descent",
     source: "ours; quantifies the paper's remark that early Adam behaves like SignGD (Section 4.2)",
     prediction: "update / (-η sign g) within [(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]",

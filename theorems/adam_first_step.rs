@@ -28,7 +28,7 @@ use tch::Tensor;
 
 use super::cases::{larger, relative, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{ParameterSpec, Parameters, Role};
@@ -36,7 +36,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-first-step",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Adam's first step is a step of sign descent",
     source: "the paper, Section 4.2 (early stage of Adam)",
     prediction: "first update = -η sign(g) for ε = 0",

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::jacobian::{Examples, Frozen, Parameters, Tap};
 use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples, random};
 use crate::network::{Abc, Activation, Heads, Mlp, Transformer, TransformerAbc, TransformerShape, normal_tensor};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// Size of the vocabulary of random language models.
 pub const VOCABULARY: i64 = 23;
@@ -238,7 +238,7 @@ pub(super) fn worst<Case, const L: usize>(
     context.monitor.begin(claim, cases as u64);
     let mut worst = [0.0; L];
     for i in 0..cases {
-        check_stop()?;
+        check_cancelled()?;
         let case = random(&mut generator(context, &format!("{claim} case {i}")));
         for (all, one) in worst.iter_mut().zip(errors(&case, context)?) {
             *all = larger(*all, one);

@@ -27,7 +27,7 @@ use super::context::Context;
 use super::pretraining::{Choice, Masked, pretrain, transformer};
 use super::scan::{Scan, list};
 use super::training::{loss_gradient, outputs};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::jacobian::{Examples, Parameters};
@@ -40,7 +40,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "chi-law",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Taylor's theorem: one step departs from its kernel in proportion to χ under SGD, to η under SignGD, at any weights",
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "slope 1 in χ (SGD); slope 0 in χ and 1 in η (SignGD)",

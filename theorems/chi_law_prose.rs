@@ -21,7 +21,7 @@ use super::chi_law::{Step, departure};
 use super::context::Context;
 use super::family::{Family, tasks, tasks_setting};
 use super::scan::{Scan, list};
-use super::{Claim, Family as Topic, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::analysis::{SplitName, Study, StudyExamples};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
@@ -31,7 +31,7 @@ use crate::train::OptimizerKind;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "chi-law-prose",
-    family: Topic::Identity,
+    topic: Topic::Identity,
     title: "Taylor's theorem at real pre-trained weights: one step departs from its kernel in proportion to χ under SGD alone",
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "slope 1 in χ (SGD); slope 0 in χ (SignGD)",

@@ -32,7 +32,7 @@
 
 use super::context::{Context, SHIFTED};
 use super::dichotomy::{self, Draw, Draws, Measured, Rule};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::{Abc, Scale, classify_sgd};
@@ -40,7 +40,7 @@ use crate::train::OptimizerKind;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "dynamical-dichotomy-sgd",
-    family: Family::Width,
+    topic: Topic::Width,
     title: "Features move as n^-r under SGD, with r from the parametrization's exponents",
     source: "Yang and Hu, Tensor Programs IV, dynamical dichotomy",
     prediction: "slope -r for every stable, non-trivial (a, b, c)",

@@ -24,7 +24,7 @@
 
 use super::context::{Context, SHIFTED};
 use super::dichotomy::{self, Draw, Draws, Measured, Rule};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::{Abc, Scale, classify_sign};
@@ -32,7 +32,7 @@ use crate::train::OptimizerKind;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "dynamical-dichotomy-sign",
-    family: Family::Width,
+    topic: Topic::Width,
     title: "Features move as n^-r under sign updates and Adam, with an r of their own",
     source: "Yang and Littwin, Tensor Programs IVb, dynamical dichotomy of adaptive optimizers",
     prediction: "slope -r for every stable, non-trivial (a, b, c)",

@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 use super::context::Context;
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs};
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
@@ -39,7 +39,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "early-adam",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "Early Adam follows SignGD and its kernel, and leaves when χ's recursion says",
     source: "the paper, Section 4",
     prediction: "no update outside the bound; residual falls at least as n^-1/2; leaving step as computed",

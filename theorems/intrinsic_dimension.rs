@@ -46,7 +46,7 @@ use super::compression::{
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, check, identity};
+use super::{Claim, Mutant, Topic, check, identity};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::jacobian::{Parameters, PlainTap};
@@ -57,7 +57,7 @@ use crate::subspace::Projection;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "intrinsic-dimension",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "A random subspace of a few hundred dimensions keeps the kernel of all parameters",
     source: "the paper, Section 7 (intrinsic dimension); exact variance ours",
     prediction: "error² = (|g|²|g'|² + <g,g'>²)/k; exceedance ≤ 4N² exp(-(ε²-ε³)k/4)",
@@ -159,7 +159,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let trials = context.pick(200, 1000, 4000);
     let (mut exceeded, mut exceeded_wrong, mut deviation): (usize, usize, f64) = (0, 0, 0.0);
     for i in 0..trials {
-        crate::progress::check_stop()?;
+        crate::progress::check_cancelled()?;
         let projection = projection(BOUND_RANK, &format!("bound {i}"), numel, context);
         let compressed = projection.kernel(&jacobian);
         let off = largest_deviation(&compressed, &kernel);
@@ -175,7 +175,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let draws = context.pick(1500, 6000, 20_000);
     let (mut kernels, mut sign_kernels) = (Vec::with_capacity(draws), Vec::with_capacity(draws));
     for i in 0..draws {
-        crate::progress::check_stop()?;
+        crate::progress::check_cancelled()?;
         let g = projection(MOMENT_RANK, &format!("moments {i}"), numel, context).gradients(&jacobian);
         kernels.push(g.matmul(&g.tr()).to_device(Device::Cpu));
         sign_kernels.push(cosines_of_signs(&g).to_device(Device::Cpu));

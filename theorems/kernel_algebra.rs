@@ -36,7 +36,7 @@ use tch::{Kind, Tensor};
 
 use super::cases::{Network, NetworkCase, Shape, larger, largest, relative, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{Examples, Tap};
@@ -45,7 +45,7 @@ use crate::progress::Silent;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-algebra",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "The algebra of the three kernels",
     source: "the paper, Definition 3.3 and Section 4",
     prediction: "symmetry, positive semi-definiteness, diagonals, shares, scaling c², 1, c, invariances",

@@ -20,7 +20,7 @@
 
 use super::analog::{self, Analog, Prediction, asked, permuted};
 use super::context::{Context, SHIFTED};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::Abc;
@@ -28,7 +28,7 @@ use crate::train::OptimizerKind;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-analog-sgd",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "Each SGD step moves outputs by -ηχK(SGD)",
     source: "the paper, Definition 3.3",
     prediction: "residual falls as 1/n",

@@ -28,7 +28,7 @@ use tch::Tensor;
 
 use super::analog::{self, Analog, Prediction, asked};
 use super::context::{Context, SHIFTED};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::kernel::Gram;
@@ -37,7 +37,7 @@ use crate::train::OptimizerKind;
 
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-analog-signgd",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "Each SignGD step moves outputs by -η sign(χ) K(A-SignGD)",
     source: "the paper, Theorem 4.3",
     prediction: "residual falls as 1/n",

@@ -1,4 +1,4 @@
-//! What both limit claims share: their plan, perceptrons in NTK parametrization, their empirical kernels layer by
+//! What both limit claims share: their design, perceptrons in NTK parametrization, their empirical kernels layer by
 //! layer, and the distance from a limit.
 
 use nalgebra::DMatrix;
@@ -25,7 +25,7 @@ pub(super) fn block(context: &Context<'_>) -> usize {
 }
 
 /// What both claims measure: widths, samples and networks.
-pub(super) struct Plan {
+pub(super) struct Design {
     pub widths: Vec<f64>,
     pub seeds: usize,
     /// Networks that make one sample.
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub settings: Vec<Setting>,
 }
 
-impl Plan {
+impl Design {
     /// Samples of `block` networks each, of relu and `second` with two hidden layers; the longer profiles add deeper
     /// relu networks and the `others`.
     pub fn new(context: &Context<'_>, block: usize, second: Activation, others: [Activation; 2]) -> Self {

@@ -42,19 +42,19 @@ use super::compression::{
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, check, identity};
+use super::{Claim, Mutant, Topic, check, identity};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::jacobian::{Param, Parameters};
 use crate::kernel::{FormulaSet, Gram, GramOptions, dense_jacobian, structured_gram};
 use crate::network::Activation;
-use crate::progress::{Silent, check_stop};
+use crate::progress::{Silent, check_cancelled};
 use crate::stats::{Expectation, clopper_pearson};
 use crate::subspace::{Init, Lora, Target, Trained};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "lora",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "LoRA keeps the kernel of the weights that it adapts, and drops that of the others",
     source: "the paper, Section 7 (LoRA); exact variances ours",
     prediction: "E K_LoRA = share of K_SGD; error ~ k^-1/2 with exact variance; PEFT's init: times s²k/(3 in)",
@@ -207,7 +207,7 @@ impl Compressed {
         let lora = adapters(&self.network, rank, scaling)?;
         (0..count)
             .map(|i| {
-                check_stop()?;
+                check_cancelled()?;
                 let extended = draw(&lora, &self.network, init, &format!("{name} {i}"), context);
                 Ok(gram(&lora, &extended, &self.network, false)?.sgd.expect("asked for"))
             })

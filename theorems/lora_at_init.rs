@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 
 use super::cases::{Network, NetworkCase, generator, larger, largest, relative, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{Param, ParameterSpec, Parameters, outputs, record};
@@ -39,7 +39,7 @@ use crate::subspace::{Init, Lora, Target, Trained};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "lora-at-init",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "What a LoRA adapter computes before it is trained",
     source: "the paper, Section 7 (kernel view of LoRA)",
     prediction: "f unchanged, ∂f/∂A = 0, ∂f/∂B = s (∂f/∂W) Aᵀ, K_LoRA = Σ s² <GAᵀ, G'Aᵀ>",

@@ -32,7 +32,7 @@ use nalgebra::DMatrix;
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Family, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::network::Activation;
@@ -45,7 +45,7 @@ use crate::stats::{Expectation, student_mean};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "master-theorem",
-    family: Family::Program,
+    topic: Topic::Program,
     title: "Averages of tensor programs converge to the limit of the same program",
     source: "Yang, Tensor Programs III (Master Theorem)",
     prediction: "distance falls as n^-1/2",

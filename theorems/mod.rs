@@ -53,7 +53,7 @@ pub use program::program_registry;
 
 /// What a claim is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum Topic {
     /// Exact identities.
     Identity,
     /// Limits of infinite width.
@@ -68,7 +68,7 @@ pub enum Family {
     Program,
 }
 
-impl Family {
+impl Topic {
     /// As reports print it.
     pub fn text(self) -> &'static str {
         match self {
@@ -128,7 +128,7 @@ pub struct Claim {
     /// Identifier, e.g. `sign-kernel-limit`; its file and its test have the same name with underscores.
     pub id: &'static str,
     /// What it is about.
-    pub family: Family,
+    pub topic: Topic,
     /// One line.
     pub title: &'static str,
     /// Where the statement comes from.
@@ -210,7 +210,7 @@ impl Claim {
         let findings = (self.experiment)(&context.of(self.id, None))?;
         Ok(ClaimEvidence {
             id: self.id.into(),
-            family: self.family.text().into(),
+            topic: self.topic.text().into(),
             title: self.title.into(),
             source: self.source.into(),
             prediction: self.prediction.into(),

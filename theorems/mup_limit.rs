@@ -25,7 +25,7 @@
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Family, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
 use crate::network::Activation;
@@ -35,7 +35,7 @@ use crate::stats::{Expectation, student_mean};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "mup-limit",
-    family: Family::Program,
+    topic: Topic::Program,
     title: "Training in muP converges to its program's limit, not to its kernel's prediction",
     source: "Yang and Hu, Tensor Programs IV; Yang and Littwin, Tensor Programs IVb",
     prediction: "distance from the limit falls as n^-1/2; the kernel's prediction is elsewhere",

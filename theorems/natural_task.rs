@@ -23,16 +23,16 @@
 
 use super::context::Context;
 use super::family::{Family, tasks, tasks_setting};
-use super::{Claim, Family as Topic, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Mark, Series, Table};
 use crate::natural::{FALLS, Measured, Variant, measure, slope};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::{Expectation, student_mean};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "natural-task",
-    family: Topic::Prompt,
+    topic: Topic::Prompt,
     title: "|χ| falls with the width of the pre-trained network on prompted examples",
     source: "the paper, Definition 5.3 and the test of its Section 6",
     prediction: "exponent of the mean |χ| in width below 0",
@@ -57,7 +57,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     for task in tasks() {
         let mut row = Vec::new();
         for member in 0..widths.len() {
-            check_stop()?;
+            check_cancelled()?;
             let study = family.study(member, task, 1, context.device)?;
             let mut found = measure(&study, context.seed(task.name))?;
             if context.is("other-word") {

@@ -25,11 +25,11 @@ use std::f64::consts::FRAC_2_PI;
 
 use super::context::{Context, SHIFTED};
 use super::limits::{
-    BIAS, Plan, Setting, block, distance, error_exponent, error_figure, inputs, matrix, ratio, root_mean_squares,
+    BIAS, Design, Setting, block, distance, error_exponent, error_figure, inputs, matrix, ratio, root_mean_squares,
     sgd_shares, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, check, identity};
+use super::{Claim, Mutant, Topic, check, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::Activation;
@@ -37,7 +37,7 @@ use crate::network::limits::{LimitKernels, limit_kernels};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "ntk-limit",
-    family: Family::Width,
+    topic: Topic::Width,
     title: "Empirical NTK and NNGP kernels converge to their closed limits",
     source: "Jacot et al. 2018; Lee et al. 2018; Cho and Saul 2009",
     prediction: "relative error falls as n^-1/2",
@@ -68,10 +68,10 @@ const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     // The NTK's error has the longer tail of the two claims.
-    let plan = Plan::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
-    let Plan { widths, seeds, block, settings } = &plan;
+    let design = Design::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
+    let Design { widths, seeds, block, settings } = &design;
     let confidence = context.confidence(3 * settings.len() + 2);
-    let mut findings = plan.findings();
+    let mut findings = design.findings();
     let mut figure = error_figure("empirical NTK");
     for (number, setting) in settings.iter().enumerate() {
         let limits = limits(context, *setting);
@@ -88,7 +88,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
             findings.checks.push(scan.slope(title, kernel, error_exponent(context), confidence)?);
         }
-        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), plan.widest());
+        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), design.widest());
         findings.checks.push(check(title, unbiased(context, BIAS), scan.last_mean(NTK_RATIO, confidence)));
         let mut table = scan.local_slopes(&[(NTK, -0.5), (NNGP, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {}", setting.name());

@@ -36,7 +36,7 @@ use tch::Tensor;
 use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs, rms};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::jacobian::{Examples, Parameters};
@@ -49,7 +49,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "ntk-regime",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "Networks in NTK parametrization show kernel behaviour from random initialization",
     source: "the paper, Definition 3.2; Jacot et al. 2018",
     prediction: "gradient drift falls as n^-1/2, residual and kernel drift as 1/n",

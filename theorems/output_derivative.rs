@@ -32,7 +32,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::cases::{NetworkCase, larger, largest, relative, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::kernel::dense_jacobian;
@@ -41,7 +41,7 @@ use crate::train::{cross_entropy, loss_gradient, output_derivative};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "output-derivative",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "The output derivative is the derivative of the loss in the network's output",
     source: "the paper, Definition 3.1",
     prediction: "χ = softmax(f) - e_y, -yσ(-yf), f - y; ∇ℓ = Σ χ_c ∇f_c",

@@ -12,7 +12,7 @@ use super::training::{loss_gradient, outputs};
 use crate::error::Result;
 use crate::jacobian::{Examples, Frozen, Parameters, Tap};
 use crate::network::{Activation, Heads, Transformer, TransformerAbc, TransformerExamples, TransformerShape};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 /// Tokens 0 to 10; 11 is the mask. A prime makes every step of a progression reach every token.
@@ -80,7 +80,7 @@ pub(super) fn pretrain(context: &Context<'_>, network: &Transformer, steps: usiz
     let mut trainer = Optimizer::with_rates(OptimizerKind::ADAM, network.learning_rates(0.05));
     let indices: Vec<usize> = (0..BATCH).collect();
     for step in 0..steps {
-        check_stop()?;
+        check_cancelled()?;
         let batch = Masked::draw(BATCH, context.seed(&format!("{name}, step {step}")));
         let examples = batch.examples(context, network);
         let chi = output_derivative(&outputs(&parameters, &examples), &Tensor::from_slice(&batch.tokens));

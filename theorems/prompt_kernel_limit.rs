@@ -24,7 +24,7 @@
 use super::context::Context;
 use super::program::sampled;
 use super::scan::{Scan, list};
-use super::{Claim, Family, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::error::Result;
 use crate::evidence::{Figure, Findings};
 use crate::network::Activation;
@@ -34,7 +34,7 @@ use crate::stats::{Expectation, student_mean};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-limit",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Taylor's theorem in the limit: fine-tuning on labels at distance χ departs from its kernel in proportion to χ",
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "residual and drift have slope 1 in χ",

@@ -33,7 +33,7 @@ use super::context::Context;
 use super::family::{Family, PER_WORD, labels, tasks, tasks_setting};
 use super::scan::Scan;
 use super::training::{loss_gradient, outputs, rms};
-use super::{Claim, Family as Topic, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::analysis::{SplitName, Study};
 use crate::error::Result;
 use crate::evidence::{Cell, Figure, Findings, Table};
@@ -48,7 +48,7 @@ use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-regime",
-    family: Topic::Prompt,
+    topic: Topic::Prompt,
     title: "With a prompt, fine-tuning of pre-trained networks stays near its kernel, by as much as χ is small; with a random head it does not",
     source: "the paper, Theorem 5.5",
     prediction: "residual of a random head at least 10 times the prompt's; drift falls faster than an unnatural task's",

@@ -4,7 +4,7 @@ use super::check;
 use super::context::Context;
 use crate::error::Result;
 use crate::evidence::{Cell, Check, Mark, Series, Table};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
 
 /// Points that a fit of three coefficients needs, to be more than an interpolation.
@@ -59,7 +59,7 @@ impl Scan {
         let mut values = vec![vec![Vec::with_capacity(x.len()); seeds]; names.len()];
         for &at in x {
             for seed in 0..seeds {
-                check_stop()?;
+                check_cancelled()?;
                 let measured = measure(at, seed)?;
                 assert_eq!(measured.len(), names.len(), "one value per statistic");
                 for (all, value) in values.iter_mut().zip(measured) {

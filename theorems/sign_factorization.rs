@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 
 use super::cases::{NetworkCase, largest, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{Examples, Parameters, PlainTap};
@@ -37,7 +37,7 @@ use crate::train::{cross_entropy, output_derivative};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-factorization",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "With one output, the sign of the loss gradient is the sign of χ times the sign of the output's gradient",
     source: "the paper, Section 4.2 (derivation of its sign-based kernel)",
     prediction: "sign(∇ℓ) = sign(χ) sign(∇f) for C = 1",

@@ -31,11 +31,11 @@ use nalgebra::DMatrix;
 
 use super::context::Context;
 use super::limits::{
-    BIAS, Plan, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, matrix, ratio,
+    BIAS, Design, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, matrix, ratio,
     root_mean_squares, scaled, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, check};
+use super::{Claim, Mutant, Topic, check};
 use crate::error::Result;
 use crate::evidence::{Cell, Findings, Table};
 use crate::kernel::{Formula, FormulaSet};
@@ -44,7 +44,7 @@ use crate::network::limits::{LayerLimit, LimitKernels, limit_kernels};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-kernel-limit",
-    family: Family::Width,
+    topic: Topic::Width,
     title: "Sign kernels of wide perceptrons converge to closed limits, layer by layer",
     source: "derived here from the Gaussian limits of Jacot et al. 2018",
     prediction: "relative error falls as n^-1/2",
@@ -72,10 +72,10 @@ const BACKWARD: &str = "K(SignGD) against its limit without the signs of φ'";
 const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, BACKWARD];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let plan = Plan::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
-    let Plan { widths, seeds, block, settings } = &plan;
+    let design = Design::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
+    let Design { widths, seeds, block, settings } = &design;
     let confidence = context.confidence(4 * settings.len() + 2);
-    let mut findings = plan.findings();
+    let mut findings = design.findings();
     let mut figure = error_figure("sign kernels");
     let mut rows = Vec::new();
     for (number, setting) in settings.iter().enumerate() {
@@ -86,7 +86,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             for k in 0..*block {
                 let (errors, layers) = errors(context, *setting, &limit, width, seed * block + k)?;
                 rows.push(errors);
-                if width == plan.widest() {
+                if width == design.widest() {
                     for (all, one) in ratios.iter_mut().zip(layers) {
                         all[0].push(one[0]);
                         all[1].push(one[1]);
@@ -126,7 +126,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         }
     }
     findings.tables.push(Table {
-        title: format!("Mean ratio of kernel and limit at width {}", plan.widest()),
+        title: format!("Mean ratio of kernel and limit at width {}", design.widest()),
         columns: ["network", "layer", ASYMMETRIC, SIGNGD].into_iter().map(Into::into).collect(),
         rows,
     });

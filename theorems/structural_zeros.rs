@@ -34,7 +34,7 @@ use tch::{Device, Tensor};
 
 use super::cases::{Network, NetworkCase, Shape, VOCABULARY, generator, larger, largest, worst};
 use super::context::Context;
-use super::{Claim, Family, Mutant, identity};
+use super::{Claim, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{ParameterSpec, Parameters, record};
@@ -44,7 +44,7 @@ use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "structural-zeros",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Gradients that vanish in exact arithmetic have sign zero",
     source: "a rule of this program, needed by the sign kernels of the paper's Definition 3.3",
     prediction: "key biases and absent tokens have zero gradient; sign kernels agree bit for bit",

@@ -155,8 +155,8 @@ impl Study {
         text
     }
 
-    /// Digest of what stored parts depend on: the study, and the names, files and rows of its examples, which they repeat.
-    pub(super) fn parts_digest(&self) -> String {
+    /// Digest of what stored results depend on: the study, and the names, files and rows of its examples, which they repeat.
+    pub(super) fn results_digest(&self) -> String {
         let provenance = serde_json::to_string(&(&self.source, &self.sets)).expect("facts are plain data");
         digest([self.digest.as_bytes(), provenance.as_bytes()])
     }

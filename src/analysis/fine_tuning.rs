@@ -9,9 +9,9 @@ use super::along::{Along, Probes};
 use super::examples::StudyExamples;
 use super::kept::{Kept, rank};
 use super::kernels::train_kernel;
-use super::parts::Parts;
 use super::plan::{Measures, Plan};
 use super::side_by_side::side_by_side;
+use super::store::ResultStore;
 use super::study::{SplitName, Study};
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
@@ -41,23 +41,23 @@ struct Run {
     residuals: Vec<StepResidual>,
 }
 
-/// Runs the grids of all optimizers and measures the best run of each; every run and its measures are stored parts.
+/// Runs the grids of all optimizers and measures the best run of each; every run and its measures are stored.
 pub(super) fn fine_tuning(
     study: &Study,
     plan: &Plan,
     start: &Start<'_>,
-    parts: &Parts,
+    store: &ResultStore,
     monitor: &dyn Monitor,
 ) -> Result<Vec<FineTuningResult>> {
     let data = TrainingData::of(study)?;
-    let grid = Grid::of(study, plan, &data, parts, monitor)?;
+    let grid = Grid::of(study, plan, &data, store, monitor)?;
     let depends = |c: &Chosen| {
         let candidates: Vec<Candidate> = c.runs.iter().map(|r| r.candidate.clone()).collect();
         serde_json::json!(("measures of a run", &c.settings, &plan.formulas, candidates, grid.watched()))
     };
     let name = |c: &Chosen| format!("{}-measures", c.settings.optimizer.name());
     let stored: Vec<Option<FineTuningResult>> =
-        grid.chosen.iter().map(|c| parts.stored(&name(c), &depends(c), monitor)).collect();
+        grid.chosen.iter().map(|c| store.get(&name(c), &depends(c), monitor)).collect();
     let missing: Vec<&Chosen> = grid.chosen.iter().zip(&stored).filter(|(_, s)| s.is_none()).map(|(c, _)| c).collect();
     grid.repeat(&missing, monitor)?;
     let mut measured = Measured::default();
@@ -72,10 +72,10 @@ pub(super) fn fine_tuning(
             })?;
             if let Some(lora) = study.adapters() {
                 let facts = &study.model_facts;
-                save_adapter(&parts.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
+                save_adapter(&store.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
             }
             let result = measured.end_of(study, plan, chosen, &network, (start, &data), monitor)?;
-            parts.store(&name(chosen), &depends(chosen), &result)?;
+            store.put(&name(chosen), &depends(chosen), &result)?;
             result
         };
         grid.kept.remove(optimizer);
@@ -115,7 +115,7 @@ impl<'a> Grid<'a> {
         study: &'a Study,
         plan: &Plan,
         data: &'a TrainingData<'a>,
-        parts: &'a Parts,
+        store: &'a ResultStore,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let count = plan.probes(data.dev.len());
@@ -131,10 +131,10 @@ impl<'a> Grid<'a> {
             .collect();
         let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
         let depends = |s: &FineTuning| serde_json::json!(("run", s, &probes.steps, count));
-        let mut found: Vec<Option<Run>> = all.iter().map(|s| parts.stored(&name(s), &depends(s), monitor)).collect();
+        let mut found: Vec<Option<Run>> = all.iter().map(|s| store.get(&name(s), &depends(s), monitor)).collect();
         let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
         let known = all.iter().zip(&found).filter_map(|(s, run)| Some((s.optimizer.name(), &run.as_ref()?.candidate)));
-        let kept = Kept::new(parts, &study.include, known);
+        let kept = Kept::new(store, &study.include, known);
         let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
         let include = &study.include;
         let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
@@ -155,7 +155,7 @@ impl<'a> Grid<'a> {
                 }
                 Err(e) => return Err(e),
             };
-            parts.store(&name(settings), &depends(settings), &run)?;
+            store.put(&name(settings), &depends(settings), &run)?;
             Ok(run)
         })?;
         for (i, run) in missing.into_iter().zip(trained) {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
 
-use super::parts::Parts;
+use super::store::ResultStore;
 use crate::error::{Error, Result};
 use crate::evidence::Candidate;
 use crate::files::write_by;
@@ -25,7 +25,7 @@ pub(super) fn rank(candidate: &Candidate) -> Option<(f64, f64, f64)> {
 
 /// The files of one analysis. Runs in several threads may offer theirs.
 pub(super) struct Kept<'a> {
-    parts: &'a Parts,
+    store: &'a ResultStore,
     /// The parameters that are trained; the others are those of the start.
     include: &'a [bool],
     best: Mutex<HashMap<&'static str, (f64, f64, f64)>>,
@@ -34,7 +34,7 @@ pub(super) struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// None is better than these runs, which have ended already.
     pub fn new<'c>(
-        parts: &'a Parts,
+        store: &'a ResultStore,
         include: &'a [bool],
         known: impl Iterator<Item = (&'static str, &'c Candidate)>,
     ) -> Self {
@@ -42,7 +42,7 @@ impl<'a> Kept<'a> {
         for (optimizer, candidate) in known {
             raise(&mut best, optimizer, candidate);
         }
-        Self { parts, include, best: Mutex::new(best) }
+        Self { store, include, best: Mutex::new(best) }
     }
 
     /// Keeps a run's network where no other run of its optimizer is better.
@@ -69,17 +69,17 @@ impl<'a> Kept<'a> {
         let trained = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
         let tensors: Vec<(&str, Tensor)> =
             trained.map(|((spec, value), _)| (spec.name.as_str(), value.to_device(tch::Device::Cpu))).collect();
-        write_by(&path, |part| {
+        write_by(&path, |file| {
             let failed = |e: tch::TchError| Error::io("write", &path)(std::io::Error::other(e.to_string()));
-            Tensor::write_safetensors(&tensors, part).map_err(failed)
+            Tensor::write_safetensors(&tensors, file).map_err(failed)
         })?;
-        self.parts.store(&mark(name), settings, &())
+        self.store.put(&mark(name), settings, &())
     }
 
     /// The network of a run; `None` where it is not kept, or the file is damaged.
     pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Option<Parameters> {
         let name = settings.optimizer.name();
-        self.parts.stored::<()>(&mark(name), settings, &Silent)?;
+        self.store.get::<()>(&mark(name), settings, &Silent)?;
         let read = Tensor::read_safetensors(self.path(name)).ok()?;
         let mut found: HashMap<String, Tensor> = read.into_iter().collect();
         let mut which = start.specs().iter().zip(self.include);
@@ -95,12 +95,12 @@ impl<'a> Kept<'a> {
 
     /// The file of an optimizer's network.
     pub fn path(&self, optimizer: &str) -> PathBuf {
-        self.parts.part_path(&format!("{optimizer}-selected.safetensors"))
+        self.store.path(&format!("{optimizer}-selected.safetensors"))
     }
 
     /// Removes what is kept of an optimizer. A leftover that cannot be removed only costs space.
     pub fn remove(&self, optimizer: &str) {
-        let _ = fs::remove_file(self.parts.part_path(&format!("{}.json", mark(optimizer))));
+        let _ = fs::remove_file(self.store.path(&format!("{}.json", mark(optimizer))));
         let _ = fs::remove_file(self.path(optimizer));
     }
 }
@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn the_best_run_is_kept_until_it_is_removed() {
         let directory = tempfile::tempdir().expect("a directory");
-        let parts = Parts::open(directory.path(), "study").expect("a store");
+        let store = ResultStore::open(directory.path(), "study").expect("a store");
         let (start, include) = (network(0.0), [true, false]);
         let known = run(1.0, 0.4).1;
-        let kept = Kept::new(&parts, &include, [("sgd", &known)].into_iter());
+        let kept = Kept::new(&store, &include, [("sgd", &known)].into_iter());
         let read = |settings: &FineTuning| {
             let found = kept.read(settings, &start)?;
             Some([0, 1].map(|i| found.values()[i].double_value(&[0])))

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::parts::Parts;
 use super::plan::Plan;
+use super::store::ResultStore;
 use super::study::{SplitName, Study};
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
@@ -24,22 +24,22 @@ pub(super) struct Grams {
 }
 
 /// Computes or reads the three kernels.
-pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn Monitor) -> Result<Grams> {
-    let store = Store { study, plan, parts, monitor };
+pub(super) fn kernels(study: &Study, plan: &Plan, store: &ResultStore, monitor: &dyn Monitor) -> Result<Grams> {
+    let kernels = KernelStore { study, plan, store, monitor };
     let tests = study.labels(SplitName::Test).len();
-    let train = store.kernel(&parts.kernel_path("train"), "train", (SplitName::Train, None), || {
+    let train = kernels.kernel(&store.kernel_path("train"), "train", (SplitName::Train, None), || {
         train_kernel(study, &study.parameters, plan, "kernel of train", monitor)
     })?;
-    let dev = store.kernel(&parts.kernel_path("dev"), "dev", (SplitName::Dev, None), || {
+    let dev = kernels.kernel(&store.kernel_path("dev"), "dev", (SplitName::Dev, None), || {
         between(study, plan, SplitName::Dev, None, monitor)
     })?;
-    let piece_path = |i: usize| parts.part_path(&format!("kernel-test-{i}.safetensors"));
-    let test = store.kernel(&parts.kernel_path("test"), "test", (SplitName::Test, None), || {
+    let piece_path = |i: usize| store.path(&format!("kernel-test-{i}.safetensors"));
+    let test = kernels.kernel(&store.kernel_path("test"), "test", (SplitName::Test, None), || {
         let mut pieces = Vec::new();
         for (i, range) in crate::jacobian::blocks(tests, PIECE).enumerate() {
             let columns = (SplitName::Test, Some(range.clone()));
             let indices: Vec<usize> = range.collect();
-            pieces.push(store.kernel(&piece_path(i), &format!("test, piece {i}"), columns, || {
+            pieces.push(kernels.kernel(&piece_path(i), &format!("test, piece {i}"), columns, || {
                 between(study, plan, SplitName::Test, Some(&indices), monitor)
             })?);
         }
@@ -53,14 +53,14 @@ pub(super) fn kernels(study: &Study, plan: &Plan, parts: &Parts, monitor: &dyn M
 }
 
 /// Where finished kernels are kept.
-struct Store<'a> {
+struct KernelStore<'a> {
     study: &'a Study,
     plan: &'a Plan,
-    parts: &'a Parts,
+    store: &'a ResultStore,
     monitor: &'a dyn Monitor,
 }
 
-impl Store<'_> {
+impl KernelStore<'_> {
     /// The kernel in a file, if it is the one wanted; otherwise a newly computed one, which is then written. `columns`
     /// are the right examples: a split, or a part of it.
     fn kernel(
@@ -70,7 +70,7 @@ impl Store<'_> {
         columns: (SplitName, Option<Range<usize>>),
         compute: impl FnOnce() -> Result<Gram>,
     ) -> Result<Gram> {
-        let digest = self.parts.digest(&(name, &self.plan.formulas, self.plan.precision));
+        let digest = self.store.digest(&(name, &self.plan.formulas, self.plan.precision));
         if let Ok(file) = KernelFile::read(path)
             && file.metadata.get("digest").is_some_and(|d| *d == digest)
             && let Some(gram) = file.to_gram()
@@ -151,8 +151,8 @@ fn shares_json(study: &Study, shares: &[ParameterShare]) -> String {
 /// Joins Gram matrices with the same left examples along the right ones.
 fn join_columns(pieces: &[Gram]) -> Gram {
     let join = |f: fn(&Gram) -> Option<&Tensor>| -> Option<Tensor> {
-        let parts: Option<Vec<&Tensor>> = pieces.iter().map(f).collect();
-        parts.map(|p| Tensor::cat(&p, 1))
+        let found: Option<Vec<&Tensor>> = pieces.iter().map(f).collect();
+        found.map(|p| Tensor::cat(&p, 1))
     };
     Gram {
         left: pieces[0].left,

@@ -1,6 +1,6 @@
-//! One analysis: a model, a task, and everything the paper asks about them, as resumable parts.
+//! One analysis: a model, a task, and everything the paper asks about them, resumable.
 //!
-//! Joins the other modules; draws nothing and prints nothing. Every part (a kernel, a run, its measures) is stored when
+//! Joins the other modules; draws nothing and prints nothing. Every result (a kernel, a run, its measures) is stored when
 //! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
 
 mod adapters;
@@ -13,13 +13,13 @@ mod head;
 mod kept;
 mod kernels;
 mod methods;
-mod parts;
 mod plan;
 mod pretrained;
 mod regress;
 mod room;
 mod side_by_side;
 mod solve;
+mod store;
 mod study;
 
 pub use adapters::AdapterRequest;
@@ -28,11 +28,11 @@ pub use examples::StudyExamples;
 pub use facts::split_name;
 pub use head::Head;
 pub use kernels::train_kernel;
-pub use parts::Parts;
-pub use plan::{Measures, OptimizerPlan, Plan};
+pub use plan::{Measures, OptimizerGrid, Plan};
 pub use pretrained::Pretrained;
 pub use room::{RegressionCost, check_room, regression_cost};
 pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
+pub use store::ResultStore;
 pub use study::{SplitName, Study, StudyRequest};
 
 use std::path::Path;
@@ -45,16 +45,16 @@ use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
 use crate::train::{accuracy, answers, f1};
 
-/// Runs every part of an analysis that `directory` does not hold yet, and returns the evidence.
+/// Computes every result of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
     check_room(&regression_cost(study, &plan.formulas)?, study)?;
-    let parts = Parts::open(directory, &study.parts_digest())?;
+    let store = ResultStore::open(directory, &study.results_digest())?;
     let start = LogitsAtStart::of(study)?;
-    let grams = kernels::kernels(study, plan, &parts, monitor)?;
-    let kernels = regress::kernel_facts(study, plan, &grams, &parts, monitor)?;
+    let grams = kernels::kernels(study, plan, &store, monitor)?;
+    let kernels = regress::kernel_facts(study, plan, &grams, &store, monitor)?;
     let layers = layer_shares(study.parameters.specs(), &grams.train.shares, &study.include);
     let before = Start { logits: &start, kernel: &grams.train };
-    let fine_tuning = fine_tuning::fine_tuning(study, plan, &before, &parts, monitor)?;
+    let fine_tuning = fine_tuning::fine_tuning(study, plan, &before, &store, monitor)?;
     let task = study.task_facts();
     let zero_shot = Accuracy {
         dev: accuracy(&start.dev, study.labels(SplitName::Dev)),

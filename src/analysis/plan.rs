@@ -11,14 +11,14 @@ use crate::train::OptimizerKind;
 
 /// An optimizer with the learning rates to try.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OptimizerPlan {
+pub struct OptimizerGrid {
     /// Update rule.
     pub kind: OptimizerKind,
     /// Learning rates, the best on dev is kept.
     pub learning_rates: Vec<f64>,
 }
 
-impl OptimizerPlan {
+impl OptimizerGrid {
     /// The setting that its learning rates are.
     pub(super) fn rates_field(&self) -> Field {
         match self.kind {
@@ -69,7 +69,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Fine-tuning runs.
-    pub optimizers: Vec<OptimizerPlan>,
+    pub optimizers: Vec<OptimizerGrid>,
     /// Examples per fine-tuning step.
     pub batch_size: usize,
     /// Fine-tuning steps.

@@ -5,25 +5,25 @@ use tch::{Kind, Tensor};
 
 use super::kernels::Grams;
 use super::methods::{self, Solved};
-use super::parts::Parts;
 use super::plan::Plan;
+use super::store::ResultStore;
 use super::study::{SplitName, Study};
 use crate::error::Result;
 use crate::evidence::{KernelFacts, MatrixPicture};
 use crate::jacobian::blocks;
 use crate::kernel::{Formula, Gram};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::regression::{KernelProblem, effective_rank};
 
 /// Largest side of a picture of a kernel.
 const PICTURE: usize = 96;
 
-/// Facts and regressions of every formula of the plan, each a stored part.
+/// Facts and regressions of every formula of the plan, each stored.
 pub(super) fn kernel_facts(
     study: &Study,
     plan: &Plan,
     grams: &Grams,
-    parts: &Parts,
+    store: &ResultStore,
     monitor: &dyn Monitor,
 ) -> Result<Vec<KernelFacts>> {
     let formulas: Vec<Formula> = Formula::ALL.into_iter().filter(|f| plan.formulas.contains(f)).collect();
@@ -33,8 +33,8 @@ pub(super) fn kernel_facts(
     monitor.begin("kernel regression", formulas.iter().map(units).sum());
     let mut facts = Vec::new();
     for formula in formulas {
-        check_stop()?;
-        facts.push(parts.json(
+        check_cancelled()?;
+        facts.push(store.get_or_compute(
             &format!("regression-{formula}"),
             &("regression", formula, plan.precision),
             monitor,

@@ -70,7 +70,7 @@ pub(super) fn side_by_side<T: Send>(
     heard.pass_on(monitor);
     monitor.end();
     found.sort_by_key(|(index, _)| *index);
-    // A stop request ends all runs; which of them noticed it first says nothing.
+    // A cancellation ends all runs; which of them noticed it first says nothing.
     if found.iter().any(|(_, result)| matches!(result, Err(Error::Interrupted))) {
         return Err(Error::Interrupted);
     }

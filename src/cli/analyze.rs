@@ -10,7 +10,7 @@ use super::output::outln;
 use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{EngineSettings, Measures, OptimizerPlan, Plan, analyze};
+use crate::analysis::{EngineSettings, Measures, OptimizerGrid, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
 use crate::files::without_directory;
@@ -82,9 +82,9 @@ impl FineTuningArgs {
             .iter()
             .filter(|name| !name.is_empty())
             .map(|name| match name.as_str() {
-                "sgd" => Ok(OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: distinct(lr_sgd) }),
-                "signgd" => Ok(OptimizerPlan { kind: OptimizerKind::Signgd, learning_rates: distinct(lr_signgd) }),
-                "adam" => Ok(OptimizerPlan { kind: OptimizerKind::ADAM, learning_rates: distinct(lr_adam) }),
+                "sgd" => Ok(OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: distinct(lr_sgd) }),
+                "signgd" => Ok(OptimizerGrid { kind: OptimizerKind::Signgd, learning_rates: distinct(lr_signgd) }),
+                "adam" => Ok(OptimizerGrid { kind: OptimizerKind::ADAM, learning_rates: distinct(lr_adam) }),
                 other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
             })
             .collect::<Result<Vec<_>>>()?;

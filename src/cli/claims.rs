@@ -17,7 +17,7 @@ pub(super) struct ClaimsArgs {
 /// Forms of the list of claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum ListFormat {
-    /// Three lines a claim, by family.
+    /// Three lines a claim, by topic.
     Table,
     /// A Markdown table.
     Markdown,
@@ -30,7 +30,7 @@ pub(super) fn run(args: &ClaimsArgs) -> Result<()> {
     let claims: Vec<ClaimFacts> = all_claims()
         .map(|c| ClaimFacts {
             id: c.id,
-            family: c.family.text(),
+            topic: c.topic.text(),
             title: c.title,
             source: c.source,
             prediction: c.prediction,

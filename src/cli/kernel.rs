@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
+use super::estimate;
 use super::output::{self, outln};
 use super::places::check_out;
-use super::plan;
 use super::select;
 use super::solve::write_published;
 use super::terminal::Terminal;
@@ -16,11 +16,11 @@ use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::jacobian::Examples;
 use crate::kernel::{
-    Block, BlockPlan, Formula, FormulaSet, Gram, KernelFile, gram_units, plan_gram, precision_errors, reference_gram,
-    structured_gram,
+    Block, BlockGrid, Formula, FormulaSet, Gram, KernelFile, estimate_gram, gram_units, precision_errors,
+    reference_gram, structured_gram,
 };
 use crate::launch::{Place, environment, place};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::shard::{Manifest, ShardStore};
 
 #[derive(Args)]
@@ -118,9 +118,9 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     let mut options = engine.options(&study, &study.parameters, formulas, &train, other)?;
     options.share_matrices = args.shares;
     let (true, Some(out)) = (!args.plan, &args.out) else {
-        let plan = plan_gram(&study.parameters, &train, other, &options);
-        output::text(plan::markdown(&plan))?;
-        output::text(plan::regression(&regression_cost(&study, &args.formula)?, plan.rate))?;
+        let estimate = estimate_gram(&study.parameters, &train, other, &options);
+        output::text(estimate::markdown(&estimate))?;
+        output::text(estimate::regression(&regression_cost(&study, &args.formula)?, estimate.rate))?;
         return Ok(());
     };
     let terminal = Terminal::new();
@@ -140,40 +140,40 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         }
     }
     let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
-    let blocks = cut.then(|| BlockPlan {
+    let grid = cut.then(|| BlockGrid {
         left: train.len(),
         right: other.map(Examples::len),
         block: args.block.unwrap_or(BLOCK),
         chunks: args.parameter_chunks.unwrap_or(1),
     });
     let parameters = study.include.iter().filter(|i| **i).count();
-    if let Some(plan) = blocks.as_ref().filter(|plan| plan.chunks > parameters) {
+    if let Some(grid) = grid.as_ref().filter(|grid| grid.chunks > parameters) {
         return Err(Error::Settings(format!(
             "--parameter-chunks {}: only {parameters} parameter tensors take part",
-            plan.chunks
+            grid.chunks
         )));
     }
-    let compute = |plan: &BlockPlan, block: &Block, title: &str| {
+    let compute = |grid: &BlockGrid, block: &Block, title: &str| {
         terminal.begin(title, gram_units(block.rows.len(), Some(block.columns.len())));
-        let gram = plan.compute(block, &study.parameters, (&train, other), &options, &terminal);
+        let gram = grid.compute(block, &study.parameters, (&train, other), &options, &terminal);
         terminal.end();
         gram
     };
-    if let (Some(plan), Some(place)) = (&blocks, place) {
-        let depends = (&study.digest, &args.formula, args.model.engine.precision, options.batch, plan, args.against);
+    if let (Some(grid), Some(place)) = (&grid, place) {
+        let depends = (&study.digest, &args.formula, args.model.engine.precision, options.batch, grid, args.against);
         let depends = serde_json::to_string(&depends).expect("settings are plain data");
-        let manifest = Manifest::new(digest([depends.as_bytes()]), plan.clone(), labels, metadata);
+        let manifest = Manifest::new(digest([depends.as_bytes()]), grid.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
-        write_shard(&store, plan, place, &terminal, compute)?;
+        write_shard(&store, grid, place, &terminal, compute)?;
         outln!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count)?;
         return Ok(());
     }
-    let gram = if let Some(plan) = &blocks {
+    let gram = if let Some(grid) = &grid {
         let mut grams = Vec::new();
-        for block in plan.blocks() {
-            grams.push(compute(plan, &block, "kernel, block by block")?);
+        for block in grid.blocks() {
+            grams.push(compute(grid, &block, "kernel, block by block")?);
         }
-        plan.assemble(&grams)?
+        grid.assemble(&grams)?
     } else if args.engine == Engine::Reference {
         terminal.note("reference engine: one example at a time");
         reference_gram(&study.parameters, &train, other, formulas, &study.include)?
@@ -210,21 +210,21 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
 /// Computes the blocks of one part that are not there yet.
 fn write_shard(
     store: &ShardStore,
-    plan: &BlockPlan,
+    grid: &BlockGrid,
     place: Place,
     terminal: &Terminal,
-    compute: impl Fn(&BlockPlan, &Block, &str) -> Result<Gram>,
+    compute: impl Fn(&BlockGrid, &Block, &str) -> Result<Gram>,
 ) -> Result<()> {
-    let all = plan.blocks().into_iter().enumerate();
+    let all = grid.blocks().into_iter().enumerate();
     let own: Vec<Block> = all.filter(|(number, _)| place.has(*number)).map(|(_, block)| block).collect();
     for (number, block) in own.iter().enumerate() {
-        check_stop()?;
+        check_cancelled()?;
         let title = format!("block {} of {}", number + 1, own.len());
         if store.has(block) {
             terminal.note(&format!("{title}: already there"));
             continue;
         }
-        store.put(block, &compute(plan, block, &title)?)?;
+        store.put(block, &compute(grid, block, &title)?)?;
     }
     Ok(())
 }

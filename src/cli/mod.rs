@@ -9,6 +9,7 @@ mod choices;
 mod claims;
 mod cloze;
 mod command;
+mod estimate;
 mod fields;
 mod gate;
 mod idle;
@@ -17,7 +18,6 @@ mod lora;
 mod natural;
 mod output;
 mod places;
-mod plan;
 mod pretrain;
 mod reproduce;
 mod select;
@@ -33,14 +33,13 @@ use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use kernelview_loops::instructions::Instructions;
 
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
-use crate::progress::request_stop;
+use crate::progress::Cancellation;
 use command::{Cli, Command};
 use output::errln;
 
@@ -72,12 +71,13 @@ pub fn main() -> ExitCode {
         Command::Analyze(_) | Command::Lora(_) | Command::Pretrain(_) | Command::Reproduce(_) | Command::Verify(_)
     );
     let panic_text = catch_panics();
-    if let Err(e) = watch_interrupts() {
+    let cancellation = Cancellation::new();
+    if let Err(e) = watch_interrupts(cancellation.clone()) {
         errln!("warning: Ctrl-C will not be graceful: {e}");
     }
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         idle::tell(&matches)?;
-        run(cli.command)
+        cancellation.scope(|| run(cli.command))
     }));
     match outcome {
         Ok(Ok(true)) => ExitCode::SUCCESS,
@@ -202,14 +202,13 @@ fn catch_panics() -> &'static Mutex<String> {
     &TEXT
 }
 
-/// The first Ctrl-C asks computations to stop at their next safe point; the second ends the process.
-fn watch_interrupts() -> std::result::Result<(), ctrlc::Error> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
+/// The first Ctrl-C cancels what runs, which stops at its next safe point; the second ends the process.
+fn watch_interrupts(cancellation: Cancellation) -> std::result::Result<(), ctrlc::Error> {
+    ctrlc::set_handler(move || {
+        if cancellation.is_cancelled() {
             std::process::exit(130);
         }
         errln!("\nstopping at the next safe point (Ctrl-C again to stop at once)");
-        request_stop();
+        cancellation.cancel();
     })
 }

@@ -17,7 +17,7 @@ use crate::evidence::SCHEMA_VERSION;
 use crate::jacobian::Subset;
 use crate::natural::{Naturalness, measure, verdict, write_naturalness};
 use crate::pretrain::family_members;
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 
 #[derive(Args)]
 pub(super) struct NaturalArgs {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     let mut rows = Vec::new();
     let mut data = None;
     for directory in &directories {
-        check_stop()?;
+        check_cancelled()?;
         let network = Pretrained::load(directory, args.dtype, device)?;
         let study = Study::new(chosen.request(&network, Head::Prompt, Subset::All, None))?;
         let facts = &study.model_facts;

@@ -13,10 +13,10 @@ use super::threads::use_threads;
 use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
-use crate::files::{digest, load_part, store_part};
+use crate::files::{digest, load_result, store_result};
 use crate::lm::Scaling;
 use crate::lock::DirectoryLock;
-use crate::pretrain::{Corpus, Family, Recipe, check_coordinates, family_findings, sweep, train, write_family};
+use crate::pretrain::{Corpus, FamilyReport, Recipe, check_coordinates, family_findings, sweep, train, write_family};
 use crate::stats::Outcome;
 
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
     recipe.corpus = recipe.corpus.without_directories();
     let _lock = DirectoryLock::alone(&args.out_dir)?;
-    let mut family = Family {
+    let mut family = FamilyReport {
         schema_version: SCHEMA_VERSION,
         corpus_sha256: corpus.sha256.clone(),
         tokens: (corpus.train.len(), corpus.heldout.len()),
@@ -132,13 +132,13 @@ fn kept<T: Serialize + DeserializeOwned>(
     wanted: bool,
     make: impl FnOnce() -> Result<T>,
 ) -> Result<Option<T>> {
-    if let Some(found) = load_part(file, key) {
+    if let Some(found) = load_result(file, key) {
         return Ok(Some(found));
     }
     if !wanted {
         return Ok(None);
     }
     let made = make()?;
-    store_part(file, key, &made)?;
+    store_result(file, key, &made)?;
     Ok(Some(made))
 }

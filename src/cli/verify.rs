@@ -18,7 +18,7 @@ use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
-use crate::verify::{self, Plan};
+use crate::verify::{self, VerifySettings};
 
 /// Suites of claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -72,12 +72,12 @@ pub(super) struct VerifyArgs {
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
     check_directory(&args.out_dir)?;
-    let plan = plan(args)?;
+    let settings = settings(args)?;
     let old = args.gate.read()?;
     let (mut found, mut directories) = (Vec::new(), Vec::new());
     for (number, seed) in args.gate.seeds(args.seed).into_iter().enumerate() {
         let directory = if number == 0 { args.out_dir.clone() } else { args.out_dir.join(format!("seed-{seed}")) };
-        found.push(one(&Plan { seed, ..plan.clone() }, &directory)?);
+        found.push(one(&VerifySettings { seed, ..settings.clone() }, &directory)?);
         directories.push(directory);
     }
     let unmoved = args.gate.finish(old.as_ref(), &Baseline::of_claims(&found)?)?;
@@ -88,10 +88,10 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
 }
 
 /// The suite with one seed.
-fn one(plan: &Plan, directory: &Path) -> Result<Verification> {
+fn one(settings: &VerifySettings, directory: &Path) -> Result<Verification> {
     let _lock = DirectoryLock::alone(directory)?;
-    let board = Board::new(plan.experiments().len());
-    let verification = verify::run(plan, directory, &board);
+    let board = Board::new(settings.experiments().len());
+    let verification = verify::run(settings, directory, &board);
     board.clear();
     let verification = verification?;
     let written = write_claims(&verification, directory)?;
@@ -110,7 +110,7 @@ fn suite(suite: Suite) -> Vec<&'static Claim> {
     }
 }
 
-fn plan(args: &VerifyArgs) -> Result<Plan> {
+fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
     let jobs = match args.jobs {
         Some(0) => return Err(Error::Settings("--jobs must be at least 1".into())),
         Some(jobs) => usable("--jobs", jobs),
@@ -120,7 +120,7 @@ fn plan(args: &VerifyArgs) -> Result<Plan> {
     if device != Device::Cpu && args.jobs.is_some_and(|jobs| jobs > 1) {
         errln!("note: --jobs changes nothing: on a GPU experiments run one at a time");
     }
-    Ok(Plan {
+    Ok(VerifySettings {
         profile: args.profile,
         seed: args.seed,
         claims: if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? },
@@ -167,12 +167,12 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use crate::evidence::Findings;
-    use crate::theorems::Family;
+    use crate::theorems::Topic;
 
     const fn claim(id: &'static str) -> Claim {
         Claim {
             id,
-            family: Family::Width,
+            topic: Topic::Width,
             title: "",
             source: "",
             prediction: "",

@@ -263,8 +263,9 @@ impl Findings {
 pub struct ClaimEvidence {
     /// Identifier, e.g. `sign-kernel-limit`.
     pub id: String,
-    /// Family, e.g. "infinite width".
-    pub family: String,
+    #[serde(rename = "family")]
+    /// Topic, e.g. "infinite width".
+    pub topic: String,
     /// One line.
     pub title: String,
     /// Where the statement comes from.
@@ -323,8 +324,9 @@ impl MutantResult {
 pub struct ExperimentError {
     /// The claim.
     pub claim: String,
-    /// Its family.
-    pub family: String,
+    #[serde(rename = "family")]
+    /// Its topic.
+    pub topic: String,
     /// Its prediction.
     pub prediction: String,
     /// The mutant that was run, where it was one.

@@ -29,7 +29,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of. Engines run several
 /// passes at a time, in threads of their own; tensors that a forward pass reads are [`Frozen`].
@@ -75,7 +75,7 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
 pub fn all_outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
-    outputs_while(&check_stop, parameters, examples, batch)
+    outputs_while(&check_cancelled, parameters, examples, batch)
 }
 
 fn outputs_while(
@@ -89,7 +89,7 @@ fn outputs_while(
 
 /// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; hears a request to stop.
 fn outputs_through(tap: &mut dyn Tap, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
-    outputs_by(&check_stop, tap, examples, batch)
+    outputs_by(&check_cancelled, tap, examples, batch)
 }
 
 fn outputs_by(

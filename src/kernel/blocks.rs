@@ -14,7 +14,7 @@ use crate::progress::Monitor;
 /// How a Gram matrix is cut: rows and columns in ranges of at most `block` examples, the sum over parameters in `chunks`
 /// of about as many entries. Of a symmetric one only the blocks on and above the diagonal are computed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BlockPlan {
+pub struct BlockGrid {
     /// Left examples N.
     pub left: usize,
     /// Right examples M; none where they are the left ones.
@@ -38,7 +38,7 @@ pub struct Block {
     pub chunk: usize,
 }
 
-impl BlockPlan {
+impl BlockGrid {
     /// The blocks to compute, row by row, the chunks of a place one after the other.
     pub fn blocks(&self) -> Vec<Block> {
         let rows: Vec<Range<usize>> = blocks(self.left, self.block).collect();
@@ -103,9 +103,9 @@ impl BlockPlan {
     /// # Errors
     /// [`Error::Settings`] where blocks are missing or do not fit.
     pub fn assemble(&self, grams: &[Gram]) -> Result<Gram> {
-        let plan = self.blocks();
-        let Some(first) = grams.first().filter(|_| grams.len() == plan.len()) else {
-            return Err(Error::Settings(format!("{} of {} blocks are there", grams.len(), plan.len())));
+        let blocks = self.blocks();
+        let Some(first) = grams.first().filter(|_| grams.len() == blocks.len()) else {
+            return Err(Error::Settings(format!("{} of {} blocks are there", grams.len(), blocks.len())));
         };
         let outputs = first.outputs;
         let (left, right) = (self.left as i64, self.right.unwrap_or(self.left) as i64);
@@ -113,16 +113,16 @@ impl BlockPlan {
             (g.left, g.right, g.outputs) == (b.rows.len() as i64, b.columns.len() as i64, outputs)
                 && g.symmetric == self.is_diagonal(b)
         };
-        if let Some((wrong, _)) = plan.iter().zip(grams).find(|pair| !fits(*pair)) {
-            return Err(Error::Settings(format!("block {:?} has another shape than its plan", wrong.place)));
+        if let Some((wrong, _)) = blocks.iter().zip(grams).find(|pair| !fits(*pair)) {
+            return Err(Error::Settings(format!("block {:?} has another shape than the grid asks for", wrong.place)));
         }
         let shares = shares(grams);
         let grams: Vec<Gram> = grams.chunks(self.chunks).map(sum).collect();
-        let plan: Vec<Block> = plan.into_iter().filter(|b| b.chunk == 0).collect();
+        let blocks: Vec<Block> = blocks.into_iter().filter(|b| b.chunk == 0).collect();
         let whole = |of: &dyn Fn(&Gram) -> Option<&Tensor>, turned: &dyn Fn(&Gram) -> Option<&Tensor>| {
             of(first)?;
             let matrix = Tensor::zeros([left * outputs, right * outputs], (Kind::Double, tch::Device::Cpu));
-            for (block, gram) in plan.iter().zip(&grams) {
+            for (block, gram) in blocks.iter().zip(&grams) {
                 let (r, c) = (block.rows.start as i64 * outputs, block.columns.start as i64 * outputs);
                 put(&matrix, (r, c), of(gram)?);
                 if self.right.is_none() && !gram.symmetric {
@@ -140,7 +140,7 @@ impl BlockPlan {
             _ => whole(&|g| g.asymmetric_reversed.as_ref(), &|g| g.asymmetric.as_ref()),
         };
         let side = |of: fn(&Gram) -> &Tensor, keep: &dyn Fn(&Block) -> bool| {
-            let parts: Vec<&Tensor> = plan.iter().zip(&grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
+            let parts: Vec<&Tensor> = blocks.iter().zip(&grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
             Tensor::cat(&parts, 0)
         };
         let right_outputs = side(|g| &g.right_outputs, &|b| b.place.0 == 0);
@@ -266,13 +266,13 @@ mod tests {
             let b = b.as_ref().map(|e| e as &dyn Examples);
             let formulas = FormulaSet { sgd: true, asymmetric: true, signgd: true };
             let options = GramOptions::new(formulas, parameters.len());
-            let plan = BlockPlan { left, right: (right > 0).then_some(right), block, chunks };
-            let grams: Vec<Gram> = plan
+            let grid = BlockGrid { left, right: (right > 0).then_some(right), block, chunks };
+            let grams: Vec<Gram> = grid
                 .blocks()
                 .iter()
-                .map(|x| plan.compute(x, &parameters, (&a, b), &options, &Silent).expect("a block"))
+                .map(|x| grid.compute(x, &parameters, (&a, b), &options, &Silent).expect("a block"))
                 .collect();
-            let whole = plan.assemble(&grams).expect("all blocks");
+            let whole = grid.assemble(&grams).expect("all blocks");
             let wanted = structured_gram(&parameters, &a, b, &options, &Silent).expect("a kernel");
             let same = |x: &Option<Tensor>, y: &Option<Tensor>| {
                 let (x, y) = (x.as_ref().expect("there"), y.as_ref().expect("there"));
@@ -287,7 +287,7 @@ mod tests {
             for (x, y) in whole.shares.iter().zip(&wanted.shares) {
                 prop_assert!((x.trace_sgd - y.trace_sgd).abs() <= 1e-12 * y.trace_sgd && x.trace_signgd == y.trace_signgd);
             }
-            prop_assert!(plan.assemble(&grams[1..]).is_err());
+            prop_assert!(grid.assemble(&grams[1..]).is_err());
         }
     }
 }

@@ -10,9 +10,10 @@ mod precision;
 mod published;
 mod reference;
 
-pub use blocks::{Block, BlockPlan};
+pub use blocks::{Block, BlockGrid};
 pub use engine::{
-    Arithmetic, GramOptions, KernelPlan, LayerPlan, MemoryPlan, Method, gram_units, plan_gram, structured_gram,
+    Arithmetic, GramOptions, KernelEstimate, LayerEstimate, MemoryEstimate, Method, estimate_gram, gram_units,
+    structured_gram,
 };
 pub use file::{KernelFile, KernelHeader};
 pub use formula::{Formula, FormulaSet};

@@ -67,10 +67,10 @@ pub fn precision_errors(
 ) -> Result<Vec<(Formula, f64)>> {
     let few = First { examples, count: examples.len().min(SAMPLE) };
     let gram = |products| -> Result<Gram> {
-        let options = GramOptions { products, share_matrices: false, ..options.clone() };
+        let options = GramOptions { product_kind, share_matrices: false, ..options.clone() };
         structured_gram(parameters, &few, None, &options, &Silent)
     };
-    let (own, exact) = (gram(options.products)?, gram(Some(Kind::Double))?);
+    let (own, exact) = (gram(options.product_kind)?, gram(Some(Kind::Double))?);
     Ok(relative_errors(&own, &exact, options.formulas))
 }
 

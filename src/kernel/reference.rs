@@ -7,7 +7,7 @@ use super::formula::FormulaSet;
 use super::gram::{Gram, ParameterShare};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, PlainTap};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// The Jacobian \[N·C, P\] of all outputs with respect to all parameters, by autograd, in the parameters' precision.
 ///
@@ -21,7 +21,7 @@ pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Resul
     let shape = [examples.len() as i64 * count, parameters.numel()];
     let jacobian = Tensor::zeros(shape, (parameters.kind(), parameters.device()));
     for i in 0..examples.len() {
-        check_stop()?;
+        check_cancelled()?;
         let outputs = examples.forward(&mut PlainTap::new(&leaves), &[i]);
         for c in 0..examples.outputs() {
             let output = outputs.get(0).get(c as i64);

@@ -12,7 +12,7 @@ use super::layout::layout;
 use super::parts::Description;
 use crate::error::{Error, Result};
 use crate::jacobian::{ParameterSpec, Parameters, Role};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::setting::Field;
 
 /// How checkpoints of an architecture name their tensors.
@@ -99,7 +99,7 @@ impl<'a> Wanted<'a> {
         let mut used = BTreeSet::new();
         let mut values = Vec::with_capacity(self.specs.len());
         for (spec, reason) in self.specs.iter().zip(&self.reasons) {
-            check_stop()?;
+            check_cancelled()?;
             let aliases = self.naming.aliases(&spec.name);
             let copies = self.copies(spec, &aliases, checkpoint)?;
             let Some((name, source)) = copies.first() else {

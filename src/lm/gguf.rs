@@ -19,7 +19,7 @@ use super::rotary::Scaling;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::jacobian::Parameters;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// Settings of another function than this program's: fields behind the architecture's name, with the one value that
 /// means the same as absence, if there is one.
@@ -193,7 +193,7 @@ const TOKENS: &str = "token_embd.weight";
 fn checkpoint(file: &Gguf, of: &Form, d: &Description) -> Result<Checkpoint> {
     let mut tensors = BTreeMap::new();
     for name in file.names().filter(|name| *name != "rope_freqs.weight") {
-        check_stop()?;
+        check_cancelled()?;
         let mut tensor = file.tensor(name)?;
         let attention = d.layers.first().map(|layer| &layer.attention);
         let heads = match (name.rsplit_once(".attn_").map(|(_, part)| part.split('.').next()), attention) {

@@ -266,5 +266,5 @@ pub(super) fn is_table_of_distances(module: &str) -> bool {
 }
 
 fn names_of_all() -> impl Iterator<Item = &'static Names> {
-    architectures::ALL.iter().map(|family| family.names)
+    architectures::ALL.iter().map(|model_type| model_type.names)
 }

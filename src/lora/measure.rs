@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::settings::LoraSettings;
-use crate::analysis::{EngineSettings, Parts, SplitName, Study, StudyExamples};
+use crate::analysis::{EngineSettings, ResultStore, SplitName, Study, StudyExamples};
 use crate::error::{Error, Result};
 use crate::evidence::{KernelDistance, ModelFacts, SCHEMA_VERSION, TaskFacts};
 use crate::files::named_seed;
@@ -72,7 +72,7 @@ pub struct LoraReport {
     pub projections: Option<Sweep>,
 }
 
-/// Measures what the settings ask for; every kernel's distances are a part that is kept in `directory`.
+/// Measures what the settings ask for; every kernel's distances are stored in `directory`.
 ///
 /// # Errors
 /// Unknown targets; an adapter that does not fit; kernels that are zero or not finite; interruption.
@@ -92,7 +92,7 @@ pub fn measure(
     };
     let specs = study.parameters.specs();
     let targets: Vec<String> = chosen.iter().map(|p| specs[p.0].name.clone()).collect();
-    let parts = Parts::open(directory, &study.digest)?;
+    let store = ResultStore::open(directory, &study.digest)?;
     let examples = study.examples(SplitName::Train, study.mode)?;
     let asked = Asked { study, settings, engine, examples: &examples, monitor, targets: &targets };
 
@@ -115,7 +115,7 @@ pub fn measure(
     let adapters = if settings.ranks.is_empty() || read.is_some() {
         None
     } else {
-        let distances = asked.over("rank", &settings.ranks, &parts, |rank, seed| {
+        let distances = asked.over("rank", &settings.ranks, &store, |rank, seed| {
             let scaling = settings.scaled.factor(rank);
             let wanted: Vec<Target> = chosen.iter().map(|weight| Target { weight: *weight, rank, scaling }).collect();
             let lora = Lora::new(specs, &wanted)?;
@@ -135,7 +135,7 @@ pub fn measure(
     let projections = if settings.dimensions.is_empty() {
         None
     } else {
-        let distances = asked.over("dimension", &settings.dimensions, &parts, |dimension, seed| {
+        let distances = asked.over("dimension", &settings.dimensions, &store, |dimension, seed| {
             let projection = Projection::new(dimension, seed);
             let streaming = Streaming { include: study.include.clone(), batch: engine.batch, keep_bytes: 1 << 30 };
             monitor.begin(&format!("projection to dimension {dimension}"), specs.len() as u64);
@@ -190,7 +190,7 @@ impl Asked<'_> {
         let mut options = GramOptions::new(FormulaSet::SGD, parameters.len());
         options.include = include.to_vec();
         options.batch = self.engine.batch;
-        options.products = self.engine.precision.map(|p| p.kind(self.study.device)).transpose()?;
+        options.product_kind = self.engine.precision.map(|p| p.kind(self.study.device)).transpose()?;
         options.share_matrices = true;
         if let Some(limit) = self.engine.memory {
             options.fit(parameters, examples, None, limit as f64)?;
@@ -217,7 +217,7 @@ impl Asked<'_> {
         &self,
         what: &str,
         ranks: &[i64],
-        parts: &Parts,
+        store: &ResultStore,
         compute: impl Fn(i64, u64) -> Result<[KernelDistance; 2]>,
     ) -> Result<Vec<Vec<[KernelDistance; 2]>>> {
         let mut all = Vec::new();
@@ -228,7 +228,7 @@ impl Asked<'_> {
                 let LoraSettings { init, scaled, .. } = self.settings;
                 let depends = ("lora", what, rank, seed, init, scaled, self.targets, self.engine.precision);
                 let name = format!("lora-{what}-{rank}-{draw}");
-                row.push(parts.json(&name, &depends, self.monitor, || compute(*rank, seed))?);
+                row.push(store.get_or_compute(&name, &depends, self.monitor, || compute(*rank, seed))?);
             }
             all.push(row);
         }

@@ -6,7 +6,7 @@ use super::expansion::{DOUBLE, ENOUGH, finite};
 use crate::error::Result;
 use crate::evidence::{Arithmetic, Computed, GradientDrift, KernelDrift, Summary};
 use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, blocks, outer_distances, record};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::pair_mean_error;
 
 /// Gradient entries of a batch that are in memory at a time.
@@ -23,10 +23,10 @@ pub fn gradient_drift(
 ) -> Result<Option<GradientDrift>> {
     let (mut distances, mut sizes) = (Vec::new(), Vec::new());
     for range in blocks(examples.len(), batch) {
-        check_stop()?;
+        check_cancelled()?;
         let indices: Vec<usize> = range.collect();
         let before = record(start, examples, &indices);
-        check_stop()?;
+        check_cancelled()?;
         let after = record(end, examples, &indices);
         let (distance, size) = squares(&before, &after, include);
         distances.extend(Vec::<f64>::try_from(distance.to_device(Device::Cpu)).expect("a flat f64 tensor"));
@@ -51,7 +51,7 @@ pub fn sufficient_gradient_drift(
 ) -> Result<Option<GradientDrift>> {
     let of_kind = |parameters: &Parameters, kind| parameters.map(|v| v.detach().to_kind(kind));
     let single = record(&of_kind(start, Kind::Float), examples, &[probe]).to_kind(Kind::Double);
-    check_stop()?;
+    check_cancelled()?;
     let double = record(&of_kind(start, Kind::Double), examples, &[probe]);
     let (distance, size) = squares(&double, &single, include);
     // Both ends have their own, and in the worst case they add up.

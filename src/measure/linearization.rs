@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters, batches_by_cost, in_order, record};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// First-order expansion around a parameter vector along one direction, on N examples.
 pub struct Taylor {
@@ -33,7 +33,7 @@ pub fn taylor(
     let (mut values, mut slopes) = (Vec::new(), Vec::new());
     let batches = batches_by_cost(examples, batch);
     for indices in &batches {
-        check_stop()?;
+        check_cancelled()?;
         let recorded = record(at, examples, indices);
         values.push(recorded.outputs().to_device(tch::Device::Cpu));
         slopes.push(recorded.dot(direction, include).to_device(tch::Device::Cpu));

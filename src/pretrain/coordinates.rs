@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::files::named_seed;
 use crate::jacobian::{Param, ParameterSpec, Parameters, PlainTap, Tap};
 use crate::lm::{LanguageModel, MaskedLm, Scaling};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::stats::{Estimate, Scaling as Widths, exponent};
 
 /// Steps of the check.
@@ -143,7 +143,7 @@ fn one_network(
     let before = watch(&parameters);
     let mut sizes = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
-        check_stop()?;
+        check_cancelled()?;
         let batch = batches.batch(step, recipe.checks.sweep_batch, device);
         let (_, gradients) = gradient(&model, &parameters, &batch);
         parameters = optimizer.step(&parameters, &gradients);

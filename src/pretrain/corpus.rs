@@ -10,7 +10,7 @@ use super::recipe::Recipe;
 use super::vocabulary::train_tokenizer;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, digest, read_unpacked, utf8, write_atomic};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 
 /// A tokenized corpus.
 pub struct Corpus {
@@ -26,7 +26,7 @@ pub struct Corpus {
     pub sha256: (String, String),
 }
 
-/// Paragraphs that are tokenized between two looks at a stop request.
+/// Paragraphs that are tokenized between two looks for a cancellation.
 const CHUNK: usize = 4096;
 
 impl Corpus {
@@ -91,7 +91,7 @@ fn tokenize(tokenizer: &Tokenizer, path: &Path, text: &str, monitor: &dyn Monito
     monitor.begin(&format!("tokenizing {}", path.display()), lines.len() as u64);
     let mut ids = Vec::with_capacity(text.len() / 4);
     for chunk in lines.chunks(CHUNK) {
-        check_stop()?;
+        check_cancelled()?;
         let parts: Vec<tokenizers::Result<Vec<u16>>> = chunk
             .par_iter()
             .map(|line| {

@@ -21,7 +21,7 @@ pub use batches::{Batches, MaskedBatch};
 pub use coordinates::{CoordinateCheck, check_coordinates};
 pub use corpus::Corpus;
 pub use recipe::Recipe;
-pub use report::{Family, family_findings, write_family};
+pub use report::{FamilyReport, family_findings, write_family};
 pub use run::{Curve, CurvePoint, Trained, train};
 pub use shipped::{Member, family_directory, family_members};
 pub use sweep::{Sweep, sweep};

@@ -16,7 +16,7 @@ use crate::stats::{Estimate, Expectation};
 
 /// Everything that a family's report is made from: `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Family {
+pub struct FamilyReport {
     /// [`crate::evidence::SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
     /// The recipe.
@@ -43,7 +43,7 @@ const FLAT: f64 = 0.15;
 const CONFIDENCE: f64 = 0.99;
 
 /// The findings of a family.
-pub fn family_findings(family: &Family) -> Result<Findings> {
+pub fn family_findings(family: &FamilyReport) -> Result<Findings> {
     let recipe = &family.recipe;
     let (m, t) = (&recipe.model, &recipe.training);
     let list = |widths: &[i64]| widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -87,7 +87,7 @@ pub fn family_findings(family: &Family) -> Result<Findings> {
     Ok(findings)
 }
 
-fn losses(family: &Family, findings: &mut Findings) {
+fn losses(family: &FamilyReport, findings: &mut Findings) {
     let Some(first) = family.curves.first() else { return };
     for curve in &family.curves {
         let name = format!("width {}: held-out loss below that of the tokens' frequencies, in nats", curve.width);
@@ -205,7 +205,7 @@ fn rates(sweep: &Sweep, findings: &mut Findings) {
 ///
 /// # Errors
 /// As [`write_document`].
-pub fn write_family(family: &Family, directory: &Path) -> Result<Written> {
+pub fn write_family(family: &FamilyReport, directory: &Path) -> Result<Written> {
     let mut paragraphs = vec![
         "Masked language models of one recipe that differ in width alone. Losses are mean cross-entropies of hidden tokens \
          in nats; held-out text comes from other books or documents than the training text."

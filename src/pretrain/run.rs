@@ -14,10 +14,10 @@ use super::recipe::Recipe;
 use super::step::{evaluate, gradient, optimizer, unigram_loss};
 use super::vocabulary::TOKENIZER_CONFIG;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, load_part, named_seed, store_part, write_atomic};
+use crate::files::{create_dir, load_result, named_seed, store_result, write_atomic};
 use crate::jacobian::Parameters;
 use crate::lm::{Checkpoint, MaskedLm, save, write_tensors};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::train::{Optimizer, OptimizerState};
 
 /// Losses after a step, in nats for each hidden token.
@@ -91,7 +91,7 @@ pub fn train(
     let directory = out_dir.join(&name);
     create_dir(&directory)?;
     let digest = recipe.digest(width, &corpus.digest);
-    if let Some(curve) = load_part::<Curve>(&directory.join(RECORD), &digest)
+    if let Some(curve) = load_result::<Curve>(&directory.join(RECORD), &digest)
         && directory.join("config.json").exists()
     {
         return Ok(Trained { directory, curve, seconds: 0.0 });
@@ -115,7 +115,7 @@ pub fn train(
     write_atomic(&directory.join("tokenizer.json"), corpus.tokenizer.as_bytes())?;
     write_atomic(&directory.join("tokenizer_config.json"), TOKENIZER_CONFIG.as_bytes())?;
     save(&model, &run.parameters, &directory, recipe.model.dtype)?;
-    store_part(&directory.join(RECORD), &run.progress.digest, &curve)?;
+    store_result(&directory.join(RECORD), &run.progress.digest, &curve)?;
     // The state has done its duty; a run that cannot remove it is complete all the same.
     let _ = fs::remove_file(directory.join(STATE));
     Ok(Trained { directory, curve, seconds: start.elapsed().as_secs_f64() })
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         let steps = self.recipe.training.steps;
         let (mut since, mut from) = (Instant::now(), self.progress.steps);
         while self.progress.steps < steps {
-            if let Err(stop) = check_stop() {
+            if let Err(stop) = check_cancelled() {
                 self.save()?;
                 return Err(stop);
             }

@@ -7,7 +7,7 @@ use super::recipe::Recipe;
 use crate::error::Result;
 use crate::jacobian::{Parameters, PlainTap, Tap};
 use crate::lm::{LanguageModel, MaskedLm};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind};
 
 /// Logarithms of the tokens' frequencies in a text, each counted once more than it occurs.
@@ -74,7 +74,7 @@ pub(super) fn evaluate(
     let steps = sequences.min(text.len()).div_ceil(size).max(1);
     let mut sum = 0.0;
     for step in 0..steps {
-        check_stop()?;
+        check_cancelled()?;
         let batch = text.batch(step, size, parameters.device());
         sum += loss(model, &mut PlainTap::new(parameters), &batch).to_kind(Kind::Double).double_value(&[]);
     }

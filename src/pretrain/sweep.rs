@@ -10,7 +10,7 @@ use super::step::{evaluate, gradient, optimizer};
 use crate::error::Result;
 use crate::files::named_seed;
 use crate::lm::{MaskedLm, Scaling};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 
 /// Held-out losses after short runs.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -72,7 +72,7 @@ fn short_run(
     let mut batches = Batches::new(&corpus.train, tokens, masked, seed);
     let steps = recipe.checks.sweep_steps;
     for step in 0..steps {
-        check_stop()?;
+        check_cancelled()?;
         let batch = batches.batch(step, recipe.checks.sweep_batch, device);
         let (loss, gradients) = gradient(model, &parameters, &batch);
         monitor.advance(1);

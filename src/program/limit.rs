@@ -10,7 +10,7 @@ use super::operator::{Basis, Operator};
 use crate::error::{Error, Result};
 use crate::files::named_seed;
 use crate::network::normal_tensor;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::{Estimate, student_mean};
 
 /// How to sample a limit.
@@ -69,7 +69,7 @@ impl Program {
         }
         let mut values = vec![Vec::with_capacity(replicas); self.scalars.len()];
         for replica in 0..replicas {
-            check_stop()?;
+            check_cancelled()?;
             let seed = named_seed(seed, &format!("replica {replica}"));
             for (all, value) in values.iter_mut().zip(self.replica(options, seed)?) {
                 all.push(value);

@@ -7,7 +7,7 @@
 use super::checks::{self, TILE};
 use super::linear::{parallelism, scale, unless_stopped, view};
 use crate::error::Result;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::solvers::{Lblt, PartialPivLu, Solve};
@@ -85,7 +85,7 @@ impl Factor {
         let mut vector = Mat::from_fn(self.rows, 1, |_, _| random.random_range(-1.0..1.0));
         let mut smallest = 0.0;
         for _ in 0..INVERSE_STEPS {
-            check_stop()?;
+            check_cancelled()?;
             let before = vector.norm_l2();
             self.solve_in_place(&mut vector);
             let mut growth = vector.norm_l2() / before;

@@ -5,7 +5,7 @@
 
 use super::checks;
 use crate::error::{Error, Result};
-use crate::progress::{check_stop, interruptible};
+use crate::progress::{check_cancelled, interruptible};
 use faer::linalg::solvers::{SelfAdjointEigen, Svd};
 use faer::{Accum, Mat, MatRef, Par, Side, linalg::matmul::matmul};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
@@ -68,7 +68,7 @@ const SHORT: usize = 256;
 /// # Errors
 /// `Interrupted`.
 pub(super) fn unless_stopped<T: Send + 'static>(rows: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    if rows > SHORT { interruptible(work) } else { check_stop().map(|()| work()) }
+    if rows > SHORT { interruptible(work) } else { check_cancelled().map(|()| work()) }
 }
 
 /// The power of two just above the largest entry; 1 for a matrix of zeros.
@@ -124,7 +124,7 @@ fn largest_eigenvalue(n: usize, apply: impl Fn(&Mat<f64>) -> Mat<f64>) -> Result
     let mut basis = Mat::<f64>::zeros(n, 0);
     let (mut diagonal, mut below): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
     for step in 0..LANCZOS_STEPS.min(n) {
-        check_stop()?;
+        check_cancelled()?;
         let vector = next * faer::Scale(1.0 / length);
         next = apply(&vector);
         diagonal.push((vector.transpose() * &next)[(0, 0)]);

@@ -15,7 +15,7 @@ use super::factor::Factor;
 use super::linear::transposed_product;
 use super::{checks, problem};
 use crate::error::{Error, Result};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use std::borrow::Cow;
 
@@ -176,7 +176,7 @@ impl<'a> Logistic<'a> {
         checks::vector("logistic start", alpha.as_slice(), size)?;
         let mut objective = self.objective(&alpha, lambda);
         for steps in 0..=settings.max_steps {
-            check_stop()?;
+            check_cancelled()?;
             let outputs = self.outputs_at(&alpha);
             let probabilities = self.probabilities(&outputs);
             let residual = largest(&self.optimality(&alpha, &probabilities, lambda));
@@ -261,7 +261,7 @@ impl<'a> Logistic<'a> {
         let mut size = rest.norm_squared();
         let enough = size * tolerance * tolerance;
         for _ in 0..MOST_GRADIENTS {
-            check_stop()?;
+            check_cancelled()?;
             if size <= enough {
                 return Ok(Some(solution));
             }

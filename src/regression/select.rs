@@ -7,7 +7,7 @@
 use super::linear::transposed_product;
 use super::{AsymmetricLeastSquares, F0Scaling, KernelProblem, LeastSquares, Score, predict, score};
 use crate::error::{Error, Result};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -173,7 +173,7 @@ pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid, monitor
         let fitted = f0_scaling.fit_targets(&targets, &problem.train_logits)?;
         let solver = AsymmetricLeastSquares::new(&problem.train, &fitted)?;
         for &gamma in &grid.gamma {
-            check_stop()?;
+            check_cancelled()?;
             let solution = solver.solve(gamma)?;
             for &lambda in &grid.lambda {
                 let setting = Setting::Asymmetric { gamma, lambda, f0_scaling };

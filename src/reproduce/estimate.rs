@@ -1,10 +1,10 @@
-//! What a cell will cost: the kernel engine's own plan, and operations of kernel regression and fine-tuning over the rate
+//! What a cell will cost: the kernel engine's own estimate, and operations of kernel regression and fine-tuning over the rate
 //! that it measured.
 
 use crate::analysis::{Plan, SplitName, Study, check_room, regression_cost};
 use crate::error::Result;
 use crate::jacobian::{Examples, Role};
-use crate::kernel::{FormulaSet, plan_gram};
+use crate::kernel::{FormulaSet, estimate_gram};
 
 /// Time and memory of a cell, roughly.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +21,7 @@ const REACHED: f64 = 0.5;
 /// Estimates an analysis.
 ///
 /// # Errors
-/// As the kernel engine's plan; where kernel regression takes more memory than is free.
+/// As the kernel engine's estimate; where kernel regression takes more memory than is free.
 pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
     let train = study.examples(SplitName::Train, study.mode)?;
     let formulas = FormulaSet::of(&plan.formulas);
@@ -32,7 +32,7 @@ pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
         let other = other.map(|split| study.examples(split, study.mode)).transpose()?;
         let other = other.as_ref().map(|e| e as &dyn Examples);
         let options = plan.engine().options(study, &study.parameters, formulas, &train, other)?;
-        let kernel = plan_gram(&study.parameters, &train, other, &options);
+        let kernel = estimate_gram(&study.parameters, &train, other, &options);
         // The training kernel is computed again after each optimizer's run.
         let times = if other.is_none() { 1 + plan.optimizers.len() } else { 1 };
         seconds += times as f64 * kernel.seconds();

@@ -14,15 +14,15 @@ use tch::Device;
 pub use estimate::Estimate;
 
 use crate::analysis::{
-    AdapterRequest, Head, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze, split_name,
+    AdapterRequest, Head, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze, split_name,
 };
 use crate::device::{Dtype, TORCH_VERSION, device_kind, device_name};
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::{GridCell, GridKey, GridResult, Reproduction, SCHEMA_VERSION};
-use crate::files::{create_dir, digest, load_part, store_part, without_directories};
+use crate::files::{create_dir, digest, load_result, store_result, without_directories};
 use crate::jacobian::Subset;
 use crate::launch::Place;
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::report;
 use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
@@ -120,7 +120,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
     for (name, directory) in &settings.models {
         let mut network = None;
         for planned in settings.planned(name, directory, out_dir)? {
-            check_stop()?;
+            check_cancelled()?;
             let number = cells.len();
             let key = planned.key.clone();
             let title = format!("[{}/{total}] {}", number + 1, label(&key));
@@ -139,7 +139,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
             };
             let path = planned.directory.join("cell.json");
             let mut cell = GridCell { key, digest: inputs.digest.clone(), result: None, error: None };
-            if let Some(result) = load_part::<GridResult>(&path, &inputs.digest) {
+            if let Some(result) = load_result::<GridResult>(&path, &inputs.digest) {
                 monitor.note(&format!("{title}: already there"));
                 cell.result = Some(result);
             } else if settings.shard.is_none_or(|place| place.has(number)) {
@@ -151,7 +151,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
                 }));
                 match outcome {
                     Ok(Ok(result)) => {
-                        store_part(&path, &inputs.digest, &result)?;
+                        store_result(&path, &inputs.digest, &result)?;
                         cell.result = Some(result);
                     }
                     Ok(Err(Error::Interrupted)) => return Err(Error::Interrupted),
@@ -186,7 +186,7 @@ pub fn preview(settings: &GridSettings, out_dir: &Path) -> Result<Vec<Preview>> 
     for (name, directory) in &settings.models {
         let mut network = None;
         for planned in settings.planned(name, directory, out_dir)? {
-            check_stop()?;
+            check_cancelled()?;
             number += 1;
             if settings.shard.is_some_and(|place| !place.has(number - 1)) {
                 continue;
@@ -200,7 +200,7 @@ pub fn preview(settings: &GridSettings, out_dir: &Path) -> Result<Vec<Preview>> 
                 }
             };
             let path = planned.directory.join("cell.json");
-            if load_part::<GridResult>(&path, &inputs.digest).is_some() {
+            if load_result::<GridResult>(&path, &inputs.digest).is_some() {
                 previews.push(Preview { key, stored: true, estimate: None });
                 continue;
             }
@@ -328,7 +328,7 @@ impl GridSettings {
     /// Settings as a report shows them.
     fn described(&self) -> Vec<(String, String)> {
         let list = |items: Vec<String>| items.join(", ");
-        let rates = |o: &OptimizerPlan| {
+        let rates = |o: &OptimizerGrid| {
             let rates: Vec<String> = o.learning_rates.iter().map(|r| format!("{r:e}")).collect();
             format!("{} ({})", o.kind.name(), rates.join(", "))
         };

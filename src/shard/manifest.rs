@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::{create_dir, read_text, write_atomic};
-use crate::kernel::{Block, BlockPlan, Gram, KernelFile};
+use crate::kernel::{Block, BlockGrid, Gram, KernelFile};
 use crate::launch::Place;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::setting::Field;
 
 /// Version of the directory's layout.
@@ -25,7 +25,8 @@ pub struct Manifest {
     /// Everything that the blocks depend on; blocks of another digest are not these.
     pub digest: String,
     /// How the kernel is cut.
-    pub plan: BlockPlan,
+    #[serde(rename = "plan")]
+    pub grid: BlockGrid,
     /// Classes of the left and the right examples.
     pub labels: (Vec<usize>, Vec<usize>),
     /// Metadata of the whole file.
@@ -36,14 +37,14 @@ impl Manifest {
     /// A manifest of this layout.
     pub fn new(
         digest: String,
-        plan: BlockPlan,
+        grid: BlockGrid,
         labels: (&[usize], &[usize]),
         metadata: HashMap<String, String>,
     ) -> Self {
         Self {
             kernelview_shards: VERSION,
             digest,
-            plan,
+            grid,
             labels: (labels.0.to_vec(), labels.1.to_vec()),
             metadata: metadata.into_iter().collect(),
         }
@@ -66,10 +67,10 @@ impl Manifest {
             );
             return Err(Error::format(&path, message));
         }
-        let plan = &found.plan;
+        let grid = &found.grid;
         let counts = (found.labels.0.len(), found.labels.1.len());
-        if plan.block == 0 || plan.chunks == 0 || plan.left == 0 || counts != (plan.left, plan.right.unwrap_or(0)) {
-            return Err(wrong(&format!("its plan {plan:?} does not fit {counts:?} labels")));
+        if grid.block == 0 || grid.chunks == 0 || grid.left == 0 || counts != (grid.left, grid.right.unwrap_or(0)) {
+            return Err(wrong(&format!("its grid {grid:?} does not fit {counts:?} labels")));
         }
         Ok(found)
     }
@@ -122,7 +123,7 @@ impl ShardStore {
         let labels = |range: &std::ops::Range<usize>| &self.manifest.labels.0[range.clone()];
         let columns = if gram.symmetric {
             &[][..]
-        } else if self.manifest.plan.right.is_some() {
+        } else if self.manifest.grid.right.is_some() {
             &self.manifest.labels.1[block.columns.clone()]
         } else {
             labels(&block.columns)
@@ -160,19 +161,19 @@ fn read_block(directory: &Path, manifest: &Manifest, block: &Block) -> Result<Op
 /// [`Error::Format`] where blocks are missing, with the shards that have them; where a file is damaged.
 pub fn merge(directory: &Path) -> Result<KernelFile> {
     let manifest = Manifest::read(directory)?;
-    let plan = manifest.plan.blocks();
+    let blocks = manifest.grid.blocks();
     let (mut grams, mut missing) = (Vec::new(), Vec::new());
-    for (number, block) in plan.iter().enumerate() {
-        check_stop()?;
+    for (number, block) in blocks.iter().enumerate() {
+        check_cancelled()?;
         match read_block(directory, &manifest, block)? {
             Some(gram) => grams.push(gram),
             None => missing.push((number, block)),
         }
     }
     if !missing.is_empty() {
-        return Err(Error::format(directory, incomplete(directory, plan.len(), &missing)));
+        return Err(Error::format(directory, incomplete(directory, blocks.len(), &missing)));
     }
-    let gram = manifest.plan.assemble(&grams).map_err(|e| Error::format(directory, e.to_string()))?;
+    let gram = manifest.grid.assemble(&grams).map_err(|e| Error::format(directory, e.to_string()))?;
     let labels = (manifest.labels.0.as_slice(), manifest.labels.1.as_slice());
     Ok(KernelFile::of(&gram, labels, manifest.metadata.into_iter().collect()))
 }

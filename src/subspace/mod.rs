@@ -15,4 +15,4 @@ pub use adapted::Adapted;
 pub use bound::{markov_rank, union_bound, union_rank};
 pub use lora::{Adapter, Init, Lora, Placement, Target, Trained, Use};
 pub use projection::Projection;
-pub use streamed::{Streaming, drawing_rate, projected_gradients};
+pub use streamed::{Streaming, projected_gradients};

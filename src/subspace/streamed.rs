@@ -3,14 +3,13 @@
 //! product of as many multiplications for every row of the Jacobian.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
 use super::projection::Projection;
 use crate::error::Result;
 use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, batches_by_cost, record};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 
 /// How [`projected_gradients`] runs.
 #[derive(Clone, Debug)]
@@ -22,23 +21,6 @@ pub struct Streaming {
     /// Bytes of gradient factors to keep at a time. Where they do not suffice for all examples, Π is drawn again for
     /// each group of examples that they do suffice for.
     pub keep_bytes: usize,
-}
-
-impl Streaming {
-    /// Entries of Π that are drawn for a projection if the gradients of all examples fit into memory: an upper bound, as
-    /// rows of tables that no example touches are left out.
-    pub fn entries(&self, parameters: &Parameters, rank: i64) -> f64 {
-        let chosen = parameters.specs().iter().zip(&self.include).filter(|(_, k)| **k);
-        chosen.map(|(spec, _)| spec.numel() as f64).sum::<f64>() * rank as f64
-    }
-}
-
-/// Normal numbers that this machine draws in a second, measured now.
-pub fn drawing_rate() -> f64 {
-    let (projection, rows) = (Projection::new(64, 0), 1 << 15);
-    let start = Instant::now();
-    let drawn = projection.rows(0..rows, Device::Cpu);
-    drawn.numel() as f64 / start.elapsed().as_secs_f64().max(1e-9)
 }
 
 /// `J Π` \[N·C, k\] in double precision, on the CPU; row `i·C + c` belongs to output c of example i. Row p of Π belongs to
@@ -62,7 +44,7 @@ pub fn projected_gradients(
         let mut panel: Vec<(Recorded, Vec<usize>)> = Vec::new();
         let mut bytes = 0;
         while let Some(part) = parts.next_if(|_| panel.is_empty() || bytes < streaming.keep_bytes) {
-            check_stop()?;
+            check_cancelled()?;
             let recorded = record(parameters, examples, &part);
             bytes += recorded.bytes();
             panel.push((recorded, part));
@@ -97,7 +79,7 @@ fn add(
     let height = (projection.rows_per_chunk() / width).max(1);
     let device = sums.device();
     for first in (0..set.len()).step_by(height as usize) {
-        check_stop()?;
+        check_cancelled()?;
         let tile = Tile { rows: first..(first + height).min(set.len()), columns: 0..width };
         let drawn: Vec<Tensor> = runs(&set, &tile)
             .into_iter()

@@ -11,7 +11,7 @@ pub(crate) use super::records::decode;
 use super::records::{Record, json_records, plain_records, quoted_records};
 use crate::error::{Error, Result};
 use crate::files::sha256;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// One labelled example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
         return Err(Error::format(path, format!("has no rows of data for task `{}`", task.name)));
     }
     let examples = records.into_iter().map(|record| {
-        check_stop()?;
+        check_cancelled()?;
         example(path, record, &columns, task)
     });
     examples.collect()

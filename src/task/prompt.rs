@@ -18,7 +18,7 @@ use super::split::{Split, Splits};
 use super::template::Choice;
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::setting::Field;
 
 /// One example as a language model reads it, not padded.
@@ -193,7 +193,7 @@ fn encode_at(
     let mut seen = Seen { rows: examples.len(), ..Seen::default() };
     let mut prompts = Vec::with_capacity(examples.len());
     for example in examples {
-        check_stop()?;
+        check_cancelled()?;
         let tokens = tokens(task, tokenizer, &pieces, example, source)?;
         if let Some(name) = special_in(tokenizer, example, &pieces, &tokens) {
             seen.special.push((example.row, name));

@@ -10,7 +10,7 @@ use super::optimizer::{Optimizer, OptimizerKind};
 use crate::error::{Error, Result};
 use crate::evidence::{Answers, Evaluation};
 use crate::jacobian::{Examples, Parameters, all_outputs};
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 
 /// Examples with their classes.
 pub struct LabelledExamples<'a> {
@@ -95,7 +95,7 @@ pub fn fine_tune(
     let mut history = Vec::new();
     let (mut loss_sum, mut loss_count, mut diverged) = (0.0, 0usize, false);
     for number in 1..=settings.steps {
-        check_stop()?;
+        check_cancelled()?;
         let indices = order.next(batch);
         let (loss, gradients) = loss_gradient(&parameters, train.examples, &labels, &indices, include);
         if !loss.is_finite() {

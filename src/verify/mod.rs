@@ -1,7 +1,7 @@
 //! Runs claims and their mutants, several at a time, and collects what came out.
 //!
 //! Knows claims and evidence; knows no terminal (who wants to hear of progress is a [`Listener`]) and no report.
-//! Whatever finishes first, results come in the order of the plan. What is finished is stored at once, so that an
+//! Whatever finishes first, results come in the order of the claims. What is finished is stored at once, so that an
 //! interrupted run continues where it was; [`forget`] makes the next run measure anew.
 
 mod pool;
@@ -23,7 +23,7 @@ pub use store::forget;
 
 /// What to run.
 #[derive(Clone)]
-pub struct Plan {
+pub struct VerifySettings {
     /// How much the claims spend. Mutants always have the quick profile: a check too weak to notice them there is too
     /// weak everywhere.
     pub profile: Profile,
@@ -39,7 +39,7 @@ pub struct Plan {
     pub jobs: usize,
 }
 
-impl Plan {
+impl VerifySettings {
     /// The experiments, claims first.
     pub fn experiments(&self) -> Vec<Experiment> {
         let claims = self.claims.iter().map(|claim| Experiment { claim, mutant: None });
@@ -66,8 +66,8 @@ impl Experiment {
         self.mutant.map_or_else(|| self.claim.id.to_owned(), |m| format!("{} / {}", self.claim.id, m.label()))
     }
 
-    fn profile(&self, plan: &Plan) -> Profile {
-        if self.mutant.is_some() { Profile::Quick } else { plan.profile }
+    fn profile(&self, settings: &VerifySettings) -> Profile {
+        if self.mutant.is_some() { Profile::Quick } else { settings.profile }
     }
 }
 
@@ -112,22 +112,22 @@ enum Done {
     Error(ExperimentError),
 }
 
-/// Runs the plan. An experiment that fails or panics is among the errors of the result and takes no other with it.
+/// Runs the claims. An experiment that fails or panics is among the errors of the result and takes no other with it.
 /// Finished experiments are stored below `out_dir`; call [`forget`] when their report is written.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`] once a stop was requested; [`crate::error::Error::Io`] where a result cannot
 /// be stored.
-pub fn run(plan: &Plan, out_dir: &Path, listener: &dyn Listener) -> Result<Verification> {
-    let store = store::Store::open(out_dir, plan)?;
-    let (claims_in_registry, error_rate) = suites(&plan.claims);
+pub fn run(settings: &VerifySettings, out_dir: &Path, listener: &dyn Listener) -> Result<Verification> {
+    let store = store::Store::open(out_dir, settings)?;
+    let (claims_in_registry, error_rate) = suites(&settings.claims);
     let mut verification = Verification {
         schema_version: SCHEMA_VERSION,
         run: VerificationFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            profile: plan.profile,
-            seed: plan.seed,
-            device: device_name(plan.device),
+            profile: settings.profile,
+            seed: settings.seed,
+            device: device_name(settings.device),
             error_rate,
             claims_in_registry,
         },
@@ -135,7 +135,7 @@ pub fn run(plan: &Plan, out_dir: &Path, listener: &dyn Listener) -> Result<Verif
         mutants: Vec::new(),
         errors: Vec::new(),
     };
-    for done in pool::work(plan, &store, listener)? {
+    for done in pool::work(settings, &store, listener)? {
         match done {
             Done::Claim(claim) => verification.claims.push(*claim),
             Done::Mutant(mutant) => verification.mutants.push(mutant),

@@ -9,11 +9,11 @@ use std::time::Instant;
 use tch::Device;
 
 use super::store::Store;
-use super::{Done, Event, Experiment, Listener, Plan};
+use super::{Done, Event, Experiment, Listener, VerifySettings};
 use crate::device::set_threads;
 use crate::error::{Error, Result, panic_text};
 use crate::evidence::ExperimentError;
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, Tokens, check_cancelled};
 use crate::theorems::{Context, Memory};
 
 /// From a worker: about an experiment, by its number.
@@ -26,7 +26,7 @@ enum Message {
 
 /// What all workers share.
 struct Shared<'a> {
-    plan: &'a Plan,
+    settings: &'a VerifySettings,
     store: &'a Store<'a>,
     experiments: &'a [Experiment],
     /// Number of the next experiment that nobody has begun.
@@ -37,12 +37,12 @@ struct Shared<'a> {
     ended: AtomicBool,
 }
 
-/// Runs all experiments of the plan; results in the order of the plan.
-pub(super) fn work(plan: &Plan, store: &Store, listener: &dyn Listener) -> Result<Vec<Done>> {
-    let experiments = plan.experiments();
-    let jobs = if plan.device == Device::Cpu { plan.jobs } else { 1 };
+/// Runs all experiments; results in their order.
+pub(super) fn work(settings: &VerifySettings, store: &Store, listener: &dyn Listener) -> Result<Vec<Done>> {
+    let experiments = settings.experiments();
+    let jobs = if settings.device == Device::Cpu { settings.jobs } else { 1 };
     let shared = Shared {
-        plan,
+        settings,
         store,
         experiments: &experiments,
         next: AtomicUsize::new(0),
@@ -54,8 +54,8 @@ pub(super) fn work(plan: &Plan, store: &Store, listener: &dyn Listener) -> Resul
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, experiments.len().max(1)) {
-            let (shared, sender) = (&shared, sender.clone());
-            scope.spawn(move || shared.worker(&sender));
+            let (shared, sender, tokens) = (&shared, sender.clone(), Tokens::in_force());
+            scope.spawn(move || tokens.scope(|| shared.worker(&sender)));
         }
         // The loop ends when the last worker drops its sender.
         drop(sender);
@@ -79,7 +79,7 @@ pub(super) fn work(plan: &Plan, store: &Store, listener: &dyn Listener) -> Resul
 
 impl Shared<'_> {
     fn worker(&self, sender: &Sender<(usize, Message)>) {
-        if self.plan.device == Device::Cpu {
+        if self.settings.device == Device::Cpu {
             // The workers are the parallelism; a second level would only make them wait for each other.
             if let Err(error) = set_threads(Some(1)) {
                 self.ended.store(true, Ordering::SeqCst);
@@ -107,7 +107,7 @@ impl Shared<'_> {
 
     /// One experiment, from the store or by running it. An error here ends the run.
     fn one(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
-        check_stop()?;
+        check_cancelled()?;
         say(Message::Event(Event::Started));
         let start = Instant::now();
         let stored = self.store.load(experiment);
@@ -124,8 +124,8 @@ impl Shared<'_> {
 
     fn examine(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
         let monitor = Remote { say };
-        let profile = experiment.profile(self.plan);
-        let context = Context::new(profile, self.plan.seed, self.plan.device, &monitor).sharing(&self.memory);
+        let profile = experiment.profile(self.settings);
+        let context = Context::new(profile, self.settings.seed, self.settings.device, &monitor).sharing(&self.memory);
         let claim = experiment.claim;
         // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
         let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {
@@ -143,7 +143,7 @@ impl Shared<'_> {
         };
         Ok(Done::Error(ExperimentError {
             claim: claim.id.to_owned(),
-            family: claim.family.text().to_owned(),
+            topic: claim.topic.text().to_owned(),
             prediction: claim.prediction.to_owned(),
             mutant: experiment.mutant.map(|m| m.label()),
             message,

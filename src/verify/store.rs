@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Done, Experiment, Plan};
+use super::{Done, Experiment, VerifySettings};
 use crate::device::device_kind;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, digest, load_part, store_part};
+use crate::files::{create_dir, digest, load_result, store_result};
 
 /// How the names of our files begin: the directory may hold parts of an analysis, too.
 const PREFIX: &str = "verify-";
@@ -14,18 +14,18 @@ const PREFIX: &str = "verify-";
 /// The store of one run.
 pub(super) struct Store<'a> {
     directory: PathBuf,
-    plan: &'a Plan,
+    settings: &'a VerifySettings,
     /// Digest of this program: what another build of it has measured is measured anew.
     program: String,
 }
 
 impl<'a> Store<'a> {
-    pub(super) fn open(out_dir: &Path, plan: &'a Plan) -> Result<Self> {
+    pub(super) fn open(out_dir: &Path, settings: &'a VerifySettings) -> Result<Self> {
         let directory = directory(out_dir);
         create_dir(&directory)?;
         let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
         let program = fs::read(&program).map_err(Error::io("read", &program))?;
-        Ok(Self { directory, plan, program: digest([program.as_slice()]) })
+        Ok(Self { directory, settings, program: digest([program.as_slice()]) })
     }
 
     /// The result that an interrupted run has left.
@@ -33,8 +33,8 @@ impl<'a> Store<'a> {
         let digest = self.digest(experiment);
         let path = self.path(experiment, &digest);
         match experiment.mutant {
-            None => load_part(&path, &digest).map(|claim| Done::Claim(Box::new(claim))),
-            Some(_) => load_part(&path, &digest).map(Done::Mutant),
+            None => load_result(&path, &digest).map(|claim| Done::Claim(Box::new(claim))),
+            Some(_) => load_result(&path, &digest).map(Done::Mutant),
         }
     }
 
@@ -43,8 +43,8 @@ impl<'a> Store<'a> {
         let digest = self.digest(experiment);
         let path = self.path(experiment, &digest);
         match done {
-            Done::Claim(claim) => store_part(&path, &digest, claim),
-            Done::Mutant(mutant) => store_part(&path, &digest, mutant),
+            Done::Claim(claim) => store_result(&path, &digest, claim),
+            Done::Mutant(mutant) => store_result(&path, &digest, mutant),
             Done::Error(_) => Ok(()),
         }
     }
@@ -54,9 +54,9 @@ impl<'a> Store<'a> {
             &self.program,
             experiment.claim.id,
             experiment.mutant.map(|m| m.label()),
-            experiment.profile(self.plan),
-            self.plan.seed,
-            device_kind(self.plan.device),
+            experiment.profile(self.settings),
+            self.settings.seed,
+            device_kind(self.settings.device),
         );
         let settings = serde_json::to_string(&settings).expect("settings are plain data");
         digest([settings.as_bytes()])

@@ -15,7 +15,8 @@ use kernelview::analysis::Pretrained;
 use kernelview::device::Dtype;
 use kernelview::jacobian::{Examples, Parameters, outputs, record};
 use kernelview::kernel::{
-    Arithmetic, Formula, FormulaSet, Gram, GramOptions, KernelFile, Method, plan_gram, reference_gram, structured_gram,
+    Arithmetic, Formula, FormulaSet, Gram, GramOptions, KernelFile, Method, estimate_gram, reference_gram,
+    structured_gram,
 };
 use kernelview::lm::{
     self, AnswerExamples, AnsweredExample, LanguageModel, OutputMode, PeftAdapter, PromptExample, PromptExamples,
@@ -286,7 +287,7 @@ fn plans_know_what_answers_cost() {
         let fixture = Fixture::read(name, Kind::Double);
         let p = &fixture.parameters;
         let ratio = |examples: &dyn Examples| {
-            let plan = plan_gram(p, examples, None, &options(p, (1, 1 << 22, 1 << 30)));
+            let plan = estimate_gram(p, examples, None, &options(p, (1, 1 << 22, 1 << 30)));
             let planned: f64 = plan.layers.iter().map(|l| l.bytes).sum();
             planned / record(p, examples, &[0]).bytes() as f64
         };

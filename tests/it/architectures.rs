@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{ParameterSpec, outputs};
 use kernelview::kernel::{
-    Formula, FormulaSet, GramOptions, Method, dense_jacobian, plan_gram, reference_gram, structured_gram,
+    Formula, FormulaSet, GramOptions, Method, dense_jacobian, estimate_gram, reference_gram, structured_gram,
 };
 use kernelview::lm::{LanguageModel, MaskedLm, Modules, StoredType, default_targets, save};
 use kernelview::progress::Silent;
@@ -89,7 +89,7 @@ fn ghost_products_are_for_weights_of_one_use() {
         let gram = structured_gram(p, &examples, None, &options, &Silent).expect("structured");
         let error = relative_error(gram.sgd.as_ref().expect("computed"), &golden.kernel("kernel.sgd"));
         assert!(error <= 1e-10, "{name}: {error:.2e}");
-        let plan = plan_gram(p, &examples, None, &options);
+        let plan = estimate_gram(p, &examples, None, &options);
         let ghosts = |start: &str| -> usize {
             let layers = plan.layers.iter().filter(|l| l.layer.starts_with(start));
             layers.filter_map(|l| l.methods.get("ghost")).sum()

@@ -53,11 +53,11 @@ fn figure(name: &str, series: Vec<Series>) -> Figure {
 }
 
 /// A claim whose findings give the verdict.
-fn claim(id: &str, family: &str, verdict: ClaimVerdict, findings: Findings) -> ClaimEvidence {
+fn claim(id: &str, topic: &str, verdict: ClaimVerdict, findings: Findings) -> ClaimEvidence {
     assert_eq!(findings.verdict(), verdict, "{id}");
     ClaimEvidence {
         id: id.into(),
-        family: family.into(),
+        topic: topic.into(),
         title: format!("What {id} says in one line"),
         source: "Theorem 4.3".into(),
         prediction: "error ~ n^(-1/2)".into(),
@@ -130,7 +130,7 @@ fn realistic() -> Verification {
     });
     let error = |claim: &str, mutant: Option<&str>, message: &str| ExperimentError {
         claim: claim.into(),
-        family: "kernel behaviour".into(),
+        topic: "kernel behaviour".into(),
         prediction: "kernel regression = SGD".into(),
         mutant: mutant.map(String::from),
         message: message.into(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kernelview::evidence::{Reproduction, SCHEMA_VERSION, Verification};
 use kernelview::gate::{Baseline, Options, compare};
 use kernelview::lora::{LoraReport, write_lora};
-use kernelview::pretrain::{Family, write_family};
+use kernelview::pretrain::{FamilyReport, write_family};
 use kernelview::report::{write_claims, write_reproduction};
 use serde::de::DeserializeOwned;
 
@@ -65,7 +65,7 @@ fn reports_are_what_this_program_writes() {
         current(name, |directory| drop(write_claims(&found, directory).expect("written")));
     }
     for name in ["pretraining", "learning-rates"] {
-        let found: Family = read(name);
+        let found: FamilyReport = read(name);
         assert_eq!(found.schema_version, SCHEMA_VERSION, "{name}");
         current(name, |directory| drop(write_family(&found, directory).expect("written")));
     }

@@ -8,6 +8,7 @@ mod adapters;
 mod analysis;
 mod answers;
 mod architectures;
+mod cancellation;
 mod causal_checkpoints;
 mod checkpoint_errors;
 mod checkpoints;

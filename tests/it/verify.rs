@@ -10,8 +10,8 @@ use kernelview::error::{Error, Result};
 use kernelview::evidence::{Check, Findings, Profile, Verification};
 use kernelview::progress::Silent;
 use kernelview::stats::{Estimate, Expectation, Outcome};
-use kernelview::theorems::{Claim, Context, Family, Mutant};
-use kernelview::verify::{Event, Experiment, Listener, Plan, forget, run};
+use kernelview::theorems::{Claim, Context, Mutant, Topic};
+use kernelview::verify::{Event, Experiment, Listener, VerifySettings, forget, run};
 use tch::Device;
 
 fn check(name: &str, value: f64) -> Check {
@@ -33,7 +33,7 @@ const fn claim(
 ) -> Claim {
     Claim {
         id,
-        family: Family::Width,
+        topic: Topic::Width,
         title: "a title",
         source: "a source",
         prediction: "a prediction",
@@ -44,9 +44,9 @@ const fn claim(
     }
 }
 
-fn plan(claims: &[&'static Claim], jobs: usize) -> Plan {
+fn settings(claims: &[&'static Claim], jobs: usize) -> VerifySettings {
     let claims = claims.to_vec();
-    Plan { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs }
+    VerifySettings { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs }
 }
 
 fn ids(verification: &Verification) -> Vec<&str> {
@@ -76,7 +76,7 @@ fn results_come_in_the_order_of_the_plan() {
     let claims: [&'static Claim; 3] = [&SLOW, &MUTATED, &QUICK];
     for jobs in [1, 3] {
         let directory = tempfile::tempdir().unwrap();
-        let verification = run(&plan(&claims, jobs), directory.path(), &Silent).unwrap();
+        let verification = run(&settings(&claims, jobs), directory.path(), &Silent).unwrap();
         assert_eq!(ids(&verification), ["slow", "mutated", "quick"]);
         let mutants: Vec<_> = verification.mutants.iter().map(|m| (m.mutant.as_str(), m.survived())).collect();
         assert_eq!(mutants, [("noticed", false), ("unnoticed", true)]);
@@ -95,7 +95,7 @@ fn failures_and_panics_take_no_other_claim_with_them() {
         claim("panicking", &[Mutant { name: "any", change: "a change" }], |_| panic!("shapes differ\nstack"));
     static SOUND: Claim = claim("sound", &[], |context| Ok(findings(context)));
     let directory = tempfile::tempdir().unwrap();
-    let verification = run(&plan(&[&FAILING, &PANICKING, &SOUND], 2), directory.path(), &Silent).unwrap();
+    let verification = run(&settings(&[&FAILING, &PANICKING, &SOUND], 2), directory.path(), &Silent).unwrap();
     assert_eq!(ids(&verification), ["sound"]);
     let errors: Vec<_> = verification.errors.iter().map(|e| format!("{}: {}", e.name(), e.message)).collect();
     assert_eq!(
@@ -129,22 +129,22 @@ fn an_interrupted_run_continues() {
     });
     let counts = || (FIRST_RUNS.load(Ordering::SeqCst), SECOND_RUNS.load(Ordering::SeqCst));
     let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&[&FAILING, &FIRST, &SECOND, &LAST], 1);
-    let error = run(&plan, directory.path(), &Silent).unwrap_err();
+    let settings = settings(&[&FAILING, &FIRST, &SECOND, &LAST], 1);
+    let error = run(&settings, directory.path(), &Silent).unwrap_err();
     assert_eq!((error.exit_code(), parts(directory.path()), counts()), (130, 1, (1, 1)), "{error}");
 
-    let verification = run(&plan, directory.path(), &Silent).unwrap();
+    let verification = run(&settings, directory.path(), &Silent).unwrap();
     assert_eq!((ids(&verification), counts()), (vec!["first", "second", "last"], (1, 2)));
     // Another seed is another measurement.
-    run(&Plan { seed: 4, ..plan.clone() }, directory.path(), &Silent).unwrap();
+    run(&VerifySettings { seed: 4, ..settings.clone() }, directory.path(), &Silent).unwrap();
     assert_eq!(counts(), (2, 3));
-    run(&plan, directory.path(), &Silent).unwrap();
+    run(&settings, directory.path(), &Silent).unwrap();
     assert_eq!(counts(), (2, 3));
     // So is a run after one that finished.
     std::fs::write(directory.path().join("parts/of-an-analysis.json"), "{}").unwrap();
     forget(directory.path()).unwrap();
     assert_eq!(parts(directory.path()), 1, "files of others stay");
-    run(&plan, directory.path(), &Silent).unwrap();
+    run(&settings, directory.path(), &Silent).unwrap();
     assert_eq!(counts(), (3, 4));
 }
 
@@ -170,7 +170,7 @@ fn a_listener_hears_everything_on_its_own_thread() {
     let directory = tempfile::tempdir().unwrap();
     let heard = || {
         let ear = Ear(RefCell::default());
-        run(&plan(&[&TALKING], 2), directory.path(), &ear).unwrap();
+        run(&settings(&[&TALKING], 2), directory.path(), &ear).unwrap();
         ear.0.into_inner().into_iter().map(|(name, event)| (name == "talking").then_some(event).unwrap()).collect()
     };
     let finished = |stored| Event::Finished { result: "holds".into(), seconds: 0.0, stored };

@@ -22,12 +22,12 @@ use kernelview::network::normal_tensor;
 use kernelview::progress::Silent;
 use kernelview::stats::{Expectation, Scaling, exponent};
 use kernelview::tch::{Kind, Tensor};
-use kernelview::theorems::{Claim, Context, Family, Mutant};
+use kernelview::theorems::{Claim, Context, Mutant, Topic};
 
 /// The claim, with its experiment and a mutant.
 pub static CLAIM: Claim = Claim {
     id: "gated-kernel-concentrates",
-    family: Family::Width,
+    topic: Topic::Width,
     title: "The tangent kernel of a gated network concentrates with width",
     source: "central limit theorem",
     prediction: "slope -1/2 in width",

@@ -6,13 +6,19 @@ use kernelview::progress::Silent;
 use kernelview::report::write_claims;
 use kernelview::tch::Device;
 use kernelview::theorems::ERROR_RATE;
-use kernelview::verify::{Plan, run};
+use kernelview::verify::{VerifySettings, run};
 
 #[test]
 fn the_kernel_concentrates() {
     let directory = tempfile::tempdir().expect("a directory");
-    let plan =
-        Plan { profile: Profile::Quick, seed: 13, claims: vec![&CLAIM], mutants: true, device: Device::Cpu, jobs: 2 };
+    let plan = VerifySettings {
+        profile: Profile::Quick,
+        seed: 13,
+        claims: vec![&CLAIM],
+        mutants: true,
+        device: Device::Cpu,
+        jobs: 2,
+    };
     let verification = run(&plan, directory.path(), &Silent).expect("an experiment that ends");
     let claim = &verification.claims[0];
     assert_eq!(claim.verdict, ClaimVerdict::Holds, "{:#?}", claim.findings);

@@ -1,5 +1,5 @@
 //! What a computation will cost, before it runs: method, time and memory by layer, and how many gradients to keep so that
-//! a memory limit holds. Derived from shapes alone, so that the same command makes the same plan everywhere; only the
+//! a memory limit holds. Derived from shapes alone, so that the same command makes the same estimate everywhere; only the
 //! rate of matrix products, by which operations become seconds, is measured.
 
 use std::collections::BTreeMap;
@@ -34,15 +34,15 @@ const PASS_EFFICIENCY: f64 = 0.6;
 /// The same for products of gradients.
 const PRODUCT_EFFICIENCY: f64 = 0.8;
 
-/// The plan of a computation.
+/// What a computation will take.
 #[derive(Clone, Debug)]
-pub struct KernelPlan {
+pub struct KernelEstimate {
     /// By layer, in the network's order.
-    pub layers: Vec<LayerPlan>,
+    pub layers: Vec<LayerEstimate>,
     /// Seconds for forward and backward passes.
     pub pass_seconds: f64,
     /// Bytes by purpose.
-    pub memory: MemoryPlan,
+    pub memory: MemoryEstimate,
     /// Examples of a panel that is held, and of one that passes by.
     pub panels: (usize, usize),
     /// Examples that are recorded, those that are recorded again included.
@@ -51,16 +51,16 @@ pub struct KernelPlan {
     pub rate: f64,
 }
 
-impl KernelPlan {
+impl KernelEstimate {
     /// Seconds in all.
     pub fn seconds(&self) -> f64 {
         self.pass_seconds + self.layers.iter().map(|l| l.seconds).sum::<f64>()
     }
 }
 
-/// One layer's part of a plan.
+/// What one layer takes of it.
 #[derive(Clone, Debug)]
-pub struct LayerPlan {
+pub struct LayerEstimate {
     /// Name as in reports.
     pub layer: String,
     /// Parameter entries.
@@ -75,7 +75,7 @@ pub struct LayerPlan {
 
 /// Bytes by purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MemoryPlan {
+pub struct MemoryEstimate {
     /// libtorch and the parameters.
     pub fixed: f64,
     /// The kernel matrices, and one panel's products.
@@ -88,14 +88,14 @@ pub struct MemoryPlan {
     pub tiles: f64,
 }
 
-impl MemoryPlan {
+impl MemoryEstimate {
     /// The peak.
     pub fn total(&self) -> f64 {
         self.fixed + self.results + self.factors + self.pass + self.tiles
     }
 }
 
-/// The shapes behind a plan, for one example of the greatest length.
+/// The shapes behind an estimate, for one example of the greatest length.
 struct Shapes<'a> {
     parameters: &'a Parameters,
     options: &'a GramOptions,
@@ -252,13 +252,13 @@ fn megabytes(bytes: f64) -> String {
     format!("{:.0} MB", (bytes / 1e6).ceil())
 }
 
-/// The plan of [`super::structured_gram`] with the same arguments.
-pub fn plan_gram(
+/// What [`super::structured_gram`] will take with the same arguments.
+pub fn estimate_gram(
     parameters: &Parameters,
     left: &dyn Examples,
     right: Option<&dyn Examples>,
     options: &GramOptions,
-) -> KernelPlan {
+) -> KernelEstimate {
     let total = |e: &dyn Examples| parts(e, options.batch).iter().map(|p| padded(e, p)).sum::<usize>() as f64;
     // The smaller set is held.
     let (held, passing) = match right {
@@ -276,11 +276,11 @@ pub fn plan_gram(
         examples: (held.len(), passing.map_or(0, Examples::len)),
         same: right.is_none(),
     };
-    shapes.plan(left, right)
+    shapes.estimate(left, right)
 }
 
 impl Shapes<'_> {
-    fn plan(&self, left: &dyn Examples, right: Option<&dyn Examples>) -> KernelPlan {
+    fn estimate(&self, left: &dyn Examples, right: Option<&dyn Examples>) -> KernelEstimate {
         let rate = measured_rate(self.parameters.kind(), self.parameters.device());
         let example = example_bytes(self.parameters, &self.sites, left, self.options);
         let room = (self.options.keep_bytes as f64 / example).max(2.0);
@@ -298,7 +298,7 @@ impl Shapes<'_> {
         let passing = if self.same { n.saturating_sub(hold) * held_panels / 2 } else { m * held_panels };
         let passing_panels = if pass == 0 { 0.0 } else { passing as f64 / pass as f64 };
         let per_example = self.tokens.0.max(1.0) / n as f64;
-        let mut layers: Vec<LayerPlan> = Vec::new();
+        let mut layers: Vec<LayerEstimate> = Vec::new();
         let mut operations = 0.0;
         for site in &self.sites {
             let p = site.parameter();
@@ -311,7 +311,7 @@ impl Shapes<'_> {
             let spec = &self.parameters.specs()[p.0];
             if layers.iter().all(|l| l.layer != spec.layer) {
                 let (layer, methods) = (spec.layer.clone(), BTreeMap::new());
-                layers.push(LayerPlan { layer, entries: 0, methods, bytes: 0.0, seconds: 0.0 });
+                layers.push(LayerEstimate { layer, entries: 0, methods, bytes: 0.0, seconds: 0.0 });
             }
             let layer = layers.iter_mut().find(|l| l.layer == spec.layer).expect("pushed above");
             let kept = (hold + pass).min(n + m) as f64;
@@ -332,10 +332,10 @@ impl Shapes<'_> {
         let longest = longest_cost(left, right);
         let scale = per_example / longest as f64;
         let part = longest_part(self.options.batch, longest);
-        KernelPlan {
+        KernelEstimate {
             layers,
             pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
-            memory: MemoryPlan {
+            memory: MemoryEstimate {
                 fixed: fixed_bytes(self.parameters),
                 results: result_bytes(left, right, self.options),
                 factors: memory_of_kept(self.parameters) * (hold + pass).min(n + m) as f64 * example * scale,

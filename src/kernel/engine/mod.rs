@@ -24,7 +24,7 @@ mod work;
 use std::collections::VecDeque;
 
 pub use arithmetic::Arithmetic;
-pub use estimate::{KernelPlan, LayerPlan, MemoryPlan, plan_gram};
+pub use estimate::{KernelEstimate, LayerEstimate, MemoryEstimate, estimate_gram};
 pub use method::Method;
 pub use options::GramOptions;
 
@@ -43,7 +43,7 @@ const HELD: f64 = 0.63;
 
 /// Kernels between `left` and itself (`right` absent) or `right`.
 ///
-/// `monitor` advances by one for every pair of examples, see [`gram_units`]; a stop request ends the computation between
+/// `monitor` advances by one for every pair of examples, see [`gram_units`]; a cancellation ends the computation between
 /// two tiles.
 pub fn structured_gram(
     parameters: &Parameters,
@@ -174,7 +174,7 @@ mod tests {
         let needed = error.split("expected ").nth(1).and_then(|t| t.split(" MB").next());
         let needed: f64 = needed.expect("the least limit").parse().expect("a number");
         options.fit(&parameters, &examples, None, needed * 1e6).expect("what was said to suffice");
-        let plan = plan_gram(&parameters, &examples, None, &options);
-        assert!(plan.memory.total() <= needed * 1e6, "{plan:?}");
+        let estimate = estimate_gram(&parameters, &examples, None, &options);
+        assert!(estimate.memory.total() <= needed * 1e6, "{estimate:?}");
     }
 }

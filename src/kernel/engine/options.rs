@@ -34,7 +34,7 @@ pub struct GramOptions {
     /// How to multiply gradients; `None` chooses for each parameter by its cost.
     pub method: Option<Method>,
     /// Element type of the products; `None` takes the network's.
-    pub products: Option<Kind>,
+    pub product_kind: Option<Kind>,
 }
 
 impl GramOptions {
@@ -53,13 +53,13 @@ impl GramOptions {
             keep_bytes: 5 << 29,
             share_matrices: false,
             method: None,
-            products: None,
+            product_kind: None,
         }
     }
 
     /// Element type of the gradient factors.
     pub(super) fn factor_kind(&self, parameters: &Parameters) -> Kind {
-        self.products.unwrap_or_else(|| parameters.kind())
+        self.product_kind.unwrap_or_else(|| parameters.kind())
     }
 
     /// Entries of one panel's tile buffer.

@@ -16,7 +16,7 @@ use super::shortage::attempt;
 use crate::device::{address_space, threads};
 use crate::error::{Error, Result, SHORTAGE_ADVICE};
 use crate::jacobian::{Examples, Parameters, Recorded, record};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::threads::in_threads;
 
 /// Parameter entries times tokens below which threads are not worth starting.
@@ -140,7 +140,7 @@ fn one_by_one(
 ) -> Result<Vec<(usize, Recorded)>> {
     let mut found = Vec::new();
     loop {
-        check_stop()?;
+        check_cancelled()?;
         let i = next.fetch_add(1, Ordering::Relaxed);
         let Some(part) = parts.get(i) else { return Ok(found) };
         let Some(recorded) = attempt(|| record(parameters, examples, part).to_kind(kind)) else {

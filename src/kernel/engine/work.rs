@@ -12,7 +12,7 @@ use crate::device::threads;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
-use crate::progress::{Monitor, check_stop};
+use crate::progress::{Monitor, check_cancelled};
 use crate::threads::in_threads;
 
 /// Cost (in multiplications and additions) below which threads are not worth starting.
@@ -29,7 +29,7 @@ struct Unit {
 
 enum Task {
     Ghost,
-    /// A tile of the rows in a set of the plan.
+    /// A tile of the rows in a set of the schedule.
     Tile {
         set: usize,
         tile: Tile,
@@ -37,17 +37,17 @@ enum Task {
 }
 
 /// The work of two panels.
-struct Plan {
+struct Schedule {
     /// Parameters that are visited tile by tile, with their rows.
     sets: Vec<(Param, RowSet)>,
     units: Vec<Unit>,
 }
 
-impl Plan {
+impl Schedule {
     fn new(held: &Panel, passing: Option<&Panel>, options: &GramOptions, structural: &[bool]) -> Self {
         let other = passing.unwrap_or(held);
         let rows = (held.rows(), other.rows());
-        let mut plan = Self { sets: Vec::new(), units: Vec::new() };
+        let mut schedule = Self { sets: Vec::new(), units: Vec::new() };
         let reached = |p: &Param| held.reaches(*p) && other.reaches(*p);
         for p in (0..options.include.len()).filter(|p| options.include[*p]).map(Param).filter(reached) {
             let formulas = wanted(options.formulas, structural[p.0]);
@@ -64,7 +64,7 @@ impl Plan {
                 let method = options.method.unwrap_or_else(|| pairing.choose(formulas));
                 if method == Method::Ghost && pairing.allows_ghost(formulas) {
                     let cost = pairing.cost(Method::Ghost, formulas);
-                    plan.units.push(Unit { parameter: p, formulas, task: Task::Ghost, cost });
+                    schedule.units.push(Unit { parameter: p, formulas, task: Task::Ghost, cost });
                     continue;
                 }
             }
@@ -76,12 +76,12 @@ impl Plan {
             let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
             for tile in Tile::cover(set.len(), shape.1, entries.clamp(1, 1 << 24)) {
                 let cost = cost * tile.entries() as f64;
-                let task = Task::Tile { set: plan.sets.len(), tile };
-                plan.units.push(Unit { parameter: p, formulas, task, cost });
+                let task = Task::Tile { set: schedule.sets.len(), tile };
+                schedule.units.push(Unit { parameter: p, formulas, task, cost });
             }
-            plan.sets.push((p, set));
+            schedule.sets.push((p, set));
         }
-        plan
+        schedule
     }
 
     /// Shares the units among workers, the dearest first, each to the worker with the least to do.
@@ -116,29 +116,29 @@ pub(super) fn products(
     structural: &[bool],
     monitor: &dyn Monitor,
 ) -> Result<Products> {
-    let plan = Plan::new(held, passing, options, structural);
-    let total: f64 = plan.units.iter().map(|u| u.cost).sum();
+    let schedule = Schedule::new(held, passing, options, structural);
+    let total: f64 = schedule.units.iter().map(|u| u.cost).sum();
     let device = held.first().outputs().device();
     let threads = threads();
     let parallel = options.arithmetic_on(device) == Arithmetic::Cores && total > PARALLEL;
     let n = held.len() as u64;
     let mut bar = Bar { monitor, total, shown: 0, units: passing.map_or(n * (n + 1) / 2, |p| n * p.len() as u64) };
     let worker = || {
-        let sets = plan.sets.iter().map(|(p, set)| (*p, set.shallow_clone())).collect();
+        let sets = schedule.sets.iter().map(|(p, set)| (*p, set.shallow_clone())).collect();
         Tiler::new(held.shallow_clone(), passing.map(Panel::shallow_clone), sets, options)
     };
     let products = if threads < 2 || !parallel {
         let mut worker = worker();
         let mut done = 0.0;
-        for unit in &plan.units {
-            check_stop()?;
+        for unit in &schedule.units {
+            check_cancelled()?;
             worker.run(unit)?;
             done += unit.cost;
             bar.show(done);
         }
         worker.finish()
     } else {
-        shared(&plan, worker, threads, &mut bar)?
+        shared(&schedule, worker, threads, &mut bar)?
     };
     bar.finish();
     Ok(products)
@@ -171,13 +171,13 @@ impl Bar<'_> {
 
 /// Runs the units in threads of one libtorch thread each, and merges their sums in a fixed order. Threads see no tensors
 /// of each other: every worker owns handles of its own on the factors.
-fn shared(plan: &Plan, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
-    let shares = plan.share(threads);
-    let units = plan.units.as_slice();
+fn shared(schedule: &Schedule, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
+    let shares = schedule.share(threads);
+    let units = schedule.units.as_slice();
     let done = AtomicU64::new(0);
     let work = |(mut worker, share): (Tiler, &Vec<usize>)| {
         for unit in share {
-            check_stop()?;
+            check_cancelled()?;
             worker.run(&units[*unit])?;
             done.fetch_add(units[*unit].cost as u64, Ordering::Relaxed);
         }

@@ -26,7 +26,7 @@ use super::parts::Description;
 use crate::error::Result;
 
 /// A kind of language model.
-pub(super) struct Family {
+pub(super) struct ModelType {
     /// Its `model_type`.
     pub name: &'static str,
     /// What checkpoints call its parameters.
@@ -35,39 +35,39 @@ pub(super) struct Family {
     pub describe: fn(&Fields, &'static str) -> Result<Description>,
 }
 
-const fn family(
+const fn model_type(
     name: &'static str,
     names: &'static Names,
     describe: fn(&Fields, &'static str) -> Result<Description>,
-) -> Family {
-    Family { name, names, describe }
+) -> ModelType {
+    ModelType { name, names, describe }
 }
 
 /// All of them, masked ones first.
-pub(super) const ALL: &[Family] = &[
-    family("bert", &bert::BERT, bert::describe),
-    family("roberta", &bert::ROBERTA, bert::describe),
-    family("xlm-roberta", &bert::ROBERTA, bert::describe),
-    family("camembert", &bert::ROBERTA, bert::describe),
-    family("distilbert", &bert::DISTILBERT, bert::describe),
-    family("electra", &bert::ELECTRA, bert::describe),
-    family("albert", &bert::ALBERT, bert::describe),
-    family("modernbert", &modernbert::NAMES, modernbert::describe),
-    family("deberta-v2", &deberta::NAMES, deberta::describe),
-    family("mpnet", &mpnet::NAMES, mpnet::describe),
-    family("gpt2", &gpt2::NAMES, gpt2::describe),
-    family("llama", &llama::NAMES, llama::llama),
-    family("mistral", &llama::NAMES, llama::mistral),
-    family("qwen2", &llama::NAMES, llama::qwen2),
-    family("qwen3", &llama::NAMES, llama::qwen3),
-    family("gemma2", &gemma::NAMES, gemma::gemma2),
-    family("gemma3_text", &gemma::NAMES, gemma::gemma3),
-    family("phi3", &phi3::NAMES, phi3::describe),
-    family("olmo2", &olmo2::NAMES, olmo2::describe),
-    family("gpt_neox", &neox::NAMES, neox::describe),
-    family("opt", &opt::NAMES, opt::describe),
-    family("smollm3", &llama::NAMES, smollm3::describe),
-    family("granite", &llama::NAMES, granite::describe),
+pub(super) const ALL: &[ModelType] = &[
+    model_type("bert", &bert::BERT, bert::describe),
+    model_type("roberta", &bert::ROBERTA, bert::describe),
+    model_type("xlm-roberta", &bert::ROBERTA, bert::describe),
+    model_type("camembert", &bert::ROBERTA, bert::describe),
+    model_type("distilbert", &bert::DISTILBERT, bert::describe),
+    model_type("electra", &bert::ELECTRA, bert::describe),
+    model_type("albert", &bert::ALBERT, bert::describe),
+    model_type("modernbert", &modernbert::NAMES, modernbert::describe),
+    model_type("deberta-v2", &deberta::NAMES, deberta::describe),
+    model_type("mpnet", &mpnet::NAMES, mpnet::describe),
+    model_type("gpt2", &gpt2::NAMES, gpt2::describe),
+    model_type("llama", &llama::NAMES, llama::llama),
+    model_type("mistral", &llama::NAMES, llama::mistral),
+    model_type("qwen2", &llama::NAMES, llama::qwen2),
+    model_type("qwen3", &llama::NAMES, llama::qwen3),
+    model_type("gemma2", &gemma::NAMES, gemma::gemma2),
+    model_type("gemma3_text", &gemma::NAMES, gemma::gemma3),
+    model_type("phi3", &phi3::NAMES, phi3::describe),
+    model_type("olmo2", &olmo2::NAMES, olmo2::describe),
+    model_type("gpt_neox", &neox::NAMES, neox::describe),
+    model_type("opt", &opt::NAMES, opt::describe),
+    model_type("smollm3", &llama::NAMES, smollm3::describe),
+    model_type("granite", &llama::NAMES, granite::describe),
 ];
 
 /// The network that a `config.json` describes.
@@ -76,14 +76,16 @@ pub(super) const ALL: &[Family] = &[
 /// An unknown `model_type`, and settings that are wrong or not supported.
 pub(super) fn describe(fields: &Fields) -> Result<Description> {
     let name = fields.text("model_type", "")?;
-    match ALL.iter().find(|family| family.name == name) {
-        Some(family) => (family.describe)(fields, family.name),
-        None => Err(unknown_model(fields, name, &ALL.iter().map(|family| family.name).collect::<Vec<_>>())),
+    match ALL.iter().find(|model_type| model_type.name == name) {
+        Some(model_type) => (model_type.describe)(fields, model_type.name),
+        None => Err(unknown_model(fields, name, &ALL.iter().map(|model_type| model_type.name).collect::<Vec<_>>())),
     }
 }
 
 /// PEFT's default targets of an architecture, by its `model_type`. Where PEFT has none, the maps to queries and values, as
 /// for BERT.
 pub fn default_targets(architecture: &str) -> &'static [&'static str] {
-    ALL.iter().find(|family| family.name == architecture).map_or(&["query", "value"], |family| family.names.targets)
+    ALL.iter()
+        .find(|model_type| model_type.name == architecture)
+        .map_or(&["query", "value"], |model_type| model_type.names.targets)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{TensorSource, Tensors};
 use crate::error::Result;
 use crate::pickle::{Archive, Value};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// Where training programs keep the model's state dictionary among other things.
 const NESTED: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
     };
     let mut tensors = Tensors::new();
     for (name, value) in items {
-        check_stop()?;
+        check_cancelled()?;
         let Value::Text(name) = name else { continue };
         if let Some(tensor) = archive.tensor(&name, &value)? {
             tensors.insert(name, TensorSource { tensor, file: path.to_path_buf() });

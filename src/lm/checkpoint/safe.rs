@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::{TensorSource, Tensors};
 use crate::error::{Error, Result};
 use crate::files::read_whole;
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 
 /// Reads every tensor of a file.
 pub(super) fn read(path: &Path) -> Result<Tensors> {
@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
     let archive = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, not_whole(&bytes, &e)))?;
     let mut tensors = Tensors::new();
     for (name, view) in archive.iter() {
-        check_stop()?;
+        check_cancelled()?;
         let kind = match view.dtype() {
             StoredType::F64 => Kind::Double,
             StoredType::F32 => Kind::Float,

@@ -1,4 +1,4 @@
-//! `junit.xml`: a suite per family with a case per claim, and a suite of mutants, for continuous integration.
+//! `junit.xml`: a suite per topic with a case per claim, and a suite of mutants, for continuous integration.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ pub fn junit(verification: &Verification) -> Result<String> {
     // Suites are in the order in which their families first appear.
     let mut suites: Vec<TestSuite> = Vec::new();
     for claim in &verification.claims {
-        suite(&mut suites, &claim.family).add_test_case(of_claim(claim));
+        suite(&mut suites, &claim.topic).add_test_case(of_claim(claim));
     }
     for error in verification.errors.iter().filter(|e| e.mutant.is_none()) {
-        suite(&mut suites, &error.family).add_test_case(of_error(error));
+        suite(&mut suites, &error.topic).add_test_case(of_error(error));
     }
     for mutant in &verification.mutants {
         suite(&mut suites, "mutants").add_test_case(of_mutant(mutant));
@@ -52,7 +52,7 @@ fn of_claim(claim: &ClaimEvidence) -> TestCase {
         }
         ClaimVerdict::Underpowered | ClaimVerdict::NotApplicable => skipped(&text),
     };
-    case(&claim.id, &claim.family, claim.seconds, status)
+    case(&claim.id, &claim.topic, claim.seconds, status)
 }
 
 fn of_mutant(mutant: &MutantResult) -> TestCase {
@@ -73,7 +73,7 @@ fn of_error(error: &ExperimentError) -> TestCase {
     let status = non_success(NonSuccessKind::Error, "error", &error.message);
     match &error.mutant {
         Some(mutant) => case(mutant, &error.claim, 0.0, status),
-        None => case(&error.claim, &error.family, 0.0, status),
+        None => case(&error.claim, &error.topic, 0.0, status),
     }
 }
 

@@ -122,7 +122,7 @@ fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
         id => claim.id.as_str(),
         anchor => slug(&claim.id),
         title => claim.title.as_str(),
-        family => claim.family.as_str(),
+        topic => claim.topic.as_str(),
         source => claim.source.as_str(),
         prediction => claim.prediction.as_str(),
         statement => fitted(&claim.statement),

@@ -7,8 +7,8 @@ use crate::report::format::{escape, plain};
 pub struct ClaimFacts<'a> {
     /// Identifier.
     pub id: &'a str,
-    /// Family.
-    pub family: &'a str,
+    /// Topic.
+    pub topic: &'a str,
     /// One line.
     pub title: &'a str,
     /// Where the statement comes from.
@@ -33,14 +33,14 @@ pub fn registry_markdown(claims: &[ClaimFacts]) -> String {
 /// For a terminal: families with their claims, three lines a claim.
 pub fn registry_list(claims: &[ClaimFacts]) -> String {
     let mut lines = Vec::new();
-    let mut family = "";
+    let mut topic = "";
     for claim in claims {
-        if claim.family != family {
+        if claim.topic != topic {
             if !lines.is_empty() {
                 lines.push(String::new());
             }
-            lines.push(format!("{}:", claim.family));
-            family = claim.family;
+            lines.push(format!("{}:", claim.topic));
+            topic = claim.topic;
         }
         lines.push(format!("  {}  {}", claim.id, plain(claim.title)));
         lines.push(format!("      predicts  {}", plain(claim.prediction)));

@@ -19,7 +19,7 @@ use super::data::Example;
 use super::definition::TaskDefinition;
 use super::split::shuffled;
 use crate::error::{Error, Result};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::setting::Field;
 
 pub use builtin::{BuiltinCloze, builtin, find, named};
@@ -125,7 +125,7 @@ fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Re
     let mut seen = HashSet::new();
     let mut examples = Vec::new();
     for (at, line) in text.lines().enumerate() {
-        check_stop()?;
+        check_cancelled()?;
         // Runs of spaces are a matter of layout. Tabs are not touched: their sentences are passed over.
         let paragraph = line.split(' ').filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ");
         for whole in sentence::sentences(&paragraph) {

@@ -11,7 +11,7 @@ mod silence;
 use std::path::Path;
 
 use crate::common::command::Scratch;
-use kernelview::analysis::{Measures, OptimizerPlan, Plan, Pretrained, Study, StudyRequest, analyze};
+use kernelview::analysis::{Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
 use kernelview::device::Dtype;
 use kernelview::evidence::Analysis;
 use kernelview::gate::{Baseline, Comparison, Options, compare};
@@ -60,7 +60,7 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         batch: 8,
         memory: None,
         precision: None,
-        optimizers: vec![OptimizerPlan { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
+        optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
         batch_size: 4,
         steps: 4,
         eval_every: 2,

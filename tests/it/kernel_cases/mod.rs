@@ -39,7 +39,7 @@ struct Engine {
     block_entries: i64,
     batch: usize,
     keep_bytes: usize,
-    products: Option<Kind>,
+    product_kind: Option<Kind>,
     threads: i32,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = self.method.map_or("planner", Method::name);
         let formulas = if self.formulas == FormulaSet::ALL { "all formulas" } else { "SGD alone" };
-        let products = self.products.map_or(String::new(), |k| format!(", products in {k:?}"));
+        let products = self.product_kind.map_or(String::new(), |k| format!(", products in {k:?}"));
         let Self { block_entries, batch, keep_bytes, threads, .. } = self;
         write!(
             f,
@@ -62,7 +62,7 @@ impl Engine {
     fn new(method: Option<Method>, formulas: FormulaSet, sizes: (i64, usize, usize)) -> Self {
         let (block_entries, batch, keep_bytes) = sizes;
         let arithmetic = Arithmetic::Cores;
-        Self { method, arithmetic, formulas, block_entries, batch, keep_bytes, products: None, threads: 1 }
+        Self { method, arithmetic, formulas, block_entries, batch, keep_bytes, product_kind: None, threads: 1 }
     }
 
     /// The same as a GPU computes.
@@ -111,7 +111,7 @@ impl Engine {
     fn gram(&self, parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Gram {
         tch::set_num_threads(self.threads);
         let mut options = GramOptions::new(self.formulas, parameters.len());
-        (options.method, options.products) = (self.method, self.products);
+        (options.method, options.product_kind) = (self.method, self.product_kind);
         options.arithmetic = Some(self.arithmetic);
         (options.block_entries, options.matrix_block_entries) = (self.block_entries, self.block_entries);
         (options.batch, options.keep_bytes) = (self.batch, self.keep_bytes);
@@ -212,7 +212,7 @@ fn products_in_double_precision_of_single_precision_gradients() {
         let own = Engine::every_method((LARGE, 1, MUCH));
         let as_matrices = own.iter().copied().filter(|e| e.method != Some(Method::Ghost)).map(Engine::as_matrices);
         for engine in own.iter().copied().chain(as_matrices) {
-            let engine = Engine { products: Some(Kind::Double), ..engine };
+            let engine = Engine { product_kind: Some(Kind::Double), ..engine };
             let name = format!("{}: {engine}", case.name);
             let gram = engine.gram(&built.single, left, right);
             failures.check(&name, &gram, &expected, engine.formulas, &bounds);
@@ -240,7 +240,7 @@ fn halves_are_summed_in_single_precision() {
     let mut failures = Failures::default();
     each_case(|case, built, left, right| {
         let halves = Engine {
-            products: Some(Kind::BFloat16),
+            product_kind: Some(Kind::BFloat16),
             ..Engine::new(Some(Method::Tiles), FormulaSet::ALL, (LARGE, 32, MUCH))
         };
         let own = halves.gram(&built.single, left, right);

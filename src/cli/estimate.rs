@@ -1,7 +1,7 @@
-//! The plan of a kernel computation, for reading.
+//! What a kernel computation will take, for reading.
 
 use crate::analysis::RegressionCost;
-use crate::kernel::KernelPlan;
+use crate::kernel::KernelEstimate;
 
 fn number(seconds: f64) -> String {
     if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") }
@@ -20,19 +20,19 @@ pub(super) fn regression(cost: &RegressionCost, rate: f64) -> String {
     )
 }
 
-/// A plan as Markdown: time and memory in all, then by layer.
-pub(super) fn markdown(plan: &KernelPlan) -> String {
-    let memory = &plan.memory;
+/// An estimate as Markdown: time and memory in all, then by layer.
+pub(super) fn markdown(estimate: &KernelEstimate) -> String {
+    let memory = &estimate.memory;
     let mut lines = vec![
         format!(
             "About {} s and {} MB at {:.0} GFLOP/s (measured now). {} examples are recorded; panels of {} held and {} \
              passing.",
-            number(plan.seconds()),
+            number(estimate.seconds()),
             mega(memory.total()),
-            plan.rate / 1e9,
-            plan.recorded,
-            plan.panels.0,
-            plan.panels.1
+            estimate.rate / 1e9,
+            estimate.recorded,
+            estimate.panels.0,
+            estimate.panels.1
         ),
         String::new(),
         "| memory | MB |".into(),
@@ -45,9 +45,9 @@ pub(super) fn markdown(plan: &KernelPlan) -> String {
         String::new(),
         "| layer | parameters | method | factors, MB | seconds |".into(),
         "|---|---:|---|---:|---:|".into(),
-        format!("| all layers | | forward and backward passes | | {} |", number(plan.pass_seconds)),
+        format!("| all layers | | forward and backward passes | | {} |", number(estimate.pass_seconds)),
     ];
-    for layer in &plan.layers {
+    for layer in &estimate.layers {
         let methods: Vec<String> = layer.methods.iter().map(|(method, count)| format!("{method} ({count})")).collect();
         lines.push(format!(
             "| {} | {} | {} | {} | {} |",
