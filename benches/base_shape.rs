@@ -19,7 +19,8 @@
 //!
 //! A kernel that takes less than a second is computed again, and the best of eight counts.
 
-use std::process::Command;
+mod rows;
+
 use std::time::Instant;
 
 use kernelview::jacobian::{Examples, Parameters};
@@ -138,25 +139,11 @@ struct Figures {
 }
 
 fn main() {
-    kernelview::device::prepare_process();
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [flag, row] = arguments.as_slice()
-        && flag == "--row"
-    {
-        measure(row);
-        return;
-    }
-    let rows = if arguments.is_empty() { ROWS.map(str::to_owned).to_vec() } else { arguments };
-    println!(
-        "| engine | examples | formulas | tokens | seconds | peak memory, MB | more |\n|---|---|---|---|---|---|---|"
+    rows::run(
+        &ROWS,
+        "| engine | examples | formulas | tokens | seconds | peak memory, MB | more |\n|---|---|---|---|---|---|---|",
+        measure,
     );
-    for row in rows {
-        let program = std::env::current_exe().expect("the path of this program");
-        let status = Command::new(program).args(["--row", &row]).status().expect("a child process");
-        if !status.success() {
-            println!("| {} | failed: {status} |", row.replace(':', " | "));
-        }
-    }
 }
 
 fn measure(text: &str) {
@@ -175,7 +162,7 @@ fn measure(text: &str) {
     };
     let fields: Vec<&str> = text.split(':').collect();
     let [engine, examples, formulas] = fields[..3] else { unreachable!("parsed above") };
-    let (tokens, peak) = (row.tokens, peak_megabytes());
+    let (tokens, peak) = (row.tokens, rows::peak_megabytes());
     println!("| {engine} | {examples} | {formulas} | {tokens} | {seconds:.4} | {peak} | {more} |");
 }
 
@@ -297,11 +284,4 @@ fn matrix_rate() -> f64 {
 
 fn random_matrix(rows: i64, columns: i64) -> Tensor {
     Tensor::randn([rows, columns], (Kind::Float, Device::Cpu))
-}
-
-/// Peak resident memory of this process from the system's own account; 0 where there is none.
-fn peak_megabytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
 }

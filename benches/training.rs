@@ -5,7 +5,8 @@
 //! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples a step,
 //! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes.
 
-use std::process::Command;
+mod rows;
+
 use std::time::Instant;
 
 use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples, random};
@@ -47,25 +48,11 @@ impl Row {
 }
 
 fn main() {
-    kernelview::device::prepare_process();
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [flag, row] = arguments.as_slice()
-        && flag == "--row"
-    {
-        measure(row);
-        return;
-    }
-    let rows = if arguments.is_empty() { ROWS.map(str::to_owned).to_vec() } else { arguments };
-    println!(
-        "| optimizer | examples | tokens | best step, s | median, s | peak memory, MB |\n|---|---|---|---:|---:|---:|"
+    rows::run(
+        &ROWS,
+        "| optimizer | examples | tokens | best step, s | median, s | peak memory, MB |\n|---|---|---|---:|---:|---:|",
+        measure,
     );
-    for row in rows {
-        let program = std::env::current_exe().expect("the path of this program");
-        let status = Command::new(program).args(["--row", &row]).status().expect("a child process");
-        if !status.success() {
-            println!("| {} | failed: {status} |", row.replace(':', " | "));
-        }
-    }
 }
 
 fn measure(text: &str) {
@@ -106,12 +93,5 @@ fn measure(text: &str) {
     let mut times = times.split_off(1);
     times.sort_by(f64::total_cmp);
     let fields = text.replace(':', " | ");
-    println!("| {fields} | {:.3} | {:.3} | {} |", times[0], times[times.len() / 2], peak_megabytes());
-}
-
-/// Peak resident memory of this process from the system's own account; 0 where there is none.
-fn peak_megabytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+    println!("| {fields} | {:.3} | {:.3} | {} |", times[0], times[times.len() / 2], rows::peak_megabytes());
 }

@@ -191,7 +191,7 @@ const KEPT: libc::c_int = 1 << 30;
 /// Sets the number of threads of libtorch's CPU kernels; without one it stays what libtorch took, all cores.
 ///
 /// # Errors
-/// [`Error::Settings`] for no threads, and where a limit on the process's memory leaves no room for theirs.
+/// [`Error::Setting`] for no threads, [`Error::Memory`] where a limit on the process's memory leaves no room for theirs.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
     if threads == Some(0) {
         return Err(Error::setting(Field::Threads, 0, "1 or more"));
@@ -225,14 +225,12 @@ fn check_room(threads: usize) -> Result<()> {
         // libtorch has two pools of threads.
         let needed = 2 * threads as u64 * limit(libc::RLIMIT_STACK).unwrap_or(8 << 20) + REST;
         if used + needed > most {
-            return Err(Error::Settings(format!(
-                "out of memory: this process may take {} MB (ulimit -v), {} MB are taken by the program itself and {threads} \
-                 thread(s) need {} MB; raise the limit, or give fewer {}",
-                most >> 20,
-                used >> 20,
-                needed >> 20,
-                Field::Threads
-            )));
+            return Err(Error::Memory {
+                what: format!("{threads} thread(s) of this process, whose limit (ulimit -v) is {} MB,", most >> 20),
+                needed,
+                free: most.saturating_sub(used),
+                advice: format!("raise the limit, or give fewer {}", Field::Threads),
+            });
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::create_dir;
-use crate::setting::Field;
 
 /// Holds a directory until it is dropped.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ impl DirectoryLock {
     /// Takes a directory for this process alone; makes it where it is missing.
     ///
     /// # Errors
-    /// [`Error::Settings`] where another process has it; [`Error::Io`].
+    /// [`Error::Busy`] where another process has it; [`Error::Io`].
     pub fn alone(directory: &Path) -> Result<Self> {
         Self::take(directory, File::try_lock)
     }
@@ -36,11 +35,7 @@ impl DirectoryLock {
         let file = File::open(directory).map_err(Error::io("open", directory))?;
         match lock(&file) {
             Ok(()) => Ok(Self { _directory: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Settings(format!(
-                "{}: another kernelview is writing here; wait until it has ended, or give another {}",
-                directory.display(),
-                Field::OutDirectory
-            ))),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: directory.to_path_buf() }),
             // A file system without locks, as some networks have: better unguarded than unusable.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(Self { _directory: file }),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", directory)(e)),

@@ -32,6 +32,7 @@ fields! {
     Alpha = "alpha": "PEFT's `lora_alpha`.";
     Batch = "batch": "Examples per pass of the kernel engine.";
     BatchSize = "batch_size": "Examples per step of training.";
+    Chat = "chat": "Whether a prompt is the user's message of a chat.";
     Confidence = "confidence": "Probability of intervals and bounds.";
     Device = "device": "Where a computation runs.";
     Dimensions = "dimensions": "Dimensions of random projections.";
@@ -42,6 +43,7 @@ fields! {
     FirstSentenceLimit = "first_sentence_limit": "Most tokens of a prompt's first text.";
     Formulas = "formulas": "Kernel formulas.";
     Ignored = "ignored": "Metrics that a comparison leaves out.";
+    K = "k": "Training examples per class.";
     Limit = "limit": "Most examples of a drawn task.";
     LrAdam = "lr_adam": "Learning rates of Adam.";
     LrSgd = "lr_sgd": "Learning rates of SGD.";
@@ -57,7 +59,7 @@ fields! {
     Precision = "precision": "Element type of gradient products.";
     Probes = "probes": "Dev examples that are measured along a run.";
     Ranks = "ranks": "Ranks of adapters.";
-    Segments = "segments": "Whether the texts of a prompt are told apart by segment ids.";
+    Segments = "segments": "Whether the texts of a prompt have segment ids of their own.";
     Shard = "shard": "Which part of a job this process is.";
     Steps = "steps": "Steps of training.";
     Subset = "subset": "Parameters that take part.";

@@ -92,7 +92,11 @@ impl Study {
                 Some(words) => NetworkExamples::Prompted(self.examples_for(split, &words, mode)?),
                 None => NetworkExamples::Answered(self.answered(split, mode, |p| self.task.answers(p).to_vec())?),
             },
-            _ => NetworkExamples::Headed(self.plain_head(split, mode)?.with_bias()),
+            _ => {
+                let examples = self.token_examples(split);
+                let headed = HeadExamples::new(&*self.model, examples, self.classes(), mode, self.device)?;
+                NetworkExamples::Headed(headed.with_bias())
+            }
         };
         Ok(StudyExamples { network, adapters: self.adapters() })
     }
@@ -124,24 +128,14 @@ impl Study {
     }
 
     fn token_examples(&self, split: SplitName) -> Vec<PromptExample> {
-        let example = |p: &Prompt| PromptExample {
-            input_ids: p.input_ids.clone(),
-            segment_ids: p.segment_ids.clone(),
-            mask_position: p.mask_pos,
-        };
-        self.prompts(split).iter().map(example).collect()
-    }
-
-    /// The tokens of a split as they are, read by a head without a bias.
-    pub(super) fn plain_head(&self, split: SplitName, mode: OutputMode) -> Result<HeadExamples<'_>> {
-        HeadExamples::new(&*self.model, self.token_examples(split), self.classes(), mode, self.device)
+        token_examples(self.prompts(split))
     }
 
     /// The examples of a split with the prompt but without its mask, read by a new head of some outputs on the first token:
     /// the control of the claims on prompts, which changes nothing but the head.
     ///
     /// # Errors
-    /// [`crate::error::Error::Settings`] where the model is a causal one.
+    /// [`crate::error::Error::Model`] where the model is a causal one.
     pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
         let mask = self.tokenizer.require(SpecialToken::Mask)?;
         let first = |p: &Prompt| {
@@ -151,4 +145,14 @@ impl Study {
         let examples = self.prompts(split).iter().map(first).collect();
         HeadExamples::new(self.masked()?, examples, outputs, OutputMode::Logits, self.device)
     }
+}
+
+/// Prompts as a network reads them.
+pub(super) fn token_examples(prompts: &[Prompt]) -> Vec<PromptExample> {
+    let example = |p: &Prompt| PromptExample {
+        input_ids: p.input_ids.clone(),
+        segment_ids: p.segment_ids.clone(),
+        mask_position: p.mask_pos,
+    };
+    prompts.iter().map(example).collect()
 }

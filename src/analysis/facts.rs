@@ -158,7 +158,7 @@ impl Study {
     /// Digest of what stored results depend on: the study, and the names, files and rows of its examples, which they repeat.
     pub(super) fn results_digest(&self) -> String {
         let provenance = serde_json::to_string(&(&self.source, &self.sets)).expect("facts are plain data");
-        digest([self.digest.as_bytes(), provenance.as_bytes()])
+        digest([self.digest().as_bytes(), provenance.as_bytes()])
     }
 
     /// The template that the prompts were made with; empty without a prompt.

@@ -53,7 +53,7 @@ pub(super) fn fine_tuning(
     let grid = Grid::of(study, plan, &data, store, monitor)?;
     let depends = |c: &Chosen| {
         let candidates: Vec<Candidate> = c.runs.iter().map(|r| r.candidate.clone()).collect();
-        serde_json::json!(("measures of a run", &c.settings, &plan.formulas, candidates, grid.watched()))
+        serde_json::json!(("measures of a run", &c.settings, &plan.settings.formulas, candidates, grid.watched()))
     };
     let name = |c: &Chosen| format!("{}-measures", c.settings.optimizer.name());
     let stored: Vec<Option<FineTuningResult>> =
@@ -118,10 +118,10 @@ impl<'a> Grid<'a> {
         store: &'a ResultStore,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
-        let count = plan.probes(data.dev.len());
+        let count = plan.settings.probes(data.dev.len());
         let probes = Probes {
             examples: data.dev.select(&evenly(count, data.dev.len())).exact(),
-            steps: plan.measured_steps(),
+            steps: plan.settings.measured_steps(),
             batch: plan.batch,
         };
         let all: Vec<FineTuning> = plan
@@ -149,7 +149,7 @@ impl<'a> Grid<'a> {
                     kept.offer(settings, &candidate, &parameters)?;
                     Run { candidate, history, residuals }
                 }
-                Err(Error::Numeric(_)) => {
+                Err(e) if e.is_numeric() => {
                     let candidate = Candidate { learning_rate: rate, selected: None, diverged: true };
                     Run { candidate, history: Vec::new(), residuals }
                 }
@@ -163,15 +163,13 @@ impl<'a> Grid<'a> {
         }
         let mut found = found.into_iter().flatten();
         let mut chosen = Vec::new();
-        for optimizer in &plan.optimizers {
+        for optimizer in &plan.settings.optimizers {
             let runs: Vec<Run> = found.by_ref().take(optimizer.learning_rates.len()).collect();
-            let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| {
-                Error::Numeric(format!(
-                    "{} diverged at every learning rate ({}); give smaller ones: {}",
-                    optimizer.kind.name(),
-                    optimizer.learning_rates.iter().map(|r| format!("{r:e}")).collect::<Vec<_>>().join(", "),
-                    optimizer.rates_field()
-                ))
+            let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| Error::Diverged {
+                optimizer: optimizer.kind.name().into(),
+                learning_rates: optimizer.learning_rates.clone(),
+                when: "each time".into(),
+                field: Some(optimizer.rates_field()),
             })?;
             let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
             let probes = if probes.steps.is_empty() { 0 } else { count };
@@ -227,9 +225,9 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
     FineTuning {
         optimizer: kind,
         learning_rate: rate,
-        batch_size: plan.batch_size,
-        steps: plan.steps,
-        eval_every: plan.eval_every,
+        batch_size: plan.settings.batch_size,
+        steps: plan.settings.steps,
+        eval_every: plan.settings.eval_every,
         seed: plan.seed,
     }
 }
@@ -302,7 +300,7 @@ impl Measured {
         let (before, after) = (accuracy(&start.logits.test, labels), accuracy(&expansion.end, labels));
         let linearized = expansion.linearized();
         let linear_accuracy = accuracy(&linearized, labels);
-        let gradients = if plan.measures == Measures::Full {
+        let gradients = if plan.settings.measures == Measures::Full {
             let all = study.examples(SplitName::Train, study.mode)?.exact();
             let features = all.select(&evenly(all.len().min(FEATURES), all.len()));
             let ends = (&study.parameters, network);

@@ -58,7 +58,7 @@ pub(super) struct Probed<'a> {
 /// dev, ties by the stronger. Solved in the span of the training examples, through their Gram matrix.
 ///
 /// # Errors
-/// [`Error::Numeric`] where features are not finite or the solver does not come to its end.
+/// [`Error::NotFinite`] where features are not finite; [`Error::NoSolution`] where the solver does not converge.
 pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize) -> Result<(Tensor, Tensor)> {
     let with_ones = |x: &Tensor| {
         let ones = Tensor::ones([x.size()[0], 1], (Kind::Double, Device::Cpu));
@@ -84,7 +84,7 @@ pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize)
         }
         start = Some(alpha);
     }
-    let (_, head) = best.ok_or_else(|| Error::Numeric("the linear probe has no solution".into()))?;
+    let (_, head) = best.ok_or_else(|| Error::no_solution("linear probe", "no regularization of its grid has one"))?;
     let width = head.size()[1] - 1;
     Ok((head.narrow(1, 0, width), head.narrow(1, width, 1).squeeze_dim(1)))
 }

@@ -10,7 +10,9 @@ use super::store::ResultStore;
 use super::study::{SplitName, Study};
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
-use crate::kernel::{self, Formula, FormulaSet, Gram, KernelFile, ParameterShare, gram_units, structured_gram};
+use crate::kernel::{
+    self, Formula, FormulaSet, Gram, GramMatrix, KernelFile, ParameterShare, gram_units, structured_gram,
+};
 use crate::progress::Monitor;
 
 /// Test examples per stored piece of the train x test kernel: an interruption loses at most one piece.
@@ -70,7 +72,7 @@ impl KernelStore<'_> {
         columns: (SplitName, Option<Range<usize>>),
         compute: impl FnOnce() -> Result<Gram>,
     ) -> Result<Gram> {
-        let digest = self.store.digest(&(name, &self.plan.formulas, self.plan.precision));
+        let digest = self.store.digest(&(name, &self.plan.settings.formulas, self.plan.settings.precision));
         if let Ok(file) = KernelFile::read(path)
             && file.metadata.get("digest").is_some_and(|d| *d == digest)
             && let Some(gram) = file.to_gram()
@@ -81,7 +83,7 @@ impl KernelStore<'_> {
         let gram = compute()?;
         let right = self.study.labels(columns.0);
         let right = columns.1.clone().map_or(right, |range| &right[range]);
-        let mut metadata = self.study.kernel_metadata(columns, &self.plan.formulas);
+        let mut metadata = self.study.kernel_metadata(columns, &self.plan.settings.formulas);
         metadata.insert("digest".into(), digest);
         if !gram.shares.is_empty() {
             metadata.insert("shares".into(), shares_json(self.study, &gram.shares));
@@ -100,7 +102,7 @@ pub fn train_kernel(
     monitor: &dyn Monitor,
 ) -> Result<Gram> {
     let examples = study.examples(SplitName::Train, study.mode)?;
-    let formulas = FormulaSet::of(&plan.formulas);
+    let formulas = FormulaSet::of(&plan.settings.formulas);
     let options = plan.engine().options(study, parameters, formulas, &examples, None)?;
     monitor.begin(stage, gram_units(examples.len(), None));
     let gram = structured_gram(parameters, &examples, None, &options, monitor);
@@ -110,11 +112,11 @@ pub fn train_kernel(
 
 /// Errors that the plan's precision makes, by formula; empty where it asks for none.
 pub(super) fn precision_errors(study: &Study, plan: &Plan) -> Result<Vec<(Formula, f64)>> {
-    if plan.precision.is_none() {
+    if plan.settings.precision.is_none() {
         return Ok(Vec::new());
     }
     let examples = study.examples(SplitName::Train, study.mode)?;
-    let formulas = FormulaSet::of(&plan.formulas);
+    let formulas = FormulaSet::of(&plan.settings.formulas);
     let options = plan.engine().options(study, &study.parameters, formulas, &examples, None)?;
     kernel::precision_errors(&study.parameters, &examples, &options)
 }
@@ -131,7 +133,7 @@ fn between(
     if let Some(indices) = indices {
         other = other.select(indices);
     }
-    let formulas = FormulaSet::of(&plan.formulas);
+    let formulas = FormulaSet::of(&plan.settings.formulas);
     let options = plan.engine().options(study, &study.parameters, formulas, &train, Some(&other))?;
     monitor.begin(&format!("kernel of train x {}", split.name()), gram_units(train.len(), Some(other.len())));
     let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
@@ -150,21 +152,10 @@ fn shares_json(study: &Study, shares: &[ParameterShare]) -> String {
 
 /// Joins Gram matrices with the same left examples along the right ones.
 fn join_columns(pieces: &[Gram]) -> Gram {
-    let join = |f: fn(&Gram) -> Option<&Tensor>| -> Option<Tensor> {
-        let found: Option<Vec<&Tensor>> = pieces.iter().map(f).collect();
-        found.map(|p| Tensor::cat(&p, 1))
+    let join = |which: GramMatrix| {
+        let found: Option<Vec<&Tensor>> = pieces.iter().map(|piece| piece.get(which)).collect();
+        found.map(|matrices| Tensor::cat(&matrices, 1))
     };
-    Gram {
-        left: pieces[0].left,
-        right: pieces.iter().map(|p| p.right).sum(),
-        outputs: pieces[0].outputs,
-        symmetric: false,
-        sgd: join(|g| g.sgd.as_ref()),
-        asymmetric: join(|g| g.asymmetric.as_ref()),
-        asymmetric_reversed: join(|g| g.asymmetric_reversed.as_ref()),
-        signgd: join(|g| g.signgd.as_ref()),
-        left_outputs: pieces[0].left_outputs.shallow_clone(),
-        right_outputs: Tensor::cat(&pieces.iter().map(|p| &p.right_outputs).collect::<Vec<_>>(), 0),
-        shares: Vec::new(),
-    }
+    let right = Tensor::cat(&pieces.iter().map(|p| &p.right_outputs).collect::<Vec<_>>(), 0);
+    Gram::new(pieces[0].left_outputs.shallow_clone(), Some(right), join, Vec::new())
 }

@@ -73,7 +73,7 @@ pub(super) fn units(formula: Formula, rows: usize, outputs: usize) -> u64 {
 /// and, for one output and few rows, a support vector machine.
 ///
 /// # Errors
-/// A problem whose parts do not fit; `Numeric` where no solver comes to a result; `Interrupted`.
+/// A problem whose parts do not fit; `NoSolution` where no solver comes to a result; `Interrupted`.
 pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn Monitor) -> Result<Solved> {
     problem.validate()?;
     let mut solved = Solved::default();
@@ -112,7 +112,10 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
     match (solved.methods.is_empty(), solved.failures.first()) {
         (true, Some(first)) => {
             let Failure { solver, reason } = first;
-            Err(Error::Numeric(format!("kernel.{formula}: no solver comes to a result; {solver}: {reason}")))
+            Err(Error::no_solution(
+                format!("solver of kernel.{formula} comes to a result"),
+                format!("{solver}: {reason}"),
+            ))
         }
         _ => Ok(solved),
     }

@@ -28,7 +28,7 @@ pub use examples::StudyExamples;
 pub use facts::split_name;
 pub use head::Head;
 pub use kernels::train_kernel;
-pub use plan::{Measures, OptimizerGrid, Plan};
+pub use plan::{AnalysisSettings, Measures, OptimizerGrid, Plan};
 pub use pretrained::Pretrained;
 pub use room::{RegressionCost, check_room, regression_cost};
 pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
@@ -37,7 +37,7 @@ pub use study::{SplitName, Study, StudyRequest};
 
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evidence::{Accuracy, Analysis, Floor, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
 use crate::jacobian::all_outputs;
 use crate::lm::OutputMode;
@@ -47,7 +47,7 @@ use crate::train::{accuracy, answers, f1};
 
 /// Computes every result of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
-    check_room(&regression_cost(study, &plan.formulas)?, study)?;
+    check_room(&regression_cost(study, &plan.settings.formulas)?, study)?;
     let store = ResultStore::open(directory, &study.results_digest())?;
     let start = LogitsAtStart::of(study)?;
     let grams = kernels::kernels(study, plan, &store, monitor)?;
@@ -90,7 +90,7 @@ fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
         seed: plan.seed,
         plan: serde_json::to_value(plan).expect("a plan is plain data"),
         command: command.into(),
-        digest: plan.digest(&study.digest),
+        digest: plan.digest(&study.digest()),
     }
 }
 
@@ -129,8 +129,10 @@ impl LogitsAtStart {
 /// |χ| on train and test for logits there.
 fn output_derivative(study: &Study, train: &tch::Tensor, test: &tch::Tensor) -> Result<OutputDerivative> {
     let summary = |logits: &tch::Tensor, split: SplitName| {
-        Summary::of(&output_derivative_norms(logits, study.labels(split))).ok_or_else(|| {
-            crate::error::Error::Numeric(format!("the output derivative on {} is not finite", split.name()))
+        Summary::of(&output_derivative_norms(logits, study.labels(split))).ok_or_else(|| Error::NotFinite {
+            what: "the output derivative".into(),
+            place: split.name().into(),
+            advice: String::new(),
         })
     };
     Ok(OutputDerivative { train: summary(train, SplitName::Train)?, test: summary(test, SplitName::Test)? })

@@ -40,10 +40,10 @@ pub enum Measures {
     End,
 }
 
-/// Examples on which residuals along a run are measured where nothing else was asked for.
+/// Default number of examples on which residuals along a run are measured.
 const PROBES: usize = 8;
 
-/// Fine-tuning steps for each measured one where nothing else was asked for: a measured step then costs about a tenth of those
+/// Default number of fine-tuning steps for each measured one: a measured step then costs about a tenth of those
 /// that it stands for.
 const STEPS_PER_MEASURE: usize = 25;
 
@@ -55,13 +55,11 @@ impl Measures {
     }
 }
 
-/// Settings of one analysis, apart from model and task.
+/// Settings of analyses, apart from model and task, and from what is chosen for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct AnalysisSettings {
     /// Kernel formulas.
     pub formulas: Vec<Formula>,
-    /// Examples per forward and backward pass.
-    pub batch: usize,
     /// Most bytes that the kernel engine may take; changes no result.
     #[serde(skip)]
     pub memory: Option<u64>,
@@ -85,26 +83,33 @@ pub struct Plan {
     /// Dev examples on which they are measured; none for the usual number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<usize>,
+}
+
+/// What one analysis computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its settings.
+    #[serde(flatten)]
+    pub settings: AnalysisSettings,
+    /// Examples per forward and backward pass.
+    pub batch: usize,
     /// Seed of mini-batch orders.
     pub seed: u64,
 }
 
-impl Plan {
+impl AnalysisSettings {
     /// Checks ranges.
     pub fn validate(&self) -> Result<()> {
         let positive = [
-            (Field::Batch, self.batch),
             (Field::BatchSize, self.batch_size),
             (Field::Steps, self.steps),
             (Field::EvalEvery, self.eval_every),
+            (Field::Probes, self.probes.unwrap_or(1)),
         ];
         for (field, value) in positive {
             if value == 0 {
                 return Err(Error::setting(field, value, "1 or more"));
             }
-        }
-        if self.probes == Some(0) {
-            return Err(Error::setting(Field::Probes, 0, "1 or more"));
         }
         if self.formulas.is_empty() {
             return Err(Error::setting(Field::Formulas, "empty", "one of sgd, signgd, asymmetric or more"));
@@ -141,10 +146,12 @@ impl Plan {
     pub fn probes(&self, count: usize) -> usize {
         self.probes.unwrap_or(PROBES).min(count)
     }
+}
 
+impl Plan {
     /// Settings of the kernel engine.
     pub fn engine(&self) -> EngineSettings {
-        EngineSettings { batch: self.batch, memory: self.memory, precision: self.precision }
+        EngineSettings { batch: self.batch, memory: self.settings.memory, precision: self.settings.precision }
     }
 
     /// Digest of a whole analysis, from that of its study.
@@ -158,10 +165,9 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn plan(steps: usize, measure_steps: Option<usize>) -> Plan {
-        Plan {
+    fn settings(steps: usize, measure_steps: Option<usize>) -> AnalysisSettings {
+        AnalysisSettings {
             formulas: vec![Formula::Sgd],
-            batch: 8,
             memory: None,
             precision: None,
             optimizers: Vec::new(),
@@ -171,13 +177,12 @@ mod tests {
             measures: Measures::Full,
             measure_steps,
             probes: None,
-            seed: 13,
         }
     }
 
     #[test]
     fn measured_steps_lie_on_a_logarithmic_scale() {
-        let of = |steps, count| plan(steps, count).measured_steps();
+        let of = |steps, count| settings(steps, count).measured_steps();
         assert_eq!(of(500, None), [1, 2, 4, 8, 16, 32, 63, 126, 251, 500]);
         assert_eq!(of(200, None), [1, 2, 5, 10, 21, 44, 94, 200]);
         assert_eq!(of(20, None), [1, 20]);
@@ -186,6 +191,6 @@ mod tests {
         assert_eq!(of(4, Some(100)), [1, 2, 3, 4]);
         assert_eq!(of(64, Some(1)), [64]);
         assert!(of(64, Some(0)).is_empty());
-        assert!(Plan { measures: Measures::End, ..plan(64, Some(9)) }.measured_steps().is_empty());
+        assert!(AnalysisSettings { measures: Measures::End, ..settings(64, Some(9)) }.measured_steps().is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn kernel_facts(
     store: &ResultStore,
     monitor: &dyn Monitor,
 ) -> Result<Vec<KernelFacts>> {
-    let formulas: Vec<Formula> = Formula::ALL.into_iter().filter(|f| plan.formulas.contains(f)).collect();
+    let formulas: Vec<Formula> = Formula::ALL.into_iter().filter(|f| plan.settings.formulas.contains(f)).collect();
     let errors = super::kernels::precision_errors(study, plan)?;
     let (rows, outputs) = ((grams.train.left * grams.train.outputs) as usize, grams.train.outputs as usize);
     let units = |formula: &Formula| methods::units(*formula, rows, outputs) + 1;
@@ -36,7 +36,7 @@ pub(super) fn kernel_facts(
         check_cancelled()?;
         facts.push(store.get_or_compute(
             &format!("regression-{formula}"),
-            &("regression", formula, plan.precision),
+            &("regression", formula, plan.settings.precision),
             monitor,
             || {
                 let error = errors.iter().find(|(f, _)| *f == formula).map(|(_, error)| *error);

@@ -51,7 +51,7 @@ pub fn regression_cost(study: &Study, formulas: &[Formula]) -> Result<Regression
 /// Fails where the memory that is free does not hold a study's kernels and what regression needs beside them.
 ///
 /// # Errors
-/// [`Error::Settings`] with what is needed and what there is.
+/// [`Error::Memory`] with what is needed and what there is.
 pub fn check_room(cost: &RegressionCost, study: &Study) -> Result<()> {
     let advice = "take fewer training, dev or test examples, or one formula at a time";
     check(cost, &study.task_facts().name, advice)
@@ -60,20 +60,19 @@ pub fn check_room(cost: &RegressionCost, study: &Study) -> Result<()> {
 /// Fails where the memory that is free does not hold a regression's kernels and factors.
 ///
 /// # Errors
-/// [`Error::Settings`] with what is needed and what there is.
+/// [`Error::Memory`] with what is needed and what there is.
 pub(super) fn check(cost: &RegressionCost, what: &str, advice: &str) -> Result<()> {
     check_within(cost, what, advice, free_memory())
 }
 
 fn check_within(cost: &RegressionCost, what: &str, advice: &str, free: Option<u64>) -> Result<()> {
     let Some(free) = free.map(|free| free as f64).filter(|free| cost.bytes > *free) else { return Ok(()) };
-    let gigabytes = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
-    Err(Error::Settings(format!(
-        "{what}: regression with {} rows needs about {} of memory, {} are free; {advice}",
-        cost.rows,
-        gigabytes(cost.bytes),
-        gigabytes(free)
-    )))
+    Err(Error::Memory {
+        what: format!("{what}: regression with {} rows", cost.rows),
+        needed: cost.bytes as u64,
+        free: free as u64,
+        advice: advice.into(),
+    })
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn is_published(path: &Path) -> bool {
 /// it has two orientations; logits are read from the file beside it.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`]; `Settings` for a formula that cannot be what the file holds.
+/// [`Error::Io`], [`Error::Format`], also for a formula that cannot be what the file holds.
 pub fn read_kernel(path: &Path, formula: Option<Formula>) -> Result<KernelFile> {
     if !is_published(path) {
         return KernelFile::read(path);
@@ -61,7 +61,7 @@ pub fn read_kernel(path: &Path, formula: Option<Formula>) -> Result<KernelFile> 
     let formula = formula.unwrap_or(if both { Formula::Asymmetric } else { Formula::Sgd });
     if both != (formula == Formula::Asymmetric) {
         let found = if both { "two orientations: the asymmetric formula" } else { "one: sgd or signgd" };
-        return Err(Error::Settings(format!("{}: cannot be {formula}: the kernel has {found}", path.display())));
+        return Err(Error::format(path, format!("cannot be {formula}: the kernel has {found}")));
     }
     let outputs = kernel.kernel.size()[1];
     let logits = logits_path(path).filter(|beside| beside.is_file());
@@ -261,7 +261,7 @@ impl<'a> Source<'a> {
 /// Solves every formula that the training kernel's file holds, or the one asked for.
 ///
 /// # Errors
-/// [`Error::Format`] for files that do not fit each other; `Settings` where the memory does not suffice; those of the
+/// [`Error::Format`] for files that do not fit each other; [`Error::Memory`] where the memory does not suffice; those of the
 /// solvers.
 pub fn solve(
     train: &Path,

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tch::{Device, Tensor};
 
 use super::adapters::{AdapterRequest, Adapters};
+use super::examples::token_examples;
 use super::facts::set_facts;
 use super::head::{self, Head};
 use super::pretrained::Pretrained;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{ModelFacts, SetFacts};
 use crate::files::digest;
 use crate::jacobian::{Parameters, Subset};
-use crate::lm::{LanguageModel, OutputMode, Reads, with_head};
+use crate::lm::{HeadExamples, LanguageModel, OutputMode, Reads, with_head};
 use crate::setting::Field;
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition};
@@ -105,14 +106,10 @@ pub struct Study {
     pub task: PromptedTask,
     /// Facts about the model for the report.
     pub model_facts: ModelFacts,
-    /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
-    pub digest: String,
     pub(super) tokenizer_digest: String,
     pub(super) reading: Reading,
     subset: Subset,
-    adapters: Option<Lora>,
-    /// Title and identity of the adapters; empty without.
-    adapter_texts: [String; 2],
+    adapters: Option<StudyAdapters>,
     labels: [Vec<usize>; 3],
     pub(super) source: String,
     /// The sets that are not empty, by [`SplitName`].
@@ -122,15 +119,23 @@ pub struct Study {
     pub(super) split_seed: Option<u64>,
 }
 
+/// The adapters of a study, with what reports and digests say of them.
+struct StudyAdapters {
+    lora: Lora,
+    title: String,
+    identity: String,
+}
+
 impl Study {
     /// Encodes the task for the network and makes the head.
     ///
     /// # Errors
     /// Those of the task's encoding; prompts that the model cannot take; an empty split; a linear probe that fails.
     pub fn new(request: StudyRequest<'_>) -> Result<Self> {
-        let StudyRequest { network, head, definition, splits, .. } = request;
+        let StudyRequest { network, head, definition, splits, subset, .. } = request;
+        let facts = network.model.facts();
         let mut notes = splits.notes.clone();
-        let reading = match (network.model.facts().reads, head) {
+        let reading = match (facts.reads, head) {
             (Reads::Mask, Head::Prompt) => Reading::Mask,
             (Reads::Mask, _) => Reading::FirstTokenAlone,
             (Reads::LastToken, Head::Prompt) => {
@@ -145,108 +150,81 @@ impl Study {
         };
         let task = PromptedTask::read_at(reading, definition, &network.tokenizer, splits)?;
         notes.extend(task.notes.iter().cloned());
+        let sets = set_facts(splits);
+        for split in names(&sets) {
+            check_prompts(&task, *split, facts.max_tokens)?;
+        }
         let classes = definition.label_words.len();
-        let mode =
-            request.output_mode.unwrap_or(if classes == 2 { OutputMode::Difference } else { OutputMode::Logits });
-        let mut study = Self {
-            digest: String::new(),
-            labels: [labels(&task.train), labels(&task.dev), labels(&task.test)],
+        let usual = if classes == 2 { OutputMode::Difference } else { OutputMode::Logits };
+        let mode = request.output_mode.unwrap_or(usual);
+        let seed = request.split_seed.unwrap_or(0);
+
+        let headed = match head {
+            Head::Prompt => None,
+            Head::LinearProbe => Some(probe(network, &task, &sets, mode)?),
+            Head::Random => Some(head::random(classes, facts.width, seed)),
+        };
+        let (parameters, read) = match headed {
+            None => (network.parameters.map(Tensor::shallow_clone), vec![true; network.parameters.len()]),
+            Some((weight, bias)) => {
+                let parameters = with_head(&network.parameters, &weight, Some(&bias));
+                let read = head::read(&parameters, 2);
+                (parameters, read)
+            }
+        };
+        let (parameters, include, adapters) = match request.adapters {
+            None => {
+                let include = parameters.specs().iter().zip(read).map(|(s, read)| read && subset.contains(s)).collect();
+                (parameters, include, None)
+            }
+            // They take part, and a new head with them.
+            Some(asked) => {
+                let Adapters { lora, extended, title, identity, note } =
+                    Adapters::of(asked, facts.architecture, &parameters, seed)?;
+                let mut include = lora.include(Trained::Adapters);
+                include[network.parameters.len()..parameters.len()].fill(true);
+                notes.extend(note);
+                (extended, include, Some(StudyAdapters { lora, title, identity }))
+            }
+        };
+        let chosen = parameters.specs().iter().zip(&include).filter(|(_, included)| **included);
+        let model_facts = ModelFacts {
+            parameters: parameters.numel(),
+            parameters_in_subset: chosen.map(|(spec, _)| spec.numel()).sum(),
+            ..network.facts.clone()
+        };
+        let study = Self {
             model: Rc::clone(&network.model),
-            parameters: network.parameters.map(Tensor::shallow_clone),
+            parameters,
             device: network.device,
             dtype: network.dtype,
-            include: Vec::new(),
+            include,
             mode,
-            tokenizer_digest: network.tokenizer.digest()?,
             head,
             tokenizer: Rc::clone(&network.tokenizer),
+            labels: [labels(&task.train), labels(&task.dev), labels(&task.test)],
             task,
-            model_facts: network.facts.clone(),
+            model_facts,
+            tokenizer_digest: network.tokenizer.digest()?,
             reading,
-            subset: request.subset,
-            adapters: None,
-            adapter_texts: Default::default(),
+            subset,
+            adapters,
             source: request.source,
-            sets: set_facts(splits),
+            sets,
             notes,
             k: request.k,
             split_seed: request.split_seed,
         };
+        // What examples refuse is refused now.
         for split in study.splits() {
-            if study.labels(*split).is_empty() {
-                return Err(Error::Settings(format!(
-                    "the {} set is empty; an analysis needs examples in train, dev and test (is {} 0?)",
-                    split.name(),
-                    Field::TestLimit
-                )));
-            }
-            study.check_lengths(*split)?;
             study.examples(*split, mode)?;
         }
-        study.make_head()?;
-        if let Some(request) = request.adapters {
-            study.adapt(request)?;
-        }
-        study.digest = study.compute_digest();
         Ok(study)
-    }
-
-    /// Puts the new head behind the parameters, and marks which parameters take part.
-    fn make_head(&mut self) -> Result<()> {
-        let mut read = vec![true; self.parameters.len()];
-        if self.head != Head::Prompt {
-            let (weight, bias) = match self.head {
-                Head::LinearProbe if self.is_undivided() => {
-                    return Err(Error::Settings(
-                        "a linear probe is chosen on a dev set, and all rows of a file that is not divided have none; take \
-                         another head, or divide the file"
-                            .into(),
-                    ));
-                }
-                Head::LinearProbe => {
-                    let probed = |split| -> Result<head::Probed<'_>> {
-                        let features = self.plain_head(split, self.mode)?.features(&self.parameters, 64);
-                        self.check_finite(&features, split)?;
-                        Ok(head::Probed { features, labels: self.labels(split) })
-                    };
-                    head::linear_probe(&probed(SplitName::Train)?, &probed(SplitName::Dev)?, self.classes())?
-                }
-                _ => head::random(self.classes(), self.model.facts().width, self.split_seed.unwrap_or(0)),
-            };
-            self.parameters = with_head(&self.parameters, &weight, Some(&bias));
-            read = head::read(&self.parameters, 2);
-        }
-        let specs = self.parameters.specs();
-        self.include = specs.iter().zip(read).map(|(s, read)| read && self.subset.contains(s)).collect();
-        self.count_parameters();
-        Ok(())
-    }
-
-    fn count_parameters(&mut self) {
-        let chosen = self.parameters.specs().iter().zip(&self.include).filter(|(_, k)| **k);
-        self.model_facts.parameters_in_subset = chosen.map(|(s, _)| s.numel()).sum();
-        self.model_facts.parameters = self.parameters.numel();
-    }
-
-    /// Puts adapters on the network; they take part, and a new head with them.
-    fn adapt(&mut self, request: &AdapterRequest) -> Result<()> {
-        let architecture = self.model.facts().architecture;
-        let Adapters { lora, extended, title, identity, note } =
-            Adapters::of(request, architecture, &self.parameters, self.split_seed.unwrap_or(0))?;
-        let mut include = lora.include(Trained::Adapters);
-        include[self.model.specs().len()..self.parameters.len()].fill(true);
-        self.parameters = extended;
-        self.include = include;
-        self.adapters = Some(lora);
-        self.adapter_texts = [title, identity];
-        self.notes.extend(note);
-        self.count_parameters();
-        Ok(())
     }
 
     /// The adapters, if there are any.
     pub fn adapters(&self) -> Option<&Lora> {
-        self.adapters.as_ref()
+        self.adapters.as_ref().map(|adapters| &adapters.lora)
     }
 
     /// Whether the training examples are all rows of a file, without dev and test.
@@ -256,8 +234,7 @@ impl Study {
 
     /// The sets of examples that there are.
     pub(super) fn splits(&self) -> &'static [SplitName] {
-        let all = &[SplitName::Train, SplitName::Dev, SplitName::Test];
-        if self.is_undivided() { &all[..1] } else { all }
+        names(&self.sets)
     }
 
     /// Number of classes C.
@@ -265,23 +242,7 @@ impl Study {
         self.task.definition.label_words.len()
     }
 
-    /// Fails when a prompt is longer than the model's position table, naming its row.
-    fn check_lengths(&self, split: SplitName) -> Result<()> {
-        let max = self.model.facts().max_tokens;
-        let length = |p: &Prompt| self.task.length(p);
-        match self.prompts(split).iter().find(|p| length(p) as i64 > max) {
-            None => Ok(()),
-            Some(p) => Err(Error::Settings(format!(
-                "{}, row {}: the prompt has {} tokens, the model's position table covers {max}; set {} to {max} or less",
-                split.name(),
-                p.row,
-                length(p),
-                Field::MaxLength
-            ))),
-        }
-    }
-
-    /// Examples per batch of the kernel engine where nothing else is asked for: 32, fewer where every example has several
+    /// Examples per batch of the kernel engine by default: 32, fewer where every example has several
     /// outputs (a batch's gradients cost as much as its examples times outputs).
     pub fn default_batch(&self) -> usize {
         let outputs = if self.mode == OutputMode::Difference { 1 } else { self.classes().max(1) };
@@ -290,11 +251,7 @@ impl Study {
 
     /// The prompts of a split.
     pub fn prompts(&self, split: SplitName) -> &[Prompt] {
-        match split {
-            SplitName::Train => &self.task.train,
-            SplitName::Dev => &self.task.dev,
-            SplitName::Test => &self.task.test,
-        }
+        prompts(&self.task, split)
     }
 
     /// Class indices of a split.
@@ -305,42 +262,31 @@ impl Study {
     /// The model as a masked one.
     ///
     /// # Errors
-    /// [`Error::Settings`] where it is a causal one.
+    /// [`Error::Model`] where it is a causal one.
     pub fn masked(&self) -> Result<&dyn LanguageModel> {
         let facts = self.model.facts();
         if facts.reads == Reads::Mask {
             return Ok(&*self.model);
         }
-        Err(Error::Settings(format!(
-            "the model {} is a causal language model ({}); this needs a masked one (bert, roberta)",
-            self.model_facts.name, facts.architecture
-        )))
+        let problem = format!("a causal one ({}), but this needs a masked one (bert, roberta)", facts.architecture);
+        Err(Error::Model { model: self.model_facts.name.clone(), problem })
     }
 
     /// Name of the parameters that take part.
     pub fn subset_name(&self) -> String {
-        if self.adapters.is_some() {
-            return self.adapter_texts[0].clone();
+        if let Some(adapters) = &self.adapters {
+            return adapters.title.clone();
         }
         serde_json::to_value(self.subset).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
     /// Fails when a logit is not finite, naming split and row.
     pub fn check_finite(&self, logits: &Tensor, split: SplitName) -> Result<()> {
-        let bad = logits.isfinite().logical_not().nonzero();
-        if bad.size()[0] == 0 {
-            return Ok(());
-        }
-        let row = self.prompts(split)[bad.int64_value(&[0, 0]) as usize].row;
-        Err(Error::Numeric(format!(
-            "the model's output for {} row {row} is not finite: the network overflows in {}{}",
-            split.name(),
-            self.dtype,
-            if self.dtype == Dtype::F32 { format!(" (try {} f64)", Field::Dtype) } else { String::new() }
-        )))
+        check_finite(logits, split, self.prompts(split), self.dtype)
     }
 
-    fn compute_digest(&self) -> String {
+    /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
+    pub fn digest(&self) -> String {
         let config = self.model.settings();
         let mut text = format!(
             "{} {} {} {config} {} {} {:?} {:?} {} {:?} {:?}{}",
@@ -354,11 +300,79 @@ impl Study {
             self.task.words_text(),
             self.head,
             self.split_seed.filter(|_| self.head == Head::Random),
-            self.adapter_texts[1]
+            self.adapters.as_ref().map_or("", |adapters| &adapters.identity)
         );
         text.push_str(&self.prompts_text());
         digest([text.as_bytes()])
     }
+}
+
+/// The sets of examples that there are: all rows of a file are training examples alone.
+fn names(sets: &[SetFacts]) -> &'static [SplitName] {
+    let all = &[SplitName::Train, SplitName::Dev, SplitName::Test];
+    if sets.len() == 1 { &all[..1] } else { all }
+}
+
+fn prompts(task: &PromptedTask, split: SplitName) -> &[Prompt] {
+    match split {
+        SplitName::Train => &task.train,
+        SplitName::Dev => &task.dev,
+        SplitName::Test => &task.test,
+    }
+}
+
+/// Fails where a split is empty, or has a prompt that is longer than the model's position table.
+fn check_prompts(task: &PromptedTask, split: SplitName, most: i64) -> Result<()> {
+    let prompts = prompts(task, split);
+    if prompts.is_empty() {
+        return Err(Error::Missing {
+            what: format!("{} examples", split.name()),
+            needed: format!("an analysis needs some in train, dev and test (is {} 0?)", Field::TestLimit),
+        });
+    }
+    match prompts.iter().find(|p| task.length(p) as i64 > most) {
+        None => Ok(()),
+        Some(p) => Err(Error::TooLong {
+            example: format!("{}, row {}: the prompt", split.name(), p.row),
+            tokens: task.length(p),
+            most,
+        }),
+    }
+}
+
+fn check_finite(logits: &Tensor, split: SplitName, prompts: &[Prompt], dtype: Dtype) -> Result<()> {
+    let bad = logits.isfinite().logical_not().nonzero();
+    if bad.size()[0] == 0 {
+        return Ok(());
+    }
+    let row = prompts[bad.int64_value(&[0, 0]) as usize].row;
+    let further = if dtype == Dtype::F32 { format!(" (try {} f64)", Field::Dtype) } else { String::new() };
+    Err(Error::NotFinite {
+        what: "the model's output".into(),
+        place: format!("{} row {row}", split.name()),
+        advice: format!("the network overflows in {dtype}{further}"),
+    })
+}
+
+/// Weight and bias of a linear probe: features of the pre-trained network, the strength chosen on dev.
+fn probe(network: &Pretrained, task: &PromptedTask, sets: &[SetFacts], mode: OutputMode) -> Result<(Tensor, Tensor)> {
+    if names(sets).len() == 1 {
+        let needed = "a linear probe is chosen on them, and a file that is not divided has none; take another head, or divide \
+                      the file";
+        return Err(Error::Missing { what: "dev examples".into(), needed: needed.into() });
+    }
+    let classes = task.definition.label_words.len();
+    let [train, dev] = [SplitName::Train, SplitName::Dev].map(|split| -> Result<(Tensor, Vec<usize>)> {
+        let prompts = prompts(task, split);
+        let examples = HeadExamples::new(&*network.model, token_examples(prompts), classes, mode, network.device)?;
+        let features = examples.features(&network.parameters, 64);
+        check_finite(&features, split, prompts, network.dtype)?;
+        Ok((features, labels(prompts)))
+    });
+    let (train, dev) = (train?, dev?);
+    let probed =
+        |(features, labels): &(Tensor, Vec<usize>)| head::Probed { features: features.shallow_clone(), labels };
+    head::linear_probe(&probed(&train), &probed(&dev), classes)
 }
 
 fn labels(prompts: &[Prompt]) -> Vec<usize> {
@@ -380,7 +394,7 @@ mod tests {
         let mut study = Study::new(StudyRequest::new(&network, &task, &splits)).expect("a study");
         let mut on = |device| {
             study.device = device;
-            study.compute_digest()
+            study.digest()
         };
         assert_eq!(on(Device::Cuda(0)), on(Device::Cuda(3)));
         assert_ne!(on(Device::Cuda(0)), on(Device::Cpu));

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::arguments::{AdapterArgs, DEFAULT_SEED, FineTuningArgs, ModelArgs, TaskArgs};
+use super::arguments::{AdapterArgs, DEFAULT_SEED, EngineArgs, FineTuningArgs, ModelArgs, TaskArgs};
 use super::gate::GateArgs;
 use super::output::outln;
 use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{EngineSettings, Measures, OptimizerGrid, Plan, analyze};
+use crate::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, analyze};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
 use crate::files::without_directory;
@@ -52,9 +52,10 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
 
 /// The analysis with one seed.
 fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
+    let settings = args.tuning.settings(&args.model.engine, Measures::Full)?;
     let task = TaskArgs { seed, ..args.task.clone() };
     let (study, engine) = select::adapted_study(&args.model, &task, Some(&args.adapters))?;
-    let plan = args.tuning.plan(&engine, seed, Measures::Full)?;
+    let plan = Plan { settings, batch: engine.batch, seed };
     let _lock = DirectoryLock::alone(directory)?;
     let terminal = Terminal::new();
     terminal.note(&format!(
@@ -75,8 +76,8 @@ fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
 }
 
 impl FineTuningArgs {
-    /// The plan of an analysis; `usual` measures where nothing else was asked for.
-    pub(super) fn plan(&self, engine: &EngineSettings, seed: u64, usual: Measures) -> Result<Plan> {
+    /// Settings of an analysis, but for the engine's batch; `usual` are its default measures.
+    pub(super) fn settings(&self, engine: &EngineArgs, usual: Measures) -> Result<AnalysisSettings> {
         let Self { formula, optimizers, lr_sgd, lr_signgd, lr_adam, .. } = self;
         let optimizers = distinct(optimizers)
             .iter()
@@ -85,16 +86,15 @@ impl FineTuningArgs {
                 "sgd" => Ok(OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: distinct(lr_sgd) }),
                 "signgd" => Ok(OptimizerGrid { kind: OptimizerKind::Signgd, learning_rates: distinct(lr_signgd) }),
                 "adam" => Ok(OptimizerGrid { kind: OptimizerKind::ADAM, learning_rates: distinct(lr_adam) }),
-                other => Err(Error::Settings(format!("--optimizers: `{other}` is none of sgd, signgd, adam"))),
+                other => Err(Error::argument("--optimizers", format!("`{other}` is none of sgd, signgd, adam"))),
             })
             .collect::<Result<Vec<_>>>()?;
         let mut formulas = formula.clone();
         formulas.sort_unstable();
         formulas.dedup();
-        let plan = Plan {
+        let settings = AnalysisSettings {
             formulas,
-            batch: engine.batch,
-            memory: engine.memory,
+            memory: engine.memory.map(|m| m.as_u64()),
             precision: engine.precision,
             optimizers,
             batch_size: self.train_batch_size,
@@ -103,10 +103,9 @@ impl FineTuningArgs {
             measures: self.measures.unwrap_or(usual),
             measure_steps: self.measure_steps,
             probes: self.probes,
-            seed,
         };
-        plan.validate()?;
-        Ok(plan)
+        settings.validate()?;
+        Ok(settings)
     }
 }
 

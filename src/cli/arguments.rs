@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::Args;
+use tch::Device;
 
+use super::threads::use_threads;
 use crate::analysis::{AdapterRequest, Head, Measures};
 use crate::device::{DeviceRequest, Dtype};
+use crate::error::{Error, Result};
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
+use crate::setting::Field;
 use crate::subspace::Init;
 use crate::task::Overrides;
 
@@ -35,18 +39,33 @@ pub(super) struct ModelArgs {
     pub engine: EngineArgs,
 }
 
-/// How networks and the kernel engine run, whatever they run on.
+/// What computes.
 #[derive(Args)]
-pub(super) struct EngineArgs {
-    /// Element type of weights, activations and gradients
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: Dtype,
+pub(super) struct ProcessorArgs {
     /// auto (cuda:0 where there is one), cpu, cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
     /// CPU threads of libtorch, four for each core at most [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+impl ProcessorArgs {
+    /// Sets the number of threads, and finds the device.
+    pub(super) fn prepare(&self) -> Result<Device> {
+        use_threads(self.threads)?;
+        self.device.resolve()
+    }
+}
+
+/// How networks and the kernel engine run, whatever they run on.
+#[derive(Args)]
+pub(super) struct EngineArgs {
+    /// Element type of weights, activations and gradients
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: Dtype,
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
     /// Parameters that take part in kernels and fine-tuning
     #[arg(long, value_enum, default_value = "all")]
     pub parameters: Subset,
@@ -64,16 +83,26 @@ pub(super) struct EngineArgs {
     pub precision: Option<Precision>,
 }
 
-/// The model where nothing else is said.
+impl EngineArgs {
+    /// Examples per pass, where they are given.
+    pub(super) fn batch(&self) -> Result<Option<usize>> {
+        match self.batch {
+            Some(0) => Err(Error::setting(Field::Batch, 0, "1 or more")),
+            given => Ok(given),
+        }
+    }
+}
+
+/// The default model.
 pub(super) const DEFAULT_MODEL: &str = "prose-128";
 
-/// Its task where nothing else is said.
+/// Its default task.
 pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
 
-/// Seed of splits and mini-batches where nothing else is said.
+/// Default seed of splits and mini-batches.
 pub(super) const DEFAULT_SEED: u64 = 13;
 
-/// Training examples per class where nothing else is said.
+/// Default number of training examples per class.
 pub(super) const DEFAULT_K: usize = 16;
 
 /// Which task and which examples.
@@ -132,7 +161,7 @@ pub(super) struct TaskArgs {
 
 #[derive(Args, Clone)]
 pub(super) struct LimitArgs {
-    /// Use at most so many test examples (drawn by the seed)
+    /// Most test examples to use (drawn by the seed)
     #[arg(long, value_name = "N")]
     test_limit: Option<usize>,
     /// Longest prompt in tokens [default: the task's]

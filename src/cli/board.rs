@@ -25,7 +25,7 @@ struct Bars {
 }
 
 impl Board {
-    /// For so many experiments.
+    /// For this many experiments.
     pub(super) fn new(total: usize) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();

@@ -64,7 +64,7 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview solve --kernels result/SST-2-roberta-base/16-13\n  kernelview solve --train train.safetensors --dev dev.safetensors --test test.safetensors \\\n    --json solved.json\n  kernelview solve --kernels result/all --task rte --formula signgd"
     )]
     Solve(SolveArgs),
-    /// A kernel file as one of the paper's program, or the other way round
+    /// Convert a kernel file to or from the format of the paper's program
     ///
     /// The names' endings say which: .safetensors for this program's files, .pt for the paper's, which hold one kernel and
     /// the targets of its columns. Where a name has `_kernels_`, the logits go to or come from the same name with
@@ -73,10 +73,10 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview convert train_kernels_sst-2.pt train.safetensors --formula signgd\n  kernelview convert K.safetensors train_kernels_sst-2.pt --formula sgd"
     )]
     Convert(ConvertArgs),
-    /// One kernel file from the shards of `kernel --shard`
+    /// Join the shards of `kernel --shard` into one kernel file
     ///
-    /// Checks that every block is there and of the same run, names the shards that are unfinished, and fills what lies below a
-    /// symmetric kernel's diagonal. The file is the one that `kernel --block` writes with the same block size and number of
+    /// Checks that every block is there and of the same run, names the shards that are unfinished, and fills the lower
+    /// triangle of a symmetric kernel. The file is the one that `kernel --block` writes with the same block size and number of
     /// threads, bit for bit.
     #[command(after_help = "Examples:\n  kernelview merge K.safetensors.shards --out K.safetensors")]
     Merge(MergeArgs),

@@ -8,6 +8,7 @@ fn flag(field: Field) -> &'static str {
         Field::Alpha => "--alpha",
         Field::Batch => "--batch",
         Field::BatchSize => "--train-batch-size",
+        Field::Chat => "--chat",
         Field::Confidence => "--confidence",
         Field::Device => "--device",
         Field::Dimensions => "--intrinsic",
@@ -18,6 +19,7 @@ fn flag(field: Field) -> &'static str {
         Field::FirstSentenceLimit => "--first-limit",
         Field::Formulas => "--formula",
         Field::Ignored => "--ignore",
+        Field::K => "--k",
         Field::Limit => "--limit",
         Field::LrAdam => "--lr-adam",
         Field::LrSgd => "--lr-sgd",
@@ -46,7 +48,7 @@ fn flag(field: Field) -> &'static str {
 }
 
 /// A text of the library as this program says it: with flags for the names of settings.
-pub(super) fn spoken(text: &str) -> String {
+pub fn spoken(text: &str) -> String {
     let named = Field::ALL.iter().map(|field| (field.to_string(), flag(*field)));
     named.fold(text.to_owned(), |text, (name, flag)| text.replace(&name, flag))
 }
@@ -69,7 +71,6 @@ mod tests {
         "--baseline",
         "--baseline-seeds",
         "--block",
-        "--chat",
         "--check",
         "--claim",
         "--columns",
@@ -89,7 +90,6 @@ mod tests {
         "--jobs",
         "--json",
         "--junit",
-        "--k",
         "--kernels",
         "--label-words",
         "--lora-adapter",

@@ -29,7 +29,7 @@ const RULES: [Rule; 16] = [
         commands: &["analyze", "verify"],
         options: &["ignore", "strict", "markdown", "junit", "github"],
         idle: |m| !given(m, "baseline") || m.get_flag("write_baseline"),
-        because: "is about a comparison: give --baseline, without --write-baseline",
+        because: "is for a comparison: give --baseline, without --write-baseline",
         refused: true,
     },
     Rule {
@@ -159,24 +159,24 @@ fn by_reference(matches: &ArgMatches) -> bool {
 /// Says which options have nothing to do.
 ///
 /// # Errors
-/// [`Error::Settings`] where something that was asked for would be missing.
+/// [`Error::Arguments`] where something that was asked for would be missing.
 pub(super) fn tell(matches: &ArgMatches) -> Result<()> {
-    for (refused, text) in found(matches) {
+    for (refused, flag, because) in found(matches) {
         if refused {
-            return Err(Error::Settings(text));
+            return Err(Error::argument(flag, because));
         }
-        errln!("note: {text}");
+        errln!("note: {flag} {because}");
     }
     Ok(())
 }
 
-/// What there is to say, and whether it is a refusal.
-fn found(matches: &ArgMatches) -> Vec<(bool, String)> {
+/// What there is to say: whether it is a refusal, of which flag, and why.
+fn found(matches: &ArgMatches) -> Vec<(bool, String, &'static str)> {
     let Some((command, matches)) = matches.subcommand() else { return Vec::new() };
     let mut found = Vec::new();
     for rule in RULES.iter().filter(|rule| rule.commands.contains(&command)) {
         for id in rule.options.iter().filter(|id| given(matches, id) && (rule.idle)(matches)) {
-            found.push((rule.refused, format!("--{} {}", flag(command, id), rule.because)));
+            found.push((rule.refused, format!("--{}", flag(command, id)), rule.because));
         }
     }
     found
@@ -193,7 +193,7 @@ fn flag(command: &str, id: &str) -> String {
 mod tests {
     use super::*;
 
-    fn said(line: &str) -> Vec<(bool, String)> {
+    fn said(line: &str) -> Vec<(bool, String, &'static str)> {
         let words = std::iter::once("kernelview").chain(line.split_whitespace());
         found(&Cli::command().try_get_matches_from(words).unwrap_or_else(|e| panic!("{line}: {e}")))
     }
@@ -240,7 +240,7 @@ mod tests {
             assert!(!told.is_empty(), "{line}");
             let command = line.split_whitespace().next().expect("a command");
             left.retain(|(c, id)| {
-                *c != command || !told.iter().any(|(_, text)| text.starts_with(&format!("--{} ", flag(c, id))))
+                *c != command || !told.iter().any(|(_, told, _)| *told == format!("--{}", flag(c, id)))
             });
             if !needed.is_empty() {
                 // The last of two values counts.

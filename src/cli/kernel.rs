@@ -44,11 +44,11 @@ pub(super) struct KernelArgs {
     /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
     #[arg(long)]
     pub shares: bool,
-    /// Compute the kernel in blocks of so many examples a side: more work, but blocks are independent
+    /// Compute the kernel in independent blocks with at most this many examples a side, which is more work
     #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
     pub block: Option<usize>,
-    /// Compute each block in so many parts of the sum over parameters, of about as many entries each: for networks whose
-    /// blocks take too long for one job. Every part runs the network anew
+    /// Split the sum over parameters of each block into this many parts of similar size, for networks whose blocks take too
+    /// long for one job. Every part runs the network anew
     #[arg(long, value_name = "PARTS", conflicts_with_all = ["shares", "plan"])]
     pub parameter_chunks: Option<usize>,
     /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
@@ -81,30 +81,34 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     }
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
-        return Err(Error::Settings(
-            "--shares belongs to the kernel of the training examples; leave --against out".into(),
+        return Err(Error::argument(
+            "--shares",
+            "it belongs to the kernel of the training examples; leave --against out",
         ));
     }
     let published = args.out.as_deref().is_some_and(is_published);
     let cut = args.block.is_some() || args.parameter_chunks.is_some() || args.shard.is_some();
     if cut && args.engine == Engine::Reference {
-        return Err(Error::Settings("--block, --parameter-chunks and --shard go with the structured engine".into()));
+        return Err(Error::argument(
+            "--engine reference",
+            "--block, --parameter-chunks and --shard go with the structured engine",
+        ));
     }
     for (flag, value) in [("--block", args.block), ("--parameter-chunks", args.parameter_chunks)] {
         if value == Some(0) {
-            return Err(Error::Settings(format!("{flag} must be at least 1")));
+            return Err(Error::argument(flag, "it must be at least 1"));
         }
     }
     let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     if published && place.is_some() {
-        return Err(Error::Settings(
-            "shards are merged into a kernel file first: let --out end in .safetensors".into(),
+        return Err(Error::argument(
+            "--shard",
+            "shards are merged into a kernel file first: let --out end in .safetensors",
         ));
     }
     if published && (args.formula.len() != 1 || args.shares) {
-        return Err(Error::Settings(
-            "a .pt holds one kernel: give one --formula and no --shares, or let --out end in .safetensors".into(),
-        ));
+        let problem = "a .pt holds one kernel: give one --formula and no --shares, or let it end in .safetensors";
+        return Err(Error::argument("--out", problem));
     }
     let (study, engine) = if args.all_rows {
         select::undivided_study(&args.model, &args.task)?
@@ -148,10 +152,8 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     });
     let parameters = study.include.iter().filter(|i| **i).count();
     if let Some(grid) = grid.as_ref().filter(|grid| grid.chunks > parameters) {
-        return Err(Error::Settings(format!(
-            "--parameter-chunks {}: only {parameters} parameter tensors take part",
-            grid.chunks
-        )));
+        let problem = format!("only {parameters} parameter tensors take part");
+        return Err(Error::argument(format!("--parameter-chunks {}", grid.chunks), problem));
     }
     let compute = |grid: &BlockGrid, block: &Block, title: &str| {
         terminal.begin(title, gram_units(block.rows.len(), Some(block.columns.len())));
@@ -160,7 +162,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         gram
     };
     if let (Some(grid), Some(place)) = (&grid, place) {
-        let depends = (&study.digest, &args.formula, args.model.engine.precision, options.batch, grid, args.against);
+        let depends = (study.digest(), &args.formula, args.model.engine.precision, options.batch, grid, args.against);
         let depends = serde_json::to_string(&depends).expect("settings are plain data");
         let manifest = Manifest::new(digest([depends.as_bytes()]), grid.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
@@ -229,7 +231,7 @@ fn write_shard(
     Ok(())
 }
 
-/// Examples of a block's side where nothing else is said.
+/// Examples of a block's side by default.
 const BLOCK: usize = 64;
 
 /// The directory of a file's shards.

@@ -43,9 +43,12 @@ use crate::progress::Cancellation;
 use command::{Cli, Command};
 use output::errln;
 
+pub use fields::spoken;
+
 /// What the program says where memory runs out: [`crate::error::SHORTAGE_ADVICE`] with flags, made without any.
 pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
-                                   for less: --threads 1, a smaller --batch, a smaller --memory where there is one";
+                                   for less: fewer threads (--threads), smaller batches (--batch), less memory (--memory) \
+                                   where that can be set";
 
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;
@@ -113,12 +116,12 @@ pub fn main() -> ExitCode {
 /// Whether several threads of libtorch may share an operation in this command, and so wait for one another.
 fn shares_operations(command: &Command) -> bool {
     let threads = match command {
-        Command::Analyze(a) => a.model.engine.threads,
-        Command::Kernel(k) => k.model.engine.threads,
-        Command::Lora(l) => l.model.engine.threads,
-        Command::Natural(n) => n.threads,
-        Command::Pretrain(p) => p.threads,
-        Command::Reproduce(r) => r.engine.threads,
+        Command::Analyze(a) => a.model.engine.processor.threads,
+        Command::Kernel(k) => k.model.engine.processor.threads,
+        Command::Lora(l) => l.model.engine.processor.threads,
+        Command::Natural(n) => n.processor.threads,
+        Command::Pretrain(p) => p.processor.threads,
+        Command::Reproduce(r) => r.engine.processor.threads,
         _ => Some(1),
     };
     threads != Some(1)

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::TaskArgs;
+use super::arguments::{ProcessorArgs, TaskArgs};
 use super::output::outln;
 use super::places::check_out_directory;
 use super::select::{choose, choose_cloze, model_directory};
 use super::terminal::Terminal;
-use super::threads::use_threads;
 use crate::analysis::{Head, Pretrained, Study};
-use crate::device::{DeviceRequest, Dtype};
+use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::jacobian::Subset;
@@ -33,19 +32,14 @@ pub(super) struct NaturalArgs {
     /// Element type of weights and activations
     #[arg(long, value_enum, default_value = "f32")]
     pub dtype: Dtype,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// CPU threads of libtorch, four for each core at most [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
 }
 
 /// Measures every model and writes the report.
 pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     check_out_directory(&args.out_dir)?;
-    use_threads(args.threads)?;
-    let device = args.device.resolve()?;
+    let device = args.processor.prepare()?;
     let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {
         (family_members()?.into_iter().map(|m| m.directory).collect(), choose_cloze(&args.task)?)
     } else {
@@ -69,10 +63,9 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     terminal.end();
     rows.sort_by_key(|((_, width, _), _)| *width);
     if let Some(pair) = rows.windows(2).find(|pair| pair[0].0.1 == pair[1].0.1) {
-        return Err(Error::Settings(format!(
-            "--models: {} and {} both have width {}; give models of different widths",
-            pair[0].0.0, pair[1].0.0, pair[0].0.1
-        )));
+        let (first, second, width) = (&pair[0].0.0, &pair[1].0.0, pair[0].0.1);
+        let problem = format!("{first} and {second} both have width {width}; give models of different widths");
+        return Err(Error::argument("--models", problem));
     }
     let (models, measured) = rows.into_iter().unzip();
     // Two models at least were measured, on the same data.

@@ -40,7 +40,7 @@ pub(super) fn text(text: impl Display) -> Result<()> {
     to_stdout(|out| write!(out, "{}", spoken(&text.to_string())))
 }
 
-/// At once, so that no failure is left to the end of the process, which nobody hears of.
+/// Flushed at once: a failure at the end of the process would go unreported.
 fn to_stdout(write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> Result<()> {
     let mut out = io::stdout().lock();
     write(&mut out).and_then(|()| out.flush()).map_err(Error::io("write", "standard output"))

@@ -6,11 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::arguments::ProcessorArgs;
 use super::output::outln;
 use super::places::check_out_directory;
 use super::terminal::Terminal;
-use super::threads::use_threads;
-use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
 use crate::evidence::SCHEMA_VERSION;
 use crate::files::{digest, load_result, store_result};
@@ -39,12 +38,8 @@ pub(super) struct PretrainArgs {
     /// Run the checks only
     #[arg(long, requires = "check")]
     pub no_training: bool,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceRequest,
-    /// CPU threads of libtorch, four for each core at most [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
 }
 
 /// Checks of a family's parametrization.
@@ -60,11 +55,10 @@ pub(super) enum PretrainCheck {
 /// Runs checks and training and writes the report; whether every network and every check came out as it must.
 pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
-    use_threads(args.threads)?;
-    let device = args.device.resolve()?;
+    let device = args.processor.prepare()?;
     let mut recipe = Recipe::read(&args.config)?;
     if !args.width.is_empty() {
-        recipe = recipe.with_widths(&args.width).map_err(|message| Error::Settings(format!("--width: {message}")))?;
+        recipe = recipe.with_widths(&args.width).map_err(|message| Error::argument("--width", message))?;
     }
     let own = args.config.parent().unwrap_or(Path::new(""));
     let base = args.corpus_dir.as_deref().unwrap_or(own);

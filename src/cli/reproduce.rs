@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tch::Device;
 
 use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs};
 use super::output::outln;
 use super::places::check_out_directory;
 use super::select::model_directory;
 use super::terminal::Terminal;
-use super::threads::use_threads;
-use crate::analysis::{EngineSettings, Head, Measures};
+use crate::analysis::{Head, Measures};
 use crate::error::{Error, Result};
 use crate::launch::{environment, place};
 use crate::lock::DirectoryLock;
@@ -67,8 +67,8 @@ pub(super) struct ReproduceArgs {
 /// Runs the grid and writes its report; whether no cell failed.
 pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
-    use_threads(args.engine.threads)?;
-    let settings = settings(args)?;
+    let device = args.engine.processor.prepare()?;
+    let settings = settings(args, device)?;
     if args.dry_run {
         print_plan(&settings, args)?;
         return Ok(true);
@@ -84,7 +84,7 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     Ok(grid.cells.iter().all(|cell| cell.error.is_none()))
 }
 
-fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
+fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     let models = args
         .models
         .iter()
@@ -94,7 +94,7 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     let names = if all { BUILTIN_NAMES.to_vec() } else { args.tasks.iter().map(String::as_str).collect() };
     let mut tasks = names.into_iter().map(builtin).collect::<Result<Vec<_>>>()?;
     for text in &args.label_words {
-        let fail = |message: &str| Error::Settings(format!("--label-words {text}: {message}"));
+        let fail = |message: &str| Error::argument(format!("--label-words {text}"), message);
         let (name, words) = text.split_once(':').ok_or_else(|| fail("write TASK:WORDS, e.g. SNLI:No,Yes,Perhaps"))?;
         let task = tasks.iter_mut().find(|t| t.name.eq_ignore_ascii_case(name));
         let task = task.ok_or_else(|| fail("the grid has no such task"))?;
@@ -105,13 +105,6 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
     }
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
-    // Batch and seed are set for each cell.
-    let engine = EngineSettings {
-        batch: args.engine.batch.unwrap_or(1),
-        memory: args.engine.memory.map(|m| m.as_u64()),
-        precision: args.engine.precision,
-    };
-    let plan = args.tuning.plan(&engine, 0, Measures::End)?;
     Ok(GridSettings {
         models,
         tasks,
@@ -123,10 +116,10 @@ fn settings(args: &ReproduceArgs) -> Result<GridSettings> {
         overrides,
         test_limit,
         dtype: args.engine.dtype,
-        device: args.engine.device.resolve()?,
+        device,
         subset: args.engine.parameters,
-        batch: args.engine.batch,
-        plan,
+        batch: args.engine.batch()?,
+        analysis: args.tuning.settings(&args.engine, Measures::End)?,
         shard,
     })
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::arguments::{AdapterArgs, DEFAULT_CLOZE, DEFAULT_K, DEFAULT_MODEL, EngineArgs, ModelArgs, TaskArgs};
 #[cfg(feature = "hub")]
 use super::output::errln;
-use super::threads::use_threads;
 use crate::analysis::{EngineSettings, Head, Pretrained, Study, StudyRequest, split_name};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -37,7 +36,7 @@ pub(super) fn undivided_study(model: &ModelArgs, task: &TaskArgs) -> Result<(Stu
     load(model, task, None, choose_all_rows)
 }
 
-/// Everything that [`ModelArgs`] has is taken here, so that no command can leave one of its options unheard.
+/// Every option of [`ModelArgs`] is used here, so that no command can ignore one.
 fn load(
     model: &ModelArgs,
     task: &TaskArgs,
@@ -45,21 +44,17 @@ fn load(
     choose: fn(&TaskArgs) -> Result<Chosen>,
 ) -> Result<(Study, EngineSettings)> {
     let ModelArgs { model: name, head, output_mode, engine } = model;
-    let EngineArgs { dtype, device, threads, parameters, batch, memory, precision } = engine;
-    use_threads(*threads)?;
-    if *batch == Some(0) {
-        return Err(Error::setting(Field::Batch, 0, "1 or more"));
-    }
-    let device = device.resolve()?;
+    let EngineArgs { dtype, processor, parameters, batch: _, memory, precision } = engine;
+    let batch = engine.batch()?;
+    let device = processor.prepare()?;
     let directory = model_directory("--model", name)?;
     let chosen = choose(task)?;
     let network = Pretrained::load(&directory, *dtype, device)?;
     let adapters = adapters.and_then(AdapterArgs::request);
     if adapters.is_some() && *parameters != Subset::All {
-        return Err(Error::Settings(
-            "--parameters chooses among the network's own parameters; with adapters, these take part alone: leave it out"
-                .into(),
-        ));
+        let problem =
+            "it chooses among the network's own parameters; with adapters, these take part alone: leave it out";
+        return Err(Error::argument("--parameters", problem));
     }
     let request = chosen.request(&network, *head, *parameters, *output_mode);
     // Where the split needs no seed, heads and adapters are drawn all the same.
@@ -78,7 +73,7 @@ fn load(
 /// model of the Hugging Face hub.
 ///
 /// # Errors
-/// [`Error::Settings`], naming the option that the name is of.
+/// [`Error::Arguments`] and [`Error::Hub`], with the option that the name is of.
 pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
     let is_path = name.contains(['/', '\\']);
@@ -99,7 +94,7 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     #[cfg(feature = "hub")]
     if let Some(on_hub) = on_hub {
         let directory = crate::hub::find(&on_hub).map_err(|e| match e {
-            Error::Settings(message) => Error::Settings(format!("{option} {message}")),
+            Error::Hub { model, reason } => Error::Hub { model: format!("{option} {model}"), reason },
             other => other,
         })?;
         if let Some(origin) = Origin::of(&directory) {
@@ -108,9 +103,9 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
         return Ok(directory);
     }
     let place = cached.map_or_else(String::new, |c| format!(" in {}", c.display()));
-    Err(Error::Settings(format!(
-        "{option} {name}: no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` \
-         lists and fetches models, or give the path of a Hugging Face checkpoint directory{}",
+    let problem = format!(
+        "no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` lists and fetches \
+         models, or give the path of a Hugging Face checkpoint directory{}",
         family.display(),
         if cfg!(feature = "hub") {
             ""
@@ -118,7 +113,8 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
             ". This program was built without the feature `hub`, with which it finds models in the Hugging Face cache and on \
              the hub"
         }
-    )))
+    );
+    Err(Error::argument(format!("{option} {name}"), problem))
 }
 
 /// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.
@@ -176,7 +172,7 @@ pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
 /// All rows of the data file.
 fn choose_all_rows(args: &TaskArgs) -> Result<Chosen> {
     let Some(file) = &args.data else {
-        return Err(Error::Settings("--all-rows needs --data FILE: rows of which file?".into()));
+        return Err(Error::argument("--all-rows", "it needs --data FILE: rows of which file?"));
     };
     let definition = own_definition(named(args)?, args, &overrides(args), file)?;
     let splits = Splits::undivided(file, &definition)?;
@@ -216,7 +212,7 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     let named = named(args)?;
     if let Some(directory) = &args.data_dir {
         let Some(definition) = named else {
-            return Err(Error::Settings("--data-dir needs --task NAME (or --task-file): which of its tasks?".into()));
+            return Err(Error::argument("--data-dir", "it needs --task NAME (or --task-file): which of its tasks?"));
         };
         let definition = definition.with(&overrides)?;
         let splits = Splits::from_directory(directory, &definition, args.k, args.seed, test_limit)?;
@@ -242,19 +238,16 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         });
     }
     if let Some(definition) = named {
-        return Err(Error::Settings(format!(
-            "{}: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
-            match &args.task_file {
-                Some(file) => format!("--task-file {}", file.display()),
-                None => format!("--task {}", definition.name),
-            }
-        )));
+        let flag = match &args.task_file {
+            Some(file) => format!("--task-file {}", file.display()),
+            None => format!("--task {}", definition.name),
+        };
+        return Err(Error::argument(flag, "no examples given; add --data-dir DIR (few-shot splits) or --data FILE"));
     }
     if args.k != DEMO_K {
-        return Err(Error::Settings(format!(
-            "--k {}: the built-in task has {DEMO_K} training examples per class; --k goes with --data-dir or --data",
-            args.k
-        )));
+        let problem =
+            format!("the built-in task has {DEMO_K} training examples per class; --k goes with --data-dir or --data");
+        return Err(Error::argument(format!("--k {}", args.k), problem));
     }
     let definition = demo_definition()?.with(&overrides)?;
     let mut splits = demo()?;
@@ -306,9 +299,8 @@ fn own_definition(
         return named_format.with(overrides);
     }
     let (Some(template), Some(words)) = (&args.template, &args.label_words) else {
-        return Err(Error::Settings(
-            "--data needs a task: --template and --label-words, or --task NAME, or --task-file FILE".into(),
-        ));
+        let problem = "it needs a task: --template and --label-words, or --task NAME, or --task-file FILE";
+        return Err(Error::argument("--data", problem));
     };
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     TaskDefinition::new(&name, template, words)?.with(overrides)

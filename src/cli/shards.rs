@@ -52,10 +52,10 @@ pub(super) struct SubmitArgs {
 /// Writes the scripts.
 pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
     if args.shards == 0 {
-        return Err(Error::Settings("--shards must be at least 1".into()));
+        return Err(Error::argument("--shards", "it must be at least 1"));
     }
     if args.arguments.iter().any(|a| a == "--shard" || a.starts_with("--shard=")) {
-        return Err(Error::Settings("leave --shard out: the scripts set it".into()));
+        return Err(Error::argument("--shard", "leave it out: the scripts set it"));
     }
     let command = args.arguments.clone();
     let join = match command[0].as_str() {
@@ -67,14 +67,13 @@ pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
                 a.strip_prefix("--out=").map(str::to_owned).or_else(next)
             });
             let Some(out) = out else {
-                return Err(Error::Settings("`kernel` behind -- needs --out FILE".into()));
+                return Err(Error::argument("-- kernel", "it needs --out FILE"));
             };
             vec!["merge".into(), format!("{out}.shards"), "--out".into(), out]
         }
         other => {
-            return Err(Error::Settings(format!(
-                "behind -- stands what to submit: kernel or reproduce and its arguments, not `{other}`"
-            )));
+            let problem = "behind -- stands what to submit: kernel or reproduce and its arguments";
+            return Err(Error::argument(format!("-- {other}"), problem));
         }
     };
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;

@@ -68,7 +68,7 @@ pub(super) fn run(args: &SolveArgs) -> Result<()> {
     let [train, dev, test] = match (&args.kernels, &args.train, &args.dev, &args.test) {
         (Some(directory), ..) => find_kernels(directory, args.task.as_deref())?,
         (None, Some(train), Some(dev), Some(test)) => [train.clone(), dev.clone(), test.clone()],
-        _ => return Err(Error::Settings("give --train, --dev and --test, or a directory with --kernels".into())),
+        _ => return Err(Error::argument("--train", "give it with --dev and --test, or a directory with --kernels")),
     };
     let solved = solve(&train, &dev, &test, args.formula, &Terminal::new())?;
     for kernel in &solved {
@@ -113,9 +113,8 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
     let (from, to) = (is_published(&args.input), is_published(&args.out));
     if from == to {
         let kind = if from { "files of PyTorch" } else { "safetensors" };
-        return Err(Error::Settings(format!(
-            "both names are of {kind}; one must end in .pt, the other in .safetensors"
-        )));
+        let problem = format!("both names are of {kind}; one must end in .pt, the other in .safetensors");
+        return Err(Error::argument("--out", problem));
     }
     let file = read_kernel(&args.input, args.formula)?;
     if to { write_published(&args.input, &file, args.formula, &args.out) } else { write_kernel(&file, &args.out) }
@@ -136,11 +135,8 @@ pub(super) fn write_published(source: &Path, file: &KernelFile, asked: Option<Fo
         (Some(formula), _) => formula,
         (None, [only]) => *only,
         (None, _) => {
-            return Err(Error::Settings(format!(
-                "{} holds one kernel, {} several; choose with --formula",
-                out.display(),
-                source.display()
-            )));
+            let problem = format!("{} holds one kernel, {} several; choose one", out.display(), source.display());
+            return Err(Error::argument("--formula", problem));
         }
     };
     let kernel = PublishedKernel::of(file, formula)

@@ -96,7 +96,7 @@ fn one(settings: &VerifySettings, directory: &Path) -> Result<Verification> {
     let verification = verification?;
     let written = write_claims(&verification, directory)?;
     outln!("{}", claims_summary(&verification))?;
-    outln!("report: {}", written.markdown.display())?;
+    outln!("report: {}", written.report.markdown.display())?;
     Ok(verification)
 }
 
@@ -112,7 +112,7 @@ fn suite(suite: Suite) -> Vec<&'static Claim> {
 
 fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
     let jobs = match args.jobs {
-        Some(0) => return Err(Error::Settings("--jobs must be at least 1".into())),
+        Some(0) => return Err(Error::argument("--jobs", "it must be at least 1")),
         Some(jobs) => usable("--jobs", jobs),
         None => available_parallelism().map_or(1, usize::from),
     };
@@ -136,7 +136,10 @@ fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Cl
         if !registry.iter().any(|c| c.id == id) {
             let near = nearest(id, registry.iter().map(|c| c.id));
             let hint = near.map_or_else(String::new, |near| format!(" did you mean `{near}`?"));
-            return Err(Error::Settings(format!("--claim {id}: no such claim;{hint} `kernelview claims` lists them")));
+            return Err(Error::argument(
+                format!("--claim {id}"),
+                format!("no such claim;{hint} `kernelview claims` lists them"),
+            ));
         }
     }
     Ok(registry.iter().copied().filter(|c| ids.iter().any(|id| id == c.id)).collect())

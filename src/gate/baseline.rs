@@ -62,7 +62,7 @@ impl Baseline {
     /// Of analyses that differ in their seeds.
     ///
     /// # Errors
-    /// [`Error::Settings`] where they differ in more, or two have one seed.
+    /// [`Error::Incomparable`] where they differ in more; [`Error::Duplicate`] where two have one seed.
     pub fn of_analyses(runs: &[Analysis]) -> Result<Self> {
         let version = runs.first().map(|a| a.run.program_version.clone());
         let run =
@@ -84,15 +84,22 @@ impl Baseline {
     fn of(kind: Kind, version: Option<String>, runs: Vec<Run>) -> Result<Self> {
         let seeds: Vec<u64> = runs.iter().map(|r| r.seed).collect();
         if let Some(seed) = seeds.iter().enumerate().find(|(i, s)| seeds[..*i].contains(s)).map(|(_, s)| s) {
-            return Err(Error::Settings(format!("a baseline has one run of each seed; seed {seed} is there twice")));
+            return Err(Error::Duplicate { what: "in a baseline the run of seed".into(), name: seed.to_string() });
         }
         let (Some(program_version), Some(first)) = (version, runs.first()) else {
-            return Err(Error::Settings("a baseline needs at least one run".into()));
+            return Err(Error::Missing { what: "runs".into(), needed: "a baseline needs one at least".into() });
         };
         let identity = first.identity.clone();
         if let Some(other) = runs.iter().find(|r| r.identity != identity) {
-            let seed = other.seed;
-            return Err(Error::Settings(format!("the run of seed {seed} is of another model, task or profile")));
+            let pairs = identity.iter().zip(&other.identity);
+            let (aspect, first, second) = pairs
+                .filter(|(a, b)| a != b)
+                .map(|((name, a), (_, b))| (name.clone(), a.clone(), b.clone()))
+                .next()
+                .unwrap_or_else(|| ("command".into(), "one".into(), "another".into()));
+            let advice =
+                format!("a baseline's runs differ in their seeds alone (here {} and {})", seeds[0], other.seed);
+            return Err(Error::Incomparable { aspect, first, second, advice });
         }
         let count = runs.len();
         let mut metrics: Vec<Metric> = Vec::new();

@@ -58,7 +58,7 @@ pub enum Basis {
     Equality,
     /// What rounding may do, at the same seed.
     Rounding,
-    /// The prediction interval of so many runs.
+    /// The prediction interval of this many runs.
     Spread(usize),
 }
 
@@ -125,14 +125,14 @@ pub struct Options {
 /// Compares two baselines.
 ///
 /// # Errors
-/// [`Error::Settings`] where they cannot be compared: of different commands, models or tasks, or single runs of
-/// different seeds, between which nothing tells how much a seed changes; and where a pattern of names to leave out fits nothing.
+/// [`Error::Incomparable`] where they cannot be compared: of different commands, models or tasks, or single runs of
+/// different seeds, between which nothing tells how much a seed changes; and where a pattern of names to leave out fits nothing ([`Error::Setting`]).
 pub fn compare(old: &Baseline, new: &Baseline, options: &Options) -> Result<Comparison> {
     let Options { ignored, strict } = options;
     comparable(old, new)?;
     let names: Vec<&str> = old.metrics.iter().chain(&new.metrics).map(|m| m.name.as_str()).collect();
     if let Some(pattern) = ignored.unused(&names).first() {
-        return Err(Error::Settings(format!("{} {pattern}: no metric has a name like this", Field::Ignored)));
+        return Err(Error::setting(Field::Ignored, pattern, "a pattern that fits the name of a metric"));
     }
     let kept = |m: &&Metric| !ignored.has(&m.name) && m.values.iter().any(Option::is_some);
     let new_metric = |name: &str| new.metrics.iter().filter(kept).find(|m| m.name == name);
@@ -172,29 +172,35 @@ pub fn compare(old: &Baseline, new: &Baseline, options: &Options) -> Result<Comp
 
 fn comparable(old: &Baseline, new: &Baseline) -> Result<()> {
     if old.kind != new.kind {
-        return Err(Error::Settings(format!(
-            "the old side is of {}, the new one of {}: these have no metric in common",
-            old.kind.text(),
-            new.kind.text()
-        )));
+        return Err(Error::Incomparable {
+            aspect: "kind".into(),
+            first: old.kind.text().into(),
+            second: new.kind.text().into(),
+            advice: "these have no metric in common".into(),
+        });
     }
     for ((name, before), (_, after)) in old.identity.iter().zip(&new.identity) {
         if before != after {
-            return Err(Error::Settings(format!(
-                "the two sides cannot be compared: the {name} was {before} and is {after}; compare runs of one model \
-                 and task, or write a new baseline"
-            )));
+            return Err(Error::Incomparable {
+                aspect: name.clone(),
+                first: before.clone(),
+                second: after.clone(),
+                advice: "compare runs of one model and task, or write a new baseline".into(),
+            });
         }
     }
     let shared = old.seeds.iter().any(|s| new.seeds.contains(s));
     if !shared && old.seeds.len() < 2 {
-        return Err(Error::Settings(format!(
-            "the old side is a single run of seed {}, the new side has seed {}: nothing tells how much a seed changes; \
-             compare runs of one seed, or write a baseline of several ({})",
-            old.seeds[0],
-            new.seeds[0],
-            Field::WriteBaseline
-        )));
+        return Err(Error::Incomparable {
+            aspect: "seed".into(),
+            first: old.seeds[0].to_string(),
+            second: new.seeds[0].to_string(),
+            advice: format!(
+                "of a single run nothing tells how much a seed changes: compare runs of one seed, or write a baseline of several \
+                 ({})",
+                Field::WriteBaseline
+            ),
+        });
     }
     Ok(())
 }

@@ -114,7 +114,7 @@ impl Line {
         Self { name, rule, optional, always, values }
     }
 
-    /// The metric over so many runs; what is wrong, where it has not a value or its absence for each of them.
+    /// The metric over this many runs; an error where it does not have one entry, a value or none, for each run.
     pub(super) fn metric(self, runs: usize) -> Result<Metric, String> {
         let Self { name, rule, optional, always, values } = self;
         let values = match (always, values) {

@@ -72,7 +72,7 @@ impl Resolution {
         Self { relative: trained + 2.0 * kernel, absolute: 2.0 * kernel }
     }
 
-    /// Of the mean of `|k' - k| / |k|` over the entries k of a kernel of so many rows, given what there is of the whole kernel's
+    /// Of the mean of `|k' - k| / |k|` over the entries k of a kernel of this many rows, given what there is of the whole kernel's
     /// drift. The error of an entry is a part of the kernel's size, not of its own: of N² entries that have a density at zero,
     /// the smallest are of the order 1/N² of that size, and where the error is as large, their quotients are anybody's.
     /// What they carry of the mean is what the median does not explain.

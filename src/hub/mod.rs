@@ -22,13 +22,13 @@ use crate::error::{Error, Result};
 /// not compared with the hub.
 ///
 /// # Errors
-/// [`Error::Settings`] where the cache lacks files and the hub may not be asked (`HF_HUB_OFFLINE`), cannot be reached, does
+/// [`Error::Hub`] where the cache lacks files and the hub may not be asked (`HF_HUB_OFFLINE`), cannot be reached, does
 /// not know the model, or has no files that this program reads; [`Error::Format`] for a damaged shard index.
 #[cfg(feature = "hub")]
 pub fn find(name: &HubName) -> Result<PathBuf> {
+    let missing = |reason: String| Error::Hub { model: name.to_string(), reason };
     let Some(root) = cache::root() else {
-        let message = format!("{name}: no place for the Hugging Face cache; set HF_HOME or HOME");
-        return Err(Error::Settings(message));
+        return Err(missing("no place for the Hugging Face cache; set HF_HOME or HOME".into()));
     };
     let snapshot = cache::snapshot(&root, name);
     let lacking = match &snapshot {
@@ -38,15 +38,14 @@ pub fn find(name: &HubName) -> Result<PathBuf> {
             Some(file) => format!("without {file}"),
         },
     };
-    let here = format!("{name}: no such directory or known model; {lacking} in the Hugging Face cache");
+    let here = format!("no such directory or known model; {lacking} in the Hugging Face cache");
     let mut here = format!("{here} {}", root.display());
     // As in transformers, a name without an organization is not looked for under those that have one.
     if let [namesake, ..] = &cache::namesakes(&root, &name.model)[..] {
         here = format!("{here} (it has {namesake})");
     }
     if let Some(variable) = cache::offline() {
-        let message = format!("{here}, and {variable} forbids to ask the hub; {}", download::ELSEWHERE);
-        return Err(Error::Settings(message));
+        return Err(missing(format!("{here}, and {variable} forbids asking the hub; {}", download::ELSEWHERE)));
     }
-    download::download(&root, name).map_err(|reason| Error::Settings(format!("{here}, and {reason}")))
+    download::download(&root, name).map_err(|reason| missing(format!("{here}, and {reason}")))
 }

@@ -70,7 +70,7 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
     outputs_while(&always, parameters, examples, batch).expect("nothing stops it")
 }
 
-/// [`outputs`] of many examples: a request to stop is heard between two batches.
+/// [`outputs`] of many examples; may be cancelled between two batches.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -87,7 +87,7 @@ fn outputs_while(
     outputs_by(go_on, &mut PlainTap::new(parameters), examples, batch)
 }
 
-/// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; hears a request to stop.
+/// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; may be cancelled between two batches.
 fn outputs_through(tap: &mut dyn Tap, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
     outputs_by(&check_cancelled, tap, examples, batch)
 }

@@ -23,7 +23,7 @@ pub enum SiteShape {
         /// The parameter.
         parameter: Param,
     },
-    /// A table of which so many rows are read.
+    /// A table, with the number of its rows that are read.
     Rows {
         /// The table, or a bias of a decoder.
         table: Param,

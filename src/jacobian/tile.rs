@@ -36,7 +36,7 @@ impl Tile {
     pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
         const HEIGHT: i64 = 120;
         const LEAST: i64 = 8;
-        // Columns of a tile of so many rows.
+        // Columns of a tile of this many rows.
         let per = |height: i64| entries / height.min(rows.max(1));
         let width = match (per(HEIGHT) / 64, per(LEAST)) {
             (0, 64..) => 64,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use super::engine::{GramOptions, structured_gram};
-use super::gram::{Gram, ParameterShare};
+use super::gram::{Gram, GramMatrix, ParameterShare};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap, blocks};
 use crate::progress::Monitor;
@@ -97,15 +97,15 @@ impl BlockGrid {
         structured_gram(parameters, &left, Some(&right), options, monitor)
     }
 
-    /// The whole from its blocks, in the order of [`Self::blocks`]; what lies below a symmetric matrix's diagonal is what
-    /// lies above it, turned.
+    /// The whole from its blocks, in the order of [`Self::blocks`]; the lower triangle of a symmetric matrix is the
+    /// transposed upper one.
     ///
     /// # Errors
-    /// [`Error::Settings`] where blocks are missing or do not fit.
+    /// [`Error::Length`] where blocks are missing, [`Error::Shape`] where one does not fit.
     pub fn assemble(&self, grams: &[Gram]) -> Result<Gram> {
         let blocks = self.blocks();
         let Some(first) = grams.first().filter(|_| grams.len() == blocks.len()) else {
-            return Err(Error::Settings(format!("{} of {} blocks are there", grams.len(), blocks.len())));
+            return Err(Error::Length { what: "blocks".into(), found: grams.len(), expected: blocks.len() });
         };
         let outputs = first.outputs;
         let (left, right) = (self.left as i64, self.right.unwrap_or(self.left) as i64);
@@ -113,55 +113,39 @@ impl BlockGrid {
             (g.left, g.right, g.outputs) == (b.rows.len() as i64, b.columns.len() as i64, outputs)
                 && g.symmetric == self.is_diagonal(b)
         };
-        if let Some((wrong, _)) = blocks.iter().zip(grams).find(|pair| !fits(*pair)) {
-            return Err(Error::Settings(format!("block {:?} has another shape than the grid asks for", wrong.place)));
+        if let Some((wrong, gram)) = blocks.iter().zip(grams).find(|pair| !fits(*pair)) {
+            return Err(Error::Shape {
+                what: format!("block {:?}", wrong.place),
+                found: vec![gram.left as usize, gram.right as usize, gram.outputs as usize],
+                expected: format!("it must be [{}, {}, {outputs}]", wrong.rows.len(), wrong.columns.len()),
+            });
         }
         let shares = shares(grams);
         let grams: Vec<Gram> = grams.chunks(self.chunks).map(sum).collect();
         let blocks: Vec<Block> = blocks.into_iter().filter(|b| b.chunk == 0).collect();
-        let whole = |of: &dyn Fn(&Gram) -> Option<&Tensor>, turned: &dyn Fn(&Gram) -> Option<&Tensor>| {
-            of(first)?;
+        let whole = |which: GramMatrix| {
+            first.get(which)?;
             let matrix = Tensor::zeros([left * outputs, right * outputs], (Kind::Double, tch::Device::Cpu));
             for (block, gram) in blocks.iter().zip(&grams) {
                 let (r, c) = (block.rows.start as i64 * outputs, block.columns.start as i64 * outputs);
-                put(&matrix, (r, c), of(gram)?);
+                put(&matrix, (r, c), gram.get(which)?);
+                // The lower triangle is the transposed upper one: <∇f_j, sign ∇f_i> is the reversed matrix's entry (i, j).
                 if self.right.is_none() && !gram.symmetric {
-                    put(&matrix, (c, r), &turned(gram)?.tr());
+                    put(&matrix, (c, r), &gram.get(which.exchanged())?.tr());
                 }
             }
             Some(matrix)
         };
-        let sgd = whole(&|g| g.sgd.as_ref(), &|g| g.sgd.as_ref());
-        let signgd = whole(&|g| g.signgd.as_ref(), &|g| g.signgd.as_ref());
-        // <∇f_j, sign ∇f_i> is the reversed one's entry (i, j).
-        let asymmetric = whole(&|g| g.asymmetric.as_ref(), &|g| g.asymmetric_reversed.as_ref());
-        let asymmetric_reversed = match (&asymmetric, self.right) {
-            (Some(a), None) => Some(a.tr().contiguous()),
-            _ => whole(&|g| g.asymmetric_reversed.as_ref(), &|g| g.asymmetric.as_ref()),
-        };
         let side = |of: fn(&Gram) -> &Tensor, keep: &dyn Fn(&Block) -> bool| {
-            let parts: Vec<&Tensor> = blocks.iter().zip(&grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
-            Tensor::cat(&parts, 0)
+            let kept: Vec<&Tensor> = blocks.iter().zip(&grams).filter(|(b, _)| keep(b)).map(|(_, g)| of(g)).collect();
+            Tensor::cat(&kept, 0)
         };
-        let right_outputs = side(|g| &g.right_outputs, &|b| b.place.0 == 0);
-        let left_outputs = if self.right.is_none() {
-            right_outputs.shallow_clone()
-        } else {
-            side(|g| &g.left_outputs, &|b| b.place.1 == 0)
+        let columns = side(|g| &g.right_outputs, &|b| b.place.0 == 0);
+        let (left_outputs, right_outputs) = match self.right {
+            None => (columns, None),
+            Some(_) => (side(|g| &g.left_outputs, &|b| b.place.1 == 0), Some(columns)),
         };
-        Ok(Gram {
-            left,
-            right,
-            outputs,
-            symmetric: self.right.is_none(),
-            sgd,
-            asymmetric,
-            asymmetric_reversed,
-            signgd,
-            left_outputs,
-            right_outputs,
-            shares,
-        })
+        Ok(Gram::new(left_outputs, right_outputs, whole, shares))
     }
 }
 
@@ -172,27 +156,15 @@ fn put(matrix: &Tensor, (row, column): (i64, i64), block: &Tensor) {
 
 /// One place's Gram matrix from its chunks, added in their order.
 fn sum(chunks: &[Gram]) -> Gram {
-    let total = |of: &dyn Fn(&Gram) -> Option<&Tensor>| {
-        let mut sum = of(&chunks[0])?.copy();
+    let total = |which: GramMatrix| {
+        let mut sum = chunks[0].get(which)?.copy();
         for chunk in &chunks[1..] {
-            sum += of(chunk)?;
+            sum += chunk.get(which)?;
         }
         Some(sum)
     };
-    let first = &chunks[0];
-    Gram {
-        left: first.left,
-        right: first.right,
-        outputs: first.outputs,
-        symmetric: first.symmetric,
-        sgd: total(&|g| g.sgd.as_ref()),
-        asymmetric: total(&|g| g.asymmetric.as_ref()),
-        asymmetric_reversed: total(&|g| g.asymmetric_reversed.as_ref()),
-        signgd: total(&|g| g.signgd.as_ref()),
-        left_outputs: first.left_outputs.shallow_clone(),
-        right_outputs: first.right_outputs.shallow_clone(),
-        shares: Vec::new(),
-    }
+    let [left, right] = [&chunks[0].left_outputs, &chunks[0].right_outputs].map(Tensor::shallow_clone);
+    Gram::new(left, (!chunks[0].symmetric).then_some(right), total, Vec::new())
 }
 
 /// Traces are sums over the diagonal's blocks.

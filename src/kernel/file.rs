@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorView};
 use tch::{Kind, Tensor};
 
 use super::formula::Formula;
-use super::gram::{Gram, ParameterShare};
+use super::gram::{Gram, GramMatrix, ParameterShare};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -75,12 +75,6 @@ impl KernelFile {
             return None;
         }
         let matrix = |name: &str| self.get(name).map(|t| t.view([left * outputs, right * outputs]));
-        let asymmetric = matrix("kernel.asymmetric");
-        let asymmetric_reversed = if symmetric {
-            asymmetric.as_ref().map(|a| a.tr().contiguous())
-        } else {
-            matrix("kernel.asymmetric_reversed")
-        };
         let shares = match self.metadata.get("shares") {
             None => Vec::new(),
             Some(text) => serde_json::from_str::<Vec<(String, f64, Option<f64>)>>(text)
@@ -95,19 +89,13 @@ impl KernelFile {
                 })
                 .collect(),
         };
-        Some(Gram {
-            left,
-            right,
-            outputs,
-            symmetric,
-            sgd: matrix("kernel.sgd"),
-            asymmetric,
-            asymmetric_reversed,
-            signgd: matrix("kernel.signgd"),
-            left_outputs,
-            right_outputs,
-            shares,
-        })
+        let matrix = |which| match which {
+            GramMatrix::Sgd => matrix("kernel.sgd"),
+            GramMatrix::Asymmetric => matrix("kernel.asymmetric"),
+            GramMatrix::AsymmetricReversed => matrix("kernel.asymmetric_reversed"),
+            GramMatrix::Signgd => matrix("kernel.signgd"),
+        };
+        Some(Gram::new(left_outputs, (!symmetric).then_some(right_outputs), matrix, shares))
     }
 
     /// A tensor by name.

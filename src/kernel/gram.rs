@@ -5,6 +5,15 @@ use tch::Tensor;
 use super::formula::Formula;
 use crate::error::{Error, Result};
 
+/// What a kernel without examples on a side fails with.
+pub(super) fn no_examples() -> Error {
+    Error::Missing { what: "examples".into(), needed: "a kernel has one at least on each side".into() }
+}
+
+/// Where values that are not finite come from, and what helps.
+pub(super) const OVERFLOW: &str = "the weights hold NaN or infinity, or the network overflows in this precision (f64 reaches \
+                                   further)";
+
 /// One parameter's part in the kernels of a symmetric Gram matrix.
 #[derive(Debug)]
 pub struct ParameterShare {
@@ -17,6 +26,31 @@ pub struct ParameterShare {
     pub trace_signgd: Option<f64>,
     /// Its share of the SGD kernel \[NC, NC\], when asked for.
     pub sgd: Option<Tensor>,
+}
+
+/// Which of the four matrices of a [`Gram`], by which sides have signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GramMatrix {
+    /// `<∇f_i, ∇f_j>`
+    Sgd,
+    /// `<∇f_i, sign ∇f_j>`
+    Asymmetric,
+    /// `<sign ∇f_i, ∇f_j>`
+    AsymmetricReversed,
+    /// `<sign ∇f_i, sign ∇f_j>`
+    Signgd,
+}
+
+impl GramMatrix {
+    /// The matrix that is this one, transposed, where left and right examples change places.
+    #[must_use]
+    pub fn exchanged(self) -> Self {
+        match self {
+            Self::Asymmetric => Self::AsymmetricReversed,
+            Self::AsymmetricReversed => Self::Asymmetric,
+            same => same,
+        }
+    }
 }
 
 /// Kernel values between N left and M right examples with C outputs each, as matrices \[N·C, M·C\] whose row `i·C + c`
@@ -48,6 +82,47 @@ pub struct Gram {
 }
 
 impl Gram {
+    /// A Gram matrix of outputs \[N, C\] and \[M, C\], the left ones alone where it is symmetric, and of the matrices
+    /// \[N·C, M·C\] that there are.
+    pub fn new(
+        left_outputs: Tensor,
+        right_outputs: Option<Tensor>,
+        mut matrix: impl FnMut(GramMatrix) -> Option<Tensor>,
+        shares: Vec<ParameterShare>,
+    ) -> Self {
+        let symmetric = right_outputs.is_none();
+        let right_outputs = right_outputs.unwrap_or_else(|| left_outputs.shallow_clone());
+        let (sgd, signgd) = (matrix(GramMatrix::Sgd), matrix(GramMatrix::Signgd));
+        let asymmetric = matrix(GramMatrix::Asymmetric);
+        let asymmetric_reversed = match &asymmetric {
+            Some(plain_left) if symmetric => Some(plain_left.tr().contiguous()),
+            _ => matrix(GramMatrix::AsymmetricReversed),
+        };
+        Self {
+            left: left_outputs.size()[0],
+            right: right_outputs.size()[0],
+            outputs: left_outputs.size()[1],
+            symmetric,
+            sgd,
+            asymmetric,
+            asymmetric_reversed,
+            signgd,
+            left_outputs,
+            right_outputs,
+            shares,
+        }
+    }
+
+    /// One of the four matrices \[N·C, M·C\], if it was computed.
+    pub fn get(&self, matrix: GramMatrix) -> Option<&Tensor> {
+        match matrix {
+            GramMatrix::Sgd => self.sgd.as_ref(),
+            GramMatrix::Asymmetric => self.asymmetric.as_ref(),
+            GramMatrix::AsymmetricReversed => self.asymmetric_reversed.as_ref(),
+            GramMatrix::Signgd => self.signgd.as_ref(),
+        }
+    }
+
     /// The matrix \[N·C, M·C\] of one formula, if it was computed.
     pub fn matrix(&self, formula: Formula) -> Option<&Tensor> {
         match formula {
@@ -79,10 +154,11 @@ impl Gram {
             if bad.size()[0] > 0 {
                 let row = bad.int64_value(&[0, 0]);
                 let example = if what == "output" { row } else { row / self.outputs };
-                return Err(Error::Numeric(format!(
-                    "the {what} of example {example} (counted from 0) is not finite: the weights hold NaN or infinity, or the \
-                     network overflows in this precision (f64 reaches further)"
-                )));
+                return Err(Error::NotFinite {
+                    what: format!("the {what}"),
+                    place: format!("example {example}, counted from 0"),
+                    advice: OVERFLOW.into(),
+                });
             }
         }
         Ok(())

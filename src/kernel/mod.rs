@@ -17,7 +17,7 @@ pub use engine::{
 };
 pub use file::{KernelFile, KernelHeader};
 pub use formula::{Formula, FormulaSet};
-pub use gram::{Gram, ParameterShare};
+pub use gram::{Gram, GramMatrix, ParameterShare};
 pub use precision::{Precision, precision_errors};
 pub use published::{PublishedKernel, logits_path, read_logits};
 pub use reference::{dense_jacobian, reference_gram, sign_rows};

@@ -66,7 +66,7 @@ pub fn precision_errors(
     options: &GramOptions,
 ) -> Result<Vec<(Formula, f64)>> {
     let few = First { examples, count: examples.len().min(SAMPLE) };
-    let gram = |products| -> Result<Gram> {
+    let gram = |product_kind| -> Result<Gram> {
         let options = GramOptions { product_kind, share_matrices: false, ..options.clone() };
         structured_gram(parameters, &few, None, &options, &Silent)
     };

@@ -20,7 +20,7 @@ use crate::pickle::{self, Archive, Value};
 pub struct PublishedKernel {
     /// \[N, C, M, C\] in double precision; an asymmetric one has plain gradients on its rows and signs on its columns.
     pub kernel: Tensor,
-    /// Of an asymmetric kernel the other way round, signs on its rows.
+    /// Of an asymmetric kernel, the one with signs on its rows.
     pub reversed: Option<Tensor>,
     /// The class of each column's example, \[M\].
     pub classes: Vec<usize>,

@@ -4,8 +4,8 @@
 use tch::{Kind, Tensor};
 
 use super::formula::FormulaSet;
-use super::gram::{Gram, ParameterShare};
-use crate::error::{Error, Result};
+use super::gram::{Gram, GramMatrix, ParameterShare, no_examples};
+use crate::error::Result;
 use crate::jacobian::{Examples, Parameters, PlainTap};
 use crate::progress::check_cancelled;
 
@@ -14,7 +14,7 @@ use crate::progress::check_cancelled;
 /// Memory N·C·P; meant for tests and small networks.
 ///
 /// # Errors
-/// [`Error::Interrupted`] between two examples.
+/// [`Error::Interrupted`](crate::error::Error::Interrupted) between two examples.
 pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Result<Tensor> {
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
     let count = examples.outputs() as i64;
@@ -62,7 +62,7 @@ const CHUNK: i64 = 1 << 20;
 /// that `include` marks. Memory N·P for each side.
 ///
 /// # Errors
-/// [`Error::Settings`] without examples, [`Error::Numeric`] when outputs or gradients are not finite.
+/// [`Error::Missing`](crate::error::Error::Missing) without examples, [`Error::NotFinite`](crate::error::Error::NotFinite) when outputs or gradients are not finite.
 pub fn reference_gram(
     parameters: &Parameters,
     left: &dyn Examples,
@@ -71,7 +71,7 @@ pub fn reference_gram(
     include: &[bool],
 ) -> Result<Gram> {
     if left.is_empty() || right.is_some_and(Examples::is_empty) {
-        return Err(Error::Settings("a kernel needs at least one example on each side".into()));
+        return Err(no_examples());
     }
     let jl = dense_jacobian(parameters, left)?;
     let other = right.map(|r| dense_jacobian(parameters, r)).transpose()?;
@@ -119,19 +119,16 @@ pub fn reference_gram(
     }
     let on_cpu = |t: Option<Tensor>| t.map(|t| t.to_device(tch::Device::Cpu));
     let outputs = |e: &dyn Examples| crate::jacobian::outputs(parameters, e, 1);
-    let gram = Gram {
-        left: left.len() as i64,
-        right: right.map_or(left.len(), Examples::len) as i64,
-        outputs: left.outputs() as i64,
-        symmetric: right.is_none(),
-        sgd: on_cpu(sgd),
-        asymmetric: on_cpu(asymmetric),
-        asymmetric_reversed: on_cpu(reversed),
-        signgd: on_cpu(signgd),
-        left_outputs: outputs(left),
-        right_outputs: outputs(right.unwrap_or(left)),
-        shares,
+    let right_outputs = right.map(outputs);
+    let mut matrix = |which| {
+        on_cpu(match which {
+            GramMatrix::Sgd => sgd.take(),
+            GramMatrix::Asymmetric => asymmetric.take(),
+            GramMatrix::AsymmetricReversed => reversed.take(),
+            GramMatrix::Signgd => signgd.take(),
+        })
     };
+    let gram = Gram::new(outputs(left), right_outputs, &mut matrix, shares);
     gram.check_finite()?;
     Ok(gram)
 }

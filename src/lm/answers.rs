@@ -55,9 +55,7 @@ impl<'a> AnswerExamples<'a> {
         let facts = model.facts();
         let classes = examples.first().map_or(0, |e| e.answers.len());
         if mode == OutputMode::Difference && classes != 2 {
-            return Err(Error::Settings(format!(
-                "the output mode `difference` needs exactly two answers, the task has {classes}; take `logits`"
-            )));
+            return Err(OutputMode::needs_two(classes));
         }
         for (i, example) in examples.iter().enumerate() {
             check(&facts, i, example, classes)?;
@@ -97,7 +95,7 @@ impl<'a> AnswerExamples<'a> {
 
 fn check(facts: &NetworkFacts, i: usize, example: &AnsweredExample, classes: usize) -> Result<()> {
     let AnsweredExample { prompt, answers } = example;
-    let fail = |problem: String| Err(Error::Settings(format!("example {i}: {problem}")));
+    let fail = |problem: String| Err(Error::Example { index: i, problem });
     if answers.len() != classes || classes == 0 {
         return fail(format!("it has {} answers, the first example has {classes}", answers.len()));
     }
@@ -105,11 +103,8 @@ fn check(facts: &NetworkFacts, i: usize, example: &AnsweredExample, classes: usi
         return fail(format!("answer {c} has no tokens"));
     }
     if let Some(id) = answers.iter().flatten().find(|id| !(0..facts.vocab_size).contains(*id)) {
-        return fail(format!(
-            "an answer has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the tokenizer \
-             does not belong to this model",
-            facts.vocab_size
-        ));
+        let what = format!("an answer of example {i}");
+        return Err(Error::NotInVocabulary { what, id: *id, entries: facts.vocab_size });
     }
     let tokens = prompt.input_ids.len();
     let fits = match facts.reads {

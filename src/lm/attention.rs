@@ -219,7 +219,7 @@ fn inputs(
     (q, k, v)
 }
 
-/// The norm of queries or keys: heads by themselves are so many more tokens.
+/// The norm of queries or keys: a norm of each head treats heads as tokens.
 fn normed(tap: &mut dyn Tap, x: &Tensor, n: &Norm, map: Map, (span, head_size): (Span, i64)) -> Tensor {
     let shape = x.size();
     let y = match span {

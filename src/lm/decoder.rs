@@ -1,13 +1,7 @@
 //! Causal language models whose configuration is built by hand: GPT-2, Llama and Qwen2 with plain rotary positions.
 
-use std::sync::Arc;
-
-use tch::Tensor;
-
 use super::config::Activation;
-use super::model::{LanguageModel, NetworkFacts, TokenBatch};
-use super::network::Network;
-use crate::jacobian::{ParameterSpec, Tap};
+use super::configured::Configured;
 
 /// Causal language models whose configuration is built by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -80,46 +74,11 @@ pub struct CausalConfig {
 }
 
 /// A causal language model with its configuration.
-pub struct CausalLm {
-    config: CausalConfig,
-    network: Network,
-}
+pub type CausalLm = Configured<CausalConfig>;
 
 impl CausalLm {
     /// The network of a configuration.
     pub fn new(config: CausalConfig) -> Self {
-        let network = Network::new(config.describe());
-        Self { config, network }
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &CausalConfig {
-        &self.config
-    }
-}
-
-impl LanguageModel for CausalLm {
-    fn specs(&self) -> &Arc<[ParameterSpec]> {
-        self.network.specs()
-    }
-
-    fn facts(&self) -> NetworkFacts {
-        self.network.facts()
-    }
-
-    fn settings(&self) -> String {
-        self.network.settings()
-    }
-
-    fn features(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        self.network.features(tap, batch)
-    }
-
-    fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        self.network.label_logits(tap, batch, label_ids)
-    }
-
-    fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
-        self.network.vocabulary_logits(tap, batch)
+        Self::of(config, CausalConfig::describe)
     }
 }

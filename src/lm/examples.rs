@@ -77,9 +77,8 @@ impl<'a> PromptExamples<'a> {
         for (i, e) in examples.iter().enumerate() {
             check_tokens(&facts, i, &e.input_ids, &e.segment_ids)?;
             if e.segment_ids.len() != e.input_ids.len() || e.mask_position >= e.input_ids.len() {
-                return Err(Error::Settings(format!(
-                    "example {i}: segment ids or mask position do not fit its tokens"
-                )));
+                let problem = "segment ids or mask position do not fit its tokens".into();
+                return Err(Error::Example { index: i, problem });
             }
         }
         Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device, roundings: Roundings::default() })
@@ -131,32 +130,23 @@ fn check_id(facts: &NetworkFacts, id: i64, what: &str) -> Result<()> {
     if (0..facts.vocab_size).contains(&id) {
         return Ok(());
     }
-    Err(Error::Settings(format!(
-        "{what} has token id {id}, but the model's vocabulary has {} entries (vocab_size in config.json): the tokenizer does \
-         not belong to this model",
-        facts.vocab_size
-    )))
+    Err(Error::NotInVocabulary { what: what.into(), id, entries: facts.vocab_size })
 }
 
 /// Checks a sequence of example i against the model.
 pub(super) fn check_tokens(facts: &NetworkFacts, i: usize, ids: &[i64], segments: &[i64]) -> Result<()> {
     let max = facts.max_tokens;
     if ids.len() as i64 > max {
-        return Err(Error::Settings(format!(
-            "example {i} has {} tokens, the model's position table covers {max}; set {} to {max} or less",
-            ids.len(),
-            Field::MaxLength
-        )));
+        return Err(Error::TooLong { example: format!("example {i}"), tokens: ids.len(), most: max });
     }
     for id in ids {
         check_id(facts, *id, &format!("example {i}"))?;
     }
     if let Some(s) = segments.iter().find(|s| !(0..facts.segments).contains(*s)) {
-        return Err(Error::Settings(format!(
-            "example {i} uses segment id {s}, the model's segment table has {} rows; leave {} off",
-            facts.segments,
-            Field::Segments
-        )));
+        let rows = facts.segments;
+        let problem =
+            format!("segment id {s}, but the model's segment table has {rows} rows: {} must be off", Field::Segments);
+        return Err(Error::Example { index: i, problem });
     }
     Ok(())
 }

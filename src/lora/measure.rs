@@ -92,7 +92,7 @@ pub fn measure(
     };
     let specs = study.parameters.specs();
     let targets: Vec<String> = chosen.iter().map(|p| specs[p.0].name.clone()).collect();
-    let store = ResultStore::open(directory, &study.digest)?;
+    let store = ResultStore::open(directory, &study.digest())?;
     let examples = study.examples(SplitName::Train, study.mode)?;
     let asked = Asked { study, settings, engine, examples: &examples, monitor, targets: &targets };
 
@@ -101,16 +101,13 @@ pub fn measure(
         included[p.0] = true;
     }
     if let Some(left_out) = chosen.iter().find(|p| !study.include[p.0]) {
-        return Err(Error::Settings(format!(
-            "`{}` is a target, but {} {} leaves it out of the kernel",
-            specs[left_out.0].name,
-            Field::Subset,
-            study.subset_name()
-        )));
+        let problem =
+            format!("it is a target, but {} {} leaves it out of the kernel", Field::Subset, study.subset_name());
+        return Err(Error::Adapter { weight: specs[left_out.0].name.clone(), problem });
     }
     let full = asked.kernel("full kernel", &study.parameters, &examples, &study.include)?;
     let share = asked.kernel("kernel of the adapted weights", &study.parameters, &examples, &included)?;
-    let (full_matrix, share_matrix) = (sgd(&full)?, sgd(&share)?);
+    let (full_matrix, share_matrix) = (sgd(&full), sgd(&share));
 
     let adapters = if settings.ranks.is_empty() || read.is_some() {
         None
@@ -206,7 +203,7 @@ impl Asked<'_> {
         let of = |to: &Tensor| {
             kernel_distance(kernel, to)?.ok_or_else(|| {
                 let name = &self.study.model_facts.name;
-                Error::Numeric(format!("a kernel of {name} is zero or not finite; there is no distance to it"))
+                Error::no_solution(format!("distance to a kernel of {name}"), "it is zero or not finite")
             })
         };
         Ok([of(compressed)?, of(full)?])
@@ -236,20 +233,20 @@ impl Asked<'_> {
     }
 }
 
-fn sgd(gram: &Gram) -> Result<&Tensor> {
-    gram.sgd.as_ref().ok_or_else(|| Error::Numeric("the kernel was not computed".into()))
+fn sgd(gram: &Gram) -> &Tensor {
+    gram.sgd.as_ref().expect("the formula that was asked for")
 }
 
 /// The sum of the adapters' kernels, each over the factor that its expectation has.
-fn rescaled(lora: &Lora, gram: &Gram, init: Init) -> Result<Tensor> {
-    let mut sum = sgd(gram)?.zeros_like();
+fn rescaled(lora: &Lora, gram: &Gram, init: Init) -> Tensor {
+    let mut sum = sgd(gram).zeros_like();
     for adapter in lora.adapters() {
         let [rank, input] = lora.specs()[adapter.a.0].shape[..] else { continue };
         let share = gram.shares.iter().find(|s| s.parameter == adapter.b.0).and_then(|s| s.sgd.as_ref());
-        let share = share.ok_or_else(|| Error::Numeric("the kernel of an adapter was not computed".into()))?;
-        sum += share / init.factor(rank, input, adapter.scaling);
+        sum +=
+            share.expect("shares were asked for, and adapters take part") / init.factor(rank, input, adapter.scaling);
     }
-    Ok(sum)
+    sum
 }
 
 fn sweep(ranks: &[i64], found: &[Vec<[KernelDistance; 2]>], compressed: &Tensor) -> Sweep {

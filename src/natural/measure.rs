@@ -108,14 +108,12 @@ fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
 /// All variants on all examples of a study: nothing is trained, so those kept for training count as well.
 ///
 /// # Errors
-/// [`Error::Settings`] where the tokenizer has too few words, and for a multiple choice; [`Error::Numeric`] where a logit is
+/// [`Error::Missing`] where the tokenizer has too few words; [`Error::Task`] for a multiple choice; [`Error::NotFinite`] where a logit is
 /// not finite; [`Error::Interrupted`].
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     if study.task.definition.is_choice() {
-        return Err(Error::Settings(format!(
-            "task `{}`: unrelated label words are a control of this test, but a multiple choice has no label words",
-            study.task.definition.name
-        )));
+        let problem = "unrelated label words are a control of this test, but a multiple choice has no label words";
+        return Err(Error::task(&study.task.definition.name, problem));
     }
     let labels: Vec<usize> = SPLITS.into_iter().flat_map(|split| study.labels(split).to_vec()).collect();
     let logits = over_splits(|split| {
@@ -171,7 +169,7 @@ pub fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
 /// other. Tokenizers that are alike get the same words.
 ///
 /// # Errors
-/// [`Error::Settings`] where the tokenizer has too few words.
+/// [`Error::Missing`] where the tokenizer has too few words.
 pub fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
     let words = words_of(study)?;
     Ok((0..draws).flat_map(|draw| unrelated(study, &words, seed, draw, study.classes())).collect())
@@ -207,10 +205,8 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
     let words: Vec<i64> =
         (0..size).filter(|id| study.tokenizer.id_to_token(*id).is_some_and(|text| is_word(&text))).collect();
     if words.len() < 100 {
-        return Err(Error::Settings(format!(
-            "the tokenizer has {} words; unrelated label words cannot be drawn from so few",
-            words.len()
-        )));
+        let needed = format!("unrelated label words are drawn from them, and the tokenizer has {}", words.len());
+        return Err(Error::Missing { what: "words".into(), needed });
     }
     Ok(words)
 }

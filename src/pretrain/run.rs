@@ -78,7 +78,7 @@ const RECORD: &str = "training.json";
 /// it is; a run that was killed goes on from its last saved state, with the same result on a CPU.
 ///
 /// # Errors
-/// [`Error::Numeric`] where the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
+/// [`Error::NotFinite`] where the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
 pub fn train(
     recipe: &Recipe,
     width: i64,
@@ -174,11 +174,11 @@ impl<'a> Run<'a> {
             let batch = self.train.batch(step, self.recipe.training.batch, self.parameters.device());
             let (loss, gradients) = gradient(self.model, &self.parameters, &batch);
             if !loss.is_finite() {
-                return Err(Error::Numeric(format!(
-                    "{name}: the loss of step {} is not finite; use a smaller training.learning_rate than {}",
-                    step + 1,
-                    self.recipe.training.learning_rate
-                )));
+                return Err(Error::NotFinite {
+                    what: format!("{name}: the loss"),
+                    place: format!("step {}", step + 1),
+                    advice: format!("use a smaller training.learning_rate than {}", self.recipe.training.learning_rate),
+                });
             }
             let factor = self.recipe.schedule(step, steps);
             self.parameters = self.optimizer.scaled_step(&self.parameters, &gradients, factor);

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Asymmetry and negative eigenvalues of a covariance that rounding explains, relative to its largest entry.
 const ROUNDING: f64 = 1e-10;
 
-/// Writes a program. Every method adds a line and returns a handle to what it makes; what is wrong with a line is told by
+/// Writes a program. Every method adds a line and returns a handle to what it makes; what is wrong with a line is reported by
 /// [`Self::build`], so that a program reads without a `?` on every line.
 ///
 /// Names must not repeat: random draws are named after what they make.
@@ -139,12 +139,12 @@ impl Builder {
     /// The finished program.
     ///
     /// # Errors
-    /// [`Error::Settings`] with the first line that is not well-formed: a name that is empty or used twice, a handle of
+    /// [`Error::Program`] with the first line that is not well-formed: a name that is empty or used twice, a handle of
     /// another program, a covariance that is none or has another size than its names, a σ that is not positive, a map or
     /// an average without vectors, a scalar with vectors, a power of the width that does not vanish.
     pub fn build(self) -> Result<Program> {
         match self.fault {
-            Some(fault) => Err(Error::Settings(format!("not a program: {fault}"))),
+            Some(fault) => Err(Error::Program(fault)),
             None => Ok(Program {
                 id: self.id,
                 lines: self.lines,
@@ -209,7 +209,7 @@ impl Builder {
     }
 }
 
-/// What keeps a matrix from being the covariance of so many vectors.
+/// What keeps a matrix from being the covariance of this many vectors.
 fn covariance_fault(count: usize, covariance: &DMatrix<f64>) -> Option<String> {
     let (rows, columns) = covariance.shape();
     if count == 0 {

@@ -23,10 +23,10 @@ impl Program {
     /// same seed share their draws.
     ///
     /// # Errors
-    /// [`Error::Settings`] for a width below 1, [`Error::Numeric`] where a scalar is not finite.
+    /// [`Error::Value`] for a width below 1, [`Error::NotFinite`] where a scalar is not finite.
     pub fn run(&self, width: usize, seed: u64, device: Device) -> Result<FiniteRun<'_>> {
         if width == 0 {
-            return Err(Error::Settings("a program needs a width of at least 1".into()));
+            return Err(Error::value("the width of a program", width, "1 or more"));
         }
         let n = width as i64;
         let normals = |shape: &[i64], deviation: f64, name: &str| {
@@ -85,7 +85,11 @@ pub(super) fn evaluate(
         }
     };
     if !value.is_finite() {
-        return Err(Error::Numeric(format!("a program's scalar `{}` is {value}", program.scalars[slot])));
+        return Err(Error::NotFinite {
+            what: format!("a program's scalar `{}`", program.scalars[slot]),
+            place: value.to_string(),
+            advice: String::new(),
+        });
     }
     scalars.push(value);
     Ok(())

@@ -55,17 +55,15 @@ impl Program {
     /// lines begin with the same samples.
     ///
     /// # Errors
-    /// [`Error::Settings`] for fewer than two replicas or fewer samples in each than the program has Gaussians, [`Error::Numeric`] where a
+    /// [`Error::Value`] for fewer than two replicas or fewer samples in each than the program has Gaussians, [`Error::NotFinite`] where a
     /// scalar is not finite, [`Error::Interrupted`].
     pub fn limit(&self, options: &LimitOptions) -> Result<LimitRun<'_>> {
         let LimitOptions { samples, replicas, seed, .. } = *options;
         // The constant and every Gaussian must fit into the samples of a replica as orthogonal rows.
         let gaussians = 2 + self.initial() + self.uses().into_iter().flatten().sum::<usize>();
         if replicas < 2 || samples / replicas.max(1) < gaussians {
-            return Err(Error::Settings(format!(
-                "a limit of {samples} samples in {replicas} replicas; this program needs two replicas or more, of {gaussians} samples \
-                 or more each"
-            )));
+            let expected = format!("in two replicas or more, of {gaussians} samples or more each for this program");
+            return Err(Error::value("a limit's samples", format!("{samples} in {replicas} replicas"), expected));
         }
         let mut values = vec![Vec::with_capacity(replicas); self.scalars.len()];
         for replica in 0..replicas {

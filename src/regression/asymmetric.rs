@@ -38,7 +38,7 @@ impl AsymmetricLeastSquares {
     /// Decomposes `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, less `f₀/s`).
     ///
     /// # Errors
-    /// `Settings` for mismatched, empty or non-square shapes; `Numeric` for non-finite entries or a failed decomposition.
+    /// Bad input: mismatched, empty or non-square shapes; `NotFinite` for non-finite entries or a failed decomposition.
     pub fn new(kernel: &DMatrix<f64>, targets: &DVector<f64>) -> Result<Self> {
         checks::training_kernel(kernel)?;
         checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
@@ -50,7 +50,7 @@ impl AsymmetricLeastSquares {
     /// Both coefficient vectors for `γ > 0` (large γ: little regularization).
     ///
     /// # Errors
-    /// `Settings` for a γ that is not finite and above zero; `Numeric` for a solution that is not finite.
+    /// Bad input: a γ that is not finite and above zero; `NotFinite` for a solution that is not finite.
     pub fn solve(&self, gamma: f64) -> Result<AsymmetricSolution> {
         checks::non_negative("kernel gamma", gamma, true)?;
         let n = self.targets.len();
@@ -77,17 +77,14 @@ impl AsymmetricSolution {
     /// both `[n, m]`; λ in `[0, 1]`.
     ///
     /// # Errors
-    /// `Settings` for mismatched shapes or a λ outside `[0, 1]`; `Numeric` for non-finite entries.
+    /// Bad input: mismatched shapes or a λ outside `[0, 1]`; `NotFinite` for non-finite entries.
     pub fn predict(&self, lambda: f64, eval: &DMatrix<f64>, flipped: &DMatrix<f64>) -> Result<DVector<f64>> {
         if !(0.0..=1.0).contains(&lambda) {
-            return Err(Error::Settings(format!("kernel lambda is {lambda}; it must lie in [0, 1]")));
+            return Err(Error::value("kernel lambda", lambda, "in [0, 1]"));
         }
         if eval.shape() != flipped.shape() {
-            return Err(Error::Settings(format!(
-                "the evaluation kernel has shape {:?} and its flipped form {:?}; both must be [n, m]",
-                checks::shape(eval),
-                checks::shape(flipped)
-            )));
+            let expected = format!("it must have the shape {:?} of the unflipped one", checks::shape(eval));
+            return Err(checks::misshapen("the flipped evaluation kernel", flipped, expected));
         }
         let straight = predict(eval, &self.alpha.component_mul(&self.targets))?;
         let back = predict(flipped, &self.beta.component_mul(&self.targets))?;

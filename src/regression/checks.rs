@@ -14,16 +14,15 @@ pub(super) fn shape(matrix: &DMatrix<f64>) -> [usize; 2] {
     [matrix.nrows(), matrix.ncols()]
 }
 
+/// A matrix whose shape does not fit.
+pub(super) fn misshapen(what: &str, matrix: &DMatrix<f64>, expected: impl Into<String>) -> Error {
+    Error::Shape { what: what.into(), found: shape(matrix).to_vec(), expected: expected.into() }
+}
+
 /// A training kernel: square, not empty, finite.
 pub(super) fn training_kernel(kernel: &DMatrix<f64>) -> Result<()> {
-    if kernel.is_empty() {
-        return Err(Error::Settings(format!("the training kernel is empty: shape {:?}", shape(kernel))));
-    }
-    if !kernel.is_square() {
-        return Err(Error::Settings(format!(
-            "the training kernel has shape {:?}; it must be square, [n·C, n·C]",
-            shape(kernel)
-        )));
+    if kernel.is_empty() || !kernel.is_square() {
+        return Err(misshapen("the training kernel", kernel, "it must be square, [n·C, n·C], and not empty"));
     }
     finite("training kernel", kernel)
 }
@@ -31,13 +30,11 @@ pub(super) fn training_kernel(kernel: &DMatrix<f64>) -> Result<()> {
 /// An evaluation kernel: `rows` rows, at least one column, finite.
 pub(super) fn evaluation_kernel(name: &str, kernel: &DMatrix<f64>, rows: usize) -> Result<()> {
     if kernel.nrows() != rows {
-        return Err(Error::Settings(format!(
-            "the {name} kernel has shape {:?}; it needs one row per row of the training kernel, [{rows}, m·C]",
-            shape(kernel)
-        )));
+        let expected = format!("it needs one row per row of the training kernel, [{rows}, m·C]");
+        return Err(misshapen(&format!("the {name} kernel"), kernel, expected));
     }
     if kernel.ncols() == 0 {
-        return Err(Error::Settings(format!("the {name} kernel has shape {:?}: no example to predict", shape(kernel))));
+        return Err(misshapen(&format!("the {name} kernel"), kernel, "it has no example to predict"));
     }
     finite(&format!("{name} kernel"), kernel)
 }
@@ -46,24 +43,26 @@ pub(super) fn evaluation_kernel(name: &str, kernel: &DMatrix<f64>, rows: usize) 
 pub(super) fn finite(name: &str, matrix: &DMatrix<f64>) -> Result<()> {
     match matrix.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(Error::Numeric(format!(
-            "the {name} (shape {:?}) has the non-finite entry {} at row {}, column {}",
-            shape(matrix),
-            matrix[at],
-            at % matrix.nrows(),
-            at / matrix.nrows()
-        ))),
+        Some(at) => Err(Error::NotFinite {
+            what: format!("the {name} (shape {:?})", shape(matrix)),
+            place: format!("{} at row {}, column {}", matrix[at], at % matrix.nrows(), at / matrix.nrows()),
+            advice: String::new(),
+        }),
     }
 }
 
 /// A vector of the given length with finite entries.
 pub(super) fn vector(name: &str, values: &[f64], length: usize) -> Result<()> {
     if values.len() != length {
-        return Err(Error::Settings(format!("{name}: {} values for {length} rows of the kernel", values.len())));
+        return Err(Error::Length { what: name.into(), found: values.len(), expected: length });
     }
     match values.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(Error::Numeric(format!("{name}: entry {at} of {length} is {}", values[at]))),
+        Some(at) => Err(Error::NotFinite {
+            what: name.into(),
+            place: format!("entry {at} of {length} is {}", values[at]),
+            advice: String::new(),
+        }),
     }
 }
 
@@ -89,11 +88,7 @@ pub(super) fn symmetric(kernel: &DMatrix<f64>) -> Result<f64> {
         }
     }
     if gap > SYMMETRY_TOLERANCE * scale {
-        return Err(Error::Settings(format!(
-            "the training kernel (shape {:?}) is not symmetric: max|K - Kᵀ| = {gap:.3e}, max|K| = {scale:.3e}; \
-             use a solver for asymmetric kernels",
-            shape(kernel)
-        )));
+        return Err(Error::NotSymmetric { shape: shape(kernel), gap, scale });
     }
     Ok(gap)
 }
@@ -109,15 +104,12 @@ pub(super) fn symmetric_part(kernel: &DMatrix<f64>) -> Result<Cow<'_, DMatrix<f6
 /// Targets that are -1 or 1, with both present.
 pub(super) fn signs(targets: &DVector<f64>) -> Result<()> {
     if let Some(at) = targets.iter().position(|y| y.abs().total_cmp(&1.0).is_ne()) {
-        return Err(Error::Settings(format!("target {at} is {}; a classifier needs targets -1 or 1", targets[at])));
+        let (label, expected) = (targets[at], "-1 or 1 for a classifier".into());
+        return Err(Error::Label { set: "training targets".into(), index: at, label, expected });
     }
     let positive = targets.iter().filter(|&&y| y > 0.0).count();
     if positive == 0 || positive == targets.len() {
-        return Err(Error::Settings(format!(
-            "all {} training targets are {}: a classifier needs two classes",
-            targets.len(),
-            targets[0]
-        )));
+        return Err(Error::OneClass { examples: targets.len(), class: targets[0].to_string() });
     }
     Ok(())
 }
@@ -128,5 +120,5 @@ pub(super) fn non_negative(name: &str, value: f64, strict: bool) -> Result<()> {
         return Ok(());
     }
     let bound = if strict { "above 0" } else { "at least 0" };
-    Err(Error::Settings(format!("{name} is {value}; it must be finite and {bound}")))
+    Err(Error::value(name, value, format!("finite and {bound}")))
 }

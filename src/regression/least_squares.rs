@@ -36,7 +36,7 @@ impl<'a> LeastSquares<'a> {
     /// Prepares a training kernel `[n, n]`. `symmetric` is a promise that is checked: its symmetric part is used.
     ///
     /// # Errors
-    /// `Settings` for an empty or non-square kernel or a broken promise of symmetry; `Numeric` for non-finite entries or a
+    /// Bad input: an empty or non-square kernel or a broken promise of symmetry; `NotFinite` for non-finite entries or a
     /// decomposition that fails; `Interrupted`.
     pub fn new(kernel: &'a DMatrix<f64>, symmetric: bool) -> Result<Self> {
         Self::with_few(kernel, symmetric, FEW)
@@ -83,16 +83,13 @@ impl<'a> LeastSquares<'a> {
     /// One `α` per column of `targets`, `[n, t]`, for relative regularization `r ≥ 0`; the result is `[n, t]`.
     ///
     /// # Errors
-    /// `Settings` for a wrong number of rows or a negative or infinite `r`; `Numeric` for non-finite targets or solutions;
+    /// Bad input: a wrong number of rows or a negative or infinite `r`; `NotFinite` for non-finite targets or solutions;
     /// `Interrupted`.
     pub fn solve_many(&self, targets: &DMatrix<f64>, regularization: f64) -> Result<DMatrix<f64>> {
         checks::non_negative("kernel regularization", regularization, false)?;
         if targets.nrows() != self.size() {
-            return Err(Error::Settings(format!(
-                "targets have shape {:?} for a [{n}, {n}] training kernel; they must be [{n}, t]",
-                checks::shape(targets),
-                n = self.size()
-            )));
+            let expected = format!("[{n}, t] for a [{n}, {n}] training kernel", n = self.size());
+            return Err(checks::misshapen("the matrix of targets", targets, format!("it must be {expected}")));
         }
         checks::finite("targets", targets)?;
         let shift = regularization * self.norm;
@@ -132,7 +129,7 @@ impl<'a> LeastSquares<'a> {
 /// `Σ_j k(i, j) α_j = y_i`. For an asymmetric kernel that is the flipped evaluation kernel.
 ///
 /// # Errors
-/// `Settings` for mismatched shapes or no column; `Numeric` for a non-finite entry.
+/// Bad input: mismatched shapes or no column; `NotFinite` for a non-finite entry.
 pub fn predict(eval: &DMatrix<f64>, coefficients: &DVector<f64>) -> Result<DVector<f64>> {
     checks::evaluation_kernel("evaluation", eval, coefficients.len())?;
     let predictions = eval.tr_mul(coefficients);

@@ -63,7 +63,7 @@ pub(super) fn transposed_product(left: &DMatrix<f64>, right: &DMatrix<f64>) -> D
 /// Rows up to which a decomposition takes a fraction of a second and is not worth a thread.
 const SHORT: usize = 256;
 
-/// Runs a decomposition of so many rows: one call that may take minutes.
+/// Runs a decomposition of this many rows: one call that may take minutes.
 ///
 /// # Errors
 /// `Interrupted`.
@@ -81,13 +81,10 @@ pub(super) fn scale(matrix: &DMatrix<f64>) -> f64 {
 /// `‖K‖₂`, the largest singular value of a finite, non-empty matrix.
 ///
 /// # Errors
-/// `Numeric` for a non-finite entry, `Settings` for an empty matrix, `Interrupted`.
+/// `NotFinite` for a non-finite entry, `Shape` for an empty matrix, `Interrupted`.
 pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     if matrix.is_empty() {
-        return Err(Error::Settings(format!(
-            "an empty matrix has no operator norm: shape {:?}",
-            checks::shape(matrix)
-        )));
+        return Err(checks::misshapen("a matrix", matrix, "an empty one has no operator norm"));
     }
     checks::finite("matrix", matrix)?;
     let unit = scale(matrix);
@@ -174,7 +171,7 @@ pub(super) fn singular_values(matrix: &DMatrix<f64>) -> Result<DVector<f64>> {
 /// a kernel of zeros.
 ///
 /// # Errors
-/// `Numeric` for a non-finite entry or values that do not converge, `Interrupted`.
+/// `NotFinite` for a non-finite entry, `NoSolution` for values that do not converge, `Interrupted`.
 pub fn effective_rank(matrix: &DMatrix<f64>, symmetric: bool) -> Result<f64> {
     checks::finite("kernel", matrix)?;
     let values = if symmetric { eigenvalues(matrix)?.abs() } else { singular_values(matrix)? };
@@ -187,7 +184,7 @@ pub fn effective_rank(matrix: &DMatrix<f64>, symmetric: bool) -> Result<f64> {
 }
 
 fn not_converged(what: &str, shape: [usize; 2]) -> Error {
-    Error::Numeric(format!("the {what} of a {shape:?} kernel did not converge"))
+    Error::no_solution(what, format!("it did not converge for a {shape:?} kernel"))
 }
 
 /// Fails where a decomposition misses its matrix by more than round-off.
@@ -195,11 +192,9 @@ fn check_error(what: &str, n: usize, error: f64, size: f64) -> Result<()> {
     if error <= RECONSTRUCTION_TOLERANCE * size {
         return Ok(());
     }
-    Err(Error::Numeric(format!(
-        "the {what} of a {:?} kernel misses it by {:.3e} of its norm; rescale the kernel",
-        [n, n],
-        error / size
-    )))
+    let reason =
+        format!("that of a {:?} kernel misses it by {:.3e} of its norm; rescale the kernel", [n, n], error / size);
+    Err(Error::no_solution(what, reason))
 }
 
 /// `Q·diag(λ)·Qᵀ` of a symmetric matrix.

@@ -107,7 +107,7 @@ impl<'a> Logistic<'a> {
     /// Checks a problem. `logits` is the offset `f₀`; absent means zero.
     ///
     /// # Errors
-    /// `Settings` for shapes, labels or an asymmetric kernel that do not fit, or a single class; `Numeric` for non-finite
+    /// Bad input: shapes, labels or an asymmetric kernel that do not fit, or a single class; `NotFinite` for non-finite
     /// entries.
     pub fn new(kernel: &'a DMatrix<f64>, outputs: usize, labels: &[usize], logits: Option<&[f64]>) -> Result<Self> {
         checks::training_kernel(kernel)?;
@@ -133,14 +133,11 @@ impl<'a> Logistic<'a> {
     ) -> Result<Self> {
         problem::check_labels("training labels", labels, outputs)?;
         if labels.len() * rows_of_example != given.nrows() {
-            return Err(Error::Settings(format!(
-                "{} labels with {outputs} outputs each do not match a training kernel of shape {:?}",
-                labels.len(),
-                checks::shape(given)
-            )));
+            let what = format!("training rows of {} labels with {outputs} outputs each", labels.len());
+            return Err(Error::Length { what, found: labels.len() * rows_of_example, expected: given.nrows() });
         }
         if labels.iter().all(|&label| label == labels[0]) {
-            return Err(Error::Settings(format!("all {} training examples have class {}", labels.len(), labels[0])));
+            return Err(Error::OneClass { examples: labels.len(), class: labels[0].to_string() });
         }
         let size = labels.len() * outputs;
         let offset = logits.map_or_else(|| DVector::zeros(size), DVector::from_column_slice);
@@ -166,7 +163,7 @@ impl<'a> Logistic<'a> {
     /// The minimum, from `start` (zero if absent).
     ///
     /// # Errors
-    /// `Settings` for settings or a start that do not fit; `Numeric` where the kernel is not positive semi-definite enough
+    /// Bad input: settings or a start that do not fit; `NoSolution` where the kernel is not positive semi-definite enough
     /// for λ or the tolerance is out of reach of float64; `Interrupted`.
     pub fn fit(&self, settings: &LogisticSettings, start: Option<&DVector<f64>>) -> Result<LogisticFit> {
         let (lambda, size) = (settings.lambda, self.wanted.len());
@@ -280,12 +277,14 @@ impl<'a> Logistic<'a> {
     }
 
     fn stuck(&self, steps: usize, residual: f64, lambda: f64) -> Error {
-        Error::Numeric(format!(
-            "no minimum of kernel logistic regression at λ = {lambda:.3e} ({} rows): stopped after {steps} Newton steps at \
-             residual {residual:.3e}. The kernel may have eigenvalues below -λ, for which there is no minimum; or the \
-             tolerance is beyond float64",
-            self.wanted.len()
-        ))
+        let reason = format!(
+            "stopped after {steps} Newton steps at residual {residual:.3e}. The kernel may have eigenvalues below -λ, for which \
+             there is no minimum; or the tolerance is beyond float64"
+        );
+        Error::no_solution(
+            format!("minimum of kernel logistic regression at λ = {lambda:.3e} ({} rows)", self.wanted.len()),
+            reason,
+        )
     }
 
     fn times(&self, x: &DVector<f64>) -> DVector<f64> {

@@ -31,12 +31,12 @@ impl F0Scaling {
     /// A scaling above zero; infinity is allowed.
     ///
     /// # Errors
-    /// `Settings` for zero, a negative number or NaN.
+    /// Bad input: zero, a negative number or NaN.
     pub fn new(scaling: f64) -> Result<Self> {
         if scaling > 0.0 {
             return Ok(Self(scaling));
         }
-        Err(Error::Settings(format!("f0 scaling is {scaling}; it must be above 0, or `inf` to ignore the logits")))
+        Err(Error::value("f0 scaling", scaling, "above 0, or `inf` to ignore the logits"))
     }
 
     /// The divisor; may be infinite.
@@ -47,7 +47,7 @@ impl F0Scaling {
     /// `targets - logits/s`, what a solver fits; both `[n·C]`.
     ///
     /// # Errors
-    /// `Settings` when the lengths differ, `Numeric` for a non-finite logit (not read at `s = ∞`).
+    /// Bad input: the lengths differ, `NotFinite` for a non-finite logit (not read at `s = ∞`).
     pub fn fit_targets(self, targets: &DVector<f64>, logits: &[f64]) -> Result<DVector<f64>> {
         self.shift(targets, logits, -1.0)
     }
@@ -83,7 +83,7 @@ impl FromStr for F0Scaling {
             "inf" | "∞" => Ok(Self::INFINITE),
             other => match other.parse() {
                 Ok(number) => Self::new(number),
-                Err(_) => Err(Error::Settings(format!("f0 scaling `{other}` is neither a number nor `inf`"))),
+                Err(_) => Err(Error::value("f0 scaling", format!("`{other}`"), "a number or `inf`")),
             },
         }
     }

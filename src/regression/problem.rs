@@ -55,21 +55,18 @@ impl KernelProblem {
     /// Checks every shape, entry and label.
     ///
     /// # Errors
-    /// `Settings` for shapes that do not fit, empty sets, labels out of range or a training set of one class; `Numeric` for
+    /// Bad input: shapes that do not fit, empty sets, labels out of range or a training set of one class; `Numeric` for
     /// non-finite entries.
     pub fn validate(&self) -> Result<()> {
         if self.outputs == 0 {
-            return Err(Error::Settings("a kernel problem needs at least one output per example".into()));
+            return Err(Error::value("outputs of an example", 0, "1 or more"));
         }
         checks::training_kernel(&self.train)?;
         let rows = self.train.nrows();
         self.set("train", rows, &self.train_labels, &self.train_logits)?;
         if self.train_labels.iter().all(|&label| label == self.train_labels[0]) {
-            return Err(Error::Settings(format!(
-                "all {} training examples have class {}: a kernel classifier needs two classes",
-                self.train_labels.len(),
-                self.train_labels[0]
-            )));
+            let (examples, class) = (self.train_labels.len(), self.train_labels[0].to_string());
+            return Err(Error::OneClass { examples, class });
         }
         checks::evaluation_kernel("dev", &self.dev, rows)?;
         self.set("dev", self.dev.ncols(), &self.dev_labels, &self.dev_logits)?;
@@ -80,11 +77,8 @@ impl KernelProblem {
         {
             let Some(flipped) = flipped else { continue };
             if flipped.shape() != straight.shape() {
-                return Err(Error::Settings(format!(
-                    "the {name} kernel has shape {:?}; it must have the shape {:?} of the unflipped one",
-                    checks::shape(flipped),
-                    checks::shape(straight)
-                )));
+                let expected = format!("it must have the shape {:?} of the unflipped one", checks::shape(straight));
+                return Err(checks::misshapen(&format!("the {name} kernel"), flipped, expected));
             }
             checks::finite(&format!("{name} kernel"), flipped)?;
         }
@@ -94,11 +88,8 @@ impl KernelProblem {
     /// Labels and logits of one set against the size of its side of the kernel.
     fn set(&self, name: &str, size: usize, labels: &[usize], logits: &[f64]) -> Result<()> {
         if labels.len() * self.outputs != size {
-            return Err(Error::Settings(format!(
-                "{name}: {} labels with {} outputs each do not match the kernel's {size} {name} entries",
-                labels.len(),
-                self.outputs
-            )));
+            let what = format!("{name}: rows of {} labels with {} outputs each", labels.len(), self.outputs);
+            return Err(Error::Length { what, found: labels.len() * self.outputs, expected: size });
         }
         check_labels(name, labels, self.outputs)?;
         checks::vector(&format!("{name} logits"), logits, size)
@@ -116,7 +107,7 @@ impl KernelProblem {
     /// `(dev, test)`; the flipped ones unless the kernel is symmetric.
     ///
     /// # Errors
-    /// `Settings` when the kernel is asymmetric and a flipped kernel is missing.
+    /// Bad input: the kernel is asymmetric and a flipped kernel is missing.
     pub fn influence(&self) -> Result<(&DMatrix<f64>, &DMatrix<f64>)> {
         if self.symmetric { Ok((&self.dev, &self.test)) } else { self.flipped() }
     }
@@ -130,9 +121,10 @@ impl KernelProblem {
             if self.symmetric {
                 return Ok(straight);
             }
-            Err(Error::Settings(format!(
-                "an asymmetric kernel needs the flipped {name} kernel, k({name}, train), with train rows"
-            )))
+            Err(Error::Missing {
+                what: format!("flipped {name} kernel"),
+                needed: format!("an asymmetric one needs k({name}, train), with train rows"),
+            })
         };
         let dev = self.dev_flipped.as_ref().map_or_else(|| fallback("dev", &self.dev), Ok)?;
         let test = self.test_flipped.as_ref().map_or_else(|| fallback("test", &self.test), Ok)?;
@@ -143,7 +135,7 @@ impl KernelProblem {
 /// ±1 for one output, flattened one-hot for more: `[labels·C]`.
 ///
 /// # Errors
-/// `Settings` for a label out of range or no label.
+/// Bad input: a label out of range or no label.
 pub fn targets(labels: &[usize], outputs: usize) -> Result<DVector<f64>> {
     check_labels("targets", labels, outputs)?;
     if outputs == 1 {
@@ -162,7 +154,7 @@ pub fn targets(labels: &[usize], outputs: usize) -> Result<DVector<f64>> {
 /// Accuracy and squared loss of predictions `[m·C]` for `m` labels.
 ///
 /// # Errors
-/// `Settings` for lengths or labels that do not fit; `Numeric` for a non-finite prediction.
+/// Bad input: lengths or labels that do not fit; `NotFinite` for a non-finite prediction.
 pub fn score(predictions: &DVector<f64>, labels: &[usize], outputs: usize) -> Result<Score> {
     let wanted = targets(labels, outputs)?;
     checks::vector("predictions", predictions.as_slice(), wanted.len())?;
@@ -194,17 +186,17 @@ fn class(outputs: &[f64]) -> usize {
 
 pub(super) fn check_labels(name: &str, labels: &[usize], outputs: usize) -> Result<()> {
     if labels.is_empty() || outputs == 0 {
-        return Err(Error::Settings(format!(
-            "{name}: {} labels with {outputs} outputs; both must be above 0",
-            labels.len()
-        )));
+        let found = format!("{} with {outputs} outputs", labels.len());
+        return Err(Error::value(format!("number of labels of {name}"), found, "above 0, as that of outputs"));
     }
     let classes = outputs.max(2);
     match labels.iter().position(|&label| label >= classes) {
         None => Ok(()),
-        Some(at) => Err(Error::Settings(format!(
-            "{name}: label {at} is {}; with {outputs} outputs it must be below {classes}",
-            labels[at]
-        ))),
+        Some(at) => Err(Error::Label {
+            set: name.into(),
+            index: at,
+            label: labels[at] as f64,
+            expected: format!("below {classes} with {outputs} outputs"),
+        }),
     }
 }

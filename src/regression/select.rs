@@ -124,7 +124,7 @@ impl GridRow {
 /// An asymmetric problem predicts with its flipped kernels (see the module's page for the reason).
 ///
 /// # Errors
-/// Those of [`KernelProblem::validate`] and [`LeastSquares`]; `Settings` for an empty grid or missing flipped kernels;
+/// Those of [`KernelProblem::validate`] and [`LeastSquares`]; Bad input: an empty grid or missing flipped kernels;
 /// `Interrupted`.
 pub fn select_least_squares(problem: &KernelProblem, grid: &Grid, monitor: &dyn Monitor) -> Result<Selection> {
     problem.validate()?;
@@ -155,16 +155,14 @@ pub fn select_least_squares(problem: &KernelProblem, grid: &Grid, monitor: &dyn 
 /// Least squares for asymmetric kernels, chosen on the development set. `monitor` advances by one for every f0 scaling.
 ///
 /// # Errors
-/// Those of [`KernelProblem::validate`] and [`AsymmetricLeastSquares`]; `Settings` for more than one output, an empty grid or
+/// Those of [`KernelProblem::validate`] and [`AsymmetricLeastSquares`]; Bad input: more than one output, an empty grid or
 /// missing flipped kernels; `Interrupted`.
 pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid, monitor: &dyn Monitor) -> Result<Selection> {
     problem.validate()?;
     not_empty(&[grid.gamma.len(), grid.lambda.len(), grid.f0_scaling.len()])?;
     if problem.outputs != 1 {
-        return Err(Error::Settings(format!(
-            "asymmetric least squares needs one output per example (a difference of two logits), not {}",
-            problem.outputs
-        )));
+        let expected = "1 for asymmetric least squares (a difference of two logits)";
+        return Err(Error::value("outputs of an example", problem.outputs, expected));
     }
     let (dev, test) = problem.flipped()?;
     let targets = problem.train_targets()?;
@@ -190,7 +188,11 @@ pub fn select_asymmetric(problem: &KernelProblem, grid: &AsymmetricGrid, monitor
 
 fn not_empty(sides: &[usize]) -> Result<()> {
     if sides.contains(&0) {
-        return Err(Error::Settings(format!("the grid of kernel settings has an empty side: sizes {sides:?}")));
+        return Err(Error::value(
+            "the grid of kernel settings",
+            format!("of sizes {sides:?}"),
+            "without an empty side",
+        ));
     }
     Ok(())
 }

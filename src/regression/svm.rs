@@ -54,7 +54,7 @@ impl Svm {
     /// Fits a symmetric training kernel `[n, n]` and targets `[n]` (±1 for classification, any number for regression).
     ///
     /// # Errors
-    /// `Settings` for shapes, settings, targets or an asymmetric kernel that do not fit; `Numeric` for non-finite entries;
+    /// Bad input: shapes, settings, targets or an asymmetric kernel that do not fit; `NotFinite` for non-finite entries;
     /// `Interrupted`.
     pub fn fit(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Self> {
         checks::training_kernel(kernel)?;
@@ -116,7 +116,8 @@ fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings:
         eps: settings.tolerance,
         ..SvmParameter::default()
     };
-    check_parameter(&problem, &parameters).map_err(|e| Error::Settings(format!("SVM: {e}")))?;
+    check_parameter(&problem, &parameters)
+        .map_err(|e| Error::value("a setting of the SVM", format!("refused ({e})"), "one that libsvm takes"))?;
     libsvm_rs::set_quiet(true);
     let model = unless_stopped(n, move || svm_train(&problem, &parameters))?;
     // A two-class model is positive for its first label; of -1 and 1 the library puts 1 first.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use minijinja::value::Serde;
 
+use super::files;
 use crate::error::{Error, Result};
 use crate::evidence::{Analysis, SCHEMA_VERSION};
 use crate::files::read_text;
@@ -12,15 +13,13 @@ use crate::files::read_text;
 pub(super) fn to_json(analysis: &Analysis) -> Result<String> {
     let value = minijinja::Value::from(Serde(analysis));
     if let Some(field) = not_finite(&value, "") {
-        return Err(Error::Numeric(format!(
-            "the analysis cannot be reported: `{field}` is not a finite number (did a run \
-             diverge, or is a kernel not finite?)"
-        )));
+        return Err(Error::NotFinite {
+            what: format!("`{field}` of the analysis"),
+            place: "report.json".into(),
+            advice: "did a run diverge, or is a kernel not finite?".into(),
+        });
     }
-    let mut text = serde_json::to_string_pretty(analysis)
-        .map_err(|e| Error::Numeric(format!("the analysis cannot be written as JSON: {e}")))?;
-    text.push('\n');
-    Ok(text)
+    files::json(analysis)
 }
 
 /// Path of the first number that is not finite.

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 /// The schema of Jenkins' xUnit plugin knows skipped cases in suites alone, and refuses a file that counts them at its root.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made.
+/// [`Error::Document`] where it cannot be made.
 pub(in crate::report) fn text(report: &Report) -> Result<String> {
-    let text = report.to_string().map_err(|e| Error::Numeric(format!("the JUnit file cannot be made: {e}")))?;
+    let text = report.to_string().map_err(|e| Error::document("the JUnit file", e))?;
     Ok(text.replacen(&format!(" skipped=\"{}\"", report.skipped), "", 1))
 }
 

@@ -18,7 +18,7 @@ pub(super) fn render(analysis: &Analysis, figures: &[Figure]) -> Result<String> 
     let render = || -> std::result::Result<String, minijinja::Error> {
         let mut environment = environment();
         let images: Vec<(&'static str, usize, Option<String>)> =
-            figures.iter().map(|f| (f.kind.name(), f.index, image(f))).collect();
+            figures.iter().map(|f| (f.kind.name(), f.index, f.plot.image())).collect();
         environment.add_function("figure", move |kind: String, index: usize| {
             let found = images.iter().find(|(name, at, _)| *name == kind && *at == index);
             Value::from(found.and_then(|(_, _, image)| image.clone()))
@@ -29,12 +29,7 @@ pub(super) fn render(analysis: &Analysis, figures: &[Figure]) -> Result<String> 
         text.push('\n');
         Ok(text)
     };
-    render().map_err(|e| Error::Numeric(format!("report.md cannot be made: {e:#}")))
-}
-
-/// The image as Markdown; `None` where nothing was drawn.
-fn image(figure: &Figure) -> Option<String> {
-    figure.svg.as_ref().map(|_| format!("![{}]({})", escape(&figure.alt), figure.file))
+    render().map_err(|e| Error::document("report.md", format!("{e:#}")))
 }
 
 fn context(analysis: &Analysis) -> Value {

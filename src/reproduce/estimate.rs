@@ -24,8 +24,8 @@ const REACHED: f64 = 0.5;
 /// As the kernel engine's estimate; where kernel regression takes more memory than is free.
 pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
     let train = study.examples(SplitName::Train, study.mode)?;
-    let formulas = FormulaSet::of(&plan.formulas);
-    let regression = regression_cost(study, &plan.formulas)?;
+    let formulas = FormulaSet::of(&plan.settings.formulas);
+    let regression = regression_cost(study, &plan.settings.formulas)?;
     check_room(&regression, study)?;
     let (mut seconds, mut bytes, mut rate) = (0.0, regression.bytes, 1.0);
     for other in [None, Some(SplitName::Dev), Some(SplitName::Test)] {
@@ -34,7 +34,7 @@ pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
         let options = plan.engine().options(study, &study.parameters, formulas, &train, other)?;
         let kernel = estimate_gram(&study.parameters, &train, other, &options);
         // The training kernel is computed again after each optimizer's run.
-        let times = if other.is_none() { 1 + plan.optimizers.len() } else { 1 };
+        let times = if other.is_none() { 1 + plan.settings.optimizers.len() } else { 1 };
         seconds += times as f64 * kernel.seconds();
         bytes = bytes.max(kernel.memory.total());
         rate = kernel.rate;
@@ -49,11 +49,11 @@ pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
         .filter(|s| s.role == Role::Body && s.shape.len() == 2)
         .map(|s| 2.0 * s.numel() as f64)
         .sum();
-    let runs: f64 = plan.optimizers.iter().map(|o| o.learning_rates.len() as f64).sum();
-    let step = 3.0 * train / study.labels(SplitName::Train).len() as f64 * plan.batch_size as f64;
-    let training = runs * plan.steps as f64 * (step + dev / plan.eval_every as f64);
+    let runs: f64 = plan.settings.optimizers.iter().map(|o| o.learning_rates.len() as f64).sum();
+    let step = 3.0 * train / study.labels(SplitName::Train).len() as f64 * plan.settings.batch_size as f64;
+    let training = runs * plan.settings.steps as f64 * (step + dev / plan.settings.eval_every as f64);
     // Outputs before; after, and at one or two points between, in double precision in the worst case.
-    let measures = test * (1.0 + plan.optimizers.len() as f64 * 6.0);
+    let measures = test * (1.0 + plan.settings.optimizers.len() as f64 * 6.0);
     seconds += (training + measures) * per_token / (REACHED * rate);
     // Parameters before and after, gradients, two moments.
     let parameters = study.model_facts.parameters as f64 * study.dtype.kind().elt_size_in_bytes() as f64;

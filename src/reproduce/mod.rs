@@ -14,7 +14,7 @@ use tch::Device;
 pub use estimate::Estimate;
 
 use crate::analysis::{
-    AdapterRequest, Head, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze, split_name,
+    AdapterRequest, AnalysisSettings, Head, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze, split_name,
 };
 use crate::device::{Dtype, TORCH_VERSION, device_kind, device_name};
 use crate::error::{Error, Result, panic_text};
@@ -28,7 +28,7 @@ use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
 
 /// Grows whenever a stored cell means something else, so that those of older programs are made again.
-const CELL_VERSION: &str = "1";
+const CELL_VERSION: &str = "2";
 
 /// The grid, and how its cells are computed.
 pub struct GridSettings {
@@ -59,8 +59,8 @@ pub struct GridSettings {
     pub subset: Subset,
     /// Examples per pass, where it is given.
     pub batch: Option<usize>,
-    /// Everything else about an analysis; `seed` and `batch` are set for each cell.
-    pub plan: Plan,
+    /// Settings of the analyses.
+    pub analysis: AnalysisSettings,
     /// This process's part of the cells: index and number of parts.
     pub shard: Option<Place>,
 }
@@ -267,9 +267,9 @@ impl GridSettings {
         let definition = task.clone().with(&self.overrides)?;
         let splits = Splits::from_directory(&self.data_dir, &definition, key.k, key.seed, self.test_limit)?;
         let examples = [&splits.train, &splits.dev, &splits.test].map(|split| &split.examples);
-        let plan = serde_json::to_string(&self.plan).expect("a plan is plain data");
+        let analysis = serde_json::to_string(&self.analysis).expect("settings are plain data");
         let text = format!(
-            "{CELL_VERSION} {} {TORCH_VERSION} {model} {definition:?} {examples:?} {} {} {variant:?} {} {} {:?} {:?} {plan}",
+            "{CELL_VERSION} {} {TORCH_VERSION} {model} {definition:?} {examples:?} {} {} {variant:?} {} {} {:?} {:?} {analysis}",
             env!("CARGO_PKG_VERSION"),
             key.k,
             key.seed,
@@ -305,7 +305,7 @@ impl GridSettings {
     }
 
     fn plan_for(&self, study: &Study, seed: u64) -> Plan {
-        Plan { seed, batch: self.batch.unwrap_or_else(|| study.default_batch()), ..self.plan.clone() }
+        Plan { settings: self.analysis.clone(), batch: self.batch.unwrap_or_else(|| study.default_batch()), seed }
     }
 
     fn compute(
@@ -332,7 +332,7 @@ impl GridSettings {
             let rates: Vec<String> = o.learning_rates.iter().map(|r| format!("{r:e}")).collect();
             format!("{} ({})", o.kind.name(), rates.join(", "))
         };
-        let plan = &self.plan;
+        let analysis = &self.analysis;
         let limit = self.test_limit.map_or_else(|| "all".to_owned(), |n| n.to_string());
         let mut rows = vec![
             ("models".into(), list(self.models.iter().map(|(name, _)| name.clone()).collect())),
@@ -350,10 +350,13 @@ impl GridSettings {
                 ),
             ),
             ("test examples, at most".into(), limit),
-            ("fine-tuning".into(), list(plan.optimizers.iter().map(rates).collect())),
+            ("fine-tuning".into(), list(analysis.optimizers.iter().map(rates).collect())),
             (
                 "steps".into(),
-                format!("{} of {} examples, evaluated every {}", plan.steps, plan.batch_size, plan.eval_every),
+                format!(
+                    "{} of {} examples, evaluated every {}",
+                    analysis.steps, analysis.batch_size, analysis.eval_every
+                ),
             ),
             ("computed in".into(), format!("{} on {}", self.dtype, device_name(self.device))),
         ];

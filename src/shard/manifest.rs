@@ -95,7 +95,7 @@ impl ShardStore {
                 return Err(Error::format(
                     directory,
                     format!(
-                        "these are the shards of another kernel (other model, task, settings or block size); give another {}, or \
+                        "these are the shards of another kernel (other model, task, settings or block size); choose another file ({}), or \
                          remove them",
                         Field::Out
                     ),

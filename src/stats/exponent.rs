@@ -59,7 +59,7 @@ impl Exponent {
 /// over the seeds' slopes, which are independent although the widths of one seed need not be.
 ///
 /// # Errors
-/// [`Error::Numeric`] when widths are not positive and strictly increasing, a value is not positive and finite, rows differ
+/// [`Error::NoSolution`] when widths are not positive and strictly increasing, a value is not positive and finite, rows differ
 /// in length from the widths, there are fewer than two seeds or fewer widths than the fit has coefficients, p is not
 /// positive, or the widths span too little to tell the correction from the power law.
 pub fn exponent(scaling: &Scaling, correction: Option<f64>, confidence: f64) -> Result<Exponent> {
@@ -93,7 +93,7 @@ pub fn exponent(scaling: &Scaling, correction: Option<f64>, confidence: f64) -> 
 
 fn check(scaling: &Scaling, correction: Option<f64>) -> Result<()> {
     let Scaling { widths, values } = *scaling;
-    let fail = |message: String| Err(Error::Numeric(format!("cannot fit an exponent: {message}")));
+    let fail = |message: String| Err(Error::no_solution("exponent", message));
     if let Some(p) = correction.filter(|p| !(p.is_finite() && *p > 0.0)) {
         return fail(format!("the correction's power is {p}; it must be positive"));
     }
@@ -140,11 +140,10 @@ impl Weights {
         let (own_x, own_z) = (beyond(&x, &z), beyond(&z, &x));
         // Below this ratio the correction makes the slope's standard error more than a thousand times the plain fit's.
         if dot(&own_x, &own_x) < 1e-6 * dot(&x, &x) {
-            return Err(Error::Numeric(format!(
-                "cannot fit an exponent: over widths {} to {} the correction n^-{p} looks like a power law; widen the range",
-                widths[0],
-                widths[widths.len() - 1]
-            )));
+            let (first, last) = (widths[0], widths[widths.len() - 1]);
+            let reason =
+                format!("over widths {first} to {last} the correction n^-{p} looks like a power law; widen the range");
+            return Err(Error::no_solution("exponent", reason));
         }
         let scale = widths[0].powf(p);
         Ok(Self { slope: dual(&own_x), correction: dual(&own_z).iter().map(|w| w * scale).collect() })

@@ -74,7 +74,7 @@ impl Ratio {
         }
     }
 
-    /// What a statistic must exceed in size, over so many samples.
+    /// What a statistic must exceed in size, over this many samples.
     fn critical(&self, confidence: f64, samples: f64) -> f64 {
         match self {
             Self::Kinds(_) => Normal::standard().inverse_cdf(1.0 - tail(confidence)),

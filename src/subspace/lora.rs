@@ -136,8 +136,8 @@ impl Lora {
     /// followed by `….lora_A` and `….lora_B` of each target in turn.
     ///
     /// # Errors
-    /// [`Error::Settings`] when a target is not a matrix of the network or is named twice, a rank is not positive, or
-    /// there is no target.
+    /// [`Error::Adapter`] when a target is not a matrix of the network or is named twice, a rank is not positive, or
+    /// there is no target ([`Error::Missing`]).
     pub fn new(network: &[ParameterSpec], targets: &[Target]) -> Result<Self> {
         Self::placed(network, &targets.iter().map(|target| Placement::from(*target)).collect::<Vec<_>>())
     }
@@ -149,29 +149,27 @@ impl Lora {
     /// Those of [`Self::new`], and magnitudes of anything but linear maps.
     pub fn placed(network: &[ParameterSpec], placements: &[Placement]) -> Result<Self> {
         if placements.is_empty() {
-            return Err(Error::Settings("LoRA needs at least one weight to adapt".into()));
+            return Err(Error::Missing { what: "targets".into(), needed: "LoRA adapts one weight at least".into() });
         }
         let mut specs = network.to_vec();
         let mut adapters: Vec<Adapter> = Vec::with_capacity(placements.len());
         for Placement { target: Target { weight, rank, scaling }, of, magnitudes, name } in placements {
             let Some(spec) = network.get(weight.0) else {
-                let message = format!("LoRA target {} does not exist: the network has {}", weight.0, network.len());
-                return Err(Error::Settings(format!("{message} parameter tensors")));
+                let hint = format!("the network has {} of them, counted from 0", network.len());
+                return Err(Error::Unknown { what: "parameter tensor".into(), name: weight.0.to_string(), hint });
             };
+            let refused = |problem: String| Err(Error::Adapter { weight: spec.name.clone(), problem });
             let [out, input] = spec.shape[..] else {
-                let message = format!("`{}` of shape {:?} cannot be a LoRA target", spec.name, spec.shape);
-                return Err(Error::Settings(format!("{message}: only weights of linear maps can")));
+                return refused(format!("its shape is {:?}, and only weights of linear maps can have one", spec.shape));
             };
             if *rank < 1 {
-                return Err(Error::Settings(format!("LoRA rank {rank} of `{}` is not positive", spec.name)));
+                return refused(format!("rank {rank} is not positive"));
             }
             if adapters.iter().any(|a| (a.weight, a.of) == (*weight, *of)) {
-                return Err(Error::Settings(format!("`{}` is a LoRA target twice", spec.name)));
+                return refused("it is a target twice".into());
             }
             if *magnitudes && *of != Use::Linear {
-                let message =
-                    format!("magnitudes of `{}` are not supported: only linear maps can have them", spec.name);
-                return Err(Error::Settings(message));
+                return refused("magnitudes are supported for linear maps alone".into());
             }
             let stem = name.as_deref().unwrap_or_else(|| spec.name.strip_suffix(".weight").unwrap_or(&spec.name));
             let mut add = |suffix: &str, shape: &[i64]| {

@@ -84,11 +84,14 @@ const TABLE: [Row; 14] = {
 /// The built-in task of that name; capitals don't matter. The error lists the names.
 pub fn builtin(name: &str) -> Result<TaskDefinition> {
     let Some(row) = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)) else {
-        return Err(Error::Settings(format!(
-            "there is no built-in task `{name}`; the tasks are {}; for other data give a file of your own with a \
-             template and label words, or a task TOML",
-            BUILTIN_NAMES.join(", ")
-        )));
+        return Err(Error::Unknown {
+            what: "built-in task".into(),
+            name: name.into(),
+            hint: format!(
+                "the tasks are {}; for other data give a file of your own with a template and label words, or a task TOML",
+                BUILTIN_NAMES.join(", ")
+            ),
+        });
     };
     let format = match &row.format {
         Columns::Glue(texts, label) => DataFormat::Tsv { texts: texts.to_vec(), label: *label, header: true },

@@ -65,7 +65,12 @@ impl Chat {
         };
         if message.is_empty() {
             let template = task.template_for(Reading::LastToken);
-            return Err(Error::Settings(format!("template `{template}`: nothing stands in front of `reply`")));
+            return Err(Error::Syntax {
+                what: "template",
+                text: template.to_string(),
+                problem: "nothing stands in front of `reply`".into(),
+                expected: "write the user's message there".into(),
+            });
         }
         Ok(Self {
             before: before.to_string(),
@@ -122,11 +127,15 @@ pub(super) fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
     let mask = parts.iter().position(|part| *part == Part::Mask).unwrap_or(parts.len());
     let (before, after) = parts.split_at(mask);
     if let Some(lost) = after.iter().find(|part| matches!(part, Part::Sentence(_) | Part::Label(_))) {
-        return Err(Error::Settings(format!(
-            "template `{template}`: a causal language model reads the prompt up to its mask, but `{lost}` stands behind it; give a \
-             {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
-            Field::Template
-        )));
+        return Err(Error::Syntax {
+            what: "template",
+            text: template.to_string(),
+            problem: format!("a causal language model reads the prompt up to its mask, but `{lost}` stands behind it"),
+            expected: format!(
+                "give a {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
+                Field::Template
+            ),
+        });
     }
     Ok(before.iter().filter(|part| **part != Part::Cls).cloned().collect())
 }

@@ -14,10 +14,15 @@ impl ColumnNames {
     /// Reads `text=sentence,label=label`.
     ///
     /// # Errors
-    /// [`Error::Settings`] for anything else.
+    /// [`Error::Syntax`] for anything else.
     pub fn parse(source: &str) -> Result<Self> {
         let fail = |problem: String| {
-            Err(Error::Settings(format!("columns `{source}`: {problem}; write `text=NAME,text2=NAME,label=NAME`")))
+            Err(Error::Syntax {
+                what: "columns",
+                text: source.into(),
+                problem,
+                expected: "write `text=NAME,text2=NAME,label=NAME`".into(),
+            })
         };
         let mut given: Vec<(String, String)> = Vec::new();
         for item in source.split(',') {
@@ -46,7 +51,7 @@ impl ColumnNames {
     /// Columns by number, counted from 0, for a file without a header: of the texts (both where there are two) and the label.
     ///
     /// # Errors
-    /// [`Error::Settings`] where some are numbers and some are not, or one is missing.
+    /// [`Error::Syntax`] where some are numbers and some are not, or one is missing.
     pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
         let number = |key: &str| self.name(key).parse::<usize>().ok();
         let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
@@ -56,11 +61,12 @@ impl ColumnNames {
         let texts: Option<Vec<usize>> = Self::KEYS[..=usize::from(two)].iter().map(|key| number(key)).collect();
         match (texts, number("label")) {
             (Some(texts), Some(label)) if numbers == self.given.len() => Ok(Some((texts, label))),
-            _ => Err(Error::Settings(
-                "columns by number are for a file without a header: give all of them as numbers, from 0, such as \
-                 `text=3,label=1`"
-                    .to_string(),
-            )),
+            _ => Err(Error::Syntax {
+                what: "columns",
+                text: self.given.iter().map(|(key, name)| format!("{key}={name}")).collect::<Vec<_>>().join(","),
+                problem: "columns by number are for a file without a header".into(),
+                expected: "give all of them as numbers, from 0, such as `text=3,label=1`".into(),
+            }),
         }
     }
 }

@@ -202,7 +202,7 @@ impl TaskDefinition {
 
     /// Whether the settings fit each other: two labels at least, no label twice, a template that its data can fill.
     pub fn check(&self) -> Result<()> {
-        let fail = |problem: String| Err(Error::Settings(format!("task `{}`: {problem}", self.name)));
+        let fail = |problem: String| Err(Error::task(&self.name, problem));
         if self.label_words.len() < 2 {
             let count = self.label_words.len();
             return fail(format!("{count} label word(s), but a classification needs two at least"));
@@ -257,15 +257,15 @@ impl TaskDefinition {
     /// The same by number, counted from 0, for files without a header.
     ///
     /// # Errors
-    /// [`Error::Settings`] for a column that is no number.
+    /// [`Error::Task`] for a column that is no number.
     pub fn choice_numbers(&self) -> Result<Vec<usize>> {
         let number = |column: &String| {
             column.parse().map_err(|_| {
-                Error::Settings(format!(
-                    "task `{}`: the label words of a multiple choice name the choices' columns, but `{column}` is no number, as \
-                     the columns of this file are",
-                    self.name
-                ))
+                let problem = format!(
+                    "the label words of a multiple choice name the choices' columns, but `{column}` is no number, as the columns \
+                     of this file are"
+                );
+                Error::task(&self.name, problem)
             })
         };
         self.choice_columns().iter().map(number).collect()
@@ -305,10 +305,12 @@ fn limit(tokens: usize) -> Option<usize> {
 /// `terrible,great` or `0=terrible,1=great`; words alone take the labels of `known`, or 0, 1, ….
 fn parse_label_words(source: &str, known: Option<&[LabelWord]>) -> Result<Vec<LabelWord>> {
     let fail = |problem: String| {
-        Err(Error::Settings(format!(
-            "label words `{source}`: {problem}; write `terrible,great` in the order of the labels, or \
-             `0=terrible,1=great`"
-        )))
+        Err(Error::Syntax {
+            what: "label words",
+            text: source.into(),
+            problem,
+            expected: "write `terrible,great` in the order of the labels, or `0=terrible,1=great`".into(),
+        })
     };
     let items: Vec<&str> = source.split(',').map(str::trim).collect();
     let with_label = items.iter().filter(|item| item.contains('=')).count();

@@ -99,7 +99,7 @@ fn is_unspaced(letter: char) -> bool {
     )
 }
 
-/// Whether a word is written as the vocabulary writes a token that no plain word is.
+/// Whether a word is written as the vocabulary writes a special token or a byte.
 fn is_listed(word: &str, tokenizer: &PromptTokenizer) -> bool {
     (word.starts_with(['Ġ', '▁']) || word.starts_with("##")) && tokenizer.token_to_id(word).is_some()
 }

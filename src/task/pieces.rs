@@ -44,9 +44,10 @@ impl Pieces {
             return Self::chat(task, tokenizer);
         }
         if task.chat && reading == Reading::Mask {
-            return Err(Error::Settings(
-                "a chat template is for causal language models, but this model fills in a mask; leave the chat out"
-                    .into(),
+            return Err(Error::setting(
+                Field::Chat,
+                "on",
+                "off: a chat is for causal language models, and this model fills in a mask",
             ));
         }
         let joined = reading.continues() && tokenizer.marks_spaces();
@@ -131,10 +132,12 @@ impl Maker<'_> {
                 ),
                 Part::Label(index) => fixed(words.get(*index).cloned().unwrap_or_default()),
                 Part::Reply => {
-                    return Err(Error::Settings(format!(
-                        "template `{}`: `reply` belongs to a chat, but the task is no chat (`chat` in the task)",
-                        task.template
-                    )));
+                    return Err(Error::Syntax {
+                        what: "template",
+                        text: task.template.to_string(),
+                        problem: "`reply` belongs to a chat, but the task is no chat".into(),
+                        expected: "set `chat` in the task, or leave `reply` out".into(),
+                    });
                 }
                 Part::Literal(source) => {
                     let text = literal_text(source, &names);
@@ -166,10 +169,12 @@ impl Maker<'_> {
         let mask = self.tokenizer.special(SpecialToken::Mask).and_then(|id| self.tokenizer.id_to_token(id));
         match mask.filter(|name| text.contains(name.as_str())) {
             None => Ok(()),
-            Some(name) => Err(Error::Settings(format!(
-                "template `{}`: `{name}` is the mask of this tokenizer; write `*mask*` in its place",
-                self.task.template
-            ))),
+            Some(name) => Err(Error::Syntax {
+                what: "template",
+                text: self.task.template.to_string(),
+                problem: format!("`{name}` is the mask of this tokenizer"),
+                expected: "write `*mask*` in its place".into(),
+            }),
         }
     }
 }

@@ -72,11 +72,9 @@ impl PromptedTask {
         splits: &Splits,
     ) -> Result<Self> {
         if definition.is_choice() && !reading.prompted() {
-            return Err(Error::Settings(format!(
-                "task `{}`: a new head has outputs for classes, but a multiple choice has other choices in every row; read it by \
-                 its prompt",
-                definition.name
-            )));
+            let problem = "a new head has outputs for classes, but a multiple choice has other choices in every row; read it by \
+                           its prompt";
+            return Err(Error::task(&definition.name, problem));
         }
         let has_words = reading.prompted() && !definition.is_choice();
         let words = if has_words { label_word_tokens(definition, tokenizer)? } else { Vec::new() };
@@ -319,7 +317,7 @@ fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_ma
         Reading::FirstTokenAlone | Reading::LastTokenAlone => "token that is read",
     };
     let message = format!(
-        "the {what} would be token {} of a prompt cut at {} tokens; set {} to {} or more",
+        "the {what} would be token {} of a prompt cut at {} tokens: {} must be {} at least",
         mask_pos + 1,
         task.max_length,
         Field::MaxLength,

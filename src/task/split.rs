@@ -142,7 +142,7 @@ impl Splits {
     pub fn divide(whole: &Split, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         let Split { examples, source, .. } = whole;
         if own.k == 0 {
-            return Err(Error::Settings("k must be 1 at least: it is the number of rows of each label".to_string()));
+            return Err(Error::setting(Field::K, own.k, "1 or more: it is the number of rows of each label"));
         }
         let order = shuffled(examples.len(), "own file", own.seed);
         let sharing = if own.dev.is_none() { 2 } else { 1 };

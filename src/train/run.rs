@@ -38,7 +38,7 @@ pub struct FineTuning {
     pub batch_size: usize,
     /// Number of steps.
     pub steps: usize,
-    /// Dev is evaluated after every so many steps (and after the last).
+    /// Steps between evaluations on dev (the last step is evaluated too).
     pub eval_every: usize,
     /// Seed of the order of examples.
     pub seed: u64,
@@ -69,8 +69,8 @@ pub struct TrainedModel {
 /// Fine-tunes from `initial`. `observe` sees every step; what it returns as an error stops the run.
 ///
 /// # Errors
-/// [`Error::Settings`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; and
-/// [`Error::Numeric`] when the loss is not finite at the first step.
+/// [`Error::Missing`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; and
+/// [`Error::Diverged`] when the loss is not finite at the first step.
 pub fn fine_tune(
     initial: &Parameters,
     train: &LabelledExamples<'_>,
@@ -82,9 +82,8 @@ pub fn fine_tune(
 ) -> Result<TrainedModel> {
     let n = train.examples.len();
     if n == 0 || settings.batch_size == 0 || settings.steps == 0 || settings.eval_every == 0 {
-        return Err(Error::Settings(
-            "fine-tuning needs examples, steps, a batch size and an evaluation interval".into(),
-        ));
+        let needed = "fine-tuning needs examples, steps, a batch size and an evaluation interval";
+        return Err(Error::Missing { what: "something to train on".into(), needed: needed.into() });
     }
     let labels = train.label_tensor().to_device(initial.device());
     let batch = settings.batch_size.min(n);
@@ -128,12 +127,12 @@ pub fn fine_tune(
         }
     }
     let Some((selected, parameters)) = best else {
-        return Err(Error::Numeric(format!(
-            "{} with learning rate {} diverged before its first evaluation (step {}); use a smaller learning rate",
-            settings.optimizer.name(),
-            settings.learning_rate,
-            settings.eval_every
-        )));
+        return Err(Error::Diverged {
+            optimizer: settings.optimizer.name().into(),
+            learning_rates: vec![settings.learning_rate],
+            when: format!("before its first evaluation (step {})", settings.eval_every),
+            field: None,
+        });
     };
     Ok(TrainedModel { parameters, selected, history, diverged })
 }

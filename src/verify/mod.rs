@@ -71,12 +71,12 @@ impl Experiment {
     }
 }
 
-/// What a listener hears of an experiment.
+/// What a listener learns of an experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It begins.
     Started,
-    /// A stage of so many units begins.
+    /// A stage begins, with this many units.
     Stage(String, u64),
     /// So many units more are done.
     Advanced(u64),

@@ -29,7 +29,7 @@ pub fn one_thread() {
     });
 }
 
-/// The folder of golden values beside the checkout, or a plain word that the test skips.
+/// The folder of golden values beside the checkout; `None`, after printing that the test is skipped, where it is absent.
 pub fn shared(part: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(part);
     if path.exists() {

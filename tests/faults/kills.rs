@@ -1,4 +1,4 @@
-//! Commands killed at random moments and given again. `KERNELVIEW_KILLS=50` kills each so many times; `cargo test` does it twice.
+//! Commands killed at random moments and given again. `KERNELVIEW_KILLS=50` kills each fifty times; `cargo test` does it twice.
 
 use std::fs;
 use std::thread::sleep;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use kernelview::analysis::{Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
+use kernelview::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
 use kernelview::device::Dtype;
 use kernelview::error::{Error, Result};
 use kernelview::evidence::Analysis;
@@ -23,9 +23,8 @@ fn analysis(scratch: &Scratch, out: &Path, monitor: &dyn Monitor) -> Result<Anal
     let splits = Splits::from_file(scratch.path("rows.tsv"), &definition, &own)?;
     let network = Pretrained::load(&scratch.path("model"), Dtype::F32, Device::Cpu)?;
     let study = Study::new(StudyRequest { split_seed: Some(1), ..StudyRequest::new(&network, &definition, &splits) })?;
-    let plan = Plan {
+    let settings = AnalysisSettings {
         formulas: vec![Formula::Sgd, Formula::Signgd],
-        batch: 4,
         memory: None,
         precision: None,
         optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
@@ -35,8 +34,8 @@ fn analysis(scratch: &Scratch, out: &Path, monitor: &dyn Monitor) -> Result<Anal
         measures: Measures::End,
         measure_steps: None,
         probes: None,
-        seed: 1,
     };
+    let plan = Plan { settings, batch: 4, seed: 1 };
     analyze(&study, &plan, "an analysis", out, monitor)
 }
 

@@ -322,7 +322,7 @@ fn golden_logits_come_out_of_a_transposed_bin_without_prefixes() {
     }
 }
 
-/// A model fetched into the user's cache, or a plain word that the test skips.
+/// A model fetched into the user's cache; `None`, after printing that the test is skipped, where it is absent.
 fn cached(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = variable("KERNELVIEW_CACHE")

@@ -218,7 +218,7 @@ fn success_is_told_in_a_line() {
 #[test]
 fn figures_are_well_formed() {
     let directory = tempfile::tempdir().unwrap();
-    let written = write_claims(&realistic(), directory.path()).unwrap();
+    let written = write_claims(&realistic(), directory.path()).unwrap().report;
     let texts: Vec<String> = written
         .plots
         .iter()
@@ -243,7 +243,7 @@ fn figures_that_logarithms_cannot_show_are_left_out() {
     let mut verification = successful();
     verification.claims[0].findings.figures = vec![nothing, single];
     let directory = tempfile::tempdir().unwrap();
-    let written = write_claims(&verification, directory.path()).unwrap();
+    let written = write_claims(&verification, directory.path()).unwrap().report;
     assert_eq!(names(&directory.path().join("plots")), ["sign-kernel-limit-single.svg"]);
     texts_of(&fs::read_to_string(&written.plots[0]).unwrap());
 }

@@ -10,6 +10,7 @@ use crate::common::causal::{Field, GgufFile, gguf};
 use crate::gguf::{network, written};
 use crate::tokenizers::lay_out;
 use crate::weights::{FILE, Model, QUERY};
+use kernelview::cli::spoken;
 use kernelview::lm::{self, Architecture, CausalArchitecture};
 use kernelview::task::KNOWN_VARIABLES;
 use kernelview::task::{
@@ -27,12 +28,12 @@ type Refusal = (&'static str, String);
 
 type Answer<T> = Result<T, kernelview::error::Error>;
 
-/// The message to input that is refused; the place of the files is not part of it.
+/// What the program says to input that is refused; the place of the files is not part of it.
 fn said<T>(answer: Answer<T>, place: &Path) -> String {
     let Err(error) = answer else { return READ.to_owned() };
     assert_eq!(error.exit_code(), 2, "{error}");
     let place = place.display().to_string();
-    error.to_string().replace(&format!("{place}/"), "").replace(&place, "DIR")
+    spoken(&error.to_string()).replace(&format!("{place}/"), "").replace(&place, "DIR")
 }
 
 fn tokenizers() -> Vec<Refusal> {
@@ -121,11 +122,14 @@ fn tokenizers() -> Vec<Refusal> {
     ]
 }
 
-/// A task of one text on a tokenizer of the fixtures, for a model that continues texts or fills in a mask.
-fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefinition>) -> Answer<PromptedTask> {
+/// The message to a task of one text on a tokenizer of the fixtures, for a model that continues texts or fills in a mask.
+fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefinition>) -> String {
     let directory = lay_out(&json!({"base": base, "overlay": overlay}));
     let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
-    let task = task?;
+    let task = match task {
+        Ok(task) => task,
+        refused => return said(refused, directory.path()),
+    };
     let choices = vec!["the same".to_owned(), "The same".to_owned()];
     let choices = if task.template.choice().is_some() { choices } else { Vec::new() };
     let split = |row| Split {
@@ -138,13 +142,8 @@ fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefini
         source: "rows.tsv".into(),
         digest: String::new(),
     };
-    PromptedTask::read_at(
-        reading,
-        &task,
-        &tokenizer,
-        &Splits { train: split(2), dev: split(3), test: split(4), notes: Vec::new() },
-    )
-    .map_err(|error| kernelview::error::Error::Settings(said::<()>(Err(error), directory.path())))
+    let splits = Splits { train: split(2), dev: split(3), test: split(4), notes: Vec::new() };
+    said(PromptedTask::read_at(reading, &task, &tokenizer, &splits), directory.path())
 }
 
 fn prompts() -> Vec<Refusal> {
@@ -152,10 +151,10 @@ fn prompts() -> Vec<Refusal> {
     let plain = json!({"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"}});
     let new = |template: &str, words: &str| TaskDefinition::new("own", template, words);
     let with = |template: &str, overrides: Overrides| new(template, "the,north").and_then(|task| task.with(&overrides));
-    let masked = |task| said(prompt("word-piece", &plain, Reading::Mask, task), nowhere);
+    let masked = |task| prompt("word-piece", &plain, Reading::Mask, task);
     let mut talking = plain.clone();
     talking["tokenizer_config.json"]["chat_template"] = "{{ messages[0]['content'] }}".into();
-    let causal = |task| said(prompt("llama3", &json!({}), Reading::LastToken, task), nowhere);
+    let causal = |task| prompt("llama3", &json!({}), Reading::LastToken, task);
     let chat = |template: &str| with(template, Overrides { chat: Some(true), ..Overrides::default() });
     let words = |words: &str| {
         let directory = lay_out(&json!({"base": "word-piece", "overlay": plain}));
@@ -173,10 +172,7 @@ fn prompts() -> Vec<Refusal> {
             masked(with("*sent_0**mask*", Overrides { max_length: Some(3), ..Overrides::default() })),
         ),
         ("a chat without a chat template", causal(chat("*sent_0**mask*"))),
-        (
-            "a chat for a masked model",
-            said(prompt("word-piece", &talking, Reading::Mask, chat("*sent_0**mask*")), nowhere),
-        ),
+        ("a chat for a masked model", prompt("word-piece", &talking, Reading::Mask, chat("*sent_0**mask*"))),
         ("an answer's beginning without a chat", causal(new("*sent_0**reply**mask*", "the,north"))),
         ("a label word that is not in the vocabulary", words("the,猫")),
         ("two labels with one word", words("the,The")),
@@ -186,7 +182,7 @@ fn prompts() -> Vec<Refusal> {
         ("choices of the same tokens", masked(new("*sent_0**choice*", "a,b"))),
         (
             "a new head on a multiple choice",
-            said(prompt("word-piece", &plain, Reading::FirstTokenAlone, new("*sent_0**choice*", "a,b")), nowhere),
+            prompt("word-piece", &plain, Reading::FirstTokenAlone, new("*sent_0**choice*", "a,b")),
         ),
     ]
 }

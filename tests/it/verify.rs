@@ -90,7 +90,7 @@ fn results_come_in_the_order_of_the_plan() {
 #[test]
 fn failures_and_panics_take_no_other_claim_with_them() {
     static FAILING: Claim =
-        claim("failing", &[], |_| Err(Error::Numeric("the kernel has no inverse at width 64".into())));
+        claim("failing", &[], |_| Err(Error::no_solution("inverse", "the kernel is singular at width 64")));
     static PANICKING: Claim =
         claim("panicking", &[Mutant { name: "any", change: "a change" }], |_| panic!("shapes differ\nstack"));
     static SOUND: Claim = claim("sound", &[], |context| Ok(findings(context)));
@@ -101,7 +101,7 @@ fn failures_and_panics_take_no_other_claim_with_them() {
     assert_eq!(
         errors,
         [
-            "failing: the kernel has no inverse at width 64",
+            "failing: no inverse: the kernel is singular at width 64",
             "panicking: shapes differ (RUST_BACKTRACE=1 shows where)",
             "panicking / any: shapes differ (RUST_BACKTRACE=1 shows where)"
         ]
@@ -114,7 +114,7 @@ fn failures_and_panics_take_no_other_claim_with_them() {
 fn an_interrupted_run_continues() {
     static FIRST_RUNS: AtomicUsize = AtomicUsize::new(0);
     static SECOND_RUNS: AtomicUsize = AtomicUsize::new(0);
-    static FAILING: Claim = claim("failing", &[], |_| Err(Error::Numeric("no inverse".into())));
+    static FAILING: Claim = claim("failing", &[], |_| Err(Error::no_solution("inverse", "the kernel is singular")));
     static FIRST: Claim = claim("first", &[], |context| {
         FIRST_RUNS.fetch_add(1, Ordering::SeqCst);
         Ok(findings(context))

@@ -115,7 +115,7 @@ impl GramOptions {
     /// process stays within `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Settings`] with the least limit that would do, where one example on each side does not fit.
+    /// [`Error::Setting`] with the least limit that would do, where one example on each side does not fit.
     pub fn fit(
         &mut self,
         parameters: &Parameters,
@@ -352,7 +352,7 @@ impl Shapes<'_> {
         self.parameters.specs()[p.0].numel() as f64
     }
 
-    /// Method and cost of one parameter between panels of so many examples.
+    /// Method and cost of one parameter between panels of this many examples.
     fn products(&self, site: &SiteShape, (hold, pass): (usize, usize), same: bool) -> (&'static str, f64) {
         let p = site.parameter();
         let spec = &self.parameters.specs()[p.0];

@@ -31,8 +31,8 @@ pub use options::GramOptions;
 use self::panel::{Panel, parts};
 use self::shortage::attempt;
 use self::sums::Sums;
-use super::gram::Gram;
-use crate::error::{Error, Result};
+use super::gram::{Gram, no_examples};
+use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
 use crate::progress::Monitor;
 
@@ -53,7 +53,7 @@ pub fn structured_gram(
     monitor: &dyn Monitor,
 ) -> Result<Gram> {
     if left.is_empty() || right.is_some_and(Examples::is_empty) {
-        return Err(Error::Settings("a kernel needs at least one example on each side".into()));
+        return Err(no_examples());
     }
     options.check_arithmetic(parameters.device())?;
     // The smaller set is held, the larger one passes by.

@@ -90,13 +90,15 @@ impl GramOptions {
     /// Fails where a device does not have the arithmetic that was asked for.
     ///
     /// # Errors
-    /// [`Error::Settings`].
+    /// [`Error::Value`].
     pub(super) fn check_arithmetic(&self, device: Device) -> Result<()> {
         if device == Device::Cpu || self.arithmetic_on(device) == Arithmetic::Matrices {
             return Ok(());
         }
-        Err(Error::Settings(format!(
-            "arithmetic: `cores` is for tensors of the CPU, not of {device:?}; use `matrices`"
-        )))
+        Err(Error::value(
+            "arithmetic",
+            "`cores`",
+            format!("`matrices`: `cores` is for tensors of the CPU, not of {device:?}"),
+        ))
     }
 }

@@ -54,7 +54,7 @@ impl Run<'_> {
         Ok(panel)
     }
 
-    /// A panel of at most so many parts from the front, and at least one, or half of it where memory runs out; with its
+    /// A panel of at most `most` parts from the front, at least one, or half of it where memory runs out; with its
     /// padded tokens.
     fn begin(
         &mut self,
@@ -130,7 +130,7 @@ impl Run<'_> {
     }
 }
 
-/// Records parts by their turn until there are none, or memory runs out; with their numbers.
+/// Records parts in order until none remain or memory runs out; returns them with their indices.
 fn one_by_one(
     parameters: &Parameters,
     examples: &dyn Examples,
@@ -152,7 +152,7 @@ fn one_by_one(
     }
 }
 
-/// Number of parts from the front whose factors fit into so many bytes.
+/// Number of parts from the front whose factors fit into this many bytes.
 fn fitting(examples: &dyn Examples, parts: &VecDeque<Vec<usize>>, per_token: f64, bytes: f64) -> usize {
     let ends = parts.iter().scan(0.0, |sum, part| {
         *sum += per_token * padded(examples, part) as f64;

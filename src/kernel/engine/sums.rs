@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::options::GramOptions;
 use super::panel::Panel;
 use crate::jacobian::{Examples, ParameterSpec, Parameters};
-use crate::kernel::{FormulaSet, Gram, ParameterShare};
+use crate::kernel::{FormulaSet, Gram, GramMatrix, ParameterShare};
 
 /// Products of two panels, \[rows, columns\] in double precision, summed over parameters; or a part of them.
 #[derive(Debug, Default)]
@@ -164,20 +164,15 @@ impl Sums {
     }
 
     pub fn finish(self) -> Gram {
-        let right_outputs = if self.symmetric { self.left_outputs.shallow_clone() } else { self.right_outputs };
-        Gram {
-            left: self.n,
-            right: self.m,
-            outputs: self.count,
-            symmetric: self.symmetric,
-            sgd: self.sgd,
-            asymmetric: self.asymmetric,
-            asymmetric_reversed: self.reversed,
-            signgd: self.signgd,
-            left_outputs: self.left_outputs,
-            right_outputs,
-            shares: self.shares,
-        }
+        let right_outputs = (!self.symmetric).then_some(self.right_outputs);
+        let Self { mut sgd, mut asymmetric, mut reversed, mut signgd, .. } = self;
+        let matrix = |which| match which {
+            GramMatrix::Sgd => sgd.take(),
+            GramMatrix::Asymmetric => asymmetric.take(),
+            GramMatrix::AsymmetricReversed => reversed.take(),
+            GramMatrix::Signgd => signgd.take(),
+        };
+        Gram::new(self.left_outputs, right_outputs, matrix, self.shares)
     }
 }
 

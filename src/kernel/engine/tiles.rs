@@ -14,6 +14,7 @@ use super::sums::Products;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
+use crate::kernel::gram::OVERFLOW;
 
 /// A worker with its panels, its buffers and its sums.
 pub(super) struct Tiler {
@@ -91,12 +92,10 @@ impl Side {
             (Arithmetic::Cores, _) => pack::<f32>(&mut self.signs, block, rows, entries, dense, lanes),
             (Arithmetic::Matrices, _) => dense_signs(block, rows),
         };
-        result.map_err(|NotANumber { row }| {
-            Error::Numeric(format!(
-                "a gradient of example {} (counted from 0) is not a number: the weights hold NaN or infinity, or the \
-                 network overflows in this precision (f64 reaches further)",
-                self.panel.example(row)
-            ))
+        result.map_err(|NotANumber { row }| Error::NotFinite {
+            what: "a gradient".into(),
+            place: format!("example {}, counted from 0", self.panel.example(row)),
+            advice: OVERFLOW.into(),
         })
     }
 }

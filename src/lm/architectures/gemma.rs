@@ -56,7 +56,7 @@ impl Gemma {
         layer.attention.scale = 1.0 / fields.positive("query_pre_attn_scalar", 256.0)?.sqrt();
         let biased = fields.flag("attention_bias", false)?;
         (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
-        // The attention that the classes of transformers 4 take where nothing else is asked for leaves the cap out.
+        // The attention that the classes of transformers 4 take by default leaves the cap out.
         let eager = is_eager(fields, false)?;
         layer.attention.cap = fields.nullable_number("attn_logit_softcapping", cap)?.filter(|_| eager);
         let window = fields.nullable_size("sliding_window", Some(4096))?;

@@ -1,5 +1,5 @@
 //! `adapter_config.json`: the settings of a LoRA adapter as PEFT keeps them. What would change the function and is not
-//! supported is refused by name, and so is what this program has never heard of.
+//! supported is refused by name, and so are unknown settings.
 
 use std::path::Path;
 

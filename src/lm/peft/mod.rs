@@ -242,10 +242,9 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
     if let Some((_, _, name)) = found.iter().find(|(p, _, n)| p.0 == 0 && tied && is_decoder_weight(bare(n)))
         && found.iter().filter(|(p, ..)| p.0 == 0).all(|(_, _, n)| is_decoder_weight(bare(n)))
     {
-        return Err(Error::Settings(format!(
-            "the adapter has a decoder of its own (`{name}`), but the model shares it with the token embeddings: give it \
-             weights of its own (tie_word_embeddings false)"
-        )));
+        let problem = "it is a decoder of its own, but the model shares its decoder with the token embeddings: give it weights \
+                       of its own (tie_word_embeddings false)";
+        return Err(Error::Adapter { weight: name.clone(), problem: problem.into() });
     }
     Ok(found.into_iter().map(|(p, tensor, _)| (p, tensor)).collect())
 }

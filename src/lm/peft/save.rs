@@ -19,7 +19,7 @@ use crate::subspace::{Adapter, Lora, Use};
 /// factors are too.
 ///
 /// # Errors
-/// [`Error::Settings`] where an adapted weight is no module that PEFT could adapt; [`Error::Io`].
+/// [`Error::Adapter`] where an adapted weight is no module that PEFT could adapt; [`Error::Io`].
 pub fn save_adapter(
     directory: &Path,
     architecture: &str,
@@ -35,7 +35,10 @@ pub fn save_adapter(
         let name = factor.strip_suffix(".lora_A").or_else(|| factor.strip_suffix(".lora_embedding_A"));
         let Some(name) = name.filter(|_| is_known) else {
             let name = &lora.specs()[adapter.weight.0].name;
-            return Err(Error::Settings(format!("`{name}` is no linear map that PEFT could adapt")));
+            return Err(Error::Adapter {
+                weight: name.clone(),
+                problem: "PEFT could not adapt it: it is no linear map".into(),
+            });
         };
         adapted.push((name, adapter));
     }

@@ -80,17 +80,17 @@ impl Modules {
     /// The modules that names given by a user stand for, in the network's order.
     ///
     /// # Errors
-    /// [`Error::Settings`] where a name matches nothing, with the names that there are.
+    /// [`Error::Unknown`] where a name matches nothing, with the names that there are.
     pub fn choose(&self, names: &[String]) -> Result<Vec<Param>> {
         let known = || format!("this network's linear maps are: {}, or {ALL_LINEAR}", self.kinds().join(", "));
         if names.is_empty() {
-            return Err(Error::Settings(format!("no target is named; {}", known())));
+            return Err(Error::Missing { what: "targets".into(), needed: known() });
         }
         let targets = TargetModules::of_names(names);
         if let TargetModules::Names(names) = &targets
             && let Some(name) = names.iter().find(|name| !self.iter().any(|(m, _)| ends_in(m, name)))
         {
-            return Err(Error::Settings(format!("the target `{name}` is no linear map of this network; {}", known())));
+            return Err(Error::Unknown { what: "target".into(), name: name.clone(), hint: known() });
         }
         let matched = self.iter().filter(|(name, _)| targets.matches(name).unwrap_or(false));
         Ok(matched.map(|(_, p)| p).collect())

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::markdown::document;
-use super::{Plot, plot, slug};
-use crate::error::{Error, Result};
+use super::{plot, slug};
+use crate::error::Result;
 use crate::evidence::Findings;
-use crate::files::{create_dir, write_atomic};
-use crate::report::{Written, plots};
+use crate::report::files::{Files, Plot, Written, json};
+use crate::report::plots;
 
 /// A report.
 #[derive(Clone, Debug)]
@@ -39,10 +39,18 @@ pub struct Picture {
 /// missing. Everything is made before anything is written.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made; [`Error::Io`].
+/// [`Error::Document`](crate::error::Error::Document) where it cannot be made; [`Error::Io`](crate::error::Error::Io).
 pub fn write_document(report: &Document, data: &impl Serialize, directory: &Path) -> Result<Written> {
-    let json_text = serde_json::to_string_pretty(data)
-        .map_err(|e| Error::Numeric(format!("the report cannot be written as JSON: {e}")))?;
+    write_with(report, data, Vec::new(), directory)
+}
+
+/// The same with other files beside, by name.
+pub(in crate::report) fn write_with(
+    report: &Document,
+    data: &impl Serialize,
+    beside: Vec<(&'static str, Option<String>)>,
+    directory: &Path,
+) -> Result<Written> {
     let file = |name: &str| format!("{}/{}.svg", plots::DIRECTORY, slug(name));
     let mut drawn = report.findings.figures.iter().map(|f| plot(&file(&f.name), f)).collect::<Result<Vec<_>>>()?;
     drawn.extend(report.pictures.iter().map(|p| Plot {
@@ -50,18 +58,7 @@ pub fn write_document(report: &Document, data: &impl Serialize, directory: &Path
         alt: p.alt.clone(),
         svg: Some(p.svg.clone()),
     }));
-    let text = document(&report.title, &report.paragraphs, &report.findings, &drawn)?;
-    create_dir(&directory.join(plots::DIRECTORY))?;
-    let mut written =
-        Written { markdown: directory.join("report.md"), json: directory.join("report.json"), plots: Vec::new() };
-    for plot in &drawn {
-        if let Some(svg) = &plot.svg {
-            let path = directory.join(&plot.file);
-            write_atomic(&path, svg.as_bytes())?;
-            written.plots.push(path);
-        }
-    }
-    write_atomic(&written.json, (json_text + "\n").as_bytes())?;
-    write_atomic(&written.markdown, text.as_bytes())?;
-    Ok(written)
+    let markdown = document(&report.title, &report.paragraphs, &report.findings, &drawn)?;
+    let plots = drawn.iter().collect();
+    Files { markdown, json: json(data)?, plots, beside, earlier: Vec::new() }.write(directory)
 }

@@ -13,7 +13,7 @@ use crate::report::junit_file::{non_success, skipped, text};
 /// The file's content.
 ///
 /// # Errors
-/// [`crate::error::Error::Numeric`] where it cannot be made.
+/// [`crate::error::Error::Document`] where it cannot be made.
 pub fn junit(verification: &Verification) -> Result<String> {
     // Suites are in the order in which their families first appear.
     let mut suites: Vec<TestSuite> = Vec::new();

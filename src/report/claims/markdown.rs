@@ -5,11 +5,12 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::rows::{CheckRow, Role, cell, controls, reasons, verdict};
 use super::statement::fitted;
-use super::{Plot, answer, plots_of, slug};
+use super::{answer, plots_of, slug};
 use crate::error::{Error, Result};
 use crate::evidence::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Findings, MutantResult, Table, Verification,
 };
+use crate::report::files::Plot;
 use crate::report::format::{chosen, code, escape};
 use crate::stats::{Expectation, Method, probability_of_violation};
 
@@ -21,7 +22,7 @@ const FINDINGS: &str = include_str!("findings.md.j2");
 /// The text of `report.md`.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made.
+/// [`Error::Document`] where it cannot be made.
 pub fn claims_markdown(verification: &Verification) -> Result<String> {
     render(verification, &plots_of(verification)?)
 }
@@ -48,7 +49,7 @@ pub(super) fn render(verification: &Verification, plots: &[Vec<Plot>]) -> Result
 /// The text of `mutants.md`; `None` where no mutants were run.
 ///
 /// # Errors
-/// [`Error::Numeric`] where it cannot be made.
+/// [`Error::Document`] where it cannot be made.
 pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
     let Some(sentence) = answer::mutants(verification) else { return Ok(None) };
     let survivors = verification.mutants.iter().filter(|m| m.survived());
@@ -140,7 +141,6 @@ fn body(findings: &Findings, plots: &[Plot]) -> Value {
     let rows = |checks: &[Check], role: Role| -> Vec<Value> {
         checks.iter().map(|c| Value::from(Serde(CheckRow::of(c, role)))).collect()
     };
-    let image = |plot: &Plot| plot.svg.as_ref().map(|_| format!("![{}]({})", escape(&plot.alt), plot.file));
     context! {
         settings => Serde(&findings.settings),
         hypotheses => rows(&findings.hypotheses, Role::Hypothesis),
@@ -149,7 +149,7 @@ fn body(findings: &Findings, plots: &[Plot]) -> Value {
         curves => findings.checks.iter().filter_map(curve).collect::<Vec<_>>(),
         strengths => CURVE.map(chosen),
         tables => findings.tables.iter().map(table).collect::<Vec<_>>(),
-        images => plots.iter().filter_map(image).collect::<Vec<_>>(),
+        images => plots.iter().filter_map(Plot::image).collect::<Vec<_>>(),
         notes => findings.notes.clone(),
     }
 }
@@ -203,5 +203,5 @@ fn fill(name: &'static str, template: &'static str, context: Value) -> Result<St
         text.push('\n');
         Ok(text)
     };
-    render().map_err(|e| Error::Numeric(format!("{name} cannot be made: {e:#}")))
+    render().map_err(|e| Error::document(name, format!("{e:#}")))
 }

@@ -7,12 +7,11 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
-use super::claims::{Document, Picture, write_document};
+use super::claims::{Document, Picture, write_with};
 use super::plots::comparison;
 use super::{Written, format};
 use crate::error::{Error, Result};
 use crate::evidence::{Findings, Reproduction, scored_by_f1};
-use crate::files::write_atomic;
 use summary::Group;
 
 /// The files of a grid's report.
@@ -27,7 +26,7 @@ pub struct WrittenGrid {
 /// Writes the report into a directory.
 ///
 /// # Errors
-/// As [`write_document`].
+/// As [`super::write_document`].
 pub fn write_reproduction(grid: &Reproduction, directory: &Path) -> Result<WrittenGrid> {
     let groups = Group::all(grid);
     let alt =
@@ -46,11 +45,8 @@ pub fn write_reproduction(grid: &Reproduction, directory: &Path) -> Result<Writt
         findings,
         pictures: pictures.into_iter().collect(),
     };
-    let text = csv(grid)?;
-    let report = write_document(&document, grid, directory)?;
-    let csv = directory.join("results.csv");
-    write_atomic(&csv, text.as_bytes())?;
-    Ok(WrittenGrid { report, csv })
+    let report = write_with(&document, grid, vec![("results.csv", Some(csv(grid)?))], directory)?;
+    Ok(WrittenGrid { report, csv: directory.join("results.csv") })
 }
 
 /// The answer for a terminal.
@@ -87,7 +83,7 @@ fn notes(grid: &Reproduction) -> Vec<String> {
 
 /// `model,task,k,seed,head,method,metric,value`: scores of every cell, and the figures behind its verdicts.
 fn csv(grid: &Reproduction) -> Result<String> {
-    let fail = |e: String| Error::Numeric(format!("results.csv cannot be made: {e}"));
+    let fail = |e: String| Error::document("results.csv", e);
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut record = |fields: &[&str]| writer.write_record(fields).map_err(|e| fail(e.to_string()));
     record(&["model", "task", "k", "seed", "head", "method", "metric", "value"])?;

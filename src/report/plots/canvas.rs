@@ -71,7 +71,7 @@ pub(super) fn draw(
         canvas.area.present()?;
         Ok(())
     };
-    painted().map_err(|e| Error::Numeric(format!("cannot draw `{title}`: {e}")))?;
+    painted().map_err(|e| Error::document(format!("the plot `{title}`"), e))?;
     let drawn = format!(r#"<svg width="{}" height="{}""#, fine.0, fine.1);
     let shown = format!(r#"<svg role="img" width="{width}" height="{height}""#);
     let words = format!("<title>{}</title>\n<desc>{}</desc>\n", xml(title), xml(description));

@@ -14,6 +14,7 @@ mod scatter;
 
 use std::collections::HashSet;
 
+use super::files::Plot;
 use super::format::{optimizer_title, plain, slug};
 use super::rows::accuracies;
 use crate::error::Result;
@@ -30,12 +31,7 @@ pub(super) struct Figure {
     pub kind: Kind,
     /// Which of its kind: the number of the kernel or of the fine-tuning run.
     pub index: usize,
-    /// Path in the report's directory.
-    pub file: String,
-    /// What it shows, for those who cannot see it.
-    pub alt: String,
-    /// `None` where there was nothing that could be drawn.
-    pub svg: Option<String>,
+    pub plot: Plot,
 }
 
 /// Kinds of figures.
@@ -125,6 +121,7 @@ impl Figures {
             name = format!("{base}-{number}");
             number += 1;
         }
-        self.all.push(Figure { kind, index, file: format!("{DIRECTORY}/{name}.svg"), alt: alt.to_owned(), svg });
+        let plot = Plot { file: format!("{DIRECTORY}/{name}.svg"), alt: alt.to_owned(), svg };
+        self.all.push(Figure { kind, index, plot });
     }
 }

@@ -57,11 +57,14 @@ pub fn find(name: &str) -> Option<&'static BuiltinCloze> {
 pub fn named(name: &str) -> Result<&'static BuiltinCloze> {
     find(name).ok_or_else(|| {
         let names: Vec<_> = TASKS.iter().map(|task| task.name).collect();
-        Error::Settings(format!(
-            "there is no built-in cloze task `{name}`; there are {}; for other words make a data file of a text with \
-             `kernelview cloze`",
-            names.join(", ")
-        ))
+        Error::Unknown {
+            what: "built-in cloze task".into(),
+            name: name.into(),
+            hint: format!(
+                "there are {}; for other words make a data file of a text with `kernelview cloze`",
+                names.join(", ")
+            ),
+        }
     })
 }
 

@@ -60,13 +60,8 @@ impl ClozeSettings {
             ));
         }
         if self.min_words > self.max_words {
-            return Err(Error::Settings(format!(
-                "sentences of {} words at least and {} at most: there are none; lower {} or raise {}",
-                self.min_words,
-                self.max_words,
-                Field::MinWords,
-                Field::MaxWords
-            )));
+            let expected = format!("{} or less, as {} is", self.max_words, Field::MaxWords);
+            return Err(Error::setting(Field::MinWords, self.min_words, expected));
         }
         Ok(())
     }
@@ -146,9 +141,12 @@ fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Re
 pub fn check_words(words: &[impl AsRef<str>]) -> Result<()> {
     let listed = words.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",");
     let fail = |problem: String| {
-        Err(Error::Settings(format!(
-            "cloze words `{listed}`: {problem}; write two lower-case words or more with commas between, e.g. he,she"
-        )))
+        Err(Error::Syntax {
+            what: "cloze words",
+            text: listed.clone(),
+            problem,
+            expected: "write two lower-case words or more with commas between, e.g. he,she".into(),
+        })
     };
     if words.len() < 2 {
         return fail("there is nothing to choose between".to_string());

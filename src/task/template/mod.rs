@@ -169,7 +169,12 @@ impl Template {
     /// Parses a template. The error names the piece that is wrong and lists the variables.
     pub fn parse(source: &str) -> Result<Self> {
         let fail = |problem: String| {
-            Err(Error::Settings(format!("template `{source}`: {problem}; the variables are {KNOWN_VARIABLES}")))
+            Err(Error::Syntax {
+                what: "template",
+                text: source.into(),
+                problem,
+                expected: format!("the variables are {KNOWN_VARIABLES}"),
+            })
         };
         let (mut parts, mut choice) = (Vec::new(), None);
         for piece in pieces(source).filter(|piece| !piece.is_empty()) {

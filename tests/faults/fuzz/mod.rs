@@ -21,7 +21,7 @@ use kernelview::files::named_seed;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Cases of a format where nothing else is said.
+/// Cases of a format by default.
 const FEW: u64 = 2000;
 
 /// Memory that reading a file may take beside a multiple of its size: tables of tokenizers, names of a thousand layers.

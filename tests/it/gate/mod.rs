@@ -11,7 +11,7 @@ mod silence;
 use std::path::Path;
 
 use crate::common::command::Scratch;
-use kernelview::analysis::{Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
+use kernelview::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
 use kernelview::device::Dtype;
 use kernelview::evidence::Analysis;
 use kernelview::gate::{Baseline, Comparison, Options, compare};
@@ -55,9 +55,8 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         split_seed: Some(seed),
         ..StudyRequest::new(&network, &definition, &splits)
     });
-    let plan = Plan {
+    let settings = AnalysisSettings {
         formulas: vec![Formula::Sgd, Formula::Signgd],
-        batch: 8,
         memory: None,
         precision: None,
         optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
@@ -67,8 +66,8 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         measures: Measures::Full,
         measure_steps: None,
         probes: None,
-        seed,
     };
+    let plan = Plan { settings, batch: 8, seed };
     // Every run in a directory of its own: nothing is reused.
     let out = tempfile::tempdir().expect("a temporary directory");
     analyze(&study.expect("a study"), &plan, "kernelview analyze", out.path(), &Silent).expect("an analysis")

@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// The published splits beside the checkout, or a plain word that the test skips.
+/// The published splits beside the checkout; `None`, after printing that the test is skipped, where they are absent.
 fn published() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/k-shot-1k-test");
     if path.exists() {

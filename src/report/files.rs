@@ -1,0 +1,89 @@
+//! The files of every report, written by one hand: text for people, JSON for programs, plots for both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::format::escape;
+use super::plots::DIRECTORY;
+use crate::error::{Error, Result};
+use crate::files::{create_dir, write_atomic};
+
+/// The files of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `report.md`
+    pub markdown: PathBuf,
+    /// `report.json`
+    pub json: PathBuf,
+    /// `plots/*.svg`, in the order of the report.
+    pub plots: Vec<PathBuf>,
+}
+
+/// A plot of a report.
+pub(super) struct Plot {
+    /// Path in the report's directory.
+    pub file: String,
+    /// What it shows, for those who cannot see it.
+    pub alt: String,
+    /// `None` where there was nothing that could be drawn.
+    pub svg: Option<String>,
+}
+
+impl Plot {
+    /// The plot as Markdown; `None` where nothing was drawn.
+    pub(super) fn image(&self) -> Option<String> {
+        self.svg.as_ref().map(|_| format!("![{}]({})", escape(&self.alt), self.file))
+    }
+}
+
+/// What a report consists of, made before anything is written.
+pub(super) struct Files<'a> {
+    pub markdown: String,
+    pub json: String,
+    pub plots: Vec<&'a Plot>,
+    /// Other files, by name; without a text, one that an earlier report left is removed.
+    pub beside: Vec<(&'static str, Option<String>)>,
+    /// Plots of an earlier report in the same directory, by file; those that this one does not replace are removed.
+    pub earlier: Vec<String>,
+}
+
+impl Files<'_> {
+    /// Writes them into a directory, which is created where it is missing. `report.json`, which says what belongs to the report,
+    /// and `report.md` come last, so that where they are, the rest is too.
+    pub(super) fn write(&self, directory: &Path) -> Result<Written> {
+        create_dir(&directory.join(DIRECTORY))?;
+        let place = |name: &str| directory.join(name);
+        let mut plots = Vec::new();
+        for plot in &self.plots {
+            if let Some(svg) = &plot.svg {
+                write_atomic(&place(&plot.file), svg.as_bytes())?;
+                plots.push(place(&plot.file));
+            }
+        }
+        for (name, text) in &self.beside {
+            match text {
+                Some(text) => write_atomic(&place(name), text.as_bytes())?,
+                None => remove(&place(name))?,
+            }
+        }
+        for path in self.earlier.iter().map(|file| place(file)).filter(|path| !plots.contains(path)) {
+            remove(&path)?;
+        }
+        let written = Written { markdown: place("report.md"), json: place("report.json"), plots };
+        write_atomic(&written.json, self.json.as_bytes())?;
+        write_atomic(&written.markdown, self.markdown.as_bytes())?;
+        Ok(written)
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.is_file() { fs::remove_file(path).map_err(Error::io("remove", path)) } else { Ok(()) }
+}
+
+/// `report.json`: the evidence, whole and exact. Numbers of tables that are not finite are null.
+pub(super) fn json(data: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(data).map_err(|e| Error::document("report.json", e))?;
+    Ok(text + "\n")
+}
