@@ -142,7 +142,7 @@ pub enum Error {
         name: String,
     },
     /// Something that is needed is not there.
-    #[error("{what} missing: {needed}")]
+    #[error("no {what}: {needed}")]
     Missing {
         /// What is not there.
         what: String,
@@ -285,6 +285,14 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A part of a job that is none, or that cannot be told.
+    #[error("{} {text}: {problem}", Field::Shard)]
+    Shard {
+        /// How it is given: `I/N` or `auto`.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A model that neither this machine nor the hub has.
     #[error("{model}: {reason}")]
     Hub {
@@ -393,6 +401,7 @@ impl Error {
             | Self::Program(_)
             | Self::Incomparable { .. }
             | Self::Busy { .. }
+            | Self::Shard { .. }
             | Self::Hub { .. }
             | Self::Memory { .. } => 2,
         }

@@ -30,7 +30,7 @@ pub fn environment(name: &str) -> Option<String> {
 /// the tasks of a job step. Member m's process p of n is part `m n + p`.
 ///
 /// # Errors
-/// [`Error::Setting`] where the text is neither, `auto` finds nothing, or what it finds contradicts itself.
+/// [`Error::Shard`] where the text is neither, `auto` finds nothing, or what it finds contradicts itself.
 pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Place> {
     let found = if text == "auto" {
         Launch::read(variable)?.place()
@@ -45,7 +45,7 @@ pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Pl
         let outside = || format!("part {index} of {count}: parts are counted from 0 (an array must have no gaps)");
         if index < count { Ok(place) } else { Err(outside()) }
     });
-    found.map_err(|expected| Error::setting(Field::Shard, text, expected))
+    found.map_err(|problem| Error::Shard { text: text.into(), problem })
 }
 
 /// What launchers tell a process of its place among others.
@@ -65,8 +65,10 @@ struct Launch {
 impl Launch {
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let number = |name: &str| -> Result<Option<usize>> {
-            let wrong =
-                |value: String| Error::setting(Field::Shard, "auto", format!("a number in {name}, which is `{value}`"));
+            let wrong = |value| Error::Shard {
+                text: "auto".into(),
+                problem: format!("{name} is `{value}`, expected a number"),
+            };
             variable(name).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
         };
         let pair = |index: &str, count: &str| Ok::<_, Error>(number(index)?.zip(number(count)?));

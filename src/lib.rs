@@ -60,6 +60,21 @@
 //! assert_eq!(Expectation::Within { target: -0.5, tolerance: 0.1 }.judge(&fit.slope), Outcome::Violated);
 //! # Ok::<(), kernelview::error::Error>(())
 //! ```
+//!
+//! # Failures and cancellation
+//!
+//! ```
+//! use kernelview::error::Error;
+//! use kernelview::progress::{Cancellation, check_cancelled};
+//! use kernelview::task::Template;
+//!
+//! // Errors are matched by their data.
+//! assert!(matches!(Template::parse("*sent_0*"), Err(Error::Syntax { text, .. }) if text == "*sent_0*"));
+//! // What runs under a token, in threads of its own too, ends at its next safe point once the token is cancelled; nothing else does.
+//! let token = Cancellation::new();
+//! token.cancel();
+//! assert!(matches!(token.scope(check_cancelled), Err(Error::Interrupted)));
+//! ```
 
 /// The libtorch bindings of whose tensors the interfaces are made.
 pub use tch;

@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use super::head::Head;
-use super::study::{SplitName, Study};
+use super::splits::{SplitName, token_examples};
+use super::study::Study;
 use crate::error::Result;
 use crate::jacobian::{Examples, Tap};
 use crate::lm::{AnswerExamples, AnsweredExample, HeadExamples, OutputMode, PromptExample, PromptExamples, Roundings};
@@ -92,7 +93,7 @@ impl Study {
                 Some(words) => NetworkExamples::Prompted(self.examples_for(split, &words, mode)?),
                 None => NetworkExamples::Answered(self.answered(split, mode, |p| self.task.answers(p).to_vec())?),
             },
-            _ => {
+            Head::Random | Head::LinearProbe => {
                 let examples = self.token_examples(split);
                 let headed = HeadExamples::new(&*self.model, examples, self.classes(), mode, self.device)?;
                 NetworkExamples::Headed(headed.with_bias())
@@ -145,14 +146,4 @@ impl Study {
         let examples = self.prompts(split).iter().map(first).collect();
         HeadExamples::new(self.masked()?, examples, outputs, OutputMode::Logits, self.device)
     }
-}
-
-/// Prompts as a network reads them.
-pub(super) fn token_examples(prompts: &[Prompt]) -> Vec<PromptExample> {
-    let example = |p: &Prompt| PromptExample {
-        input_ids: p.input_ids.clone(),
-        segment_ids: p.segment_ids.clone(),
-        mask_position: p.mask_pos,
-    };
-    prompts.iter().map(example).collect()
 }

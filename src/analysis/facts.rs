@@ -5,33 +5,17 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::study::{SplitName, Study};
+use super::splits::SplitName;
+use super::study::Study;
 use crate::evidence::{LabelWordFacts, SetFacts, TaskFacts};
 use crate::files::{digest, sha256};
 use crate::kernel::Formula;
 use crate::lm::OutputMode;
-use crate::task::{Example, Prompt, Split, Splits};
-
-/// Name of the only set of a file that is not divided.
-const ALL: &str = "all";
+use crate::task::Prompt;
 
 /// Name of a few-shot split, wherever the data are kept.
 pub fn split_name(task: &str, k: usize, seed: u64) -> String {
     format!("{task}/{k}-{seed}")
-}
-
-/// The sets of a task that have examples.
-pub(super) fn set_facts(splits: &Splits) -> Vec<SetFacts> {
-    let train = if splits.is_undivided() { ALL } else { SplitName::Train.name() };
-    let sets = [(train, &splits.train), (SplitName::Dev.name(), &splits.dev), (SplitName::Test.name(), &splits.test)];
-    let facts = |(set, split): (&str, &Split)| SetFacts {
-        set: set.to_owned(),
-        file: split.source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        file_digest: split.digest.clone(),
-        rows: split.examples.iter().map(|e| e.row).collect(),
-        text_digests: split.examples.iter().map(Example::digest).collect(),
-    };
-    sets.into_iter().filter(|(_, split)| !split.examples.is_empty()).map(facts).collect()
 }
 
 /// SHA-256 of the data: a single file's own, otherwise that of the digests of the sets' files, one a line.

@@ -11,8 +11,9 @@ use super::kept::{Kept, rank};
 use super::kernels::train_kernel;
 use super::plan::{Measures, Plan};
 use super::side_by_side::side_by_side;
+use super::splits::SplitName;
 use super::store::ResultStore;
-use super::study::{SplitName, Study};
+use super::study::Study;
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
 use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
@@ -125,6 +126,7 @@ impl<'a> Grid<'a> {
             batch: plan.batch,
         };
         let all: Vec<FineTuning> = plan
+            .settings
             .optimizers
             .iter()
             .flat_map(|o| o.learning_rates.iter().map(|rate| settings(plan, o.kind, *rate)))
@@ -315,6 +317,7 @@ impl Measured {
         monitor.end();
         let moved = train_kernel(study, network, plan, &format!("kernel of train after {name}"), monitor)?;
         let drifts = plan
+            .settings
             .formulas
             .iter()
             .filter_map(|f| {

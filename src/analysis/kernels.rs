@@ -6,8 +6,9 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::plan::Plan;
+use super::splits::SplitName;
 use super::store::ResultStore;
-use super::study::{SplitName, Study};
+use super::study::Study;
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
 use crate::kernel::{

@@ -19,6 +19,7 @@ mod regress;
 mod room;
 mod side_by_side;
 mod solve;
+mod splits;
 mod store;
 mod study;
 
@@ -32,8 +33,9 @@ pub use plan::{AnalysisSettings, Measures, OptimizerGrid, Plan};
 pub use pretrained::Pretrained;
 pub use room::{RegressionCost, check_room, regression_cost};
 pub use solve::{SolvedKernel, find_kernels, is_published, read_kernel, solve};
+pub use splits::SplitName;
 pub use store::ResultStore;
-pub use study::{SplitName, Study, StudyRequest};
+pub use study::{Study, StudyRequest};
 
 use std::path::Path;
 

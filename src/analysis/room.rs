@@ -1,6 +1,7 @@
 //! What kernel regression costs, from shapes alone, and whether this machine has the memory for it.
 
-use super::study::{SplitName, Study};
+use super::splits::SplitName;
+use super::study::Study;
 use crate::error::{Error, Result};
 use crate::jacobian::Examples;
 use crate::kernel::Formula;

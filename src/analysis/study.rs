@@ -5,10 +5,9 @@ use std::rc::Rc;
 use tch::{Device, Tensor};
 
 use super::adapters::{AdapterRequest, Adapters};
-use super::examples::token_examples;
-use super::facts::set_facts;
 use super::head::{self, Head};
 use super::pretrained::Pretrained;
+use super::splits::{SplitName, names, prompts, set_facts, token_examples};
 use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::{ModelFacts, SetFacts};
@@ -18,29 +17,6 @@ use crate::lm::{HeadExamples, LanguageModel, OutputMode, Reads, with_head};
 use crate::setting::Field;
 use crate::subspace::{Lora, Trained};
 use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition};
-
-/// One of the three sets of examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SplitName {
-    /// Training examples.
-    Train,
-    /// Examples that settings are chosen on.
-    Dev,
-    /// Examples that results are reported on.
-    Test,
-}
-
-impl SplitName {
-    /// Name in files and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Dev => "dev",
-            Self::Test => "test",
-        }
-    }
-}
 
 /// What to study.
 pub struct StudyRequest<'a> {
@@ -307,20 +283,6 @@ impl Study {
     }
 }
 
-/// The sets of examples that there are: all rows of a file are training examples alone.
-fn names(sets: &[SetFacts]) -> &'static [SplitName] {
-    let all = &[SplitName::Train, SplitName::Dev, SplitName::Test];
-    if sets.len() == 1 { &all[..1] } else { all }
-}
-
-fn prompts(task: &PromptedTask, split: SplitName) -> &[Prompt] {
-    match split {
-        SplitName::Train => &task.train,
-        SplitName::Dev => &task.dev,
-        SplitName::Test => &task.test,
-    }
-}
-
 /// Fails where a split is empty, or has a prompt that is longer than the model's position table.
 fn check_prompts(task: &PromptedTask, split: SplitName, most: i64) -> Result<()> {
     let prompts = prompts(task, split);
@@ -369,10 +331,9 @@ fn probe(network: &Pretrained, task: &PromptedTask, sets: &[SetFacts], mode: Out
         check_finite(&features, split, prompts, network.dtype)?;
         Ok((features, labels(prompts)))
     });
-    let (train, dev) = (train?, dev?);
-    let probed =
-        |(features, labels): &(Tensor, Vec<usize>)| head::Probed { features: features.shallow_clone(), labels };
-    head::linear_probe(&probed(&train), &probed(&dev), classes)
+    let ((train, train_labels), (dev, dev_labels)) = (train?, dev?);
+    let train = head::Probed { features: train, labels: &train_labels };
+    head::linear_probe(&train, &head::Probed { features: dev, labels: &dev_labels }, classes)
 }
 
 fn labels(prompts: &[Prompt]) -> Vec<usize> {

@@ -14,7 +14,6 @@ use crate::hub::Origin;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
-use crate::setting::Field;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
 /// Loads model and task as the arguments say, and how the kernel engine runs on them.

@@ -40,7 +40,7 @@ fn every() -> Vec<(Error, i32, &'static str)> {
             "there is no task `what`; there are a, b",
         ),
         (Error::Duplicate { what: "seed".into(), name: "3".into() }, 2, "seed `3` is there twice"),
-        (Error::Missing { what: what(), needed: why() }, 2, "what missing: why"),
+        (Error::Missing { what: what(), needed: why() }, 2, "no what: why"),
         (
             Error::Shape { what: what(), found: vec![2, 3], expected: "it must be square".into() },
             2,
@@ -89,6 +89,7 @@ fn every() -> Vec<(Error, i32, &'static str)> {
             2,
             "file: another kernelview is writing here; wait until it has ended, or choose another directory (setting `out_directory`)",
         ),
+        (Error::Shard { text: "auto".into(), problem: why() }, 2, "setting `shard` auto: why"),
         (Error::Hub { model: what(), reason: why() }, 2, "what: why"),
         (
             Error::Memory { what: what(), needed: 2_500_000_000, free: 1_000_000_000, advice: why() },

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tch::{Device, Tensor};
 
-use super::examples::{OutputMode, PromptExample, check_tokens, padded};
+use super::examples::{AnsweredExample, OutputMode, check_tokens, padded};
 use super::model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch};
 use super::sequences::{Combination, Row, Sequence, rows};
 use crate::error::{Error, Result};
@@ -15,15 +15,6 @@ use crate::jacobian::{Examples, Tap};
 
 /// Entries of the vocabulary whose logits cost about as much as a token.
 const ENTRIES: usize = 1 << 12;
-
-/// A prompt and the token ids of its possible answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnsweredExample {
-    /// The prompt, with one mask, or up to the token in front of the answer.
-    pub prompt: PromptExample,
-    /// The answers in the order of the outputs, each of one token or more.
-    pub answers: Vec<Vec<i64>>,
-}
 
 /// Examples with their answers: N examples, C outputs `Σ_j log p(token j of answer c)`, or the difference of two.
 ///

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use tch::Tensor;
-
+use super::activation::Activation;
 use super::fields::{Fields, MOST_LAYERS};
 use crate::error::{Error, Result};
 
@@ -85,40 +84,6 @@ pub struct Sharing {
     pub groups: i64,
     /// Inner layers of a group, each with parameters of its own.
     pub inner: i64,
-}
-
-/// Elementwise activation of the feed-forward layers and the head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum Activation {
-    /// `x Φ(x)` with the exact normal distribution function.
-    Gelu,
-    /// Its tanh approximation.
-    GeluTanh,
-    /// `x σ(1.702 x)`
-    QuickGelu,
-    /// `max(x, 0)`
-    Relu,
-    /// `max(x, 0)²`
-    SquaredRelu,
-    /// `x σ(x)`
-    Silu,
-    /// `tanh x`
-    Tanh,
-}
-
-impl Activation {
-    /// Applied to every entry.
-    pub(super) fn apply(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Gelu => x.gelu("none"),
-            Self::GeluTanh => x.gelu("tanh"),
-            Self::QuickGelu => x * (x * 1.702).sigmoid(),
-            Self::SquaredRelu => x.relu().square(),
-            Self::Relu => x.relu(),
-            Self::Silu => x.silu(),
-            Self::Tanh => x.tanh(),
-        }
-    }
 }
 
 /// The error about a `model_type` that is none of these.

@@ -1,6 +1,6 @@
 //! Causal language models whose configuration is built by hand: GPT-2, Llama and Qwen2 with plain rotary positions.
 
-use super::config::Activation;
+use super::activation::Activation;
 use super::configured::Configured;
 
 /// Causal language models whose configuration is built by hand.

@@ -18,6 +18,15 @@ pub struct PromptExample {
     pub mask_position: usize,
 }
 
+/// A prompt and the token ids of its possible answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredExample {
+    /// The prompt, with one mask, or up to the token in front of the answer.
+    pub prompt: PromptExample,
+    /// The answers in the order of the outputs, each of one token or more.
+    pub answers: Vec<Vec<i64>>,
+}
+
 /// What f is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

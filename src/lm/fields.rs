@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::config::Activation;
+use super::activation::Activation;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 

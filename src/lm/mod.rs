@@ -2,6 +2,7 @@
 //!
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
+mod activation;
 mod answers;
 mod architectures;
 mod assemble;
@@ -29,14 +30,15 @@ mod save;
 mod sequences;
 mod single;
 
-pub use answers::{AnswerExamples, AnsweredExample};
+pub use activation::Activation;
+pub use answers::AnswerExamples;
 pub use architectures::default_targets;
 pub use checkpoint::{Checkpoint, TensorSource, shard_names};
-pub use config::{Activation, Architecture, ModelConfig, Sharing};
+pub use config::{Architecture, ModelConfig, Sharing};
 pub use configured::Configured;
 pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
-pub use examples::{OutputMode, PromptExample, PromptExamples};
+pub use examples::{AnsweredExample, OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
 pub use model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch, load, settings};
 pub use mup::{Initial, Parametrization, Scaling};

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::config::{Activation, Sharing};
+use super::activation::Activation;
+use super::config::Sharing;
 use super::names::Names;
 use super::rotary::Rotary;
 

@@ -3,7 +3,8 @@
 use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Activation, Architecture, ModelConfig, Sharing};
+use super::activation::Activation;
+use super::config::{Architecture, ModelConfig, Sharing};
 use super::decoder::{Biases, CausalArchitecture, CausalConfig};
 use super::model::LanguageModel;
 use crate::jacobian::{Parameters, Role};

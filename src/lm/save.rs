@@ -7,7 +7,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::config::{Activation, Architecture, Sharing};
+use super::activation::Activation;
+use super::config::{Architecture, Sharing};
 use super::encoder::MaskedLm;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};

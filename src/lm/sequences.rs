@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::answers::AnsweredExample;
+use super::examples::AnsweredExample;
 use super::model::{NetworkFacts, Reads};
 
 /// A sequence of the batch.

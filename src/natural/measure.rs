@@ -205,8 +205,8 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
     let words: Vec<i64> =
         (0..size).filter(|id| study.tokenizer.id_to_token(*id).is_some_and(|text| is_word(&text))).collect();
     if words.len() < 100 {
-        let needed = format!("unrelated label words are drawn from them, and the tokenizer has {}", words.len());
-        return Err(Error::Missing { what: "words".into(), needed });
+        let needed = format!("unrelated label words are drawn at random, and the tokenizer has {}", words.len());
+        return Err(Error::Missing { what: "words to draw from".into(), needed });
     }
     Ok(words)
 }

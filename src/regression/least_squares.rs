@@ -13,7 +13,7 @@
 use super::checks;
 use super::factor::Factor;
 use super::linear::{self, Singular, Spectrum};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use nalgebra::{DMatrix, DVector};
 use std::cell::OnceCell;
 

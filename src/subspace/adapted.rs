@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tch::Tensor;
 
-use super::lora::{Adapter, Use};
+use super::adapter::{Adapter, Use};
 use crate::jacobian::{Examples, Param, Tap};
 
 /// Adapters by the use of a weight that they are on.

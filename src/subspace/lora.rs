@@ -10,6 +10,7 @@ use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
 
 use super::adapted::{Adapted, ByUse, lengths};
+use super::adapter::{Adapter, Use};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters};
 
@@ -22,17 +23,6 @@ pub struct Target {
     pub rank: i64,
     /// The factor s; PEFT's is `alpha / k`.
     pub scaling: f64,
-}
-
-/// Which use of a weight is adapted. Token embeddings that the decoder shares have two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Use {
-    /// Products with it.
-    Linear,
-    /// Rows that tokens or positions look up.
-    Embedding,
-    /// Rows that are multiplied for the logits of tokens.
-    Decoder,
 }
 
 /// An adapter to put on one use of a weight.
@@ -52,23 +42,6 @@ impl From<Target> for Placement {
     fn from(target: Target) -> Self {
         Self { target, of: Use::Linear, magnitudes: false, name: None }
     }
-}
-
-/// Where the factors of one adapted weight are among the extended parameters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adapter {
-    /// The adapted weight W \[out, in\]; of embeddings the table \[V, d\].
-    pub weight: Param,
-    /// The adapted use.
-    pub of: Use,
-    /// A \[k, in\]; of embeddings a table \[V, k\].
-    pub a: Param,
-    /// B \[out, k\]; of embeddings \[d, k\].
-    pub b: Param,
-    /// Lengths m \[out\] of the rows of `W + s B A`, where they are trained.
-    pub magnitude: Option<Param>,
-    /// The factor s.
-    pub scaling: f64,
 }
 
 /// How the entries of A are drawn. B is always zero at first, so that the network starts unchanged.
@@ -344,8 +317,8 @@ mod tests {
         let specs = mlp().specs();
         let target = |i, rank| Target { weight: Param(i), rank, scaling: 1.0 };
         for (targets, message) in [
-            (vec![], "at least one"),
-            (vec![target(3, 1)], "does not exist"),
+            (vec![], "no targets"),
+            (vec![target(3, 1)], "there is no parameter tensor `3`"),
             (vec![target(1, 0)], "not positive"),
             (vec![target(1, 1), target(1, 2)], "twice"),
         ] {

@@ -6,13 +6,15 @@
 //! language model and no claim.
 
 mod adapted;
+mod adapter;
 mod bound;
 mod lora;
 mod projection;
 mod streamed;
 
 pub use adapted::Adapted;
+pub use adapter::{Adapter, Use};
 pub use bound::{markov_rank, union_bound, union_rank};
-pub use lora::{Adapter, Init, Lora, Placement, Target, Trained, Use};
+pub use lora::{Init, Lora, Placement, Target, Trained};
 pub use projection::Projection;
 pub use streamed::{Streaming, projected_gradients};

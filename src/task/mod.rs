@@ -16,6 +16,7 @@ mod definition;
 mod demo;
 mod format;
 mod label_words;
+mod listed_tokens;
 mod merges;
 mod pieces;
 mod prompt;

@@ -14,6 +14,7 @@ use super::reading::Reading;
 use super::template::{FirstLetter, Part, Sentence, literal_text};
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
+use crate::setting::Field;
 
 /// A template's part that waits for an example, or tokens that are the same in every prompt.
 pub(super) enum Piece {

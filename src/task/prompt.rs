@@ -326,7 +326,7 @@ fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_ma
     if let Some((index, length)) = before_mask.iter().filter(|(_, length)| *length > excess).max_by_key(|text| text.1) {
         let name = if *index == 0 { Field::FirstSentenceLimit } else { Field::OtherSentenceLimit };
         let enough = length - excess;
-        return format!("{message}, or {name} to {enough} or less");
+        return format!("{message}, or {name} {enough} at most");
     }
     message
 }

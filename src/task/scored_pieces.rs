@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{NormalizerWrapper, Tokenizer};
 
-use super::byte_pairs::{TokenKind, kinds, texts};
+use super::listed_tokens::{TokenKind, kinds, texts};
 use super::merges::merges;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};

@@ -15,6 +15,7 @@ use super::data::{Example, parse_examples};
 use super::definition::TaskDefinition;
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::setting::Field;
 
 /// The examples of one split and the file they came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

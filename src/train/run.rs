@@ -83,7 +83,7 @@ pub fn fine_tune(
     let n = train.examples.len();
     if n == 0 || settings.batch_size == 0 || settings.steps == 0 || settings.eval_every == 0 {
         let needed = "fine-tuning needs examples, steps, a batch size and an evaluation interval";
-        return Err(Error::Missing { what: "something to train on".into(), needed: needed.into() });
+        return Err(Error::Missing { what: "training".into(), needed: needed.into() });
     }
     let labels = train.label_tensor().to_device(initial.device());
     let batch = settings.batch_size.min(n);

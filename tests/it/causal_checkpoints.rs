@@ -240,10 +240,7 @@ fn a_causal_prompt_is_the_template_up_to_its_mask() {
     let examples = study.examples(SplitName::Train, study.mode).expect("examples");
     assert_eq!(examples.outputs(), 1);
     let refused = study.masked().err().expect("not a masked model").to_string();
-    assert!(
-        refused.ends_with("is a causal language model (llama); this needs a masked one (bert, roberta)"),
-        "{refused}"
-    );
+    assert!(refused.ends_with(": a causal one (llama), but this needs a masked one (bert, roberta)"), "{refused}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn settings_that_cannot_be() {
         &["verify", "--claim", "no-claim-has-a-name-like-this-one"],
         "--claim no-claim-has-a-name-like-this-one: no such claim; `kernelview claims` lists them",
     );
-    refused(&scratch, &["verify", "--jobs", "0"], "--jobs must be at least 1");
+    refused(&scratch, &["verify", "--jobs", "0"], "--jobs: it must be at least 1");
     for claim in all_claims() {
         let mistyped = format!("{}s", claim.id);
         let message =
@@ -51,7 +51,7 @@ fn directories_that_cannot_be_written() {
     refused(
         &scratch,
         &["verify", "--out-dir", "analysis"],
-        "analysis/report.json: this is the report of an analysis; give another --out-dir, or remove \
+        "analysis/report.json: this is the report of an analysis; choose another directory (--out-dir), or remove \
          that report",
     );
 }

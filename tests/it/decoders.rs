@@ -9,8 +9,7 @@ use crate::common::relative_error;
 use kernelview::jacobian::{Examples, ParameterSpec, Parameters, outputs};
 use kernelview::kernel::dense_jacobian;
 use kernelview::lm::{
-    Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, OutputMode, PromptExample, PromptExamples,
-    Roundings, random,
+    Biases, CausalArchitecture, CausalConfig, CausalLm, OutputMode, PromptExample, PromptExamples, Roundings, random,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};

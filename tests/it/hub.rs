@@ -265,7 +265,7 @@ fn names_without_an_organization_are_found() {
             &kernel(&scratch, "tiny", &hub.endpoint, &[(variable, "1")]),
             &format!(
                 "--model tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub (it has \
-                 org/tiny), and {variable} forbids to ask the hub; {ELSEWHERE}"
+                 org/tiny), and {variable} forbids asking the hub; {ELSEWHERE}"
             ),
         );
     }
@@ -332,7 +332,7 @@ fn what_neither_has_is_refused() {
     let offline = [("HF_HUB_OFFLINE", "1")];
     refused(
         &kernel(&scratch, "roberta-base", &hub.endpoint, &offline),
-        &format!("{}, and HF_HUB_OFFLINE forbids to ask the hub; {ELSEWHERE}", start("roberta-base", "not")),
+        &format!("{}, and HF_HUB_OFFLINE forbids asking the hub; {ELSEWHERE}", start("roberta-base", "not")),
     );
     let mut files = tiny(&scratch);
     files.remove("tokenizer.json");
@@ -340,7 +340,7 @@ fn what_neither_has_is_refused() {
     refused(
         &kernel(&scratch, "org/tiny", &hub.endpoint, &offline),
         &format!(
-            "{}, and HF_HUB_OFFLINE forbids to ask the hub; {ELSEWHERE}",
+            "{}, and HF_HUB_OFFLINE forbids asking the hub; {ELSEWHERE}",
             start("org/tiny", "without a tokenizer")
         ),
     );

@@ -64,7 +64,7 @@ fn shards_of_another_kernel_are_refused() {
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("nowhere: no manifest.json here"), "{}", nothing.stderr);
     for (flags, message) in [
-        ("--parameter-chunks 0", "--parameter-chunks must be at least 1"),
+        ("--parameter-chunks 0", "--parameter-chunks: it must be at least 1"),
         ("--parameter-chunks 1000", "parameter tensors take part"),
     ] {
         let refused = scratch.kernel(&format!("{flags} --out K.safetensors"));
@@ -97,9 +97,9 @@ fn submission_scripts() {
     assert!(read("shards.sbatch").ends_with(" reproduce --tasks all --shard auto\n"));
     assert!(read("merge.sbatch").ends_with(" reproduce --tasks all\n"));
     for (words, message) in [
-        (&["kernel", "--model", "model"][..], "needs --out FILE"),
-        (&["analyze"], "kernel or reproduce and its arguments, not `analyze`"),
-        (&["kernel", "--shard", "0/2"], "leave --shard out"),
+        (&["kernel", "--model", "model"][..], "-- kernel: it needs --out FILE"),
+        (&["analyze"], "-- analyze: behind -- stands what to submit: kernel or reproduce and its arguments"),
+        (&["kernel", "--shard", "0/2"], "--shard: leave it out"),
     ] {
         let refused = scratch.run(&[&["submit", "--slurm", "--"], words].concat());
         assert_eq!(refused.code, Some(2));

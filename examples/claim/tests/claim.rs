@@ -25,5 +25,5 @@ fn the_kernel_concentrates() {
     assert!(verification.succeeded(), "{:#?}", verification.mutants);
     assert_eq!((verification.run.claims_in_registry, verification.run.error_rate), (1, ERROR_RATE));
     let written = write_claims(&verification, directory.path()).expect("a report");
-    assert!(std::fs::read_to_string(written.markdown).expect("a text").contains("gated network"));
+    assert!(std::fs::read_to_string(written.report.markdown).expect("a text").contains("gated network"));
 }

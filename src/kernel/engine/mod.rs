@@ -32,7 +32,7 @@ use self::panel::{Panel, parts};
 use self::shortage::attempt;
 use self::sums::Sums;
 use super::gram::{Gram, no_examples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters};
 use crate::progress::Monitor;
 

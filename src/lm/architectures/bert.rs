@@ -2,7 +2,8 @@
 //! positions behind padding's id; DistilBERT has no segments; ELECTRA's embeddings may be narrower; ALBERT's are, and its
 //! layers share their parameters.
 
-use super::super::config::{Activation, Architecture, ModelConfig};
+use super::super::activation::Activation;
+use super::super::config::{Architecture, ModelConfig};
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{

@@ -1,6 +1,6 @@
 //! GPT-2: norms in front of the branches, a position table, one map to queries, keys and values.
 
-use super::super::config::Activation;
+use super::super::activation::Activation;
 use super::super::fields::Fields;
 use super::super::names::{FieldNames, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{Around, Count, Description, FeedKind, Norm, Positions, Projections};

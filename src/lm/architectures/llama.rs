@@ -1,17 +1,16 @@
 //! Llama and what differs from it in a few settings: Mistral (a window), Qwen2 (biases) and Qwen3 (norms of queries and
 //! keys).
 
-use super::super::config::Activation;
+use super::super::activation::Activation;
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{
     Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, Projections, Rounding, Span,
 };
-use super::gpt2;
 use super::rope::ROPE;
 use super::settings::{Defaults, Sizes, Windows, is_eager, refuse_windows};
 use crate::error::Result;
-use crate::lm::decoder::{CausalArchitecture, CausalConfig};
+use crate::lm::decoder::CausalConfig;
 use crate::lm::rotary::{Rotary, Scaling};
 
 pub(super) const LAYERS: LayerNames = LayerNames {
@@ -216,28 +215,23 @@ fn qwen(
     })
 }
 
-impl CausalConfig {
-    /// As a description by parts.
-    pub(in crate::lm) fn describe(&self) -> Description {
-        if self.architecture == CausalArchitecture::Gpt2 {
-            return gpt2::network(self);
-        }
-        let s = Sizes {
-            width: self.hidden_size,
-            layers: self.layers,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_size: self.head_size,
-            intermediate: self.intermediate_size,
-            vocab: self.vocab_size,
-            positions: self.max_positions,
-        };
-        let norm = Norm::rms(self.norm_eps);
-        let rotary = Rotary::plain(self.head_size, self.rope_theta);
-        let mut layer = layer(&s, norm, self.activation, Some(rotary));
-        (layer.attention.biased, layer.attention.output_biased) = (self.biases.qkv, self.biases.output);
-        layer.feed.biased = self.biases.feed_forward;
-        let layers = vec![layer; self.layers as usize];
-        plain((self.architecture.name(), &NAMES), (&s, norm), (self.tied_decoder, self.pad_token_id), layers)
-    }
+/// The network of a configuration that was built by hand.
+pub(super) fn network(c: &CausalConfig) -> Description {
+    let s = Sizes {
+        width: c.hidden_size,
+        layers: c.layers,
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        head_size: c.head_size,
+        intermediate: c.intermediate_size,
+        vocab: c.vocab_size,
+        positions: c.max_positions,
+    };
+    let norm = Norm::rms(c.norm_eps);
+    let rotary = Rotary::plain(c.head_size, c.rope_theta);
+    let mut layer = layer(&s, norm, c.activation, Some(rotary));
+    (layer.attention.biased, layer.attention.output_biased) = (c.biases.qkv, c.biases.output);
+    layer.feed.biased = c.biases.feed_forward;
+    let layers = vec![layer; c.layers as usize];
+    plain((c.architecture.name(), &NAMES), (&s, norm), (c.tied_decoder, c.pad_token_id), layers)
 }

@@ -4,6 +4,7 @@
 //! stands for are refused by name.
 
 mod bert;
+mod causal;
 mod deberta;
 mod gemma;
 mod gpt2;

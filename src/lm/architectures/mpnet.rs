@@ -1,6 +1,6 @@
 //! MPNet: RoBERTa's plan without segments, with scores by distance that all layers share.
 
-use super::super::config::Activation;
+use super::super::activation::Activation;
 use super::super::fields::Fields;
 use super::super::names::{LayerNames, Names};
 use super::super::parts::{Count, Description, Norm, Positions, Relative};

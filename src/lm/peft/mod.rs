@@ -2,6 +2,7 @@
 //! `adapter_model.safetensors`. Knows files and names of modules; what an adapter does is `subspace`'s.
 
 mod config;
+mod files;
 mod save;
 mod stored;
 mod targets;
@@ -14,6 +15,7 @@ pub use save::save_adapter;
 pub use targets::{Modules, TargetModules};
 
 use self::config::Settings;
+use self::files::{CONFIG, WRAPPER};
 use self::stored::{Stored, Tensors};
 use super::assemble::all_finite;
 use super::checkpoint::{TensorSource, difference};
@@ -21,13 +23,6 @@ use super::names::is_decoder;
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Parameters, Role};
 use crate::subspace::{Lora, Placement, Target, Use};
-
-/// What PEFT puts in front of every module's name.
-const WRAPPER: &str = "base_model.model.";
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
-/// What older versions wrote.
-const OLDER_WEIGHTS: &str = "adapter_model.bin";
 
 /// An adapter of a network, as read.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
+use super::files::{CONFIG, WEIGHTS, WRAPPER};
 use super::targets::{Modules, TargetModules};
-use super::{CONFIG, WEIGHTS, WRAPPER};
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
 use crate::jacobian::Parameters;

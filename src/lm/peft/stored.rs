@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{CONFIG, OLDER_WEIGHTS, WEIGHTS, WRAPPER};
+use super::files::{CONFIG, OLDER_WEIGHTS, WEIGHTS, WRAPPER};
 use crate::error::{Error, Result};
 use crate::lm::checkpoint::{self, TensorSource, difference};
 

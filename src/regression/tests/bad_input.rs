@@ -54,7 +54,7 @@ fn problems_are_validated() {
     settings_error(changed(|p| p.test_labels[1] = 2), "test: label 1 is 2; it must be below 2 with 1 outputs");
     settings_error(changed(|p| p.train_labels.fill(1)), "all 8 training examples are of class 1");
     settings_error(changed(|p| p.dev_logits.truncate(5)), "dev logits: 5 given, 6 needed");
-    numeric_error(changed(|p| p.test_logits[3] = f64::NAN), "test logits: entry 3 of 5 is NaN");
+    numeric_error(changed(|p| p.test_logits[3] = f64::NAN), "test logits is not finite (entry 3 of 5 is NaN)");
     let mut three = problem(1, 3, true);
     three.dev_labels[0] = 3;
     settings_error(three.validate(), "dev: label 0 is 3; it must be below 3 with 3 outputs");

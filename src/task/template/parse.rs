@@ -1,7 +1,7 @@
 //! Pieces of a template: the variables, and what is wrong with a piece that looks like one.
 
 use super::literal::normal_literal;
-use super::{Choice, FirstLetter, Part, Sentence};
+use super::part::{Choice, FirstLetter, Part, Sentence};
 
 /// A piece as the template has it.
 pub(super) enum Parsed {

@@ -11,6 +11,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::class::{Class, Pairs, Vocabulary};
+use super::converted::{Converted, component};
 use super::files::{Flag, Settings};
 use super::sentence_piece;
 use super::special::SpecialTokens;
@@ -20,14 +21,6 @@ use crate::files::{read_text, read_whole};
 /// How GPT-2's descendants cut a text before pairs are merged: Qwen2's rule.
 const QWEN2_CUT: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// A tokenizer that was converted, and the tokens that stand around a text, to be put there when all tokens are added.
-pub(super) struct Converted {
-    pub inner: Tokenizer,
-    pub source: PathBuf,
-    pub before: Vec<String>,
-    pub after: Vec<String>,
-}
 
 /// Converts the files of a class; none where they are not there.
 pub(super) fn convert(class: &Class, settings: &Settings, special: &SpecialTokens) -> Result<Option<Converted>> {
@@ -48,11 +41,6 @@ pub(super) fn convert(class: &Class, settings: &Settings, special: &SpecialToken
             sentence_piece::convert(kind, &path, settings, special).map(Some)
         }
     }
-}
-
-/// A component written as in `tokenizer.json`.
-pub(super) fn component<T: serde::de::DeserializeOwned>(source: &Path, value: serde_json::Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|reason| Error::format(source, format!("cannot be converted: {reason}")))
 }
 
 /// A role's token, which every class of these has by default unless it was set to `null`.

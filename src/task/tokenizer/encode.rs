@@ -3,21 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use tokenizers::Tokenizer;
-
 use super::PromptTokenizer;
+use super::spaces::Spaces;
 use crate::error::{Error, Result};
-
-/// How a tokenizer keeps the spaces of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spaces {
-    /// Not at all: words are cut at them.
-    Dropped,
-    /// As bytes in front of words (`Ġ`).
-    Bytes,
-    /// As a mark in front of words (`▁`), often one more in front of a text.
-    Marks,
-}
 
 /// A token of a text and the bytes of the text that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,23 +74,6 @@ impl PromptTokenizer {
     fn cannot(&self, text: &str, reason: &dyn fmt::Display) -> Error {
         let shown: String = text.chars().take(40).collect();
         Error::format(&self.source, format!("cannot tokenize `{shown}`: {reason}"))
-    }
-}
-
-/// A component as JSON; empty where it is not there.
-pub(super) fn written(component: Option<&impl serde::Serialize>) -> String {
-    component.and_then(|part| serde_json::to_string(part).ok()).unwrap_or_default()
-}
-
-/// How spaces are kept, by the components that a tokenizer has.
-pub(super) fn spaces(inner: &Tokenizer) -> Spaces {
-    let (normalizer, cut) = (written(inner.get_normalizer()), written(inner.get_pre_tokenizer()));
-    if cut.contains("\"ByteLevel\"") || normalizer.contains("\"ByteLevel\"") {
-        Spaces::Bytes
-    } else if cut.contains("\"Metaspace\"") || normalizer.contains('▁') {
-        Spaces::Marks
-    } else {
-        Spaces::Dropped
     }
 }
 

@@ -8,9 +8,10 @@ use serde::de::IgnoredAny;
 use tokenizers::Tokenizer;
 
 use super::class::{self, Class, class, class_names};
-use super::convert::{self, Converted};
-use super::encode::written;
+use super::convert;
+use super::converted::Converted;
 use super::files::{Flag, Settings};
+use super::spaces::written;
 use super::special::{self, SpecialTokens};
 use super::{Origin, PromptTokenizer, rules};
 use crate::error::{Error, Result, panic_text};

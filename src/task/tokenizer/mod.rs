@@ -7,11 +7,13 @@
 
 mod class;
 mod convert;
+mod converted;
 mod encode;
 mod files;
 mod load;
 mod rules;
 mod sentence_piece;
+mod spaces;
 mod special;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::{Encoding, Token, Tokenizer};
 
-use self::encode::{Spaces, spaces};
+use self::spaces::{Spaces, spaces};
 use self::special::SpecialTokens;
 use crate::error::{Error, Result};
 use crate::files::digest;

@@ -14,7 +14,7 @@ use tokenizers::normalizers::{Precompiled, Sequence};
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 use super::class::SentencePiece;
-use super::convert::{Converted, component};
+use super::converted::{Converted, component};
 use super::files::{Flag, Settings};
 use super::special::SpecialTokens;
 use crate::error::{Error, Result, panic_text};

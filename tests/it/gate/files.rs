@@ -73,9 +73,13 @@ fn what_cannot_be_compared_is_refused() {
     let plain = Options::default();
     refused(&single(&|a| a.model.width = 99), &plain, "the model's width was 16 and is 99");
     refused(&single(&|a| a.task.name = "other".into()), &plain, "the task was rows and is other");
-    refused(&single(&|a| a.run.seed = 2), &plain, "single run of seed 1, the new side has seed 2");
+    refused(
+        &single(&|a| a.run.seed = 2),
+        &plain,
+        "the seed was 1 and is 2; of a single run nothing tells how much a seed changes",
+    );
     let ignored = Options { ignored: Ignored::new(&["no.such.*".to_owned()]), strict: false };
-    refused(&old, &ignored, "setting `ignored` no.such.*: no metric has a name like this");
+    refused(&old, &ignored, "setting `ignored` is no.such.*, expected a pattern that fits the name of a metric");
     let error = Baseline::of_analyses(&[run.clone(), run]).expect_err("one seed twice");
-    assert!(error.to_string().contains("seed 1 is there twice"), "{error}");
+    assert!(error.to_string().contains("in a baseline the run of seed `1` is there twice"), "{error}");
 }

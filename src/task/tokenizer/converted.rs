@@ -1,0 +1,20 @@
+//! What a conversion of slow files gives, and the components that it is made of.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// A tokenizer that was converted, and the tokens that stand around a text, to be put there when all tokens are added.
+pub(super) struct Converted {
+    pub inner: Tokenizer,
+    pub source: PathBuf,
+    pub before: Vec<String>,
+    pub after: Vec<String>,
+}
+
+/// A component written as in `tokenizer.json`.
+pub(super) fn component<T: serde::de::DeserializeOwned>(source: &Path, value: serde_json::Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|reason| Error::format(source, format!("cannot be converted: {reason}")))
+}

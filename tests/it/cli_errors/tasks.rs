@@ -1,0 +1,168 @@
+//! Label words, rows, prompts and tasks that do not fit.
+
+use super::*;
+
+#[test]
+fn label_words_that_do_not_fit() {
+    let scratch = Scratch::new();
+    kernel_refused(
+        &scratch,
+        &["--label-words", "xylo,Xylo"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` is the same tokens (`x` `##y` `##l` `##o`) as \
+         `xylo` of label `0`; choose another word in the label words",
+    );
+    kernel_refused(
+        &scratch,
+        &["--label-words", "good,Good"],
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Good` is the same token (`good`) as `good` of \
+         label `0`; choose another word in the label words",
+    );
+    kernel_refused(
+        &scratch,
+        &["--label-words", "bad,okay,good"],
+        "label words `bad,okay,good`: 3 word(s) for the 2 labels 0, 1; write `terrible,great` in the order of the \
+         labels, or `0=terrible,1=great`",
+    );
+    // Three labels have no difference.
+    let rows = "text\tlabel\na\t0\nb\t1\nc\t2\nd\t0\ne\t1\nf\t2\ng\t0\n";
+    data_refused(
+        &scratch,
+        rows,
+        &["--label-words", "bad,okay,good", "--output-mode", "difference"],
+        "--output-mode is difference, expected logits: the task has 3 classes, a difference is of two",
+    );
+}
+
+#[test]
+fn rows_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let two = ["--label-words", "0=bad,1=good"];
+    // Row numbers count the header and empty lines, as an editor does.
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\t0\n\nit is\tmaybe\n",
+        &two,
+        "rows.tsv, row 4: label `maybe` has no label word; the labels of task `rows` are 0=bad, 1=good; correct the row, \
+         or give every label a word (`maybe=WORD`) in the label words",
+    );
+    data_refused(&scratch, "", &two, "rows.tsv: is empty; the first line must name the columns text, label");
+    data_refused(&scratch, "text\tlabel\n", &two, "rows.tsv: has no rows of data for task `rows`");
+    data_refused(
+        &scratch,
+        "sentence\tlabel\nit was\t0\n",
+        &two,
+        "rows.tsv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; name the columns text, \
+         text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers \
+         from 0 for a file without a header)",
+    );
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\n",
+        &two,
+        "rows.tsv, row 2: has 1 column(s), but task `rows` reads text from column 1 and the label from column 2",
+    );
+    data_refused(
+        &scratch,
+        "text\tlabel\nit was\t0\nit is\t1\n",
+        &two,
+        "rows.tsv: label `0` has 1 row(s), but k = 1 needs 1 for train and as many for dev; lower k, add rows, or give \
+         separate files for dev and test",
+    );
+    fs::remove_file(scratch.path("rows.tsv")).expect("a file");
+    kernel_refused(
+        &scratch,
+        &["--data", "rows.tsv", "--task", "SST-2"],
+        "cannot read rows.tsv: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let answer = scratch.kernel("--max-length 3 --out K.safetensors");
+    assert_eq!(answer.code, Some(2));
+    // How many tokens the first remark has belongs to the demonstration, not to this test.
+    let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
+    assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
+    assert!(rest.contains(" of a prompt cut at 3 tokens: --max-length must be "), "{rest}");
+    assert!(!scratch.path("K.safetensors").exists());
+
+    kernel_refused(
+        &scratch,
+        &["--template", "*cls**sent_0*_It_was.*sep+*"],
+        "template `*cls**sent_0*_It_was.*sep+*`: it has no `mask` part, but exactly one is needed; the variables are \
+         cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), \
+         +sent_N (a space in front), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
+         upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word), \
+         reply (where the answer of a chat begins), choice (in the mask's place: each of the row's choices; choicel, choiceu \
+         and choice- as for sent)",
+    );
+    kernel_refused(
+        &scratch,
+        &["--template", "*cls**sent_0**mask**sent_1*"],
+        "task `remarks`: the template reads sent_1, but its rows have 1 text(s), from sent_0",
+    );
+    let long = "it was ".repeat(100);
+    data_refused(
+        &scratch,
+        &format!("text\tlabel\n{long}\t0\nb\t0\nc\t1\nd\t1\ne\t1\n"),
+        &["--label-words", "bad,good", "--max-length", "400"],
+        "train, row 2: the prompt has 206 tokens, the model's position table covers 136: --max-length may be 136 at most",
+    );
+}
+
+#[test]
+fn tasks_and_splits_that_are_not_there() {
+    let scratch = Scratch::new();
+    kernel_refused(
+        &scratch,
+        &["--task", "SST2", "--data-dir", "data"],
+        "there is no built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
+         RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data"],
+        "--data-dir: it needs --task NAME (or --task-file): which of its tasks?",
+    );
+    kernel_refused(
+        &scratch,
+        &["--task", "RTE"],
+        "--task RTE: no examples given; add --data-dir DIR (few-shot splits) or --data FILE",
+    );
+    let in_data = ["--data-dir", "data", "--task", "RTE"];
+    kernel_refused(&scratch, &in_data, "cannot read data: No such file or directory (os error 2)");
+    scratch.write("data/SST-2/16-13/train.tsv", "");
+    kernel_refused(
+        &scratch,
+        &in_data,
+        "data: no directory for task `RTE` here; it has SST-2; check the data directory",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data", "--task", "SST-2", "--k", "8", "--seed", "42"],
+        "data/SST-2: no split `8-42` (k = 8, seed = 42) here; there are 16-13; k up to 256 can be derived where `512-42` \
+         exists",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data-dir", "data", "--task", "SST-2"],
+        "data/SST-2/16-13/train.tsv: has no rows of data for task `SST-2`",
+    );
+    kernel_refused(
+        &scratch,
+        &["--data", "rows.tsv"],
+        "--data: it needs a task: --template and --label-words, or --task NAME, or --task-file FILE",
+    );
+    kernel_refused(
+        &scratch,
+        &["--k", "8"],
+        "--k 8: the built-in task has 16 training examples per class; --k goes with --data-dir or --data",
+    );
+    scratch.write("task.toml", "name = \"mine\"\ntemplate = 3\n");
+    kernel_refused(
+        &scratch,
+        &["--task-file", "task.toml", "--data", "rows.tsv"],
+        "task.toml: line 2: invalid type: integer `3`, expected a string",
+    );
+}
