@@ -14,20 +14,20 @@ pub enum Instructions {
 }
 
 /// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
-const VARIABLE: &str = "KERNELVIEW_INSTRUCTIONS";
+pub const VARIABLE: &str = "KERNELVIEW_INSTRUCTIONS";
 
 impl Instructions {
     /// The most that the environment allows; what the machine has is another question.
     ///
     /// # Errors
-    /// What is wrong, for a name that is none.
+    /// The variable's value, where it is none of `portable`, `avx2` and `avx512`.
     pub fn most() -> Result<Self, &'static str> {
         static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
         let read = || match std::env::var(VARIABLE).as_deref() {
             Err(_) | Ok("" | "avx512") => Ok(Self::Avx512),
             Ok("avx2") => Ok(Self::Avx2),
             Ok("portable") => Ok(Self::Portable),
-            Ok(other) => Err(format!("{VARIABLE} is `{other}`; it must be portable, avx2 or avx512")),
+            Ok(other) => Err(other.to_owned()),
         };
         MOST.get_or_init(read).as_ref().map(|most| *most).map_err(String::as_str)
     }

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use kernelview_loops::instructions::Instructions;
+use kernelview_loops::instructions::{self, Instructions};
 
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
 use crate::kernel::Precision;
@@ -152,7 +152,11 @@ fn asks_for_tf32(matches: &ArgMatches) -> bool {
 /// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
 fn run(command: Command) -> Result<bool> {
     // A variable with a wrong value would otherwise be passed over.
-    Instructions::most().map_err(|wrong| Error::Settings(wrong.to_owned()))?;
+    Instructions::most().map_err(|value| Error::Environment {
+        variable: instructions::VARIABLE,
+        value: value.to_owned(),
+        expected: "portable, avx2 or avx512",
+    })?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),
         Command::Claims(c) => claims::run(&c)?,
