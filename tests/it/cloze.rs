@@ -108,8 +108,7 @@ fn what_cannot_become_a_task_is_refused() {
     let bounds = ClozeSettings { min_words: 9, max_words: 8, ..ClozeSettings::default() };
     assert_eq!(
         message(draw(NOVEL, &bounds)),
-        "sentences of 9 words at least and 8 at most: there are none; lower setting `min_words` or raise \
-         setting `max_words`"
+        "setting `min_words` is 9, expected 8 or less, as setting `max_words` is"
     );
     assert_eq!(
         message(draw(NOVEL, &ClozeSettings { limit: Some(2), ..ClozeSettings::default() })),
