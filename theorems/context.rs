@@ -11,10 +11,13 @@ use crate::device::device_name;
 use crate::error::Result;
 use crate::evidence::Profile;
 use crate::progress::{Monitor, Silent};
-use crate::stats::Expectation;
+use crate::stats::{Expectation, look_share};
 
 /// Probability that any interval of a whole run of the suite misses its true value.
 pub const ERROR_RATE: f64 = 1e-3;
+
+/// By how much the seeds of a look exceed those of the one before.
+const GROWTH: f64 = 1.5;
 
 /// The prediction itself, off by so many tolerances: the plainest graded mutant, see [`Context::expected`].
 pub(super) const SHIFTED: Graded = Graded { name: "shifted", change: "every predicted value a tolerance too large" };
@@ -33,6 +36,8 @@ pub struct Context<'a> {
     mutant: Option<Variant>,
     /// Where the claim and its mutants share measurements; each measures everything itself where there is none.
     memory: Option<&'a Memory>,
+    /// How often the experiment was looked at before with fewer seeds, where it is looked at until it is decided.
+    look: Option<usize>,
     /// The claim.
     claim: &'static str,
     /// Mutants that were asked for.
@@ -50,7 +55,7 @@ impl<'a> Context<'a> {
     /// Surroundings of the real experiment, not of a mutant.
     pub fn new(profile: Profile, seed: u64, device: Device, monitor: &'a dyn Monitor) -> Self {
         let asked = RefCell::default();
-        Self { profile, seed, device, monitor, mutant: None, memory: None, claim: "", asked }
+        Self { profile, seed, device, monitor, mutant: None, memory: None, look: None, claim: "", asked }
     }
 
     /// The same, where measurements are shared.
@@ -62,13 +67,20 @@ impl<'a> Context<'a> {
         Context { memory: Some(memory), ..self }
     }
 
+    /// The same for one of several looks, counted from 0: each has half as many seeds again as the one before, and a share of the error
+    /// rate, so that they may end with any of them.
+    #[must_use]
+    pub fn looking(self, look: usize) -> Self {
+        Self { look: Some(look), ..self }
+    }
+
     /// The same for an experiment of a claim or of its mutant, which has asked for nothing yet.
     pub(super) fn of<'b>(&self, claim: &'static str, mutant: Option<Variant>) -> Context<'b>
     where
         'a: 'b,
     {
-        let Self { profile, seed, device, monitor, memory, .. } = *self;
-        Context { profile, seed, device, monitor, mutant, memory, claim, asked: RefCell::default() }
+        let Self { profile, seed, device, monitor, memory, look, .. } = *self;
+        Context { profile, seed, device, monitor, mutant, memory, look, claim, asked: RefCell::default() }
     }
 }
 
@@ -141,6 +153,7 @@ impl Context<'_> {
     /// A number of seeds for this run's profile; a mutant, which is wrong by much, needs only half.
     pub fn seeds(&self, quick: usize, standard: usize, full: usize) -> usize {
         let seeds = self.pick(quick, standard, full);
+        let seeds = self.look.map_or(seeds, |look| (seeds as f64 * GROWTH.powi(look as i32)).ceil() as usize);
         // A graded one is as hard to see as what the claim asks about.
         if self.mutant.is_some_and(|m| m.strength.is_none()) { seeds / 2 } else { seeds }
     }
@@ -153,31 +166,31 @@ impl Context<'_> {
     /// Confidence of each of `intervals` intervals of one claim, so that all intervals of all claims together miss with
     /// probability [`ERROR_RATE`] at most (Bonferroni; the share of a claim does not depend on which others are run).
     pub fn confidence(&self, intervals: usize) -> f64 {
-        share(super::registry(), intervals)
+        self.share(super::registry().len(), intervals)
     }
 
     /// The same for a claim outside this crate, one of `claims` of a suite of its own.
     pub fn own_confidence(&self, claims: usize, intervals: usize) -> f64 {
-        1.0 - ERROR_RATE / (claims * intervals) as f64
+        self.share(claims, intervals)
     }
 
     /// The same for a claim on tensor programs, whose suite has an error rate of its own.
     pub fn program_confidence(&self, intervals: usize) -> f64 {
-        share(super::program_registry(), intervals)
+        self.share(super::program_registry().len(), intervals)
     }
 
     /// The same for a claim on pre-trained networks.
     pub fn family_confidence(&self, intervals: usize) -> f64 {
-        share(super::family_registry(), intervals)
+        self.share(super::family_registry().len(), intervals)
+    }
+
+    /// Confidence of each of `intervals` intervals of one of some claims.
+    fn share(&self, claims: usize, intervals: usize) -> f64 {
+        1.0 - ERROR_RATE * self.look.map_or(1.0, look_share) / (claims * intervals) as f64
     }
 }
 
 /// Name of a graded mutant with its strength.
 pub(super) fn label(mutant: &str, strength: f64) -> String {
     format!("{mutant} x{strength}")
-}
-
-/// Confidence of each of `intervals` intervals of a claim of this suite.
-fn share(suite: &[super::Claim], intervals: usize) -> f64 {
-    1.0 - ERROR_RATE / (suite.len() * intervals) as f64
 }

@@ -125,6 +125,7 @@ mod tests {
         "--test-data",
         "--text",
         "--train",
+        "--until-decided",
         "--width",
         "--words",
     ];

@@ -1,5 +1,6 @@
 //! `kernelview pretrain`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -32,6 +33,12 @@ pub(super) struct PretrainArgs {
     /// Train these widths only, or widths beyond the recipe's [default: the recipe's]
     #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
     pub width: Vec<i64>,
+    /// Another seed than the recipe's: other weights, another order, other sentences of a language
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Another number of steps than the recipe's
+    #[arg(long)]
+    pub steps: Option<NonZeroUsize>,
     /// Checks of the parametrization to run before training; may be repeated
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
     pub check: Vec<PretrainCheck>,
@@ -60,11 +67,17 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     if !args.width.is_empty() {
         recipe = recipe.with_widths(&args.width).map_err(|message| Error::argument("--width", message))?;
     }
+    if let Some(seed) = args.seed {
+        recipe = recipe.with_seed(seed);
+    }
+    if let Some(steps) = args.steps {
+        recipe = recipe.with_steps(steps.get());
+    }
     let own = args.config.parent().unwrap_or(Path::new(""));
     let base = args.corpus_dir.as_deref().unwrap_or(own);
     let terminal = Terminal::new();
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
-    recipe.corpus = recipe.corpus.without_directories();
+    recipe.corpus = recipe.corpus.map(|corpus| corpus.without_directories());
     let _lock = DirectoryLock::alone(&args.out_dir)?;
     let mut family = FamilyReport {
         schema_version: SCHEMA_VERSION,

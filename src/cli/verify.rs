@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use clap::Args;
 use tch::Device;
@@ -13,12 +14,12 @@ use super::places::check_out_directory;
 use super::threads::usable;
 use crate::device::DeviceRequest;
 use crate::error::{Error, Result};
-use crate::evidence::{Profile, Verification};
+use crate::evidence::{ClaimVerdict, Profile, Verification};
 use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
-use crate::verify::{self, VerifySettings};
+use crate::verify::{self, UntilDecided, VerifySettings};
 
 /// Suites of claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +62,12 @@ pub(super) struct VerifyArgs {
     /// Experiments at a time, each on one CPU thread; one on a GPU [default: all cores]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Add seeds to every claim that is underpowered until it holds or is violated; the looks share its error rate
+    #[arg(long)]
+    pub until_decided: bool,
+    /// Begin no look after this time, such as 90s, 20m or 2h; the same command goes on from there
+    #[arg(long, value_name = "TIME", requires = "until_decided", value_parser = time)]
+    pub at_most: Option<Duration>,
     /// Where the report goes; what an interrupted run left there is reused
     #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
     pub out_dir: PathBuf,
@@ -81,8 +88,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
         directories.push(directory);
     }
     let unmoved = args.gate.finish(old.as_ref(), &Baseline::of_claims(&found)?)?;
-    for directory in directories {
-        verify::forget(&directory)?;
+    for (directory, found) in directories.iter().zip(&found) {
+        // What the time did not suffice for goes on from the looks that there were.
+        let is_open = args.until_decided && found.claims.iter().any(|c| c.verdict == ClaimVerdict::Underpowered);
+        if !is_open {
+            verify::forget(directory)?;
+        }
     }
     Ok(unmoved && found.iter().all(Verification::succeeded))
 }
@@ -127,7 +138,23 @@ fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
         mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
         device,
         jobs,
+        until_decided: args.until_decided.then_some(UntilDecided { at_most: args.at_most }),
     })
+}
+
+/// A time with its unit.
+fn time(text: &str) -> std::result::Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)) {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err("write a whole number with its unit, such as 90s, 20m or 2h".into()),
+    }
 }
 
 /// The claims of these identifiers in the registry's order.

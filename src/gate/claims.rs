@@ -78,7 +78,7 @@ fn reading(name: String, check: &Check) -> Option<Reading> {
     let (scale, step) = match estimate.method {
         Method::Exact => return None,
         Method::ClopperPearson => (Scale::Share, 1.0 / estimate.samples.max(1) as f64),
-        Method::Student | Method::Bootstrap | Method::Ratio => {
+        Method::Student | Method::Bootstrap | Method::Sequence | Method::Ratio => {
             (Scale::Linear, STEP.max(OF_INTERVAL * interval(estimate)))
         }
     };

@@ -1,15 +1,20 @@
-//! From text files to sequences of token ids.
+//! From text files, or from a language, to sequences of token ids.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
-use super::recipe::Recipe;
-use super::vocabulary::train_tokenizer;
+use super::language::Sentence;
+use super::recipe::{CorpusRecipe, LanguageRecipe, Recipe};
+use super::vocabulary::{
+    TOKENIZER_CONFIG, language_ids, language_tokenizer, language_tokenizer_config, train_tokenizer,
+};
 use crate::error::{Error, Result};
-use crate::files::{create_dir, digest, read_unpacked, utf8, write_atomic};
+use crate::files::{create_dir, digest, named_seed, read_unpacked, sha256, utf8, write_atomic};
 use crate::progress::{Monitor, check_cancelled};
 
 /// A tokenized corpus.
@@ -20,9 +25,11 @@ pub struct Corpus {
     pub heldout: Vec<u16>,
     /// The tokenizer's JSON.
     pub tokenizer: String,
+    /// Its settings, as `tokenizer_config.json` has them.
+    pub tokenizer_config: String,
     /// Digest of both files and the tokenizer.
     pub digest: String,
-    /// SHA-256 of the training file and of the held-out file.
+    /// SHA-256 of the training file and of the held-out file; of the token ids where they are drawn.
     pub sha256: (String, String),
 }
 
@@ -30,12 +37,42 @@ pub struct Corpus {
 const CHUNK: usize = 4096;
 
 impl Corpus {
+    /// The recipe's text: drawn where it names a language, else read, see [`Self::read`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
+        match (&recipe.language, &recipe.corpus) {
+            (Some(language), _) => Ok(Self::draw(language, recipe.seed)),
+            (None, Some(corpus)) => Self::read(recipe, corpus, base, cache, monitor),
+            (None, None) => unreachable!("a recipe that was checked has one of both"),
+        }
+    }
+
+    /// Draws sentences of a language, those to train on and the held-out ones from streams of their own.
+    pub fn draw(language: &LanguageRecipe, seed: u64) -> Self {
+        let ids = language_ids();
+        let draw = |name: &str, count: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, name));
+            let words = (0..count).flat_map(|_| *Sentence::draw(&mut rng).words());
+            let words: Vec<u16> = words.map(|word| ids[word.id()]).collect();
+            let bytes: Vec<u8> = words.iter().flat_map(|id| id.to_le_bytes()).collect();
+            (words, sha256(&bytes))
+        };
+        let (train, train_sha) = draw("sentences", language.sentences);
+        let (heldout, heldout_sha) = draw("held-out sentences", language.heldout);
+        let tokenizer = language_tokenizer().to_string(false).expect("a tokenizer is plain data");
+        let digest = digest([train_sha.as_bytes(), heldout_sha.as_bytes(), tokenizer.as_bytes()]);
+        let tokenizer_config = language_tokenizer_config();
+        Self { train, heldout, tokenizer, tokenizer_config, digest, sha256: (train_sha, heldout_sha) }
+    }
+
     /// Reads the recipe's text, trains the tokenizer and tokenizes. What took long is kept in `cache` and used again
     /// while the files are the same.
     ///
     /// # Errors
     /// Files that cannot be read or are not those of the recipe; text too short for a batch.
-    pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
+    fn read(recipe: &Recipe, corpus: &CorpusRecipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
         let open = |file: &Path, wanted: &Option<String>, field: &str| -> Result<(PathBuf, String, String)> {
             let path = base.join(file);
             let (bytes, sha256) = read_unpacked(&path)?;
@@ -50,11 +87,10 @@ impl Corpus {
                 _ => Ok((path, text, sha256)),
             }
         };
-        let (train_path, train, train_sha) =
-            open(&recipe.corpus.train, &recipe.corpus.train_sha256, "corpus.train_sha256")?;
+        let (train_path, train, train_sha) = open(&corpus.train, &corpus.train_sha256, "corpus.train_sha256")?;
         let (heldout_path, heldout, heldout_sha) =
-            open(&recipe.corpus.heldout, &recipe.corpus.heldout_sha256, "corpus.heldout_sha256")?;
-        let key = digest([train_sha.as_bytes(), heldout_sha.as_bytes(), &recipe.corpus.vocabulary.to_le_bytes()]);
+            open(&corpus.heldout, &corpus.heldout_sha256, "corpus.heldout_sha256")?;
+        let key = digest([train_sha.as_bytes(), heldout_sha.as_bytes(), &corpus.vocabulary.to_le_bytes()]);
         create_dir(cache)?;
         let (json, tokens) = (cache.join("tokenizer.json"), cache.join("corpus.tokens"));
         let kept = fs::read(&tokens).ok().and_then(|bytes| unpack(&bytes, &key)).zip(fs::read_to_string(&json).ok());
@@ -62,7 +98,7 @@ impl Corpus {
             kept
         } else {
             monitor.begin("training the tokenizer", 1);
-            let tokenizer = train_tokenizer(&train_path, &train, recipe.corpus.vocabulary)?;
+            let tokenizer = train_tokenizer(&train_path, &train, corpus.vocabulary)?;
             monitor.advance(1);
             monitor.end();
             let ids =
@@ -82,7 +118,8 @@ impl Corpus {
             }
         }
         let digest = digest([key.as_bytes(), tokenizer.as_bytes()]);
-        Ok(Self { train, heldout, tokenizer, digest, sha256: (train_sha, heldout_sha) })
+        let tokenizer_config = TOKENIZER_CONFIG.to_owned();
+        Ok(Self { train, heldout, tokenizer, tokenizer_config, digest, sha256: (train_sha, heldout_sha) })
     }
 }
 

@@ -73,9 +73,7 @@ pub(super) fn initial(recipe: &Recipe, model: &MaskedLm, text: &[u16], seed: u64
             Part::Positions => waves(&spec.shape, recipe.model.position_amplitude).to_device(device),
             Part::Frequencies => {
                 // Until they were found, everything else would be trained to stand in for them.
-                Tensor::from_slice(&log_frequencies(text, recipe.corpus.vocabulary))
-                    .to_kind(Kind::Float)
-                    .to_device(device)
+                Tensor::from_slice(&log_frequencies(text, recipe.vocabulary())).to_kind(Kind::Float).to_device(device)
             }
             Part::Queries(layer) => {
                 let keys = spec.name.replace("query", "key");

@@ -1,4 +1,4 @@
-//! Pre-trains a family of masked language models that differ only in width, in muP, on any text.
+//! Pre-trains a family of masked language models that differ only in width, in muP, on any text, or on a language that is drawn.
 //!
 //! A [`Recipe`] holds everything that a family depends on: corpus digests, tokenizer, sizes, parametrization, schedule,
 //! seed. `corpus` turns text into sequences of token ids, `batches` masks them in an order that every width shares,
@@ -9,6 +9,7 @@ mod batches;
 mod coordinates;
 mod corpus;
 mod initial;
+pub mod language;
 mod recipe;
 mod report;
 mod run;
@@ -20,9 +21,9 @@ mod vocabulary;
 pub use batches::{Batches, MaskedBatch};
 pub use coordinates::{CoordinateCheck, check_coordinates};
 pub use corpus::Corpus;
-pub use recipe::Recipe;
+pub use recipe::{LanguageName, LanguageRecipe, Recipe};
 pub use report::{FamilyReport, family_findings, write_family};
 pub use run::{Curve, CurvePoint, Trained, train};
 pub use shipped::{Member, family_directory, family_members};
 pub use sweep::{Sweep, sweep};
-pub use vocabulary::{SPECIAL_TOKENS, train_tokenizer};
+pub use vocabulary::{SPECIAL_TOKENS, language_ids, language_tokenizer, train_tokenizer};

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::language::SENTENCE;
+use super::vocabulary::language_vocabulary;
 use crate::error::{Error, Result};
 use crate::files::{digest, read_text, without_directory};
 use crate::lm::{Activation, Architecture, ModelConfig, Parametrization, Scaling, StoredType};
@@ -16,8 +18,12 @@ pub struct Recipe {
     pub name: String,
     /// Seed of initial weights, order of sequences and masks.
     pub seed: u64,
-    /// The text.
-    pub corpus: CorpusRecipe,
+    /// The text; a recipe has one or a language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusRecipe>,
+    /// The language that the text is drawn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<LanguageRecipe>,
     /// The networks.
     pub model: ModelRecipe,
     /// How they are trained.
@@ -52,6 +58,26 @@ impl CorpusRecipe {
         let named = |path: &PathBuf| PathBuf::from(without_directory(path));
         Self { train: named(&self.train), heldout: named(&self.heldout), ..self.clone() }
     }
+}
+
+/// A language to draw the text from, see [`super::language`]; seed, sizes and name decide every word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageRecipe {
+    /// Which.
+    pub name: LanguageName,
+    /// Sentences to train on.
+    pub sentences: usize,
+    /// Sentences of the held-out text.
+    pub heldout: usize,
+}
+
+/// Languages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LanguageName {
+    /// A small grammar with agreement over distances and lexical classes.
+    Agreement,
 }
 
 /// Sizes and parametrization.
@@ -174,7 +200,19 @@ impl Recipe {
         };
         at_least("model.layers", m.layers, 1)?;
         at_least("model.tokens", m.tokens, 4)?;
-        at_least("corpus.vocabulary", self.corpus.vocabulary as i64, 300)?;
+        match (&self.corpus, &self.language) {
+            (Some(corpus), None) => at_least("corpus.vocabulary", corpus.vocabulary as i64, 300)?,
+            (None, Some(language)) => {
+                let tokens = SENTENCE as i64 + 2;
+                if m.tokens != tokens {
+                    return Err(format!("model.tokens = {}, but a sentence of the language has {tokens}", m.tokens));
+                }
+                let batch = t.batch.max(self.checks.sweep_batch) as i64;
+                at_least("language.sentences", language.sentences as i64, batch)?;
+                at_least("language.heldout", language.heldout as i64, 1)?;
+            }
+            _ => return Err("a recipe has either a table [corpus] or a table [language]".into()),
+        }
         at_least("training.steps", t.steps as i64, 1)?;
         at_least("training.batch", t.batch as i64, 1)?;
         at_least("training.masked", t.masked as i64, 1)?;
@@ -183,8 +221,8 @@ impl Recipe {
         if t.masked as i64 > m.tokens - 2 {
             return Err(format!("training.masked = {} exceeds the {} tokens of a sequence", t.masked, m.tokens - 2));
         }
-        if self.corpus.vocabulary > usize::from(u16::MAX) {
-            return Err(format!("corpus.vocabulary = {} exceeds {}", self.corpus.vocabulary, u16::MAX));
+        if self.vocabulary() > usize::from(u16::MAX) {
+            return Err(format!("corpus.vocabulary = {} exceeds {}", self.vocabulary(), u16::MAX));
         }
         let positive = [
             ("training.learning_rate", t.learning_rate),
@@ -218,6 +256,23 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The same recipe with another seed.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self { seed, ..self.clone() }
+    }
+
+    /// The same recipe for a number of steps.
+    #[must_use]
+    pub fn with_steps(&self, steps: usize) -> Self {
+        Self { training: TrainingRecipe { steps, ..self.training.clone() }, ..self.clone() }
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.corpus.as_ref().map_or_else(language_vocabulary, |corpus| corpus.vocabulary)
+    }
+
     /// Name of the network of a width.
     pub fn model_name(&self, width: i64) -> String {
         format!("{}-{width}", self.name)
@@ -227,7 +282,7 @@ impl Recipe {
     pub fn config(&self, width: i64) -> ModelConfig {
         ModelConfig {
             architecture: Architecture::Roberta,
-            vocab_size: self.corpus.vocabulary as i64,
+            vocab_size: self.vocabulary() as i64,
             hidden_size: width,
             embedding_size: None,
             layers: self.model.layers,

@@ -55,17 +55,7 @@ pub fn family_findings(family: &FamilyReport) -> Result<Findings> {
                 "networks".into(),
                 format!("RoBERTa, {} layers, heads of dimension {}, {}", m.layers, m.head_dimension, m.scaling.text()),
             ),
-            (
-                "text".into(),
-                format!(
-                    "{} tokens of {} ({} of {}), vocabulary {}",
-                    family.tokens.0,
-                    recipe.corpus.train.display(),
-                    family.tokens.1,
-                    recipe.corpus.heldout.display(),
-                    recipe.corpus.vocabulary
-                ),
-            ),
+            ("text".into(), text_of(family)),
             (
                 "training".into(),
                 format!(
@@ -85,6 +75,20 @@ pub fn family_findings(family: &FamilyReport) -> Result<Findings> {
         rates(sweep, &mut findings);
     }
     Ok(findings)
+}
+
+/// Where the text is from, and how long it is.
+fn text_of(family: &FamilyReport) -> String {
+    let (train, heldout) = family.tokens;
+    let vocabulary = family.recipe.vocabulary();
+    match &family.recipe.corpus {
+        Some(corpus) => format!(
+            "{train} tokens of {} ({heldout} of {}), vocabulary {vocabulary}",
+            corpus.train.display(),
+            corpus.heldout.display(),
+        ),
+        None => format!("{train} tokens of a language drawn from the seed ({heldout} others), vocabulary {vocabulary}"),
+    }
 }
 
 fn losses(family: &FamilyReport, findings: &mut Findings) {

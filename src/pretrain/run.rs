@@ -12,7 +12,6 @@ use super::corpus::Corpus;
 use super::initial::initial;
 use super::recipe::Recipe;
 use super::step::{evaluate, gradient, optimizer, unigram_loss};
-use super::vocabulary::TOKENIZER_CONFIG;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, load_result, named_seed, store_result, write_atomic};
 use crate::jacobian::Parameters;
@@ -113,7 +112,7 @@ pub fn train(
         points: run.progress.points.clone(),
     };
     write_atomic(&directory.join("tokenizer.json"), corpus.tokenizer.as_bytes())?;
-    write_atomic(&directory.join("tokenizer_config.json"), TOKENIZER_CONFIG.as_bytes())?;
+    write_atomic(&directory.join("tokenizer_config.json"), corpus.tokenizer_config.as_bytes())?;
     save(&model, &run.parameters, &directory, recipe.model.dtype)?;
     store_result(&directory.join(RECORD), &run.progress.digest, &curve)?;
     // The state has done its duty; a run that cannot remove it is complete all the same.
@@ -218,7 +217,7 @@ impl<'a> Run<'a> {
 
     fn unigram(&mut self) -> f64 {
         let sequences = self.recipe.training.heldout_sequences;
-        let vocabulary = self.recipe.corpus.vocabulary;
+        let vocabulary = self.recipe.vocabulary();
         unigram_loss(&self.corpus.train, &mut self.heldout, sequences, Self::EVALUATION, vocabulary)
     }
 

@@ -20,6 +20,8 @@ pub enum Method {
     ClopperPearson,
     /// Fieller's for a ratio of means, see [`super::Ratio`].
     Ratio,
+    /// A confidence sequence for a mean, see [`super::sequential_mean`].
+    Sequence,
 }
 
 /// A number with a two-sided confidence interval: each limit is wrong with probability at most (1 - confidence) / 2.
@@ -56,7 +58,7 @@ impl Estimate {
 
     /// A mean about which the samples say too little: fewer than two, or some not finite (the value is NaN then: a mean
     /// over the rest would hide a run that diverged). The interval is the whole line.
-    fn undetermined(samples: &[f64], confidence: f64, method: Method) -> Option<Self> {
+    pub(super) fn undetermined(samples: &[f64], confidence: f64, method: Method) -> Option<Self> {
         let finite = samples.iter().all(|x| x.is_finite());
         if samples.len() >= 2 && finite {
             return None;

@@ -8,6 +8,7 @@
 //! many checks); another confidence is a defect of the caller and panics.
 
 mod classification;
+mod components;
 mod distribution;
 mod estimate;
 mod expectation;
@@ -16,8 +17,10 @@ mod pairs;
 mod power;
 mod prediction;
 mod ratio;
+mod sequence;
 
 pub use classification::f1;
+pub use components::{Components, components};
 pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, positive_mean, prediction_bound, student_mean};
 pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};
@@ -25,3 +28,4 @@ pub use pairs::pair_mean_error;
 pub use power::{detectable, probability_of_holding, probability_of_violation, seeds_needed};
 pub use prediction::prediction_margin;
 pub use ratio::{Alike, Ratio};
+pub use sequence::{look_share, sequential_mean};

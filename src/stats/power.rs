@@ -10,6 +10,7 @@
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::distribution::{beta_quantile, binomial_at_least, student_quantile, tail};
+use super::sequence::sequential_quantile;
 use super::{Estimate, Expectation, Method, Outcome, clopper_pearson};
 
 /// Number of samples beyond which [`seeds_needed`] gives up.
@@ -28,7 +29,7 @@ pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) ->
     let (lower, upper) = expectation.region();
     let (above, below) = match estimate.method {
         Method::Exact => return Some(0.0),
-        Method::Student | Method::Bootstrap | Method::Ratio => {
+        Method::Student | Method::Bootstrap | Method::Sequence | Method::Ratio => {
             let (error, freedom) = error_and_freedom(estimate)?;
             let reach = |margin: f64| {
                 let (mean, spread) = limit_distance(margin, error, freedom);
@@ -68,7 +69,7 @@ pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) ->
     // Both limits must be inside: for means, one minus the probabilities that either is not, a lower bound.
     match estimate.method {
         Method::Exact => Some(f64::from(u8::from(lower <= truth && truth <= upper))),
-        Method::Student | Method::Bootstrap | Method::Ratio => {
+        Method::Student | Method::Bootstrap | Method::Sequence | Method::Ratio => {
             let (error, freedom) = error_and_freedom(estimate)?;
             let inside = |room: f64, margin: f64| {
                 let (mean, spread) = limit_distance(margin, error, freedom);
@@ -100,7 +101,7 @@ pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, 
     let (lower, upper) = expectation.region();
     match estimate.method {
         Method::Exact => Some(f64::from(u8::from(truth < lower || truth > upper))),
-        Method::Student | Method::Bootstrap => {
+        Method::Student | Method::Bootstrap | Method::Sequence => {
             let (error, freedom) = error_and_freedom(estimate)?;
             // The nearer limit lies beyond the edge.
             let beyond = |excess: f64, margin: f64| {
@@ -117,23 +118,27 @@ pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, 
     }
 }
 
-/// Smallest number of samples of the same spread with which Student's interval at the same confidence gives
-/// [`probability_of_holding`] of at least `power`.
+/// Smallest number of samples of the same spread with which Student's interval at the same confidence, or the confidence
+/// sequence where the estimate is one, gives [`probability_of_holding`] of at least `power`.
 ///
 /// `None` where the estimate has no standard error, or a million samples do not suffice (the truth is on the edge or
 /// beyond it).
 pub fn seeds_needed(estimate: &Estimate, expectation: &Expectation, power: f64) -> Option<usize> {
     let (error, _) = error_and_freedom(estimate)?;
     let tail = tail(estimate.confidence);
+    let (quantile, method): (fn(f64, f64) -> f64, _) = match estimate.method {
+        Method::Sequence => (|tail, n| sequential_quantile(n, 2.0 * tail), Method::Sequence),
+        _ => (|tail, n| student_quantile(tail, n - 1.0), Method::Student),
+    };
     let suffices = |samples: usize| {
         let error = error * (estimate.samples as f64 / samples as f64).sqrt();
-        let margin = error * student_quantile(tail, (samples - 1) as f64);
+        let margin = error * quantile(tail, samples as f64);
         let planned = Estimate {
             low: estimate.value - margin,
             high: estimate.value + margin,
             standard_error: Some(error),
             samples,
-            method: Method::Student,
+            method,
             ..*estimate
         };
         probability_of_holding(&planned, expectation).is_some_and(|p| p >= power)

@@ -8,6 +8,7 @@ mod pool;
 mod store;
 
 use std::path::Path;
+use std::time::Duration;
 
 use tch::Device;
 
@@ -37,6 +38,15 @@ pub struct VerifySettings {
     pub device: Device,
     /// Experiments at a time, each on one thread of libtorch; on a GPU there is always only one.
     pub jobs: usize,
+    /// Whether claims that cannot be decided are looked at again with more seeds, and for how long.
+    pub until_decided: Option<UntilDecided>,
+}
+
+/// Adds seeds to a claim until it holds or is violated. The looks share its error rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UntilDecided {
+    /// No look is begun after this time.
+    pub at_most: Option<Duration>,
 }
 
 impl VerifySettings {

@@ -9,10 +9,10 @@ use std::time::Instant;
 use tch::Device;
 
 use super::store::Store;
-use super::{Done, Event, Experiment, Listener, VerifySettings};
+use super::{Done, Event, Experiment, Listener, UntilDecided, VerifySettings};
 use crate::device::set_threads;
 use crate::error::{Error, Result, panic_text};
-use crate::evidence::ExperimentError;
+use crate::evidence::{ClaimVerdict, ExperimentError, Findings};
 use crate::progress::{Monitor, Tokens, check_cancelled};
 use crate::theorems::{Context, Memory};
 
@@ -28,6 +28,7 @@ enum Message {
 struct Shared<'a> {
     settings: &'a VerifySettings,
     store: &'a Store<'a>,
+    start: Instant,
     experiments: &'a [Experiment],
     /// Number of the next experiment that nobody has begun.
     next: AtomicUsize,
@@ -44,6 +45,7 @@ pub(super) fn work(settings: &VerifySettings, store: &Store, listener: &dyn List
     let shared = Shared {
         settings,
         store,
+        start: Instant::now(),
         experiments: &experiments,
         next: AtomicUsize::new(0),
         memory: Memory::default(),
@@ -110,11 +112,9 @@ impl Shared<'_> {
         check_cancelled()?;
         say(Message::Event(Event::Started));
         let start = Instant::now();
-        let stored = self.store.load(experiment);
-        let was_stored = stored.is_some();
-        let done = match stored {
-            Some(done) => done,
-            None => self.examine(experiment, say)?,
+        let (done, was_stored) = match (experiment.mutant, self.settings.until_decided) {
+            (None, Some(until)) => self.decide(experiment, until, say)?,
+            _ => self.look(experiment, None, say)?,
         };
         let (result, seconds) = ending(&done);
         let seconds = seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
@@ -122,10 +122,48 @@ impl Shared<'_> {
         Ok(done)
     }
 
-    fn examine(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
+    /// Looks at a claim with more and more seeds, until it is decided, the time is over, or more seeds change nothing.
+    fn decide(&self, experiment: &Experiment, until: UntilDecided, say: &dyn Fn(Message)) -> Result<(Done, bool)> {
+        let mut seen = None;
+        for look in 0.. {
+            let (mut done, was_stored) = self.look(experiment, Some(look), say)?;
+            let Done::Claim(claim) = &mut done else { return Ok((done, was_stored)) };
+            let samples = samples(&claim.findings);
+            let is_decided = claim.verdict != ClaimVerdict::Underpowered;
+            let is_over = until.at_most.is_some_and(|most| self.start.elapsed() >= most);
+            let is_stuck = seen.as_ref() == Some(&samples);
+            if is_decided || is_over || is_stuck {
+                let why = match (is_decided, is_over) {
+                    (true, _) => "it is decided",
+                    (false, true) => "the time is over",
+                    (false, false) => "more seeds change nothing",
+                };
+                let looks =
+                    if look == 0 { "once".to_owned() } else { format!("{} times with ever more seeds", look + 1) };
+                claim
+                    .findings
+                    .notes
+                    .push(format!("Looked at {looks}; ended because {why}. The looks share the error rate."));
+                return Ok((done, was_stored));
+            }
+            seen = Some(samples);
+        }
+        unreachable!("looks have no last one")
+    }
+
+    /// One look at an experiment, from the store or by running it.
+    fn look(&self, experiment: &Experiment, look: Option<usize>, say: &dyn Fn(Message)) -> Result<(Done, bool)> {
+        match self.store.load(experiment, look) {
+            Some(done) => Ok((done, true)),
+            None => Ok((self.examine(experiment, look, say)?, false)),
+        }
+    }
+
+    fn examine(&self, experiment: &Experiment, look: Option<usize>, say: &dyn Fn(Message)) -> Result<Done> {
         let monitor = Remote { say };
         let profile = experiment.profile(self.settings);
         let context = Context::new(profile, self.settings.seed, self.settings.device, &monitor).sharing(&self.memory);
+        let context = look.into_iter().fold(context, Context::looking);
         let claim = experiment.claim;
         // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
         let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {
@@ -134,7 +172,7 @@ impl Shared<'_> {
         }));
         let message = match outcome {
             Ok(Ok(done)) => {
-                self.store.save(experiment, &done)?;
+                self.store.save(experiment, look, &done)?;
                 return Ok(done);
             }
             Ok(Err(Error::Interrupted)) => return Err(Error::Interrupted),
@@ -149,6 +187,12 @@ impl Shared<'_> {
             message,
         }))
     }
+}
+
+/// Numbers of samples of everything that was measured.
+fn samples(findings: &Findings) -> Vec<usize> {
+    let all = findings.hypotheses.iter().chain(&findings.checks).chain(&findings.controls);
+    all.map(|check| check.estimate.samples).collect()
 }
 
 /// What came out in a few words, and the time it took to measure.

@@ -28,9 +28,9 @@ impl<'a> Store<'a> {
         Ok(Self { directory, settings, program: digest([program.as_slice()]) })
     }
 
-    /// The result that an interrupted run has left.
-    pub(super) fn load(&self, experiment: &Experiment) -> Option<Done> {
-        let digest = self.digest(experiment);
+    /// The result that an interrupted run has left; of a look where there are several.
+    pub(super) fn load(&self, experiment: &Experiment, look: Option<usize>) -> Option<Done> {
+        let digest = self.digest(experiment, look);
         let path = self.path(experiment, &digest);
         match experiment.mutant {
             None => load_result(&path, &digest).map(|claim| Done::Claim(Box::new(claim))),
@@ -39,8 +39,8 @@ impl<'a> Store<'a> {
     }
 
     /// Stores a result; errors are not kept, because the next run may not meet them.
-    pub(super) fn save(&self, experiment: &Experiment, done: &Done) -> Result<()> {
-        let digest = self.digest(experiment);
+    pub(super) fn save(&self, experiment: &Experiment, look: Option<usize>, done: &Done) -> Result<()> {
+        let digest = self.digest(experiment, look);
         let path = self.path(experiment, &digest);
         match done {
             Done::Claim(claim) => store_result(&path, &digest, claim),
@@ -49,7 +49,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn digest(&self, experiment: &Experiment) -> String {
+    fn digest(&self, experiment: &Experiment, look: Option<usize>) -> String {
         let settings = (
             &self.program,
             experiment.claim.id,
@@ -57,6 +57,7 @@ impl<'a> Store<'a> {
             experiment.profile(self.settings),
             self.settings.seed,
             device_kind(self.settings.device),
+            look,
         );
         let settings = serde_json::to_string(&settings).expect("settings are plain data");
         digest([settings.as_bytes()])

@@ -31,6 +31,7 @@ mod golden;
 mod hub;
 mod kernel_cases;
 mod kernel_file;
+mod language;
 mod laws;
 mod lora;
 mod network;

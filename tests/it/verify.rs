@@ -7,11 +7,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use kernelview::error::{Error, Result};
-use kernelview::evidence::{Check, Findings, Profile, Verification};
+use kernelview::evidence::{Check, ClaimVerdict, Findings, Profile, Verification};
 use kernelview::progress::Silent;
-use kernelview::stats::{Estimate, Expectation, Outcome};
-use kernelview::theorems::{Claim, Context, Mutant, Topic};
-use kernelview::verify::{Event, Experiment, Listener, VerifySettings, forget, run};
+use kernelview::stats::{Estimate, Expectation, Outcome, student_mean};
+use kernelview::theorems::{Claim, Context, ERROR_RATE, Mutant, Topic};
+use kernelview::verify::{Event, Experiment, Listener, UntilDecided, VerifySettings, forget, run};
 use tch::Device;
 
 fn check(name: &str, value: f64) -> Check {
@@ -46,7 +46,7 @@ const fn claim(
 
 fn settings(claims: &[&'static Claim], jobs: usize) -> VerifySettings {
     let claims = claims.to_vec();
-    VerifySettings { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs }
+    VerifySettings { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs, until_decided: None }
 }
 
 fn ids(verification: &Verification) -> Vec<&str> {
@@ -180,4 +180,51 @@ fn a_listener_hears_everything_on_its_own_thread() {
     assert_eq!(events, [Event::Started, stage, Event::Advanced(2), note, Event::StageEnded, finished(false)]);
     let events: Vec<Event> = heard();
     assert_eq!(events, [Event::Started, finished(true)]);
+}
+
+/// A claim on a mean of 0 with samples of deviation 1, as many as the context has seeds; how many there were at each look.
+static LOOKS: std::sync::Mutex<Vec<(usize, f64)>> = std::sync::Mutex::new(Vec::new());
+
+static NOISY: Claim = claim("noisy", &[], |context| {
+    let seeds = context.seeds(4, 4, 4);
+    let confidence = context.own_confidence(1, 2);
+    LOOKS.lock().unwrap().push((seeds, confidence));
+    let samples: Vec<f64> = (0..seeds).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let estimate = student_mean(&samples, confidence);
+    let judged = |bound| Check::judged("mean", Expectation::AtMost { bound }, estimate.clone());
+    Ok(Findings { checks: vec![judged(1.5)], controls: vec![judged(-1.5)], ..Findings::default() })
+});
+
+/// Seeds are added until the claim holds, each look at a share of the error rate; a run that had too little time goes on from the
+/// looks that there were; a claim that more seeds do not change ends.
+#[test]
+fn claims_are_looked_at_until_they_are_decided() {
+    static FIXED: Claim = claim("fixed", &[], |context| {
+        let _ = context.seeds(4, 4, 4);
+        let estimate = student_mean(&[1.0, -1.0], 0.99);
+        let judged = |bound| Check::judged("mean", Expectation::AtMost { bound }, estimate.clone());
+        Ok(Findings { checks: vec![judged(0.5)], controls: vec![judged(-0.5)], ..Findings::default() })
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let until = |at_most| VerifySettings { until_decided: Some(UntilDecided { at_most }), ..settings(&[&NOISY, &FIXED], 1) };
+    let short = run(&until(Some(Duration::ZERO)), directory.path(), &Silent).unwrap();
+    let note = |found: &Verification, at: usize| found.claims[at].findings.notes.join(" ");
+    assert_eq!(short.claims[0].verdict, ClaimVerdict::Underpowered);
+    assert!(note(&short, 0).contains("the time is over"), "{}", note(&short, 0));
+    assert_eq!(LOOKS.lock().unwrap().len(), 1);
+
+    let whole = run(&until(None), directory.path(), &Silent).unwrap();
+    assert_eq!(whole.claims[0].verdict, ClaimVerdict::Holds, "{}", note(&whole, 0));
+    assert!(note(&whole, 0).contains("it is decided"), "{}", note(&whole, 0));
+    assert!(note(&whole, 1).contains("more seeds change nothing"), "{}", note(&whole, 1));
+    // The first look was kept.
+    let looks = LOOKS.lock().unwrap().clone();
+    let seeds: Vec<usize> = looks.iter().map(|look| look.0).collect();
+    assert!(seeds.len() > 2 && seeds[..3] == [4, 6, 9], "{seeds:?}");
+    let spent: f64 = looks.iter().map(|look| 2.0 * (1.0 - look.1)).sum();
+    assert!(spent < ERROR_RATE && looks.windows(2).all(|pair| pair[0].1 < pair[1].1), "{spent}");
+
+    let again = run(&until(None), directory.path(), &Silent).unwrap();
+    assert_eq!(again.claims[0].findings, whole.claims[0].findings);
+    assert_eq!(LOOKS.lock().unwrap().len(), looks.len());
 }

@@ -18,6 +18,7 @@ fn the_kernel_concentrates() {
         mutants: true,
         device: Device::Cpu,
         jobs: 2,
+        until_decided: None,
     };
     let verification = run(&plan, directory.path(), &Silent).expect("an experiment that ends");
     let claim = &verification.claims[0];

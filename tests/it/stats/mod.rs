@@ -18,6 +18,7 @@ mod intervals;
 mod judgements;
 mod laws;
 mod ratios;
+mod sequences;
 
 fn random(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
