@@ -6,12 +6,14 @@
 
 pub mod adam_bound;
 pub mod adam_first_step;
+mod agreement;
 mod analog;
 pub mod cases;
 mod chi_law;
 mod chi_law_prose;
 mod compression;
 mod context;
+mod departure;
 pub mod dichotomy;
 pub mod dynamical_dichotomy_sgd;
 pub mod dynamical_dichotomy_sign;
@@ -35,13 +37,18 @@ mod pretraining;
 mod program;
 mod prompt_kernel_limit;
 mod prompt_kernel_regime;
+mod questions;
 mod scan;
 pub mod sign_factorization;
 mod sign_kernel_limit;
+mod steps;
 pub mod structural_zeros;
 mod training;
 
+use std::path::Path;
 use std::time::Instant;
+
+use tch::Device;
 
 use crate::error::Result;
 use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
@@ -173,6 +180,19 @@ pub fn registry() -> &'static [Claim] {
 /// trained before and is not drawn anew.
 pub fn family_registry() -> &'static [Claim] {
     &[chi_law_prose::CLAIM, natural_task::CLAIM, prompt_kernel_regime::CLAIM]
+}
+
+/// Pre-trains networks on the small language with every length of the shipped evidence, measures them, and keeps the evidence of
+/// each in a directory under a digest of its recipe; what is there already is left as it is.
+///
+/// # Errors
+/// [`crate::error::Error::NotFinite`] where a loss is no longer finite; [`crate::error::Error::Interrupted`];
+/// [`crate::error::Error::Io`].
+pub fn collect_evidence(width: i64, seed: u64, directory: &Path, device: Device) -> Result<()> {
+    for steps in agreement::LENGTHS {
+        agreement::collect(width, steps, seed, directory, device)?;
+    }
+    Ok(())
 }
 
 /// The claim with this identifier, of any suite.

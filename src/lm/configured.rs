@@ -33,6 +33,11 @@ impl<C> Configured<C> {
         self.network.specs()
     }
 
+    /// What the decoder reads at the positions that are read \[B, width\]: the last hidden states through the head's transform.
+    pub fn transformed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        self.network.transformed(tap, batch)
+    }
+
     /// Its parts.
     pub(super) fn description(&self) -> &Description {
         self.network.description()

@@ -108,6 +108,12 @@ impl Network {
         sum
     }
 
+    /// What the decoder reads \[B, width\].
+    pub fn transformed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
+        let h = self.features(tap, batch);
+        self.transform(tap, &h)
+    }
+
     /// What stands between the last hidden states and the decoder.
     fn transform(&self, tap: &mut dyn Tap, h: &Tensor) -> Tensor {
         let head = &self.description.head;
@@ -273,8 +279,7 @@ impl LanguageModel for Network {
     }
 
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor {
-        let h = self.features(tap, batch);
-        let h = self.transform(tap, &h);
+        let h = self.transformed(tap, batch);
         self.finish(tap.select_rows(&h, self.layout.decoder, self.layout.decoder_bias, label_ids))
     }
 

@@ -1,0 +1,203 @@
+//! Questions of the small language, asked of its networks: sentences with a hidden word, read by the two label words or by a
+//! readout of their own, and gradients of what is read.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, PlainTap, Role, Tap};
+use crate::lm::{LanguageModel, MaskedLm, Parametrization, Roundings, TokenBatch};
+use crate::pretrain::language::{Asked, Question};
+use crate::pretrain::language_ids;
+
+/// Ids of `<s>`, `</s>` and `<mask>`.
+const START: i64 = 0;
+const END: i64 = 2;
+const MASK: i64 = 4;
+
+/// How an answer is read off a network.
+pub(super) enum Readout {
+    /// The logit of the question's second word less that of the first.
+    Words,
+    /// A readout vector behind the network's own parameters, on what the decoder reads or, without the head's transform, on the last
+    /// hidden state, times a number.
+    Own {
+        /// Through the transform.
+        transform: bool,
+        /// The number.
+        scale: f64,
+    },
+}
+
+/// Sentences with a hidden word as examples with one output.
+pub(super) struct Prompts<'a> {
+    model: &'a MaskedLm,
+    /// \[N, T\]
+    ids: Frozen,
+    /// Where the network is read \[N\].
+    positions: Frozen,
+    words: Frozen,
+    /// Which word is right \[N\], 1 for the second.
+    pub labels: Frozen,
+    readout: Readout,
+}
+
+impl<'a> Prompts<'a> {
+    /// The sentences of a question, read at the hidden word by the label words.
+    pub fn new(model: &'a MaskedLm, question: &Question, asked: &[Asked], device: Device) -> Self {
+        let numbers = language_ids();
+        let row = |a: &Asked| {
+            let mut ids = vec![START];
+            ids.extend(a.sentence.words().iter().map(|w| i64::from(numbers[w.id()])));
+            ids.push(END);
+            ids[a.place + 1] = MASK;
+            ids
+        };
+        let ids: Vec<i64> = asked.iter().flat_map(row).collect();
+        let positions: Vec<i64> = asked.iter().map(|a| a.place as i64 + 1).collect();
+        let labels: Vec<i64> = asked.iter().map(|a| a.label as i64).collect();
+        let words = question.words.map(|w| i64::from(numbers[w.id()]));
+        Self {
+            model,
+            ids: Tensor::from_slice(&ids).view([asked.len() as i64, -1]).to_device(device).into(),
+            positions: Tensor::from_slice(&positions).to_device(device).into(),
+            words: Tensor::from_slice(&words).to_device(device).into(),
+            labels: Tensor::from_slice(&labels).into(),
+            readout: Readout::Words,
+        }
+    }
+
+    /// The same sentences read by a readout of their own, at the hidden word or at the sentence's first token.
+    pub fn read_by(self, readout: Readout, at_mask: bool) -> Self {
+        let positions = if at_mask { self.positions } else { self.positions.zeros_like().into() };
+        Self { readout, positions, ..self }
+    }
+
+    /// Examples from one on.
+    pub fn part(&self, from: i64, count: i64) -> Self {
+        Self {
+            model: self.model,
+            ids: self.ids.narrow(0, from, count).into(),
+            positions: self.positions.narrow(0, from, count).into(),
+            words: self.words.shallow_clone().into(),
+            labels: self.labels.narrow(0, from, count).into(),
+            readout: match self.readout {
+                Readout::Words => Readout::Words,
+                Readout::Own { transform, scale } => Readout::Own { transform, scale },
+            },
+        }
+    }
+
+    fn batch(&self, indices: &[usize]) -> TokenBatch {
+        let rows = Tensor::from_slice(&indices.iter().map(|i| *i as i64).collect::<Vec<_>>());
+        let rows = rows.to_device(self.ids.device());
+        let ids = self.ids.index_select(0, &rows);
+        TokenBatch {
+            segments: ids.zeros_like(),
+            ids,
+            present: None,
+            mask_positions: self.positions.index_select(0, &rows).unsqueeze(1),
+            roundings: Roundings::None,
+        }
+    }
+
+    /// Root mean square of what a readout of its own sees, before it is scaled.
+    pub fn state_size(&self, own: &Parameters, transform: bool) -> f64 {
+        let _guard = tch::no_grad_guard();
+        let indices: Vec<usize> = (0..self.len()).collect();
+        super::training::rms(&self.state(&mut PlainTap::new(own), &indices, transform))
+    }
+
+    fn state(&self, tap: &mut dyn Tap, indices: &[usize], transform: bool) -> Tensor {
+        let batch = self.batch(indices);
+        if transform { self.model.transformed(tap, &batch) } else { self.model.features(tap, &batch) }
+    }
+}
+
+impl Examples for Prompts<'_> {
+    fn len(&self) -> usize {
+        self.ids.size()[0] as usize
+    }
+
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor {
+        match self.readout {
+            Readout::Words => {
+                let logits = self.model.label_logits(tap, &self.batch(indices), &self.words);
+                logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1)
+            }
+            Readout::Own { transform, scale } => {
+                let state = self.state(tap, indices, transform) * scale;
+                tap.linear(&state, Param(self.model.specs().len()), None)
+            }
+        }
+    }
+}
+
+/// The decoder's weights \[V, n\].
+fn decoder<'a>(parameters: &'a Parameters) -> &'a Tensor {
+    let at = parameters.specs().iter().position(|s| s.name.ends_with("decoder.weight")).expect("an untied decoder");
+    &parameters.values()[at]
+}
+
+/// The readout vector \[1, n\] of a question: the decoder's row of its second word less that of the first.
+pub(super) fn trained_readout(parameters: &Parameters, prompts: &Prompts<'_>) -> Tensor {
+    let rows = decoder(parameters).index_select(0, &prompts.words);
+    rows.narrow(0, 1, 1) - rows.narrow(0, 0, 1)
+}
+
+/// A network's parameters and behind them a readout vector \[1, n\].
+pub(super) fn with_readout(own: &Parameters, readout: &Tensor) -> Parameters {
+    let mut specs: Vec<ParameterSpec> = own.specs().to_vec();
+    // By its name it has the decoder's learning rates.
+    specs.push(ParameterSpec::new("new.decoder.weight", &readout.size(), Role::Head, "head"));
+    let values = own.values().iter().map(Tensor::shallow_clone).chain([readout.detach().copy()]).collect();
+    Parameters::new(Arc::from(specs), values)
+}
+
+/// Learning rates of all tensors in muP, in units of the base width's: of SGD or of sign updates.
+pub(super) fn rates(model: &MaskedLm, parameters: &Parameters, sign: bool) -> Vec<f64> {
+    let config = model.config();
+    let width = config.hidden_size;
+    let scale = Parametrization {
+        scaling: crate::lm::Scaling::Mup,
+        base_width: config.mup_base_width.unwrap_or(width),
+        embedding_deviation: 1.0,
+    };
+    let rate = |spec| if sign { scale.sign_rate(width, spec) } else { scale.sgd_rate(width, spec) };
+    parameters.specs().iter().map(rate).collect()
+}
+
+/// A number for every parameter entry \[P\].
+pub(super) fn entries(parameters: &Parameters, of_tensor: &[f64]) -> Tensor {
+    let parts = parameters.values().iter().zip(of_tensor);
+    let parts: Vec<Tensor> =
+        parts.map(|(v, rate)| Tensor::full([v.numel() as i64], *rate, (Kind::Double, v.device()))).collect();
+    Tensor::cat(&parts, 0)
+}
+
+/// All parameter entries \[P\].
+pub(super) fn flat(parameters: &Parameters) -> Tensor {
+    Tensor::cat(&parameters.values().iter().map(|v| v.reshape([-1])).collect::<Vec<_>>(), 0)
+}
+
+/// Gradients of all examples \[N, P\], by autograd, one example at a time. Entries that are zero in exact arithmetic are.
+pub(super) fn gradients(parameters: &Parameters, examples: &dyn Examples) -> Tensor {
+    let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
+    let row = |index: usize| {
+        let output = examples.forward(&mut PlainTap::new(&leaves), &[index]).sum(Kind::Double);
+        let anchor = leaves.values().iter().map(|p| p.sum(Kind::Double)).reduce(|a, b| a + b).expect("parameters");
+        let rows = Tensor::run_backward(&[output + anchor * 0.0], leaves.values(), false, false);
+        let parts = rows.iter().zip(parameters.specs()).map(|(gradient, spec)| {
+            for zeros in &spec.structural_zeros {
+                let _ = gradient.narrow(0, zeros.start, zeros.end - zeros.start).zero_();
+            }
+            gradient.reshape([-1])
+        });
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+    };
+    Tensor::stack(&(0..examples.len()).map(row).collect::<Vec<_>>(), 0)
+}
