@@ -39,6 +39,11 @@ use crate::evidence::{Findings, Table};
 use crate::stats::{Estimate, Expectation};
 use crate::train::{Optimizer, OptimizerKind};
 
+const NO_BIAS_CORRECTION: Mutant = Mutant { name: "no-bias-correction", change: "moments are not bias-corrected" };
+const NARROW_BOUND: Mutant =
+    Mutant { name: "narrow-bound", change: "the bound [1-ρ, 1+ρ], which forgets that the second moment varies too" };
+const LOOSE_BOUND: Mutant = Mutant { name: "loose-bound", change: "the bound with 2ρ in place of ρ" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-bound",
     topic: Topic::Identity,
@@ -46,14 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "ours; quantifies the paper's remark that early Adam behaves like SignGD (Section 4.2)",
     prediction: "update / (-η sign g) within [(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]",
     text: include_str!("adam_bound.rs"),
-    mutants: &[
-        Mutant { name: "no-bias-correction", change: "moments are not bias-corrected" },
-        Mutant {
-            name: "narrow-bound",
-            change: "the bound [1-ρ, 1+ρ], which forgets that the second moment varies too",
-        },
-        Mutant { name: "loose-bound", change: "the bound with 2ρ in place of ρ" },
-    ],
+    mutants: &[NO_BIAS_CORRECTION, NARROW_BOUND, LOOSE_BOUND],
     graded: &[],
     experiment,
 };
@@ -169,8 +167,8 @@ fn excess(ratios: &Tensor, (low, high): (f64, f64)) -> f64 {
 
 /// Largest excess of an update over the bound, relative to it.
 pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
-    let interval = if context.is("narrow-bound") { (1.0 - case.rho, 1.0 + case.rho) } else { case.interval() };
-    Ok(excess(&case.ratios(1.0, !context.is("no-bias-correction"), context), interval))
+    let interval = if context.is(NARROW_BOUND) { (1.0 - case.rho, 1.0 + case.rho) } else { case.interval() };
+    Ok(excess(&case.ratios(1.0, !context.is(NO_BIAS_CORRECTION), context), interval))
 }
 
 /// Largest and smallest r that extremal sequences reach, as parts of the bounds: entries rise (fall) from one extreme
@@ -185,7 +183,7 @@ fn sharpness(beta1: f64, beta2: f64, steps: i32, rho: f64, context: &Context<'_>
         &g + risen * &direction * rho
     };
     let ratios = case.run(&g, &(0..steps).map(gradient).collect::<Vec<_>>(), true).get(i64::from(steps) - 1);
-    let rho = if context.is("loose-bound") { (2.0 * rho).min(0.99) } else { rho };
+    let rho = if context.is(LOOSE_BOUND) { (2.0 * rho).min(0.99) } else { rho };
     let (low, high) = Case { rho, ..case }.interval();
     (ratios.max().double_value(&[]) / high, low / ratios.min().double_value(&[]))
 }

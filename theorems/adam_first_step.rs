@@ -34,6 +34,10 @@ use crate::evidence::Findings;
 use crate::jacobian::{ParameterSpec, Parameters, Role};
 use crate::train::{Optimizer, OptimizerKind};
 
+const NO_BIAS_CORRECTION: Mutant = Mutant { name: "no-bias-correction", change: "moments are not bias-corrected" };
+const DEFAULT_EPSILON: Mutant = Mutant { name: "default-epsilon", change: "ε = 1e-8 in place of 0" };
+const SIGN_OF_ZERO: Mutant = Mutant { name: "sign-of-zero", change: "an entry without gradient is expected to move" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-first-step",
     topic: Topic::Identity,
@@ -41,11 +45,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 4.2 (early stage of Adam)",
     prediction: "first update = -η sign(g) for ε = 0",
     text: include_str!("adam_first_step.rs"),
-    mutants: &[
-        Mutant { name: "no-bias-correction", change: "moments are not bias-corrected" },
-        Mutant { name: "default-epsilon", change: "ε = 1e-8 in place of 0" },
-        Mutant { name: "sign-of-zero", change: "an entry without gradient is expected to move" },
-    ],
+    mutants: &[NO_BIAS_CORRECTION, DEFAULT_EPSILON, SIGN_OF_ZERO],
     graded: &[],
     experiment,
 };
@@ -121,8 +121,8 @@ pub(super) fn without_correction(beta1: f64, beta2: f64, step: i32) -> f64 {
 
 /// Largest difference between the first update and -η sign(g), relative to η.
 pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
-    let factor = if context.is("no-bias-correction") { without_correction(case.beta1, case.beta2, 1) } else { 1.0 };
-    let epsilon = if context.is("default-epsilon") { 1e-8 } else { case.epsilon };
+    let factor = if context.is(NO_BIAS_CORRECTION) { without_correction(case.beta1, case.beta2, 1) } else { 1.0 };
+    let epsilon = if context.is(DEFAULT_EPSILON) { 1e-8 } else { case.epsilon };
     Ok(difference(case, epsilon, factor, context))
 }
 
@@ -134,7 +134,7 @@ fn difference(case: &Case, epsilon: f64, factor: f64, context: &Context<'_>) -> 
     let wanted: Vec<Option<Tensor>> = gradients.iter().map(|g| Some(g.shallow_clone())).collect();
     let updates = Optimizer::new(kind, case.eta, gradients.len()).updates(&parameters, &wanted, 1.0);
     gradients.iter().zip(updates).fold(0.0, |found, (g, update)| {
-        let signs = if context.is("sign-of-zero") { g.ge(0.0).to_kind(Context::KIND) * 2.0 - 1.0 } else { g.sign() };
+        let signs = if context.is(SIGN_OF_ZERO) { g.ge(0.0).to_kind(Context::KIND) * 2.0 - 1.0 } else { g.sign() };
         let update = update.expect("every tensor has a gradient") * factor;
         larger(found, relative(&update, &(signs * -case.eta)))
     })

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings};
 use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
 use crate::network::{Abc, Activation, Mlp, normal_tensor, unit_inputs};
 use crate::progress::Silent;
@@ -58,33 +58,32 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
     let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
         residuals(context, analog, width, seed)
     })?;
-    let confidence = context.confidence(3 + 2 * analog.controls.len());
     let falls = context.expected(-1.0, MARGIN);
     let title = |name: &str| format!("{name}: exponent of the relative residual of the predicted steps");
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("network".into(), analog.setting.into()),
             ("widths".into(), list(&widths)),
             ("seeds".into(), seeds.to_string()),
             ("training".into(), format!("{STEPS} steps, one example each, squared loss; inputs of different lengths")),
         ],
-        checks: vec![scan.slope(title(analog.claimed.name), analog.claimed.name, falls, confidence)?],
+        checks: vec![scan.scaling(title(analog.claimed.name), analog.claimed.name, falls)?],
         tables: vec![scan.local_slopes(&[(analog.claimed.name, -1.0)])?],
-        ..Findings::default()
+        ..Collected::default()
     };
     // A tenth of the residual that the wrong kernels keep.
     let small = Expectation::AtMost { bound: 0.02 };
     let level = |name: &str| {
         let title = format!("{name}: relative residual of the predicted steps at the largest width");
-        super::check(title, small, scan.last_mean(name, confidence))
+        scan.level(title, name, small)
     };
     findings.checks.push(level(analog.claimed.name));
     let moves = Expectation::Within { target: 0.0, tolerance: STILL };
     let title_moves = "exponent of the outputs' movement along the trajectory (there is something to predict)";
-    findings.hypotheses.push(scan.slope(title_moves, MOVES, moves, confidence)?);
+    findings.hypotheses.push(scan.scaling(title_moves, MOVES, moves)?);
     let mut series = vec![scan.series(analog.claimed.name, analog.claimed.name, Some(-1.0), false)];
     for control in &analog.controls {
-        findings.controls.push(scan.slope(title(control.name), control.name, falls, confidence)?);
+        findings.controls.push(scan.scaling(title(control.name), control.name, falls)?);
         findings.controls.push(level(control.name));
         series.push(scan.series(control.name, control.name, None, true));
     }
@@ -95,7 +94,7 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
         y_label: "relative residual".into(),
         series,
     });
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Relative residual of every prediction, over all steps and probes of one trajectory.

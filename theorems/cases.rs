@@ -106,6 +106,18 @@ impl NetworkCase {
         }
     }
 
+    /// The same with derivatives of every order: tanh in place of relu.
+    #[must_use]
+    pub fn smooth(self) -> Self {
+        let shape = match self.shape {
+            Shape::Mlp { input, width, depth, activation: Activation::Relu } => {
+                Shape::Mlp { input, width, depth, activation: Activation::Tanh }
+            }
+            shape => shape,
+        };
+        Self { shape, ..self }
+    }
+
     /// Parameters and examples of this case.
     pub fn build(&self, context: &Context<'_>) -> Network {
         match self.shape {

@@ -29,7 +29,7 @@ use super::scan::{Scan, list};
 use super::training::{loss_gradient, outputs};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings};
 use crate::jacobian::{Examples, Parameters};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::measure::{gradient_drift, relative_residual};
@@ -38,6 +38,11 @@ use crate::progress::Silent;
 use crate::stats::Expectation;
 use crate::train::{Optimizer, OptimizerKind};
 
+pub(super) const MISSING_FACTOR: Mutant = Mutant { name: "missing-factor", change: "the kernel's prediction halved" };
+pub(super) const HARD_LABELS: Mutant =
+    Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" };
+pub(super) const WRONG_UPDATE: Mutant = Mutant { name: "wrong-update", change: "SignGD in place of SGD" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "chi-law",
     topic: Topic::Identity,
@@ -45,11 +50,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "slope 1 in χ (SGD); slope 0 in χ and 1 in η (SignGD)",
     text: include_str!("chi_law.rs"),
-    mutants: &[
-        Mutant { name: "missing-factor", change: "the kernel's prediction halved" },
-        Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
-        Mutant { name: "wrong-update", change: "SignGD in place of SGD" },
-    ],
+    mutants: &[MISSING_FACTOR, HARD_LABELS, WRONG_UPDATE],
     graded: &[],
     experiment,
 };
@@ -88,11 +89,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     }
     context.monitor.end();
 
-    let confidence = context.confidence(9);
     let statistics = [RESIDUAL, DRIFT];
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
     let rates = [0.003, 0.01, 0.03, SIGN_MOVE];
-    let sgd_update = if context.is("wrong-update") { OptimizerKind::Signgd } else { OptimizerKind::Sgd };
+    let sgd_update = if context.is(WRONG_UPDATE) { OptimizerKind::Signgd } else { OptimizerKind::Sgd };
     let in_chi = Scan::over(context, "SGD over χ", &deltas, seeds, &statistics, |delta, seed| {
         one_step(context, &network, &models[seed], sgd_update, delta, SGD_MOVE)
     })?;
@@ -106,7 +106,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         one_step(context, &network, &models[seed], OptimizerKind::Signgd, 0.1, rate)
     })?;
 
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("network".into(), format!("transformer, 2 layers, width {}, muP", network.shape().width)),
             ("pre-training".into(), format!("{steps} steps of Adam on masked progressions")),
@@ -114,7 +114,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             ("χ".into(), list(&deltas)),
             ("first-order movement of the output by SignGD".into(), list(&rates)),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
     // Slopes over two decades of an expansion whose next term is a tenth of the leading one at the largest δ: the slope
     // is off by less than 0.01.
@@ -123,14 +123,14 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let at_random_slope = Expectation::Within { target: 1.0, tolerance: 0.05 };
     for statistic in statistics {
         let title = |update: &str, x: &str| format!("{update}: exponent of the {statistic} in {x}");
-        findings.checks.push(in_chi.slope(title("SGD", "χ"), statistic, slope(1.0), confidence)?);
+        findings.checks.push(in_chi.scaling(title("SGD", "χ"), statistic, slope(1.0))?);
         let title_random = title("SGD at random weights", "χ");
-        findings.checks.push(at_random.slope(title_random, statistic, at_random_slope, confidence)?);
-        findings.checks.push(sign_in_chi.slope(title("SignGD", "χ"), statistic, slope(0.0), confidence)?);
-        findings.checks.push(in_eta.slope(title("SignGD", "η"), statistic, slope(1.0), confidence)?);
+        findings.checks.push(at_random.scaling(title_random, statistic, at_random_slope)?);
+        findings.checks.push(sign_in_chi.scaling(title("SignGD", "χ"), statistic, slope(0.0))?);
+        findings.checks.push(in_eta.scaling(title("SignGD", "η"), statistic, slope(1.0))?);
     }
     let title = format!("SignGD: exponent of the {RESIDUAL} in χ against SGD's");
-    findings.controls.push(sign_in_chi.slope(title, RESIDUAL, slope(1.0), confidence)?);
+    findings.controls.push(sign_in_chi.scaling(title, RESIDUAL, slope(1.0))?);
     findings.figures.push(Figure {
         name: "chi".into(),
         title: "Departure from the kernel after one step".into(),
@@ -153,7 +153,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             in_eta.series("gradient drift", DRIFT, Some(1.0), false),
         ],
     });
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Residual and gradient drift of one step on the first prompt, measured on the others.
@@ -195,7 +195,7 @@ pub(super) fn departure(
 ) -> Result<Vec<f64>> {
     // χ = σ(f) - p for the soft label p = σ(f) - δ; the sign keeps p between 0 and 1.
     let likely = outputs(start, train).sigmoid().double_value(&[0, 0]) > 0.5;
-    let size = if context.is("hard-labels") { 0.1 } else { step.delta };
+    let size = if context.is(HARD_LABELS) { 0.1 } else { step.delta };
     let chi = if likely { size } else { -size };
     let gradients = loss_gradient(start, train, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
     let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: true, signgd: false }, start.len());
@@ -205,9 +205,9 @@ pub(super) fn departure(
     // One learning rate for all tensors, so that the kernel is the plain sum over them.
     let rate = step.movement / own.expect("asked for").double_value(&[0, 0]);
     let end = Optimizer::with_rates(step.update, vec![rate; start.len()]).step(start, &gradients);
-    let signs = step.update == OptimizerKind::Signgd && !context.is("wrong-update");
+    let signs = step.update == OptimizerKind::Signgd && !context.is(WRONG_UPDATE);
     let (kernel, factor) = if signs { (gram.asymmetric, chi.signum()) } else { (gram.sgd, chi) };
-    let factor = if context.is("missing-factor") { 0.5 * factor } else { factor };
+    let factor = if context.is(MISSING_FACTOR) { 0.5 * factor } else { factor };
     let predicted = kernel.expect("asked for") * (-rate * factor);
     let moved = outputs(&end, probes) - outputs(start, probes);
     let residual = relative_residual(&moved, &predicted).unwrap_or(f64::NAN);

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::context::Context;
 use super::{Graded, check};
-use crate::evidence::Check;
+use crate::evidence::{Check, Mark, Open};
 use crate::stats::{Estimate, Expectation, Method, Outcome, detectable, student_mean};
 
 /// Number of examples N of the kernels.
@@ -81,27 +81,30 @@ pub(super) const VARIANCE_OFF: Graded = Graded {
 
 /// Moments as stated, or by the graded mutant.
 pub(super) fn variance_off(context: &Context<'_>, moments: Moments) -> Moments {
-    let factor = (OVERALL * context.off(VARIANCE_OFF.name)).exp();
+    let factor = (OVERALL * context.off(VARIANCE_OFF)).exp();
     Moments { variance: moments.variance * factor, ..moments }
 }
 
 /// Blocks of draws, the logarithm of whose mean is one sample: single squares are too skewed for Student's interval.
 const BLOCKS: usize = 40;
 
+/// An interval at a confidence.
+type Interval = Box<dyn Fn(f64) -> Estimate>;
+
 /// What draws of a random kernel say about the stated moments of its entries.
 #[derive(Default)]
 pub(super) struct Agreement {
     /// Per entry the distance of its mean from the stated one, in standard deviations.
-    means: Vec<Estimate>,
+    means: Vec<Interval>,
     /// Per entry the logarithm of its variance over the stated one.
-    variances: Vec<Estimate>,
+    variances: Vec<Interval>,
     /// Per kernel the logarithm of the mean ratio of squares and stated variances over all entries.
-    overall: Vec<Estimate>,
+    overall: Vec<Interval>,
 }
 
 impl Agreement {
-    /// Adds a kernel's draws; `confidence` is that of each interval.
-    pub fn add(&mut self, draws: &[Tensor], moments: &Moments, confidence: f64) {
+    /// Adds a kernel's draws.
+    pub fn add(&mut self, draws: &[Tensor], moments: &Moments) {
         let mut squares = vec![0.0; draws.len()];
         let entries = pairs(true).count() as f64;
         for pair in pairs(true) {
@@ -112,52 +115,61 @@ impl Agreement {
             for (sum, d) in squares.iter_mut().zip(&distances) {
                 *sum += d * d / entries;
             }
-            self.means.push(student_mean(&distances, confidence));
-            self.variances.push(log_variance_ratio(&distances, at(&moments.excess), confidence));
+            self.means.push(mean_of(&distances));
+            let excess = at(&moments.excess);
+            self.variances.push(Box::new(move |confidence| log_variance_ratio(&distances, excess, confidence)));
         }
         let size = draws.len().div_ceil(BLOCKS);
         let blocks: Vec<f64> =
             squares.chunks(size).map(|block| (block.iter().sum::<f64>() / block.len() as f64).ln()).collect();
-        self.overall.push(student_mean(&blocks, confidence));
+        self.overall.push(mean_of(&blocks));
     }
 
     /// Adds draws of a kernel with a fixed diagonal, of which only the means off the diagonal are stated; distances are in
     /// units of each entry's own standard deviation.
-    pub fn add_means(&mut self, draws: &[Tensor], mean: &Tensor, confidence: f64) {
+    pub fn add_means(&mut self, draws: &[Tensor], mean: &Tensor) {
         for pair in pairs(false) {
             let samples = samples(draws, pair);
             let stated = mean.double_value(&[pair.0, pair.1]);
-            let deviation =
-                student_mean(&samples, confidence).standard_error.unwrap_or(f64::NAN) * (samples.len() as f64).sqrt();
+            let error = student_mean(&samples, Mark::CONFIDENCE).standard_error.unwrap_or(f64::NAN);
+            let deviation = error * (samples.len() as f64).sqrt();
             let distances: Vec<f64> = samples.iter().map(|x| (x - stated) / deviation).collect();
-            self.means.push(student_mean(&distances, confidence));
+            self.means.push(mean_of(&distances));
         }
     }
 
     /// The means of all entries are the stated ones.
-    pub fn of_means(&self, name: impl Into<String>) -> Check {
-        equivalence(name, &self.means, Expectation::Within { target: 0.0, tolerance: MEAN })
+    pub fn of_means(&mut self, name: &'static str) -> Open {
+        together(name, std::mem::take(&mut self.means), Expectation::Within { target: 0.0, tolerance: MEAN })
     }
 
     /// So are the variances, up to a factor entry by entry.
-    pub fn of_variances(&self, name: impl Into<String>) -> Check {
-        equivalence(name, &self.variances, Expectation::Within { target: 0.0, tolerance: VARIANCE.ln() })
+    pub fn of_variances(&mut self, name: &'static str) -> Open {
+        together(
+            name,
+            std::mem::take(&mut self.variances),
+            Expectation::Within { target: 0.0, tolerance: VARIANCE.ln() },
+        )
     }
 
     /// And more narrowly on average over the entries.
-    pub fn overall(&self, name: impl Into<String>) -> Check {
-        equivalence(name, &self.overall, Expectation::Within { target: 0.0, tolerance: OVERALL })
+    pub fn overall(&mut self, name: &'static str) -> Open {
+        together(name, std::mem::take(&mut self.overall), Expectation::Within { target: 0.0, tolerance: OVERALL })
     }
 }
 
-/// Intervals of an [`Agreement`] over that many kernels.
-pub(super) fn intervals(kernels: usize) -> usize {
-    kernels * (2 * pairs(true).count() + 1)
+/// Student's interval of the mean of samples.
+fn mean_of(samples: &[f64]) -> Interval {
+    let found = student_mean(samples, Mark::CONFIDENCE);
+    Box::new(move |confidence| found.student_at(confidence))
 }
 
-/// The same of one from [`Agreement::add_means`].
-pub(super) fn mean_intervals() -> usize {
-    pairs(false).count()
+/// One check of many intervals that hold together and divide its error probability among them.
+fn together(name: &'static str, intervals: Vec<Interval>, expectation: Expectation) -> Open {
+    Open::judged(move |confidence| {
+        let each = 1.0 - (1.0 - confidence) / intervals.len() as f64;
+        equivalence(name, &intervals.iter().map(|at| at(each)).collect::<Vec<_>>(), expectation)
+    })
 }
 
 /// The logarithm of a variance over the stated one, from distances in units of the stated deviation whose mean is known to be 0.

@@ -9,7 +9,7 @@ use super::memory::{Memory, Place};
 use super::{Graded, STRENGTHS, Variant};
 use crate::device::device_name;
 use crate::error::Result;
-use crate::evidence::Profile;
+use crate::evidence::{Collected, Findings, Profile};
 use crate::progress::{Monitor, Silent};
 use crate::stats::{Expectation, look_share};
 
@@ -88,16 +88,18 @@ impl Context<'_> {
     /// Every experiment runs in double precision: what it measures are differences of nearly equal numbers.
     pub const KIND: Kind = Kind::Double;
 
-    /// Whether this run is the named mutant. What is measured after the question may depend on it.
-    pub fn is(&self, mutant: &str) -> bool {
+    /// Whether this run is this mutant. What is measured after the question may depend on it.
+    pub fn is(&self, mutant: impl Into<&'static str>) -> bool {
+        let mutant = mutant.into();
         if !self.asked.borrow().contains(mutant) {
             self.asked.borrow_mut().insert(mutant.to_owned());
         }
         self.mutant.is_some_and(|m| m.name == mutant)
     }
 
-    /// How far off the named graded mutant is, in units of a tolerance; 0 where this run is not it.
-    pub fn off(&self, mutant: &str) -> f64 {
+    /// How far off this graded mutant is, in units of a tolerance; 0 where this run is not it.
+    pub fn off(&self, mutant: impl Into<&'static str>) -> f64 {
+        let mutant = mutant.into();
         // A measurement depends on the strength too: one that was made at another does not stand for it.
         self.asked.borrow_mut().extend(STRENGTHS.map(|strength| label(mutant, strength)));
         self.strength(mutant)
@@ -158,35 +160,37 @@ impl Context<'_> {
         if self.mutant.is_some_and(|m| m.strength.is_none()) { seeds / 2 } else { seeds }
     }
 
+    /// A number of random cases of an identity for this run's profile; a mutant is wrong in nearly every case.
+    pub fn cases(&self, quick: usize, standard: usize, full: usize) -> usize {
+        let cases = self.pick(quick, standard, full);
+        if self.is_mutant() { cases / 4 } else { cases }
+    }
+
     /// The seed of a named draw of this run, see [`crate::files::named_seed`].
     pub fn seed(&self, name: &str) -> u64 {
         crate::files::named_seed(self.seed, name)
     }
 
-    /// Confidence of each of `intervals` intervals of one claim, so that all intervals of all claims together miss with
-    /// probability [`ERROR_RATE`] at most (Bonferroni; the share of a claim does not depend on which others are run).
-    pub fn confidence(&self, intervals: usize) -> f64 {
-        self.share(super::registry().len(), intervals)
+    /// Judges what a claim of this crate collected: its intervals together miss with probability at most its equal part of
+    /// [`ERROR_RATE`], whichever other claims are run.
+    pub fn judged(&self, collected: Collected) -> Findings {
+        let parts = super::all_suites().into_iter().find(|(suite, _)| suite.iter().any(|c| c.id == self.claim));
+        self.judged_among(parts.map_or(1, |(_, parts)| parts), collected)
     }
 
     /// The same for a claim outside this crate, one of `claims` of a suite of its own.
-    pub fn own_confidence(&self, claims: usize, intervals: usize) -> f64 {
-        self.share(claims, intervals)
+    pub fn judged_among(&self, claims: usize, collected: Collected) -> Findings {
+        collected.judged(self.error_rate() / claims as f64)
     }
 
-    /// The same for a claim on tensor programs, whose suite has an error rate of its own.
-    pub fn program_confidence(&self, intervals: usize) -> f64 {
-        self.share(super::program_registry().len(), intervals)
-    }
-
-    /// The same for a claim on pre-trained networks.
+    /// Confidence of each of `intervals` intervals of a claim on pre-trained networks.
     pub fn family_confidence(&self, intervals: usize) -> f64 {
-        self.share(super::family_registry().len(), intervals)
+        1.0 - self.error_rate() / (super::family_registry().len() * intervals) as f64
     }
 
-    /// Confidence of each of `intervals` intervals of one of some claims.
-    fn share(&self, claims: usize, intervals: usize) -> f64 {
-        1.0 - ERROR_RATE * self.look.map_or(1.0, look_share) / (claims * intervals) as f64
+    /// What a suite may spend in this look.
+    fn error_rate(&self) -> f64 {
+        ERROR_RATE * self.look.map_or(1.0, look_share)
     }
 }
 

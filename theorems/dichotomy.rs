@@ -6,14 +6,18 @@ use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 use super::context::Context;
-use super::identity;
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs, rms};
+use super::{Mutant, exactly};
 use crate::error::Result;
-use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Table};
 use crate::network::{Abc, Activation, Classification, Mlp, Scale, unit_inputs};
 use crate::stats::{Expectation, Exponent};
 use crate::train::{Optimizer, OptimizerKind};
+
+/// Wrong under every update rule.
+pub(super) const UNSCALED_LEARNING_RATE: Mutant =
+    Mutant { name: "unscaled-learning-rate", change: "the learning rate is η instead of η n^-c" };
 
 /// Input dimension, training inputs and probe inputs.
 const INPUT: i64 = 6;
@@ -80,7 +84,7 @@ fn movement(context: &Context<'_>, draw: &Draw, steps: usize, width: f64, seed: 
     // initial output does not add its spread to that of the measured change.
     let targets = outputs(&parameters, &train) + Tensor::from_slice(&[1.0, -1.0, 1.0]).view([TRAIN, 1]);
     let indices: Vec<usize> = (0..TRAIN as usize).collect();
-    let rates = if context.is("unscaled-learning-rate") {
+    let rates = if context.is(UNSCALED_LEARNING_RATE) {
         vec![draw.eta; draw.abc.layers.len()]
     } else {
         mlp.learning_rates(draw.eta)
@@ -149,7 +153,7 @@ const STEPS: usize = 3;
 pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings> {
     let size = Size::of(context);
     let mut draws = Draws::new(context, "parametrizations");
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("network".into(), "tanh, 1 to 3 hidden layers, 6 inputs".into()),
             ("widths".into(), list(&size.widths)),
@@ -157,10 +161,8 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
             ("random stable and non-trivial parametrizations".into(), size.draws.to_string()),
             ("training".into(), format!("{STEPS} steps on {TRAIN} examples, squared loss")),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
-    // Per draw one hypothesis and one check; four recognitions, two controls.
-    let confidence = context.confidence(2 * size.draws + 6);
     let mut figure = Figure {
         name: "features".into(),
         title: "Feature change in three steps".into(),
@@ -179,11 +181,11 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let r = (rule.predicted)(context, &draw.abc);
         let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
         let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
-        findings.hypotheses.push(scan.slope(title, OUTPUTS, moves, confidence)?);
+        findings.hypotheses.push(scan.scaling(title, OUTPUTS, moves)?);
         let within = context.expected(-r, TOLERANCE);
         let title = format!("parametrization {number}: exponent of the feature change");
-        findings.checks.push(scan.slope(title, FEATURES, within, confidence)?);
-        let fit = scan.exponent(FEATURES, confidence)?;
+        findings.checks.push(scan.scaling(title, FEATURES, within)?);
+        let fit = scan.exponent(FEATURES, Mark::CONFIDENCE)?;
         let mut row = vec![Cell::from(number as f64), describe(&draw).into(), (-r).into(), fit.slope.value.into()];
         row.extend(fit.local_slopes.into_iter().map(Cell::from));
         rows.push(row);
@@ -191,7 +193,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
             figure.series.push(scan.series(&format!("parametrization {number}"), FEATURES, Some(-r), false));
         }
     }
-    findings.checks.push(identity(
+    findings.checks.push(exactly(
         "stable draws that the theory's inequalities misjudge",
         0.5,
         misjudged as f64,
@@ -201,7 +203,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         ["", "(a, b, c) per layer", "predicted -r", "measured"].into_iter().map(Into::into).collect();
     columns.extend(size.widths.windows(2).map(|w| format!("{} → {}", w[0], w[1])));
     findings.tables.push(Table { title: "Exponents, and slopes between neighbouring widths".into(), columns, rows });
-    recognitions(context, rule, &size, confidence, &mut findings)?;
+    recognitions(context, rule, &size, &mut findings)?;
 
     for (name, abc, wrong) in [
         ("features of a feature-learning parametrization against the kernel regime's -1/2", rule.feature_learning, 0.5),
@@ -210,21 +212,15 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let draw = Draw { abc: abc(2), optimizer: rule.optimizer, eta: 0.5 };
         let scan = size.scan(context, name, &draw, STEPS)?;
         let within = Expectation::Within { target: -wrong, tolerance: TOLERANCE };
-        findings.controls.push(scan.slope(name, FEATURES, within, confidence)?);
+        findings.controls.push(scan.scaling(name, FEATURES, within)?);
         figure.series.push(scan.series(name.split(" against").next().unwrap_or(name), FEATURES, None, true));
     }
     findings.figures.push(figure);
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Draws that violate one inequality: the theory must say so, and the first step must show it.
-fn recognitions(
-    context: &Context<'_>,
-    rule: &Rule,
-    size: &Size,
-    confidence: f64,
-    findings: &mut Findings,
-) -> Result<()> {
+fn recognitions(context: &Context<'_>, rule: &Rule, size: &Size, findings: &mut Collected) -> Result<()> {
     let base = || (rule.kernel_regime)(2);
     let changed = |change: &dyn Fn(&mut Abc)| {
         let mut abc = base();
@@ -252,14 +248,9 @@ fn recognitions(
         unrecognized += usize::from(!recognized);
         let draw = Draw { abc, optimizer: rule.optimizer, eta: 0.5 };
         let scan = size.scan(context, name, &draw, 1)?;
-        findings.checks.push(scan.slope(
-            format!("{name}: exponent of the {statistic}"),
-            statistic,
-            expectation,
-            confidence,
-        )?);
+        findings.checks.push(scan.scaling(format!("{name}: exponent of the {statistic}"), statistic, expectation)?);
     }
-    findings.checks.push(identity(
+    findings.checks.push(exactly(
         "unstable and trivial parametrizations that the theory does not recognize",
         0.5,
         unrecognized as f64,

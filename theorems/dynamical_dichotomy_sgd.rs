@@ -31,12 +31,17 @@
 //! parametrization (`r = 1/2`) does, muP (`r = 0`) does not.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule};
-use super::{Claim, Mutant, Topic};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::{Abc, Scale, classify_sgd};
 use crate::train::OptimizerKind;
+
+const INPUT_LAYER_AS_HIDDEN: Mutant = Mutant { name: "input-layer-as-hidden", change: "r without the term 1(l=1)" };
+const SLOWEST_LAYER: Mutant =
+    Mutant { name: "slowest-layer", change: "r with the maximum over layers instead of the minimum" };
+const SIGN_UPDATES: Mutant = Mutant { name: "sign-updates", change: "SignGD in place of SGD" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "dynamical-dichotomy-sgd",
@@ -45,12 +50,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Yang and Hu, Tensor Programs IV, dynamical dichotomy",
     prediction: "slope -r for every stable, non-trivial (a, b, c)",
     text: include_str!("dynamical_dichotomy_sgd.rs"),
-    mutants: &[
-        Mutant { name: "unscaled-learning-rate", change: "the learning rate is η instead of η n^-c" },
-        Mutant { name: "input-layer-as-hidden", change: "r without the term 1(l=1)" },
-        Mutant { name: "slowest-layer", change: "r with the maximum over layers instead of the minimum" },
-        Mutant { name: "sign-updates", change: "SignGD in place of SGD" },
-    ],
+    mutants: &[UNSCALED_LEARNING_RATE, INPUT_LAYER_AS_HIDDEN, SLOWEST_LAYER, SIGN_UPDATES],
     graded: &[SHIFTED],
     experiment,
 };
@@ -67,7 +67,7 @@ pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
 
 fn rule(context: &Context<'_>) -> Rule {
     Rule {
-        draw: if context.is("sign-updates") { draw_with_signs } else { draw },
+        draw: if context.is(SIGN_UPDATES) { draw_with_signs } else { draw },
         classify: classify_sgd,
         predicted,
         feature_learning: Abc::mup,
@@ -82,10 +82,10 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
     let (a, b, c) = (abc.layers[hidden].a, abc.layers[hidden].b, abc.c[hidden]);
     let backward = (a + b).min(2.0 * a + c) + c - 1.0;
     let own = |l: usize| 2.0 * abc.layers[l].a;
-    if context.is("input-layer-as-hidden") {
+    if context.is(INPUT_LAYER_AS_HIDDEN) {
         return backward + (0..hidden).map(own).fold(f64::INFINITY, f64::min);
     }
-    if context.is("slowest-layer") {
+    if context.is(SLOWEST_LAYER) {
         return backward + (0..hidden).map(|l| own(l) + f64::from(l == 0)).fold(f64::NEG_INFINITY, f64::max);
     }
     classify_sgd(abc).r

@@ -23,12 +23,19 @@
 //! under SGD may learn features, or blow up, under Adam.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule};
-use super::{Claim, Mutant, Topic};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::{Abc, Scale, classify_sign};
 use crate::train::OptimizerKind;
+
+const INCOHERENT_SUM: Mutant = Mutant {
+    name: "incoherent-sum",
+    change: "r with a_l + c_l - 1/2 for hidden layers, as if signs and features were independent",
+};
+const SGD_EXPONENT: Mutant = Mutant { name: "sgd-exponent", change: "the r of SGD" };
+const SGD_UPDATES: Mutant = Mutant { name: "sgd-updates", change: "SGD in place of SignGD and Adam" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "dynamical-dichotomy-sign",
@@ -37,15 +44,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Yang and Littwin, Tensor Programs IVb, dynamical dichotomy of adaptive optimizers",
     prediction: "slope -r for every stable, non-trivial (a, b, c)",
     text: include_str!("dynamical_dichotomy_sign.rs"),
-    mutants: &[
-        Mutant { name: "unscaled-learning-rate", change: "the learning rate is η instead of η n^-c_l" },
-        Mutant {
-            name: "incoherent-sum",
-            change: "r with a_l + c_l - 1/2 for hidden layers, as if signs and features were independent",
-        },
-        Mutant { name: "sgd-exponent", change: "the r of SGD" },
-        Mutant { name: "sgd-updates", change: "SGD in place of SignGD and Adam" },
-    ],
+    mutants: &[UNSCALED_LEARNING_RATE, INCOHERENT_SUM, SGD_EXPONENT, SGD_UPDATES],
     graded: &[SHIFTED],
     experiment,
 };
@@ -65,7 +64,7 @@ pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
 
 fn rule(context: &Context<'_>) -> Rule {
     Rule {
-        draw: if context.is("sgd-updates") { draw_with_sgd } else { draw },
+        draw: if context.is(SGD_UPDATES) { draw_with_sgd } else { draw },
         classify: classify_sign,
         predicted,
         feature_learning: Abc::mup_sign,
@@ -76,10 +75,10 @@ fn rule(context: &Context<'_>) -> Rule {
 
 /// Predicted r, or a mutant's.
 fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
-    if context.is("sgd-exponent") {
+    if context.is(SGD_EXPONENT) {
         return crate::network::classify_sgd(abc).r;
     }
-    if context.is("incoherent-sum") {
+    if context.is(INCOHERENT_SUM) {
         let own = |l: usize| abc.layers[l].a + abc.c[l] - if l == 0 { 0.0 } else { 0.5 };
         return (0..abc.hidden()).map(own).fold(f64::INFINITY, f64::min);
     }

@@ -41,19 +41,23 @@ use tch::{Device, Kind, Tensor};
 
 use super::cases::{NetworkCase, relative, worst};
 use super::compression::{
-    Agreement, BOUND_RANK, EPSILON, EXAMPLES, Moments, RANKS, VARIANCE_OFF, cosines, frobenius_error, intervals,
-    largest_deviation, mean_intervals, union_bound, variance_off,
+    Agreement, BOUND_RANK, EPSILON, EXAMPLES, Moments, RANKS, VARIANCE_OFF, cosines, frobenius_error,
+    largest_deviation, union_bound, variance_off,
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Mutant, Topic, check, identity};
+use super::{Claim, Family, Mutant, exactly};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::jacobian::{Parameters, PlainTap};
 use crate::kernel::dense_jacobian;
 use crate::network::{Abc, Activation, Mlp, unit_inputs};
-use crate::stats::{Expectation, clopper_pearson};
+use crate::stats::Expectation;
 use crate::subspace::Projection;
+
+const VARIANCE_ONE_OVER_P: Mutant = Mutant { name: "variance-one-over-p", change: "entries of Π have variance 1/P" };
+const NO_CROSS_TERM: Mutant = Mutant { name: "no-cross-term", change: "the variance formula lacks <g,g'>²" };
+const HALF_RANK: Mutant = Mutant { name: "half-rank", change: "every direction of Π is used twice" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "intrinsic-dimension",
@@ -62,11 +66,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 7 (intrinsic dimension); exact variance ours",
     prediction: "error² = (|g|²|g'|² + <g,g'>²)/k; exceedance ≤ 4N² exp(-(ε²-ε³)k/4)",
     text: include_str!("intrinsic_dimension.rs"),
-    mutants: &[
-        Mutant { name: "variance-one-over-p", change: "entries of Π have variance 1/P" },
-        Mutant { name: "no-cross-term", change: "the variance formula lacks <g,g'>²" },
-        Mutant { name: "half-rank", change: "every direction of Π is used twice" },
-    ],
+    mutants: &[VARIANCE_ONE_OVER_P, NO_CROSS_TERM, HALF_RANK],
     graded: &[VARIANCE_OFF],
     experiment,
 };
@@ -78,8 +78,6 @@ const TOLERANCE: f64 = 1e-11;
 const SLOPE_TOLERANCE: f64 = 0.1;
 /// Rank at which means and variances are tested; they are exact at every rank.
 const MOMENT_RANK: i64 = 16;
-/// Intervals beside those of the moments.
-const INTERVALS: usize = 3;
 
 /// A network and the dimension of its subspace.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +138,8 @@ fn jacobian(context: &Context<'_>) -> Result<Tensor> {
 fn projection(rank: i64, name: &str, numel: i64, context: &Context<'_>) -> Projection {
     let seed = context.seed(&format!("intrinsic-dimension {name}"));
     match () {
-        () if context.is("half-rank") => Projection::new(rank / 2, seed),
-        () if context.is("variance-one-over-p") => Projection::new(rank, seed).with_variance(1.0 / numel as f64),
+        () if context.is(HALF_RANK) => Projection::new(rank / 2, seed),
+        () if context.is(VARIANCE_ONE_OVER_P) => Projection::new(rank, seed).with_variance(1.0 / numel as f64),
         () => Projection::new(rank, seed),
     }
 }
@@ -154,7 +152,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let jacobian = jacobian(context)?;
     let numel = jacobian.size()[1];
     let kernel = jacobian.matmul(&jacobian.tr());
-    let confidence = context.confidence(INTERVALS + intervals(1) + 2 * mean_intervals());
 
     let trials = context.pick(200, 1000, 4000);
     let (mut exceeded, mut exceeded_wrong, mut deviation): (usize, usize, f64) = (0, 0, 0.0);
@@ -181,29 +178,30 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         sign_kernels.push(cosines_of_signs(&g).to_device(Device::Cpu));
     }
     let [mut agreement, mut of_angles, mut of_signs] = [(); 3].map(|()| Agreement::default());
-    let stated = variance_off(context, moments(&kernel, MOMENT_RANK, !context.is("no-cross-term")));
-    agreement.add(&kernels, &stated, confidence);
+    let stated = variance_off(context, moments(&kernel, MOMENT_RANK, !context.is(NO_CROSS_TERM)));
+    agreement.add(&kernels, &stated);
     let arcsines = cosines(&kernel).clamp(-1.0, 1.0).asin() * FRAC_2_PI;
-    of_angles.add_means(&sign_kernels, &arcsines, confidence);
-    of_signs.add_means(&sign_kernels, &cosines_of_signs(&jacobian), confidence);
+    of_angles.add_means(&sign_kernels, &arcsines);
+    of_signs.add_means(&sign_kernels, &cosines_of_signs(&jacobian));
 
     let scan = scan(&jacobian, &kernel, context)?;
     let slope = Expectation::Within { target: -0.5, tolerance: SLOPE_TOLERANCE };
     let checks = vec![
-        identity("relative error of ∂f/∂u = Πᵀ∇f", TOLERANCE, wrong, cases),
-        check("frequency of an entry off by c/2, k = 256", at_most, clopper_pearson(exceeded, trials, confidence)),
+        exactly("relative error of ∂f/∂u = Πᵀ∇f", TOLERANCE, wrong, cases),
+        Open::proportion("frequency of an entry off by c/2, k = 256", at_most, exceeded, trials),
         agreement.of_means("means of all entries, in standard deviations from the stated ones"),
         agreement.of_variances("logarithm of each entry's variance over the stated one"),
         agreement.overall("logarithm of the variance over the stated one, on average over entries"),
-        scan.slope("exponent in k of the kernel's relative error", "error", slope, confidence)?,
+        scan.scaling("exponent in k of the kernel's relative error", "error", slope)?,
         of_angles.of_means("means of the sign kernel's entries, in standard deviations from (2/π) arcsin ρ"),
     ];
     let controls = vec![
         of_signs.of_means("means of the sign kernel's entries, in standard deviations from K_SignGD"),
-        check(
+        Open::proportion(
             "frequency of an entry off by c/2 when Π has entries N(0, 1/P)",
             at_most,
-            clopper_pearson(exceeded_wrong, trials, confidence),
+            exceeded_wrong,
+            trials,
         ),
     ];
     let figure = Figure {
@@ -216,7 +214,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             scan.series("sign kernel in the subspace", "sign", None, true),
         ],
     };
-    Ok(Findings {
+    Ok(context.judged(Collected {
         settings: vec![
             ("parameters P".into(), numel.to_string()),
             ("examples N".into(), EXAMPLES.to_string()),
@@ -231,12 +229,12 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             "The bound at k = {BOUND_RANK} is {bound:.3}; the largest deviation of {trials} draws was {deviation:.2} c, \
                  where ε = {EPSILON}."
         )],
-        ..Findings::default()
-    })
+        ..Collected::default()
+    }))
 }
 
 /// Exact moments of the entries of K_ID at a rank, from K_SGD alone.
-fn moments(kernel: &Tensor, rank: i64, cross_term: bool) -> Moments {
+pub(super) fn moments(kernel: &Tensor, rank: i64, cross_term: bool) -> Moments {
     let k = rank as f64;
     let diagonal = kernel.diagonal(0, 0, 1);
     let lengths = diagonal.unsqueeze(0) * diagonal.unsqueeze(1);

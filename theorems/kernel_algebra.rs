@@ -43,6 +43,14 @@ use crate::jacobian::{Examples, Tap};
 use crate::kernel::{FormulaSet, Gram, GramOptions, dense_jacobian, reference_gram, sign_rows, structured_gram};
 use crate::progress::Silent;
 
+const SIGN_OF_ZERO: Mutant = Mutant { name: "sign-of-zero", change: "sign(0) = 1 in K_SignGD" };
+const TRANSPOSED: Mutant = Mutant { name: "transposed", change: "K_A-SignGD with plain gradients on the right" };
+const SCALED_TWICE: Mutant = Mutant { name: "scaled-twice", change: "K_A-SignGD is expected to scale with c² too" };
+const FORGOTTEN_TENSOR: Mutant =
+    Mutant { name: "forgotten-tensor", change: "shares are added without the last parameter tensor" };
+const BATCH_ORDER: Mutant =
+    Mutant { name: "batch-order", change: "rows come in the order of the batches, not of the examples" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-algebra",
     topic: Topic::Identity,
@@ -50,13 +58,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Definition 3.3 and Section 4",
     prediction: "symmetry, positive semi-definiteness, diagonals, shares, scaling c², 1, c, invariances",
     text: include_str!("kernel_algebra.rs"),
-    mutants: &[
-        Mutant { name: "sign-of-zero", change: "sign(0) = 1 in K_SignGD" },
-        Mutant { name: "transposed", change: "K_A-SignGD with plain gradients on the right" },
-        Mutant { name: "scaled-twice", change: "K_A-SignGD is expected to scale with c² too" },
-        Mutant { name: "forgotten-tensor", change: "shares are added without the last parameter tensor" },
-        Mutant { name: "batch-order", change: "rows come in the order of the batches, not of the examples" },
-    ],
+    mutants: &[SIGN_OF_ZERO, TRANSPOSED, SCALED_TWICE, FORGOTTEN_TENSOR, BATCH_ORDER],
     graded: &[],
     experiment,
 };
@@ -117,11 +119,11 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 12]> {
     let mut kernels = compute(&network, examples, case.batch, case.block_entries, &include)?;
     let jacobian = dense_jacobian(parameters, examples)?;
     let signs = sign_rows(parameters, &jacobian);
-    if context.is("sign-of-zero") {
+    if context.is(SIGN_OF_ZERO) {
         let ones = &signs + signs.eq(0.0).to_kind(Kind::Double);
         kernels.signgd = ones.matmul(&ones.tr()).to_device(tch::Device::Cpu);
     }
-    if context.is("transposed") {
+    if context.is(TRANSPOSED) {
         kernels.asymmetric = kernels.asymmetric.tr();
     }
     let Kernels { sgd, asymmetric, signgd } = &kernels;
@@ -136,14 +138,14 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 12]> {
     let norms = relative(&diagonal(asymmetric), &sum_rows(&jacobian * &signs));
 
     let parts = parts(case.network, parameters.len());
-    let parts = if context.is("forgotten-tensor") { &parts[..parts.len() - 1] } else { &parts[..] };
+    let parts = if context.is(FORGOTTEN_TENSOR) { &parts[..parts.len() - 1] } else { &parts[..] };
     let mut total = Kernels::zeros(rows);
     for include in parts {
         total.add(&compute(&network, examples, case.batch, case.block_entries, include)?);
     }
     let scaled = Scaled(examples, case.scale);
     let scaled = compute(&network, &scaled, case.batch, case.block_entries, &include)?;
-    let power = if context.is("scaled-twice") { 2 } else { 1 };
+    let power = if context.is(SCALED_TWICE) { 2 } else { 1 };
     let expected = Kernels {
         sgd: sgd * case.scale.powi(2),
         asymmetric: asymmetric * case.scale.powi(power),
@@ -152,7 +154,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 12]> {
     let order: Vec<usize> = (0..examples.len()).rev().collect();
     let reordered = Reordered(examples, &order);
     let other = compute(&network, &reordered, case.batch % 4 + 1, case.block_entries * 3 + 1, &include)?;
-    let other = if context.is("batch-order") { other } else { other.reordered(&order, examples.outputs()) };
+    let other = if context.is(BATCH_ORDER) { other } else { other.reordered(&order, examples.outputs()) };
 
     let engines = if signgd == &reference.signgd { kernels.real_error(&reference) } else { f64::INFINITY };
     Ok([

@@ -26,6 +26,11 @@ use crate::evidence::Findings;
 use crate::network::Abc;
 use crate::train::OptimizerKind;
 
+const MISSING_CHI: Mutant = Mutant { name: "missing-chi", change: "the sign of χ in place of χ" };
+const WRONG_SIGN: Mutant = Mutant { name: "wrong-sign", change: "+ηχK in place of -ηχK" };
+const DOUBLE_KERNEL: Mutant =
+    Mutant { name: "double-kernel", change: "a factor 2, as from the gradient of (f-y)² without its ½" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-analog-sgd",
     topic: Topic::Kernel,
@@ -33,20 +38,16 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Definition 3.3",
     prediction: "residual falls as 1/n",
     text: include_str!("kernel_analog_sgd.rs"),
-    mutants: &[
-        Mutant { name: "missing-chi", change: "the sign of χ in place of χ" },
-        Mutant { name: "wrong-sign", change: "+ηχK in place of -ηχK" },
-        Mutant { name: "double-kernel", change: "a factor 2, as from the gradient of (f-y)² without its ½" },
-    ],
+    mutants: &[MISSING_CHI, WRONG_SIGN, DOUBLE_KERNEL],
     graded: &[SHIFTED],
     experiment,
 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let factor: fn(f64) -> f64 = match () {
-        () if context.is("missing-chi") => f64::signum,
-        () if context.is("wrong-sign") => |chi| -chi,
-        () if context.is("double-kernel") => |chi| 2.0 * chi,
+        () if context.is(MISSING_CHI) => f64::signum,
+        () if context.is(WRONG_SIGN) => |chi| -chi,
+        () if context.is(DOUBLE_KERNEL) => |chi| 2.0 * chi,
         () => |chi| chi,
     };
     analog::experiment(

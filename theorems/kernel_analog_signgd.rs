@@ -35,6 +35,12 @@ use crate::kernel::Gram;
 use crate::network::Abc;
 use crate::train::OptimizerKind;
 
+const TRANSPOSED_KERNEL: Mutant =
+    Mutant { name: "transposed-kernel", change: "the sign on the probe's gradient instead of the training example's" };
+const CHI_FOR_ITS_SIGN: Mutant = Mutant { name: "chi-for-its-sign", change: "χ in place of sign(χ)" };
+const WRONG_SIGN: Mutant = Mutant { name: "wrong-sign", change: "+η in place of -η" };
+const SGD_UPDATES: Mutant = Mutant { name: "sgd-updates", change: "SGD in place of SignGD" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-analog-signgd",
     topic: Topic::Kernel,
@@ -42,26 +48,18 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Theorem 4.3",
     prediction: "residual falls as 1/n",
     text: include_str!("kernel_analog_signgd.rs"),
-    mutants: &[
-        Mutant {
-            name: "transposed-kernel",
-            change: "the sign on the probe's gradient instead of the training example's",
-        },
-        Mutant { name: "chi-for-its-sign", change: "χ in place of sign(χ)" },
-        Mutant { name: "wrong-sign", change: "+η in place of -η" },
-        Mutant { name: "sgd-updates", change: "SGD in place of SignGD" },
-    ],
+    mutants: &[TRANSPOSED_KERNEL, CHI_FOR_ITS_SIGN, WRONG_SIGN, SGD_UPDATES],
     graded: &[SHIFTED],
     experiment,
 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let factor: fn(f64) -> f64 = match () {
-        () if context.is("chi-for-its-sign") => |chi| chi,
-        () if context.is("wrong-sign") => |chi| -chi.signum(),
+        () if context.is(CHI_FOR_ITS_SIGN) => |chi| chi,
+        () if context.is(WRONG_SIGN) => |chi| -chi.signum(),
         () => f64::signum,
     };
-    let kernel: fn(&Gram) -> Tensor = if context.is("transposed-kernel") {
+    let kernel: fn(&Gram) -> Tensor = if context.is(TRANSPOSED_KERNEL) {
         |g: &Gram| asked(g.asymmetric_reversed.as_ref())
     } else {
         |g: &Gram| asked(g.asymmetric.as_ref())
@@ -69,7 +67,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     analog::experiment(
         context,
         &Analog {
-            optimizer: if context.is("sgd-updates") { OptimizerKind::Sgd } else { OptimizerKind::Signgd },
+            optimizer: if context.is(SGD_UPDATES) { OptimizerKind::Sgd } else { OptimizerKind::Signgd },
             abc: Abc::ntk(2).with_learning_rates(vec![1.0; 3]),
             eta: 0.3,
             claimed: Prediction { name: "K(A-SignGD)", kernel, factor },

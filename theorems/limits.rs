@@ -5,13 +5,17 @@ use nalgebra::DMatrix;
 use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
+use super::program::sampled;
 use super::scan::{doubled, list};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings, Profile};
+use crate::evidence::{Collected, Figure, Profile};
 use crate::jacobian::Parameters;
 use crate::kernel::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
+use crate::network::limits::LayerLimit;
 use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
-use crate::progress::Silent;
+use crate::program::LimitOptions;
+use crate::program::networks::perceptron_kernels;
+use crate::progress::{Silent, check_stop};
 use crate::stats::Expectation;
 
 /// Input dimension and number of inputs.
@@ -48,13 +52,13 @@ impl Design {
     }
 
     /// Findings that say what is measured, and nothing else.
-    pub fn findings(&self) -> Findings {
+    pub fn findings(&self) -> Collected {
         let settings = vec![
             ("networks".into(), self.settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
             ("widths".into(), list(&self.widths)),
             ("seeds".into(), format!("{}, each the root mean square of {} networks", self.seeds, self.block)),
         ];
-        Findings { settings, ..Findings::default() }
+        Collected { settings, ..Collected::default() }
     }
 
     /// The largest width.
@@ -82,6 +86,115 @@ pub(super) fn error_exponent(context: &Context<'_>) -> Expectation {
 /// What the mean ratio of a kernel and its limit at the largest width must be.
 pub(super) fn unbiased(context: &Context<'_>, tolerance: f64) -> Expectation {
     context.expected(1.0, tolerance)
+}
+
+/// Accepted distance from 1 of the ratio of a layer's sampled limit and its closed one.
+pub(super) const CONSTANT: f64 = 0.02;
+
+/// Places of the two inputs, of different lengths, whose limits are sampled.
+const SAMPLED: [usize; 2] = [0, 2];
+
+/// One setting, measured: kernels of random networks, and samples of their limit. Nothing of it depends on what is taken for the
+/// closed limits, so that a claim and its mutants share it.
+pub(super) struct Measured {
+    pub setting: Setting,
+    widths: Vec<f64>,
+    /// Kernels by width, seed and network of the seed's block.
+    networks: Vec<Vec<Vec<Vec<DMatrix<f64>>>>>,
+    /// Kernels of the limit between the sampled inputs, by layer, formula (in the order of [`Formula::ALL`]) and replica.
+    limit: Vec<f64>,
+}
+
+impl Measured {
+    /// The kernels of a seed's networks.
+    pub fn networks(&self, width: f64, seed: usize) -> &[Vec<DMatrix<f64>>] {
+        let place = self.widths.iter().position(|w| *w == width).expect("a width of the plan");
+        &self.networks[place][seed]
+    }
+
+    /// The ratio of a layer's kernel in the limit, as a tensor program samples it, and its closed form: one value a replica. What
+    /// it does not see is the finite width, so that constants can be told to a hundredth.
+    pub fn constants(&self, layer: usize, formula: Formula, closed: &[LayerLimit]) -> Vec<f64> {
+        let closed = closed[layer].matrix(formula).select_rows(&SAMPLED).select_columns(&SAMPLED);
+        let formula = Formula::ALL.iter().position(|f| *f == formula).expect("one of all");
+        let entries = SAMPLED.len() * SAMPLED.len();
+        let replicas =
+            self.limit.chunks(entries).skip((layer * Formula::ALL.len() + formula) * REPLICAS).take(REPLICAS);
+        replicas.map(|values| ratio(&DMatrix::from_row_slice(SAMPLED.len(), SAMPLED.len(), values), &closed)).collect()
+    }
+}
+
+impl Plan {
+    /// Measures every setting; before the context is asked for any mutant. `kernels` gives one network's.
+    pub fn measure(
+        &self,
+        context: &Context<'_>,
+        kernels: impl Fn(Setting, f64, usize) -> Result<Vec<DMatrix<f64>>>,
+    ) -> Result<Vec<Measured>> {
+        let one = |setting: &Setting| -> Result<Measured> {
+            context.monitor.begin(&setting.name(), (self.widths.len() * self.seeds) as u64);
+            let stage = format!("networks, {}", setting.name());
+            let sample = |width: f64, seed: usize| -> Result<Vec<Vec<DMatrix<f64>>>> {
+                check_stop()?;
+                let flat = context.shared(&stage, width, seed, || {
+                    let mut numbers = Vec::new();
+                    for k in 0..self.block {
+                        for kernel in kernels(*setting, width, seed * self.block + k)? {
+                            numbers.extend_from_slice(kernel.as_slice());
+                        }
+                    }
+                    Ok(numbers)
+                })?;
+                context.monitor.advance(1);
+                let (side, network) = (COUNT as usize, flat.len() / self.block);
+                let of_network = |n: &[f64]| -> Vec<DMatrix<f64>> {
+                    n.chunks(side * side).map(|k| DMatrix::from_column_slice(side, side, k)).collect()
+                };
+                Ok(flat.chunks(network).map(of_network).collect())
+            };
+            let of_width = |width: &f64| -> Result<Vec<Vec<Vec<DMatrix<f64>>>>> {
+                (0..self.seeds).map(|seed| sample(*width, seed)).collect()
+            };
+            let networks = self.widths.iter().map(of_width).collect::<Result<_>>()?;
+            context.monitor.end();
+            let limit =
+                context.shared(&format!("limit, {}", setting.name()), 0.0, 0, || limit_samples(context, *setting))?;
+            Ok(Measured { setting: *setting, widths: self.widths.clone(), networks, limit })
+        };
+        self.settings.iter().map(one).collect()
+    }
+}
+
+/// Kernels of the limit, sampled; see [`Measured`].
+fn limit_samples(context: &Context<'_>, setting: Setting) -> Result<Vec<f64>> {
+    let inputs = matrix(&inputs(context)).select_rows(&SAMPLED);
+    let kernels = perceptron_kernels(&inputs, setting.depth, setting.activation, setting.gain())?;
+    let samples = context.pick(600_000, 1_000_000, 4_000_000);
+    let options =
+        LimitOptions { replicas: REPLICAS, ..sampled(context, &format!("limit, {}", setting.name()), samples) };
+    let limit = kernels.program.limit(&options)?;
+    let mut numbers = Vec::new();
+    for layer in &kernels.layers {
+        for formula in Formula::ALL {
+            let table = match formula {
+                Formula::Sgd => &layer.sgd,
+                Formula::Asymmetric => &layer.asymmetric,
+                Formula::Signgd => &layer.signgd,
+            };
+            for replica in 0..REPLICAS {
+                numbers.extend(table.iter().flatten().map(|scalar| limit.replicas(*scalar)[replica]));
+            }
+        }
+    }
+    Ok(numbers)
+}
+
+/// Replicas of a sampled limit.
+const REPLICAS: usize = 32;
+
+/// Name of a layer, counted from 0, of a network with this number of hidden layers.
+pub(super) fn layer_name(layer: usize, depth: usize) -> String {
+    if layer == depth { "output".to_owned() } else { format!("layer {}", layer + 1) }
 }
 
 /// Accepted distance of that ratio from 1 where gradients count by their size.
@@ -154,11 +267,6 @@ fn network(context: &Context<'_>, setting: Setting, width: f64, seed: usize) -> 
     let weights = context.seed(&format!("{}, width {width}, seed {seed}", setting.name()));
     let parameters = mlp.parameters(weights, Context::KIND, context.device);
     (parameters, mlp.examples(inputs(context).to_device(context.device)))
-}
-
-/// One formula's matrix of a Gram that was asked for it, divided by n^order.
-pub(super) fn scaled(gram: &Gram, formula: Formula, width: f64, order: f64) -> DMatrix<f64> {
-    matrix(gram.matrix(formula).expect("a formula that was asked for")) / width.powf(order)
 }
 
 /// A \[rows, columns\] tensor as a matrix.

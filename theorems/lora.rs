@@ -37,20 +37,29 @@ use tch::{Device, Kind, Tensor};
 
 use super::cases::{Network, NetworkCase, Shape, relative, worst};
 use super::compression::{
-    Agreement, BOUND_RANK, EPSILON, EXAMPLES, Moments, RANKS, VARIANCE_OFF, cosines, frobenius_error, intervals,
+    Agreement, BOUND_RANK, EPSILON, EXAMPLES, Moments, RANKS, VARIANCE_OFF, cosines, frobenius_error,
     largest_deviation, quadratic_moments, union_bound, variance_off,
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Mutant, Topic, check, identity};
+use super::{Claim, Family, Mutant, exactly};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::jacobian::{Param, Parameters};
 use crate::kernel::{FormulaSet, Gram, GramOptions, dense_jacobian, structured_gram};
 use crate::network::Activation;
-use crate::progress::{Silent, check_cancelled};
-use crate::stats::{Expectation, clopper_pearson};
+use crate::progress::{Silent, check_stop};
+use crate::stats::Expectation;
 use crate::subspace::{Init, Lora, Target, Trained};
+
+const VARIANCE_ONE_OVER_N: Mutant =
+    Mutant { name: "variance-one-over-n", change: "entries of A have variance 1/in instead of 1/k" };
+const HALF_RANK: Mutant = Mutant { name: "half-rank", change: "every row of A is used twice" };
+const SHARED_A: Mutant = Mutant { name: "shared-a", change: "adapters of matrices of one shape share their A" };
+const NO_CROSS_TERM: Mutant =
+    Mutant { name: "no-cross-term", change: "the variance formula lacks tr M² (<x,x'>² for one token)" };
+const PEFT_VARIANCE: Mutant =
+    Mutant { name: "peft-variance", change: "PEFT's initial variance taken for 1/in instead of 1/(3 in)" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "lora",
@@ -59,12 +68,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 7 (LoRA); exact variances ours",
     prediction: "E K_LoRA = share of K_SGD; error ~ k^-1/2 with exact variance; PEFT's init: times s²k/(3 in)",
     text: include_str!("lora.rs"),
-    mutants: &[
-        Mutant { name: "variance-one-over-n", change: "entries of A have variance 1/in instead of 1/k" },
-        Mutant { name: "half-rank", change: "every row of A is used twice" },
-        Mutant { name: "no-cross-term", change: "the variance formula lacks tr M² (<x,x'>² for one token)" },
-        Mutant { name: "peft-variance", change: "PEFT's initial variance taken for 1/in instead of 1/(3 in)" },
-    ],
+    mutants: &[VARIANCE_ONE_OVER_N, HALF_RANK, SHARED_A, NO_CROSS_TERM, PEFT_VARIANCE],
     graded: &[VARIANCE_OFF],
     experiment,
 };
@@ -75,8 +79,6 @@ const TOLERANCE: f64 = 1e-11;
 const SLOPE_TOLERANCE: f64 = 0.1;
 /// Kernels whose moments are tested: perceptron, perceptron with PEFT's initialization, transformer.
 const KERNELS: usize = 3;
-/// Intervals beside those of the moments.
-const INTERVALS: usize = 4;
 /// Rank at which means and variances are tested; they are exact at every rank.
 const MOMENT_RANK: i64 = 16;
 /// PEFT's alpha of the test; s = alpha / k.
@@ -145,13 +147,22 @@ fn gram(lora: &Lora, extended: &Parameters, network: &Network, all: bool) -> Res
 /// Initial parameters of a draw, or what a mutant takes for them.
 fn draw(lora: &Lora, network: &Network, init: Init, name: &str, context: &Context<'_>) -> Parameters {
     let extended = lora.parameters(&network.parameters, init, context.seed(&format!("lora {name}")));
-    if init != Init::Gaussian || !(context.is("variance-one-over-n") || context.is("half-rank")) {
+    if context.is(SHARED_A) {
+        let of_shape = |shape: &[i64]| {
+            let alike = lora.adapters().iter().find(|x| lora.specs()[x.a.0].shape == shape);
+            extended.get(alike.expect("an adapter of its own shape").a).shallow_clone()
+        };
+        let factors =
+            lora.adapters().iter().map(|x| (of_shape(&lora.specs()[x.a.0].shape), extended.get(x.b).shallow_clone()));
+        return lora.assemble(&network.parameters, factors);
+    }
+    if init != Init::Gaussian || !(context.is(VARIANCE_ONE_OVER_N) || context.is(HALF_RANK)) {
         return extended;
     }
     let factors = lora.adapters().iter().map(|x| {
         let a = extended.get(x.a);
         let (rank, input) = a.size2().expect("A is a matrix");
-        let a = if context.is("half-rank") {
+        let a = if context.is(HALF_RANK) {
             let half = a.narrow(0, 0, rank / 2);
             Tensor::cat(&[half.shallow_clone(), half], 0)
         } else {
@@ -217,7 +228,7 @@ impl Compressed {
     /// Exact moments of the entries of K_LoRA.
     fn moments(&self, init: Init, rank: i64, scaling: f64, context: &Context<'_>) -> Moments {
         let n = EXAMPLES as i64;
-        let wrong = if context.is("peft-variance") && init == Init::KaimingUniform { 3.0 } else { 1.0 };
+        let wrong = if context.is(PEFT_VARIANCE) && init == Init::KaimingUniform { 3.0 } else { 1.0 };
         let terms = |i: i64, j: i64| -> Vec<(Tensor, f64)> {
             let term = |g: &Tensor| {
                 let variance = init.variance(rank, g.size()[2]) * wrong;
@@ -228,7 +239,7 @@ impl Compressed {
         let matrices: Vec<Vec<_>> = (0..n).map(|i| (0..n).map(|j| terms(i, j)).collect()).collect();
         let kurtosis = if init == Init::KaimingUniform { -1.2 } else { 0.0 };
         let moments = variance_off(context, quadratic_moments(&matrices, rank, kurtosis));
-        if !context.is("no-cross-term") {
+        if !context.is(NO_CROSS_TERM) {
             return moments;
         }
         let first = |terms: &Vec<(Tensor, f64)>| -> f64 {
@@ -268,10 +279,11 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let width = context.pick(12, 24, 48);
     let shape = Shape::Mlp { input: 8, width, depth: 3, activation: Activation::Tanh };
     let perceptron = Compressed::new(shape, "perceptron", context)?;
+    // Five narrow matrices of one shape, whose features are far from orthogonal: adapters that shared their A would show.
+    let shape = Shape::Mlp { input: 8, width: 4, depth: 6, activation: Activation::Tanh };
+    let narrow = Compressed::new(shape, "narrow perceptron", context)?;
     let shape = Shape::Transformer { width: context.pick(6, 8, 16), layers: 1, length: 5 };
     let transformer = Compressed::new(shape, "transformer", context)?;
-    // Half of the claim's error for the moments' many intervals.
-    let (confidence, of_moments) = (context.confidence(2 * INTERVALS), context.confidence(2 * intervals(KERNELS)));
 
     let trials = context.pick(200, 1000, 4000);
     let kernels = perceptron.draws(Init::Gaussian, BOUND_RANK, 1.0, trials, "bound", context)?;
@@ -282,32 +294,28 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let draws = context.pick(2500, 4000, 10_000);
     let mut agreement = Agreement::default();
     let kernels: [_; KERNELS] = [
-        (&perceptron, Init::Gaussian, 1.0, "perceptron"),
-        (&perceptron, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
+        (&narrow, Init::Gaussian, 1.0, "perceptron"),
+        (&narrow, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
         (&transformer, Init::Gaussian, 1.0, "transformer"),
     ];
     for (compressed, init, scaling, name) in kernels {
         let drawn = compressed.draws(init, MOMENT_RANK, scaling, draws, name, context)?;
-        agreement.add(&drawn, &compressed.moments(init, MOMENT_RANK, scaling, context), of_moments);
+        agreement.add(&drawn, &compressed.moments(init, MOMENT_RANK, scaling, context));
     }
 
     let scan = perceptron.scan(context)?;
     let slope = Expectation::Within { target: -0.5, tolerance: SLOPE_TOLERANCE };
     let checks = vec![
-        identity("relative error of K_LoRA = share of K_SGD when AᵀA = 1", TOLERANCE, wrong, cases),
-        check(
-            "frequency of an entry off by c/2, k = 256",
-            Expectation::AtMost { bound },
-            clopper_pearson(exceeded, trials, confidence),
-        ),
+        exactly("relative error of K_LoRA = share of K_SGD when AᵀA = 1", TOLERANCE, wrong, cases),
+        Open::proportion("frequency of an entry off by c/2, k = 256", Expectation::AtMost { bound }, exceeded, trials),
         agreement.of_means("means of all entries, in standard deviations from the stated ones"),
         agreement.of_variances("logarithm of each entry's variance over the stated one"),
         agreement.overall("logarithm of the variance over the stated one, on average over entries"),
-        scan.slope("exponent in k of the kernel's relative error", "error", slope, confidence)?,
+        scan.scaling("exponent in k of the kernel's relative error", "error", slope)?,
     ];
     let controls = vec![
-        scan.slope("exponent in k with adapters on the first layer only", "first layer", slope, confidence)?,
-        scan.slope("exponent in k of the sign kernel's error", "sign", slope, confidence)?,
+        scan.scaling("exponent in k with adapters on the first layer only", "first layer", slope)?,
+        scan.scaling("exponent in k of the sign kernel's error", "sign", slope)?,
     ];
     let figure = Figure {
         name: "error".into(),
@@ -321,7 +329,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ],
     };
     let largest = off.into_iter().fold(0.0, f64::max);
-    Ok(Findings {
+    Ok(context.judged(Collected {
         settings: vec![
             ("examples N".into(), EXAMPLES.to_string()),
             ("draws for the bound".into(), trials.to_string()),
@@ -336,6 +344,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             "The bound at k = {BOUND_RANK} is {bound:.3}; the largest deviation of {trials} draws was {largest:.2} c, \
                  where ε = {EPSILON}."
         )],
-        ..Findings::default()
-    })
+        ..Collected::default()
+    }))
 }

@@ -37,6 +37,11 @@ use crate::network::normal_tensor;
 use crate::progress::Silent;
 use crate::subspace::{Init, Lora, Target, Trained};
 
+const RANDOM_B: Mutant = Mutant { name: "random-b", change: "B starts at random too" };
+const UNSCALED: Mutant = Mutant { name: "unscaled", change: "∂f/∂B without the factor s" };
+const REVERSED_A: Mutant = Mutant { name: "reversed-a", change: "∂f/∂B with the rows of A in reversed order" };
+const WHOLE_GRADIENT: Mutant = Mutant { name: "whole-gradient", change: "K_LoRA = Σ s² <G, G'>, without A" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "lora-at-init",
     topic: Topic::Identity,
@@ -44,12 +49,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 7 (kernel view of LoRA)",
     prediction: "f unchanged, ∂f/∂A = 0, ∂f/∂B = s (∂f/∂W) Aᵀ, K_LoRA = Σ s² <GAᵀ, G'Aᵀ>",
     text: include_str!("lora_at_init.rs"),
-    mutants: &[
-        Mutant { name: "random-b", change: "B starts at random too" },
-        Mutant { name: "unscaled", change: "∂f/∂B without the factor s" },
-        Mutant { name: "reversed-a", change: "∂f/∂B with the rows of A in reversed order" },
-        Mutant { name: "whole-gradient", change: "K_LoRA = Σ s² <G, G'>, without A" },
-    ],
+    mutants: &[RANDOM_B, UNSCALED, REVERSED_A, WHOLE_GRADIENT],
     graded: &[],
     experiment,
 };
@@ -104,7 +104,7 @@ impl Case {
 /// Change of the outputs; largest gradient of A relative to the largest of B; relative error of B's gradient by
 /// autograd and by recorded factors; relative error of the kernel.
 pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
-    measure(case, context.is("random-b"), context)
+    measure(case, context.is(RANDOM_B), context)
 }
 
 fn measure(case: &Case, random_b: bool, context: &Context<'_>) -> Result<[f64; 4]> {
@@ -128,8 +128,8 @@ fn measure(case: &Case, random_b: bool, context: &Context<'_>) -> Result<[f64; 4
     let (mut of_a, mut largest_b, mut of_b) = (0.0, 0.0, 0.0);
     for adapter in lora.adapters() {
         let a = extended.get(adapter.a);
-        let a = if context.is("reversed-a") { a.flip([0]) } else { a.shallow_clone() };
-        let scaling = if context.is("unscaled") { 1.0 } else { adapter.scaling };
+        let a = if context.is(REVERSED_A) { a.flip([0]) } else { a.shallow_clone() };
+        let scaling = if context.is(UNSCALED) { 1.0 } else { adapter.scaling };
         let g = of_network.of(adapter.weight);
         let expected = g.matmul(&a.tr()) * scaling;
         for found in [&autograd, &recorded] {
@@ -137,7 +137,7 @@ fn measure(case: &Case, random_b: bool, context: &Context<'_>) -> Result<[f64; 4
             of_b = larger(of_b, relative(&found.of(adapter.b), &expected));
         }
         largest_b = larger(largest_b, largest(&expected));
-        let projected = if context.is("whole-gradient") { g * scaling } else { expected };
+        let projected = if context.is(WHOLE_GRADIENT) { g * scaling } else { expected };
         let flat = projected.reshape([rows, -1]);
         kernel += flat.matmul(&flat.tr());
     }

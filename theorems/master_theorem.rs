@@ -32,16 +32,23 @@ use nalgebra::DMatrix;
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Mutant, Topic, check};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::network::Activation;
 use crate::network::limits::limit_kernels;
 use crate::program::networks::{
     Input, Network, PerceptronKernels, Recurrent, Regime, Training, Update, attention, perceptron_kernels, recurrent,
 };
 use crate::program::{LimitOptions, Program, Scalar};
-use crate::stats::{Expectation, student_mean};
+use crate::stats::Expectation;
+
+const NO_CORRECTION: Mutant =
+    Mutant { name: "no-correction", change: "limits in which W and its transpose are independent" };
+const SMALLER_VARIANCE: Mutant =
+    Mutant { name: "smaller-variance", change: "limits whose matrices have a σ that is a tenth too small" };
+const MATRIX_DRAWN_ANEW: Mutant =
+    Mutant { name: "matrix-drawn-anew", change: "the limit of a recurrent network with a matrix for every step" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "master-theorem",
@@ -50,11 +57,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Yang, Tensor Programs III (Master Theorem)",
     prediction: "distance falls as n^-1/2",
     text: include_str!("master_theorem.rs"),
-    mutants: &[
-        Mutant { name: "no-correction", change: "limits in which W and its transpose are independent" },
-        Mutant { name: "smaller-variance", change: "limits whose matrices have a σ that is a tenth too small" },
-        Mutant { name: "matrix-drawn-anew", change: "the limit of a recurrent network with a matrix for every step" },
-    ],
+    mutants: &[NO_CORRECTION, SMALLER_VARIANCE, MATRIX_DRAWN_ANEW],
     graded: &[],
     experiment,
 };
@@ -81,15 +84,14 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let seeds = context.seeds(24, 32, 24);
     let samples = context.pick(200_000, 1_000_000, 4_000_000);
     let cases = cases(context)?;
-    let confidence = context.program_confidence(1 + cases.len() + 4 + 2);
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("programs".into(), cases.iter().map(|c| c.name).collect::<Vec<_>>().join("; ")),
             ("widths".into(), list(&widths)),
             ("samples".into(), format!("{seeds}, each of several networks")),
             ("limits".into(), format!("{samples} samples in 16 replicas")),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
     let mut figure = Figure {
         name: "distance".into(),
@@ -101,7 +103,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     for case in &cases {
         let scalars = case.network.averages();
         let options = LimitOptions {
-            correction: !context.is("no-correction"),
+            correction: !context.is(NO_CORRECTION),
             ..sampled(context, &format!("limit, {}", case.name), samples)
         };
         let mut values = vec![(DISTANCE, limits(&case.limit, &options)?)];
@@ -115,10 +117,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let block = context.pick(case.block, case.block, 4);
         let (name, program) = (case.name, &case.network);
         let comparison =
-            Comparison { name, program, scalars: &scalars, values: &values, widths: &widths, seeds, block };
+            Comparison { name, program, scalars: &scalars, values: &values, widths: &widths, seeds, block, means: &[] };
         let scan = comparison.scan(context)?;
         let title = format!("{name}: exponent of the {DISTANCE}");
-        findings.checks.push(scan.slope(title, DISTANCE, CONVERGES, confidence)?);
+        findings.checks.push(scan.scaling(title, DISTANCE, CONVERGES)?);
         figure.series.push(scan.series(name, DISTANCE, Some(-0.5), false));
         let mut table = scan.local_slopes(&[(DISTANCE, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {name}");
@@ -126,15 +128,15 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if with_controls {
             for wrong in [WITHOUT, ANEW] {
                 let title = format!("{name}: exponent of the {wrong}");
-                findings.controls.push(scan.slope(title, wrong, CONVERGES, confidence)?);
+                findings.controls.push(scan.scaling(title, wrong, CONVERGES)?);
                 figure.series.push(scan.series(&format!("{name}, {wrong}"), wrong, None, true));
             }
         }
     }
     findings.figures.push(figure);
-    needs_correction(context, samples, confidence, &mut findings)?;
-    closed_forms(context, confidence, &mut findings)?;
-    Ok(findings)
+    needs_correction(context, samples, &mut findings)?;
+    closed_forms(context, &mut findings)?;
+    Ok(context.judged(findings))
 }
 
 /// Limits of all averages of a program.
@@ -149,8 +151,8 @@ fn inputs() -> DMatrix<f64> {
 }
 
 fn cases(context: &Context<'_>) -> Result<Vec<Case>> {
-    let factor = if context.is("smaller-variance") { 0.9 } else { 1.0 };
-    let shared = !context.is("matrix-drawn-anew");
+    let factor = if context.is(SMALLER_VARIANCE) { 0.9 } else { 1.0 };
+    let shared = !context.is(MATRIX_DRAWN_ANEW);
     let perceptron = |gain: f64| perceptron_kernels(&inputs(), 2, Activation::Relu, gain);
     let tokens = DMatrix::from_row_slice(3, 3, &[1.0, 0.5, -0.2, 0.5, 1.5, 0.3, -0.2, 0.3, 0.8]);
     let layer = || attention(&tokens, 2.0);
@@ -199,22 +201,22 @@ fn trained(regime: Regime, update: Update) -> Result<Program> {
 }
 
 /// The hypothesis on the recurrent network: the correction is a good part of its gradients.
-fn needs_correction(context: &Context<'_>, samples: usize, confidence: f64, findings: &mut Findings) -> Result<()> {
+fn needs_correction(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let network = recurrence(1.0, true)?;
     let options = sampled(context, "limit, recurrent network", samples);
     let limit = network.program.limit(&options)?;
     let without = network.program.limit(&LimitOptions { correction: false, ..options })?;
     let replicas = |l: &[f64], w: &[f64]| -> Vec<f64> { l.iter().zip(w).map(|(l, w)| (l - w) / l).collect() };
     let first = network.gradients[0];
-    let share = student_mean(&replicas(limit.replicas(first), without.replicas(first)), confidence);
+    let share = replicas(limit.replicas(first), without.replicas(first));
     let title = "recurrent network: share of the correction in the squared gradient that went back through all steps";
-    findings.hypotheses.push(check(title, Expectation::AtLeast { bound: 0.1 }, share));
+    findings.hypotheses.push(Open::mean(title, Expectation::AtLeast { bound: 0.1 }, share));
     Ok(())
 }
 
 /// Limits of the perceptron's kernels over their closed forms.
-fn closed_forms(context: &Context<'_>, confidence: f64, findings: &mut Findings) -> Result<()> {
-    let factor = if context.is("smaller-variance") { 0.9 } else { 1.0 };
+fn closed_forms(context: &Context<'_>, findings: &mut Collected) -> Result<()> {
+    let factor = if context.is(SMALLER_VARIANCE) { 0.9 } else { 1.0 };
     let PerceptronKernels { program, nngp, ntk, layers } =
         perceptron_kernels(&inputs(), 2, Activation::Relu, GAIN * factor)?;
     // A million samples at every profile: it takes seconds.
@@ -233,7 +235,7 @@ fn closed_forms(context: &Context<'_>, confidence: f64, findings: &mut Findings)
         let title = format!("kernels of a perceptron: sampled limit of the {name} over its closed form");
         // A gain that is a tenth too small is off by ten times this.
         let expectation = Expectation::Within { target: 1.0, tolerance: 0.02 };
-        findings.checks.push(check(title, expectation, student_mean(&ratios, confidence)));
+        findings.checks.push(Open::mean(title, expectation, ratios));
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ use std::time::Instant;
 use tch::Device;
 
 use crate::error::Result;
-use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult};
+use crate::evidence::{Check, ClaimEvidence, Findings, MutantResult, Open};
 use crate::stats::{Estimate, Expectation, Outcome};
 
 pub use context::{Context, ERROR_RATE};
@@ -105,6 +105,20 @@ pub struct Graded {
     pub name: &'static str,
     /// What is made wrong, per unit.
     pub change: &'static str,
+}
+
+/// Its name.
+impl From<Mutant> for &'static str {
+    fn from(mutant: Mutant) -> Self {
+        mutant.name
+    }
+}
+
+/// Its name.
+impl From<Graded> for &'static str {
+    fn from(mutant: Graded) -> Self {
+        mutant.name
+    }
 }
 
 /// How far off graded mutants are run, in tolerances: within it, where a check that calls it violated is wrong itself; at its
@@ -176,6 +190,10 @@ pub fn registry() -> &'static [Claim] {
     ]
 }
 
+/// Equal parts into which the error rate of the theory's suite is divided. A claim with intervals takes one; exact identities
+/// take none.
+pub const SHARES: usize = 18;
+
 /// The claims on pre-trained networks: a suite of its own, with an error rate of its own, because what it measures was
 /// trained before and is not drawn anew.
 pub fn family_registry() -> &'static [Claim] {
@@ -205,13 +223,19 @@ pub fn all_claims() -> impl Iterator<Item = &'static Claim> {
     registry().iter().chain(program_registry()).chain(family_registry())
 }
 
-/// The suites that some claims belong to: how many claims these have together, and the probability that any interval of
-/// theirs misses. Claims of no suite here, another crate's, are one of their own.
+/// Every suite with the number of parts into which its error rate is divided.
+fn all_suites() -> [(&'static [Claim], usize); 3] {
+    let each = |suite: &'static [Claim]| (suite, suite.len());
+    [(registry(), SHARES), each(program_registry()), each(family_registry())]
+}
+
+/// The suites that some claims belong to: into how many parts their error rates are divided, and the probability that any interval
+/// of theirs misses. Claims of no suite here, another crate's, are one of their own.
 pub fn suites(claims: &[&Claim]) -> (usize, f64) {
     let has = |suite: &[Claim], claim: &Claim| suite.iter().any(|own| own.id == claim.id);
-    let all = [registry(), program_registry(), family_registry()];
-    let foreign = claims.iter().filter(|claim| !all.iter().any(|suite| has(suite, claim))).count();
-    let touched = all.into_iter().filter(|suite| claims.iter().any(|claim| has(suite, claim))).map(<[Claim]>::len);
+    let all = all_suites();
+    let foreign = claims.iter().filter(|claim| !all.iter().any(|(suite, _)| has(suite, claim))).count();
+    let touched = all.into_iter().filter(|(suite, _)| claims.iter().any(|claim| has(suite, claim))).map(|(_, n)| n);
     let sizes = touched.chain((foreign > 0).then_some(foreign));
     sizes.fold((0, 0.0), |(count, rate), size| (count + size, rate + ERROR_RATE))
 }
@@ -277,4 +301,9 @@ fn check(name: impl Into<String>, expectation: Expectation, estimate: Estimate) 
 /// The worst relative error over `cases` cases of an identity must stay below `tolerance`.
 fn identity(name: impl Into<String>, tolerance: f64, worst: f64, cases: usize) -> Check {
     check(name, Expectation::AtMost { bound: tolerance }, Estimate::exact(worst, cases))
+}
+
+/// The same among checks that are judged together.
+fn exactly(name: impl Into<String>, tolerance: f64, worst: f64, cases: usize) -> Open {
+    identity(name, tolerance, worst, cases).into()
 }

@@ -14,7 +14,8 @@
 //!
 //! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its limit from samples, then
 //! networks of growing width (which are the networks of `network`, trained by autograd: a test holds them to 1e-10). The statistic is
-//! the root mean square distance of the outputs on the examples and on an input not trained on.
+//! the root mean square distance of the outputs on the examples and on an input not trained on. Values, too: each mean output of the widest
+//! networks lies within 2% of the limit.
 //!
 //! **Control.** The prediction of the kernel, for which kernel descent is run with the limit of the kernel at initialization: networks must not converge
 //! to it. And in NTK parametrization the limit must not differ from it.
@@ -25,13 +26,18 @@
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Mutant, Topic, check};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
-use crate::evidence::{Cell, Figure, Findings, Table};
+use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Table};
 use crate::network::Activation;
 use crate::program::networks::{Gradient, Input, Network, Regime, Training, Update};
 use crate::program::{Expression, LimitOptions, LimitRun, Program, Scalar, Term};
-use crate::stats::{Expectation, student_mean};
+use crate::stats::Expectation;
+
+const NO_CORRECTION: Mutant =
+    Mutant { name: "no-correction", change: "a limit in which W and its transpose are independent" };
+const ONE_STEP_LESS: Mutant = Mutant { name: "one-step-less", change: "the limit of a run that is a step shorter" };
+const KERNEL_REGIME: Mutant = Mutant { name: "kernel-regime", change: "the limit of NTK parametrization" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "mup-limit",
@@ -40,17 +46,19 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Yang and Hu, Tensor Programs IV; Yang and Littwin, Tensor Programs IVb",
     prediction: "distance from the limit falls as n^-1/2; the kernel's prediction is elsewhere",
     text: include_str!("mup_limit.rs"),
-    mutants: &[
-        Mutant { name: "no-correction", change: "a limit in which W and its transpose are independent" },
-        Mutant { name: "one-step-less", change: "the limit of a run that is a step shorter" },
-        Mutant { name: "kernel-regime", change: "the limit of NTK parametrization" },
-    ],
+    mutants: &[NO_CORRECTION, ONE_STEP_LESS, KERNEL_REGIME],
     graded: &[],
     experiment,
 };
 
 const DISTANCE: &str = "distance from the limit";
 const KERNEL: &str = "distance from the kernel's prediction";
+
+/// Names of the outputs on the inputs.
+const OUTPUTS: [&str; 3] = ["mean output on a", "mean output on b", "mean output on c"];
+
+/// Accepted distance of a mean output of the widest networks from the limit, in units of the outputs.
+const CONSTANT: f64 = 0.02;
 
 /// Targets are large enough to ask for features.
 const TARGETS: [f64; 2] = [2.0, -2.0];
@@ -75,9 +83,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let block = context.pick(32, 16, 4);
     let samples = context.pick(200_000, 1_000_000, 4_000_000);
     let updates = [("SGD", Update::Sgd), ("SignGD", Update::Sign)];
-    // Per kind of updates one hypothesis, two checks, two controls.
-    let confidence = context.program_confidence(5 * updates.len());
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("network".into(), "perceptron, tanh, two hidden layers, muP".into()),
             ("training".into(), format!("{STEPS} steps of one example, squared loss, targets {}", list(&TARGETS))),
@@ -86,7 +92,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             ("samples".into(), format!("{seeds}, each the root mean square of {block} networks")),
             ("limits".into(), format!("{samples} samples in 16 replicas")),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
     let mut figure = Figure {
         name: "distance".into(),
@@ -100,51 +106,58 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let run = train(Regime::MaximalUpdate, update, STEPS)?;
         let limit = run.program.limit(&options)?;
         // What networks are compared with; a mutant takes something else for the limit.
-        let regime = if context.is("kernel-regime") { Regime::NeuralTangent } else { Regime::MaximalUpdate };
-        let compared = train(regime, update, STEPS - usize::from(context.is("one-step-less")))?;
-        let correction = !context.is("no-correction");
+        let regime = if context.is(KERNEL_REGIME) { Regime::NeuralTangent } else { Regime::MaximalUpdate };
+        let compared = train(regime, update, STEPS - usize::from(context.is(ONE_STEP_LESS)))?;
+        let correction = !context.is(NO_CORRECTION);
         let compared_limit = compared.program.limit(&LimitOptions { correction, ..options })?;
         let means = |l: &LimitRun<'_>, of: &[Scalar]| of.iter().map(|s| l.scalar(*s)).collect::<Vec<f64>>();
         let values = [(DISTANCE, means(&compared_limit, &compared.outputs)), (KERNEL, means(&limit, &run.predicted))];
         let (program, scalars) = (&run.program, &run.outputs[..]);
         let scan =
-            Comparison { name, program, scalars, values: &values, widths: &widths, seeds, block }.scan(context)?;
+            Comparison { name, program, scalars, values: &values, widths: &widths, seeds, block, means: &OUTPUTS }
+                .scan(context)?;
 
-        let sizes = student_mean(&ratios(&limit, &run.outputs, &[], &[]), confidence);
+        let sizes = ratios(&limit, &run.outputs, &[], &[]);
         let title = format!("{name}: root mean square of the limit's outputs");
-        findings.hypotheses.push(check(title, Expectation::Within { target: 2.0, tolerance: 1.5 }, sizes));
+        findings.hypotheses.push(Open::mean(title, Expectation::Within { target: 2.0, tolerance: 1.5 }, sizes));
 
         let title = format!("{name}: exponent of the {DISTANCE}");
-        findings.checks.push(scan.slope(title, DISTANCE, CONVERGES, confidence)?);
+        findings.checks.push(scan.scaling(title, DISTANCE, CONVERGES)?);
+        let compared_values = &values[0].1;
+        let size = (compared_values.iter().map(|v| v * v).sum::<f64>() / compared_values.len() as f64).sqrt();
+        for (output, value) in OUTPUTS.iter().zip(compared_values) {
+            let apart = scan.last(output).iter().map(|mean| (mean - value) / size).collect();
+            let title = format!("{name}: {output} of the widest networks less the limit, in units of the outputs");
+            findings.checks.push(Open::mean(title, Expectation::Within { target: 0.0, tolerance: CONSTANT }, apart));
+        }
         // A tenth of the outputs is far beyond the limits' errors, which are below a hundredth.
         let elsewhere = Expectation::AtLeast { bound: 0.1 };
-        let gap =
-            |l: &LimitRun<'_>, r: &Run| student_mean(&ratios(l, &r.outputs, &r.predicted, &r.outputs), confidence);
+        let gap = |l: &LimitRun<'_>, r: &Run| ratios(l, &r.outputs, &r.predicted, &r.outputs);
         let title = format!("{name}: relative distance of the limit and the kernel's prediction");
-        findings.checks.push(check(title, elsewhere, gap(&compared_limit, &compared)));
+        findings.checks.push(Open::mean(title, elsewhere, gap(&compared_limit, &compared)));
 
         let title = format!("{name}: exponent of the {KERNEL}");
-        findings.controls.push(scan.slope(title, KERNEL, CONVERGES, confidence)?);
+        findings.controls.push(scan.scaling(title, KERNEL, CONVERGES)?);
         let lazy = train(Regime::NeuralTangent, update, STEPS)?;
         let lazy_limit = lazy.program.limit(&options)?;
         let title = format!("{name}, NTK parametrization: relative distance of the limit and the kernel's prediction");
-        findings.controls.push(check(title, elsewhere, gap(&lazy_limit, &lazy)));
+        findings.controls.push(Open::mean(title, elsewhere, gap(&lazy_limit, &lazy)));
 
         figure.series.push(scan.series(name, DISTANCE, Some(-0.5), false));
         figure.series.push(scan.series(&format!("{name}, {KERNEL}"), KERNEL, None, true));
         let mut table = scan.local_slopes(&[(DISTANCE, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {name}");
         findings.tables.push(table);
-        findings.tables.push(outputs_table(name, &limit, &run, confidence));
+        findings.tables.push(outputs_table(name, &limit, &run));
     }
     findings.figures.push(figure);
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Limits beside the kernel's predictions.
-fn outputs_table(name: &str, limit: &LimitRun<'_>, run: &Run, confidence: f64) -> Table {
+fn outputs_table(name: &str, limit: &LimitRun<'_>, run: &Run) -> Table {
     let rows = INPUTS.iter().zip(run.outputs.iter().zip(&run.predicted)).map(|((input, _), (output, predicted))| {
-        let cell = |s: &Scalar| Cell::from(limit.estimate(*s, confidence));
+        let cell = |s: &Scalar| Cell::from(limit.estimate(*s, Mark::CONFIDENCE));
         vec![Cell::from(*input), cell(output), cell(predicted)]
     });
     Table {

@@ -15,6 +15,7 @@
 //!
 //! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the exponent of the
 //! relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and limit at the largest width.
+//! Constants layer by layer, to 2%: the limit as a tensor program samples it, where no finite width is in the way, over its closed form.
 //!
 //! **Control.** The NNGP kernel in place of the NTK, and the limit of a network with one layer less: their errors must not fall as `n^-1/2`.
 //!
@@ -23,17 +24,25 @@
 
 use std::f64::consts::FRAC_2_PI;
 
+use nalgebra::DMatrix;
+
 use super::context::{Context, SHIFTED};
 use super::limits::{
-    BIAS, Design, Setting, block, distance, error_exponent, error_figure, inputs, matrix, ratio, root_mean_squares,
-    sgd_shares, unbiased,
+    BIAS, CONSTANT, Plan, Setting, block, distance, error_exponent, error_figure, inputs, layer_name, matrix, ratio,
+    root_mean_squares, sgd_shares, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Mutant, Topic, check, identity};
+use super::{Claim, Family, Mutant, exactly};
 use crate::error::Result;
-use crate::evidence::Findings;
+use crate::evidence::{Findings, Open};
+use crate::kernel::Formula;
 use crate::network::Activation;
 use crate::network::limits::{LimitKernels, limit_kernels};
+
+const SMALLER_GAIN: Mutant = Mutant { name: "smaller-gain", change: "a gain g that is a tenth too small" };
+const MISSING_FIRST_LAYER: Mutant =
+    Mutant { name: "missing-first-layer", change: "the first layer's share left out of Θ" };
+const OTHER_ACTIVATION: Mutant = Mutant { name: "other-activation", change: "the limits of another activation" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "ntk-limit",
@@ -42,11 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Jacot et al. 2018; Lee et al. 2018; Cho and Saul 2009",
     prediction: "relative error falls as n^-1/2",
     text: include_str!("ntk_limit.rs"),
-    mutants: &[
-        Mutant { name: "smaller-gain", change: "a gain g that is a tenth too small" },
-        Mutant { name: "missing-first-layer", change: "the first layer's share left out of Θ" },
-        Mutant { name: "other-activation", change: "the limits of another activation" },
-    ],
+    mutants: &[SMALLER_GAIN, MISSING_FIRST_LAYER, OTHER_ACTIVATION],
     graded: &[SHIFTED],
     experiment,
 };
@@ -68,17 +73,16 @@ const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     // The NTK's error has the longer tail of the two claims.
-    let design = Design::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
-    let Design { widths, seeds, block, settings } = &design;
-    let confidence = context.confidence(3 * settings.len() + 2);
-    let mut findings = design.findings();
+    let plan = Plan::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
+    let measured = plan.measure(context, |setting, width, seed| sgd_shares(context, setting, width, seed))?;
+    let Plan { widths, seeds, .. } = &plan;
+    let mut findings = plan.findings();
     let mut figure = error_figure("empirical NTK");
-    for (number, setting) in settings.iter().enumerate() {
-        let limits = limits(context, *setting);
+    for (number, measured) in measured.iter().enumerate() {
+        let setting = measured.setting;
+        let limits = limits(context, setting);
         let scan = Scan::over(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
-            let rows: Vec<Vec<f64>> = (0..*block)
-                .map(|k| errors(context, *setting, &limits, width, seed * block + k))
-                .collect::<Result<_>>()?;
+            let rows: Vec<Vec<f64>> = measured.networks(width, seed).iter().map(|n| errors(n, &limits)).collect();
             let mut sample = root_mean_squares(&rows);
             let ratio = STATISTICS.iter().position(|s| *s == NTK_RATIO).expect("a statistic");
             sample[ratio] = rows.iter().map(|r| r[ratio]).sum::<f64>() / rows.len() as f64;
@@ -86,10 +90,16 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })?;
         for kernel in [NTK, NNGP] {
             let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
-            findings.checks.push(scan.slope(title, kernel, error_exponent(context), confidence)?);
+            findings.checks.push(scan.scaling(title, kernel, error_exponent(context))?);
         }
-        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), design.widest());
-        findings.checks.push(check(title, unbiased(context, BIAS), scan.last_mean(NTK_RATIO, confidence)));
+        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), plan.widest());
+        findings.checks.push(scan.level(title, NTK_RATIO, unbiased(context, BIAS)));
+        for layer in 0..=setting.depth {
+            let name = layer_name(layer, setting.depth);
+            let title = format!("{}: sampled limit of the kernel of {name} over its closed form", setting.name());
+            let ratios = measured.constants(layer, Formula::Sgd, &limits.0.per_layer);
+            findings.checks.push(Open::mean(title, unbiased(context, CONSTANT), ratios));
+        }
         let mut table = scan.local_slopes(&[(NTK, -0.5), (NNGP, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {}", setting.name());
         findings.tables.push(table);
@@ -97,23 +107,22 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if number == 0 {
             for wrong in [NNGP_FOR_NTK, SHALLOWER] {
                 let title = format!("{}: exponent of the error of the {wrong}", setting.name());
-                findings.controls.push(scan.slope(title, wrong, error_exponent(context), confidence)?);
+                findings.controls.push(scan.scaling(title, wrong, error_exponent(context))?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
             }
         }
     }
     // The published digits end after nine decimals.
-    findings.checks.push(identity("closed values of K and Θ for relu", 1e-9, closed_values(), 2 * VALUES.len()));
+    findings.checks.push(exactly("closed values of K and Θ for relu", 1e-9, closed_values(), 2 * VALUES.len()));
     findings.figures.push(figure);
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Worst difference between the recursion and the known values.
 fn closed_values() -> f64 {
     let differences = VALUES.iter().map(|(cosine, depth, nngp, ntk)| {
         let sine = (1.0 - cosine * cosine).sqrt();
-        let pair =
-            nalgebra::DMatrix::from_row_slice(2, 2, &[2f64.sqrt(), 0.0, 2f64.sqrt() * cosine, 2f64.sqrt() * sine]);
+        let pair = DMatrix::from_row_slice(2, 2, &[2f64.sqrt(), 0.0, 2f64.sqrt() * cosine, 2f64.sqrt() * sine]);
         let limit = limit_kernels(&pair, *depth, Activation::Relu, 2f64.sqrt());
         // The first layer sees |ξ|²/d = 1 and, without biases, has no kernel share that the recursion of the values
         // leaves out.
@@ -125,14 +134,14 @@ fn closed_values() -> f64 {
 /// The limits of a network and of one with a layer less, or a mutant's.
 fn limits(context: &Context<'_>, setting: Setting) -> (LimitKernels, LimitKernels) {
     let inputs = matrix(&inputs(context));
-    let gain = if context.is("smaller-gain") { setting.gain() * 0.9 } else { setting.gain() };
-    let activation = match (context.is("other-activation"), setting.activation) {
+    let gain = if context.is(SMALLER_GAIN) { setting.gain() * 0.9 } else { setting.gain() };
+    let activation = match (context.is(OTHER_ACTIVATION), setting.activation) {
         (true, Activation::Relu) => Activation::Gelu,
         (true, _) => Activation::Tanh,
         (false, activation) => activation,
     };
     let mut limit = limit_kernels(&inputs, setting.depth, activation, gain);
-    if context.is("missing-first-layer") {
+    if context.is(MISSING_FIRST_LAYER) {
         limit.ntk -= &limit.per_layer[0].sgd;
     }
     let shallower = limit_kernels(&inputs, setting.depth - 1, activation, gain);
@@ -140,22 +149,15 @@ fn limits(context: &Context<'_>, setting: Setting) -> (LimitKernels, LimitKernel
 }
 
 /// Relative errors of one network's kernels, in the order of [`STATISTICS`].
-fn errors(
-    context: &Context<'_>,
-    setting: Setting,
-    (limit, shallower): &(LimitKernels, LimitKernels),
-    width: f64,
-    seed: usize,
-) -> Result<Vec<f64>> {
-    let shares = sgd_shares(context, setting, width, seed)?;
+fn errors(shares: &[DMatrix<f64>], (limit, shallower): &(LimitKernels, LimitKernels)) -> Vec<f64> {
     let ntk = shares.iter().skip(1).fold(shares[0].clone(), |sum, share| sum + share);
     // Given the hidden layers, outputs are Gaussian with the covariance g² x·x'/n, which is the output layer's share.
     let nngp = shares.last().expect("an output layer");
-    Ok(vec![
+    vec![
         distance(&ntk, &limit.ntk),
         distance(nngp, &limit.nngp),
         ratio(&ntk, &limit.ntk),
         distance(&ntk, &limit.nngp),
         distance(&ntk, &shallower.ntk),
-    ])
+    ]
 }

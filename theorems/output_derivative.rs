@@ -39,6 +39,10 @@ use crate::kernel::dense_jacobian;
 use crate::network::normal_tensor;
 use crate::train::{cross_entropy, loss_gradient, output_derivative};
 
+const NO_ONE_HOT: Mutant = Mutant { name: "no-one-hot", change: "χ = softmax(f), without subtracting the true class" };
+const WRONG_SIDE: Mutant = Mutant { name: "wrong-side", change: "χ = -yσ(yf) for the logistic loss" };
+const HALF_SQUARE: Mutant = Mutant { name: "half-square", change: "χ = 2(f - y), the derivative of |f - y|²" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "output-derivative",
     topic: Topic::Identity,
@@ -46,11 +50,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Definition 3.1",
     prediction: "χ = softmax(f) - e_y, -yσ(-yf), f - y; ∇ℓ = Σ χ_c ∇f_c",
     text: include_str!("output_derivative.rs"),
-    mutants: &[
-        Mutant { name: "no-one-hot", change: "χ = softmax(f), without subtracting the true class" },
-        Mutant { name: "wrong-side", change: "χ = -yσ(yf) for the logistic loss" },
-        Mutant { name: "half-square", change: "χ = 2(f - y), the derivative of |f - y|²" },
-    ],
+    mutants: &[NO_ONE_HOT, WRONG_SIDE, HALF_SQUARE],
     graded: &[],
     experiment,
 };
@@ -92,13 +92,13 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let outputs = draw(1);
 
     let formula =
-        if context.is("no-one-hot") { outputs.softmax(-1, Kind::Double) } else { output_derivative(&outputs, &labels) };
+        if context.is(NO_ONE_HOT) { outputs.softmax(-1, Kind::Double) } else { output_derivative(&outputs, &labels) };
     // The loss is a mean, χ belongs to one example.
     let autograd = gradient(&outputs, |f| cross_entropy(f, &labels) * examples);
     let cross = largest(&(formula - autograd));
 
     let (one, sign) = (outputs.narrow(1, 0, 1), (&labels.clamp_max(1) * 2 - 1).unsqueeze(1).to_kind(Kind::Double));
-    let formula = if context.is("wrong-side") {
+    let formula = if context.is(WRONG_SIDE) {
         -&sign * (&sign * &one).sigmoid()
     } else {
         output_derivative(&one, &labels.clamp_max(1))
@@ -107,7 +107,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let logistic = largest(&(formula - autograd));
 
     let targets = draw(2);
-    let factor = if context.is("half-square") { 2.0 } else { 1.0 };
+    let factor = if context.is(HALF_SQUARE) { 2.0 } else { 1.0 };
     let formula = (&outputs - &targets) * factor;
     let squared = relative(&formula, &gradient(&outputs, |f| (f - &targets).square().sum(Kind::Double) * 0.5));
 

@@ -24,13 +24,17 @@
 use super::context::Context;
 use super::program::sampled;
 use super::scan::{Scan, list};
-use super::{Claim, Mutant, Topic, check};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::network::Activation;
 use crate::program::networks::{Input, Network, Regime, Training, Update};
 use crate::program::{LimitRun, Program, Scalar};
-use crate::stats::{Expectation, student_mean};
+use crate::stats::Expectation;
+
+const HARD_LABELS: Mutant = Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" };
+const HALF_PREDICTION: Mutant = Mutant { name: "half-prediction", change: "the first-order prediction halved" };
+const RANDOM_HEAD: Mutant = Mutant { name: "random-head", change: "a random head on the pre-trained body" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-limit",
@@ -39,11 +43,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "residual and drift have slope 1 in χ",
     text: include_str!("prompt_kernel_limit.rs"),
-    mutants: &[
-        Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
-        Mutant { name: "half-prediction", change: "the first-order prediction halved" },
-        Mutant { name: "random-head", change: "a random head on the pre-trained body" },
-    ],
+    mutants: &[HARD_LABELS, HALF_PREDICTION, RANDOM_HEAD],
     graded: &[],
     experiment,
 };
@@ -89,12 +89,11 @@ struct FineTuning {
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let deltas = context.pick(vec![0.001, 0.01, 0.1], vec![0.001, 0.003, 0.01, 0.03, 0.1], vec![1e-4, 1e-3, 0.01, 0.1]);
     let samples = context.pick(32_000, 160_000, 1_600_000);
-    let confidence = context.program_confidence(2 + 2 + 4);
-    let own = if context.is("random-head") { Variant::RandomHead } else { Variant::Natural };
+    let own = if context.is(RANDOM_HEAD) { Variant::RandomHead } else { Variant::Natural };
     let natural = scan(context, own, &deltas, samples)?;
     let random = scan(context, Variant::RandomHead, &deltas, samples)?;
     let signs = scan(context, Variant::SignUpdates, &deltas, samples)?;
-    let mut findings = Findings {
+    let mut findings = Collected {
         settings: vec![
             ("network".into(), "perceptron, tanh, two hidden layers, muP, in the limit".into()),
             (
@@ -105,16 +104,16 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             ("χ".into(), list(&deltas)),
             ("limits".into(), format!("{samples} samples in {REPLICAS} replicas")),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
-    hypotheses(context, samples, confidence, &mut findings)?;
+    hypotheses(context, samples, &mut findings)?;
     // The next term of the expansion is below a tenth of the leading one at the largest δ, over two decades.
     let slope = Expectation::Within { target: 1.0, tolerance: 0.05 };
     for statistic in [RESIDUAL, DRIFT] {
         let title = |what: &str| format!("{what}exponent of the {statistic} in χ");
-        findings.checks.push(natural.slope(title(""), statistic, slope, confidence)?);
-        findings.controls.push(random.slope(title("random head: "), statistic, slope, confidence)?);
-        findings.controls.push(signs.slope(title("SignGD: "), statistic, slope, confidence)?);
+        findings.checks.push(natural.scaling(title(""), statistic, slope)?);
+        findings.controls.push(random.scaling(title("random head: "), statistic, slope)?);
+        findings.controls.push(signs.scaling(title("SignGD: "), statistic, slope)?);
         findings.figures.push(Figure {
             name: statistic.replace(' ', "-"),
             title: format!("Fine-tuning from the pre-trained limit: {statistic}"),
@@ -127,21 +126,21 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             ],
         });
     }
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// Stable and non-trivial.
-fn hypotheses(context: &Context<'_>, samples: usize, confidence: f64, findings: &mut Findings) -> Result<()> {
+fn hypotheses(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let run = fine_tune(context, Variant::Natural, 0.1)?;
     let limit = run.program.limit(&sampled(context, "pre-training", samples))?;
-    let estimate = |of: &dyn Fn(usize) -> f64| student_mean(&(0..REPLICAS).map(of).collect::<Vec<_>>(), confidence);
+    let each = |of: &dyn Fn(usize) -> f64| (0..REPLICAS).map(of).collect::<Vec<_>>();
     let output = |r: usize, prompt: usize| limit.replicas(run.prompts[prompt])[r];
-    let size = estimate(&|r| (f64::midpoint(output(r, 0).powi(2), output(r, 1).powi(2))).sqrt());
-    let kernel = estimate(&|r| limit.replicas(run.kernel)[r]);
+    let size = each(&|r| (f64::midpoint(output(r, 0).powi(2), output(r, 1).powi(2))).sqrt());
+    let kernel = each(&|r| limit.replicas(run.kernel)[r]);
     let title = "stable: root mean square of the pre-trained outputs on the prompts";
-    findings.hypotheses.push(check(title, Expectation::AtMost { bound: 2.0 }, size));
+    findings.hypotheses.push(Open::mean(title, Expectation::AtMost { bound: 2.0 }, size));
     let title = "non-trivial: the kernel at the pre-trained weights";
-    findings.hypotheses.push(check(title, Expectation::AtLeast { bound: 0.1 }, kernel));
+    findings.hypotheses.push(Open::mean(title, Expectation::AtLeast { bound: 0.1 }, kernel));
     Ok(())
 }
 
@@ -188,7 +187,7 @@ fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<Fine
     let [prompt, probe] = PROMPTS.map(|(name, entries)| input(name, entries));
     let prompts = vec![training.output(&prompt), training.output(&probe)];
     // χ = f - y at the pre-trained output f.
-    let distance = if context.is("hard-labels") { 0.1 } else { delta };
+    let distance = if context.is(HARD_LABELS) { 0.1 } else { delta };
     let label = training.builder.scalar("y", prompts[0] - distance);
     if variant == Variant::RandomHead {
         training.replace_readout();
@@ -201,7 +200,7 @@ fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<Fine
     }
     let predicted = training.first_order("prediction", &before, &movements);
     let predicted =
-        if context.is("half-prediction") { training.builder.scalar("half of it", predicted * 0.5) } else { predicted };
+        if context.is(HALF_PREDICTION) { training.builder.scalar("half of it", predicted * 0.5) } else { predicted };
     let after = training.gradient(&probe);
     let moved = training.builder.scalar("moved", after.output - before.output);
     let products = [

@@ -3,8 +3,8 @@
 use super::check;
 use super::context::Context;
 use crate::error::Result;
-use crate::evidence::{Cell, Check, Mark, Series, Table};
-use crate::progress::check_cancelled;
+use crate::evidence::{Cell, Check, Mark, Open, Series, Table};
+use crate::progress::check_stop;
 use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
 
 /// Points that a fit of three coefficients needs, to be more than an interpolation.
@@ -85,6 +85,18 @@ impl Scan {
         exponent(&Scaling { widths: &self.x, values: &self.values[self.index(name)] }, correction, confidence)
     }
 
+    /// A check on the exponent of a statistic, to be judged with all others.
+    pub fn scaling(&self, title: impl Into<String>, name: &str, expectation: Expectation) -> Result<Open> {
+        // At any confidence; the interval at another one follows from it.
+        let slope = self.exponent(name, Mark::CONFIDENCE)?.slope;
+        Ok(Open::new(title, expectation, move |confidence| slope.student_at(confidence)))
+    }
+
+    /// A check on the mean of a statistic at the largest x, to be judged with all others.
+    pub fn level(&self, title: impl Into<String>, name: &str, expectation: Expectation) -> Open {
+        Open::mean(title, expectation, self.last(name))
+    }
+
     /// A check on the exponent of a statistic.
     pub fn slope(
         &self,
@@ -149,10 +161,5 @@ impl Scan {
             rows.push(row);
         }
         Ok(Table { title: "Slopes between neighbouring points".into(), columns, rows })
-    }
-
-    /// Mean of a statistic at the largest x.
-    pub fn last_mean(&self, name: &str, confidence: f64) -> Estimate {
-        crate::stats::student_mean(&self.last(name), confidence)
     }
 }

@@ -35,6 +35,9 @@ use crate::jacobian::{Examples, Parameters, PlainTap};
 use crate::kernel::{dense_jacobian, sign_rows};
 use crate::train::{cross_entropy, output_derivative};
 
+const NO_SIGN_OF_CHI: Mutant = Mutant { name: "no-sign-of-chi", change: "sign(∇f) in place of sign(χ) sign(∇f)" };
+const OPPOSITE_LABEL: Mutant = Mutant { name: "opposite-label", change: "χ of the other label" };
+
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-factorization",
     topic: Topic::Identity,
@@ -42,10 +45,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 4.2 (derivation of its sign-based kernel)",
     prediction: "sign(∇ℓ) = sign(χ) sign(∇f) for C = 1",
     text: include_str!("sign_factorization.rs"),
-    mutants: &[
-        Mutant { name: "no-sign-of-chi", change: "sign(∇f) in place of sign(χ) sign(∇f)" },
-        Mutant { name: "opposite-label", change: "χ of the other label" },
-    ],
+    mutants: &[NO_SIGN_OF_CHI, OPPOSITE_LABEL],
     graded: &[],
     experiment,
 };
@@ -87,8 +87,8 @@ fn mismatches(network: NetworkCase, label: i64, context: &Context<'_>) -> Result
     let signs = sign_rows(parameters, &gradient);
     let jacobian = dense_jacobian(parameters, examples)?;
     let assumed = match () {
-        () if context.is("no-sign-of-chi") => chi.ones_like(),
-        () if context.is("opposite-label") => output_derivative(&f, &(1 - labels)),
+        () if context.is(NO_SIGN_OF_CHI) => chi.ones_like(),
+        () if context.is(OPPOSITE_LABEL) => output_derivative(&f, &(1 - labels)),
         () => chi,
     };
     let predicted = sign_rows(parameters, &jacobian) * assumed.reshape([-1, 1]).sign();

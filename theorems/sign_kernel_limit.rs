@@ -17,7 +17,7 @@
 //! conditioning on one variable, which removes the jump.
 //!
 //! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the mean ratio of kernel
-//! and limit at the largest width, layer by layer.
+//! and limit at the largest width. Constants layer by layer, to 2%: the limit as a tensor program samples it over its closed form.
 //!
 //! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and the SignGD limit without the
 //! factor `E[sign φ' sign φ']`.
@@ -29,18 +29,29 @@ use std::f64::consts::FRAC_PI_2;
 
 use nalgebra::DMatrix;
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::limits::{
-    BIAS, Design, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, matrix, ratio,
-    root_mean_squares, scaled, unbiased,
+    BIAS, CONSTANT, Plan, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, layer_name,
+    matrix, ratio, root_mean_squares, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Mutant, Topic, check};
+use super::{Claim, Family, Mutant};
 use crate::error::Result;
-use crate::evidence::{Cell, Findings, Table};
-use crate::kernel::{Formula, FormulaSet};
+use crate::evidence::{Cell, Findings, Open, Table};
+use crate::kernel::{Formula, FormulaSet, Gram};
 use crate::network::Activation;
 use crate::network::limits::{LayerLimit, LimitKernels, limit_kernels};
+
+const TRANSPOSED_KERNEL: Mutant =
+    Mutant { name: "transposed-kernel", change: "the asymmetric limit with its sides exchanged" };
+const MISSING_DERIVATIVE: Mutant =
+    Mutant { name: "missing-derivative", change: "the SignGD limit without E[sign φ' sign φ'], relu's P" };
+const MISSING_NORMALIZATION: Mutant =
+    Mutant { name: "missing-normalization", change: "arcsin ρ in place of (2/π) arcsin ρ in the SignGD limit" };
+const HIDDEN_ORDER_EVERYWHERE: Mutant = Mutant {
+    name: "hidden-order-everywhere",
+    change: "the first and the output layer divided by n and n² like hidden ones",
+};
 
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-kernel-limit",
@@ -49,21 +60,16 @@ pub(super) const CLAIM: Claim = Claim {
     source: "derived here from the Gaussian limits of Jacot et al. 2018",
     prediction: "relative error falls as n^-1/2",
     text: include_str!("sign_kernel_limit.rs"),
-    mutants: &[
-        Mutant { name: "transposed-kernel", change: "the asymmetric limit with its sides exchanged" },
-        Mutant { name: "missing-derivative", change: "the SignGD limit without E[sign φ' sign φ'], relu's P" },
-        Mutant { name: "missing-normalization", change: "arcsin ρ in place of (2/π) arcsin ρ in the SignGD limit" },
-        Mutant {
-            name: "hidden-order-everywhere",
-            change: "the first and the output layer divided by n and n² like hidden ones",
-        },
-    ],
-    graded: &[],
+    mutants: &[TRANSPOSED_KERNEL, MISSING_DERIVATIVE, MISSING_NORMALIZATION, HIDDEN_ORDER_EVERYWHERE],
+    graded: &[SHIFTED],
     experiment,
 };
 
 /// Accepted distance from 1 of the mean ratio of K(SignGD), whose entries all count alike, and its limit.
 const SIGN_BIAS: f64 = 0.02;
+
+/// Formulas of a layer's kernels, in the order in which they are kept.
+const FORMULAS: [Formula; 2] = [Formula::Asymmetric, Formula::Signgd];
 
 const ASYMMETRIC: &str = "K(A-SignGD)";
 const SIGNGD: &str = "K(SignGD)";
@@ -72,19 +78,25 @@ const BACKWARD: &str = "K(SignGD) against its limit without the signs of φ'";
 const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, BACKWARD];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let design = Design::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
-    let Design { widths, seeds, block, settings } = &design;
-    let confidence = context.confidence(4 * settings.len() + 2);
-    let mut findings = design.findings();
+    let plan = Plan::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
+    let measured = plan.measure(context, |setting, width, seed| {
+        let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: true };
+        let layers = layer_kernels(context, setting, width, seed, formulas)?;
+        let of_layer = |gram: &Gram| FORMULAS.map(|f| matrix(gram.matrix(f).expect("asked for")));
+        Ok(layers.iter().flat_map(of_layer).collect())
+    })?;
+    let Plan { widths, seeds, block, .. } = &plan;
+    let mut findings = plan.findings();
     let mut figure = error_figure("sign kernels");
     let mut rows = Vec::new();
-    for (number, setting) in settings.iter().enumerate() {
-        let limit = limit(context, *setting);
+    for (number, measured) in measured.iter().enumerate() {
+        let setting = measured.setting;
+        let limit = limit(context, setting);
         let mut ratios: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; setting.depth + 1];
         let scan = Scan::watched(context, &setting.name(), widths, *seeds, &STATISTICS, |width, seed| {
             let mut rows = Vec::new();
-            for k in 0..*block {
-                let (errors, layers) = errors(context, *setting, &limit, width, seed * block + k)?;
+            for network in measured.networks(width, seed) {
+                let (errors, layers) = errors(network, &limit, width);
                 rows.push(errors);
                 if width == design.widest() {
                     for (all, one) in ratios.iter_mut().zip(layers) {
@@ -97,20 +109,28 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })?;
         for (k, (name, bias)) in [(ASYMMETRIC, BIAS), (SIGNGD, SIGN_BIAS)].into_iter().enumerate() {
             let title = format!("{}: exponent of the relative error of {name}", setting.name());
-            findings.checks.push(scan.slope(title, name, error_exponent(context), confidence)?);
+            findings.checks.push(scan.scaling(title, name, error_exponent(context))?);
             // Per seed the mean over layers; the table has each layer's.
             let means: Vec<f64> = (0..seeds * block)
                 .map(|s| ratios.iter().map(|layer| layer[k][s]).sum::<f64>() / ratios.len() as f64)
                 .collect();
             let title = format!("{}: mean ratio of {name} and its limit at the largest width", setting.name());
-            findings.checks.push(check(title, unbiased(context, bias), crate::stats::student_mean(&means, confidence)));
+            findings.checks.push(Open::mean(title, unbiased(context, bias), means));
             let legend = format!("{name}, {}", setting.activation.name());
             if number < 2 {
                 figure.series.push(scan.series(&legend, name, Some(-0.5), false));
             }
         }
+        for layer in 0..=setting.depth {
+            let name = layer_name(layer, setting.depth);
+            for (kernel, formula) in [ASYMMETRIC, SIGNGD].into_iter().zip(FORMULAS) {
+                let ratios = measured.constants(layer, formula, &limit.per_layer);
+                let title = format!("{}: sampled limit of {kernel} of {name} over its closed form", setting.name());
+                findings.checks.push(Open::mean(title, unbiased(context, CONSTANT), ratios));
+            }
+        }
         for (layer, ratio) in ratios.iter().enumerate() {
-            let name = if layer == setting.depth { "output".to_owned() } else { format!("layer {}", layer + 1) };
+            let name = layer_name(layer, setting.depth);
             let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
             rows.push(vec![Cell::from(setting.name()), name.into(), mean(&ratio[0]).into(), mean(&ratio[1]).into()]);
         }
@@ -120,7 +140,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if number == 0 {
             for wrong in [TRANSPOSED, BACKWARD] {
                 let title = format!("{}: exponent of the error of {wrong}", setting.name());
-                findings.controls.push(scan.slope(title, wrong, error_exponent(context), confidence)?);
+                findings.controls.push(scan.scaling(title, wrong, error_exponent(context))?);
                 figure.series.push(scan.series(wrong, wrong, None, true));
             }
         }
@@ -131,24 +151,24 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         rows,
     });
     findings.figures.push(figure);
-    Ok(findings)
+    Ok(context.judged(findings))
 }
 
 /// The limits, or a mutant's.
 fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
     let mut limit = limit_kernels(&matrix(&inputs(context)), setting.depth, setting.activation, setting.gain());
     for layer in &mut limit.per_layer {
-        if context.is("transposed-kernel") {
+        if context.is(TRANSPOSED_KERNEL) {
             layer.asymmetric = layer.asymmetric.transpose();
         }
-        if context.is("missing-normalization") {
+        if context.is(MISSING_NORMALIZATION) {
             // In the output layer, which has no z, the factor is 1.
             layer.signgd *= if layer.sign_factors[2].iter().all(|v| *v == 1.0) { 1.0 } else { FRAC_PI_2 };
         }
-        if context.is("missing-derivative") {
+        if context.is(MISSING_DERIVATIVE) {
             layer.signgd = without_derivative(layer);
         }
-        if context.is("hidden-order-everywhere") {
+        if context.is(HIDDEN_ORDER_EVERYWHERE) {
             (layer.asymmetric_order, layer.signgd_order) = (1.0, 2.0);
         }
     }
@@ -163,20 +183,13 @@ fn without_derivative(layer: &LayerLimit) -> DMatrix<f64> {
 
 /// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both
 /// kernels and their limits.
-fn errors(
-    context: &Context<'_>,
-    setting: Setting,
-    limit: &LimitKernels,
-    width: f64,
-    seed: usize,
-) -> Result<(Vec<f64>, Vec<[f64; 2]>)> {
-    let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: true };
-    let layers = layer_kernels(context, setting, width, seed, formulas)?;
+fn errors(kernels: &[DMatrix<f64>], limit: &LimitKernels, width: f64) -> (Vec<f64>, Vec<[f64; 2]>) {
     let mut squares = [0.0; 4];
     let mut ratios = Vec::new();
-    for (gram, limit) in layers.iter().zip(&limit.per_layer) {
-        let asymmetric = scaled(gram, Formula::Asymmetric, width, limit.asymmetric_order);
-        let signgd = scaled(gram, Formula::Signgd, width, limit.signgd_order);
+    let layers = limit.per_layer.len() as f64;
+    for (kernels, limit) in kernels.chunks(FORMULAS.len()).zip(&limit.per_layer) {
+        let asymmetric = &kernels[0] / width.powf(limit.asymmetric_order);
+        let signgd = &kernels[1] / width.powf(limit.signgd_order);
         let errors = [
             distance(&asymmetric, &limit.asymmetric),
             distance(&signgd, &limit.signgd),
@@ -184,9 +197,9 @@ fn errors(
             distance(&signgd, &without_derivative(limit)),
         ];
         for (sum, error) in squares.iter_mut().zip(errors) {
-            *sum += error * error / layers.len() as f64;
+            *sum += error * error / layers;
         }
         ratios.push([ratio(&asymmetric, &limit.asymmetric), ratio(&signgd, &limit.signgd)]);
     }
-    Ok((squares.iter().map(|s| s.sqrt()).collect(), ratios))
+    (squares.iter().map(|s| s.sqrt()).collect(), ratios)
 }

@@ -25,6 +25,25 @@ pub(super) fn outputs(parameters: &Parameters, examples: &dyn Examples) -> Tenso
     crate::jacobian::outputs(parameters, examples, examples.len())
 }
 
+/// `<∇f, direction>` \[N, C\] of all examples, from outputs along the line alone: the central difference of fourth order, in which no
+/// tensor moves by more than a fifty-thousandth of its size: layer norms of few entries bend that much. Its error is 1e-19 times a
+/// fifth derivative, and round-off over 1e-5. Parameters without a direction stay.
+pub(super) fn first_order(parameters: &Parameters, examples: &dyn Examples, direction: &[Option<Tensor>]) -> Tensor {
+    // Of a tensor that is nearly zero the size is a tenth an entry.
+    let sizes = parameters.values().iter().map(|value| rms(value).max(0.1));
+    let moves = direction.iter().zip(sizes).filter_map(|(d, size)| d.as_ref().map(|d| rms(d) / size));
+    let step = 2e-5 / moves.fold(0.0, f64::max);
+    let at = |factor: f64| {
+        let mut direction = direction.iter();
+        let there = parameters.map(|value| match direction.next() {
+            Some(Some(d)) => value + d * (factor * step),
+            _ => value.shallow_clone(),
+        });
+        outputs(&there, examples)
+    };
+    ((at(1.0) - at(-1.0)) * 8.0 - (at(2.0) - at(-2.0))) / (12.0 * step)
+}
+
 /// Root mean square of a tensor's entries.
 pub(super) fn rms(t: &Tensor) -> f64 {
     (t * t).mean(Kind::Double).sqrt().double_value(&[])

@@ -4,6 +4,7 @@
 
 mod answers;
 mod claim;
+mod collected;
 mod grid;
 mod kernels;
 mod measures;
@@ -15,6 +16,7 @@ pub use claim::{
     Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
     Table, Verification, VerificationFacts,
 };
+pub use collected::{Collected, Open};
 pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
 pub use kernels::{Failure, KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{

@@ -56,6 +56,14 @@ impl Estimate {
         Self { value, low: value, high: value, confidence: 1.0, standard_error: None, samples, method }
     }
 
+    /// The same mean with Student's interval at another confidence; an interval without a standard error is the whole line.
+    #[must_use]
+    pub fn student_at(&self, confidence: f64) -> Self {
+        let Some(error) = self.standard_error else { return Self { confidence, ..self.clone() } };
+        let margin = error * student_quantile(tail(confidence), (self.samples - 1) as f64);
+        Self { low: self.value - margin, high: self.value + margin, confidence, ..self.clone() }
+    }
+
     /// A mean about which the samples say too little: fewer than two, or some not finite (the value is NaN then: a mean
     /// over the rest would hide a run that diverged). The interval is the whole line.
     pub(super) fn undetermined(samples: &[f64], confidence: f64, method: Method) -> Option<Self> {

@@ -6,7 +6,7 @@ use crate::common::one_thread;
 use kernelview::evidence::{Check, ClaimVerdict, Profile, SCHEMA_VERSION, Verification, VerificationFacts};
 use kernelview::report::claims_markdown;
 use kernelview::stats::Outcome;
-use kernelview::theorems::{Claim, Context, Memory, all_claims, find, suites};
+use kernelview::theorems::{Claim, Context, Memory, SHARES, all_claims, find, registry, suites};
 
 /// The seed of the command line's default.
 const SEED: u64 = 13;
@@ -27,6 +27,7 @@ fn examine(name: &str) {
     let share = error_rate / claims_in_registry as f64;
     let spent = findings.error_rate();
     assert!(spent <= share * (1.0 + 1e-9), "the intervals miss with probability {spent}, the claim's share is {share}");
+    assert_eq!(spent > 0.0, !EXACT.contains(&claim.id), "{}: spends {spent} of the error rate", claim.id);
 
     let report = claims_markdown(&Verification {
         schema_version: SCHEMA_VERSION,
@@ -57,6 +58,23 @@ fn mutants_are_noticed(claim: &Claim, context: &Context<'_>) {
         assert!(!result.survived(), "nothing noticed `{}`: {}", mutant.label(), mutant.change);
         assert!(!result.mistaken(), "`{}` lies within its tolerance: {:?}", mutant.label(), result.caught_by);
     }
+}
+
+/// Claims whose checks have no sampling error: they take no part of the suite's error rate.
+const EXACT: &[&str] = &[
+    "output-derivative",
+    "kernel-algebra",
+    "sign-factorization",
+    "adam-first-step",
+    "adam-bound",
+    "lora-at-init",
+    "structural-zeros",
+];
+
+#[test]
+fn the_error_rate_has_a_part_for_every_claim_with_intervals() {
+    let with_intervals = registry().iter().filter(|claim| !EXACT.contains(&claim.id)).count();
+    assert!(with_intervals <= SHARES, "{with_intervals} claims share {SHARES} parts");
 }
 
 macro_rules! claims {

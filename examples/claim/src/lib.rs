@@ -15,7 +15,7 @@
 //! **Meaning.** Kernel behaviour at a width is readable from the scatter of the kernel over draws.
 
 use kernelview::error::Result;
-use kernelview::evidence::{Check, Findings};
+use kernelview::evidence::{Collected, Findings, Open};
 use kernelview::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, Role, Tap};
 use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
 use kernelview::network::normal_tensor;
@@ -37,9 +37,6 @@ pub static CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Intervals of the claim: its check and its control.
-const INTERVALS: usize = 2;
-
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = [32.0, 64.0, 128.0, 256.0];
     let seeds = context.seeds(400, 800, 1600);
@@ -48,16 +45,20 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let row = |seed| widths.iter().map(|n| difference(context, *n as i64, units(all, *n), seed)).collect();
         (0..seeds).map(row).collect()
     };
-    let confidence = context.own_confidence(1, INTERVALS);
-    let slope = |values: &[Vec<f64>]| exponent(&Scaling { widths: &widths, values }, None, confidence).map(|e| e.slope);
     let expected = Expectation::Within { target: -0.5, tolerance: 0.2 };
     let (whole, one) = (measure(!context.is("one-unit"))?, measure(false)?);
-    Ok(Findings {
+    let slope = |name: &str, values: &[Vec<f64>]| -> Result<Open> {
+        let fit = exponent(&Scaling { widths: &widths, values }, None, 0.95)?;
+        Ok(Open::new(name, expected, move |confidence| fit.slope.student_at(confidence)))
+    };
+    let collected = Collected {
         settings: vec![("pairs of draws at each width".into(), seeds.to_string())],
-        checks: vec![Check::judged("exponent of the kernel's relative difference in width", expected, slope(&whole)?)],
-        controls: vec![Check::judged("the same of one unit's kernel", expected, slope(&one)?)],
-        ..Findings::default()
-    })
+        checks: vec![slope("exponent of the kernel's relative difference in width", &whole)?],
+        controls: vec![slope("the same of one unit's kernel", &one)?],
+        ..Collected::default()
+    };
+    // One claim, whose two intervals share the suite's error rate.
+    Ok(context.judged_among(1, collected))
 }
 
 /// Relative difference of two draws' kernels of one input, over the weights of the first `units` units.
