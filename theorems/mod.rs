@@ -5,9 +5,11 @@
 //! by one rule in `evidence`. The mathematics of the networks is in `network`, the statistics in `stats`.
 
 pub mod adam_bound;
+pub mod adam_epsilon;
 pub mod adam_first_step;
 mod agreement;
 mod analog;
+mod batch;
 pub mod cases;
 mod chi_law;
 mod chi_law_prose;
@@ -23,9 +25,13 @@ pub mod intrinsic_dimension;
 pub mod kernel_algebra;
 mod kernel_analog_sgd;
 mod kernel_analog_signgd;
+mod kernel_dichotomy;
+pub mod layer_rates;
 mod limits;
 pub mod lora;
 pub mod lora_at_init;
+mod lora_landscape;
+mod lora_training;
 mod master_theorem;
 mod memory;
 mod mup_limit;
@@ -41,9 +47,13 @@ mod questions;
 mod scan;
 pub mod sign_factorization;
 mod sign_kernel_limit;
+pub mod sign_operator;
 mod steps;
 pub mod structural_zeros;
+mod subspace_examples;
 mod training;
+pub mod vector_equation;
+pub mod zeroth_order;
 
 use std::path::Path;
 use std::time::Instant;
@@ -176,6 +186,8 @@ pub fn registry() -> &'static [Claim] {
         adam_bound::CLAIM,
         lora_at_init::CLAIM,
         structural_zeros::CLAIM,
+        layer_rates::CLAIM,
+        adam_epsilon::CLAIM,
         chi_law::CLAIM,
         ntk_limit::CLAIM,
         sign_kernel_limit::CLAIM,
@@ -185,8 +197,15 @@ pub fn registry() -> &'static [Claim] {
         kernel_analog_sgd::CLAIM,
         kernel_analog_signgd::CLAIM,
         early_adam::CLAIM,
+        vector_equation::CLAIM,
+        sign_operator::CLAIM,
+        kernel_dichotomy::CLAIM,
         intrinsic_dimension::CLAIM,
         lora::CLAIM,
+        subspace_examples::CLAIM,
+        lora_training::CLAIM,
+        lora_landscape::CLAIM,
+        zeroth_order::CLAIM,
     ]
 }
 

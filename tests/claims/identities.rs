@@ -7,8 +7,9 @@ use kernelview::network::Activation;
 use kernelview::subspace::Init;
 use kernelview::theorems::cases::{NetworkCase, Shape};
 use kernelview::theorems::{
-    Context, adam_bound, adam_first_step, intrinsic_dimension, kernel_algebra, lora, lora_at_init, output_derivative,
-    sign_factorization, structural_zeros,
+    Context, adam_bound, adam_epsilon, adam_first_step, intrinsic_dimension, kernel_algebra, layer_rates, lora,
+    lora_at_init, output_derivative, sign_factorization, sign_operator, structural_zeros, vector_equation,
+    zeroth_order,
 };
 use proptest::prelude::*;
 
@@ -128,6 +129,43 @@ proptest! {
         prop_assert!(biases <= 1e-12, "{biases:e}");
         prop_assert!(absent == 0.0 && signs == 0.0 && moved == 0.0, "{absent:e} {signs} {moved}");
         prop_assert!(without_reason == 0.0, "{without_reason} entries");
+    }
+
+    #[test]
+    fn vector_equations(network in network(), seed in any::<u64>()) {
+        let case = vector_equation::Case { network, seed };
+        let error = vector_equation::error(&case, &context()).unwrap();
+        prop_assert!(error <= 1e-8, "{error:e}");
+        let [step, size, single] = sign_operator::errors(&case, &context()).unwrap();
+        prop_assert!(step <= 1e-8 && size <= 1e-12 && single <= 1e-12, "{step:e} {size:e} {single:e}");
+    }
+
+    #[test]
+    fn rates_per_layer(network in network(), seed in any::<u64>()) {
+        let case = layer_rates::Case { network: NetworkCase { outputs: 1, ..network }, seed };
+        let errors = layer_rates::errors(&case, &context()).unwrap();
+        for (error, (law, tolerance)) in errors.into_iter().zip(layer_rates::LAWS) {
+            prop_assert!(error <= tolerance, "{law}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn between_both_kernels(
+        network in network(),
+        epsilon in -3.0..3.0f64,
+        chi in (-6.0..0.0f64, any::<bool>()),
+        betas in (decay(), decay()),
+    ) {
+        let case = adam_epsilon::Case { network: NetworkCase { outputs: 1, ..network }, epsilon, chi, betas };
+        let [update, derivative, low, high] = adam_epsilon::errors(&case, &context()).unwrap();
+        prop_assert!(update <= 1e-14 && derivative <= 1e-8, "{update:e} {derivative:e}");
+        prop_assert!(low <= 1e-3 && high <= 1e-3, "{low:e} {high:e}");
+    }
+
+    #[test]
+    fn two_forward_passes(network in network(), seed in any::<u64>()) {
+        let error = zeroth_order::error(&zeroth_order::Case { network, seed }, &context()).unwrap();
+        prop_assert!(error <= 1e-5, "{error:e}");
     }
 
     #[test]
