@@ -19,7 +19,7 @@
 //! **Meaning.** Which layers train, and how fast, is a choice of kernel: freezing, discriminative rates, BitFit and muP's rates are all weights
 //! of the same shares.
 
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
@@ -113,7 +113,7 @@ struct Rated {
 impl Rated {
     fn new(case: &Case, context: &Context<'_>) -> Self {
         let network = case.network.smooth().build(context);
-        let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(case.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(case.seed);
         let count = network.parameters.len().min(GROUPS);
         // Every group has a tensor.
         let groups = (0..network.parameters.len()).map(|l| if l < count { l } else { rng.random_range(0..count) });
@@ -129,7 +129,7 @@ impl Rated {
 
     /// The groups' shares of a kernel.
     fn shares(&self, formula: Formula) -> Result<Vec<Tensor>> {
-        let of_group = |group: usize| self.groups.iter().map(|g| *g == group).collect();
+        let of_group = |group: usize| -> Vec<bool> { self.groups.iter().map(|g| *g == group).collect() };
         (0..self.rates.len()).map(|group| kernel(&self.network, of_group(group), formula)).collect()
     }
 

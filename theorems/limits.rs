@@ -96,7 +96,7 @@ const SAMPLED: [usize; 2] = [0, 2];
 
 /// One setting, measured: kernels of random networks, and samples of their limit. Nothing of it depends on what is taken for the
 /// closed limits, so that a claim and its mutants share it.
-pub(super) struct Measured {
+pub(super) struct Sampling {
     pub setting: Setting,
     widths: Vec<f64>,
     /// Kernels by width, seed and network of the seed's block.
@@ -105,7 +105,7 @@ pub(super) struct Measured {
     limit: Vec<f64>,
 }
 
-impl Measured {
+impl Sampling {
     /// The kernels of a seed's networks.
     pub fn networks(&self, width: f64, seed: usize) -> &[Vec<DMatrix<f64>>] {
         let place = self.widths.iter().position(|w| *w == width).expect("a width of the plan");
@@ -130,8 +130,8 @@ impl Plan {
         &self,
         context: &Context<'_>,
         kernels: impl Fn(Setting, f64, usize) -> Result<Vec<DMatrix<f64>>>,
-    ) -> Result<Vec<Measured>> {
-        let one = |setting: &Setting| -> Result<Measured> {
+    ) -> Result<Vec<Sampling>> {
+        let one = |setting: &Setting| -> Result<Sampling> {
             context.monitor.begin(&setting.name(), (self.widths.len() * self.seeds) as u64);
             let stage = format!("networks, {}", setting.name());
             let sample = |width: f64, seed: usize| -> Result<Vec<Vec<DMatrix<f64>>>> {
@@ -159,13 +159,13 @@ impl Plan {
             context.monitor.end();
             let limit =
                 context.shared(&format!("limit, {}", setting.name()), 0.0, 0, || limit_samples(context, *setting))?;
-            Ok(Measured { setting: *setting, widths: self.widths.clone(), networks, limit })
+            Ok(Sampling { setting: *setting, widths: self.widths.clone(), networks, limit })
         };
         self.settings.iter().map(one).collect()
     }
 }
 
-/// Kernels of the limit, sampled; see [`Measured`].
+/// Kernels of the limit, sampled; see [`Sampling`].
 fn limit_samples(context: &Context<'_>, setting: Setting) -> Result<Vec<f64>> {
     let inputs = matrix(&inputs(context)).select_rows(&SAMPLED);
     let kernels = perceptron_kernels(&inputs, setting.depth, setting.activation, setting.gain())?;
