@@ -1,24 +1,25 @@
 //! Adam's ε leads from the kernel of SignGD to that of SGD.
 //!
-//! **Statement.** With bias correction Adam's first update is `-η g/(|g| + ε)` entry by entry, whatever its decay rates. On one example with
-//! output derivative χ it moves outputs, to first order, by `-η sign(χ) K_{ε/|χ|}` with the kernel
-//! `K_s(ξ, ξ') = <∇f(ξ), ∇f(ξ')/(|∇f(ξ')| + s)>`: of SignGD for small s, `K_s → K_A`, and of SGD for large s, `s K_s → K_SGD`. Both ends have known
-//! rates: on the diagonal `K_A - K_s = s · #{∇f ≠ 0} + O(s²)` and `K_SGD - s K_s = Σ|∇f|³/s + O(s^-2)`.
+//! **Statement.** With bias correction Adam's first update is `-η g/(|g| + ε)` entry by entry, whatever its decay rates. On one
+//! example with output derivative χ it moves outputs, to first order, by `-η sign(χ) K_{ε/|χ|}` with the kernel `K_s(ξ, ξ') =
+//! <∇f(ξ), ∇f(ξ')/(|∇f(ξ')| + s)>`: of SignGD for small s, `K_s → K_A`, and of SGD for large s, `s K_s → K_SGD`. Both ends have
+//! known rates: on the diagonal `K_A - K_s = s · #{∇f ≠ 0} + O(s²)` and `K_SGD - s K_s = Σ|∇f|³/s + O(s^-2)`.
 //!
 //! **Hypotheses.** Moments start at zero and are bias-corrected. For the kernel, one example and one output.
 //!
-//! **Derivation.** `m̂ = g`, `√v̂ = |g|` after one step (adam-first-step). With `g = χ∇f'` an entry is
-//! `χ∂f'/(|χ||∂f'| + ε) = sign(χ) ∂f'/(|∂f'| + ε/|χ|)`: only the ratio of ε and |χ| counts. Expand `|g|²/(|g|+s) = |g| - s|g|/(|g|+s)` for small s and
+//! **Derivation.** `m̂ = g`, `√v̂ = |g|` after one step (adam-first-step). With `g = χ∇f'` an entry is `χ∂f'/(|χ||∂f'| + ε) =
+//! sign(χ) ∂f'/(|∂f'| + ε/|χ|)`: only the ratio of ε and |χ| counts. Expand `|g|²/(|g|+s) = |g| - s|g|/(|g|+s)` for small s and
 //! `s|g|²/(|g|+s) = |g|² - |g|³/(|g|+s)` for large s.
 //!
 //! **Experiment.** The optimizer of the fine-tuning runs on random gradients over 20 orders of magnitude and random ε. Then random
-//! networks with χ and ε over six orders: the derivative of outputs along Adam's own step (central difference of fourth order) against
-//! `K_{ε/|χ|}`; and both ends of the diagonal, a thousandth of the smallest gradient entry and a thousand times the largest.
+//! networks with χ and ε over six orders: the derivative of outputs along Adam's own step (central difference of fourth order)
+//! against `K_{ε/|χ|}`; and both ends of the diagonal, a thousandth of the smallest gradient entry and a thousand times the
+//! largest.
 //!
 //! **Control.** `K_A` and `K_SGD/s` where s is the median gradient entry; and ε where ε/|χ| belongs.
 //!
-//! **Meaning.** Whether Adam is sign descent is a question of ε against χ times the gradient's entries: a prompt that makes χ small, or a wide
-//! network in muP with its small gradients, can turn the default ε = 1e-8 into SGD.
+//! **Meaning.** Whether Adam is sign descent is a question of ε against χ times the gradient's entries: a prompt that makes χ
+//! small, or a wide network in muP with its small gradients, can turn the default ε = 1e-8 into SGD.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

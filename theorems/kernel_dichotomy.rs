@@ -1,24 +1,26 @@
-//! The kernel half of the dichotomy: where features move as n^-r, training departs from its kernel as n^-2r, and at r = 0 not at all less.
+//! The kernel half of the dichotomy: where features move as n^-r, training departs from its kernel as n^-2r, and at r = 0 not at
+//! all less.
 //!
-//! **Statement.** Take a stable, non-trivial abc-parametrization under SGD in which every layer moves the outputs by order one, `r = 1 - B` with
-//! `B = a_{L+1} + b_{L+1}` between 1/2 and 1, between the neural-tangent parametrization (`r = 1/2`) and muP (`r = 0`). Over a fixed
-//! number of steps the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` falls as `n^-r`; the kernel drift, and the relative residual of outputs against
-//! descent with the kernel of `θ_0`, fall as `n^-2r`. So for `r > 0` training obeys the kernel equation in the limit, and for `r = 0` it does not.
+//! **Statement.** Take a stable, non-trivial abc-parametrization under SGD in which every layer moves the outputs by order one, `r
+//! = 1 - B` with `B = a_{L+1} + b_{L+1}` between 1/2 and 1, between the neural-tangent parametrization (`r = 1/2`) and muP (`r =
+//! 0`). Over a fixed number of steps the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` falls as `n^-r`; the kernel drift, and the relative
+//! residual of outputs against descent with the kernel of `θ_0`, fall as `n^-2r`. So for `r > 0` training obeys the kernel equation
+//! in the limit, and for `r = 0` it does not.
 //!
 //! **Hypotheses.** Outputs move by order one: measured.
 //!
-//! **Derivation.** Features and back-propagated signals each change by `n^-r` relative to their size: the readout's initial entries are `n^-B`, what it
-//! learns is `n^-1 = n^-B n^-r`. Hence the gradient drift. A kernel entry changes to first order by terms with an odd number of readouts, whose
-//! signs are random: `n^-r n^-1/2`, no more than `n^-2r` for `r ≤ 1/2`. To second order the signs cancel: `n^-2r`. The residual of the outputs is the
-//! sum of such changes over the steps.
+//! **Derivation.** Features and back-propagated signals each change by `n^-r` relative to their size: the readout's initial entries
+//! are `n^-B`, what it learns is `n^-1 = n^-B n^-r`. Hence the gradient drift. A kernel entry changes to first order by terms with
+//! an odd number of readouts, whose signs are random: `n^-r n^-1/2`, no more than `n^-2r` for `r ≤ 1/2`. To second order the signs
+//! cancel: `n^-2r`. The residual of the outputs is the sum of such changes over the steps.
 //!
-//! **Experiment.** Tanh perceptrons with two hidden layers, full-batch SGD on three examples, for `r = 1/2` and `r = 1/4`; exponents over widths
-//! with intervals that must lie around the theory's on both sides.
+//! **Experiment.** Tanh perceptrons with two hidden layers, full-batch SGD on three examples, for `r = 1/2` and `r = 1/4`;
+//! exponents over widths with intervals that must lie around the theory's on both sides.
 //!
 //! **Control.** `r = 0` against the exponents of `r = 1/4`.
 //!
-//! **Meaning.** The dichotomy is one of limits; at finite width `r` says how fast kernel behaviour sets in. Halving `r` takes the square of the
-//! width for the same departure.
+//! **Meaning.** The dichotomy is one of limits; at finite width `r` says how fast kernel behaviour sets in. Halving `r` takes the
+//! square of the width for the same departure.
 
 use tch::{Kind, Tensor};
 

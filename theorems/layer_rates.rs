@@ -1,23 +1,25 @@
 //! Kernels add over parameters: learning rates per tensor weigh their shares, and any split of the parameters splits the kernel.
 //!
-//! **Statement.** With learning rates `η_l` per parameter tensor, a step of SGD on one example moves outputs by `-χ Σ_l η_l K^l`, a step of
-//! SignGD by `-sign(χ) Σ_l η_l K_A^l`, to first order, with `K^l` the share of tensor `l`. For any subset S of the parameters
-//! `K_S + K_rest = K`, for all three kernels; so the kernel of bias-only fine-tuning (BitFit) and that of the rest add up to the whole.
+//! **Statement.** With learning rates `η_l` per parameter tensor, a step of SGD on one example moves outputs by `-χ Σ_l η_l K^l`, a
+//! step of SignGD by `-sign(χ) Σ_l η_l K_A^l`, to first order, with `K^l` the share of tensor `l`. For any subset S of the
+//! parameters `K_S + K_rest = K`, for all three kernels; so the kernel of bias-only fine-tuning (BitFit) and that of the rest add
+//! up to the whole.
 //!
 //! **Hypotheses.** Learning rates do not depend on the gradient within a tensor. For the sign kernels one output is stepped on.
 //!
-//! **Derivation.** An inner product is a sum over coordinates, and a learning rate per tensor is a weight per coordinate:
-//! `<∇f, D χ∇f'> = χ Σ_l η_l <∇_l f, ∇_l f'>` with `D = diag(η)`, likewise with `sign ∇f'`. A rate enters once: `K_A` is weighed by `η_l`, not by its
-//! square as the kernel of rescaled gradients on both sides would be.
+//! **Derivation.** An inner product is a sum over coordinates, and a learning rate per tensor is a weight per coordinate: `<∇f, D
+//! χ∇f'> = χ Σ_l η_l <∇_l f, ∇_l f'>` with `D = diag(η)`, likewise with `sign ∇f'`. A rate enters once: `K_A` is weighed by `η_l`,
+//! not by its square as the kernel of rescaled gradients on both sides would be.
 //!
-//! **Experiment.** Random networks (perceptrons, transformers, language models), rates over four orders of magnitude. The structured engine's
-//! shares, weighed, against the dense reference with `D`; against the derivative of outputs along the optimizer's own step with
-//! those rates (central difference of fourth order); and both parts of a random split against the whole, and of biases against the rest.
+//! **Experiment.** Random networks (perceptrons, transformers, language models), rates over four orders of magnitude. The
+//! structured engine's shares, weighed, against the dense reference with `D`; against the derivative of outputs along the
+//! optimizer's own step with those rates (central difference of fourth order); and both parts of a random split against the whole,
+//! and of biases against the rest.
 //!
 //! **Control.** One rate for all tensors, the mean; and two subsets that share a tensor.
 //!
-//! **Meaning.** Which layers train, and how fast, is a choice of kernel: freezing, discriminative rates, BitFit and muP's rates are all weights
-//! of the same shares.
+//! **Meaning.** Which layers train, and how fast, is a choice of kernel: freezing, discriminative rates, BitFit and muP's rates are
+//! all weights of the same shares.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

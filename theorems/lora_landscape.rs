@@ -1,25 +1,30 @@
 //! In the linearized model LoRA has no spurious local minimum once r(r+1)/2 exceeds the number of outputs; below, it can have one.
 //!
-//! **Statement.** In the kernel regime LoRA of rank `r` minimizes `½ Σ_i (<G_i, uvᵀ> - y_i)² + λ/2 (|u|² + |v|²)` over `u` and `v`, with one gradient `G_i` for each of the `KN` outputs
-//! of `N` examples with `K` outputs. If `r(r+1)/2 > KN`, every second-order stationary point of a generic such problem is a global minimum, and the product is that of full fine-tuning with the nuclear norm as
-//! penalty (Jang, Lee and Ryu 2024). The condition is not idle: with `K = 1`, `N = 4`, `r = 1` there is a strict spurious local minimum.
+//! **Statement.** In the kernel regime LoRA of rank `r` minimizes `½ Σ_i (<G_i, uvᵀ> - y_i)² + λ/2 (|u|² + |v|²)` over `u` and `v`,
+//! with one gradient `G_i` for each of the `KN` outputs of `N` examples with `K` outputs. If `r(r+1)/2 > KN`, every second-order
+//! stationary point of a generic such problem is a global minimum, and the product is that of full fine-tuning with the nuclear
+//! norm as penalty (Jang, Lee and Ryu 2024). The condition is not idle: with `K = 1`, `N = 4`, `r = 1` there is a strict spurious
+//! local minimum.
 //!
 //! **Hypotheses.** Linearized outputs, squared loss, weight decay `λ > 0`.
 //!
-//! **Derivation.** With `M = Σ_i (y_i - <G_i, X>) G_i` a stationary point has `Mv = λu`, `Mᵀu = λv`, and `X = uvᵀ` is the global minimum over all matrices if and only if the spectral norm of
-//! `M` is at most `λ`: the certificate. More than `KN` quadratic conditions cannot all be independent, so that at rank `r` a direction is left in which to merge columns. For
-//! the example take `G = e₁e₁ᵀ, √w e₂e₂ᵀ, √c e₁e₂ᵀ, √c e₂e₁ᵀ` with `y = 1, √w, 0, 0`. At `u = v = √(1-λ) e₁` the gradient vanishes, and the Hessian has the eigenvalues `2 - 2λ`, `2λ`,
-//! `c(1-λ) + λ ± w` and λ: all are positive for `w < c(1-λ) + λ`. The loss is `λ - λ²/2 + w/2`; the pair `e₂` alone has `λ + 1/2 - λ²/2w`, which is less for `w > 1`. At rank 3, padded with zeros, the same point
-//! has the eigenvalue `λ - w < 0`: a saddle.
+//! **Derivation.** With `M = Σ_i (y_i - <G_i, X>) G_i` a stationary point has `Mv = λu`, `Mᵀu = λv`, and `X = uvᵀ` is the global
+//! minimum over all matrices if and only if the spectral norm of `M` is at most `λ`: the certificate. More than `KN` quadratic
+//! conditions cannot all be independent, so that at rank `r` a direction is left in which to merge columns. For the example take `G
+//! = e₁e₁ᵀ, √w e₂e₂ᵀ, √c e₁e₂ᵀ, √c e₂e₁ᵀ` with `y = 1, √w, 0, 0`. At `u = v = √(1-λ) e₁` the gradient vanishes, and the Hessian has
+//! the eigenvalues `2 - 2λ`, `2λ`, `c(1-λ) + λ ± w` and λ: all are positive for `w < c(1-λ) + λ`. The loss is `λ - λ²/2 + w/2`; the
+//! pair `e₂` alone has `λ + 1/2 - λ²/2w`, which is less for `w > 1`. At rank 3, padded with zeros, the same point has the
+//! eigenvalue `λ - w < 0`: a saddle.
 //!
-//! **Experiment.** The example (`w = 2`, `c = 4`, `λ = 0.1`, matrices of 6 x 6): gradient, loss and Hessian at the spurious minimum, and the Hessian of the padded one. Then
-//! `KN = 4, r = 3` and `KN = 6, r = 4`: the example, and random networks' gradients of a hidden matrix with random targets, minimized by alternating least squares from random starts, one of them beside the
-//! spurious minimum: the certificate at the end of each.
+//! **Experiment.** The example (`w = 2`, `c = 4`, `λ = 0.1`, matrices of 6 x 6): gradient, loss and Hessian at the spurious
+//! minimum, and the Hessian of the padded one. Then `KN = 4, r = 3` and `KN = 6, r = 4`: the example, and random networks'
+//! gradients of a hidden matrix with random targets, minimized by alternating least squares from random starts, one of them beside
+//! the spurious minimum: the certificate at the end of each.
 //!
 //! **Control.** The example at rank 1: ends of different runs must differ.
 //!
-//! **Meaning.** A low rank does not make LoRA's linearized problem hard as long as `r` is of the order of the root of the number of outputs: with 16
-//! examples of two outputs, 8 is enough.
+//! **Meaning.** A low rank does not make LoRA's linearized problem hard as long as `r` is of the order of the root of the number of
+//! outputs: with 16 examples of two outputs, 8 is enough.
 
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;

@@ -1,23 +1,26 @@
 //! LoRA's kernel stays that of full fine-tuning while both train, up to the error that it starts with.
 //!
-//! **Statement.** In the kernel regime train a network, once all its weights and once adapters `W + BA` of rank `k` on all its matrices, `A` of entries
-//! `N(0, 1/k)`, `B = 0`, both factors trained, by SGD with one learning rate. After any fixed number of steps the relative distance of both kernels is
-//! still what it was at the start (lora), and falls as `k^-1/2`; so does the distance of what both did to the outputs.
+//! **Statement.** In the kernel regime train a network, once all its weights and once adapters `W + BA` of rank `k` on all its
+//! matrices, `A` of entries `N(0, 1/k)`, `B = 0`, both factors trained, by SGD with one learning rate. After any fixed number of
+//! steps the relative distance of both kernels is still what it was at the start (lora), and falls as `k^-1/2`; so does the
+//! distance of what both did to the outputs.
 //!
-//! **Hypotheses.** Kernel behaviour of the full network (ntk-regime); a learning rate that does not grow with `k`; outputs move: measured.
+//! **Hypotheses.** Kernel behaviour of the full network (ntk-regime); a learning rate that does not grow with `k`; outputs move:
+//! measured.
 //!
-//! **Derivation.** At the start `K_LoRA = Σ <GAᵀ, G'Aᵀ>` has mean `K` and relative error `k^-1/2`, so the first steps differ by that order. `B` moves by `-ηχGAᵀ`,
-//! which changes `∂f/∂A = BᵀG` and through it `A` by order η² and the adapted weight by `BA`, that is by full fine-tuning's update times `AᵀA`. In the kernel regime
-//! neither changes the gradients of the network, so that `K_LoRA` keeps the same `A` to leading order: its error is neither repaired nor
-//! made worse.
+//! **Derivation.** At the start `K_LoRA = Σ <GAᵀ, G'Aᵀ>` has mean `K` and relative error `k^-1/2`, so the first steps differ by
+//! that order. `B` moves by `-ηχGAᵀ`, which changes `∂f/∂A = BᵀG` and through it `A` by order η² and the adapted weight by `BA`,
+//! that is by full fine-tuning's update times `AᵀA`. In the kernel regime neither changes the gradients of the network, so that
+//! `K_LoRA` keeps the same `A` to leading order: its error is neither repaired nor made worse.
 //!
-//! **Experiment.** Tanh perceptrons in NTK parametrization, four steps on four examples, ranks 8 to 256; kernels of eight examples before and
-//! after. Exponents in `k` of the distance of the kernels after training and of the outputs, and the ratio of the distances after and before.
+//! **Experiment.** Tanh perceptrons in NTK parametrization, four steps on four examples, ranks 8 to 256; kernels of eight examples
+//! before and after. Exponents in `k` of the distance of the kernels after training and of the outputs, and the ratio of the
+//! distances after and before.
 //!
 //! **Control.** Adapters on the first layer alone: no rank closes the gap.
 //!
-//! **Meaning.** What LoRA cannot do it cannot do from the first step on; the rank that a kernel needs is the rank that training needs, as long
-//! as training is in the kernel regime.
+//! **Meaning.** What LoRA cannot do it cannot do from the first step on; the rank that a kernel needs is the rank that training
+//! needs, as long as training is in the kernel regime.
 
 use std::cell::OnceCell;
 

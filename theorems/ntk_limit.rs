@@ -1,26 +1,29 @@
 //! Empirical NTK and NNGP kernels of wide perceptrons converge to their closed limits.
 //!
 //! **Statement.** For a perceptron in NTK parametrization with Gaussian weights, the empirical tangent kernel and the covariance of
-//! the outputs given the hidden layers converge, as the width `n` grows, to deterministic kernels `Θ` and `K`; the relative error falls as
+//! the outputs given the hidden layers converge, as the width `n` grows, to deterministic kernels `Θ` and `K`; the relative error
+//! falls as `n^-1/2`.
+//!
+//! **Hypotheses.** Independent Gaussian weights at initialization, a fixed number of layers, `h¹ = g W¹ξ/√d`, `h^l = g W^l
+//! x^{l-1}/√n`, `f = g v·x^L/√n`.
+//!
+//! **Derivation.** `Σ¹ = g² ξ·ξ'/d` and `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]` with `(h^l, h'^l)` Gaussian of covariance `Σ^l`; the
+//! back-propagated `z^l = √n ∂f/∂x^l` are Gaussian too, with `Γ^L = g²` and `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}`. With
+//! `b^l = φ'(h^l) z^l` a hidden layer's share of the kernel is `g² E[b^l b'^l] E[x^{l-1} x'^{l-1}]`, the first layer's `g² E[b¹
+//! b'¹] ξ·ξ'/d`, the output layer's `g² E[x^L x'^L]`, which is also the NNGP kernel `K`; `Θ` is their sum. For relu the
+//! expectations are the arc-cosine kernels, for erf the arcsine kernel; tanh and gelu are integrated by quadrature. Averages over
+//! `n` independent entries fluctuate by `n^-1/2`.
+//!
+//! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the exponent
+//! of the relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and limit at the
+//! largest width. Constants layer by layer, to 2%: the limit as a tensor program samples it, where no finite width is in the way,
+//! over its closed form.
+//!
+//! **Control.** The NNGP kernel in place of the NTK, and the limit of a network with one layer less: their errors must not fall as
 //! `n^-1/2`.
 //!
-//! **Hypotheses.** Independent Gaussian weights at initialization, a fixed number of layers, `h¹ = g W¹ξ/√d`, `h^l = g W^l x^{l-1}/√n`,
-//! `f = g v·x^L/√n`.
-//!
-//! **Derivation.** `Σ¹ = g² ξ·ξ'/d` and `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]` with `(h^l, h'^l)` Gaussian of covariance `Σ^l`; the back-propagated
-//! `z^l = √n ∂f/∂x^l` are Gaussian too, with `Γ^L = g²` and `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}`. With `b^l = φ'(h^l) z^l` a hidden layer's share of the kernel
-//! is `g² E[b^l b'^l] E[x^{l-1} x'^{l-1}]`, the first layer's `g² E[b¹ b'¹] ξ·ξ'/d`, the output layer's `g² E[x^L x'^L]`, which is also the
-//! NNGP kernel `K`; `Θ` is their sum. For relu the expectations are the arc-cosine kernels, for erf the arcsine kernel; tanh and gelu are
-//! integrated by quadrature. Averages over `n` independent entries fluctuate by `n^-1/2`.
-//!
-//! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the exponent of the
-//! relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and limit at the largest width.
-//! Constants layer by layer, to 2%: the limit as a tensor program samples it, where no finite width is in the way, over its closed form.
-//!
-//! **Control.** The NNGP kernel in place of the NTK, and the limit of a network with one layer less: their errors must not fall as `n^-1/2`.
-//!
-//! **Meaning.** The kernel of a wide network at initialization is known without drawing its weights. All other claims on width measure
-//! departures from such limits.
+//! **Meaning.** The kernel of a wide network at initialization is known without drawing its weights. All other claims on width
+//! measure departures from such limits.
 
 use std::f64::consts::FRAC_2_PI;
 

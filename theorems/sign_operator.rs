@@ -1,22 +1,25 @@
 //! With batches or several outputs sign descent has no equation with one kernel, but a nonlinear operator of χ.
 //!
-//! **Statement.** A step of SignGD on a batch moves output `c` of any `ξ_i` by `-<η ∇f_c(ξ_i), sign(Σ_jd χ_jd ∇f_d(ξ_j))>`, to first order in the
-//! learning rates η (one per tensor). This operator `T(χ)` does not depend on the size of χ, is not additive in χ, and is the equation of
-//! `K(A-SignGD)` for one example and one output. In the kernel regime it describes training with the gradients of `θ_0`, up to a residual
-//! that falls with the width as `n^-3/4`; no kernel of the asymmetric kind does, whatever its scale.
+//! **Statement.** A step of SignGD on a batch moves output `c` of any `ξ_i` by `-<η ∇f_c(ξ_i), sign(Σ_jd χ_jd ∇f_d(ξ_j))>`, to
+//! first order in the learning rates η (one per tensor). This operator `T(χ)` does not depend on the size of χ, is not additive in
+//! χ, and is the equation of `K(A-SignGD)` for one example and one output. In the kernel regime it describes training with the
+//! gradients of `θ_0`, up to a residual that falls with the width as `n^-3/4`; no kernel of the asymmetric kind does, whatever its
+//! scale.
 //!
 //! **Hypotheses.** Differentiable outputs; along training, kernel behaviour under sign updates, and outputs that move by order one:
 //! measured.
 //!
-//! **Derivation.** The update is `-η sign(g)` with `g = 1/B Σ_jd χ_jd ∇f_d(ξ_j)`; the sign forgets `1/B` and any positive factor. A sign of a sum is no
-//! sum of signs: with `χ` and `χ'` on different examples `T(χ + χ') ≠ T(χ) + T(χ')`, so that no linear map of χ or of its signs is `T`. For
-//! one term `sign(χ∇f) = sign(χ) sign(∇f)` (sign-factorization). Along training an entry of the gradient changes by `n^-1/2` of its size, so
-//! that a share `n^-1/2` of the signs flips. In the first and last layer, `n` entries a column, the flips scatter by `√(n · n^-1/2)` of `n`: that is
-//! `n^-3/4`. In a hidden matrix all entries of a row flip together or not, smoothly, and what is left is `1/n`. Tensor Programs IVb has the same operator as the limit of entrywise optimizers.
+//! **Derivation.** The update is `-η sign(g)` with `g = 1/B Σ_jd χ_jd ∇f_d(ξ_j)`; the sign forgets `1/B` and any positive factor. A
+//! sign of a sum is no sum of signs: with `χ` and `χ'` on different examples `T(χ + χ') ≠ T(χ) + T(χ')`, so that no linear map of χ
+//! or of its signs is `T`. For one term `sign(χ∇f) = sign(χ) sign(∇f)` (sign-factorization). Along training an entry of the
+//! gradient changes by `n^-1/2` of its size, so that a share `n^-1/2` of the signs flips. In the first and last layer, `n` entries
+//! a column, the flips scatter by `√(n · n^-1/2)` of `n`: that is `n^-3/4`. In a hidden matrix all entries of a row flip together
+//! or not, smoothly, and what is left is `1/n`. Tensor Programs IVb has the same operator as the limit of entrywise optimizers.
 //!
-//! **Experiment.** Exactly: on random networks with random χ, the derivative of outputs along the optimizer's step, by a central difference
-//! of fourth order, against `T(χ)`; `T(cχ)` against `T(χ)`; and `T` of one example and output against the structured engine's kernel. Along training: a
-//! tanh perceptron of growing width, batches of three of five examples, three outputs, cross-entropy.
+//! **Experiment.** Exactly: on random networks with random χ, the derivative of outputs along the optimizer's step, by a central
+//! difference of fourth order, against `T(χ)`; `T(cχ)` against `T(χ)`; and `T` of one example and output against the structured
+//! engine's kernel. Along training: a tanh perceptron of growing width, batches of three of five examples, three outputs,
+//! cross-entropy.
 //!
 //! **Control.** `Σ K_A(ic, jd) sign(χ_jd)`, `Σ K_A χ` and `Σ K(SGD) χ`, each with the best scale; and additivity of `T`.
 //!

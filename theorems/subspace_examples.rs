@@ -1,24 +1,28 @@
-//! The error of a compressed kernel grows as the root of the logarithm of the number of examples, and not with the number of parameters.
+//! The error of a compressed kernel grows as the root of the logarithm of the number of examples, and not with the number of
+//! parameters.
 //!
-//! **Statement.** Let `δ_ij = |K_ID - K|(i,j)/√((K_ii K_jj + K_ij²)/k)` be the error of an entry in standard deviations, for a random subspace of `k` dimensions
-//! (intrinsic-dimension). Over `N` examples the largest of the `M = N(N-1)/2` errors grows as `√(2 log M)`, so that `k ~ log(N)/ε²` dimensions keep all
-//! entries to ε: no more, by the union bound, and no less, for gradients that are not nearly alike. At fixed `N` it does not depend on the number `P` of
-//! parameters. The same holds of LoRA with a fixed random `A`, where the width takes the place of `P`.
+//! **Statement.** Let `δ_ij = |K_ID - K|(i,j)/√((K_ii K_jj + K_ij²)/k)` be the error of an entry in standard deviations, for a
+//! random subspace of `k` dimensions (intrinsic-dimension). Over `N` examples the largest of the `M = N(N-1)/2` errors grows as
+//! `√(2 log M)`, so that `k ~ log(N)/ε²` dimensions keep all entries to ε: no more, by the union bound, and no less, for gradients
+//! that are not nearly alike. At fixed `N` it does not depend on the number `P` of parameters. The same holds of LoRA with a fixed
+//! random `A`, where the width takes the place of `P`.
 //!
 //! **Hypotheses.** `Π`, `A` independent of network and examples; `k` large against `log M`, so that entries are nearly normal.
 //!
 //! **Derivation.** `Πᵀ∇f` depends on the gradients only through their Gram matrix, because a normal `Π` looks the same in every
-//! basis: `P` drops out exactly. The largest of `M` nearly independent normal variables is `√(2 log M)` to leading order, whose local exponent in `log M` is
-//! 0.47 to 0.51 for `M` from ten to ten thousand; dependence only makes it smaller, and here does not make it smaller by much.
+//! basis: `P` drops out exactly. The largest of `M` nearly independent normal variables is `√(2 log M)` to leading order, whose
+//! local exponent in `log M` is 0.47 to 0.51 for `M` from ten to ten thousand; dependence only makes it smaller, and here does not
+//! make it smaller by much.
 //!
-//! **Experiment.** A perceptron with 32 inputs and 64 examples: the largest error over nested sets of 4 to 64 examples, as an exponent
-//! in `log M`. Then twelve examples and networks of growing width: its exponent in `P`; and for LoRA of rank 32, in the width.
+//! **Experiment.** A perceptron with 32 inputs and 64 examples: the largest error over nested sets of 4 to 64 examples, as an
+//! exponent in `log M`. Then twelve examples and networks of growing width: its exponent in `P`; and for LoRA of rank 32, in the
+//! width.
 //!
-//! **Control.** The root mean square error in place of the largest, which does not grow with N; and
-//! the exponent in P against 1/2, that of an error which counts parameters.
+//! **Control.** The root mean square error in place of the largest, which does not grow with N; and the exponent in P against 1/2,
+//! that of an error which counts parameters.
 //!
-//! **Meaning.** A dimension that is enough for a kernel of 64 examples is enough for a million parameters, and half as much again is enough for
-//! the kernel of a thousand examples.
+//! **Meaning.** A dimension that is enough for a kernel of 64 examples is enough for a million parameters, and half as much again
+//! is enough for the kernel of a thousand examples.
 
 use tch::{Kind, Tensor};
 

@@ -1,26 +1,27 @@
 //! Zeroth-order steps follow the SGD kernel on average; their scatter knows the kernel's spectrum and not the number of parameters.
 //!
-//! **Statement.** MeZO replaces the gradient `g` by `ĝ = <g, z> z`, with `z` standard normal and `<g, z>` from two values of the loss. A step with `q`
-//! directions on `ξ'` moves `f(ξ)` on average by SGD's `-ηχK(ξ, ξ')`, with the variance `η²χ² (K(ξ,ξ) K(ξ',ξ') + K(ξ,ξ')²)/q`, to first order: what SGD
-//! does in a fresh random subspace of `q` dimensions. The second-order term of the loss is that of SGD times
-//! `(|g|² tr H + 2gᵀHg)/gᵀHg`, which the spectrum of the curvature `H` bounds by 2 plus its effective rank where g is its top direction; the number of
-//! parameters `P` is not in it, though `|ĝ|²` is `(P + 2)|g|²` on average.
+//! **Statement.** MeZO replaces the gradient `g` by `ĝ = <g, z> z`, with `z` standard normal and `<g, z>` from two values of the
+//! loss. A step with `q` directions on `ξ'` moves `f(ξ)` on average by SGD's `-ηχK(ξ, ξ')`, with the variance `η²χ² (K(ξ,ξ)
+//! K(ξ',ξ') + K(ξ,ξ')²)/q`, to first order: what SGD does in a fresh random subspace of `q` dimensions. The second-order term of
+//! the loss is that of SGD times `(|g|² tr H + 2gᵀHg)/gᵀHg`, which the spectrum of the curvature `H` bounds by 2 plus its effective
+//! rank where g is its top direction; the number of parameters `P` is not in it, though `|ĝ|²` is `(P + 2)|g|²` on average.
 //!
 //! **Hypotheses.** Two continuous derivatives; differences small enough for the loss to be linear.
 //!
-//! **Derivation.** `<∇f, z><g, z>` is a product of two normal variables of variances `|∇f|²`, `|g|²` and covariance `<∇f, g>` (Isserlis): see
-//! intrinsic-dimension with `k = q`. `E[<g,z>² zᵀHz] = |g|² tr H + 2gᵀHg` by the same rule, and with `H = 1` the size of ĝ. With squared loss and fixed features
-//! `H = JᵀJ/N`: its trace and its spectrum are the kernel's, whatever P is.
+//! **Derivation.** `<∇f, z><g, z>` is a product of two normal variables of variances `|∇f|²`, `|g|²` and covariance `<∇f, g>`
+//! (Isserlis): see intrinsic-dimension with `k = q`. `E[<g,z>² zᵀHz] = |g|² tr H + 2gᵀHg` by the same rule, and with `H = 1` the
+//! size of ĝ. With squared loss and fixed features `H = JᵀJ/N`: its trace and its spectrum are the kernel's, whatever P is.
 //!
-//! **Experiment.** `<g, z>` from differences of outputs against autograd, on random networks. Then many draws of steps of a perceptron of
-//! eight examples, by differences: means and variances of all entries. Then perceptrons of growing width, whose kernel
-//! hardly changes while P grows: the exponents in P of the second-order factor, 0, and of `|ĝ|²/|g|²`, 1, and the factor against its closed form.
+//! **Experiment.** `<g, z>` from differences of outputs against autograd, on random networks. Then many draws of steps of a
+//! perceptron of eight examples, by differences: means and variances of all entries. Then perceptrons of growing width, whose
+//! kernel hardly changes while P grows: the exponents in P of the second-order factor, 0, and of `|ĝ|²/|g|²`, 1, and the factor
+//! against its closed form.
 //!
-//! **Control.** The second-order factor against the exponent 1 of a noise that counts parameters; and the sign of `<g, z>` in place of
-//! its value, whose mean step is no kernel step.
+//! **Control.** The second-order factor against the exponent 1 of a noise that counts parameters; and the sign of `<g, z>` in place
+//! of its value, whose mean step is no kernel step.
 //!
-//! **Meaning.** Why fine-tuning with two forward passes works at all in a billion parameters (Malladi et al. 2023): the kernel regime has
-//! an effective rank, and the steps' mean is the kernel's.
+//! **Meaning.** Why fine-tuning with two forward passes works at all in a billion parameters (Malladi et al. 2023): the kernel
+//! regime has an effective rank, and the steps' mean is the kernel's.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
