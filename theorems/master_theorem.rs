@@ -117,7 +117,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let block = context.pick(case.block, case.block, 4);
         let (name, program) = (case.name, &case.network);
         let comparison =
-            Comparison { name, program, scalars: &scalars, values: &values, widths: &widths, seeds, block, means: &[] };
+            Comparison { name, program, scalars: &scalars, values: &values, widths: &widths, seeds, block };
         let scan = comparison.scan(context)?;
         let title = format!("{name}: exponent of the {DISTANCE}");
         findings.checks.push(scan.scaling(title, DISTANCE, CONVERGES)?);

@@ -98,7 +98,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     })?;
     // As many as an exponent that is a tolerance off needs: 0.9 of the tolerance is found nine times out of ten. Controls are off by
     // more.
-    let (of_transformers, of_controls) = (seeds * 7 / 5, seeds * 3 / 5);
+    let (of_transformers, of_controls) = (seeds * 8 / 5, seeds * 3 / 5);
     let attention =
         Scan::over(context, "transformer", &transformer_widths, of_transformers, &STATISTICS, |width, seed| {
             transformer(context, TransformerAbc::ntk(), width, seed)

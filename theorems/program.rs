@@ -42,8 +42,6 @@ pub(super) struct Comparison<'a> {
     pub widths: &'a [f64],
     /// Samples.
     pub seeds: usize,
-    /// Names of the first scalars whose means over a block are statistics too.
-    pub means: &'a [&'static str],
     /// Networks that make one sample: the logarithm of a single network's distance has a long tail.
     pub block: usize,
 }
@@ -64,21 +62,18 @@ impl Comparison<'_> {
             units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
         }
         let moving = units.iter().filter(|unit| unit.sqrt() > CONSTANT).count();
-        let names: Vec<&'static str> =
-            self.values.iter().map(|(name, _)| *name).chain(self.means.iter().copied()).collect();
+        let names: Vec<&'static str> = self.values.iter().map(|(name, _)| *name).collect();
         Scan::over(context, self.name, self.widths, self.seeds, &names, |width, seed| {
             let mut squares = vec![0.0; self.values.len()];
-            let mut means = vec![0.0; self.means.len()];
             for k in 0..self.block {
                 let own = vec![0.0; self.scalars.len()];
                 let run = distances(width, (seed * self.block + k).to_string(), &own)?;
-                means.iter_mut().zip(&run).for_each(|(mean, x)| *mean += x / self.block as f64);
                 for (square, (_, values)) in squares.iter_mut().zip(self.values) {
                     let weighed = run.iter().zip(values).zip(&units).filter(|(_, unit)| unit.sqrt() > CONSTANT);
                     *square += weighed.map(|((x, value), unit)| (x - value).powi(2) / unit).sum::<f64>();
                 }
             }
-            Ok(squares.iter().map(|s| (s / (self.block * moving) as f64).sqrt()).chain(means).collect())
+            Ok(squares.iter().map(|s| (s / (self.block * moving) as f64).sqrt()).collect())
         })
     }
 }
