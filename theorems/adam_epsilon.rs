@@ -29,7 +29,7 @@ use super::adam_first_step::{parameters_like, random_decay};
 use super::cases::{NetworkCase, generator, larger, largest, relative, worst};
 use super::context::Context;
 use super::training::{first_order, loss_gradient};
-use super::{Claim, Family, Graded, Mutant, identity};
+use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::{Cell, Findings, Table};
 use crate::kernel::dense_jacobian;
@@ -45,7 +45,7 @@ const SCALED: Graded = Graded {
 
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-epsilon",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Adam's ε leads from the kernel of SignGD to that of SGD",
     source: "ours; the paper's Section 4.2 has ε = 0",
     prediction: "first step -η g/(|g|+ε); kernel <∇f, ∇f'/(|∇f'|+ε/|χ|)>, both ends with their rates",

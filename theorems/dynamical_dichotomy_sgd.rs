@@ -32,7 +32,7 @@
 
 use super::context::{Context, SHIFTED};
 use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::network::{Abc, Scale, classify_sgd};

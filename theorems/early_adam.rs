@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 use super::context::Context;
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs};
-use super::{Claim, Family, Mutant, exactly};
+use super::{Claim, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Cell, Collected, Figure, Findings, Table};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};

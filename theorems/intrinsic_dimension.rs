@@ -46,7 +46,7 @@ use super::compression::{
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, exactly};
+use super::{Claim, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::jacobian::{Parameters, PlainTap};

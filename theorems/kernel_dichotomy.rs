@@ -27,7 +27,7 @@ use tch::{Kind, Tensor};
 use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs, rms};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
@@ -43,7 +43,7 @@ const HALF: Mutant = Mutant { name: "half-kernel", change: "descent with half of
 
 pub(super) const CLAIM: Claim = Claim {
     id: "kernel-dichotomy",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "Training departs from its kernel as n^-2r, so that r > 0 obeys the kernel equation and r = 0 does not",
     source: "Yang and Hu, Tensor Programs IV, dynamical dichotomy; exponents of the departure ours",
     prediction: "gradient drift n^-r, kernel drift and residual of kernel descent n^-2r",

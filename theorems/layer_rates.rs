@@ -28,7 +28,7 @@ use tch::Tensor;
 use super::cases::{Network, NetworkCase, generator, larger, relative, worst};
 use super::context::Context;
 use super::training::{first_order, loss_gradient};
-use super::{Claim, Family, Graded, Mutant, identity};
+use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::kernel::{Formula, FormulaSet, GramOptions, dense_jacobian, sign_rows, structured_gram};
@@ -44,7 +44,7 @@ const SCALED: Graded =
 
 pub(super) const CLAIM: Claim = Claim {
     id: "layer-rates",
-    family: Family::Identity,
+    topic: Topic::Identity,
     title: "Kernels add over parameters, weighed by learning rates: K_A = Σ η_l K_A^l",
     source: "the paper, Definition 3.3, for learning rates per tensor; Ben Zaken et al. 2022 (BitFit)",
     prediction: "Σ η_l K^l and Σ η_l K_A^l, exact to first order; K_S + K_rest = K",

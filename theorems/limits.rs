@@ -15,7 +15,7 @@ use crate::network::limits::LayerLimit;
 use crate::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
 use crate::program::LimitOptions;
 use crate::program::networks::perceptron_kernels;
-use crate::progress::{Silent, check_stop};
+use crate::progress::{Silent, check_cancelled};
 use crate::stats::Expectation;
 
 /// Input dimension and number of inputs.
@@ -108,7 +108,7 @@ pub(super) struct Sampling {
 impl Sampling {
     /// The kernels of a seed's networks.
     pub fn networks(&self, width: f64, seed: usize) -> &[Vec<DMatrix<f64>>] {
-        let place = self.widths.iter().position(|w| *w == width).expect("a width of the plan");
+        let place = self.widths.iter().position(|w| *w == width).expect("a width of the design");
         &self.networks[place][seed]
     }
 
@@ -124,7 +124,7 @@ impl Sampling {
     }
 }
 
-impl Plan {
+impl Design {
     /// Measures every setting; before the context is asked for any mutant. `kernels` gives one network's.
     pub fn measure(
         &self,
@@ -135,7 +135,7 @@ impl Plan {
             context.monitor.begin(&setting.name(), (self.widths.len() * self.seeds) as u64);
             let stage = format!("networks, {}", setting.name());
             let sample = |width: f64, seed: usize| -> Result<Vec<Vec<DMatrix<f64>>>> {
-                check_stop()?;
+                check_cancelled()?;
                 let flat = context.shared(&stage, width, seed, || {
                     let mut numbers = Vec::new();
                     for k in 0..self.block {

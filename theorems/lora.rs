@@ -42,13 +42,13 @@ use super::compression::{
 };
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, exactly};
+use super::{Claim, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::jacobian::{Param, Parameters};
 use crate::kernel::{FormulaSet, Gram, GramOptions, dense_jacobian, structured_gram};
 use crate::network::Activation;
-use crate::progress::{Silent, check_stop};
+use crate::progress::{Silent, check_cancelled};
 use crate::stats::Expectation;
 use crate::subspace::{Init, Lora, Target, Trained};
 
@@ -209,7 +209,7 @@ impl Compressed {
         let flat = context.shared(&format!("draws, {name}"), rank as f64, 0, || {
             let mut numbers = Vec::with_capacity(count * EXAMPLES * EXAMPLES);
             for i in 0..count {
-                check_stop()?;
+                check_cancelled()?;
                 let extended = draw(&lora, &self.network, init, &format!("{name} {i}"), context);
                 let kernel = gram(&lora, &extended, &self.network, false)?.sgd.expect("asked for");
                 numbers.extend(Vec::<f64>::try_from(kernel.reshape([-1])).expect("a vector of f64"));

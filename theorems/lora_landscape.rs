@@ -34,7 +34,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::cases::{generator, larger};
 use super::context::Context;
 use super::limits::matrix;
-use super::{Claim, Family, Graded, Mutant, identity};
+use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::kernel::dense_jacobian;
@@ -47,7 +47,7 @@ const EIGENVALUE: Graded =
 
 pub(super) const CLAIM: Claim = Claim {
     id: "lora-landscape",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "Linearized LoRA has no spurious local minimum if r(r+1)/2 > KN, and can have one below",
     source: "Jang, Lee and Ryu 2024; the example ours",
     prediction: "all runs end in the certified global minimum; the example's Hessian as computed",

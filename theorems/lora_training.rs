@@ -30,7 +30,7 @@ use super::compression::frobenius_error;
 use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs, rms};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::jacobian::{Examples, Param, Parameters};
@@ -47,7 +47,7 @@ const STALE: Mutant = Mutant { name: "twice-the-scaling", change: "the factor s 
 
 pub(super) const CLAIM: Claim = Claim {
     id: "lora-training",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "LoRA's kernel stays that of full fine-tuning along training, up to the error it starts with",
     source: "the paper, Section 7 (LoRA), along training; ours",
     prediction: "distance of kernels and of outputs ~ k^-1/2 after training; error after over before: 1",

@@ -32,7 +32,7 @@ use nalgebra::DMatrix;
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::network::Activation;

@@ -25,7 +25,7 @@
 use super::context::Context;
 use super::program::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Table};
 use crate::network::Activation;

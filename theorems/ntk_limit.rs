@@ -31,11 +31,11 @@ use nalgebra::DMatrix;
 
 use super::context::{Context, SHIFTED};
 use super::limits::{
-    BIAS, CONSTANT, Plan, Setting, block, distance, error_exponent, error_figure, inputs, layer_name, matrix, ratio,
+    BIAS, CONSTANT, Design, Setting, block, distance, error_exponent, error_figure, inputs, layer_name, matrix, ratio,
     root_mean_squares, sgd_shares, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Family, Mutant, exactly};
+use super::{Claim, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Findings, Open};
 use crate::kernel::Formula;
@@ -76,10 +76,10 @@ const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     // The NTK's error has the longer tail of the two claims.
-    let plan = Plan::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
-    let measured = plan.measure(context, |setting, width, seed| sgd_shares(context, setting, width, seed))?;
-    let Plan { widths, seeds, .. } = &plan;
-    let mut findings = plan.findings();
+    let design = Design::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
+    let measured = design.measure(context, |setting, width, seed| sgd_shares(context, setting, width, seed))?;
+    let Design { widths, seeds, .. } = &design;
+    let mut findings = design.findings();
     let mut figure = error_figure("empirical NTK");
     for (number, measured) in measured.iter().enumerate() {
         let setting = measured.setting;
@@ -95,7 +95,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             let title = format!("{}: exponent of the {kernel}'s relative error", setting.name());
             findings.checks.push(scan.scaling(title, kernel, error_exponent(context))?);
         }
-        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), plan.widest());
+        let title = format!("{}: mean ratio of the NTK and its limit at width {}", setting.name(), design.widest());
         findings.checks.push(scan.level(title, NTK_RATIO, unbiased(context, BIAS)));
         for layer in 0..=setting.depth {
             let name = layer_name(layer, setting.depth);

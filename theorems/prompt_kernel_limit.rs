@@ -24,7 +24,7 @@
 use super::context::Context;
 use super::program::sampled;
 use super::scan::{Scan, list};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings, Open};
 use crate::network::Activation;

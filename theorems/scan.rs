@@ -4,7 +4,7 @@ use super::check;
 use super::context::Context;
 use crate::error::Result;
 use crate::evidence::{Cell, Check, Mark, Open, Series, Table};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
 
 /// Points that a fit of three coefficients needs, to be more than an interpolation.

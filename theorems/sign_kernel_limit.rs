@@ -31,11 +31,11 @@ use nalgebra::DMatrix;
 
 use super::context::{Context, SHIFTED};
 use super::limits::{
-    BIAS, CONSTANT, Plan, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, layer_name,
+    BIAS, CONSTANT, Design, Setting, block, distance, error_exponent, error_figure, inputs, layer_kernels, layer_name,
     matrix, ratio, root_mean_squares, unbiased,
 };
 use super::scan::Scan;
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Cell, Findings, Open, Table};
 use crate::kernel::{Formula, FormulaSet, Gram};
@@ -78,15 +78,15 @@ const BACKWARD: &str = "K(SignGD) against its limit without the signs of φ'";
 const STATISTICS: [&str; 4] = [ASYMMETRIC, SIGNGD, TRANSPOSED, BACKWARD];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let plan = Plan::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
-    let measured = plan.measure(context, |setting, width, seed| {
+    let design = Design::new(context, block(context), Activation::Tanh, [Activation::Erf, Activation::Gelu]);
+    let measured = design.measure(context, |setting, width, seed| {
         let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: true };
         let layers = layer_kernels(context, setting, width, seed, formulas)?;
         let of_layer = |gram: &Gram| FORMULAS.map(|f| matrix(gram.matrix(f).expect("asked for")));
         Ok(layers.iter().flat_map(of_layer).collect())
     })?;
-    let Plan { widths, seeds, block, .. } = &plan;
-    let mut findings = plan.findings();
+    let Design { widths, seeds, block, .. } = &design;
+    let mut findings = design.findings();
     let mut figure = error_figure("sign kernels");
     let mut rows = Vec::new();
     for (number, measured) in measured.iter().enumerate() {

@@ -35,7 +35,7 @@ use super::context::{Context, SHIFTED};
 use super::training::{first_order, loss_gradient};
 pub use super::vector_equation::Case;
 use super::vector_equation::{SMALL, STILL, TOLERANCE};
-use super::{Claim, Family, Graded, Mutant, exactly};
+use super::{Claim, Graded, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
 use crate::kernel::{FormulaSet, GramOptions, dense_jacobian, sign_rows, structured_gram};
@@ -52,7 +52,7 @@ const SCALED: Graded =
 
 pub(super) const CLAIM: Claim = Claim {
     id: "sign-operator",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "With batches or several outputs SignGD follows a nonlinear operator, and no kernel",
     source: "the paper, Section 4.2; Yang and Littwin, Tensor Programs IVb",
     prediction: "-<η ∇f, sign(Σ χ ∇f)>, exact to first order; residual along training falls as n^-3/4",

@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 
 use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
-use super::{Claim, Family, Mutant};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
 use crate::jacobian::Param;
@@ -44,7 +44,7 @@ const COUNTS: Mutant = Mutant { name: "counts-parameters", change: "growth as th
 
 pub(super) const CLAIM: Claim = Claim {
     id: "subspace-examples",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "A compressed kernel's largest error grows as √log N, and not with the number of parameters",
     source: "the paper, Section 7 (Johnson-Lindenstrauss); both sides ours",
     prediction: "exponent 1/2 in log of the pairs; exponent 0 in P (random subspace) and in the width (LoRA)",

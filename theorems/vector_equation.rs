@@ -27,7 +27,7 @@ use super::batch::{MOVES, Predicted, Trajectories};
 use super::cases::{NetworkCase, relative, worst};
 use super::context::{Context, SHIFTED};
 use super::training::{first_order, loss_gradient};
-use super::{Claim, Family, Graded, Mutant, exactly};
+use super::{Claim, Graded, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
@@ -44,7 +44,7 @@ const SCALED: Graded =
 
 pub(super) const CLAIM: Claim = Claim {
     id: "vector-equation",
-    family: Family::Kernel,
+    topic: Topic::Kernel,
     title: "With batches and several outputs SGD moves outputs by -η/B Σ K(ic, jd) χ(jd)",
     source: "the paper, Definition 3.3, for C > 1 and batches",
     prediction: "exact to first order; residual along training falls as 1/n",

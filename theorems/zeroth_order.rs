@@ -33,13 +33,13 @@ use super::context::Context;
 use super::intrinsic_dimension::moments;
 use super::scan::{Scan, list};
 use super::training::outputs;
-use super::{Claim, Family, Mutant, exactly};
+use super::{Claim, Mutant, Topic, exactly};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
 use crate::jacobian::{Examples, Parameters};
 use crate::kernel::dense_jacobian;
 use crate::network::{Abc, Activation, Mlp, normal_tensor, unit_inputs};
-use crate::progress::check_stop;
+use crate::progress::check_cancelled;
 use crate::stats::Expectation;
 
 const NO_CROSS_TERM: Mutant = Mutant { name: "no-cross-term", change: "the variance formula lacks K(ξ,ξ')²" };
@@ -49,7 +49,7 @@ const COUNTS: Mutant = Mutant { name: "counts-parameters", change: "(P + 2)|g|²
 
 pub(super) const CLAIM: Claim = Claim {
     id: "zeroth-order",
-    family: Family::Subspace,
+    topic: Topic::Subspace,
     title: "Zeroth-order steps are kernel steps on average, with a scatter that knows the effective rank and not P",
     source: "Malladi et al. 2023 (MeZO); exact variances ours",
     prediction: "mean -ηχK; variance η²χ²(KK' + K²)/q; second-order factor of exponent 0 in P, |ĝ|² of exponent 1",
@@ -141,7 +141,7 @@ fn steps(context: &Context<'_>) -> Result<([Vec<Tensor>; 2], Tensor)> {
     let moves = context.shared("steps", 0.0, 0, || {
         let mut numbers = Vec::with_capacity(draws * EXAMPLES * DIRECTIONS as usize);
         for draw in 0..draws as u64 * DIRECTIONS as u64 {
-            check_stop()?;
+            check_cancelled()?;
             let moved = difference(&parameters, &*examples, &direction(numel, seed, draw, context), false);
             numbers.extend(Vec::<f64>::try_from(moved.to_device(Device::Cpu)).expect("a vector of f64"));
         }
