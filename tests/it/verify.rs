@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use kernelview::error::{Error, Result};
-use kernelview::evidence::{Check, ClaimVerdict, Findings, Profile, Verification};
+use kernelview::evidence::{Check, ClaimVerdict, Collected, Findings, Open, Profile, Verification};
 use kernelview::progress::Silent;
 use kernelview::stats::{Estimate, Expectation, Outcome, student_mean};
 use kernelview::theorems::{Claim, Context, ERROR_RATE, Mutant, Topic};
@@ -46,7 +46,15 @@ const fn claim(
 
 fn settings(claims: &[&'static Claim], jobs: usize) -> VerifySettings {
     let claims = claims.to_vec();
-    VerifySettings { profile: Profile::Standard, seed: 3, claims, mutants: true, device: Device::Cpu, jobs, until_decided: None }
+    VerifySettings {
+        profile: Profile::Standard,
+        seed: 3,
+        claims,
+        mutants: true,
+        device: Device::Cpu,
+        jobs,
+        until_decided: None,
+    }
 }
 
 fn ids(verification: &Verification) -> Vec<&str> {
@@ -187,12 +195,12 @@ static LOOKS: std::sync::Mutex<Vec<(usize, f64)>> = std::sync::Mutex::new(Vec::n
 
 static NOISY: Claim = claim("noisy", &[], |context| {
     let seeds = context.seeds(4, 4, 4);
-    let confidence = context.own_confidence(1, 2);
-    LOOKS.lock().unwrap().push((seeds, confidence));
     let samples: Vec<f64> = (0..seeds).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
-    let estimate = student_mean(&samples, confidence);
-    let judged = |bound| Check::judged("mean", Expectation::AtMost { bound }, estimate.clone());
-    Ok(Findings { checks: vec![judged(1.5)], controls: vec![judged(-1.5)], ..Findings::default() })
+    let open = |bound| Open::mean("mean", Expectation::AtMost { bound }, samples.clone());
+    let collected = Collected { checks: vec![open(1.5)], controls: vec![open(-1.5)], ..Collected::default() };
+    let findings = context.judged_among(1, collected);
+    LOOKS.lock().unwrap().push((seeds, findings.checks[0].estimate.confidence));
+    Ok(findings)
 });
 
 /// Seeds are added until the claim holds, each look at a share of the error rate; a run that had too little time goes on from the
@@ -206,7 +214,8 @@ fn claims_are_looked_at_until_they_are_decided() {
         Ok(Findings { checks: vec![judged(0.5)], controls: vec![judged(-0.5)], ..Findings::default() })
     });
     let directory = tempfile::tempdir().unwrap();
-    let until = |at_most| VerifySettings { until_decided: Some(UntilDecided { at_most }), ..settings(&[&NOISY, &FIXED], 1) };
+    let until =
+        |at_most| VerifySettings { until_decided: Some(UntilDecided { at_most }), ..settings(&[&NOISY, &FIXED], 1) };
     let short = run(&until(Some(Duration::ZERO)), directory.path(), &Silent).unwrap();
     let note = |found: &Verification, at: usize| found.claims[at].findings.notes.join(" ");
     assert_eq!(short.claims[0].verdict, ClaimVerdict::Underpowered);
