@@ -15,8 +15,15 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Any of these, the first that there is.
-pub(super) const TOKENIZERS: [&str; 6] =
-    ["tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+pub(super) const TOKENIZERS: [&str; 7] = [
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+];
 /// Where there are any.
 pub(super) const OPTIONAL: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];

@@ -9,6 +9,8 @@ pub enum Activation {
     Gelu,
     /// Its tanh approximation.
     GeluTanh,
+    /// The same with √(2/π) to ten digits, as transformers' `gelu_fast` has it.
+    GeluFast,
     /// `x σ(1.702 x)`
     QuickGelu,
     /// `max(x, 0)`
@@ -27,6 +29,7 @@ impl Activation {
         match self {
             Self::Gelu => x.gelu("none"),
             Self::GeluTanh => x.gelu("tanh"),
+            Self::GeluFast => ((x * 0.797_884_560_8 * (x.square() * 0.044_715 + 1.0)).tanh() + 1.0) * x * 0.5,
             Self::QuickGelu => x * (x * 1.702).sigmoid(),
             Self::SquaredRelu => x.relu().square(),
             Self::Relu => x.relu(),

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::layout::{Inputs, LayerMaps, Map};
 use super::model::TokenBatch;
 use super::network::{gather, linear, norm};
-use super::parts::{Attention, Description, Disentangled, Norm, Projections, Relative, Span};
+use super::parts::{Attention, Description, Disentangled, Norm, NormKind, Projections, Relative, Span};
 use super::relative::{self, Distances};
 use super::rotary::{Angles, Rotary};
 use super::single;
@@ -195,9 +195,14 @@ fn inputs(
     let here = |y: Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(&y, at));
     let (b, t, _) = x.size3().expect("states have three axes");
     let (queries, keys) = (attention.heads * attention.head_size, attention.kv_heads * attention.head_size);
+    // Sums over all tokens in single precision are not those over the ones that ask.
+    let sums_in_single = |(n, span): &(Norm, Span)| {
+        *span == Span::Head && n.kind == NormKind::RmsCentred && single::is_rounded(n.rounding, x.kind())
+    };
+    let all = attention.query_key_norm.as_ref().is_some_and(sums_in_single);
     let (mut q, mut k, v) = match maps.inputs {
         Inputs::Separate { query, key, value } => {
-            (linear(tap, asking, query), linear(tap, x, key), linear(tap, x, value))
+            (linear(tap, if all { x } else { asking }, query), linear(tap, x, key), linear(tap, x, value))
         }
         Inputs::Fused(map) => {
             let y = linear(tap, x, map);
@@ -216,17 +221,23 @@ fn inputs(
         q = normed(tap, &q, n, query, (*span, attention.head_size));
         k = normed(tap, &k, n, key, (*span, attention.head_size));
     }
-    (q, k, v)
+    (if all { here(q) } else { q }, k, v)
 }
 
-/// The norm of queries or keys: a norm of each head treats heads as tokens.
+/// The norm of queries or keys: a norm of each head treats heads as tokens, head by head as transformers has them, which is
+/// the order of sums.
 fn normed(tap: &mut dyn Tap, x: &Tensor, n: &Norm, map: Map, (span, head_size): (Span, i64)) -> Tensor {
-    let shape = x.size();
-    let y = match span {
-        Span::All => norm(tap, x, n, map),
-        Span::Head => norm(tap, &x.reshape([shape[0], -1, head_size]), n, map).view(shape.as_slice()),
-    };
-    if single::is_rounded(n.rounding, y.kind()) { single::with_rows_in_gradient(&y) } else { y }
+    let rows = |y: Tensor| if single::is_rounded(n.rounding, y.kind()) { single::with_rows_in_gradient(&y) } else { y };
+    match span {
+        Span::All => rows(norm(tap, x, n, map)),
+        Span::Head => {
+            let (b, t, width) = x.size3().expect("states have three axes");
+            let heads = width / head_size;
+            let by_head = by_head(x, heads).reshape([b, heads * t, head_size]);
+            let y = rows(norm(tap, &by_head, n, map));
+            y.view([b, heads, t, head_size]).transpose(1, 2).reshape([b, t, width])
+        }
+    }
 }
 
 /// Products of queries with keys of distances, and of keys with queries of distances \[B, heads, Q, T\].

@@ -203,12 +203,13 @@ impl Fields {
             "gelu" | "gelu_python" => Ok(Activation::Gelu),
             "quick_gelu" => Ok(Activation::QuickGelu),
             "relu2" => Ok(Activation::SquaredRelu),
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" => Ok(Activation::GeluTanh),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate" => Ok(Activation::GeluTanh),
+            "gelu_fast" => Ok(Activation::GeluFast),
             "relu" => Ok(Activation::Relu),
             "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),
             other => Err(self.fail(format!(
-                "{field} `{other}` is not supported; supported are: gelu, gelu_new, quick_gelu, relu, relu2, silu, tanh"
+                "{field} `{other}` is not supported; supported are: gelu, gelu_new, gelu_fast, quick_gelu, relu, relu2, silu, tanh"
             ))),
         }
     }

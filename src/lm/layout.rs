@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::names::{LayerNames, Names};
-use super::parts::{Attention, Description, FeedForward, FeedKind, Head, Norm, Projection, Projections, Relative};
+use super::parts::{
+    Attention, Description, Disentangled, FeedForward, FeedKind, Head, Norm, Projection, Projections, Relative,
+};
 use crate::jacobian::{Param, ParameterSpec, Role};
 
 /// A linear map, or the affine part of a norm; not all have biases.
@@ -197,6 +199,12 @@ fn relative(d: &Description, b: &mut Builder<'_>, h: &Axis) -> (Option<Param>, O
     };
     let table = b.add(b.names.at(&format!("{}.weight", b.names.relative)), &[rows, columns]);
     let norm = b.norm(&b.names.at(b.names.relative_norm), norm.as_ref(), h);
+    // Read by queries alone, a vector that all distances share adds one number to all scores of a query.
+    if let (Relative::Vectors(Disentangled { key_position: false, .. }), Some(bias)) =
+        (relative, norm.and_then(|n| n.bias))
+    {
+        b.specs[bias.0].structural_zeros = std::iter::once(0..d.width).collect();
+    }
     (Some(table), norm)
 }
 

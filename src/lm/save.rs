@@ -66,6 +66,7 @@ fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
     let activation = match c.activation {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_new",
+        Activation::GeluFast => "gelu_fast",
         Activation::QuickGelu => "quick_gelu",
         Activation::Relu => "relu",
         Activation::SquaredRelu => "relu2",

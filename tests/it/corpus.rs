@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 const ROUNDED_ELSEWHERE: f64 = 5e-6;
 
 /// Numbers between -1/2 and 1/2 from a name; those of a vector divided by four, and added to one where it is a norm's weight.
-fn values(name: &str, shape: &[i64]) -> Tensor {
+pub fn values(name: &str, shape: &[i64]) -> Tensor {
     let seed = name.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let count: i64 = shape.iter().product();
     let number = |i: i64| {
@@ -37,18 +37,23 @@ fn values(name: &str, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&(0..count).map(number).collect::<Vec<f32>>()).view(shape)
 }
 
-/// A network of the corpus, loaded from the files that it would have.
-fn network(described: &Value) -> (Box<dyn LanguageModel>, Parameters) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    fs::write(directory.path().join("config.json"), described["config"].to_string()).expect("config.json");
+/// Writes the files of a network of the corpus.
+pub fn write(described: &Value, directory: &Path) {
+    fs::write(directory.join("config.json"), described["config"].to_string()).expect("config.json");
     let tensors = described["tensors"].as_object().expect("names and shapes").iter();
     let tensors: Vec<(String, Tensor)> =
         tensors.map(|(name, shape)| (name.clone(), values(name, &numbers(shape)))).collect();
-    write_tensors(&directory.path().join("model.safetensors"), &tensors, &[("format", "pt")]).expect("weights");
+    write_tensors(&directory.join("model.safetensors"), &tensors, &[("format", "pt")]).expect("weights");
+}
+
+/// A network of the corpus, loaded from the files that it would have.
+fn network(described: &Value) -> (Box<dyn LanguageModel>, Parameters) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    write(described, directory.path());
     lm::load(directory.path(), Kind::Double, Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", described["config"]))
 }
 
-fn json(path: &Path) -> Value {
+pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).expect("a fixture")).expect("JSON")
 }
 

@@ -11,9 +11,12 @@ use std::thread;
 
 use crate::common::command::{Answer, Scratch};
 use crate::common::read_tensors;
+use crate::corpus;
+use crate::tokenizers::{fixtures, lay_out};
 use kernelview::analysis::Pretrained;
 use kernelview::device::Dtype;
-use serde_json::json;
+use kernelview::task::PromptTokenizer;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 
@@ -68,7 +71,13 @@ fn nowhere() -> String {
 
 /// `kernel --model MODEL` with a Hugging Face home in the scratch directory and a hub at `endpoint`.
 fn kernel(scratch: &Scratch, model: &str, endpoint: &str, variables: &[(&str, &str)]) -> Answer {
+    kernel_of(scratch, model, endpoint, &[], variables)
+}
+
+/// The same with more arguments.
+fn kernel_of(scratch: &Scratch, model: &str, endpoint: &str, more: &[&str], variables: &[(&str, &str)]) -> Answer {
     let mut command = scratch.command(&["kernel", "--model", model, "--formula", "sgd", "--out", "K.safetensors"]);
+    command.args(more);
     for name in
         ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
     {
@@ -293,6 +302,61 @@ fn a_broken_download_is_taken_up_again() {
     assert_eq!(written(&scratch), expected);
 }
 
+/// The files of every architecture, with a tokenizer that comes with it, as the corpus of tokenizers has them.
+fn architectures() -> BTreeMap<String, Files> {
+    let (cases, right) = (corpus::json(&fixtures().join("cases.json")), corpus::json(&fixtures().join("logits.json")));
+    let networks = &right["networks"];
+    let list = |of: &Value| of["cases"].as_array().expect("cases").clone();
+    let mut all = BTreeMap::new();
+    for (case, right) in list(&cases).iter().zip(list(&right)) {
+        let Some(name) = right["network"].as_str().filter(|name| !all.contains_key(*name)) else { continue };
+        let directory = lay_out(case);
+        if PromptTokenizer::from_dir(directory.path()).is_err() {
+            continue;
+        }
+        corpus::write(&networks[name], directory.path());
+        let entries = fs::read_dir(directory.path()).expect("the files").map(|e| e.expect("an entry").path());
+        let file = |path: PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+            (name, fs::read(path).expect("a file"))
+        };
+        all.insert(name.to_owned(), entries.map(file).collect());
+    }
+    all
+}
+
+/// Each with the files that its repositories have: tables of words, merges or pieces, or all in one file.
+#[test]
+fn every_architecture_is_loaded_by_its_name() {
+    let architectures = architectures();
+    assert_eq!(architectures.len(), 23, "{:?}", architectures.keys());
+    let mut tokenizers = BTreeSet::new();
+    for (name, files) in architectures {
+        let scratch = Scratch::new();
+        scratch.write("own.tsv", "label\ttext\n1\tgreat\n0\there\n1\tthey were\n0\tit was\n1\tshe was\n0\tthree\n");
+        let hub = Hub::start(files.clone());
+        let is_masked = name.contains("bert") || ["albert", "electra", "mpnet"].contains(&name.as_str());
+        let reads = if is_masked { "*cls**sent_0**mask**sep+*" } else { "*cls**sent_0**mask*" };
+        let own = "--data own.tsv --k 1 --label-words 0=they,1=was";
+        let arguments: Vec<&str> = own.split(' ').chain(["--template", reads]).collect();
+        let answer = kernel_of(&scratch, "org/tiny", &hub.endpoint, &arguments, &[]);
+        assert_eq!(answer.code, Some(0), "{name}: {answer:?}");
+        let asked = hub.files_asked();
+        tokenizers.extend(
+            asked.iter().filter(|file| !["config.json", "model.safetensors"].contains(&file.as_str())).cloned(),
+        );
+        for file in &asked {
+            let arrived = scratch.path("hf/hub/models--org--tiny/snapshots").join(COMMIT).join(file);
+            assert_eq!(fs::read(arrived).expect("a file"), files[file], "{name}: {file}");
+        }
+        let kernel = written(&scratch).to_kind(tch::Kind::Double);
+        assert!(kernel.isfinite().all().int64_value(&[]) == 1 && kernel.abs().max().double_value(&[]) > 0.0, "{name}");
+    }
+    let known =
+        ["merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.json", "tokenizer.model"];
+    assert!(known.iter().all(|file| tokenizers.contains(*file)), "{tokenizers:?}");
+}
+
 #[test]
 fn a_changed_download_is_not_kept() {
     let scratch = Scratch::new();
@@ -371,7 +435,7 @@ fn repositories_without_what_this_program_reads_are_refused() {
         &format!(
             "{start} its repository at {endpoint} has not all of config.json, weights (model.safetensors, \
              model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json) and a tokenizer \
-             (tokenizer.json, vocab.txt, vocab.json, tokenizer.model, spiece.model, sentencepiece.bpe.model)"
+             (tokenizer.json, vocab.txt, vocab.json, tokenizer.model, spiece.model, sentencepiece.bpe.model, spm.model)"
         ),
     );
     assert_eq!(hub.files_asked(), [""; 0]);

@@ -5,6 +5,7 @@
 mod common;
 
 mod adapters;
+mod all_linear;
 mod analysis;
 mod answers;
 mod architectures;
@@ -22,6 +23,7 @@ mod committed_reports;
 mod corpus;
 mod data_files;
 mod decoders;
+mod drawn;
 mod exchange;
 mod full_disk;
 mod gate;
@@ -37,6 +39,7 @@ mod lora;
 mod network;
 mod not_finite;
 mod parity;
+mod parity_table;
 mod parts;
 mod pretrain;
 mod program;

@@ -31,7 +31,7 @@ pub fn networks() -> Vec<String> {
     names
 }
 
-fn golden(name: &str, kind: Kind) -> Golden {
+pub fn golden(name: &str, kind: Kind) -> Golden {
     Golden::read(&folder().join(name), kind)
 }
 
@@ -117,9 +117,12 @@ fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
         let expected = match name.as_str() {
             // Both layers' key biases. All of them; those of the maps of distances, where tokens' own are read by position;
             // or those behind the turned entries of heads twice as wide.
-            "camembert" | "mpnet" | "opt" | "opt-outer" | "deberta-none" | "deberta-both" | "gpt_neox" => 32,
+            "bert" | "camembert" | "gpt2" | "mpnet" | "opt" | "opt-outer" | "deberta-none" | "deberta-both"
+            | "gpt_neox" => 32,
             // Tokens' own and those of the maps of distances.
             "deberta-queries" => 64,
+            // All key biases, and the bias of the norm of distances.
+            "deberta-normed" => 48,
             // Those of the layer without angles.
             "smollm3" => 8,
             _ => 0,

@@ -83,16 +83,24 @@ impl Rope<'_> {
                 format!("partial_rotary_factor {share} turns more entries than heads of width {head_size} have")
             }));
         }
+        let is_older = older.is_some();
         let scaling = match older.or(newer) {
             None => Scaling::None,
-            Some(scaling) => scaling_of(fields, &scaling, &kind(&scaling)?, (theta, turned, sizes.positions))?,
+            Some(scaling) => {
+                scaling_of(fields, (&scaling, is_older), &kind(&scaling)?, (theta, turned, sizes.positions))?
+            }
         };
         Ok(Some(Rotary { width, divisor: turned, theta, scaling, rounding: Rounding::Single }))
     }
 }
 
-/// How angles are changed, by settings of a kind.
-fn scaling_of(fields: &Fields, scaling: &Fields, kind: &str, (theta, d, most): (f64, i64, i64)) -> Result<Scaling> {
+/// How angles are changed, by settings of a kind: those of `rope_scaling` if they are older ones.
+fn scaling_of(
+    fields: &Fields,
+    (scaling, is_older): (&Fields, bool),
+    kind: &str,
+    (theta, d, most): (f64, i64, i64),
+) -> Result<Scaling> {
     let needed = |name: &str| match scaling.present(name) {
         None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
         Some(_) => scaling.positive(name, 1.0),
@@ -145,7 +153,15 @@ fn scaling_of(fields: &Fields, scaling: &Fields, kind: &str, (theta, d, most): (
         // Phi-3 had other names for it.
         "longrope" | "su" | "yarn" => {
             let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
-            let (short, long, trained, factor) = (list("short_factor")?, list("long_factor")?, original()?, factor()?);
+            let (short, long) = (list("short_factor")?, list("long_factor")?);
+            // Releases that know `rope_scaling` read the trained length beside it alone, and take the factor from it.
+            let beside = fields.present("original_max_position_embeddings").is_some();
+            let (trained, factor) = if is_older {
+                let trained = fields.size("original_max_position_embeddings", Some(most))?;
+                (trained, if beside { most as f64 / trained as f64 } else { factor()? })
+            } else {
+                (original()?, factor()?)
+            };
             let own = scaling.present("attention_factor").map(|_| scaling.positive("attention_factor", 1.0));
             let derived = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (trained as f64).ln()).sqrt() };
             Ok(Scaling::Long { short, long, trained, amplitude: own.transpose()?.unwrap_or(derived) })

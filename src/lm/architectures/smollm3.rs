@@ -24,7 +24,9 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let rotary = Rope { theta: 2_000_000.0, ..ROPE }.read(fields, &s)?;
     let turned = turned(fields, s.layers)?;
     let asked = fields.flag("use_sliding_window", false)?;
-    let window = fields.nullable_size("sliding_window", None)?.filter(|_| asked);
+    // The flag decides which layers have the window only where they are not listed.
+    let listed = fields.present("layer_types").is_some();
+    let window = fields.nullable_size("sliding_window", None)?.filter(|_| asked || listed);
     let windows = Windows::read(fields, s.layers, window, |l| !turned[l as usize])?;
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     llama_like(fields, (name, &NAMES), (&s, norm, true), |l| {

@@ -19,7 +19,7 @@ use self::files::{CONFIG, WRAPPER};
 use self::stored::{Stored, Tensors};
 use super::assemble::all_finite;
 use super::checkpoint::{TensorSource, difference};
-use super::names::is_decoder;
+use super::names::{is_decoder, is_projection};
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Parameters, Role};
 use crate::subspace::{Lora, Placement, Target, Use};
@@ -140,7 +140,8 @@ fn all_modules(linear: &Modules, network: &[ParameterSpec], stored: &Tensors, ta
         return modules;
     }
     let named = || network.iter().enumerate().filter_map(|(i, s)| Some((s.name.strip_suffix(".weight")?, s, Param(i))));
-    let embeddings = named().filter(|(_, spec, _)| spec.role == Role::Embedding && spec.shape.len() == 2);
+    let embeddings =
+        named().filter(|(name, spec, _)| spec.role == Role::Embedding && spec.shape.len() == 2 && !is_projection(name));
     modules.extend(embeddings.map(|(name, _, p)| of(Use::Embedding)((name, p))));
     let own = named().find(|(name, ..)| is_decoder(name)).map(|(name, _, p)| of(Use::Decoder)((name, p)));
     let shared = || {

@@ -15,7 +15,7 @@ fn distilbert_is_refused_in_its_own_words() {
     config(bad().set("n_layers", json!(1001)), "the field `n_layers` must be at most 1000, found 1001");
     config(
         bad().set("activation", json!("mish")),
-        "activation `mish` is not supported; supported are: gelu, gelu_new, quick_gelu, relu, relu2, silu, tanh",
+        "activation `mish` is not supported; supported are: gelu, gelu_new, gelu_fast, quick_gelu, relu, relu2, silu, tanh",
     );
     config(
         bad().set("tie_weights_", json!(false)),

@@ -177,7 +177,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
         (
             "hidden_act",
             json!("mish"),
-            "hidden_act `mish` is not supported; supported are: gelu, gelu_new, quick_gelu, relu, relu2, silu, tanh",
+            "hidden_act `mish` is not supported; supported are: gelu, gelu_new, gelu_fast, quick_gelu, relu, relu2, silu, tanh",
         ),
         ("hidden_act", json!(1), "the field `hidden_act` must be a string, found 1"),
         (
