@@ -107,6 +107,7 @@ pub mod report;
 pub mod reproduce;
 pub mod setting;
 pub mod shard;
+pub mod sketch;
 pub mod stats;
 #[cfg(feature = "strategies")]
 pub mod strategies;

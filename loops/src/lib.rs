@@ -7,6 +7,7 @@ pub mod dots;
 pub mod draws;
 pub mod instructions;
 pub mod outer;
+pub mod pairs;
 pub mod signs;
 
 mod lanes;

@@ -10,8 +10,8 @@ use crate::evidence::{Answers, Failure, MethodResult};
 use crate::kernel::Formula;
 use crate::progress::Monitor;
 use crate::regression::{
-    AsymmetricGrid, Grid, KernelProblem, Logistic, LogisticSettings, Selection, Setting, Svm, SvmKind, SvmSettings,
-    classified, operator_norm, score, select_asymmetric, select_least_squares, targets,
+    AsymmetricGrid, Grid, KernelProblem, Logistic, LogisticSettings, LogisticTask, Selection, Setting, Svm, SvmKind,
+    SvmSettings, classified, score, select_asymmetric, select_least_squares, symmetric_norm, targets,
 };
 
 const LEAST_SQUARES: &str = "least squares";
@@ -151,21 +151,25 @@ fn answers(predictions: &[f64], problem: &KernelProblem) -> Answers {
 /// Kernel logistic regression with the model's own logits as offset or without, λ relative to the operator norm. Settings
 /// that have no minimum are left out, with a note.
 fn logistic(problem: &KernelProblem, monitor: &dyn Monitor, solved: &mut Solved) -> Result<()> {
-    let norm = operator_norm(&problem.train)?;
+    let norm = symmetric_norm(&problem.train)?;
+    let logits = Some(problem.train_logits.as_slice());
+    let solver = Logistic::new(&problem.train, problem.outputs, &problem.train_labels, logits)?;
+    let strengths = |offset: bool| STRENGTHS.map(|strength| (strength, offset));
+    let tried = [strengths(false), strengths(true)].concat();
+    // From zero, where the curvature is largest: a kernel with eigenvalues below -4λ is found out there, while from another
+    // setting's solution one of several stationary points might be taken for the minimum.
+    let task = |&(strength, offset): &(f64, bool)| LogisticTask {
+        settings: LogisticSettings { lambda: strength * norm, ..LogisticSettings::default() },
+        offset,
+        start: None,
+    };
+    let fits = solver.fit_all(&tried.iter().map(task).collect::<Vec<_>>(), monitor)?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
-    for offset in [false, true] {
-        let train = offset.then_some(problem.train_logits.as_slice());
-        let solver = Logistic::new(&problem.train, problem.outputs, &problem.train_labels, train)?;
-        for strength in STRENGTHS {
-            let settings = LogisticSettings { lambda: strength * norm, ..LogisticSettings::default() };
-            // From zero, where the curvature is largest: a kernel with eigenvalues below -4λ is found out there, while from
-            // another setting's solution one of several stationary points might be taken for the minimum.
-            match solver.fit(&settings, None) {
-                Ok(fit) => found.push(logistic_result(problem, &fit.alpha, strength, offset)?),
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => refused.push(error.to_string()),
-            }
-            monitor.advance(1);
+    for ((strength, offset), fit) in tried.into_iter().zip(fits) {
+        match fit {
+            Ok(fit) => found.push(logistic_result(problem, &fit.alpha, strength, offset)?),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => refused.push(error.to_string()),
         }
     }
     let count = found.len() + refused.len();

@@ -12,6 +12,7 @@ use super::natural::NaturalArgs;
 use super::pretrain::PretrainArgs;
 use super::reproduce::ReproduceArgs;
 use super::shards::{MergeArgs, SubmitArgs};
+use super::sketch::{SketchArgs, SketchKernelArgs};
 use super::solve::{ConvertArgs, SolveArgs};
 use super::verify::VerifyArgs;
 
@@ -86,6 +87,25 @@ pub(super) enum Command {
                       kernelview submit --slurm --shards 8 -- reproduce \\\n    --models roberta-base/ --data-dir DATA --tasks all"
     )]
     Submit(SubmitArgs),
+    /// Gradients of very many examples, folded to a fixed number of entries each, as a directory
+    ///
+    /// For kernels of examples that are too many for the exact kernel: the time grows with the number of examples, not with
+    /// its square. Each gradient is added into --size numbers with random signs, from which `sketch-kernel` makes SGD kernels.
+    /// An entry is right on average, and off by at most sqrt((K_ii K_jj + K_ij^2) / size) in the root mean square: 3% to 4% of
+    /// sqrt(K_ii K_jj) at 1024. The error is also measured on a few examples. An interrupted run continues where it was when
+    /// the same command is given again. `docs/sketch.md` has the mathematics and the layout.
+    #[command(
+        after_help = "Examples:\n  kernelview sketch --out train.sketch\n  kernelview sketch --data-dir DATA --task SST-2 --k 512 --split train --out train.sketch\n  kernelview sketch --data-dir DATA --task SST-2 --k 512 --split test --out test.sketch\n  kernelview sketch --data rows.tsv --all-rows --size 4096 --shard 0/4 --out rows.sketch \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview sketch-kernel train.sketch --against test.sketch --out K.safetensors"
+    )]
+    Sketch(Box<SketchArgs>),
+    /// SGD kernel from sketches, as a kernel file that `solve` reads
+    ///
+    /// The kernel of one sketch's examples with themselves, or of two sketches of the same network, prompt, size and sketch
+    /// seed. The file's metadata has size, seed, bound and measured error of the sketch.
+    #[command(
+        after_help = "Examples:\n  kernelview sketch-kernel train.sketch --out train.safetensors\n  kernelview sketch-kernel train.sketch --against dev.sketch --out dev.safetensors\n  kernelview sketch-kernel rows.sketch --first 5000 --out K.safetensors"
+    )]
+    SketchKernel(SketchKernelArgs),
     /// The built-in tasks with their templates and label words
     ///
     /// One task a line: name, template in LM-BFF's language, label=word. The name goes with --task; --template and

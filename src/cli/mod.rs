@@ -22,6 +22,7 @@ mod pretrain;
 mod reproduce;
 mod select;
 mod shards;
+mod sketch;
 mod slurm;
 mod solve;
 mod tasks;
@@ -71,7 +72,12 @@ pub fn main() -> ExitCode {
     }
     let keeps_parts = matches!(
         cli.command,
-        Command::Analyze(_) | Command::Lora(_) | Command::Pretrain(_) | Command::Reproduce(_) | Command::Verify(_)
+        Command::Analyze(_)
+            | Command::Lora(_)
+            | Command::Pretrain(_)
+            | Command::Reproduce(_)
+            | Command::Sketch(_)
+            | Command::Verify(_)
     );
     let panic_text = catch_panics();
     let cancellation = Cancellation::new();
@@ -122,6 +128,7 @@ fn shares_operations(command: &Command) -> bool {
         Command::Natural(n) => n.processor.threads,
         Command::Pretrain(p) => p.processor.threads,
         Command::Reproduce(r) => r.engine.processor.threads,
+        Command::Sketch(s) => s.model.engine.processor.threads,
         _ => Some(1),
     };
     threads != Some(1)
@@ -163,6 +170,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Cloze(c) => cloze::run(&c)?,
         Command::Compare(c) => return gate::run(&c),
         Command::Kernel(k) => kernel::run(&k)?,
+        Command::Sketch(s) => sketch::run(&s)?,
+        Command::SketchKernel(s) => sketch::run_kernel(&s)?,
         Command::Solve(s) => solve::run(&s)?,
         Command::Convert(c) => solve::convert(&c)?,
         Command::Merge(m) => shards::run_merge(&m)?,

@@ -11,17 +11,32 @@
 //!
 //! One singular value decomposition `H = U·diag(σ)·Vᵀ` serves all γ and λ: `[u; ±v]/√2` are the matrix's eigenvectors, with
 //! the eigenvalues `1/γ ± σ`. Where `σ = 1/γ` makes the system singular its least-squares solution of least norm is taken.
+//! For many rows one reduction to a band serves them (`band.rs`), and the decomposition is made where some `σ` is so close to
+//! `1/γ` that it has to be decided whether they differ.
 
+use super::band::{Band, BandSolution};
 use super::linear::Singular;
 use super::{checks, predict, relative_cutoff};
 use crate::error::{Error, Result};
 use faer::Mat;
 use nalgebra::{DMatrix, DVector};
+use std::cell::OnceCell;
 
-/// A training kernel and targets, decomposed once for all γ.
-pub struct AsymmetricLeastSquares {
+/// Rows up to which singular values are computed at once.
+const FEW: usize = 256;
+
+/// Smallest singular values of the system up to this multiple of the cutoff leave the decision to a decomposition: inverse
+/// iteration finds them within a factor of four.
+const NEAR: f64 = 8.0;
+
+/// A training kernel and targets, factored once for all γ.
+pub struct AsymmetricLeastSquares<'a> {
+    kernel: &'a DMatrix<f64>,
     targets: DVector<f64>,
-    decomposed: Singular,
+    /// For many rows.
+    band: Option<Band>,
+    /// For few rows, or once it was needed.
+    decomposed: OnceCell<Singular>,
 }
 
 /// The coefficients of both sides, `[n]` each.
@@ -34,27 +49,58 @@ pub struct AsymmetricSolution {
     targets: DVector<f64>,
 }
 
-impl AsymmetricLeastSquares {
-    /// Decomposes `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, less `f₀/s`).
+impl<'a> AsymmetricLeastSquares<'a> {
+    /// Factors `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, less `f₀/s`).
     ///
     /// # Errors
-    /// Bad input: mismatched, empty or non-square shapes; `NotFinite` for non-finite entries or a failed decomposition.
-    pub fn new(kernel: &DMatrix<f64>, targets: &DVector<f64>) -> Result<Self> {
+    /// Bad input: mismatched, empty or non-square shapes; `NotFinite` for non-finite entries or a failed decomposition;
+    /// `Interrupted`.
+    pub fn new(kernel: &'a DMatrix<f64>, targets: &DVector<f64>) -> Result<Self> {
+        Self::with_few(kernel, targets, FEW)
+    }
+
+    /// The same with another number of rows up to which singular values are computed at once.
+    pub(super) fn with_few(kernel: &'a DMatrix<f64>, targets: &DVector<f64>, few: usize) -> Result<Self> {
         checks::training_kernel(kernel)?;
         checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
         let n = kernel.nrows();
-        let signed = DMatrix::from_fn(n, n, |i, j| targets[i] * kernel[(i, j)] * targets[j]);
-        Ok(Self { targets: targets.clone(), decomposed: Singular::new(&signed)? })
+        let band = (n > few)
+            .then(|| Band::new(Mat::from_fn(n, n, |i, j| targets[i] * kernel[(i, j)] * targets[j])))
+            .transpose()?;
+        Ok(Self { kernel, targets: targets.clone(), band, decomposed: OnceCell::new() })
     }
 
     /// Both coefficient vectors for `γ > 0` (large γ: little regularization).
     ///
     /// # Errors
-    /// Bad input: a γ that is not finite and above zero; `NotFinite` for a solution that is not finite.
+    /// Bad input: a γ that is not finite and above zero; `NotFinite` for a solution that is not finite; `Interrupted`.
     pub fn solve(&self, gamma: f64) -> Result<AsymmetricSolution> {
         checks::non_negative("kernel gamma", gamma, true)?;
         let n = self.targets.len();
-        let Singular { values, left, right } = &self.decomposed;
+        let found = match &self.band {
+            Some(band) if self.decomposed.get().is_none() => band.solve(gamma)?,
+            _ => None,
+        };
+        let (alpha, beta) = match found {
+            Some(BandSolution { alpha, beta, smallest }) if smallest > NEAR * relative_cutoff(2 * n) => {
+                (DVector::from_vec(alpha), DVector::from_vec(beta))
+            }
+            _ => self.of_least_norm(gamma)?,
+        };
+        checks::vector("alpha of the asymmetric system", alpha.as_slice(), n)?;
+        checks::vector("beta of the asymmetric system", beta.as_slice(), n)?;
+        Ok(AsymmetricSolution { alpha, beta, targets: self.targets.clone() })
+    }
+
+    /// The least-squares solution of least norm, from singular values.
+    fn of_least_norm(&self, gamma: f64) -> Result<(DVector<f64>, DVector<f64>)> {
+        let n = self.targets.len();
+        if self.decomposed.get().is_none() {
+            let y = &self.targets;
+            let found = Singular::new(&DMatrix::from_fn(n, n, |i, j| y[i] * self.kernel[(i, j)] * y[j]))?;
+            self.decomposed.get_or_init(|| found);
+        }
+        let Singular { values, left, right } = self.decomposed.get().expect("just made");
         let cutoff = relative_cutoff(2 * n) * (1.0 / gamma + values.amax());
         // Ones, along u and along v.
         let ones = Mat::from_fn(n, 1, |_, _| 1.0);
@@ -64,11 +110,8 @@ impl AsymmetricLeastSquares {
         let minus = |i: usize| part(a[(i, 0)] - b[(i, 0)], 1.0 / gamma - values[i]);
         let alpha = left * Mat::from_fn(n, 1, |i, _| plus(i) + minus(i));
         let beta = right * Mat::from_fn(n, 1, |i, _| plus(i) - minus(i));
-        let alpha = DVector::from_fn(n, |i, _| alpha[(i, 0)]);
-        let beta = DVector::from_fn(n, |i, _| beta[(i, 0)]);
-        checks::vector("alpha of the asymmetric system", alpha.as_slice(), n)?;
-        checks::vector("beta of the asymmetric system", beta.as_slice(), n)?;
-        Ok(AsymmetricSolution { alpha, beta, targets: self.targets.clone() })
+        let column = |x: &Mat<f64>| DVector::from_column_slice(x.col_as_slice(0));
+        Ok((column(&alpha), column(&beta)))
     }
 }
 

@@ -5,11 +5,12 @@
 //! singular value is near zero the caller takes a spectrum.
 
 use super::checks::{self, TILE};
-use super::linear::{parallelism, scale, unless_stopped, view};
+use super::linear::{parallelism, product, scale, unless_stopped, view};
 use crate::error::Result;
 use crate::progress::check_cancelled;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::cholesky::llt_pivoting::factor as pivoting;
 use faer::linalg::solvers::{Lblt, PartialPivLu, Solve};
 use faer::{Mat, Side};
 use nalgebra::DMatrix;
@@ -124,6 +125,71 @@ fn symmetric_system(kernel: &DMatrix<f64>, shift: f64, unit: f64) -> Mat<f64> {
     }
     add_to_diagonal(&mut system, shift / unit);
     system
+}
+
+/// Share of the norm up to which the part of a kernel that no pivot reaches counts as rounding.
+const ROUNDING: f64 = 1e-13;
+
+/// The solution of least norm of `K x = rhs` for a positive semi-definite kernel whose rank is beyond doubt: `K = LLᵀ` with
+/// pivots up to `ROUNDING·norm`, and the eigenvalues that remain, those of `LᵀL`, above `clear·norm`. Then the solution is
+/// `L (LᵀL)⁻² Lᵀ rhs`. `None` where it is not so.
+pub(super) fn of_rank(
+    kernel: &DMatrix<f64>,
+    norm: f64,
+    clear: f64,
+    rhs: &DMatrix<f64>,
+) -> Result<Option<DMatrix<f64>>> {
+    let (n, unit) = (kernel.nrows(), scale(kernel));
+    let mut system = symmetric_system(kernel, 0.0, unit);
+    let (lower, order, rank) = match unless_stopped(n, move || {
+        let (mut order, mut inverse) = (vec![0usize; n], vec![0usize; n]);
+        let threads = parallelism();
+        let mut memory =
+            MemBuffer::new(pivoting::cholesky_in_place_scratch::<usize, f64>(n, threads, faer::prelude::default()));
+        let stack = MemStack::new(&mut memory);
+        let found = pivoting::cholesky_in_place(
+            system.as_mut(),
+            &mut order,
+            &mut inverse,
+            threads,
+            stack,
+            faer::prelude::default(),
+        );
+        let rank = found.ok().map(|(info, _)| info.rank);
+        rank.map(|rank| (system, order, rank))
+    })? {
+        Some((lower, order, rank)) if rank > 0 && rank < n => (lower, order, rank),
+        _ => return Ok(None),
+    };
+    check_cancelled()?;
+    // Row i of L belongs to row order[i] of the kernel.
+    let lower = Mat::from_fn(n, rank, |i, j| if i >= j { lower[(i, j)] } else { 0.0 });
+    let rest: f64 = (rank..n)
+        .map(|i| {
+            let known: f64 = (0..rank).map(|j| lower[(i, j)] * lower[(i, j)]).sum();
+            (kernel[(order[i], order[i])] / unit - known).abs()
+        })
+        .sum();
+    if rest > ROUNDING * norm / unit * (n as f64).sqrt() {
+        return Ok(None);
+    }
+    let inner = product(lower.transpose(), lower.as_ref());
+    let inner = DMatrix::from_fn(rank, rank, |i, j| inner[(i, j)]);
+    let Some(factor) = Factor::definite(&inner)?.filter(|factor| factor.unit > 0.0) else { return Ok(None) };
+    if factor.smallest()? <= clear * norm / unit {
+        return Ok(None);
+    }
+    let sorted = Mat::from_fn(n, rhs.ncols(), |i, j| rhs[(order[i], j)] / unit);
+    let along = product(lower.transpose(), sorted.as_ref());
+    let along = DMatrix::from_fn(rank, rhs.ncols(), |i, j| along[(i, j)]);
+    let solved = product(lower.as_ref(), view(&factor.solve(&factor.solve(&along))));
+    let mut solution = DMatrix::zeros(n, rhs.ncols());
+    for (i, row) in order.into_iter().enumerate() {
+        for j in 0..rhs.ncols() {
+            solution[(row, j)] = solved[(i, j)];
+        }
+    }
+    Ok(Some(solution))
 }
 
 /// L of a system whose lower triangle is given; `None` where it is not positive definite.

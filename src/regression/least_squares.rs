@@ -6,14 +6,22 @@
 //! as zero.
 //!
 //! - symmetric kernel of few rows: one spectrum serves the whole grid of regularizations;
-//! - symmetric kernel of many rows: one factorization a regularization, together a third of a spectrum's cost;
+//! - symmetric kernel of many rows: one factorization a regularization, together a third of a spectrum's cost; of very many
+//!   rows: one factorization for the weakest regularization, conjugate gradients side by side for those that are strong
+//!   enough (`lockstep.rs`), to the rounding of a factorization;
+//! - a singular symmetric kernel whose rank is beyond doubt: a factorization with pivots, `K = LLᵀ`;
 //! - asymmetric kernel: an elimination a regularization;
 //! - a system that is nearly singular: its spectrum, which decides on the rank.
 
 use super::checks;
-use super::factor::Factor;
+use super::factor::{self, Factor};
+use super::leading::Leading;
 use super::linear::{self, Singular, Spectrum};
+use super::lockstep::{self, System};
+use super::narrow::transposed_times;
 use crate::error::Result;
+use crate::progress::{Monitor, Silent};
+use faer::Mat;
 use nalgebra::{DMatrix, DVector};
 use std::cell::OnceCell;
 
@@ -21,7 +29,20 @@ use std::cell::OnceCell;
 const NEARLY_SINGULAR: f64 = 1e-10;
 
 /// Rows up to which a symmetric kernel's spectrum is computed at once.
-const FEW: usize = 1024;
+const FEW: usize = 256;
+
+/// Rows beyond which several strong regularizations of a symmetric kernel are solved by conjugate gradients.
+const MANY: usize = 6000;
+
+/// Regularizations that count as strong: systems of a condition up to about 1e4.
+const STRONG: f64 = 1e-4;
+
+/// Residual of conjugate gradients, a share of norm times solution: a small multiple of what a factorization leaves.
+const BACKWARD: f64 = 4.0 * f64::EPSILON;
+
+/// Most steps of conjugate gradients, and how often they begin anew from the true residual.
+const STEPS: usize = 400;
+const ROUNDS: usize = 4;
 
 /// A training kernel, for many right-hand sides and regularizations.
 pub struct LeastSquares<'a> {
@@ -30,6 +51,8 @@ pub struct LeastSquares<'a> {
     norm: f64,
     /// Of a symmetric kernel, once it was needed.
     spectrum: OnceCell<Spectrum>,
+    /// Rows beyond which conjugate gradients may serve.
+    pub(super) many: usize,
 }
 
 impl<'a> LeastSquares<'a> {
@@ -57,7 +80,7 @@ impl<'a> LeastSquares<'a> {
         } else {
             linear::operator_norm(kernel)?
         };
-        Ok(Self { kernel, symmetric, norm, spectrum })
+        Ok(Self { kernel, symmetric, norm, spectrum, many: MANY })
     }
 
     /// Number of rows, `n`.
@@ -86,19 +109,99 @@ impl<'a> LeastSquares<'a> {
     /// Bad input: a wrong number of rows or a negative or infinite `r`; `NotFinite` for non-finite targets or solutions;
     /// `Interrupted`.
     pub fn solve_many(&self, targets: &DMatrix<f64>, regularization: f64) -> Result<DMatrix<f64>> {
-        checks::non_negative("kernel regularization", regularization, false)?;
+        Ok(self.solve_grid(targets, &[regularization], &Silent)?.remove(0))
+    }
+
+    /// [`Self::solve_many`] for several regularizations, in their order. `monitor` advances by one for each.
+    ///
+    /// # Errors
+    /// As [`Self::solve_many`].
+    pub fn solve_grid(
+        &self,
+        targets: &DMatrix<f64>,
+        regularizations: &[f64],
+        monitor: &dyn Monitor,
+    ) -> Result<Vec<DMatrix<f64>>> {
+        for regularization in regularizations {
+            checks::non_negative("kernel regularization", *regularization, false)?;
+        }
         if targets.nrows() != self.size() {
             let expected = format!("[{n}, t] for a [{n}, {n}] training kernel", n = self.size());
             return Err(checks::misshapen("the matrix of targets", targets, format!("it must be {expected}")));
         }
         checks::finite("targets", targets)?;
-        let shift = regularization * self.norm;
-        let solution = match self.spectrum.get() {
-            Some(spectrum) => spectrum.solve(targets, shift),
-            None => self.factored(targets, shift)?,
-        };
-        checks::finite("solution of the kernel regression", &solution)?;
-        Ok(solution)
+        let shifts: Vec<f64> = regularizations.iter().map(|r| r * self.norm).collect();
+        let found = self.strong(targets, regularizations)?.into_iter().zip(shifts);
+        let solutions = found.map(|(found, shift)| {
+            let solution = match (found, self.spectrum.get()) {
+                (Some(solution), _) => solution,
+                (None, Some(spectrum)) => spectrum.solve(targets, shift),
+                (None, None) => self.factored(targets, shift)?,
+            };
+            checks::finite("solution of the kernel regression", &solution)?;
+            monitor.advance(1);
+            Ok(solution)
+        });
+        solutions.collect()
+    }
+
+    /// Solutions of the strong regularizations by conjugate gradients, where these pay and converge.
+    fn strong(&self, targets: &DMatrix<f64>, regularizations: &[f64]) -> Result<Vec<Option<DMatrix<f64>>>> {
+        let mut found: Vec<Option<DMatrix<f64>>> = vec![None; regularizations.len()];
+        let strong: Vec<usize> = (0..found.len()).filter(|i| regularizations[*i] >= STRONG).collect();
+        if !self.symmetric || self.size() <= self.many || strong.len() < 2 || self.norm <= 0.0 {
+            return Ok(found);
+        }
+        // Its symmetric part would be a second matrix of this size; the difference is below what is promised of symmetry.
+        let kernel = checks::symmetric_part(self.kernel)?;
+        let times = |x: &Mat<f64>| transposed_times(&kernel, x);
+        let leading = Leading::new(self.size(), &times)?;
+        // Column by column, all targets of a regularization one behind the other.
+        let columns = targets.ncols();
+        let all: Vec<(usize, DVector<f64>)> =
+            strong.iter().flat_map(|i| (0..columns).map(|c| (*i, targets.column(c).into_owned()))).collect();
+        let shift = |i: usize| regularizations[i] * self.norm;
+        let mut solutions: Vec<DVector<f64>> = all.iter().map(|(_, y)| DVector::zeros(y.len())).collect();
+        let mut failed: Vec<usize> = Vec::new();
+        for round in 0..=ROUNDS {
+            // The true residuals, which the recurrence loses sight of.
+            let block = Mat::from_fn(self.size(), solutions.len(), |i, j| solutions[j][i]);
+            let images = times(&block)?;
+            let mut open = Vec::new();
+            for (j, (i, y)) in all.iter().enumerate() {
+                let image = DVector::from_column_slice(images.col_as_slice(j));
+                let rest = y - image - &solutions[j] * shift(*i);
+                let enough = BACKWARD * (self.norm * solutions[j].norm() + y.norm());
+                if rest.norm() > enough && !failed.contains(i) {
+                    open.push((j, *i, enough, rest));
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+            if round == ROUNDS {
+                failed.extend(open.iter().map(|(_, i, ..)| *i));
+                break;
+            }
+            let system = |(_, i, enough, rest): &(usize, usize, f64, DVector<f64>)| System {
+                curvature: None,
+                shift: shift(*i),
+                rhs: rest.clone(),
+                enough: 0.5 * enough,
+            };
+            let systems: Vec<System<'_>> = open.iter().map(system).collect();
+            for ((j, i, ..), step) in open.iter().zip(lockstep::solve(self.size(), &times, &leading, &systems, STEPS)?)
+            {
+                match step {
+                    Some(step) => solutions[*j] += step,
+                    None => failed.push(*i),
+                }
+            }
+        }
+        for (at, i) in strong.iter().enumerate().filter(|(_, i)| !failed.contains(i)) {
+            found[*i] = Some(DMatrix::from_fn(self.size(), columns, |row, c| solutions[at * columns + c][row]));
+        }
+        Ok(found)
     }
 
     fn factored(&self, targets: &DMatrix<f64>, shift: f64) -> Result<DMatrix<f64>> {
@@ -112,6 +215,11 @@ impl<'a> LeastSquares<'a> {
         }
         drop(factor);
         if self.symmetric {
+            if shift <= 0.0
+                && let Some(solution) = factor::of_rank(self.kernel, self.norm, NEARLY_SINGULAR, targets)?
+            {
+                return Ok(solution);
+            }
             let found = Spectrum::new(checks::symmetric_part(self.kernel)?.as_ref())?;
             return Ok(self.spectrum.get_or_init(|| found).solve(targets, shift));
         }

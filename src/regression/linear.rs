@@ -49,7 +49,7 @@ fn back(matrix: MatRef<'_, f64>) -> DMatrix<f64> {
     DMatrix::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
 }
 
-fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
+pub(super) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
     let mut all = Mat::zeros(left.nrows(), right.ncols());
     matmul(&mut all, Accum::Replace, left, right, 1.0, parallelism());
     all
@@ -100,8 +100,11 @@ pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     Ok(singular_values(matrix)?.amax())
 }
 
-/// `‖K‖₂` of a symmetric matrix.
-pub(super) fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
+/// `‖K‖₂` of a symmetric matrix, whose symmetry is not checked.
+///
+/// # Errors
+/// `Numeric` where eigenvalues do not converge; `Interrupted`.
+pub fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     let unit = scale(matrix);
     if matrix.nrows() > FEW {
         let apply = |v: &Mat<f64>| product(view(matrix), v.as_ref()) * faer::Scale(1.0 / unit);

@@ -7,20 +7,24 @@
 //! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the Hessian of the cross-entropy in `f`. An
 //! example's block of W is `V·Vᵀ` with one column fewer than outputs (`curvature.rs`), so a step solves the smaller
 //! symmetric system `λI + VᵀKV`: by a factorization for few rows, by conjugate gradients for many, where the kernel is
-//! only multiplied with. The step is a descent direction of the objective, so halving it finds a decrease. It stops where
+//! only multiplied with, and all minima that are asked for advance side by side (`lockstep.rs`). The step is a descent direction of the objective, so halving it finds a decrease. It stops where
 //! `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is absolute.
 
 use super::curvature::Curvature;
 use super::factor::Factor;
-use super::linear::transposed_product;
+use super::leading::Leading;
+use super::lockstep::{self, System};
+use super::narrow::transposed_times;
 use super::{checks, problem};
 use crate::error::{Error, Result};
-use crate::progress::check_cancelled;
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use crate::progress::{Monitor, Silent, check_cancelled};
+use faer::Mat;
+use nalgebra::{DMatrix, DVector};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 /// See [`Logistic::few`].
-const FEW: usize = 1024;
+const FEW: usize = 256;
 
 /// Most steps of conjugate gradients in one of Newton's.
 const MOST_GRADIENTS: usize = 2000;
@@ -53,6 +57,38 @@ pub struct Logistic<'a> {
     offset: DVector<f64>,
     /// Rows up to which a step's system is factored.
     pub(super) few: usize,
+    /// The kernel's leading part, once it was needed.
+    leading: OnceCell<Leading>,
+}
+
+/// A minimum that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogisticTask<'a> {
+    /// λ and when to stop.
+    pub settings: LogisticSettings,
+    /// Whether the problem's offset is added to the outputs; `false`: as if it were zero.
+    pub offset: bool,
+    /// Where to begin; zero if absent.
+    pub start: Option<&'a DVector<f64>>,
+}
+
+/// One minimum on the way.
+struct Descent {
+    at: usize,
+    settings: LogisticSettings,
+    offset: DVector<f64>,
+    alpha: DVector<f64>,
+    /// `Kα`.
+    change: DVector<f64>,
+    objective: f64,
+}
+
+/// What a step of Newton's is solved from.
+struct Turn {
+    from: Descent,
+    curvature: Curvature,
+    rhs: DVector<f64>,
+    residual: f64,
 }
 
 /// A symmetric kernel of n examples with C outputs.
@@ -77,18 +113,17 @@ pub struct LogisticFit {
 }
 
 impl Kernel<'_> {
-    /// `K·x`, `[n·C]`.
-    fn times(&self, x: &DVector<f64>, outputs: usize) -> DVector<f64> {
+    /// `K·X`, `[n·C, t]`; hears a request to stop.
+    fn times(&self, x: &Mat<f64>, outputs: usize) -> Result<Mat<f64>> {
         match self {
-            Self::Whole(kernel) => {
-                let x = DMatrix::from_column_slice(x.len(), 1, x.as_slice());
-                transposed_product(kernel, &x).column(0).into_owned()
-            }
+            Self::Whole(kernel) => transposed_times(kernel, x),
             Self::EachOutput(kernel) => {
-                // Column i of `[C, n]` is example i.
-                let x = DMatrixView::from_slice(x.as_slice(), outputs, kernel.nrows()).transpose();
-                let product = transposed_product(kernel, &x).transpose();
-                DVector::from_column_slice(product.as_slice())
+                // Row i·C + c of column j is row i of column j·C + c.
+                let apart = Mat::from_fn(kernel.nrows(), outputs * x.ncols(), |i, j| {
+                    x[(i * outputs + j % outputs, j / outputs)]
+                });
+                let product = transposed_times(kernel, &apart)?;
+                Ok(Mat::from_fn(x.nrows(), x.ncols(), |i, j| product[(i / outputs, j * outputs + i % outputs)]))
             }
         }
     }
@@ -146,18 +181,26 @@ impl<'a> Logistic<'a> {
             1 => DVector::from_iterator(size, labels.iter().map(|&label| label as f64)),
             _ => problem::targets(labels, outputs)?,
         };
-        Ok(Self { kernel, outputs, labels: labels.to_vec(), wanted, offset, few: FEW })
+        Ok(Self { kernel, outputs, labels: labels.to_vec(), wanted, offset, few: FEW, leading: OnceCell::new() })
     }
 
     /// `Σ CE(Kα + f₀) + λ/2 αᵀKα`.
-    pub fn objective(&self, alpha: &DVector<f64>, lambda: f64) -> f64 {
-        let change = self.times(alpha);
-        0.5 * lambda * alpha.dot(&change) + self.cross_entropy(&(change + &self.offset))
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub fn objective(&self, alpha: &DVector<f64>, lambda: f64) -> Result<f64> {
+        let change = self.times(&[alpha])?.remove(0);
+        Ok(self.value(alpha, &change, &self.offset, lambda))
     }
 
     /// The objective's gradient in α: `K(p - y + λα)`.
-    pub fn gradient(&self, alpha: &DVector<f64>, lambda: f64) -> DVector<f64> {
-        self.times(&self.optimality(alpha, &self.probabilities(&self.outputs_at(alpha)), lambda))
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub fn gradient(&self, alpha: &DVector<f64>, lambda: f64) -> Result<DVector<f64>> {
+        let outputs = self.times(&[alpha])?.remove(0) + &self.offset;
+        let optimality = self.optimality(alpha, &self.probabilities(&outputs), lambda);
+        Ok(self.times(&[&optimality])?.remove(0))
     }
 
     /// The minimum, from `start` (zero if absent).
@@ -166,114 +209,148 @@ impl<'a> Logistic<'a> {
     /// Bad input: settings or a start that do not fit; `NoSolution` where the kernel is not positive semi-definite enough
     /// for λ or the tolerance is out of reach of float64; `Interrupted`.
     pub fn fit(&self, settings: &LogisticSettings, start: Option<&DVector<f64>>) -> Result<LogisticFit> {
-        let (lambda, size) = (settings.lambda, self.wanted.len());
-        checks::non_negative("logistic lambda", lambda, true)?;
-        checks::non_negative("logistic tolerance", settings.tolerance, true)?;
-        let mut alpha = start.map_or_else(|| DVector::zeros(size), Clone::clone);
-        checks::vector("logistic start", alpha.as_slice(), size)?;
-        let mut objective = self.objective(&alpha, lambda);
-        for steps in 0..=settings.max_steps {
-            check_cancelled()?;
-            let outputs = self.outputs_at(&alpha);
-            let probabilities = self.probabilities(&outputs);
-            let residual = largest(&self.optimality(&alpha, &probabilities, lambda));
-            if residual <= settings.tolerance {
-                return Ok(LogisticFit { alpha, objective, residual, steps });
-            }
-            let curvature = Curvature::new(&probabilities, self.outputs);
-            let rhs = curvature.times(&(outputs - &self.offset)) + &self.wanted - &probabilities;
-            let Some(newton) = self.newton(&curvature, &rhs, lambda, residual)? else {
-                return Err(self.stuck(steps, residual, lambda));
-            };
-            match self.halve(&alpha, &(newton - &alpha), objective, residual, lambda) {
-                Some(next) => (alpha, objective) = next,
-                None => return Err(self.stuck(steps, residual, lambda)),
-            }
-        }
-        Err(self.stuck(settings.max_steps, self.residual(&alpha, lambda), lambda))
+        self.fit_all(&[LogisticTask { settings: *settings, offset: true, start }], &Silent)?.remove(0)
     }
 
-    /// `max|λα - (y - p)|`, zero exactly at the minimum.
-    pub fn residual(&self, alpha: &DVector<f64>, lambda: f64) -> f64 {
-        largest(&self.optimality(alpha, &self.probabilities(&self.outputs_at(alpha)), lambda))
+    /// Several minima in the order of `tasks`, each as [`Self::fit`]; products with the kernel are shared. `monitor` advances
+    /// by one for each.
+    ///
+    /// # Errors
+    /// Bad input: settings or a start that do not fit; `Interrupted`. What one minimum alone fails for is its own.
+    pub fn fit_all(&self, tasks: &[LogisticTask<'_>], monitor: &dyn Monitor) -> Result<Vec<Result<LogisticFit>>> {
+        let size = self.wanted.len();
+        let mut descents = Vec::new();
+        for (at, task) in tasks.iter().enumerate() {
+            let settings = task.settings;
+            checks::non_negative("logistic lambda", settings.lambda, true)?;
+            checks::non_negative("logistic tolerance", settings.tolerance, true)?;
+            let alpha = task.start.map_or_else(|| DVector::zeros(size), Clone::clone);
+            checks::vector("logistic start", alpha.as_slice(), size)?;
+            let offset = if task.offset { self.offset.clone() } else { DVector::zeros(size) };
+            descents.push(Descent { at, settings, offset, alpha, change: DVector::zeros(size), objective: 0.0 });
+        }
+        let alphas: Vec<&DVector<f64>> = descents.iter().map(|one| &one.alpha).collect();
+        for (change, one) in self.times(&alphas)?.into_iter().zip(&mut descents) {
+            one.objective = self.value(&one.alpha, &change, &one.offset, one.settings.lambda);
+            one.change = change;
+        }
+        let mut found: Vec<Option<Result<LogisticFit>>> = tasks.iter().map(|_| None).collect();
+        let mut steps = 0;
+        while !descents.is_empty() {
+            check_cancelled()?;
+            let open = descents.len();
+            let mut turns = Vec::new();
+            for one in std::mem::take(&mut descents) {
+                let at = one.at;
+                match self.turn(one, steps) {
+                    Ok(turn) => turns.push(turn),
+                    Err(end) => found[at] = Some(end),
+                }
+            }
+            if turns.is_empty() {
+                monitor.advance(open as u64);
+                break;
+            }
+            let newton = self.newton(&turns)?;
+            let mut changes = self.times(&newton.iter().flatten().collect::<Vec<_>>())?.into_iter();
+            for (turn, next) in turns.into_iter().zip(newton) {
+                let at = turn.from.at;
+                let (residual, lambda) = (turn.residual, turn.from.settings.lambda);
+                let next = next.and_then(|alpha| self.halve(turn, &alpha, &changes.next()?));
+                match next {
+                    Some(next) => descents.push(next),
+                    None => found[at] = Some(Err(self.stuck(steps, residual, lambda))),
+                }
+            }
+            steps += 1;
+            monitor.advance((open - descents.len()) as u64);
+        }
+        Ok(found.into_iter().map(|end| end.expect("every descent ends")).collect())
+    }
+
+    /// What Newton's next step of a descent starts from; or its end.
+    fn turn(&self, from: Descent, steps: usize) -> std::result::Result<Turn, Result<LogisticFit>> {
+        let lambda = from.settings.lambda;
+        let probabilities = self.probabilities(&(&from.change + &from.offset));
+        let residual = largest(&self.optimality(&from.alpha, &probabilities, lambda));
+        if residual <= from.settings.tolerance {
+            let Descent { alpha, objective, .. } = from;
+            return Err(Ok(LogisticFit { alpha, objective, residual, steps }));
+        }
+        if steps == from.settings.max_steps {
+            return Err(Err(self.stuck(steps, residual, lambda)));
+        }
+        let curvature = Curvature::new(&probabilities, self.outputs);
+        let rhs = curvature.times(&from.change) + &self.wanted - &probabilities;
+        Ok(Turn { from, curvature, rhs, residual })
     }
 
     /// The longest of the steps 1, 1/2, 1/4, … that lowers the objective; within the objective's rounding (1e-12 of it)
     /// a step counts as well if it halves the residual, which stays exact where differences of the objective drown.
-    fn halve(
-        &self,
-        alpha: &DVector<f64>,
-        step: &DVector<f64>,
-        objective: f64,
-        residual: f64,
-        lambda: f64,
-    ) -> Option<(DVector<f64>, f64)> {
-        (0..60).find_map(|halvings| {
-            let next = alpha + step * 0.5_f64.powi(halvings);
-            let value = self.objective(&next, lambda);
-            let noise = 1e-12 * (1.0 + objective.abs());
-            let lower = value < objective - noise;
-            let closer = value <= objective + noise && self.residual(&next, lambda) <= 0.5 * residual;
-            (lower || closer).then_some((next, value))
-        })
-    }
-
-    /// Newton's next α: `(λI + WK) α⁺ = rhs`, hence `λα⁺ = rhs - V·z` with `(λI + VᵀKV) z = VᵀK·rhs`. `None` where that system
-    /// is not positive definite.
-    fn newton(
-        &self,
-        curvature: &Curvature,
-        rhs: &DVector<f64>,
-        lambda: f64,
-        residual: f64,
-    ) -> Result<Option<DVector<f64>>> {
-        let inner = curvature.reduce(&self.times(rhs));
-        let found = if self.wanted.len() <= self.few {
-            let mut system = curvature.reduced(|row, column| self.kernel.entry(row, column, self.outputs));
-            for i in 0..system.nrows() {
-                system[(i, i)] += lambda;
+    fn halve(&self, turn: Turn, next: &DVector<f64>, next_change: &DVector<f64>) -> Option<Descent> {
+        let Turn { from, residual, .. } = turn;
+        let lambda = from.settings.lambda;
+        let noise = 1e-12 * (1.0 + from.objective.abs());
+        for halvings in 0..60 {
+            let share = 0.5_f64.powi(halvings);
+            // K is linear: no step needs a product of its own.
+            let between =
+                |a: &DVector<f64>, b: &DVector<f64>| if halvings == 0 { b.clone() } else { a + (b - a) * share };
+            let (alpha, change) = (between(&from.alpha, next), between(&from.change, next_change));
+            let objective = self.value(&alpha, &change, &from.offset, lambda);
+            let lower = objective < from.objective - noise;
+            let closer = || {
+                let probabilities = self.probabilities(&(&change + &from.offset));
+                largest(&self.optimality(&alpha, &probabilities, lambda)) <= 0.5 * residual
+            };
+            if lower || (objective <= from.objective + noise && closer()) {
+                return Some(Descent { alpha, change, objective, ..from });
             }
-            Factor::definite(&system)?
-                .map(|factor| factor.solve(&DMatrix::from_column_slice(inner.len(), 1, inner.as_slice())))
-                .map(|solution| solution.column(0).into_owned())
-        } else {
-            // Newton's steps converge quadratically where each is as exact as its residual is small.
-            self.conjugate_gradients(curvature, &inner, lambda, (0.1 * residual).clamp(1e-13, 1e-2))?
-        };
-        let next = found.map(|z| (rhs - curvature.expand(&z)) / lambda);
-        Ok(next.filter(|alpha| alpha.iter().all(|x| x.is_finite())))
-    }
-
-    /// Solves `(λI + VᵀKV) z = rhs` up to a residual of `tolerance` of the right-hand side.
-    fn conjugate_gradients(
-        &self,
-        curvature: &Curvature,
-        rhs: &DVector<f64>,
-        lambda: f64,
-        tolerance: f64,
-    ) -> Result<Option<DVector<f64>>> {
-        let mut solution = DVector::zeros(rhs.len());
-        let mut rest = rhs.clone();
-        let mut direction = rest.clone();
-        let mut size = rest.norm_squared();
-        let enough = size * tolerance * tolerance;
-        for _ in 0..MOST_GRADIENTS {
-            check_cancelled()?;
-            if size <= enough {
-                return Ok(Some(solution));
-            }
-            let image = &direction * lambda + curvature.reduce(&self.times(&curvature.expand(&direction)));
-            let along = direction.dot(&image);
-            if along.is_nan() || along <= 0.0 {
-                return Ok(None);
-            }
-            let step = size / along;
-            solution.axpy(step, &direction, 1.0);
-            rest.axpy(-step, &image, 1.0);
-            let before = std::mem::replace(&mut size, rest.norm_squared());
-            direction = &rest + direction * (size / before);
         }
-        Ok(None)
+        None
+    }
+
+    /// Newton's next α of each: `(λI + WK) α⁺ = rhs`, hence `λα⁺ = rhs - V·z` with `(λI + VᵀKV) z = VᵀK·rhs`. `None` where
+    /// that system is not positive definite.
+    fn newton(&self, turns: &[Turn]) -> Result<Vec<Option<DVector<f64>>>> {
+        let images = self.times(&turns.iter().map(|turn| &turn.rhs).collect::<Vec<_>>())?;
+        let inner = turns.iter().zip(images).map(|(turn, image)| turn.curvature.reduce(image.as_slice()));
+        let found = if self.wanted.len() <= self.few {
+            inner.zip(turns).map(|(inner, turn)| self.factored(turn, &inner)).collect::<Result<Vec<_>>>()?
+        } else {
+            let systems: Vec<System<'_>> = inner
+                .zip(turns)
+                .map(|(rhs, turn)| System {
+                    curvature: Some(&turn.curvature),
+                    shift: turn.from.settings.lambda,
+                    rhs,
+                    // V·rest/λ is what an inexact step leaves of the optimality: a share that falls as the steps converge.
+                    enough: turn.from.settings.lambda * turn.residual * turn.residual.clamp(1e-4, 1e-2),
+                })
+                .collect();
+            let times = |x: &Mat<f64>| self.kernel.times(x, self.outputs);
+            let rows = self.wanted.len();
+            if self.leading.get().is_none() {
+                let leading = Leading::new(rows, &times)?;
+                self.leading.get_or_init(|| leading);
+            }
+            lockstep::solve(rows, &times, self.leading.get().expect("just made"), &systems, MOST_GRADIENTS)?
+        };
+        let next = found.into_iter().zip(turns).map(|(z, turn)| {
+            let alpha = (&turn.rhs - turn.curvature.expand(&z?)) / turn.from.settings.lambda;
+            alpha.iter().all(|x| x.is_finite()).then_some(alpha)
+        });
+        Ok(next.collect())
+    }
+
+    /// Solves `(λI + VᵀKV) z = rhs` by a factorization.
+    fn factored(&self, turn: &Turn, rhs: &DVector<f64>) -> Result<Option<DVector<f64>>> {
+        let mut system = turn.curvature.reduced(|row, column| self.kernel.entry(row, column, self.outputs));
+        for i in 0..system.nrows() {
+            system[(i, i)] += turn.from.settings.lambda;
+        }
+        let solve = |factor: Factor| factor.solve(&DMatrix::from_column_slice(rhs.len(), 1, rhs.as_slice()));
+        Ok(Factor::definite(&system)?.map(|factor| solve(factor).column(0).into_owned()))
     }
 
     fn stuck(&self, steps: usize, residual: f64, lambda: f64) -> Error {
@@ -287,12 +364,16 @@ impl<'a> Logistic<'a> {
         )
     }
 
-    fn times(&self, x: &DVector<f64>) -> DVector<f64> {
-        self.kernel.times(x, self.outputs)
+    /// `K` times each.
+    fn times(&self, columns: &[&DVector<f64>]) -> Result<Vec<DVector<f64>>> {
+        let block = Mat::from_fn(self.wanted.len(), columns.len(), |i, j| columns[j][i]);
+        let product = self.kernel.times(&block, self.outputs)?;
+        Ok((0..columns.len()).map(|j| DVector::from_column_slice(product.col_as_slice(j))).collect())
     }
 
-    fn outputs_at(&self, alpha: &DVector<f64>) -> DVector<f64> {
-        self.times(alpha) + &self.offset
+    /// The objective where `Kα` is known.
+    fn value(&self, alpha: &DVector<f64>, change: &DVector<f64>, offset: &DVector<f64>, lambda: f64) -> f64 {
+        0.5 * lambda * alpha.dot(change) + self.cross_entropy(&(change + offset))
     }
 
     /// `λα - (y - p)`.

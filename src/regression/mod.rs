@@ -21,13 +21,17 @@
 //! [`select_least_squares`] and [`select_asymmetric`] choose settings on a development set.
 
 mod asymmetric;
+mod band;
 mod checks;
 mod curvature;
 mod effort;
 mod factor;
+mod leading;
 mod least_squares;
 mod linear;
+mod lockstep;
 mod logistic;
+mod narrow;
 mod offset;
 mod problem;
 mod select;
@@ -36,8 +40,8 @@ mod svm;
 pub use asymmetric::{AsymmetricLeastSquares, AsymmetricSolution};
 pub use effort::{Effort, effort, rank_operations};
 pub use least_squares::{LeastSquares, predict};
-pub use linear::{effective_rank, operator_norm, relative_cutoff};
-pub use logistic::{Logistic, LogisticFit, LogisticSettings};
+pub use linear::{effective_rank, operator_norm, relative_cutoff, symmetric_norm};
+pub use logistic::{Logistic, LogisticFit, LogisticSettings, LogisticTask};
 pub use offset::F0Scaling;
 pub use problem::{KernelProblem, Score, classified, score, targets};
 pub use select::{AsymmetricGrid, Grid, GridRow, Selection, Setting, select_asymmetric, select_least_squares};

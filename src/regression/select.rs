@@ -136,8 +136,8 @@ pub fn select_least_squares(problem: &KernelProblem, grid: &Grid, monitor: &dyn 
         grid.f0_scaling.iter().map(|s| s.fit_targets(&targets, &problem.train_logits)).collect::<Result<_>>()?;
     let columns = stack(&columns);
     let (mut rows, mut solutions) = (Vec::new(), Vec::new());
-    for &regularization in &grid.regularization {
-        let coefficients = solver.solve_many(&columns, regularization)?;
+    let solved = solver.solve_grid(&columns, &grid.regularization, monitor)?;
+    for (&regularization, coefficients) in grid.regularization.iter().zip(solved) {
         let predictions = transposed_product(dev, &coefficients);
         for ((&f0_scaling, raw), alpha) in
             grid.f0_scaling.iter().zip(predictions.column_iter()).zip(coefficients.column_iter())
@@ -146,7 +146,6 @@ pub fn select_least_squares(problem: &KernelProblem, grid: &Grid, monitor: &dyn 
             rows.push(dev_row(problem, setting, &raw.into_owned())?);
             solutions.push(alpha.into_owned());
         }
-        monitor.advance(1);
     }
     let best = best(&rows);
     finish(problem, rows, best, &predict(test, &solutions[best])?)

@@ -48,6 +48,7 @@ mod refused;
 mod report;
 mod reproduce;
 mod shards;
+mod sketch;
 mod solve;
 mod solvers;
 mod stats;
