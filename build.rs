@@ -1,4 +1,5 @@
-//! Lets every binary, test, bench and doctest of this package find libtorch at run time, with no LD_LIBRARY_PATH.
+//! Lets every binary, test, bench and doctest of this package find libtorch at run time, with no LD_LIBRARY_PATH, and compiles the one
+//! function that libtorch has to differentiate (`src/split/linear.cpp`).
 //!
 //! The bindings (torch-sys, `links = "tch"`) tell where they found libtorch, but a build script can set linker
 //! arguments for its own package only: so it is done here.
@@ -13,6 +14,8 @@ fn main() {
     // A relative LIBTORCH means relative to where the bindings were built, which cargo does not tell. Only the
     // workspace root makes sense, and that is this package's directory.
     let library = manifest_directory().join(library);
+
+    compile_linear(&library);
 
     // First the directory itself, so that the program outlives the checkout and its link; then the way through the
     // link, so that it also outlives a move of the cache.
@@ -35,6 +38,30 @@ fn main() {
     if core.exists() {
         println!("cargo::rerun-if-changed={}", core.display());
     }
+}
+
+/// With the headers and settings that the bindings are compiled with.
+fn compile_linear(library: &Path) {
+    const SOURCE: &str = "src/split/linear.cpp";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    let beside = library.parent().unwrap_or(library).to_path_buf();
+    let root = env::var_os("LIBTORCH_INCLUDE").map_or(beside, |own| manifest_directory().join(own));
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        .warnings(false)
+        .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .define("GLOG_USE_GLOG_EXPORT", None)
+        .opt_level(1)
+        .file(SOURCE)
+        .compile("kernelview_split");
 }
 
 fn manifest_directory() -> PathBuf {

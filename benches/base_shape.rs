@@ -4,7 +4,8 @@
 //!
 //! usage: cargo bench --bench `base_shape` \[-- ROW...\] with rows like `structured:32:sgd:64`:
 //!
-//! - engine: `structured` (the plan's choice), `ghost`, `tiles` (one method for every weight), `reference`; with
+//! - engine: `structured` (the plan's choice), `ghost`, `tiles` (one method for every weight), `bf16`, `bf16x2`, `bf16x3` (the
+//!   plan's choice in that precision), `reference`; with
 //!   `tiny-` before it at the shape of BERT-tiny instead, with `mlp-` on a relu perceptron of width 1024 with three
 //!   hidden layers and 64 inputs, with `error-` compared with the structured engine in double precision: the relative
 //!   error of every formula in the Frobenius norm (its time is that of the kernel in single precision); with `again-` the
@@ -24,7 +25,7 @@ mod rows;
 use std::time::Instant;
 
 use kernelview::jacobian::{Examples, Parameters};
-use kernelview::kernel::{Formula, FormulaSet, Gram, GramOptions, Method, reference_gram, structured_gram};
+use kernelview::kernel::{Formula, FormulaSet, Gram, GramOptions, Method, Precision, reference_gram, structured_gram};
 use kernelview::lm::{MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::network::{Abc, Activation, Mlp, unit_inputs};
 use kernelview::progress::Silent;
@@ -89,6 +90,8 @@ enum Engine {
     Reference,
     /// With one method for every weight, or the plan's choice.
     Structured(Option<Method>),
+    /// With the plan's choice in another precision.
+    Precision(Precision),
 }
 
 impl Row {
@@ -108,6 +111,9 @@ impl Row {
             "structured" => Engine::Structured(None),
             "ghost" => Engine::Structured(Some(Method::Ghost)),
             "tiles" => Engine::Structured(Some(Method::Tiles)),
+            "bf16" => Engine::Precision(Precision::Bf16),
+            "bf16x2" => Engine::Precision(Precision::Bf16x2),
+            "bf16x3" => Engine::Precision(Precision::Bf16x3),
             _ => return None,
         };
         let examples = fields.next()?;
@@ -220,8 +226,16 @@ fn kernel(
     row: &Row,
     engine: Engine,
 ) -> Gram {
-    let gram = if let Engine::Structured(method) = engine {
+    let structured = match engine {
+        Engine::Structured(method) => Some((method, None)),
+        Engine::Precision(precision) => Some((None, Some(precision))),
+        Engine::Floor | Engine::Reference => None,
+    };
+    let gram = if let Some((method, precision)) = structured {
         let mut options = GramOptions { method, ..GramOptions::new(row.formulas, parameters.len()) };
+        if let Some(precision) = precision {
+            precision.apply(parameters, &mut options).expect("a CPU in single precision");
+        }
         if let Some(limit) = row.memory {
             options.fit(parameters, left, right, limit).expect("enough memory");
         }

@@ -3,7 +3,8 @@
 //! transformers.
 //!
 //! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples a step,
-//! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes.
+//! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes; behind that `:bf16`,
+//! `:bf16x2` or `:bf16x3` for linear maps in parts of bf16.
 
 mod rows;
 
@@ -11,10 +12,12 @@ use std::time::Instant;
 
 use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples, random};
 use kernelview::progress::Silent;
+use kernelview::split::Parts;
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 use tch::{Device, Kind};
 
-const ROWS: [&str; 4] = ["sgd:8:64", "adam:8:64", "sgd:8:16-64", "adam:8:16-64"];
+const ROWS: [&str; 7] =
+    ["sgd:8:64", "adam:8:64", "sgd:8:16-64", "adam:8:16-64", "adam:8:64:bf16", "adam:8:64:bf16x2", "adam:8:64:bf16x3"];
 
 /// Steps of a row; the first, which touches its memory for the first time, does not count.
 const STEPS: usize = 8;
@@ -23,11 +26,17 @@ struct Row {
     optimizer: OptimizerKind,
     batch: usize,
     tokens: (usize, usize),
+    parts: Option<Parts>,
 }
 
 impl Row {
     fn parse(text: &str) -> Option<Self> {
-        let [optimizer, batch, tokens] = text.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let mut fields = text.split(':');
+        let (optimizer, batch, tokens) = (fields.next()?, fields.next()?, fields.next()?);
+        let parts = match fields.next() {
+            None => None,
+            Some(name) => Some(Parts::ALL.into_iter().find(|parts| parts.name() == name)?),
+        };
         let optimizer = match optimizer {
             "sgd" => OptimizerKind::Sgd,
             "signgd" => OptimizerKind::Signgd,
@@ -35,7 +44,12 @@ impl Row {
             _ => return None,
         };
         let (shortest, longest) = tokens.split_once('-').unwrap_or((tokens, tokens));
-        Some(Self { optimizer, batch: batch.parse().ok()?, tokens: (shortest.parse().ok()?, longest.parse().ok()?) })
+        Some(Self {
+            optimizer,
+            batch: batch.parse().ok()?,
+            tokens: (shortest.parse().ok()?, longest.parse().ok()?),
+            parts,
+        })
     }
 
     /// Tokens of an example.
@@ -56,7 +70,8 @@ fn main() {
 }
 
 fn measure(text: &str) {
-    let row = Row::parse(text).unwrap_or_else(|| panic!("`{text}` is not sgd|signgd|adam:EXAMPLES:TOKENS[-TOKENS]"));
+    let row = Row::parse(text)
+        .unwrap_or_else(|| panic!("`{text}` is not sgd|signgd|adam:EXAMPLES:TOKENS[-TOKENS][:bf16|bf16x2|bf16x3]"));
     let model = MaskedLm::new(random::roberta_base());
     let parameters = random::parameters(&model, 1, 1.0, Kind::Float, Device::Cpu);
     let prompt = |i: usize| {
@@ -81,6 +96,7 @@ fn measure(text: &str) {
         steps: STEPS,
         eval_every: STEPS,
         seed: 1,
+        parts: row.parts,
     };
     let include = vec![true; parameters.len()];
     let (mut times, mut since) = (Vec::new(), Instant::now());
@@ -92,6 +108,6 @@ fn measure(text: &str) {
     .expect("finite");
     let mut times = times.split_off(1);
     times.sort_by(f64::total_cmp);
-    let fields = text.replace(':', " | ");
+    let fields = text.replacen(':', " | ", 2);
     println!("| {fields} | {:.3} | {:.3} | {} |", times[0], times[times.len() / 2], rows::peak_megabytes());
 }

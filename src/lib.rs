@@ -108,6 +108,7 @@ pub mod reproduce;
 pub mod setting;
 pub mod shard;
 pub mod sketch;
+pub mod split;
 pub mod stats;
 #[cfg(feature = "strategies")]
 pub mod strategies;

@@ -67,6 +67,7 @@ fields! {
     Template = "template": "What a prompt is made by.";
     TestLimit = "test_limit": "Most test examples.";
     Threads = "threads": "Threads of libtorch.";
+    TrainPrecision = "train_precision": "What linear maps are multiplied in while training.";
     WriteBaseline = "write_baseline": "Whether a baseline is written.";
 }
 

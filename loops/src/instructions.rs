@@ -11,6 +11,8 @@ pub enum Instructions {
     Avx2,
     /// AVX-512; counting also needs its population counts.
     Avx512,
+    /// Matrix units for bf16.
+    Amx,
 }
 
 /// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
@@ -24,7 +26,8 @@ impl Instructions {
     pub fn most() -> Result<Self, &'static str> {
         static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
         let read = || match std::env::var(VARIABLE).as_deref() {
-            Err(_) | Ok("" | "avx512") => Ok(Self::Avx512),
+            Err(_) | Ok("" | "amx") => Ok(Self::Amx),
+            Ok("avx512") => Ok(Self::Avx512),
             Ok("avx2") => Ok(Self::Avx2),
             Ok("portable") => Ok(Self::Portable),
             Ok(other) => Err(other.to_owned()),

@@ -8,6 +8,7 @@ pub mod draws;
 pub mod instructions;
 pub mod outer;
 pub mod pairs;
+pub mod parts;
 pub mod signs;
 
 mod lanes;

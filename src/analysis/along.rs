@@ -107,8 +107,15 @@ mod tests {
             (OptimizerKind::ADAM, 1e-6),
             (OptimizerKind::ADAM, 1e-3),
         ] {
-            let settings =
-                FineTuning { optimizer, learning_rate: rate, batch_size: 8, steps: 5, eval_every: 5, seed: 1 };
+            let settings = FineTuning {
+                optimizer,
+                learning_rate: rate,
+                batch_size: 8,
+                steps: 5,
+                eval_every: 5,
+                seed: 1,
+                parts: None,
+            };
             let mut along = Along::new(&probes, start);
             let mut expected = Vec::new();
             let residual = |from: &Parameters, to: &Parameters| {

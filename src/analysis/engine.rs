@@ -32,7 +32,9 @@ impl EngineSettings {
         let mut options = GramOptions::new(formulas, parameters.len());
         options.include.clone_from(&study.include);
         options.batch = self.batch;
-        options.product_kind = self.precision.map(|p| p.kind(study.device)).transpose()?;
+        if let Some(precision) = self.precision {
+            precision.apply(parameters, &mut options)?;
+        }
         if let Some(limit) = self.memory {
             options.fit(parameters, left, right, limit as f64)?;
         }

@@ -16,7 +16,7 @@ use super::store::ResultStore;
 use super::study::Study;
 use super::{Start, output_derivative};
 use crate::error::{Error, Result};
-use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, StepResidual};
+use crate::evidence::{Candidate, Evaluation, FineTuningResult, Linearization, Movement, OwnPrecision, StepResidual};
 use crate::jacobian::{Examples, Line, Parameters};
 use crate::kernel::{Formula, Gram};
 use crate::lm::{OutputMode, save_adapter};
@@ -75,7 +75,13 @@ pub(super) fn fine_tuning(
                 let facts = &study.model_facts;
                 save_adapter(&store.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
             }
-            let result = measured.end_of(study, plan, chosen, &network, (start, &data), monitor)?;
+            let mut result = measured.end_of(study, plan, chosen, &network, (start, &data), monitor)?;
+            if let Some(parts) = chosen.settings.parts {
+                let own = chosen.in_own_precision();
+                let network = grid.train(&own, monitor)?;
+                let own = measured.end_of(study, plan, &own, &network, (start, &data), monitor)?;
+                result.own_precision = Some(OwnPrecision::of(parts.name(), &result, &own));
+            }
             store.put(&name(chosen), &depends(chosen), &result)?;
             result
         };
@@ -95,6 +101,13 @@ struct Chosen {
 }
 
 impl Chosen {
+    /// The same run, up to its selected step, with products in the network's own precision.
+    fn in_own_precision(&self) -> Self {
+        let steps = self.run().candidate.selected.map_or(self.settings.steps, |s| s.step);
+        let settings = FineTuning { parts: None, steps, eval_every: steps, ..self.settings.clone() };
+        Self { settings, runs: vec![self.run().clone()], best: 0, probes: self.probes }
+    }
+
     fn run(&self) -> &Run {
         &self.runs[self.best]
     }
@@ -180,6 +193,15 @@ impl<'a> Grid<'a> {
         Ok(Self { study, data, probes, kept, chosen })
     }
 
+    /// The network at the end of a run that is no part of the grid.
+    fn train(&self, chosen: &Chosen, monitor: &dyn Monitor) -> Result<Parameters> {
+        let settings = &chosen.settings;
+        monitor.begin(&format!("{}, in the network's own precision", title(settings)), settings.steps as u64);
+        let run = self.data.run(&self.study.parameters, &self.study.include, settings, monitor, |_| Ok(()));
+        monitor.end();
+        Ok(run?.parameters)
+    }
+
     /// What the residuals along the runs depend on.
     fn watched(&self) -> (&[usize], usize) {
         (&self.probes.steps, self.probes.examples.len())
@@ -231,6 +253,7 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
         steps: plan.settings.steps,
         eval_every: plan.settings.eval_every,
         seed: plan.seed,
+        parts: plan.settings.train_precision,
     }
 }
 
@@ -356,6 +379,7 @@ impl Measured {
             gradient_drift: gradients,
             kernel_drift: drifts,
             output_derivative: output_derivative(study, &class_logits(&moved), &expansion.end)?,
+            own_precision: None,
         })
     }
 

@@ -152,6 +152,7 @@ mod tests {
             steps: 4,
             eval_every: 4,
             seed: 1,
+            parts: None,
         };
         (settings, Candidate { learning_rate, selected: Some(selected), diverged: false })
     }

@@ -45,10 +45,12 @@ use crate::jacobian::all_outputs;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
+use crate::split;
 use crate::train::{accuracy, answers, f1};
 
 /// Computes every result of an analysis that `directory` does not hold yet, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
+    plan.settings.check_training(study.dtype, study.device)?;
     check_room(&regression_cost(study, &plan.settings.formulas)?, study)?;
     let store = ResultStore::open(directory, &study.results_digest())?;
     let start = LogitsAtStart::of(study)?;
@@ -82,6 +84,16 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
 }
 
 /// Facts about the run for the report.
+/// The plan, and what products of parts were computed by: that depends on the processor.
+fn plan_facts(plan: &Plan) -> serde_json::Value {
+    let mut facts = serde_json::to_value(plan).expect("a plan is plain data");
+    let splits = plan.settings.train_precision.is_some() || plan.settings.precision.is_some_and(|p| p.parts().is_some());
+    if let (true, Some(facts)) = (splits, facts.as_object_mut()) {
+        facts.insert("products_by".into(), split::computed_by().into());
+    }
+    facts
+}
+
 fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
     RunFacts {
         program_version: env!("CARGO_PKG_VERSION").into(),
@@ -90,7 +102,7 @@ fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
         dtype: study.dtype.to_string(),
         subset: study.subset_name(),
         seed: plan.seed,
-        plan: serde_json::to_value(plan).expect("a plan is plain data"),
+        plan: plan_facts(plan),
         command: command.into(),
         digest: plan.digest(&study.digest()),
     }

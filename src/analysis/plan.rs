@@ -2,11 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use tch::Device;
+
 use super::engine::EngineSettings;
+use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::kernel::{Formula, Precision};
 use crate::setting::Field;
+use crate::split::Parts;
 use crate::train::OptimizerKind;
 
 /// An optimizer with the learning rates to try.
@@ -83,6 +87,9 @@ pub struct AnalysisSettings {
     /// Dev examples on which they are measured; none for the usual number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<usize>,
+    /// How many parts of bf16 linear maps are multiplied in while training; none for the network's own precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_precision: Option<Parts>,
 }
 
 /// What one analysis computes.
@@ -124,6 +131,20 @@ impl AnalysisSettings {
             }
         }
         Ok(())
+    }
+
+    /// Fails where a network has no products of bf16 to train with.
+    pub(super) fn check_training(&self, dtype: Dtype, device: Device) -> Result<()> {
+        let Some(parts) = self.train_precision else { return Ok(()) };
+        let refused = |expected: String| Err(Error::setting(Field::TrainPrecision, parts.name(), expected));
+        match (dtype, device) {
+            (Dtype::F64, _) => refused(format!(
+                "to be left out: a network in double precision ({}) has no parts of bf16",
+                Field::Dtype
+            )),
+            (_, Device::Cpu) => Ok(()),
+            _ => refused(format!("to be left out: parts of bf16 are multiplied on CPUs ({})", Field::Device)),
+        }
     }
 
     /// The steps that are measured along a run, ascending: the first, the last, and others between them on a logarithmic scale,
@@ -177,6 +198,7 @@ mod tests {
             measures: Measures::Full,
             measure_steps,
             probes: None,
+            train_precision: None,
         }
     }
 

@@ -103,6 +103,7 @@ impl FineTuningArgs {
             measures: self.measures.unwrap_or(usual),
             measure_steps: self.measure_steps,
             probes: self.probes,
+            train_precision: self.train_precision,
         };
         settings.validate()?;
         Ok(settings)

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use tch::Device;
 
+use super::choices;
 use super::threads::use_threads;
 use crate::analysis::{AdapterRequest, Head, Measures};
 use crate::device::{DeviceRequest, Dtype};
@@ -14,6 +15,7 @@ use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
 use crate::setting::Field;
+use crate::split::Parts;
 use crate::subspace::Init;
 use crate::task::Overrides;
 
@@ -266,4 +268,8 @@ pub(super) struct FineTuningArgs {
     /// Dev examples on which they are measured, evenly spaced [default: 8]
     #[arg(long, value_name = "N")]
     pub probes: Option<usize>,
+    /// Multiply the linear maps in parts of bf16 while training, with weights, sums and everything else in single precision. The
+    /// selected run is trained once more without, and every measure of both is in the report
+    #[arg(long, value_parser = choices::parts())]
+    pub train_precision: Option<Parts>,
 }

@@ -1,7 +1,7 @@
 //! How the values of the library's settings are typed, and what help says of each. The library itself knows no command line.
 
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::analysis::{Head, Measures, SplitName};
 use crate::device::Dtype;
@@ -9,6 +9,7 @@ use crate::evidence::Profile;
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
+use crate::split::Parts;
 use crate::subspace::Init;
 
 /// Makes an enumeration of the library an argument's type. A value that is added there and not here does not compile.
@@ -34,7 +35,9 @@ choices!(Dtype {
 });
 
 choices!(Precision {
-    Bf16: "bf16", "Gradient factors of 8 significant bits, in half the memory; sums in single precision";
+    Bf16: "bf16", "Gradient factors of 8 significant bits, in half the memory; sums in single precision. With matrix units the network's linear maps as well";
+    Bf16x2: "bf16x2", "Products of two parts of bf16, 16 significant bits, by the processor's matrix units where it has some; else as f32";
+    Bf16x3: "bf16x3", "The same of three parts, all bits of single precision";
     Tf32: "tf32", "Single precision with 11 significant bits in matrix products: CUDA only";
     F32: "f32", "Single precision";
     F64: "f64", "Double precision";
@@ -86,6 +89,18 @@ choices!(Profile {
     Standard: "standard", "About fifteen minutes on two cores: wider networks, more seeds, narrower intervals";
     Full: "full", "For a GPU: widths to 16384";
 });
+
+/// Parts of bf16 by their names; the type is another crate's.
+pub(super) fn parts() -> impl TypedValueParser<Value = Parts> {
+    let named = |name: String| Parts::ALL.into_iter().find(|p| p.name() == name).expect("one of the names");
+    let help = [
+        "Factors of 8 significant bits, on every processor the same; fast with matrix units",
+        "16 significant bits where the processor has matrix units, else single precision",
+        "All bits of single precision, by matrix units where there are some",
+    ];
+    let values = Parts::ALL.into_iter().zip(help).map(|(p, help)| PossibleValue::new(p.name()).help(help));
+    PossibleValuesParser::new(values).map(named)
+}
 
 #[cfg(test)]
 mod tests {

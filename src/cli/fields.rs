@@ -43,6 +43,7 @@ fn flag(field: Field) -> &'static str {
         Field::Template => "--template",
         Field::TestLimit => "--test-limit",
         Field::Threads => "--threads",
+        Field::TrainPrecision => "--train-precision",
         Field::WriteBaseline => "--write-baseline",
     }
 }

@@ -62,7 +62,7 @@ const RULES: [Rule; 16] = [
     },
     Rule {
         commands: &["analyze", "reproduce"],
-        options: &["train_batch_size", "steps", "eval_every", "measures", "measure_steps", "probes"],
+        options: &["train_batch_size", "steps", "eval_every", "measures", "measure_steps", "probes", "train_precision"],
         idle: |m| !["sgd", "signgd", "adam"].iter().any(|name| runs(m, name)),
         because: "changes nothing: --optimizers names none",
         refused: false,
@@ -213,12 +213,12 @@ mod tests {
                 "--optimizers=sgd,signgd,adam",
             ),
             (
-                "analyze --train-batch-size 1 --steps 1 --eval-every 1 --measures full --measure-steps 3 --probes 4 --optimizers=",
+                "analyze --train-batch-size 1 --steps 1 --eval-every 1 --measures full --measure-steps 3 --probes 4 --train-precision bf16 --optimizers=",
                 "--optimizers=adam",
             ),
             (
                 "reproduce --models m --data-dir d --train-batch-size 1 --steps 1 --eval-every 1 --measures full \
-                 --measure-steps 3 --probes 4 --optimizers=",
+                 --measure-steps 3 --probes 4 --train-precision bf16 --optimizers=",
                 "--optimizers=sgd",
             ),
             ("analyze --measures end --measure-steps 3 --probes 4", "--measures full"),

@@ -22,6 +22,7 @@ use crate::kernel::{
 use crate::launch::{Place, environment, place};
 use crate::progress::{Monitor, check_cancelled};
 use crate::shard::{Manifest, ShardStore};
+use crate::split::computed_by;
 
 #[derive(Args)]
 pub(super) struct KernelArgs {
@@ -133,6 +134,9 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         metadata.insert("precision".into(), precision.name().into());
         // Shards agree on all that their manifest says; an error differs a little between devices.
         if place.is_none() {
+            if precision.parts().is_some() {
+                metadata.insert("products_by".into(), computed_by().into());
+            }
             let errors = precision_errors(&study.parameters, &train, &options)?;
             let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();
             terminal.note(&format!(

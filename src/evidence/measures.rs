@@ -235,4 +235,41 @@ pub struct FineTuningResult {
     pub kernel_drift: Vec<(String, KernelDrift)>,
     /// |χ| after training.
     pub output_derivative: OutputDerivative,
+    /// What the precision of training changed, where it was not the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_precision: Option<OwnPrecision>,
+}
+
+/// The measures of a run beside those of the same run, up to its selected step, in the network's own precision.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct OwnPrecision {
+    /// What linear maps were multiplied in.
+    pub trained_in: String,
+    /// Name of a measure, its value as trained, and in the network's own precision.
+    pub measures: Vec<(String, Option<f64>, Option<f64>)>,
+}
+
+impl OwnPrecision {
+    /// All measures of both runs that have one number.
+    pub fn of(trained_in: &str, run: &FineTuningResult, own: &FineTuningResult) -> Self {
+        let numbers = |r: &FineTuningResult| -> Vec<(String, Option<f64>)> {
+            let line = &r.linearization;
+            let fixed = [
+                ("accuracy on test", Some(r.test_accuracy)),
+                ("F1 on test", r.test_f1),
+                ("change of the parameters", Some(r.parameter_change)),
+                ("accuracy of the linearization", Some(line.test_accuracy)),
+                ("share of the gain that it recovers", line.recovered_share),
+                ("residual of the linearization", line.cumulative_residual),
+                ("drift of the gradients", r.gradient_drift.map(|d| d.total)),
+                ("mean |χ| on test afterwards", Some(r.output_derivative.test.mean)),
+            ];
+            let drifts =
+                r.kernel_drift.iter().map(|(name, d)| (format!("drift of the kernel {name}"), Some(d.mean_relative)));
+            fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(drifts).collect()
+        };
+        let pairs = numbers(run).into_iter().zip(numbers(own));
+        let both = pairs.map(|((name, a), (_, b))| (name, a, b)).filter(|(_, a, b)| a.is_some() || b.is_some());
+        Self { trained_in: trained_in.to_owned(), measures: both.collect() }
+    }
 }

@@ -21,7 +21,7 @@ pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, 
 pub use kernels::{Failure, KernelDistance, KernelFacts, MatrixPicture, MethodResult};
 pub use measures::{
     Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare,
-    Linearization, Movement, OutputDerivative, StepResidual, Summary,
+    Linearization, Movement, OutputDerivative, OwnPrecision, StepResidual, Summary,
 };
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{CONFIDENCE, Floor, Outcome, Question, Verdict, accuracy_error, judge};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::split::Parts;
+
 /// Index of a parameter in its network's [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Param(pub usize);
@@ -98,6 +100,7 @@ impl Subset {
 pub struct Parameters {
     specs: Arc<[ParameterSpec]>,
     values: Vec<Tensor>,
+    parts: Option<Parts>,
 }
 
 impl Parameters {
@@ -110,7 +113,7 @@ impl Parameters {
         for (spec, value) in specs.iter().zip(&values) {
             assert_eq!(spec.shape, value.size(), "shape of {}", spec.name);
         }
-        Self { specs, values }
+        Self { specs, values, parts: None }
     }
 
     /// The specifications, in order.
@@ -156,7 +159,18 @@ impl Parameters {
     /// The same specifications with new values, one per parameter.
     #[must_use]
     pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
-        Self { specs: Arc::clone(&self.specs), values: self.values.iter().map(f).collect() }
+        Self { specs: Arc::clone(&self.specs), values: self.values.iter().map(f).collect(), parts: self.parts }
+    }
+
+    /// The same values, whose linear maps are computed by products of so many parts of bf16; `None`: as libtorch does it.
+    #[must_use]
+    pub fn in_parts(&self, parts: Option<Parts>) -> Self {
+        Self { parts, ..self.map(Tensor::shallow_clone) }
+    }
+
+    /// By how many parts of bf16 linear maps are computed.
+    pub fn parts(&self) -> Option<Parts> {
+        self.parts
     }
 
     /// An independent copy without autograd history.
@@ -169,6 +183,6 @@ impl Parameters {
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let values = self.values.iter().zip(&other.values).map(|(a, b)| a.detach() - b.detach()).collect();
-        Self { specs: Arc::clone(&self.specs), values }
+        Self { specs: Arc::clone(&self.specs), values, parts: self.parts }
     }
 }

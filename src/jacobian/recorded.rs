@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use super::factor::{Factor, touched};
 use super::parameters::{Param, Parameters};
 use super::tile::{RowSet, Tile};
+use crate::split::{self, Parts};
 
 /// One use of parameters in a forward pass, with what its gradient needs.
 pub(super) enum Site {
@@ -40,7 +41,12 @@ pub enum Loops {
     Own,
     /// libtorch's products everywhere, as on a GPU.
     Library,
+    /// Matrix units on factors in parts of bf16, where the processor has them and sums are long enough; else as [`Loops::Own`].
+    Units(Parts),
 }
+
+/// Tokens from which on matrix units, which sum 32 products at a time, are faster than vectors.
+const LONG: i64 = 20;
 
 /// The gradients of C outputs for B examples with respect to every parameter, in factored form.
 pub struct Recorded {
@@ -208,9 +214,32 @@ impl Recorded {
         }
     }
 
+    /// Whether matrix units, where there are any, write the gradients of a parameter: sums of outer products over many tokens.
+    pub fn is_outer_by_units(&self, p: Param) -> bool {
+        let long = |factor: &Factor| matches!(factor, Factor::Outer { x, .. } if x.size()[1] >= LONG);
+        !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
+    }
+
     /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
     fn write_outer(&self, loops: Loops, (x, g): (&Tensor, &Tensor), tile: &Tile, out: &Tensor, add: bool) {
-        if loops == Loops::Own && x.device() == Device::Cpu && x.kind() == Kind::Float && has_avx512() {
+        let single = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float;
+        if let Loops::Units(parts) = loops
+            && single(out)
+            && x.size()[1] >= LONG
+            && split::has_units()
+        {
+            let (columns, rows) = (tile.columns.start, tile.rows.start);
+            if single(x) {
+                self.write_outer_by_units(parts, (x, columns), (g, rows), tile, out, add);
+            } else {
+                let wide =
+                    |t: &Tensor, axis, from, length| t.narrow(axis, from, length).to_kind(Kind::Float).contiguous();
+                let (x, g) = (wide(x, 2, columns, tile.width()), wide(g, 3, rows, tile.height()));
+                self.write_outer_by_units(parts, (&x, 0), (&g, 0), tile, out, add);
+            }
+            return;
+        }
+        if loops != Loops::Library && single(x) && has_avx512() {
             self.write_outer_on_cpu(x, g, tile, out, add);
             return;
         }
@@ -238,6 +267,40 @@ impl Recorded {
             outer::write(
                 Strided::new(g, height, tile.rows.start as usize, tile.height() as usize),
                 Strided::new(x, width, tile.columns.start as usize, tile.width() as usize),
+                add,
+                out,
+            );
+        }
+    }
+
+    /// The same by matrix units, from column `from` of x and row `first` of g on.
+    fn write_outer_by_units(
+        &self,
+        parts: Parts,
+        (x, from): (&Tensor, i64),
+        (g, first): (&Tensor, i64),
+        tile: &Tile,
+        out: &Tensor,
+        add: bool,
+    ) {
+        assert!(x.is_contiguous() && g.is_contiguous() && out.is_contiguous(), "factors are kept contiguous");
+        // SAFETY: contiguous CPU tensors of single precision, which outlive the slices; `out` is its caller's own.
+        let (inputs, errors, out) = unsafe {
+            let slice = |t: &Tensor| std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel());
+            (slice(x), slice(g), std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()))
+        };
+        let (tokens, width, height) = (x.size()[1] as usize, x.size()[2] as usize, g.size()[3] as usize);
+        let (batch, count) = (self.batch as usize, self.count as usize);
+        let (from, first) = (from as usize, first as usize);
+        for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+            let (c, b) = (row / batch, row % batch);
+            let x = &inputs[b * tokens * width..][..tokens * width];
+            let g = &errors[(b * count + c) * tokens * height..][..tokens * height];
+            let factor = |values, stride| split::Factor { values, stride, contiguous_along: false };
+            split::add_outer(
+                parts,
+                (factor(g, height), first..first + tile.height() as usize),
+                (factor(x, width), from..from + tile.width() as usize),
                 add,
                 out,
             );

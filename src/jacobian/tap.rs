@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::parameters::{Param, Parameters};
 use super::recorded::{Recorded, Site, joined};
+use crate::split::linear;
 
 /// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization
 /// without its affine part) is ordinary tensor code. Every method takes a batch axis B first, because per-example
@@ -46,7 +47,11 @@ impl<'a> PlainTap<'a> {
 
 impl Tap for PlainTap<'_> {
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        x.linear(self.parameters.get(weight), bias.map(|b| self.parameters.get(b)))
+        let (weight, bias) = (self.parameters.get(weight), bias.map(|b| self.parameters.get(b)));
+        match self.parameters.parts() {
+            Some(parts) => linear(x, weight, bias, parts),
+            None => x.linear(weight, bias),
+        }
     }
 
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {

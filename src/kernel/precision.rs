@@ -7,13 +7,20 @@ use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap};
 use crate::progress::Silent;
 use crate::setting::Field;
+use crate::split::Parts;
 
 /// Element type in which gradients are kept and multiplied. The network itself runs in its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Gradient factors of 8 significant bits, in half the memory; sums in single precision.
+    /// Gradient factors of 8 significant bits, in half the memory; sums in single precision. Where the processor has matrix units
+    /// for bf16, the network's linear maps are computed so as well.
     Bf16,
+    /// Linear maps and gradients by products of two parts of bf16, 16 significant bits, where the processor has matrix units for
+    /// them; elsewhere single precision.
+    Bf16x2,
+    /// The same of three parts, which have all bits of single precision.
+    Bf16x3,
     /// Single precision with 11 significant bits in matrix products: CUDA only.
     Tf32,
     /// Single precision.
@@ -27,19 +34,55 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "bf16",
+            Self::Bf16x2 => "bf16x2",
+            Self::Bf16x3 => "bf16x3",
             Self::Tf32 => "tf32",
             Self::F32 => "f32",
             Self::F64 => "f64",
         }
     }
 
+    /// How many parts of bf16 numbers are split in, where there are matrix units for them.
+    pub fn parts(self) -> Option<Parts> {
+        match self {
+            Self::Bf16 => Some(Parts::One),
+            Self::Bf16x2 => Some(Parts::Two),
+            Self::Bf16x3 => Some(Parts::Three),
+            Self::Tf32 | Self::F32 | Self::F64 => None,
+        }
+    }
+
+    /// Sets the element type of a network's gradient factors, and their parts.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for tf32 elsewhere than on a GPU, and for parts of bf16 elsewhere than on the CPU in single precision.
+    pub fn apply(self, parameters: &Parameters, options: &mut GramOptions) -> Result<()> {
+        options.products = Some(self.kind(parameters.device())?);
+        options.parts = self.parts();
+        let splits = matches!(self, Self::Bf16x2 | Self::Bf16x3);
+        if splits && parameters.kind() == Kind::Double {
+            return Err(Error::setting(
+                Field::Precision,
+                self.name(),
+                format!("f64: a network in double precision ({}) has no parts of bf16", Field::Dtype),
+            ));
+        }
+        Ok(())
+    }
+
     /// Element type of gradient factors.
     ///
     /// # Errors
-    /// [`Error::Setting`] for tf32 elsewhere than on a GPU.
+    /// [`Error::Setting`] for tf32 elsewhere than on a GPU, and for parts of bf16 elsewhere than on the CPU.
     pub fn kind(self, device: Device) -> Result<Kind> {
         match self {
             Self::Bf16 => Ok(Kind::BFloat16),
+            Self::Bf16x2 | Self::Bf16x3 if device == Device::Cpu => Ok(Kind::Float),
+            Self::Bf16x2 | Self::Bf16x3 => Err(Error::setting(
+                Field::Precision,
+                self.name(),
+                "tf32, bf16 or f32: parts of bf16 are multiplied by the matrix units of CPUs",
+            )),
             Self::F32 => Ok(Kind::Float),
             Self::F64 => Ok(Kind::Double),
             Self::Tf32 if device.is_cuda() => Ok(Kind::Float),
@@ -66,11 +109,11 @@ pub fn precision_errors(
     options: &GramOptions,
 ) -> Result<Vec<(Formula, f64)>> {
     let few = First { examples, count: examples.len().min(SAMPLE) };
-    let gram = |product_kind| -> Result<Gram> {
-        let options = GramOptions { product_kind, share_matrices: false, ..options.clone() };
+    let gram = |product_kind, parts| -> Result<Gram> {
+        let options = GramOptions { product_kind, parts, share_matrices: false, ..options.clone() };
         structured_gram(parameters, &few, None, &options, &Silent)
     };
-    let (own, exact) = (gram(options.product_kind)?, gram(Some(Kind::Double))?);
+    let (own, exact) = (gram(options.product_kind, options.parts)?, gram(Some(Kind::Double), None)?);
     Ok(relative_errors(&own, &exact, options.formulas))
 }
 

@@ -187,7 +187,9 @@ impl Asked<'_> {
         let mut options = GramOptions::new(FormulaSet::SGD, parameters.len());
         options.include = include.to_vec();
         options.batch = self.engine.batch;
-        options.product_kind = self.engine.precision.map(|p| p.kind(self.study.device)).transpose()?;
+        if let Some(precision) = self.engine.precision {
+            precision.apply(&self.study.parameters, &mut options)?;
+        }
         options.share_matrices = true;
         if let Some(limit) = self.engine.memory {
             options.fit(parameters, examples, None, limit as f64)?;

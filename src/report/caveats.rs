@@ -14,6 +14,7 @@ pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
     caveats.extend(reduced_precision(analysis));
     caveats.extend(near_majority(analysis));
     for run in &analysis.fine_tuning {
+        caveats.extend(trained_otherwise(analysis, run));
         caveats.extend(within_noise(analysis, run));
         caveats.extend(on_the_edge(run));
         caveats.extend(carried_by_few(analysis, run));
@@ -38,12 +39,36 @@ fn reduced_precision(analysis: &Analysis) -> Option<String> {
     let precision = analysis.run.plan.get("precision").and_then(serde_json::Value::as_str).unwrap_or("another type");
     (!errors.is_empty()).then(|| {
         format!(
-            "Gradients were multiplied in {}. Largest difference of a kernel's entry from double precision on a few \
+            "Gradients were multiplied in {}{}. Largest difference of a kernel's entry from double precision on a few \
              training examples, relative to its largest entry: {}.",
             escape(precision),
+            products_by(analysis),
             join(&errors)
         )
     })
+}
+
+/// By what products of parts of bf16 were computed, where there were any.
+fn products_by(analysis: &Analysis) -> String {
+    let by = analysis.run.plan.get("products_by").and_then(serde_json::Value::as_str);
+    by.map_or_else(String::new, |by| format!(", by {}", escape(by)))
+}
+
+/// What the precision of training changed in every measure.
+fn trained_otherwise(analysis: &Analysis, run: &FineTuningResult) -> Option<String> {
+    let effect = run.own_precision.as_ref()?;
+    let value = |v: Option<f64>| v.map_or_else(|| "none".to_owned(), number);
+    let measure = |(name, trained, own): &(String, Option<f64>, Option<f64>)| {
+        format!("{} {} ({})", escape(name), value(*trained), value(*own))
+    };
+    Some(format!(
+        "Fine-tuning with {} multiplied linear maps in {}{}. In brackets what the same run, up to its selected step, gives in the \
+         network's own precision: {}.",
+        escape(&optimizer_title(&run.optimizer)),
+        escape(&effect.trained_in),
+        products_by(analysis),
+        effect.measures.iter().map(measure).collect::<Vec<_>>().join("; ")
+    ))
 }
 
 /// Ways of solving the task that do no better than always naming one class.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Answers, Evaluation};
 use crate::jacobian::{Examples, Parameters, all_outputs};
 use crate::progress::{Monitor, check_cancelled};
+use crate::split::Parts;
 
 /// Examples with their classes.
 pub struct LabelledExamples<'a> {
@@ -42,6 +43,10 @@ pub struct FineTuning {
     pub eval_every: usize,
     /// Seed of the order of examples.
     pub seed: u64,
+    /// How many parts of bf16 the factors of linear maps are split in while training and evaluating, forward and backward, for
+    /// networks in single precision; `None`: none. Parameters and optimizer keep their own precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
 }
 
 /// One step as an observer sees it.
@@ -89,7 +94,7 @@ pub fn fine_tune(
     let batch = settings.batch_size.min(n);
     let mut order = BatchOrder::new(n, settings.seed);
     let mut optimizer = Optimizer::new(settings.optimizer, settings.learning_rate, initial.len());
-    let mut parameters = initial.detached_copy();
+    let mut parameters = initial.detached_copy().in_parts(settings.parts);
     let mut best: Option<(Evaluation, Parameters)> = None;
     let mut history = Vec::new();
     let (mut loss_sum, mut loss_count, mut diverged) = (0.0, 0usize, false);
@@ -104,7 +109,8 @@ pub fn fine_tune(
         loss_sum += loss;
         loss_count += 1;
         let after = optimizer.step(&parameters, &gradients);
-        observe(&Step { number, before: &parameters, after: &after })?;
+        // Who observes measures in the network's own precision.
+        observe(&Step { number, before: &parameters.in_parts(None), after: &after.in_parts(None) })?;
         parameters = after;
         monitor.advance(1);
         if number % settings.eval_every == 0 || number == settings.steps {
@@ -122,7 +128,7 @@ pub fn fine_tune(
                     == Some(std::cmp::Ordering::Greater)
             });
             if better {
-                best = Some((evaluation, parameters.detached_copy()));
+                best = Some((evaluation, parameters.detached_copy().in_parts(None)));
             }
         }
     }

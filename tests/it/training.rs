@@ -10,7 +10,7 @@ use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune, 
 use tch::{Kind, Tensor};
 
 fn settings(optimizer: OptimizerKind, learning_rate: f64, steps: usize) -> FineTuning {
-    FineTuning { optimizer, learning_rate, batch_size: 8, steps, eval_every: steps, seed: 1 }
+    FineTuning { optimizer, learning_rate, batch_size: 8, steps, eval_every: steps, seed: 1, parts: None }
 }
 
 /// Parameters after each full-batch step, the initial ones first.

@@ -6,6 +6,7 @@ use super::{Arithmetic, Method};
 use crate::error::{Error, Result};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
+use crate::split::{Parts, has_units};
 
 /// How to compute a Gram matrix.
 #[derive(Clone, Debug)]
@@ -35,6 +36,9 @@ pub struct GramOptions {
     pub method: Option<Method>,
     /// Element type of the products; `None` takes the network's.
     pub product_kind: Option<Kind>,
+    /// In how many parts of bf16 the factors of the network's linear maps and of tiles are split, where the processor has matrix
+    /// units for them; `None`, and every other processor, multiplies them as they are.
+    pub parts: Option<Parts>,
 }
 
 impl GramOptions {
@@ -54,12 +58,20 @@ impl GramOptions {
             share_matrices: false,
             method: None,
             product_kind: None,
+            parts: None,
         }
     }
 
     /// Element type of the gradient factors.
     pub(super) fn factor_kind(&self, parameters: &Parameters) -> Kind {
         self.product_kind.unwrap_or_else(|| parameters.kind())
+    }
+
+    /// The parts that products are of, where there are units for them: on the CPU in single precision.
+    pub fn parts_used(&self, parameters: &Parameters) -> Option<Parts> {
+        let single = parameters.kind() == Kind::Float && self.factor_kind(parameters) != Kind::Double;
+        let cores = parameters.device() == Device::Cpu && self.arithmetic_on(Device::Cpu) == Arithmetic::Cores;
+        self.parts.filter(|_| single && cores && has_units())
     }
 
     /// Entries of one panel's tile buffer.

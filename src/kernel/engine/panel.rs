@@ -140,6 +140,11 @@ impl Panel {
         })
     }
 
+    /// Whether matrix units write all parts' gradients of a parameter, whose factors are sums of outer products.
+    pub fn is_outer_by_units(&self, p: Param) -> bool {
+        self.parts.iter().all(|part| part.is_outer_by_units(p))
+    }
+
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\].
     pub fn write(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut at = 0;

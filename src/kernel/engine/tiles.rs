@@ -35,6 +35,7 @@ struct Side {
     /// Gradients of a tile, followed by their signs where a formula needs both.
     buffer: Tensor,
     signs: Signs,
+    loops: Loops,
     arithmetic: Arithmetic,
     pretended_memory: Option<i64>,
 }
@@ -43,8 +44,14 @@ impl Side {
     fn new(panel: Panel, options: &GramOptions) -> Self {
         let (kind, device) = (panel.first().kind(), panel.first().outputs().device());
         let arithmetic = options.arithmetic_on(device);
+        let loops = match (arithmetic, options.parts) {
+            (Arithmetic::Matrices, _) => Loops::Library,
+            (Arithmetic::Cores, Some(parts)) => Loops::Units(parts),
+            (Arithmetic::Cores, None) => Loops::Own,
+        };
         Self {
             panel,
+            loops,
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
             signs: Signs::default(),
             arithmetic,
@@ -68,18 +75,19 @@ impl Side {
         let block = self.buffer.narrow(0, 0, needed).view([2 * rows, entries]);
         let gradients = block.narrow(0, 0, rows);
         let kind = self.panel.first().kind();
-        let loops = match self.arithmetic {
-            Arithmetic::Cores => Loops::Own,
-            Arithmetic::Matrices => Loops::Library,
-        };
-        if kind == self.buffer.kind() {
-            self.panel.write(loops, p, set, tile, &gradients);
+        if kind == self.buffer.kind() || self.sums_halves(p) {
+            self.panel.write(self.loops, p, set, tile, &gradients);
         } else {
             let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
-            self.panel.write(loops, p, set, tile, &rounded);
+            self.panel.write(self.loops, p, set, tile, &rounded);
             gradients.shallow_clone().copy_(&rounded);
         }
         block
+    }
+
+    /// Whether a parameter's factors of bf16 are summed in single precision as they are.
+    fn sums_halves(&self, p: Param) -> bool {
+        matches!(self.loops, Loops::Units(_)) && self.panel.is_outer_by_units(p)
     }
 
     /// Takes the signs of a written block: packed, and as numbers after the gradients where `dense` asks for it; where they

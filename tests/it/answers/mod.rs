@@ -226,6 +226,7 @@ fn training_and_its_linearization_equal_pytorchs() {
             steps,
             eval_every: steps,
             seed: 1,
+            parts: None,
         };
         let data = || LabelledExamples { examples: &examples, labels: &labels };
         let include = vec![true; p.len()];

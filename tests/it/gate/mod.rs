@@ -66,6 +66,7 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         measures: Measures::Full,
         measure_steps: None,
         probes: None,
+        train_precision: None,
     };
     let plan = Plan { settings, batch: 8, seed };
     // Every run in a directory of its own: nothing is reused.

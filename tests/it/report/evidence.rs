@@ -171,6 +171,7 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
             ("asymmetric".into(), drift(if sgd { 0.8 } else { 5.0 })),
         ],
         output_derivative: derivative(0.12, 0.31),
+        own_precision: None,
     }
 }
 

@@ -96,6 +96,7 @@ prop_compose! {
             gradient_drift: options[2].map(|total| GradientDrift { relative: summary(0.5), total, computed }),
             kernel_drift: if options[3].is_some() { vec![(analog, drift)] } else { Vec::new() },
             output_derivative: derivative(0.1, 0.2),
+            own_precision: None,
         }
     }
 }

@@ -1,0 +1,273 @@
+//! Products of matrices by the matrix units: blocks of the result, packed strips of the factors, threads.
+
+use super::Parts;
+
+/// A factor of a product, seen as rows that are summed along: entry k of row i is at `i·stride + k`, or at `k·stride + i`.
+#[derive(Clone, Copy)]
+pub struct Factor<'a> {
+    /// Its numbers, and maybe others.
+    pub values: &'a [f32],
+    /// Numbers from one row of memory to the next.
+    pub stride: usize,
+    /// Whether a row of memory is summed along.
+    pub contiguous_along: bool,
+}
+
+impl Factor<'_> {
+    /// The same from a number of every row of memory on.
+    #[cfg(target_arch = "x86_64")]
+    fn from(self, first: usize) -> Self {
+        Self { values: &self.values[first..], ..self }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::outer as add_outer;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Out, multiply};
+
+/// There are no matrix units.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn add_outer(
+    _: Parts,
+    _: (Factor<'_>, std::ops::Range<usize>),
+    _: (Factor<'_>, std::ops::Range<usize>),
+    _: bool,
+    _: &mut [f32],
+) {
+    unreachable!("no matrix units")
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::cell::RefCell;
+    use std::ops::Range;
+    use std::thread;
+
+    use super::{Factor, Parts};
+    use crate::parts::pack::{Place, strip};
+    use crate::parts::units::{Line, PART, SIDE, STEP, Tiles, present};
+
+    /// Numbers that are summed before the next ones are packed: a strip of columns in two parts fits into the first cache.
+    const ALONG: usize = 256;
+
+    /// Rows whose packed numbers stay in the second cache.
+    const ROWS: usize = 1024;
+
+    /// Products below which threads are not worth starting.
+    const PARALLEL: usize = 1 << 25;
+
+    /// Packed strips of a thread, kept from one product to the next.
+    #[derive(Default)]
+    struct Packed {
+        rows: Vec<Line>,
+        columns: Vec<Line>,
+    }
+
+    impl Packed {
+        /// At least so many lines.
+        fn room(lines: &mut Vec<Line>, count: usize) -> &mut [Line] {
+            if lines.len() < count {
+                lines.resize(count, Line([0; STEP]));
+            }
+            &mut lines[..count]
+        }
+    }
+
+    thread_local! {
+        static PACKED: RefCell<Packed> = RefCell::new(Packed::default());
+    }
+
+    /// A place of the result: the numbers of a matrix whose rows are `stride` apart.
+    #[derive(Clone, Copy)]
+    pub struct Out {
+        /// The first.
+        pub values: *mut f32,
+        /// Numbers from one row to the next.
+        pub stride: usize,
+    }
+
+    // SAFETY: threads write to blocks of their own.
+    unsafe impl Send for Out {}
+
+    impl Out {
+        /// The place from a row and a column on.
+        ///
+        /// # Safety
+        /// They are within the matrix.
+        unsafe fn at(self, row: usize, column: usize) -> Self {
+            // SAFETY: the caller's promise.
+            Self { values: unsafe { self.values.add(row * self.stride + column) }, ..self }
+        }
+    }
+
+    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, or adds it, for `size` = (rows of a, rows of b, numbers of either), in at
+    /// most so many threads.
+    ///
+    /// # Safety
+    /// `out` is a matrix of that size which nobody else reads or writes; the processor has matrix units.
+    pub unsafe fn multiply(
+        parts: Parts,
+        most: usize,
+        (a, b): (Factor<'_>, Factor<'_>),
+        size: (usize, usize, usize),
+        out: Out,
+        add: bool,
+    ) {
+        let (rows, columns, along) = size;
+        let count = if rows * columns * along < PARALLEL { 1 } else { most.max(1) };
+        // Each thread packs all of the other factor: it is the smaller one.
+        let length = rows.max(columns);
+        let share = length.div_ceil(count).next_multiple_of(SIDE);
+        let part = |range: Range<usize>| {
+            let (i, j) = if rows > columns { (range, 0..columns) } else { (0..rows, range) };
+            // SAFETY: the caller's promise; parts do not overlap.
+            unsafe { alone(parts, (a, b), (i, j, along), out, add) };
+        };
+        let ranges: Vec<Range<usize>> = (0..length).step_by(share).map(|k| k..length.min(k + share)).collect();
+        let Some((last, others)) = ranges.split_last() else { return };
+        thread::scope(|scope| {
+            for range in others {
+                let part = SendPart(&part);
+                scope.spawn(move || part.call(range.clone()));
+            }
+            part(last.clone());
+        });
+    }
+
+    /// Lets a thread have the work on its part.
+    struct SendPart<'a, F: Fn(Range<usize>)>(&'a F);
+
+    // SAFETY: the work reads shared numbers and writes to a block that no other thread has.
+    unsafe impl<F: Fn(Range<usize>)> Send for SendPart<'_, F> {}
+
+    impl<F: Fn(Range<usize>)> SendPart<'_, F> {
+        fn call(self, range: Range<usize>) {
+            (self.0)(range);
+        }
+    }
+
+    /// A block of the result in this thread.
+    ///
+    /// # Safety
+    /// As for [`multiply`].
+    unsafe fn alone(
+        parts: Parts,
+        factors: (Factor<'_>, Factor<'_>),
+        block: (Range<usize>, Range<usize>, usize),
+        out: Out,
+        add: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match parts {
+                Parts::One => in_parts::<1>(parts, factors, block, out, add),
+                Parts::Two => in_parts::<2>(parts, factors, block, out, add),
+                Parts::Three => in_parts::<3>(parts, factors, block, out, add),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`multiply`].
+    unsafe fn in_parts<const P: usize>(
+        parts: Parts,
+        (a, b): (Factor<'_>, Factor<'_>),
+        (rows, columns, along): (Range<usize>, Range<usize>, usize),
+        out: Out,
+        add: bool,
+    ) {
+        let tiles = Tiles::new();
+        PACKED.with_borrow_mut(|packed| {
+            for i in rows.clone().step_by(ROWS) {
+                let rows = i..rows.end.min(i + ROWS);
+                for k in (0..along).step_by(ALONG) {
+                    let along = k..along.min(k + ALONG);
+                    let steps = along.len().div_ceil(STEP);
+                    let lines = steps * P * PART;
+                    let strips = Packed::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
+                    for (s, lines) in strips.chunks_exact_mut(lines).enumerate() {
+                        let first = rows.start + SIDE * s;
+                        let rows = first..rows.end.min(first + SIDE);
+                        // SAFETY: matrix units come with these vectors (`present`).
+                        unsafe { strip::<P>(a, rows, along.clone(), Place::Rows, lines) };
+                    }
+                    let column = Packed::room(&mut packed.columns, lines);
+                    for j in columns.clone().step_by(SIDE) {
+                        let columns = j..columns.end.min(j + SIDE);
+                        // SAFETY: as above.
+                        unsafe { strip::<P>(b, columns.clone(), along.clone(), Place::Columns, column) };
+                        for (s, strip) in strips.chunks_exact(lines).enumerate() {
+                            let first = rows.start + SIDE * s;
+                            let size = (rows.len() - SIDE * s, columns.len());
+                            // SAFETY: the block is within the result; strips are as long as the steps.
+                            unsafe {
+                                let out = out.at(first, j);
+                                block(&tiles, parts, (strip, column), steps, (out, size), add || k > 0);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// A block of the result of at most [`SIDE`] rows and columns.
+    ///
+    /// # Safety
+    /// As for [`Tiles::multiply`], with a block of `size`.
+    #[inline]
+    unsafe fn block(
+        tiles: &Tiles,
+        parts: Parts,
+        (rows, columns): (&[Line], &[Line]),
+        steps: usize,
+        (out, size): (Out, (usize, usize)),
+        add: bool,
+    ) {
+        let strips = (rows.as_ptr(), columns.as_ptr());
+        if size.0 >= SIDE && size.1 >= SIDE {
+            // SAFETY: the caller's promise.
+            unsafe { tiles.multiply(parts, strips, steps, (out.values, out.stride), add) };
+            return;
+        }
+        let mut whole = [0f32; SIDE * SIDE];
+        // SAFETY: a whole block is this function's own.
+        unsafe { tiles.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false) };
+        for (i, row) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
+            // SAFETY: a row of the block.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.values.add(i * out.stride), size.1.min(SIDE)) };
+            for (out, value) in out.iter_mut().zip(row) {
+                *out = *value + if add { *out } else { 0.0 };
+            }
+        }
+    }
+
+    /// Writes `Σ_t g_t x_tᵀ` \[columns of g, columns of x\] to `out`, contiguous, or adds it; g and x are rows of tokens, of which
+    /// `heights` and `widths` are taken. In this thread.
+    ///
+    /// # Panics
+    /// If the processor has no matrix units, or sizes do not fit.
+    pub fn outer(
+        parts: Parts,
+        (g, heights): (Factor<'_>, Range<usize>),
+        (x, widths): (Factor<'_>, Range<usize>),
+        add: bool,
+        out: &mut [f32],
+    ) {
+        assert!(present(), "matrix units");
+        assert!(!g.contiguous_along && !x.contiguous_along, "rows of tokens");
+        let tokens = g.values.len() / g.stride;
+        assert_eq!(tokens, x.values.len() / x.stride, "tokens");
+        assert!(heights.end <= g.stride && widths.end <= x.stride, "columns of a factor");
+        let (height, width) = (heights.len(), widths.len());
+        assert_eq!(out.len(), height * width, "entries of the tile");
+        if tokens == 0 || out.is_empty() {
+            return;
+        }
+        let out = Out { values: out.as_mut_ptr(), stride: width };
+        let factors = (g.from(heights.start), x.from(widths.start));
+        // SAFETY: `out` is a whole matrix of this size and its caller's own; there are matrix units.
+        unsafe { alone(parts, factors, (0..height, 0..width, tokens), out, add) };
+    }
+}

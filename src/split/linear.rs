@@ -1,0 +1,206 @@
+//! Linear maps that libtorch differentiates, with products of parts.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::{Parts, has_units};
+use crate::device::threads;
+
+/// `out[i, j] = Σ_k a[i, k] b[j, k]`, as `linear.cpp` asks for it.
+type Multiply = unsafe extern "C" fn(
+    parts: c_int,
+    a: *const f32,
+    a_stride: i64,
+    a_along: bool,
+    b: *const f32,
+    b_stride: i64,
+    b_along: bool,
+    rows: i64,
+    columns: i64,
+    length: i64,
+    out: *mut f32,
+    add: bool,
+);
+
+unsafe extern "C" {
+    fn kernelview_split_linear(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        parts: c_int,
+        multiply: Option<Multiply>,
+    ) -> *const c_char;
+}
+
+/// `x Wᵀ + b` for x \[…, in\], W \[out, in\], b \[out\] by products of parts, differentiable once in all three: the products of the
+/// backward pass are of as many parts.
+///
+/// Where there are no matrix units for these tensors, one part still rounds the factors, and more are libtorch's single precision.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) -> Tensor {
+    let single = [Some(x), Some(weight), bias].into_iter().flatten().all(|t| t.kind() == Kind::Float);
+    let units = single && x.device() == Device::Cpu && has_units();
+    let multiply = units.then_some(multiply as Multiply);
+    if !single || (multiply.is_none() && parts != Parts::One) {
+        return x.linear(weight, bias);
+    }
+    let mut out = ptr::null_mut();
+    // SAFETY: handles of living tensors; the callee makes a tensor, or tells why not.
+    let failure = unsafe {
+        let bias = bias.map_or(ptr::null(), Tensor::as_ptr);
+        kernelview_split_linear(&raw mut out, x.as_ptr(), weight.as_ptr(), bias, parts.count() as c_int, multiply)
+    };
+    if failure.is_null() {
+        // SAFETY: a new tensor that nobody else owns.
+        return unsafe { Tensor::from_ptr(out) };
+    }
+    // SAFETY: a text that ends with a zero and lives until this thread's next call.
+    let text = unsafe { CStr::from_ptr(failure) }.to_string_lossy().into_owned();
+    // As the bindings tell of libtorch's failures: engines wait for those of memory.
+    panic!("{text}");
+}
+
+/// # Safety
+/// Pointers are those of matrices of these sizes, `out` of one that nobody else reads or writes; the processor has matrix units.
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" fn multiply(
+    parts: c_int,
+    a: *const f32,
+    a_stride: i64,
+    a_along: bool,
+    b: *const f32,
+    b_stride: i64,
+    b_along: bool,
+    rows: i64,
+    columns: i64,
+    length: i64,
+    out: *mut f32,
+    add: bool,
+) {
+    use kernelview_loops::parts::{Factor, Out, multiply};
+    let (rows, columns, length) = (rows as usize, columns as usize, length as usize);
+    if rows == 0 || columns == 0 || length == 0 {
+        return;
+    }
+    let factor = |values: *const f32, stride: i64, along: bool, rows: usize| {
+        let stride = stride as usize;
+        let lines = if along { rows } else { length };
+        // SAFETY: a matrix of so many rows of memory.
+        let values = unsafe { std::slice::from_raw_parts(values, lines * stride) };
+        Factor { values, stride, contiguous_along: along }
+    };
+    let parts = Parts::ALL[(parts - 1) as usize];
+    let factors = (factor(a, a_stride, a_along, rows), factor(b, b_stride, b_along, columns));
+    // SAFETY: the caller's promise.
+    unsafe { multiply(parts, threads(), factors, (rows, columns, length), Out { values: out, stride: columns }, add) };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe extern "C" fn multiply(
+    _: c_int,
+    _: *const f32,
+    _: i64,
+    _: bool,
+    _: *const f32,
+    _: i64,
+    _: bool,
+    _: i64,
+    _: i64,
+    _: i64,
+    _: *mut f32,
+    _: bool,
+) {
+    unreachable!("no matrix units")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of the last rows of a large product are those of the same rows alone, with one thread and two. Fails for: shares of
+    /// threads that overlap or leave a gap.
+    #[test]
+    fn threads_share_a_product() {
+        if !has_units() {
+            eprintln!("skipped: this processor has no matrix units for bf16, or they are switched off");
+            return;
+        }
+        tch::manual_seed(5);
+        let options = (Kind::Float, Device::Cpu);
+        let (x, w) = (Tensor::randn([700, 300], options), Tensor::randn([410, 300], options));
+        let before = tch::get_num_threads();
+        let with = |threads| {
+            tch::set_num_threads(threads);
+            let out = linear(&x, &w, None, Parts::Three);
+            tch::set_num_threads(before);
+            out
+        };
+        assert_eq!(with(1), with(2));
+        assert_eq!(with(1).narrow(0, 690, 10), linear(&x.narrow(0, 690, 10), &w, None, Parts::Three));
+    }
+
+    /// Output and all three gradients of a linear map over several axes, against double precision. One part against double precision of
+    /// rounded factors: it is a rounding, with units or without. Fails for: a gradient of another factor, a bias that is left out or
+    /// summed over the wrong axis, a backward pass that does not round.
+    #[test]
+    fn a_linear_map_and_its_gradients_equal_double_precision() {
+        tch::manual_seed(7);
+        let options = (Kind::Float, Device::Cpu);
+        let rounded = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Double);
+        let wide = |t: &Tensor| t.to_kind(Kind::Double);
+        let off = |found: &Tensor, exact: &Tensor| ((found - exact).norm() / exact.norm()).double_value(&[]);
+        for (size, inputs, outputs) in [(vec![3, 40], 96, 130), (vec![50], 70, 33), (vec![1], 8, 1)] {
+            let (x, w) =
+                (Tensor::randn([&size[..], &[inputs]].concat(), options), Tensor::randn([outputs, inputs], options));
+            let (b, g) = (Tensor::randn([outputs], options), Tensor::randn([&size[..], &[outputs]].concat(), options));
+            for parts in Parts::ALL {
+                let leaves = [&x, &w, &b].map(|t| t.detach().copy().set_requires_grad(true));
+                let y = linear(&leaves[0], &leaves[1], Some(&leaves[2]), parts);
+                let gradients = Tensor::run_backward(&[(&y * &g).sum(Kind::Float)], &leaves, false, false);
+                let of = |take: &dyn Fn(&Tensor) -> Tensor| {
+                    let (x, w, g) = (take(&x), take(&w), take(&g));
+                    let flat = |t: &Tensor, width: i64| t.reshape([-1, width]);
+                    [x.linear(&w, Some(&wide(&b))), g.matmul(&w), flat(&g, outputs).tr().mm(&flat(&x, inputs))]
+                };
+                let exact = if parts == Parts::One { of(&rounded) } else { of(&wide) };
+                // Two parts leave out products of 2⁻¹⁶; sums in single precision are off by less than 2⁻²⁰ here.
+                let bound = if parts == Parts::Two { 1e-5 } else { 1e-6 };
+                for (found, exact) in [&y, &gradients[0], &gradients[1]].into_iter().zip(&exact) {
+                    assert_eq!(found.size(), exact.size());
+                    let error = off(&wide(found), exact);
+                    assert!(error < bound, "{parts:?}, {size:?}: {error:e}");
+                }
+                let sums = wide(&g).reshape([-1, outputs]).sum_dim_intlist(0, false, Kind::Double);
+                assert!(off(&wide(&gradients[2]), &sums) < 1e-6);
+            }
+        }
+    }
+
+    /// A network in double precision is not rounded.
+    #[test]
+    fn double_precision_is_left_alone() {
+        let options = (Kind::Double, Device::Cpu);
+        let (x, w) = (Tensor::randn([40, 64], options), Tensor::randn([50, 64], options));
+        for parts in Parts::ALL {
+            assert_eq!(linear(&x, &w, None, parts), x.linear(&w, None::<Tensor>));
+        }
+    }
+
+    /// What is not a number, or infinite, is not hidden by its parts.
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        let options = (Kind::Float, Device::Cpu);
+        for bad in [f64::NAN, f64::INFINITY] {
+            let (x, w) = (Tensor::ones([40, 64], options), Tensor::ones([50, 64], options));
+            let _ = x.get(3).get(5).fill_(bad);
+            for parts in Parts::ALL {
+                let finite = linear(&x, &w, None, parts).isfinite();
+                assert_eq!(finite.get(3).any().int64_value(&[]), 0, "{parts:?}");
+                assert_eq!(finite.narrow(0, 4, 36).all().int64_value(&[]), 1, "{parts:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Linear maps by products of factors split in parts of bf16 ([`Parts`]), which a processor's matrix units multiply several times as
+//! fast as single precision. Knows no network.
+
+mod linear;
+
+pub use kernelview_loops::parts::{Factor, Parts, add_outer, computed_by, has_units};
+pub use linear::linear;
