@@ -57,7 +57,7 @@ impl Precision {
     /// # Errors
     /// [`Error::Setting`] for tf32 elsewhere than on a GPU, and for parts of bf16 elsewhere than on the CPU in single precision.
     pub fn apply(self, parameters: &Parameters, options: &mut GramOptions) -> Result<()> {
-        options.products = Some(self.kind(parameters.device())?);
+        options.product_kind = Some(self.kind(parameters.device())?);
         options.parts = self.parts();
         let splits = matches!(self, Self::Bf16x2 | Self::Bf16x3);
         if splits && parameters.kind() == Kind::Double {
