@@ -91,6 +91,7 @@ mod x86 {
         ///
         /// # Safety
         /// `rows` and `columns` have `steps` times `parts` times [`super::PART`] lines, `out` a block.
+        #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
         #[inline]
         pub unsafe fn multiply(
             &self,
