@@ -87,7 +87,8 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
 /// The plan, and what products of parts were computed by: that depends on the processor.
 fn plan_facts(plan: &Plan) -> serde_json::Value {
     let mut facts = serde_json::to_value(plan).expect("a plan is plain data");
-    let splits = plan.settings.train_precision.is_some() || plan.settings.precision.is_some_and(|p| p.parts().is_some());
+    let splits =
+        plan.settings.train_precision.is_some() || plan.settings.precision.is_some_and(|p| p.parts().is_some());
     if let (true, Some(facts)) = (splits, facts.as_object_mut()) {
         facts.insert("products_by".into(), split::computed_by().into());
     }

@@ -34,6 +34,7 @@ fn analysis(scratch: &Scratch, out: &Path, monitor: &dyn Monitor) -> Result<Anal
         measures: Measures::End,
         measure_steps: None,
         probes: None,
+        train_precision: None,
     };
     let plan = Plan { settings, batch: 4, seed: 1 };
     analyze(&study, &plan, "an analysis", out, monitor)
