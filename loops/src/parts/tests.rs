@@ -26,9 +26,9 @@ proptest! {
                 (0..rows * along).map(|i| values[i % rows * along + i / rows]).collect()
             };
             let (c, d) = (turned(&a, rows), turned(&b, columns));
-            let factor = |plain, turned, rows, along_rows: bool| match along_rows {
-                true => Factor { values: plain, stride: along, contiguous_along: true },
-                false => Factor { values: turned, stride: rows, contiguous_along: false },
+            let factor = |plain, turned, rows, contiguous_along| {
+                let (values, stride) = if contiguous_along { (plain, along) } else { (turned, rows) };
+                Factor { values, stride, contiguous_along }
             };
             let factors = (factor(&a[..], &c[..], rows, forms & 1 == 0), factor(&b[..], &d[..], columns, forms & 2 == 0));
             for parts in Parts::ALL {
