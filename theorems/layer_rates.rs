@@ -31,6 +31,7 @@ use super::training::{first_order, loss_gradient};
 use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
+use crate::jacobian::ParameterSpec;
 use crate::kernel::{Formula, FormulaSet, GramOptions, dense_jacobian, sign_rows, structured_gram};
 use crate::progress::Silent;
 use crate::train::{Optimizer, OptimizerKind};
@@ -177,7 +178,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 5]> {
         relative(&rated.step(OptimizerKind::Signgd, chi), &(own_signs.select(1, 0) * (-chi.signum() * factor)));
 
     let random: Vec<bool> = (0..rated.groups.len()).map(|_| rated.rng.random()).collect();
-    let biases: Vec<bool> = rated.network.parameters.specs().iter().map(|spec| spec.is_bias()).collect();
+    let biases: Vec<bool> = rated.network.parameters.specs().iter().map(ParameterSpec::is_bias).collect();
     let mut split = 0.0;
     for subset in [random, biases] {
         for formula in [Formula::Sgd, Formula::Asymmetric, Formula::Signgd] {

@@ -201,7 +201,7 @@ fn enough(outputs: usize, context: &Context<'_>) -> usize {
     if context.is(RANK_ONE) {
         return 1;
     }
-    (1..).find(|r| r * (r + 1) / 2 > outputs).expect("an open range")
+    (1..=outputs + 1).find(|r| r * (r + 1) / 2 > outputs).expect("a rank above the number itself is enough")
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {

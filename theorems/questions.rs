@@ -70,7 +70,7 @@ impl<'a> Prompts<'a> {
     /// The same sentences read by a readout of their own, at the hidden word or at the sentence's first token.
     pub fn read_by(self, readout: Readout, at_mask: bool) -> Self {
         let positions = if at_mask { self.positions } else { self.positions.zeros_like().into() };
-        Self { readout, positions, ..self }
+        Self { positions, readout, ..self }
     }
 
     /// Examples from one on.
@@ -138,7 +138,7 @@ impl Examples for Prompts<'_> {
 }
 
 /// The decoder's weights \[V, n\].
-fn decoder<'a>(parameters: &'a Parameters) -> &'a Tensor {
+fn decoder(parameters: &Parameters) -> &Tensor {
     let at = parameters.specs().iter().position(|s| s.name.ends_with("decoder.weight")).expect("an untied decoder");
     &parameters.values()[at]
 }

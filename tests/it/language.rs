@@ -14,7 +14,7 @@ use crate::common::command::Scratch;
 /// part has.
 struct Rest<'a>(&'a [Word]);
 
-impl<'a> Rest<'a> {
+impl Rest<'_> {
     fn next(&mut self) -> Option<Word> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -131,7 +131,8 @@ fn what_is_free_is_even() {
         }
     }
     // Five standard deviations of a binomial count.
-    let near = |n: usize, p: f64| (n as f64 - count as f64 * p).abs() < 5.0 * (count as f64 * p * (1.0 - p)).sqrt();
+    let near =
+        |n: usize, p: f64| (n as f64 - f64::from(count) * p).abs() < 5.0 * (f64::from(count) * p * (1.0 - p)).sqrt();
     assert!(times.iter().all(|n| near(*n, 0.25)), "{times:?}");
     assert!(determiners.iter().all(|n| near(*n, 1.0 / 6.0)), "{determiners:?}");
 }
