@@ -269,10 +269,10 @@ mod tests {
             .filter(|c| c.get_arguments().any(|a| a.get_id() == "precision"))
             .map(clap::Command::get_name)
             .collect();
-        assert_eq!(with, ["analyze", "kernel", "reproduce", "lora"]);
+        assert_eq!(with, ["analyze", "kernel", "sketch", "reproduce", "lora"]);
         for command in with {
             let needed = match command {
-                "kernel" => "--out K",
+                "kernel" | "sketch" => "--out K",
                 "reproduce" => "--models m --data-dir d",
                 _ => "",
             };

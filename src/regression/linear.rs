@@ -103,7 +103,7 @@ pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
 /// `‖K‖₂` of a symmetric matrix, whose symmetry is not checked.
 ///
 /// # Errors
-/// `Numeric` where eigenvalues do not converge; `Interrupted`.
+/// `NoSolution` where eigenvalues do not converge; `Interrupted`.
 pub fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     let unit = scale(matrix);
     if matrix.nrows() > FEW {

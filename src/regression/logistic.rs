@@ -7,8 +7,9 @@
 //! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the Hessian of the cross-entropy in `f`. An
 //! example's block of W is `V·Vᵀ` with one column fewer than outputs (`curvature.rs`), so a step solves the smaller
 //! symmetric system `λI + VᵀKV`: by a factorization for few rows, by conjugate gradients for many, where the kernel is
-//! only multiplied with, and all minima that are asked for advance side by side (`lockstep.rs`). The step is a descent direction of the objective, so halving it finds a decrease. It stops where
-//! `max|λα - (y - p)|` is at most the tolerance; all its entries lie in a range of width 2, so the tolerance is absolute.
+//! only multiplied with, and all minima that are asked for advance side by side (`lockstep.rs`). The step is a descent
+//! direction of the objective, so halving it finds a decrease. It stops where `max|λα - (y - p)|` is at most the tolerance; all
+//! its entries lie in a range of width 2, so the tolerance is absolute.
 
 use super::curvature::Curvature;
 use super::factor::Factor;
