@@ -69,6 +69,7 @@ mod tests {
         "--adapter",
         "--against",
         "--all-rows",
+        "--at-most",
         "--baseline",
         "--baseline-seeds",
         "--block",

@@ -63,7 +63,11 @@ impl Program {
         let gaussians = 2 + self.initial() + self.uses().into_iter().flatten().sum::<usize>();
         if replicas < 2 || samples / replicas.max(1) < gaussians {
             let expected = format!("in two replicas or more, of {gaussians} samples or more each for this program");
-            return Err(Error::value("a limit", format!("{samples} in {replicas} replicas"), expected));
+            return Err(Error::value(
+                "the number of samples of a limit",
+                format!("{samples} in {replicas} replicas"),
+                expected,
+            ));
         }
         let mut values = vec![Vec::with_capacity(replicas); self.scalars.len()];
         for replica in 0..replicas {

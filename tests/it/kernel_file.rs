@@ -107,7 +107,7 @@ fn all_rows_are_in_the_files_order() {
         ("--data data/rows.tsv --against test", "--against"),
         ("--data data/rows.tsv --k 2", "--k"),
         ("", "--data"),
-        ("--data data/rows.tsv --head linear-probe", "have none"),
+        ("--data data/rows.tsv --head linear-probe", "has none"),
     ] {
         let answer = scratch.kernel(&format!("--task SST-2 --all-rows --out L.safetensors {arguments}"));
         assert_eq!(answer.code, Some(2), "{arguments}: {}", answer.stderr);

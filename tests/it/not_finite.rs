@@ -87,7 +87,7 @@ fn weights_that_are_not_finite_give_no_kernel() {
                     Err(error) => {
                         assert_eq!(error.exit_code(), 1, "{error}");
                         let text = error.to_string();
-                        assert!(text.contains("of example ") && text.contains("counted from 0"), "{engine}: {text}");
+                        assert!(text.contains("(example ") && text.contains("counted from 0"), "{engine}: {text}");
                         refused += 1;
                     }
                 }

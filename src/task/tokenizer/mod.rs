@@ -198,10 +198,13 @@ impl PromptTokenizer {
         self.special[token as usize]
     }
 
-    /// The id of a special token, or an error that names the file, the token and where to declare it.
+    /// The id of a special token, or an error that names the file, the token and where to declare it. A token that only its class
+    /// knows has the first id beyond the vocabulary, as in transformers, if the model has a row for it.
     pub fn require(&self, token: SpecialToken) -> Result<i64> {
         let key = token.key();
-        if let Some(name) = self.role(key).filter(|name| self.invented.contains(*name)) {
+        // DeBERTa v3's mask is such a token: its model has a row for it.
+        let has_row = self.special(token).zip(self.rows).is_some_and(|(id, rows)| id < rows);
+        if let Some(name) = self.role(key).filter(|name| self.invented.contains(*name) && !has_row) {
             return Err(Error::format(
                 &self.source,
                 format!(

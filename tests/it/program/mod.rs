@@ -315,6 +315,6 @@ fn what_is_not_well_formed_is_refused() {
     );
     assert_eq!(
         words(program.limit(&LimitOptions { replicas: 1, ..LimitOptions::new(10, 1) }).err().unwrap()),
-        "a limit's samples is 10 in 1 replicas; it must be in two replicas or more, of 3 samples or more each for this program"
+        "the number of samples of a limit is 10 in 1 replicas; it must be in two replicas or more, of 3 samples or more each for this program"
     );
 }

@@ -59,7 +59,7 @@ proptest! {
         };
         if let Err(error) = run(Overrides::default()) {
             let error = error.to_string();
-            let limit = error.split("setting `first_sentence_limit` to ").nth(1).and_then(|rest| rest.split(' ').next());
+            let limit = error.split("setting `first_sentence_limit` ").nth(1).and_then(|rest| rest.split(' ').next());
             let limit = limit.unwrap().parse().unwrap();
             let fixed = run(Overrides { first_sentence_limit: Some(limit), ..Overrides::default() }).unwrap();
             prop_assert_eq!(fixed[0].input_ids.len(), max_length);
