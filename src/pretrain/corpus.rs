@@ -37,10 +37,10 @@ pub struct Corpus {
 const CHUNK: usize = 4096;
 
 impl Corpus {
-    /// The recipe's text: drawn where it names a language, else read, see [`Self::read`].
+    /// The recipe's text: drawn where it names a language, else read from its files.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Files that cannot be read or are not those of the recipe; text too short for a batch.
     pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
         match (&recipe.language, &recipe.corpus) {
             (Some(language), _) => Ok(Self::draw(language, recipe.seed)),
