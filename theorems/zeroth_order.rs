@@ -59,9 +59,10 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// A central difference of second order with steps of 1e-4: its next term is 1e-8 of the first, times a third derivative.
+/// A central difference of second order with steps of 1e-5 along a direction of length √P, some hundred: its next term is 1e-10 of the
+/// first, times P and a third derivative along the direction.
 const DIFFERENCE: f64 = 1e-5;
-const STEP: f64 = 1e-4;
+const STEP: f64 = 1e-5;
 
 /// Directions of a step.
 const DIRECTIONS: i64 = 4;
