@@ -302,7 +302,7 @@ pub enum Error {
         reason: String,
     },
     /// A computation that needs more memory than there is.
-    #[error("{what} needs about {} of memory, {} are free; {advice}", gigabytes(*needed), gigabytes(*free))]
+    #[error("{what} needs about {} of memory, {} are free; {advice}", amount(*needed), amount(*free))]
     Memory {
         /// The computation.
         what: String,
@@ -408,8 +408,8 @@ impl Error {
     }
 }
 
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
+fn amount(bytes: u64) -> String {
+    if bytes < 1_000_000_000 { format!("{} MB", bytes / 1_000_000) } else { format!("{:.1} GB", bytes as f64 / 1e9) }
 }
 
 fn behind(advice: &str) -> String {
