@@ -35,6 +35,10 @@ const MARGIN: [f64; 11] = [3.0, 3.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0, 3.0, 3.0
 /// Columns that are of transformers' own roundings.
 const ROUNDED: usize = 5;
 
+/// Columns of sign kernels in single precision: the sign of an entry that is all round-off differs with the number of threads, so that
+/// they are shown as they were once, and not compared.
+const BY_CHANCE: [usize; 2] = [7, 8];
+
 /// A bound beyond so many times what is measured says nothing.
 const IDLE: f64 = 1e3;
 
@@ -171,7 +175,8 @@ fn errors_are_within_the_table_of_the_page() {
     }
     let mut wrong = Vec::new();
     for (name, row) in &table.0 {
-        for (column, (error, bound)) in row.iter().zip(&bounds[name]).enumerate() {
+        let columns = row.iter().zip(&bounds[name]).enumerate().filter(|(column, _)| !BY_CHANCE.contains(column));
+        for (column, (error, bound)) in columns {
             let most = match bound {
                 _ if column < ROUNDED && !alike => ELSEWHERE,
                 None => 0.0,
