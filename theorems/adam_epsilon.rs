@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 use super::adam_first_step::{parameters_like, random_decay};
 use super::cases::{NetworkCase, generator, larger, largest, relative, worst};
 use super::context::Context;
-use super::training::{first_order, loss_gradient};
+use super::training::moved_by_step;
 use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::{Cell, Findings, Table};
@@ -102,11 +102,10 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let chi = 10f64.powf(case.chi.0) * if case.chi.1 { 1.0 } else { -1.0 };
     let epsilon = 10f64.powf(case.epsilon) * chi.abs() * median;
 
-    let gradients = loss_gradient(parameters, examples, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
     let (beta1, beta2) = case.betas;
     let kind = OptimizerKind::Adam { beta1, beta2, epsilon };
-    let updates = Optimizer::new(kind, 1.0, parameters.len()).updates(parameters, &gradients, 1.0);
-    let moved = first_order(parameters, examples, &updates).reshape([-1]);
+    let optimizer = Optimizer::new(kind, 1.0, parameters.len());
+    let moved = moved_by_step(optimizer, parameters, examples, (&[0], &Tensor::from_slice(&[chi]).view([1, 1])));
     let s = match () {
         () if context.is(NO_EPSILON) => 0.0,
         () if context.is(WITHOUT_CHI) => epsilon,

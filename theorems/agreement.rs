@@ -14,9 +14,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
 use super::departure::{Departure, Update, departure, shares};
-use super::questions::{Prompts, Readout, entries, gradients, rates, trained_readout, with_readout};
+use super::questions::{Prompts, Readout, gradients, rates, trained_readout, with_readout};
 use super::steps::{Unexplained, unexplained};
-use super::training::outputs;
+use super::training::{entries, outputs};
 use crate::error::Result;
 use crate::files::{create_dir, digest, load_result, named_seed, sha256, store_result};
 use crate::jacobian::Parameters;
@@ -184,11 +184,11 @@ fn measure(model: &MaskedLm, own: &Parameters, (steps, seed): (usize, u64), held
         let updates = if Topic::ANSWERED.contains(&topic) { &Update::ALL[..] } else { &Update::ALL[..1] };
         for update in updates {
             check_cancelled()?;
-            let found = departure(model, own, (&train, &probes), *update, false);
+            let found = departure(model, own, (&train, &probes), *update, false)?;
             tuned.push(Tuned { topic, update: *update, found });
         }
     }
-    let shares = shares(model, own, &halves(&tuning(Topic::AuxiliaryNumber)).1);
+    let shares = shares(model, own, &halves(&tuning(Topic::AuxiliaryNumber)).1)?;
     let (mut read, mut norms, mut steps_made) = (Vec::new(), Vec::new(), Vec::new());
     if steps >= LONGEST {
         for topic in READ {
@@ -208,7 +208,7 @@ fn measure(model: &MaskedLm, own: &Parameters, (steps, seed): (usize, u64), held
                     let way = Readout::Own { transform, scale: reference / size };
                     let (train, probes) = halves(&tuning(topic).read_by(way, at_mask));
                     let start = with_readout(own, &vector);
-                    let found = departure(model, &start, (&train, &probes), Update::Sgd, false);
+                    let found = departure(model, &start, (&train, &probes), Update::Sgd, false)?;
                     read.push(Read { at_mask, transform, trained, draw, found });
                 }
             }
@@ -221,12 +221,12 @@ fn measure(model: &MaskedLm, own: &Parameters, (steps, seed): (usize, u64), held
             let way = Readout::Own { transform: true, scale: 1.0 };
             let (train, probes) = halves(&tuning(topic).read_by(way, true));
             let start = with_readout(own, &(&drawn * (readout.norm() / drawn.norm() * factor)));
-            norms.push((factor, departure(model, &start, (&train, &probes), Update::Sgd, true)));
+            norms.push((factor, departure(model, &start, (&train, &probes), Update::Sgd, true)?));
         }
         let (train, probes) = halves(&tuning(topic));
         let signs = rates(model, own, true);
         let (rate, plain) = (entries(own, &signs), entries(own, &rates(model, own, false)));
-        let at_start = (gradients(own, &train), gradients(own, &probes));
+        let at_start = (gradients(own, &train)?, gradients(own, &probes)?);
         for update in [Update::Signgd, Update::Adam] {
             check_cancelled()?;
             let found = unexplained(

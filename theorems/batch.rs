@@ -5,11 +5,13 @@ use tch::{Kind, Tensor};
 
 use super::context::Context;
 use super::scan::{Scan, doubled};
-use super::training::{loss_gradient, outputs};
+use super::training::{entries, loss_gradient, outputs};
 use crate::error::Result;
+use crate::evidence::{Figure, Open, Series};
 use crate::kernel::{FormulaSet, GramOptions, dense_jacobian, structured_gram};
 use crate::network::{Abc, Activation, Mlp, unit_inputs};
 use crate::progress::Silent;
+use crate::stats::Expectation;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 const INPUT: i64 = 6;
@@ -20,7 +22,44 @@ const BATCH: usize = 3;
 const STEPS: usize = 8;
 
 /// The statistic of the outputs' movement.
-pub(super) const MOVES: &str = "movement of the outputs";
+const MOVES: &str = "movement of the outputs";
+
+/// Of exact equations. A central difference of fourth order with steps of a fifty-thousandth: round-off over the step, 1e-11, times
+/// what cancels in gradients.
+pub(super) const TOLERANCE: f64 = 1e-8;
+
+/// Accepted distance of the exponent of the outputs' movement from 0.
+const STILL: f64 = 0.15;
+
+/// A tenth of what a kernel that is wrong by a factor 2 leaves.
+const SMALL: Expectation = Expectation::AtMost { bound: 0.05 };
+
+/// That outputs move by order one.
+pub(super) fn movement(scan: &Scan) -> Result<Open> {
+    let moves = Expectation::Within { target: 0.0, tolerance: STILL };
+    scan.scaling("exponent of the outputs' movement", MOVES, moves)
+}
+
+/// How the residual of a prediction falls with the width.
+pub(super) fn fall(scan: &Scan, prediction: &'static str, expected: Expectation) -> Result<Open> {
+    scan.scaling(format!("{prediction}: exponent of the relative residual along training"), prediction, expected)
+}
+
+/// That the residual of a prediction is small where the network is widest.
+pub(super) fn smallness(scan: &Scan, prediction: &'static str) -> Open {
+    scan.level(format!("{prediction}: relative residual at the largest width"), prediction, SMALL)
+}
+
+/// The plot of residuals.
+pub(super) fn figure(title: &str, series: Vec<Series>) -> Figure {
+    Figure {
+        name: "residual".into(),
+        title: title.into(),
+        x_label: "width n".into(),
+        y_label: "relative residual".into(),
+        series,
+    }
+}
 
 /// A network at its initial parameters, seen by predictions.
 pub(super) struct Start {
@@ -119,8 +158,8 @@ impl Trajectories {
         context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 5))
     }
 
-    /// As reports describe it.
-    pub fn settings(&self, context: &Context<'_>, seeds: usize) -> Vec<(String, String)> {
+    /// As reports describe it, with the number of random networks on which the equation was tried exactly.
+    pub fn settings(&self, context: &Context<'_>, seeds: usize, cases: usize) -> Vec<(String, String)> {
         vec![
             ("network".into(), format!("tanh, two hidden layers, {OUTPUTS} outputs")),
             ("widths".into(), super::scan::list(&Self::widths(context))),
@@ -129,6 +168,7 @@ impl Trajectories {
                 "training".into(),
                 format!("{STEPS} steps on batches of {BATCH} of {TRAIN} examples, cross-entropy, η = {}", self.eta),
             ),
+            ("cases of the exact equation".into(), cases.to_string()),
         ]
     }
 
@@ -150,15 +190,12 @@ impl Trajectories {
         let inputs = unit_inputs(TRAIN + PROBES, INPUT, draw, Context::KIND, context.device);
         let (train, probes) = (mlp.examples(inputs.narrow(0, 0, TRAIN)), mlp.examples(inputs.narrow(0, TRAIN, PROBES)));
         let rates = mlp.learning_rates(self.eta);
-        let formulas = FormulaSet { sgd: true, asymmetric: false, signgd: false };
-        let options = GramOptions::new(formulas, parameters.len());
+        let options = GramOptions::new(FormulaSet::SGD, parameters.len());
         let gram = structured_gram(&parameters, &probes, Some(&train), &options, &Silent)?;
-        let of_entries: Vec<Tensor> =
-            parameters.values().iter().zip(&rates).map(|(p, rate)| p.ones_like().reshape([-1]) * *rate).collect();
         let start = Start {
             probes: dense_jacobian(&parameters, &probes)?,
             train: dense_jacobian(&parameters, &train)?,
-            rates: Tensor::cat(&of_entries, 0),
+            rates: entries(&parameters, &rates),
             kernel: gram.sgd.expect("asked for") * rates[0],
         };
         let labels = Tensor::arange(TRAIN, (Kind::Int64, context.device)).remainder(OUTPUTS);

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::questions::{Prompts, entries, flat, gradients, rates};
-use super::training::{loss_gradient, outputs, rms};
+use super::questions::{Prompts, flat, gradients, rates};
+use super::training::{entries, loss_gradient, outputs, rms};
+use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
 use crate::lm::MaskedLm;
 use crate::measure::relative_residual;
@@ -66,12 +67,13 @@ pub(super) fn kernel(gradients: &Tensor, rate: &Tensor, sign: bool) -> Tensor {
 }
 
 /// The tensors' shares of the mean diagonal of SGD's kernel, in muP's learning rates.
-pub(super) fn shares(model: &MaskedLm, at: &Parameters, probes: &Prompts<'_>) -> Vec<f64> {
+pub(super) fn shares(model: &MaskedLm, at: &Parameters, probes: &Prompts<'_>) -> Result<Vec<f64>> {
     let rate = entries(at, &rates(model, at, false));
-    let sizes = gradients(at, probes).square() * rate;
+    let sizes = gradients(at, probes)?.square() * rate;
     let mean = sizes.mean_dim([0i64].as_slice(), false, Kind::Double);
     let lengths: Vec<i64> = at.values().iter().map(|v| v.numel() as i64).collect();
-    mean.split_with_sizes(lengths.as_slice(), 0).iter().map(|s| s.sum(Kind::Double).double_value(&[])).collect()
+    let parts = mean.split_with_sizes(lengths.as_slice(), 0);
+    Ok(parts.iter().map(|s| s.sum(Kind::Double).double_value(&[])).collect())
 }
 
 /// Fine-tunes on `train` and measures on `probes`. Where `centred`, outputs are counted from where they begin, so that χ is 1/2.
@@ -81,7 +83,7 @@ pub(super) fn departure(
     (train, probes): (&Prompts<'_>, &Prompts<'_>),
     update: Update,
     centred: bool,
-) -> Departure {
+) -> Result<Departure> {
     let sign = update != Update::Sgd;
     let of_tensor = rates(model, start, sign);
     let rate = entries(start, &of_tensor);
@@ -89,7 +91,7 @@ pub(super) fn departure(
     let derivative = |p: &Parameters| output_derivative(&(outputs(p, train) - &base), &train.labels);
     let chi = derivative(start).abs().mean(Kind::Double).double_value(&[]);
 
-    let before = gradients(start, probes);
+    let before = gradients(start, probes)?;
     let sizes = if sign { before.abs() } else { before.square() } * &rate;
     let diagonal = sizes.sum(Kind::Double).double_value(&[]) / probes.len() as f64;
     drop(sizes);
@@ -108,14 +110,14 @@ pub(super) fn departure(
     let moved = outputs(&end, probes) - &value;
     let residual = |slope: &Tensor| relative_residual(&moved, slope).unwrap_or(f64::NAN);
 
-    let after = gradients(&end, probes);
+    let after = gradients(&end, probes)?;
     // In the coordinates in which one learning rate is right for all tensors.
     let weight = if sign { rate.square() } else { rate.shallow_clone() };
     let norm = |g: &Tensor| (g.square() * &weight).sum(Kind::Double).sqrt().double_value(&[]);
     let gradient = norm(&(&after - &before)) / norm(&before);
     let (first, last) = (kernel(&before, &rate, sign), kernel(&after, &rate, sign));
     let kernel = (last - &first).norm().double_value(&[]) / first.norm().double_value(&[]);
-    Departure {
+    Ok(Departure {
         residual: residual(&slope),
         half_residual: residual(&(&slope * 0.5)),
         gradient,
@@ -123,5 +125,5 @@ pub(super) fn departure(
         chi,
         output: rms(&value),
         diagonal,
-    }
+    })
 }

@@ -27,7 +27,7 @@ use tch::Tensor;
 
 use super::cases::{Network, NetworkCase, generator, larger, relative, worst};
 use super::context::Context;
-use super::training::{first_order, loss_gradient};
+use super::training::{entries, moved_by_step};
 use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -85,10 +85,7 @@ impl Case {
 
 /// Kernels \[N, N\] over the parameters that `include` marks.
 fn kernel(network: &Network, include: Vec<bool>, formula: Formula) -> Result<Tensor> {
-    let is = |wanted| formula == wanted;
-    let formulas =
-        FormulaSet { sgd: is(Formula::Sgd), asymmetric: is(Formula::Asymmetric), signgd: is(Formula::Signgd) };
-    let mut options = GramOptions::new(formulas, include.len());
+    let mut options = GramOptions::new(FormulaSet::of(&[formula]), include.len());
     options.include = include;
     let gram = structured_gram(&network.parameters, &*network.examples, None, &options, &Silent)?;
     Ok(gram.matrix(formula).expect("asked for").shallow_clone())
@@ -145,9 +142,8 @@ impl Rated {
     /// What a step on the first example moves outputs \[N\] by, to first order.
     fn step(&self, optimizer: OptimizerKind, chi: f64) -> Tensor {
         let (parameters, examples) = (&self.network.parameters, &*self.network.examples);
-        let gradients = loss_gradient(parameters, examples, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
-        let updates = Optimizer::with_rates(optimizer, self.of_tensors()).updates(parameters, &gradients, 1.0);
-        first_order(parameters, examples, &updates).reshape([-1])
+        let optimizer = Optimizer::with_rates(optimizer, self.of_tensors());
+        moved_by_step(optimizer, parameters, examples, (&[0], &Tensor::from_slice(&[chi]).view([1, 1])))
     }
 }
 
@@ -162,13 +158,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 5]> {
 
     let parameters = &rated.network.parameters;
     let jacobian = dense_jacobian(parameters, &*rated.network.examples)?;
-    let entries: Vec<Tensor> = parameters
-        .values()
-        .iter()
-        .zip(rated.of_tensors())
-        .map(|(p, rate)| p.ones_like().reshape([-1]) * rate)
-        .collect();
-    let left = &jacobian * Tensor::cat(&entries, 0);
+    let left = &jacobian * entries(parameters, &rated.of_tensors());
     let (dense_sgd, dense_signs) = (left.matmul(&jacobian.tr()), left.matmul(&sign_rows(parameters, &jacobian).tr()));
 
     let chi = rated.rng.random_range(0.1..1.0) * if rated.rng.random() { 1.0 } else { -1.0 };

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use crate::error::Result;
 use crate::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, PlainTap, Role, Tap};
+use crate::kernel::{dense_jacobian, without_round_off};
 use crate::lm::{LanguageModel, MaskedLm, Parametrization, Roundings, TokenBatch};
 use crate::pretrain::language::{Asked, Question};
 use crate::pretrain::language_ids;
@@ -171,33 +173,15 @@ pub(super) fn rates(model: &MaskedLm, parameters: &Parameters, sign: bool) -> Ve
     parameters.specs().iter().map(rate).collect()
 }
 
-/// A number for every parameter entry \[P\].
-pub(super) fn entries(parameters: &Parameters, of_tensor: &[f64]) -> Tensor {
-    let parts = parameters.values().iter().zip(of_tensor);
-    let parts: Vec<Tensor> =
-        parts.map(|(v, rate)| Tensor::full([v.numel() as i64], *rate, (Kind::Double, v.device()))).collect();
-    Tensor::cat(&parts, 0)
-}
-
 /// All parameter entries \[P\].
 pub(super) fn flat(parameters: &Parameters) -> Tensor {
     Tensor::cat(&parameters.values().iter().map(|v| v.reshape([-1])).collect::<Vec<_>>(), 0)
 }
 
-/// Gradients of all examples \[N, P\], by autograd, one example at a time. Entries that are zero in exact arithmetic are.
-pub(super) fn gradients(parameters: &Parameters, examples: &dyn Examples) -> Tensor {
-    let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
-    let row = |index: usize| {
-        let output = examples.forward(&mut PlainTap::new(&leaves), &[index]).sum(Kind::Double);
-        let anchor = leaves.values().iter().map(|p| p.sum(Kind::Double)).reduce(|a, b| a + b).expect("parameters");
-        let rows = Tensor::run_backward(&[output + anchor * 0.0], leaves.values(), false, false);
-        let parts = rows.iter().zip(parameters.specs()).map(|(gradient, spec)| {
-            for zeros in &spec.structural_zeros {
-                let _ = gradient.narrow(0, zeros.start, zeros.end - zeros.start).zero_();
-            }
-            gradient.reshape([-1])
-        });
-        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
-    };
-    Tensor::stack(&(0..examples.len()).map(row).collect::<Vec<_>>(), 0)
+/// Gradients of all examples \[N, P\], by autograd. Entries that are zero in exact arithmetic are.
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::error::Error::Interrupted).
+pub(super) fn gradients(parameters: &Parameters, examples: &dyn Examples) -> Result<Tensor> {
+    Ok(without_round_off(parameters, dense_jacobian(parameters, examples)?))
 }

@@ -29,19 +29,17 @@
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-use super::batch::{MOVES, Predicted, Trajectories};
+use super::batch::{Predicted, TOLERANCE, Trajectories, fall, figure, movement, smallness};
 use super::cases::{Network, NetworkCase, generator, larger, relative, worst};
 use super::context::{Context, SHIFTED};
-use super::training::{first_order, loss_gradient};
+use super::training::moved_by_step;
 pub use super::vector_equation::Case;
-use super::vector_equation::{SMALL, STILL, TOLERANCE};
 use super::{Claim, Graded, Mutant, Topic, exactly};
 use crate::error::Result;
-use crate::evidence::{Collected, Figure, Findings};
-use crate::kernel::{FormulaSet, GramOptions, dense_jacobian, sign_rows, structured_gram};
+use crate::evidence::{Collected, Findings};
+use crate::kernel::{Formula, FormulaSet, GramOptions, dense_jacobian, sign_rows, structured_gram};
 use crate::network::Abc;
 use crate::progress::Silent;
-use crate::stats::Expectation;
 use crate::train::{Optimizer, OptimizerKind};
 
 const BY_EXAMPLE: Mutant =
@@ -118,16 +116,14 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 3]> {
     let network = case.network.smooth().build(context);
     let chi = case.chi(context);
     let indices: Vec<usize> = (0..network.examples.len()).collect();
-    let step = loss_gradient(&network.parameters, &*network.examples, &indices, &chi);
-    let mut optimizer = Optimizer::new(OptimizerKind::Signgd, 1.0, network.parameters.len());
-    let step = optimizer.updates(&network.parameters, &step, 1.0);
-    let moved = first_order(&network.parameters, &*network.examples, &step).reshape([-1]);
+    let optimizer = Optimizer::new(OptimizerKind::Signgd, 1.0, network.parameters.len());
+    let moved = moved_by_step(optimizer, &network.parameters, &*network.examples, (&indices, &chi));
     let all = gradients(&network)?;
     let operator = all.operator(&chi, context);
     let larger_chi = all.operator(&(&chi * 3.0), context);
 
     let one = NetworkCase { examples: 1, outputs: 1, ..case.network }.build(context);
-    let options = GramOptions::new(FormulaSet { sgd: false, asymmetric: true, signgd: false }, one.parameters.len());
+    let options = GramOptions::new(FormulaSet::of(&[Formula::Asymmetric]), one.parameters.len());
     let kernel = structured_gram(&one.parameters, &*one.examples, None, &options, &Silent)?.asymmetric;
     let of_one =
         gradients(&one)?.operator(&Tensor::from_slice(&[-0.3]).view([1, 1]).to_device(context.device), context);
@@ -168,38 +164,25 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         () => CLAIMED,
     };
     let falls = context.expected(EXPONENT, MARGIN);
-    let title = |name: &str| format!("{name}: exponent of the relative residual along training");
-    let moves = Expectation::Within { target: 0.0, tolerance: STILL };
     let mut controls = vec![exactly("T(χ) + T(χ') = T(χ + χ') (smallest relative error)", TOLERANCE, apart, 8)];
     let mut series = vec![scan.series(CLAIMED, CLAIMED, Some(EXPONENT), false)];
     for wrong in [SIGNS, ASYMMETRIC, SGD] {
-        controls.push(scan.scaling(title(wrong), wrong, falls)?);
+        controls.push(fall(&scan, wrong, falls)?);
         series.push(scan.series(wrong, wrong, None, true));
     }
-    let figure = Figure {
-        name: "residual".into(),
-        title: "Residual of predicted steps of SignGD".into(),
-        x_label: "width n".into(),
-        y_label: "relative residual".into(),
-        series,
-    };
     Ok(context.judged(Collected {
-        settings: [
-            trajectories.settings(context, seeds),
-            vec![("cases of the exact equation".into(), cases.to_string())],
-        ]
-        .concat(),
-        hypotheses: vec![scan.scaling("exponent of the outputs' movement", MOVES, moves)?],
+        settings: trajectories.settings(context, seeds, cases),
+        hypotheses: vec![movement(&scan)?],
         checks: vec![
             exactly("relative error of T(χ) as the derivative of outputs", TOLERANCE, wrong, cases),
             exactly("relative error of T(3χ) = T(χ)", EXACT, size, cases),
             exactly("relative error of T = -sign(χ) K(A-SignGD) for one example and output", EXACT, single, cases),
-            scan.scaling(title(claimed), claimed, falls)?,
-            scan.level(format!("{claimed}: relative residual at the largest width"), claimed, SMALL),
+            fall(&scan, claimed, falls)?,
+            smallness(&scan, claimed),
         ],
         controls,
         tables: vec![scan.local_slopes(&[(CLAIMED, EXPONENT)])?],
-        figures: vec![figure],
+        figures: vec![figure("Residual of predicted steps of SignGD", series)],
         ..Collected::default()
     }))
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::departure::Update;
 use super::training::{loss_gradient, outputs};
-use crate::jacobian::{Examples, Parameters};
+use crate::jacobian::{Examples, Parameters, PlainTap};
 use crate::train::{Optimizer, output_derivative};
 
 /// Steps of a run, each on one example.
@@ -57,7 +57,7 @@ pub(super) fn unexplained(
     for step in 0..STEPS.min(if update == Update::Signgd { train.len() } else { STEPS }) {
         let example = if update == Update::Signgd { step } else { 0 };
         let own = labels.narrow(0, example as i64, 1);
-        let f = crate::jacobian::outputs(&at, &One { inner: train, index: example }, 1);
+        let f = tch::no_grad(|| train.forward(&mut PlainTap::new(&at), &[example]));
         let chi = output_derivative(&f, &own);
         let pull = loss_gradient(&at, train, &[example], &chi);
         at = optimizer.step(&at, &pull);
@@ -82,25 +82,5 @@ pub(super) fn unexplained(
         sgd: fitted(predicted(&sgd, f64::signum)),
         signgd: fitted(predicted(&signgd, f64::signum)),
         transposed: fitted(predicted(&reversed, f64::signum)),
-    }
-}
-
-/// One of some examples.
-struct One<'a> {
-    inner: &'a dyn Examples,
-    index: usize,
-}
-
-impl Examples for One<'_> {
-    fn len(&self) -> usize {
-        1
-    }
-
-    fn outputs(&self) -> usize {
-        self.inner.outputs()
-    }
-
-    fn forward(&self, tap: &mut dyn crate::jacobian::Tap, _: &[usize]) -> Tensor {
-        self.inner.forward(tap, &[self.index])
     }
 }

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::jacobian::{Examples, Parameters, PlainTap};
+use crate::train::Optimizer;
 
 /// `Σ_i χ_i ∇f_i`, the gradient of any loss with output derivative χ \[B, C\] on the examples at `indices`.
 pub(super) fn loss_gradient(
@@ -42,6 +43,27 @@ pub(super) fn first_order(parameters: &Parameters, examples: &dyn Examples, dire
         outputs(&there, examples)
     };
     ((at(1.0) - at(-1.0)) * 8.0 - (at(2.0) - at(-2.0))) / (12.0 * step)
+}
+
+/// What an optimizer's step on the loss with output derivative χ \[B, C\] on the examples at `indices` moves all outputs \[N·C\] by, to
+/// first order.
+pub(super) fn moved_by_step(
+    mut optimizer: Optimizer,
+    parameters: &Parameters,
+    examples: &dyn Examples,
+    (indices, chi): (&[usize], &Tensor),
+) -> Tensor {
+    let gradients = loss_gradient(parameters, examples, indices, chi);
+    let updates = optimizer.updates(parameters, &gradients, 1.0);
+    first_order(parameters, examples, &updates).reshape([-1])
+}
+
+/// A number of each tensor for every one of its entries \[P\].
+pub(super) fn entries(parameters: &Parameters, of_tensors: &[f64]) -> Tensor {
+    let parts = parameters.values().iter().zip(of_tensors);
+    let parts: Vec<Tensor> =
+        parts.map(|(v, number)| Tensor::full([v.numel() as i64], *number, (Kind::Double, v.device()))).collect();
+    Tensor::cat(&parts, 0)
 }
 
 /// Root mean square of a tensor's entries.

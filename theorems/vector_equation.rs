@@ -23,17 +23,16 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-use super::batch::{MOVES, Predicted, Trajectories};
+use super::batch::{Predicted, TOLERANCE, Trajectories, fall, figure, movement, smallness};
 use super::cases::{NetworkCase, relative, worst};
 use super::context::{Context, SHIFTED};
-use super::training::{first_order, loss_gradient};
+use super::training::moved_by_step;
 use super::{Claim, Graded, Mutant, Topic, exactly};
 use crate::error::Result;
-use crate::evidence::{Collected, Figure, Findings};
+use crate::evidence::{Collected, Findings};
 use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::network::{Abc, normal_tensor};
 use crate::progress::Silent;
-use crate::stats::Expectation;
 use crate::train::{Optimizer, OptimizerKind};
 
 const SUMMED: Mutant = Mutant { name: "summed-batch", change: "the sum over the batch in place of its mean" };
@@ -54,15 +53,8 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// A central difference of fourth order with steps of a fifty-thousandth: round-off over the step, 1e-11, times what cancels in
-/// gradients.
-pub(super) const TOLERANCE: f64 = 1e-8;
-
 /// Accepted distance of the residual's exponent from -1: -1/2 is out.
 const MARGIN: f64 = 0.25;
-
-/// Accepted distance of the exponent of the outputs' movement from 0.
-pub(super) const STILL: f64 = 0.15;
 
 const CLAIMED: &str = "K(SGD) of all outputs";
 const OWN: &str = "K(SGD) of each output alone";
@@ -107,10 +99,8 @@ pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
     let (examples, count) = (&*network.examples, case.network.examples as f64);
     let chi = case.chi(context);
     let indices: Vec<usize> = (0..examples.len()).collect();
-    let gradients = loss_gradient(&network.parameters, examples, &indices, &(&chi / count));
-    let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 1.0, network.parameters.len());
-    let step = optimizer.updates(&network.parameters, &gradients, 1.0);
-    let moved = first_order(&network.parameters, examples, &step).reshape([-1]);
+    let optimizer = Optimizer::new(OptimizerKind::Sgd, 1.0, network.parameters.len());
+    let moved = moved_by_step(optimizer, &network.parameters, examples, (&indices, &(&chi / count)));
     let options = GramOptions::new(FormulaSet::SGD, network.parameters.len());
     let kernel = structured_gram(&network.parameters, examples, None, &options, &Silent)?.sgd.expect("asked for");
     let order = if context.is(BY_OUTPUT) { chi.tr().reshape([-1]) } else { chi.reshape([-1]) };
@@ -132,37 +122,22 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         () => CLAIMED,
     };
     let falls = context.expected(-1.0, MARGIN);
-    let title = |name: &str| format!("{name}: exponent of the relative residual along training");
-    let moves = Expectation::Within { target: 0.0, tolerance: STILL };
-    let figure = Figure {
-        name: "residual".into(),
-        title: "Residual of predicted steps".into(),
-        x_label: "width n".into(),
-        y_label: "relative residual".into(),
-        series: vec![
-            scan.series(CLAIMED, CLAIMED, Some(-1.0), false),
-            scan.series(OWN, OWN, Some(-0.5), true),
-            scan.series(ASYMMETRIC, ASYMMETRIC, None, true),
-        ],
-    };
+    let series = vec![
+        scan.series(CLAIMED, CLAIMED, Some(-1.0), false),
+        scan.series(OWN, OWN, Some(-0.5), true),
+        scan.series(ASYMMETRIC, ASYMMETRIC, None, true),
+    ];
     Ok(context.judged(Collected {
-        settings: [
-            trajectories.settings(context, seeds),
-            vec![("cases of the exact equation".into(), cases.to_string())],
-        ]
-        .concat(),
-        hypotheses: vec![scan.scaling("exponent of the outputs' movement", MOVES, moves)?],
+        settings: trajectories.settings(context, seeds, cases),
+        hypotheses: vec![movement(&scan)?],
         checks: vec![
             exactly("relative error of -1/B Σ K χ as the derivative of outputs", TOLERANCE, wrong, cases),
-            scan.scaling(title(claimed), claimed, falls)?,
-            scan.level(format!("{claimed}: relative residual at the largest width"), claimed, SMALL),
+            fall(&scan, claimed, falls)?,
+            smallness(&scan, claimed),
         ],
-        controls: vec![scan.scaling(title(OWN), OWN, falls)?, scan.scaling(title(ASYMMETRIC), ASYMMETRIC, falls)?],
+        controls: vec![fall(&scan, OWN, falls)?, fall(&scan, ASYMMETRIC, falls)?],
         tables: vec![scan.local_slopes(&[(CLAIMED, -1.0), (OWN, -0.5)])?],
-        figures: vec![figure],
+        figures: vec![figure("Residual of predicted steps", series)],
         ..Collected::default()
     }))
 }
-
-/// A tenth of what a kernel that is wrong by a factor 2 leaves.
-pub(super) const SMALL: Expectation = Expectation::AtMost { bound: 0.05 };

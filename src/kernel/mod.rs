@@ -20,4 +20,4 @@ pub use formula::{Formula, FormulaSet};
 pub use gram::{Gram, GramMatrix, ParameterShare};
 pub use precision::{Precision, precision_errors};
 pub use published::{PublishedKernel, logits_path, read_logits};
-pub use reference::{dense_jacobian, reference_gram, sign_rows};
+pub use reference::{dense_jacobian, reference_gram, sign_rows, without_round_off};

@@ -44,15 +44,20 @@ fn gradient_or_zero(output: &Tensor, leaves: &[Tensor]) -> Vec<Tensor> {
 /// Signs of Jacobian rows by the project's rule: zero where the gradient is exactly zero, and zero for parameters whose
 /// gradient is zero in exact arithmetic (their computed gradients are round-off noise).
 pub fn sign_rows(parameters: &Parameters, jacobian: &Tensor) -> Tensor {
-    let signs = jacobian.sign();
+    without_round_off(parameters, jacobian.sign())
+}
+
+/// Rows \[rows, P\] with zeros where gradients are zero in exact arithmetic; what is computed there is round-off. They are changed in
+/// place.
+pub fn without_round_off(parameters: &Parameters, rows: Tensor) -> Tensor {
     let mut start = 0;
     for spec in parameters.specs() {
         for zeros in spec.zero_entries() {
-            let _ = signs.narrow(1, start + zeros.start, zeros.end - zeros.start).zero_();
+            let _ = rows.narrow(1, start + zeros.start, zeros.end - zeros.start).zero_();
         }
         start += spec.numel();
     }
-    signs
+    rows
 }
 
 /// Parameter entries that are multiplied at a time, in double precision.
