@@ -13,16 +13,18 @@ mod rescaled;
 mod shapes;
 mod tap;
 mod tile;
+mod written;
 
 pub use between::Line;
 pub use difference::outer_distances;
 pub use frozen::Frozen;
 pub use parameters::{Param, ParameterSpec, Parameters, Role, Subset};
-pub use recorded::{Loops, Recorded};
+pub use recorded::Recorded;
 pub use rescaled::Rescaled;
 pub use shapes::{SiteShape, shapes};
 pub use tap::{PlainTap, RecordingTap, Tap};
 pub use tile::{RowSet, Tile};
+pub use written::Loops;
 
 use std::ops::Range;
 

@@ -13,9 +13,22 @@ namespace {
 
 using at::Tensor;
 
-// out[i, j] = Σ_k a[i, k] b[j, k], or added to it. Entry k of row i is at i·stride + k where `along`, else at k·stride + i.
-using Multiply = void (*)(int parts, const float *a, int64_t a_stride, bool a_along, const float *b, int64_t b_stride,
-                          bool b_along, int64_t rows, int64_t columns, int64_t length, float *out, bool add);
+// As in linear.rs, which says what the fields mean.
+struct Operand {
+    const float *values;
+    int64_t stride;
+    bool along;
+};
+
+struct Product {
+    int parts;
+    Operand a, b;
+    int64_t rows, columns, length;
+    float *out;
+    bool add;
+};
+
+using Multiply = void (*)(const Product *product);
 
 struct Factor {
     Tensor values;  // a matrix
@@ -36,8 +49,15 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
     Tensor out = at::empty({a.rows(), b.rows()}, left.options());
     if (bias.defined()) out.copy_(bias.expand_as(out));
     if (a.length() == 0 && !bias.defined()) out.zero_();
-    multiply(parts, left.const_data_ptr<float>(), left.size(1), a.along, right.const_data_ptr<float>(), right.size(1), b.along,
-             a.rows(), b.rows(), a.length(), out.mutable_data_ptr<float>(), bias.defined());
+    const Product asked{parts,
+                        {left.const_data_ptr<float>(), left.size(1), a.along},
+                        {right.const_data_ptr<float>(), right.size(1), b.along},
+                        a.rows(),
+                        b.rows(),
+                        a.length(),
+                        out.mutable_data_ptr<float>(),
+                        bias.defined()};
+    multiply(&asked);
     return out;
 }
 

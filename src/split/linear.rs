@@ -9,21 +9,28 @@ use torch_sys::C_tensor;
 use super::{Parts, has_units};
 use crate::device::threads;
 
-/// `out[i, j] = Σ_k a[i, k] b[j, k]`, as `linear.cpp` asks for it.
-type Multiply = unsafe extern "C" fn(
+/// A factor of a [`Product`]: entry k of row i is at `i·stride + k` where `along`, else at `k·stride + i`.
+#[repr(C)]
+struct Operand {
+    values: *const f32,
+    stride: i64,
+    along: bool,
+}
+
+/// `out[i, j] = Σ_k a[i, k] b[j, k]`, or added to it, as `linear.cpp` asks for it.
+#[repr(C)]
+struct Product {
     parts: c_int,
-    a: *const f32,
-    a_stride: i64,
-    a_along: bool,
-    b: *const f32,
-    b_stride: i64,
-    b_along: bool,
+    a: Operand,
+    b: Operand,
     rows: i64,
     columns: i64,
     length: i64,
     out: *mut f32,
     add: bool,
-);
+}
+
+type Multiply = unsafe extern "C" fn(product: *const Product);
 
 unsafe extern "C" {
     fn kernelview_split_linear(
@@ -64,55 +71,33 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) 
 }
 
 /// # Safety
-/// Pointers are those of matrices of these sizes, `out` of one that nobody else reads or writes; the processor has matrix units.
+/// A product whose pointers are those of matrices of these sizes, `out` of one that nobody else reads or writes; the processor has
+/// matrix units.
 #[cfg(target_arch = "x86_64")]
-unsafe extern "C" fn multiply(
-    parts: c_int,
-    a: *const f32,
-    a_stride: i64,
-    a_along: bool,
-    b: *const f32,
-    b_stride: i64,
-    b_along: bool,
-    rows: i64,
-    columns: i64,
-    length: i64,
-    out: *mut f32,
-    add: bool,
-) {
+unsafe extern "C" fn multiply(product: *const Product) {
     use kernelview_loops::parts::{Factor, Out, multiply};
-    let (rows, columns, length) = (rows as usize, columns as usize, length as usize);
+    // SAFETY: the caller's promise.
+    let product = unsafe { &*product };
+    let (rows, columns, length) = (product.rows as usize, product.columns as usize, product.length as usize);
     if rows == 0 || columns == 0 || length == 0 {
         return;
     }
-    let factor = |values: *const f32, stride: i64, along: bool, rows: usize| {
-        let stride = stride as usize;
-        let lines = if along { rows } else { length };
+    let factor = |operand: &Operand, rows: usize| {
+        let stride = operand.stride as usize;
+        let lines = if operand.along { rows } else { length };
         // SAFETY: a matrix of so many rows of memory.
-        let values = unsafe { std::slice::from_raw_parts(values, lines * stride) };
-        Factor { values, stride, contiguous_along: along }
+        let values = unsafe { std::slice::from_raw_parts(operand.values, lines * stride) };
+        Factor { values, stride, contiguous_along: operand.along }
     };
-    let parts = Parts::ALL[(parts - 1) as usize];
-    let factors = (factor(a, a_stride, a_along, rows), factor(b, b_stride, b_along, columns));
+    let parts = Parts::ALL[(product.parts - 1) as usize];
+    let factors = (factor(&product.a, rows), factor(&product.b, columns));
+    let out = Out { values: product.out, stride: columns };
     // SAFETY: the caller's promise.
-    unsafe { multiply(parts, threads(), factors, (rows, columns, length), Out { values: out, stride: columns }, add) };
+    unsafe { multiply(parts, threads(), factors, (rows, columns, length), out, product.add) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-unsafe extern "C" fn multiply(
-    _: c_int,
-    _: *const f32,
-    _: i64,
-    _: bool,
-    _: *const f32,
-    _: i64,
-    _: bool,
-    _: i64,
-    _: i64,
-    _: i64,
-    _: *mut f32,
-    _: bool,
-) {
+unsafe extern "C" fn multiply(_: *const Product) {
     unreachable!("no matrix units")
 }
 

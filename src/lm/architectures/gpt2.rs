@@ -66,16 +66,7 @@ pub(super) fn describe(fields: &Fields, _: &'static str) -> Result<Description> 
 
 /// The parts of a configuration.
 pub(super) fn network(c: &CausalConfig) -> Description {
-    let s = Sizes {
-        width: c.hidden_size,
-        layers: c.layers,
-        heads: c.heads,
-        kv_heads: c.kv_heads,
-        head_size: c.head_size,
-        intermediate: c.intermediate_size,
-        vocab: c.vocab_size,
-        positions: c.max_positions,
-    };
+    let s = Sizes::from(c);
     let norm = Norm::layer(c.norm_eps);
     let layer = layer(&s, norm, c.activation);
     let layers = vec![layer; c.layers as usize];

@@ -217,16 +217,7 @@ fn qwen(
 
 /// The network of a configuration that was built by hand.
 pub(super) fn network(c: &CausalConfig) -> Description {
-    let s = Sizes {
-        width: c.hidden_size,
-        layers: c.layers,
-        heads: c.heads,
-        kv_heads: c.kv_heads,
-        head_size: c.head_size,
-        intermediate: c.intermediate_size,
-        vocab: c.vocab_size,
-        positions: c.max_positions,
-    };
+    let s = Sizes::from(c);
     let norm = Norm::rms(c.norm_eps);
     let rotary = Rotary::plain(c.head_size, c.rope_theta);
     let mut layer = layer(&s, norm, c.activation, Some(rotary));

@@ -1,0 +1,181 @@
+//! Gradients of a recorded pass, written from their factors one tile of a parameter at a time, and what loops do so.
+
+use kernelview_loops::instructions::has_avx512;
+use kernelview_loops::outer::{self, Strided};
+use tch::{Device, Kind, Tensor};
+
+use super::factor::Factor;
+use super::parameters::Param;
+use super::recorded::Recorded;
+use super::tile::{RowSet, Tile};
+use crate::split::{self, Parts};
+
+/// What writes sums of outer products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    /// This program's own loops, on a CPU that has the instructions and in single precision; else libtorch's.
+    Own,
+    /// libtorch's products everywhere, as on a GPU.
+    Library,
+    /// Matrix units on factors in parts of bf16, where the processor has them and sums are long enough; else as [`Loops::Own`].
+    Units(Parts),
+}
+
+/// Tokens from which on matrix units, which sum 32 products at a time, are faster than vectors.
+const LONG: i64 = 20;
+
+impl Recorded {
+    /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, in the order
+    /// of [`Recorded::places`].
+    pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
+        self.write_by(Loops::Own, p, set, tile, out);
+    }
+
+    /// The same by the given loops.
+    pub fn write_by(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
+        let mut written = false;
+        for factor in &self.factors[p.0] {
+            match factor {
+                Factor::Outer { x, g } => self.write_outer(loops, (x, g), tile, out, written),
+                Factor::Vector { g } => {
+                    let values = g.narrow(2, tile.rows.start, tile.height()).transpose(0, 1);
+                    let mut target = out.view([self.count, self.batch, tile.height()]);
+                    if written {
+                        let _ = target.g_add_(&values);
+                    } else {
+                        target.copy_(&values);
+                    }
+                }
+                Factor::Rows { ids, g } => {
+                    if !written {
+                        let _ = out.shallow_clone().zero_();
+                    }
+                    self.add_rows(ids, g, set, tile, out);
+                }
+            }
+            written = true;
+        }
+        if !written {
+            let _ = out.shallow_clone().zero_();
+        }
+    }
+
+    /// Whether matrix units, where there are any, write the gradients of a parameter: sums of outer products over many tokens.
+    pub fn is_outer_by_units(&self, p: Param) -> bool {
+        let long = |factor: &Factor| matches!(factor, Factor::Outer { x, .. } if x.size()[1] >= LONG);
+        !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
+    }
+
+    /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
+    fn write_outer(&self, loops: Loops, (x, g): (&Tensor, &Tensor), tile: &Tile, out: &Tensor, add: bool) {
+        let single = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float;
+        if let Loops::Units(parts) = loops
+            && single(out)
+            && x.size()[1] >= LONG
+            && split::has_units()
+        {
+            let (columns, rows) = (tile.columns.start, tile.rows.start);
+            if single(x) {
+                self.write_outer_by_units(parts, (x, columns), (g, rows), tile, out, add);
+            } else {
+                let wide =
+                    |t: &Tensor, axis, from, length| t.narrow(axis, from, length).to_kind(Kind::Float).contiguous();
+                let (x, g) = (wide(x, 2, columns, tile.width()), wide(g, 3, rows, tile.height()));
+                self.write_outer_by_units(parts, (&x, 0), (&g, 0), tile, out, add);
+            }
+            return;
+        }
+        if loops != Loops::Library && single(x) && has_avx512() {
+            self.write_outer_on_cpu(x, g, tile, out, add);
+            return;
+        }
+        let x = x.narrow(2, tile.columns.start, tile.width());
+        for c in 0..self.count {
+            let g = g.select(1, c).narrow(2, tile.rows.start, tile.height()).transpose(1, 2);
+            let mut target = out.narrow(0, c * self.batch, self.batch).view([self.batch, tile.height(), tile.width()]);
+            let _ = if add { target.baddbmm_(&g, &x) } else { g.bmm_out(&target, &x) };
+        }
+    }
+
+    /// Calls `write` with every row of a tile: the values of x and of g \[T, …\] that its gradient is of, and its place in `out`.
+    fn for_each_row(
+        &self,
+        x: &Tensor,
+        g: &Tensor,
+        tile: &Tile,
+        out: &Tensor,
+        write: impl Fn(&[f32], &[f32], &mut [f32]),
+    ) {
+        assert!(x.is_contiguous() && g.is_contiguous() && out.is_contiguous(), "factors are kept contiguous");
+        // SAFETY: contiguous CPU tensors of single precision, which outlive the slices; `out` is its caller's own.
+        let (inputs, errors, out) = unsafe {
+            let slice = |t: &Tensor| std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel());
+            (slice(x), slice(g), std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()))
+        };
+        let (inner, outer) = ((x.size()[1] * x.size()[2]) as usize, (g.size()[2] * g.size()[3]) as usize);
+        let (batch, count) = (self.batch as usize, self.count as usize);
+        for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+            let (c, b) = (row / batch, row % batch);
+            write(&inputs[b * inner..][..inner], &errors[(b * count + c) * outer..][..outer], out);
+        }
+    }
+
+    fn write_outer_on_cpu(&self, x: &Tensor, g: &Tensor, tile: &Tile, out: &Tensor, add: bool) {
+        let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
+        self.for_each_row(x, g, tile, out, |x, g, out| {
+            outer::write(
+                Strided::new(g, height, tile.rows.start as usize, tile.height() as usize),
+                Strided::new(x, width, tile.columns.start as usize, tile.width() as usize),
+                add,
+                out,
+            );
+        });
+    }
+
+    /// The same by matrix units, from column `from` of x and row `first` of g on.
+    fn write_outer_by_units(
+        &self,
+        parts: Parts,
+        (x, from): (&Tensor, i64),
+        (g, first): (&Tensor, i64),
+        tile: &Tile,
+        out: &Tensor,
+        add: bool,
+    ) {
+        let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
+        let (from, first) = (from as usize, first as usize);
+        self.for_each_row(x, g, tile, out, |x, g, out| {
+            let factor = |values, stride| split::Factor { values, stride, contiguous_along: false };
+            split::add_outer(
+                parts,
+                (factor(g, height), first..first + tile.height() as usize),
+                (factor(x, width), from..from + tile.width() as usize),
+                add,
+                out,
+            );
+        });
+    }
+
+    fn add_rows(&self, ids: &Tensor, g: &Tensor, set: &RowSet, tile: &Tile, out: &Tensor) {
+        let range = &tile.rows;
+        let (position, present) = match set {
+            RowSet::All(_) => (ids.shallow_clone(), ids.ge(range.start).logical_and(&ids.lt(range.end))),
+            RowSet::Touched(rows) => {
+                let position = ids.contiguous().bucketize(rows, false, false);
+                let inside = position.clamp(0, rows.size()[0] - 1);
+                let in_range = inside.ge(range.start).logical_and(&inside.lt(range.end));
+                let present = rows.take(&inside).eq_tensor(ids).logical_and(&in_range);
+                (inside, present)
+            }
+        };
+        // Row (c·B + b)·height + position of the target; absent rows add zeros to the tile's first row.
+        let local = (position - range.start) * present.to_kind(Kind::Int64);
+        let base = Tensor::arange(self.rows(), (Kind::Int64, ids.device()));
+        let base = base.view([self.count, self.batch, 1]).transpose(0, 1) * tile.height();
+        let index = (base + local.unsqueeze(1)).reshape([-1]);
+        let g = g.narrow(3, tile.columns.start, tile.width());
+        let kept = &g * present.unsqueeze(1).unsqueeze(-1).to_kind(g.kind());
+        let mut target = out.view([self.rows() * tile.height(), tile.width()]);
+        let _ = target.index_add_(0, &index, &kept.reshape([-1, tile.width()]));
+    }
+}
