@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::directory::Layout;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, read_text, write_atomic};
 use crate::kernel::{Block, BlockGrid, Gram, KernelFile};
 use crate::launch::Place;
 use crate::progress::check_cancelled;
 use crate::setting::Field;
 
-/// Version of the directory's layout.
-const VERSION: u32 = 1;
-const NAME: &str = "manifest.json";
+const LAYOUT: Layout = Layout {
+    version: 1,
+    field: "kernelview_shards",
+    of: "a sharded kernel",
+    manifest: "a manifest of shards",
+    again: "compute the shards again",
+};
 
 /// What the blocks are of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ impl Manifest {
         metadata: HashMap<String, String>,
     ) -> Self {
         Self {
-            kernelview_shards: VERSION,
+            kernelview_shards: LAYOUT.version,
             digest,
             grid,
             labels: (labels.0.to_vec(), labels.1.to_vec()),
@@ -51,26 +55,11 @@ impl Manifest {
     }
 
     fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join(NAME);
-        if !path.exists() {
-            return Err(Error::format(
-                directory,
-                format!("no {NAME} here: expected the directory of a sharded kernel"),
-            ));
-        }
-        let wrong = |e: &dyn std::fmt::Display| Error::format(&path, format!("not a manifest of shards: {e}"));
-        let found: Self = serde_json::from_str(&read_text(&path)?).map_err(|e| wrong(&e))?;
-        if found.kernelview_shards != VERSION {
-            let message = format!(
-                "field `kernelview_shards` is {}, this program reads {VERSION}; compute the shards again",
-                found.kernelview_shards
-            );
-            return Err(Error::format(&path, message));
-        }
+        let found: Self = LAYOUT.read(directory)?;
         let grid = &found.grid;
         let counts = (found.labels.0.len(), found.labels.1.len());
         if grid.block == 0 || grid.chunks == 0 || grid.left == 0 || counts != (grid.left, grid.right.unwrap_or(0)) {
-            return Err(wrong(&format!("its grid {grid:?} does not fit {counts:?} labels")));
+            return Err(LAYOUT.wrong(directory, &format!("its grid {grid:?} does not fit {counts:?} labels")));
         }
         Ok(found)
     }
@@ -88,25 +77,12 @@ impl ShardStore {
     /// # Errors
     /// [`Error::Format`] where the directory is that of another kernel.
     pub fn open(directory: &Path, manifest: Manifest, place: Place) -> Result<Self> {
-        create_dir(directory)?;
-        if directory.join(NAME).exists() {
-            let there = Manifest::read(directory)?;
-            if there != manifest {
-                return Err(Error::format(
-                    directory,
-                    format!(
-                        "these are the shards of another kernel (other model, task, settings or block size); choose another file ({}), or \
-                         remove them",
-                        Field::Out
-                    ),
-                ));
-            }
-        } else {
-            let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
-            write_atomic(&directory.join(NAME), (text + "\n").as_bytes())?;
-        }
-        // So that a merge can say which parts of how many are unfinished.
-        write_atomic(&directory.join(format!("{}-of-{}.started", place.index, place.count)), b"")?;
+        let another = format!(
+            "these are the shards of another kernel (other model, task, settings or block size); choose another file ({}), or \
+             remove them",
+            Field::Out
+        );
+        Layout::open(directory, &manifest, place, Manifest::read, &another)?;
         Ok(Self { directory: directory.to_path_buf(), manifest })
     }
 

@@ -10,6 +10,7 @@
 //! whole gradient. No gradient is ever whole in memory: factors are recorded as for kernels, a tile of a parameter is written
 //! for a few examples, folded, and forgotten.
 
+mod finished;
 mod fold;
 mod store;
 
@@ -17,7 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
-pub use store::{SketchError, SketchManifest, SketchStore, Sketches};
+pub use finished::{SketchError, Sketches};
+pub use store::{SketchManifest, SketchStore};
 
 use self::fold::{Entry, Fold};
 use crate::device::threads;

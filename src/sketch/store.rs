@@ -1,4 +1,4 @@
-//! The directory of a sketch: a manifest of what it is of, a file for every block of examples, and kernels made from them.
+//! The directory of a sketch: a manifest of what it is of, and a file for every block of examples.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -6,20 +6,24 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{Sketch, bound};
+use super::Sketch;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, digest, read_text, read_whole, write_atomic};
-use crate::kernel::{Gram, GramMatrix, KernelFile};
+use crate::files::{digest, read_whole, write_atomic};
+use crate::kernel::{Gram, KernelFile};
 use crate::launch::Place;
-use crate::machine::free_memory;
-use crate::progress::{Monitor, check_cancelled};
 use crate::setting::Field;
+use crate::shard::Layout;
 
-/// Version of the directory's layout.
-const VERSION: u32 = 1;
-const NAME: &str = "manifest.json";
+const LAYOUT: Layout = Layout {
+    version: 1,
+    field: "kernelview_sketch",
+    of: "a sketch",
+    manifest: "a manifest of a sketch",
+    again: "make the sketch again",
+};
+
 const SAMPLE: &str = "sample.safetensors";
 
 /// What the blocks are of.
@@ -45,12 +49,6 @@ pub struct SketchManifest {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The one field that every layout has.
-#[derive(Deserialize)]
-struct Version {
-    kernelview_sketch: u32,
-}
-
 impl SketchManifest {
     /// A manifest of this layout; `depends` is a text of all that the blocks depend on.
     pub fn new(
@@ -62,7 +60,7 @@ impl SketchManifest {
         metadata: HashMap<String, String>,
     ) -> Self {
         Self {
-            kernelview_sketch: VERSION,
+            kernelview_sketch: LAYOUT.version,
             digest: digest([depends.as_bytes()]),
             size,
             sketch_seed,
@@ -74,26 +72,15 @@ impl SketchManifest {
         }
     }
 
-    fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join(NAME);
-        if !path.exists() {
-            return Err(Error::format(directory, format!("no {NAME} here: expected the directory of a sketch")));
-        }
-        let wrong = |e: &dyn std::fmt::Display| Error::format(&path, format!("not a manifest of a sketch: {e}"));
-        let text = read_text(&path)?;
-        let Version { kernelview_sketch: version } = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
-        if version != VERSION {
-            let message =
-                format!("field `kernelview_sketch` is {version}, this program reads {VERSION}; make the sketch again");
-            return Err(Error::format(&path, message));
-        }
-        let found: Self = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+    pub(super) fn read(directory: &Path) -> Result<Self> {
+        let found: Self = LAYOUT.read(directory)?;
         let examples = found.labels.len();
         if [found.size, found.outputs, found.block, examples].contains(&0) {
-            return Err(wrong(&"sizes of 0"));
+            return Err(LAYOUT.wrong(directory, &"sizes of 0"));
         }
         if let Some(outside) = found.sample.iter().find(|i| **i >= examples) {
-            return Err(wrong(&format!("example {outside} of the sample is none of the {examples}")));
+            let reason = format!("example {outside} of the sample is none of the {examples}");
+            return Err(LAYOUT.wrong(directory, &reason));
         }
         Ok(found)
     }
@@ -109,12 +96,16 @@ impl SketchManifest {
     }
 }
 
-fn block_path(directory: &Path, block: usize) -> PathBuf {
+pub(super) fn block_path(directory: &Path, block: usize) -> PathBuf {
     directory.join(format!("block-{block:05}.safetensors"))
 }
 
 /// A block's sketches \[rows, k\] and outputs \[examples, C\]; `None` where it is not there or of another run.
-fn read_block(directory: &Path, manifest: &SketchManifest, block: usize) -> Result<Option<(Tensor, Tensor)>> {
+pub(super) fn read_block(
+    directory: &Path,
+    manifest: &SketchManifest,
+    block: usize,
+) -> Result<Option<(Tensor, Tensor)>> {
     let path = block_path(directory, block);
     if !path.exists() {
         return Ok(None);
@@ -161,23 +152,11 @@ impl SketchStore {
     /// # Errors
     /// [`Error::Format`] where the directory is that of another sketch.
     pub fn open(directory: &Path, manifest: SketchManifest, place: Place) -> Result<Self> {
-        create_dir(directory)?;
-        if directory.join(NAME).exists() {
-            if SketchManifest::read(directory)? != manifest {
-                return Err(Error::format(
-                    directory,
-                    format!(
-                        "this is another sketch (other model, task, settings or size); give another {}, or remove it",
-                        Field::Out
-                    ),
-                ));
-            }
-        } else {
-            let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
-            write_atomic(&directory.join(NAME), (text + "\n").as_bytes())?;
-        }
-        // So that who reads it can say which parts of how many are unfinished.
-        write_atomic(&directory.join(format!("{}-of-{}.started", place.index, place.count)), b"")?;
+        let another = format!(
+            "this is another sketch (other model, task, settings or size); give another {}, or remove it",
+            Field::Out
+        );
+        Layout::open(directory, &manifest, place, SketchManifest::read, &another)?;
         Ok(Self { directory: directory.to_path_buf(), manifest })
     }
 
@@ -226,7 +205,7 @@ impl SketchStore {
 }
 
 /// The sample's exact kernel \[rows, rows\].
-fn read_sample(directory: &Path, manifest: &SketchManifest) -> Result<Option<Tensor>> {
+pub(super) fn read_sample(directory: &Path, manifest: &SketchManifest) -> Result<Option<Tensor>> {
     let path = directory.join(SAMPLE);
     if !path.exists() {
         return Ok(None);
@@ -239,226 +218,3 @@ fn read_sample(directory: &Path, manifest: &SketchManifest) -> Result<Option<Ten
     let kernel = file.to_gram().and_then(|gram| gram.sgd).filter(|kernel| kernel.size() == [rows, rows]);
     kernel.map(Some).ok_or_else(|| Error::format(&path, format!("holds no kernel.sgd of {rows} rows")))
 }
-
-/// How far a sketched kernel is from the exact one on a sample, in units of `√(K_ii K_jj)`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SketchError {
-    /// Entries that were compared.
-    pub entries: usize,
-    /// Root of their mean squared error.
-    pub measured: f64,
-    /// What the bound of every entry's variance allows.
-    pub bound: f64,
-    /// The largest error.
-    pub largest: f64,
-}
-
-/// A finished sketch.
-pub struct Sketches {
-    directory: PathBuf,
-    manifest: SketchManifest,
-}
-
-/// What two sketches must have in common for a kernel between them.
-const SHARED: [&str; 6] = ["model_digest", "template", "label_words", "output_mode", "head", "subset"];
-
-impl Sketches {
-    /// Opens a directory in which every block must be.
-    ///
-    /// # Errors
-    /// [`Error::Format`] for another directory, or where blocks are missing, with the shards that have them.
-    pub fn open(directory: &Path) -> Result<Self> {
-        let manifest = SketchManifest::read(directory)?;
-        let missing: Vec<usize> =
-            (0..manifest.blocks()).filter(|block| !block_path(directory, *block).is_file()).collect();
-        if let Some(first) = missing.first() {
-            let path = block_path(directory, *first);
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            return Err(Error::format(
-                directory,
-                format!(
-                    "{} of {} blocks are missing, {name} first: the same command that began the sketch finishes it",
-                    missing.len(),
-                    manifest.blocks()
-                ),
-            ));
-        }
-        Ok(Self { directory: directory.to_path_buf(), manifest })
-    }
-
-    /// What it is of.
-    pub fn manifest(&self) -> &SketchManifest {
-        &self.manifest
-    }
-
-    fn block(&self, block: usize) -> Result<(Tensor, Tensor)> {
-        read_block(&self.directory, &self.manifest, block)?.ok_or_else(|| {
-            Error::format(block_path(&self.directory, block), "belongs to another run; remove it and make it again")
-        })
-    }
-
-    /// Examples `0..count` as rows in double precision, with their outputs.
-    fn rows(&self, count: usize) -> Result<(Tensor, Tensor)> {
-        let (mut rows, mut outputs) = (Vec::new(), Vec::new());
-        for block in 0..count.div_ceil(self.manifest.block) {
-            check_cancelled()?;
-            let (r, o) = self.block(block)?;
-            let kept = (count - self.manifest.range(block).start).min(self.manifest.range(block).len()) as i64;
-            rows.push(r.narrow(0, 0, kept * self.manifest.outputs as i64).to_kind(Kind::Double));
-            outputs.push(o.narrow(0, 0, kept));
-        }
-        Ok((Tensor::cat(&rows, 0), Tensor::cat(&outputs, 0)))
-    }
-
-    /// The sketched SGD kernel of the first `count` examples with themselves, or with the first `other.1` of another sketch.
-    ///
-    /// # Errors
-    /// [`Error::Format`] for damaged blocks and sketches that do not belong together; [`Error::Value`] for counts that are not
-    /// there; [`Error::Memory`]; `Interrupted`.
-    pub fn kernel(&self, count: usize, other: Option<(&Self, usize)>, monitor: &dyn Monitor) -> Result<KernelFile> {
-        self.check(count)?;
-        if let Some((other, count)) = other {
-            other.check(count)?;
-            self.check_same(other)?;
-        }
-        let outputs = self.manifest.outputs;
-        let (left, right) = (count * outputs, other.map_or(count, |(_, count)| count) * outputs);
-        // Once as numbers and once as the bytes of the file, and the rows.
-        let needed = (24 * left * right + 8 * (left + right) * self.manifest.size) as u64;
-        if let Some(free) = free_memory().filter(|free| *free < needed) {
-            let what = format!("a kernel of {left} x {right} rows");
-            return Err(Error::Memory { what, needed, free, advice: "take fewer examples".into() });
-        }
-        let (a, left_outputs) = self.rows(count)?;
-        let right_side = other.map(|(other, count)| other.rows(count)).transpose()?;
-        let b = right_side.as_ref().map_or(&a, |(rows, _)| rows);
-        let kernel = Tensor::empty([left as i64, right as i64], (Kind::Double, Device::Cpu));
-        monitor.begin("kernel from sketches", left.div_ceil(STRIP) as u64);
-        for from in (0..left).step_by(STRIP) {
-            check_cancelled()?;
-            let size = STRIP.min(left - from) as i64;
-            // A symmetric kernel to the last bit: what lies above the diagonal is the transposed of what lies below.
-            let columns = if other.is_none() { from as i64 + size } else { right as i64 };
-            let strip = a.narrow(0, from as i64, size).matmul(&b.narrow(0, 0, columns).tr());
-            kernel.narrow(0, from as i64, size).narrow(1, 0, columns).copy_(&strip);
-            if other.is_none() {
-                let own = strip.narrow(1, from as i64, size);
-                let own = own.tril(0) + own.tril(-1).tr();
-                kernel.narrow(0, from as i64, size).narrow(1, from as i64, size).copy_(&own);
-                let before = strip.narrow(1, 0, from as i64).tr();
-                kernel.narrow(0, 0, from as i64).narrow(1, from as i64, size).copy_(&before);
-            }
-            monitor.advance(1);
-        }
-        monitor.end();
-        let mut kernel = Some(kernel);
-        let matrix = |which| if which == GramMatrix::Sgd { kernel.take() } else { None };
-        let gram = Gram::new(left_outputs, right_side.map(|(_, outputs)| outputs), matrix, Vec::new());
-        let columns = other.map_or(&[][..], |(other, count)| &other.manifest.labels[..count]);
-        let labels = (&self.manifest.labels[..count], columns);
-        Ok(KernelFile::of(&gram, labels, self.metadata(count, other)?))
-    }
-
-    fn check(&self, count: usize) -> Result<()> {
-        let there = self.manifest.labels.len();
-        if (1..=there).contains(&count) {
-            return Ok(());
-        }
-        let what = format!("the number of examples of {}", self.directory.display());
-        Err(Error::value(what, count, format!("1 to {there}")))
-    }
-
-    fn check_same(&self, other: &Self) -> Result<()> {
-        let (a, b) = (&self.manifest, &other.manifest);
-        let numbers = [
-            ("size", a.size.to_string(), b.size.to_string()),
-            ("sketch_seed", a.sketch_seed.to_string(), b.sketch_seed.to_string()),
-            ("outputs", a.outputs.to_string(), b.outputs.to_string()),
-        ];
-        let texts = SHARED.map(|name| {
-            let text = |m: &SketchManifest| m.metadata.get(name).cloned().unwrap_or_default();
-            (name, text(a), text(b))
-        });
-        match numbers.into_iter().chain(texts).find(|(_, a, b)| a != b) {
-            None => Ok(()),
-            Some((name, a, b)) => Err(Error::format(
-                &other.directory,
-                format!(
-                    "{name} is {b}, and {a} in {}: sketches of different networks, prompts or folds have no kernel",
-                    self.directory.display()
-                ),
-            )),
-        }
-    }
-
-    /// The error of this sketch's kernel on its sample, where the exact one is there.
-    ///
-    /// # Errors
-    /// [`Error::Format`] for damaged files.
-    pub fn error(&self) -> Result<Option<SketchError>> {
-        let Some(exact) = read_sample(&self.directory, &self.manifest)? else { return Ok(None) };
-        let outputs = self.manifest.outputs as i64;
-        let mut rows = Vec::new();
-        for example in &self.manifest.sample {
-            let block = example / self.manifest.block;
-            let at = (example - self.manifest.range(block).start) as i64;
-            rows.push(self.block(block)?.0.narrow(0, at * outputs, outputs).to_kind(Kind::Double));
-        }
-        let rows = Tensor::cat(&rows, 0);
-        let found = rows.matmul(&rows.tr());
-        let size = exact.size()[0];
-        let (mut squares, mut bounds, mut largest, mut entries) = (0.0, 0.0, 0f64, 0);
-        for i in 0..size {
-            for j in 0..=i {
-                let value = |t: &Tensor, i, j| t.double_value(&[i, j]);
-                let (k_ii, k_jj, k_ij) = (value(&exact, i, i), value(&exact, j, j), value(&exact, i, j));
-                let unit = (k_ii * k_jj).sqrt();
-                if unit <= 0.0 {
-                    continue;
-                }
-                let error = (value(&found, i, j) - k_ij) / unit;
-                squares += error * error;
-                bounds += (bound(k_ii, k_jj, k_ij, self.manifest.size) / unit).powi(2);
-                largest = largest.max(error.abs());
-                entries += 1;
-            }
-        }
-        let mean = |sum: f64| (sum / f64::from(entries.max(1))).sqrt();
-        Ok(Some(SketchError { entries: entries as usize, measured: mean(squares), bound: mean(bounds), largest }))
-    }
-
-    /// Metadata of a kernel file: the rows are this sketch's examples, the columns the other's.
-    fn metadata(&self, count: usize, other: Option<(&Self, usize)>) -> Result<HashMap<String, String>> {
-        let (columns, column_count) = other.unwrap_or((self, count));
-        let mut all: HashMap<String, String> = HashMap::new();
-        for (name, value) in &columns.manifest.metadata {
-            if !name.starts_with("row") && !name.starts_with("column") {
-                all.insert(name.clone(), value.clone());
-            }
-        }
-        for (side, source, count) in [("row", self, count), ("column", columns, column_count)] {
-            for (name, value) in &source.manifest.metadata {
-                let Some(rest) = name.strip_prefix("column") else { continue };
-                // Lists have an entry for each example.
-                let listed = rest == "_numbers" || rest == "_text_digests";
-                let value =
-                    if listed { value.split(',').take(count).collect::<Vec<_>>().join(",") } else { value.clone() };
-                all.insert(format!("{side}{rest}"), value);
-            }
-        }
-        let size = self.manifest.size;
-        all.insert("sketch_size".into(), size.to_string());
-        all.insert("sketch_seed".into(), self.manifest.sketch_seed.to_string());
-        all.insert(
-            "sketch_bound".into(),
-            format!("standard deviation of an entry at most sqrt((K_ii K_jj + K_ij^2)/{size})"),
-        );
-        if let Some(error) = self.error()? {
-            all.insert("sketch_error".into(), serde_json::to_string(&error).expect("plain data"));
-        }
-        Ok(all)
-    }
-}
-
-/// Rows of a strip of a kernel, between two looks for a request to stop.
-const STRIP: usize = 2048;
