@@ -6,6 +6,7 @@
 //! system `[[I/γ, H], [Hᵀ, I/γ]]` is `[[I/γ, B], [Bᵀ, I/γ]]`; with the entries of both halves in turn it is a symmetric band,
 //! which is eliminated with partial pivoting in O(n·WIDTH²) for every γ.
 
+use super::factor::{Solves, smallest_singular_value};
 use super::linear::{parallelism, unless_stopped};
 use crate::error::Result;
 use crate::progress::check_cancelled;
@@ -20,14 +21,9 @@ use faer::linalg::householder::{
 };
 use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch};
 use faer::{Conj, Mat};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// Diagonals above the main one.
 const WIDTH: usize = 48;
-
-/// Steps of inverse iteration, as in `factor.rs`.
-const INVERSE_STEPS: usize = 4;
 
 /// `H = Q·B·Pᵀ`.
 pub(super) struct Band {
@@ -122,7 +118,11 @@ impl Band {
         };
         let (alpha, beta) = (back(&self.left, 0), back(&self.right, 1));
         let norm = self.entries.iter().map(|x| x * x).sum::<f64>().sqrt() + 1.0 / gamma;
-        Ok(Some(BandSolution { alpha, beta, smallest: system.smallest() / norm }))
+        let smallest = smallest_singular_value(2 * n, |vector| {
+            system.solve(vector.col_as_slice_mut(0));
+            Solves::Once
+        })?;
+        Ok(Some(BandSolution { alpha, beta, smallest: smallest / norm }))
     }
 }
 
@@ -238,32 +238,13 @@ impl Elimination {
             x[k] = (x[k] - known) / row[0];
         }
     }
-
-    /// The smallest singular value, from above, by inverse iteration from a fixed random vector.
-    fn smallest(&self) -> f64 {
-        let mut random = ChaCha8Rng::seed_from_u64(self.pivots.len() as u64);
-        let mut x: Vec<f64> = self.pivots.iter().map(|_| random.random_range(-1.0..1.0)).collect();
-        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let mut smallest = 0.0;
-        for _ in 0..INVERSE_STEPS {
-            let before = norm(&x);
-            self.solve(&mut x);
-            let after = norm(&x);
-            if !(after.is_finite() && after > 0.0) {
-                return 0.0;
-            }
-            smallest = before / after;
-            for x in &mut x {
-                *x /= after;
-            }
-        }
-        smallest
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     fn some(n: usize) -> Mat<f64> {
         let mut random = ChaCha8Rng::seed_from_u64(3);

@@ -82,27 +82,48 @@ impl Factor {
     /// The smallest singular value of the system, from above, by inverse iteration from a fixed random vector; zero where
     /// the factorization met a pivot of zero.
     pub fn smallest(&self) -> Result<f64> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.rows as u64);
-        let mut vector = Mat::from_fn(self.rows, 1, |_, _| random.random_range(-1.0..1.0));
-        let mut smallest = 0.0;
-        for _ in 0..INVERSE_STEPS {
-            check_cancelled()?;
-            let before = vector.norm_l2();
-            self.solve_in_place(&mut vector);
-            let mut growth = vector.norm_l2() / before;
+        let found = smallest_singular_value(self.rows, |vector| {
+            self.solve_in_place(vector);
             if let Form::General(factor) = &self.form {
                 factor.solve_transpose_in_place(vector.as_mut());
-                growth = (vector.norm_l2() / before).sqrt();
+                return Solves::Twice;
             }
-            if !(growth.is_finite() && growth > 0.0) {
-                return Ok(0.0);
-            }
-            smallest = 1.0 / growth;
-            let length = vector.norm_l2();
-            vector *= faer::Scale(1.0 / length);
-        }
-        Ok(smallest * self.unit)
+            Solves::Once
+        })?;
+        Ok(found * self.unit)
     }
+}
+
+/// What a step of inverse iteration solves with.
+pub(super) enum Solves {
+    /// The system, which is symmetric.
+    Once,
+    /// The system and its transpose.
+    Twice,
+}
+
+/// The smallest singular value of a system, from above, by inverse iteration from a fixed random vector; zero where it has a pivot of
+/// zero.
+pub(super) fn smallest_singular_value(rows: usize, solve: impl Fn(&mut Mat<f64>) -> Solves) -> Result<f64> {
+    let mut random = ChaCha8Rng::seed_from_u64(rows as u64);
+    let mut vector = Mat::from_fn(rows, 1, |_, _| random.random_range(-1.0..1.0));
+    let mut smallest = 0.0;
+    for _ in 0..INVERSE_STEPS {
+        check_cancelled()?;
+        let before = vector.norm_l2();
+        let solves = solve(&mut vector);
+        let length = vector.norm_l2();
+        let growth = match solves {
+            Solves::Once => length / before,
+            Solves::Twice => (length / before).sqrt(),
+        };
+        if !(growth.is_finite() && growth > 0.0) {
+            return Ok(0.0);
+        }
+        smallest = 1.0 / growth;
+        vector *= faer::Scale(1.0 / length);
+    }
+    Ok(smallest)
 }
 
 fn add_to_diagonal(system: &mut Mat<f64>, shift: f64) {

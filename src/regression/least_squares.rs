@@ -152,7 +152,7 @@ impl<'a> LeastSquares<'a> {
         if !self.symmetric || self.size() <= self.many || strong.len() < 2 || self.norm <= 0.0 {
             return Ok(found);
         }
-        // Its symmetric part would be a second matrix of this size; the difference is below what is promised of symmetry.
+        // Itself, and no second matrix of this size, where it is symmetric to the last bit, as this program's are.
         let kernel = checks::symmetric_part(self.kernel)?;
         let times = |x: &Mat<f64>| transposed_times(&kernel, x);
         let leading = Leading::new(self.size(), &times)?;
