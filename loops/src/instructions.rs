@@ -22,7 +22,7 @@ impl Instructions {
     /// The most that the environment allows; what the machine has is another question.
     ///
     /// # Errors
-    /// The variable's value, where it is none of `portable`, `avx2` and `avx512`.
+    /// The variable's value, where it is none of `portable`, `avx2`, `avx512` and `amx`.
     pub fn most() -> Result<Self, &'static str> {
         static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
         let read = || match std::env::var(VARIABLE).as_deref() {

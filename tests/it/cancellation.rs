@@ -4,17 +4,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use kernelview::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, Pretrained, Study, StudyRequest, analyze};
+use kernelview::analysis::{Measures, Plan, Pretrained, Study, StudyRequest, analyze};
 use kernelview::device::Dtype;
 use kernelview::error::{Error, Result};
 use kernelview::evidence::Analysis;
-use kernelview::kernel::Formula;
 use kernelview::progress::{Cancellation, Monitor, Silent};
 use kernelview::task::{OwnSplit, Splits, TaskDefinition};
-use kernelview::train::OptimizerKind;
 use tch::Device;
 
 use crate::common::command::Scratch;
+use crate::gate::few_steps;
 
 /// A tiny network on twelve rows of words: two kernels, four steps of SGD.
 fn analysis(scratch: &Scratch, out: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
@@ -23,20 +22,7 @@ fn analysis(scratch: &Scratch, out: &Path, monitor: &dyn Monitor) -> Result<Anal
     let splits = Splits::from_file(scratch.path("rows.tsv"), &definition, &own)?;
     let network = Pretrained::load(&scratch.path("model"), Dtype::F32, Device::Cpu)?;
     let study = Study::new(StudyRequest { split_seed: Some(1), ..StudyRequest::new(&network, &definition, &splits) })?;
-    let settings = AnalysisSettings {
-        formulas: vec![Formula::Sgd, Formula::Signgd],
-        memory: None,
-        precision: None,
-        optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
-        batch_size: 4,
-        steps: 4,
-        eval_every: 2,
-        measures: Measures::End,
-        measure_steps: None,
-        probes: None,
-        train_precision: None,
-    };
-    let plan = Plan { settings, batch: 4, seed: 1 };
+    let plan = Plan { settings: few_steps(Measures::End), batch: 4, seed: 1 };
     analyze(&study, &plan, "an analysis", out, monitor)
 }
 

@@ -42,6 +42,23 @@ fn scratch() -> Scratch {
     scratch
 }
 
+/// Two kernels and four steps of SGD.
+pub fn few_steps(measures: Measures) -> AnalysisSettings {
+    AnalysisSettings {
+        formulas: vec![Formula::Sgd, Formula::Signgd],
+        memory: None,
+        precision: None,
+        optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
+        batch_size: 4,
+        steps: 4,
+        eval_every: 2,
+        measures,
+        measure_steps: None,
+        probes: None,
+        train_precision: None,
+    }
+}
+
 /// An analysis with this seed of split and mini-batches.
 fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
     crate::common::one_thread();
@@ -55,20 +72,7 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         split_seed: Some(seed),
         ..StudyRequest::new(&network, &definition, &splits)
     });
-    let settings = AnalysisSettings {
-        formulas: vec![Formula::Sgd, Formula::Signgd],
-        memory: None,
-        precision: None,
-        optimizers: vec![OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: vec![1e-2] }],
-        batch_size: 4,
-        steps: 4,
-        eval_every: 2,
-        measures: Measures::Full,
-        measure_steps: None,
-        probes: None,
-        train_precision: None,
-    };
-    let plan = Plan { settings, batch: 8, seed };
+    let plan = Plan { settings: few_steps(Measures::Full), batch: 8, seed };
     // Every run in a directory of its own: nothing is reused.
     let out = tempfile::tempdir().expect("a temporary directory");
     analyze(&study.expect("a study"), &plan, "kernelview analyze", out.path(), &Silent).expect("an analysis")
