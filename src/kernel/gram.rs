@@ -11,7 +11,7 @@ pub(super) fn no_examples() -> Error {
 }
 
 /// Where values that are not finite come from, and what helps.
-pub(super) const OVERFLOW: &str = "the weights hold NaN or infinity, or the network overflows in this precision (f64 reaches \
+pub(crate) const OVERFLOW: &str = "the weights hold NaN or infinity, or the network overflows in this precision (f64 reaches \
                                    further)";
 
 /// One parameter's part in the kernels of a symmetric Gram matrix.

@@ -17,6 +17,7 @@ pub use engine::{
 };
 pub use file::{KernelFile, KernelHeader};
 pub use formula::{Formula, FormulaSet};
+pub(crate) use gram::OVERFLOW;
 pub use gram::{Gram, GramMatrix, ParameterShare};
 pub use precision::{Precision, precision_errors};
 pub use published::{PublishedKernel, logits_path, read_logits};

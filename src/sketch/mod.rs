@@ -25,6 +25,7 @@ use self::fold::{Entry, Fold};
 use crate::device::threads;
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Loops, Param, Parameters, Recorded, RowSet, Tile, batches_by_cost, record};
+use crate::kernel::OVERFLOW;
 use crate::progress::{Monitor, check_cancelled};
 use crate::threads::in_threads;
 
@@ -112,9 +113,7 @@ pub fn sketch(
         return Err(Error::NotFinite {
             what: "a gradient".into(),
             place: format!("example {example}, counted from 0"),
-            advice:
-                "the weights hold NaN or infinity, or the network overflows in this precision (f64 reaches further)"
-                    .into(),
+            advice: OVERFLOW.into(),
         });
     }
     let rows = Tensor::from_slice(&all).view([rows as i64, settings.size as i64]);

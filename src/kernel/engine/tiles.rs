@@ -13,8 +13,7 @@ use super::panel::Panel;
 use super::sums::Products;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, Param, RowSet, Tile};
-use crate::kernel::FormulaSet;
-use crate::kernel::gram::OVERFLOW;
+use crate::kernel::{FormulaSet, OVERFLOW};
 
 /// A worker with its panels, its buffers and its sums.
 pub(super) struct Tiler {
