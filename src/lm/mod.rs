@@ -23,6 +23,8 @@ mod names;
 mod network;
 mod parts;
 mod peft;
+#[cfg(test)]
+mod plain;
 pub mod random;
 mod relative;
 mod rotary;
