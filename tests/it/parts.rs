@@ -3,11 +3,12 @@
 //! compares with transformers as it is.
 //!
 //! Tolerances: 1e-12 of the largest logit (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry; sign kernels
-//! are integers and must be equal. In single precision 1e-5, and 2e-3 for the sign kernel.
+//! are integers and must be equal. In single precision 1e-5, and what signs in doubt can add.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::kernel_cases::bounds::agrees_in_single_precision;
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{ParameterSpec, Parameters, outputs};
 use kernelview::kernel::{
@@ -90,13 +91,10 @@ fn both_engines_equal_the_golden_kernels() {
 #[test]
 fn single_precision_kernels_agree_with_double() {
     for name in networks() {
-        let golden = golden(&name, Kind::Float);
-        let gram = structured(&golden.parameters, &golden.examples(), (4, 1 << 22, 1 << 30));
-        for (formula, tolerance) in [(Formula::Sgd, 1e-5), (Formula::Asymmetric, 1e-5), (Formula::Signgd, 2e-3)] {
-            let expected = golden.kernel(&format!("kernel.{formula}"));
-            let error = relative_error(gram.matrix(formula).expect("computed"), &expected);
-            assert!(error <= tolerance, "{name} {formula}: {error:.2e}");
-        }
+        let (single, double) = (golden(&name, Kind::Float), golden(&name, Kind::Double));
+        let gram = structured(&single.parameters, &single.examples(), (4, 1 << 22, 1 << 30));
+        let expected = |formula| double.kernel(&format!("kernel.{formula}"));
+        agrees_in_single_precision(&name, &gram, expected, (&double.parameters, &double.examples()), 1e-5);
     }
 }
 

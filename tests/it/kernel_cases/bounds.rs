@@ -1,7 +1,7 @@
 //! How far an engine's kernels may lie from the reference's, and the comparison.
 
 use kernelview::jacobian::{Examples, Parameters};
-use kernelview::kernel::{FormulaSet, Gram, dense_jacobian, sign_rows};
+use kernelview::kernel::{Formula, FormulaSet, Gram, dense_jacobian, sign_rows};
 use tch::{Kind, Tensor};
 
 /// Allowed differences in double precision, relative to a kernel's largest entry.
@@ -54,6 +54,28 @@ impl Bounds {
         });
         Self { relative: SINGLE, doubt: Some((slack, traces.collect())) }
     }
+}
+
+/// A kernel in single precision against the values of every formula, where signs in doubt count as such; the network and
+/// its examples are those of double precision. `relative` is the tolerance of sums, of the largest entry.
+pub fn agrees_in_single_precision(
+    what: &str,
+    gram: &Gram,
+    expected: impl Fn(Formula) -> Tensor,
+    (parameters, examples): (&Parameters, &dyn Examples),
+    relative: f64,
+) {
+    let doubt = Bounds::single(parameters, examples, None).doubt.expect("in single precision");
+    let mut failures = Failures::default();
+    for (formula, relative, slack) in [
+        (Formula::Sgd, relative, None),
+        (Formula::Asymmetric, relative, Some(&doubt.0[0])),
+        (Formula::Signgd, 0.0, Some(&doubt.0[2])),
+    ] {
+        let found = gram.matrix(formula).expect("computed");
+        failures.near(&format!("{what} {formula}"), found, &expected(formula), relative, slack);
+    }
+    failures.none();
 }
 
 /// Whether no entry is beyond a bound; a NaN is.

@@ -12,7 +12,7 @@
 //! held to the same bounds. From one and the same single-precision gradients, products in double precision must again
 //! be the integers themselves.
 
-mod bounds;
+pub mod bounds;
 mod corpus;
 
 use std::collections::BTreeSet;
