@@ -5,14 +5,14 @@ use std::io::{Cursor, Write as _};
 
 use kernelview::cli::SHORTAGE_ADVICE;
 
-/// The system's allocator, but where a large piece of memory cannot be had the process ends with an error that says so:
-/// what Rust does in its place is to abort. (libtorch's memory is not this one's.)
+/// The system's allocator, except that the process ends with an error message if a large allocation fails, where Rust would
+/// abort. (libtorch allocates its memory elsewhere.)
 struct OrEnd;
 
-/// Smaller pieces are left to Rust: where even these cannot be had, printing may fail too.
+/// Smaller allocations are left to Rust: if even they fail, printing may fail too.
 const LARGE: usize = 1 << 20;
 
-// SAFETY: everything is the system's allocator, whose contract is this one's.
+// SAFETY: all calls are passed on to the system's allocator.
 unsafe impl GlobalAlloc for OrEnd {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
@@ -38,8 +38,8 @@ unsafe impl GlobalAlloc for OrEnd {
 fn or_end(piece: *mut u8, size: usize) -> *mut u8 {
     if piece.is_null() && size >= LARGE {
         let mut line = Cursor::new([0u8; 512]);
-        // Without a buffer: there is no memory for one. What does not fit is left out.
-        let _ = writeln!(line, "error: out of memory when {size} bytes more were asked for: {SHORTAGE_ADVICE}");
+        // On the stack, because there is no memory for a buffer; text that does not fit is cut.
+        let _ = writeln!(line, "error: out of memory (tried to allocate {size} more bytes): {SHORTAGE_ADVICE}");
         let length = usize::try_from(line.position()).unwrap_or(0);
         // SAFETY: the bytes are this function's own; the process ends without running anything else.
         unsafe {

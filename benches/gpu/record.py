@@ -91,7 +91,7 @@ class Record:
         lines = [f"# {self.title}, {datetime.date.today().isoformat()}", "", *self.facts, ""]
         failed = [section.title for section in self.sections if not section.holds]
         total = time.monotonic() - self.start
-        verdict = f"not as it must be: {'; '.join(failed)}" if failed else "every figure is what it must be"
+        verdict = f"check failed: {'; '.join(failed)}" if failed else "every figure is what it must be"
         lines += [f"{len(self.sections)} checks in {total:.0f} s: {verdict}.", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", f"{section.seconds:.1f} s.", ""]

@@ -26,7 +26,7 @@ pub(super) struct AnalyzeArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub task: TaskArgs,
-    /// Where the report goes; finished parts found there are reused
+    /// Directory of the report; finished parts found there are reused
     #[arg(long, default_value = "kernelview-report", value_name = "DIR")]
     pub out_dir: PathBuf,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) struct AnalyzeArgs {
     pub gate: GateArgs,
 }
 
-/// Runs the analysis and writes the report; whether nothing moved since the baseline, where one is given.
+/// Runs the analysis and writes the report. Returns false if a metric moved from the baseline.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
     let old = args.gate.read()?;
@@ -86,7 +86,7 @@ impl FineTuningArgs {
                 "sgd" => Ok(OptimizerGrid { kind: OptimizerKind::Sgd, learning_rates: distinct(lr_sgd) }),
                 "signgd" => Ok(OptimizerGrid { kind: OptimizerKind::Signgd, learning_rates: distinct(lr_signgd) }),
                 "adam" => Ok(OptimizerGrid { kind: OptimizerKind::ADAM, learning_rates: distinct(lr_adam) }),
-                other => Err(Error::argument("--optimizers", format!("`{other}` is none of sgd, signgd, adam"))),
+                other => Err(Error::argument("--optimizers", format!("`{other}` is not one of sgd, signgd, adam"))),
             })
             .collect::<Result<Vec<_>>>()?;
         let mut formulas = formula.clone();
@@ -110,7 +110,7 @@ impl FineTuningArgs {
     }
 }
 
-/// The items without repetitions, in order of their first.
+/// The items without repetitions, in order of first occurrence.
 fn distinct<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
     let mut found: Vec<T> = Vec::new();
     for item in items {
@@ -121,16 +121,16 @@ fn distinct<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
     found
 }
 
-/// Options with a value that change nothing in the report.
+/// Options with a value that do not affect the report.
 const LEFT_OUT: [&str; 7] =
     ["--out-dir", "--baseline", "--baseline-seeds", "--ignore", "--markdown", "--junit", "--seed"];
 
 /// Options whose value is a path.
 const PATHS: [&str; 7] = ["--model", "--data", "--data-dir", "--dev-data", "--test-data", "--task-file", "--adapter"];
 
-/// The command as typed, with quotes where a shell needs them, for a run with this seed; what changes nothing in the
-/// report is left out. An absolute path means nothing on another machine and tells who ran the command where: its last part
-/// stands in its place.
+/// The command as typed, quoted for a shell, for a run with this seed. Options that do not affect the report are omitted.
+/// Absolute paths are shortened to their last component: they mean nothing on another machine and reveal who ran the command
+/// where.
 fn command_line(seed: u64) -> String {
     let typed: Vec<String> = std::env::args().skip(1).collect();
     command_of(&typed, seed)

@@ -1,4 +1,4 @@
-//! Arguments that several commands have, as the user types them, with the help text that teaches them.
+//! Arguments shared by several commands, with their help texts.
 
 use std::path::PathBuf;
 
@@ -23,44 +23,44 @@ use crate::task::Overrides;
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
-    /// Checkpoint directory (config.json, weights, tokenizer.json), or the name of a network of the family that comes
-    /// with the sources (prose-64, prose-128, prose-256; KERNELVIEW_FAMILY names the directory of another) or of a model
-    /// fetched by `cargo xtask model`; a GGUF file; a model of the Hugging Face hub (NAME, ORG/NAME, ORG/NAME@REVISION),
-    /// from its cache or downloaded into it
+    /// The model: a checkpoint directory (config.json, weights, tokenizer.json); a GGUF file; a built-in model (prose-64,
+    /// prose-128 or prose-256; set KERNELVIEW_FAMILY to use another family's directory); a model fetched by `cargo xtask
+    /// model`; or a model on the Hugging Face hub (NAME, ORG/NAME, ORG/NAME@REVISION), taken from the local cache or
+    /// downloaded into it
     #[arg(long, default_value = DEFAULT_MODEL, value_name = "DIR|NAME")]
     pub model: String,
-    /// What reads the network: its own head under the task's prompt, or, without a prompt, a new linear head on the first
-    /// token (the last of a causal model) with random weights (drawn by --seed) or those of a linear probe
+    /// Output head: the model's own with the task's prompt, or, without a prompt, a new linear head on the first token (the
+    /// last one for a causal model), with random weights (drawn from --seed) or those of a linear probe
     #[arg(long, value_enum, default_value = "prompt")]
     pub head: Head,
-    /// What f is: one output per class, its label word's logit (or log-probability, see --label-words), or for two classes
-    /// the second's minus the first's [default: difference for two classes, logits otherwise]
+    /// The output f: one per class (the logit of its label word, or its log-probability, see --label-words), or, for two
+    /// classes, the second minus the first [default: difference for two classes, logits otherwise]
     #[arg(long, value_enum)]
     pub output_mode: Option<OutputMode>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
 
-/// What computes.
+/// Device and threads.
 #[derive(Args)]
 pub(super) struct ProcessorArgs {
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    /// auto (cuda:0 if available), cpu or cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// CPU threads of libtorch, four for each core at most [default: all cores]
+    /// CPU threads of libtorch, at most four per core [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
 }
 
 impl ProcessorArgs {
-    /// Sets the number of threads, and finds the device.
+    /// Sets the number of threads and resolves the device.
     pub(super) fn prepare(&self) -> Result<Device> {
         use_threads(self.threads)?;
         self.device.resolve()
     }
 }
 
-/// How networks and the kernel engine run, whatever they run on.
+/// How networks and the kernel engine run.
 #[derive(Args)]
 pub(super) struct EngineArgs {
     /// Element type of weights, activations and gradients
@@ -68,25 +68,25 @@ pub(super) struct EngineArgs {
     pub dtype: Dtype,
     #[command(flatten)]
     pub processor: ProcessorArgs,
-    /// Parameters that take part in kernels and fine-tuning
+    /// Parameters to include in kernels and fine-tuning
     #[arg(long, value_enum, default_value = "all")]
     pub parameters: Subset,
-    /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer where
-    /// there are many outputs]
+    /// Examples per forward and backward pass of the kernel engine; memory grows with it [default: 32, fewer if there are
+    /// many outputs]
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Most memory that the kernel engine may take, the whole process included, e.g. 6GB [default: about 3 GB beside the
+    /// Memory limit of the whole process, which the kernel engine keeps to, e.g. 6GB [default: about 3 GB plus the
     /// parameters]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Element type in which gradients are kept and multiplied; `analyze` and `kernel` measure and store the error that it
-    /// makes [default: that of --dtype]
+    /// Element type in which gradients are stored and multiplied; `analyze` and `kernel` measure and report the resulting
+    /// error [default: that of --dtype]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
 }
 
 impl EngineArgs {
-    /// Examples per pass, where they are given.
+    /// Examples per pass, if given.
     pub(super) fn batch(&self) -> Result<Option<usize>> {
         match self.batch {
             Some(0) => Err(Error::setting(Field::Batch, 0, "1 or more")),
@@ -98,7 +98,7 @@ impl EngineArgs {
 /// The default model.
 pub(super) const DEFAULT_MODEL: &str = "prose-128";
 
-/// Its default task.
+/// The default model's default task.
 pub(super) const DEFAULT_CLOZE: &str = "cloze-was-were";
 
 /// Default seed of splits and mini-batches.
@@ -111,19 +111,19 @@ pub(super) const DEFAULT_K: usize = 16;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Task")]
 pub(super) struct TaskArgs {
-    /// A task by name (see `kernelview tasks`): one of the paper's 14, whose few-shot splits are read from --data-dir, or
-    /// a cloze task, which has sentences of its own [default: cloze-was-were for the default model,
-    /// else built-in remarks, positive or negative]
+    /// A task by name (see `kernelview tasks`): one of the paper's 14, with few-shot splits from --data-dir, or a cloze task
+    /// with built-in sentences [default: cloze-was-were for the default model, otherwise built-in remarks, positive or
+    /// negative]
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
-    /// A task definition of one's own in TOML
+    /// Your own task definition, in TOML
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub task_file: Option<PathBuf>,
     /// Directory of few-shot splits, laid out as TASK/K-SEED/{train,dev,test}
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// A TSV, CSV or JSON lines file of one's own with the columns text[,text2],label (or those of --columns), or a directory
-    /// with train, validation and test files
+    /// Your own TSV, CSV or JSON lines file with the columns text[,text2],label (or those of --columns), or a directory with
+    /// train, validation and test files
     #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
     pub data: Option<PathBuf>,
     /// The columns of --data: text=sentence,label=label; numbers, counted from 0, for a file without a header: text=3,label=1
@@ -144,41 +144,41 @@ pub(super) struct TaskArgs {
     /// Template in LM-BFF's language, e.g. '*cls**sent_0*_It_was*mask*.*sep+*'
     #[arg(long)]
     pub template: Option<String>,
-    /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good. Where every word is one token, f of a class
-    /// is its word's logit; where one is several, f is for all classes the sum of the word's log-probabilities, token by token.
-    /// With `*choice*` in the template in the mask's place (multiple choice) they are the columns that hold a row's choices, in
-    /// JSON lines also endings.0,endings.1
+    /// Label words: bad,good (in the order of labels 0, 1, …) or neg=bad,pos=good. If every word is a single token, f of a
+    /// class is its word's logit; if any word has several tokens, f is, for every class, the sum of the log-probabilities of
+    /// its word's tokens. If the template has `*choice*` instead of the mask (multiple choice), these name the columns that
+    /// hold a row's choices; in JSON lines also endings.0,endings.1
     #[arg(long, value_name = "WORDS")]
     pub label_words: Option<String>,
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Segment ids that grow after each sep+ (the paper's runs have zeros everywhere)
+    /// Increment the segment id after each sep+ (the paper's runs use zeros everywhere)
     #[arg(long)]
     pub segments: bool,
-    /// Put a causal model's prompt into the checkpoint's own chat template: what stands in front of `*reply*` in --template (all
-    /// up to the mask without one) is the user's message, what stands behind it begins the answer
+    /// Wrap a causal model's prompt in the checkpoint's own chat template: what precedes `*reply*` in --template (without
+    /// one, everything up to the mask) is the user's message, what follows it starts the answer
     #[arg(long)]
     pub chat: bool,
 }
 
 #[derive(Args, Clone)]
 pub(super) struct LimitArgs {
-    /// Most test examples to use (drawn by the seed)
+    /// Maximum number of test examples (drawn with the seed)
     #[arg(long, value_name = "N")]
     test_limit: Option<usize>,
-    /// Longest prompt in tokens [default: the task's]
+    /// Maximum prompt length in tokens [default: the task's]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
-    /// Longest first text in tokens (0: no limit) [default: the task's]
+    /// Maximum length of the first text in tokens (0: no limit) [default: the task's]
     #[arg(long, value_name = "TOKENS")]
     first_limit: Option<usize>,
-    /// Longest other text in tokens (0: no limit) [default: the task's]
+    /// Maximum length of every other text in tokens (0: no limit) [default: the task's]
     #[arg(long, value_name = "TOKENS")]
     other_limit: Option<usize>,
 }
 
 impl LimitArgs {
-    /// The lengths, over those of a task, and the number of test examples.
+    /// Lengths that override a task's, and the maximum number of test examples.
     pub fn parts(&self) -> (Overrides, Option<usize>) {
         let Self { test_limit, max_length, first_limit, other_limit } = self.clone();
         let lengths = Overrides {
@@ -191,32 +191,32 @@ impl LimitArgs {
     }
 }
 
-/// LoRA adapters in place of the weights.
+/// LoRA adapters instead of the weights.
 #[derive(Args)]
 #[command(next_help_heading = "Adapters")]
 pub(super) struct AdapterArgs {
-    /// Put LoRA adapters of this rank on the network: kernels and fine-tuning are theirs. What an optimizer trained is written
-    /// to --out-dir/adapters/OPTIMIZER in PEFT's format
+    /// Add LoRA adapters of this rank to the network; kernels and fine-tuning are then over their factors. Trained adapters
+    /// are written to --out-dir/adapters/OPTIMIZER in PEFT's format
     #[arg(long = "lora-rank", value_name = "RANK", conflicts_with = "adapter")]
     pub rank: Option<i64>,
-    /// Modules to adapt, by the ends of their names, or all-linear [default: PEFT's for the architecture]
+    /// Modules to adapt, by name suffix, or all-linear [default: PEFT's for the architecture]
     #[arg(long = "lora-targets", value_delimiter = ',', value_name = "NAMES", requires = "rank")]
     pub targets: Vec<String>,
-    /// PEFT's lora_alpha: the factor of the adapters is alpha over rank [default: the rank, so that it is 1]
+    /// PEFT's lora_alpha: adapters are scaled by alpha/rank [default: the rank, i.e. no scaling]
     #[arg(long = "lora-alpha", requires = "rank")]
     pub alpha: Option<f64>,
     /// How the factors A are drawn: N(0, 1/k) (the kernel of the adapted weights keeps its size), PEFT's default, or PEFT's
     /// gaussian
     #[arg(long = "lora-init", value_enum, default_value = "gaussian", requires = "rank")]
     pub init: Init,
-    /// Start from this PEFT adapter; biases and modules that it saves whole replace the model's own, and take no part in kernels
-    /// and fine-tuning
+    /// Start from this PEFT adapter; biases and modules that it saves in full replace the model's own and are excluded from
+    /// kernels and fine-tuning
     #[arg(long = "lora-adapter", value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 }
 
 impl AdapterArgs {
-    /// Which adapters, if any.
+    /// The requested adapters, if any.
     pub(super) fn request(&self) -> Option<AdapterRequest> {
         if let Some(directory) = &self.adapter {
             return Some(AdapterRequest::Read(directory.clone()));
@@ -261,15 +261,15 @@ pub(super) struct FineTuningArgs {
     /// Measure along the run and at its end, or at its end alone [default: full, end for `reproduce`]
     #[arg(long, value_enum)]
     pub measures: Option<Measures>,
-    /// Number of steps along the run that are measured, on a logarithmic scale from the first to the last [default: one for every
-    /// 25 steps, at least 2, at most the powers of two]
+    /// Number of steps measured along the run, on a logarithmic scale from the first to the last [default: one for every 25
+    /// steps, at least 2, at most the powers of two]
     #[arg(long, value_name = "N")]
     pub measure_steps: Option<usize>,
-    /// Dev examples on which they are measured, evenly spaced [default: 8]
+    /// Number of dev examples used for these measures, evenly spaced [default: 8]
     #[arg(long, value_name = "N")]
     pub probes: Option<usize>,
-    /// Multiply the linear maps in parts of bf16 while training, with weights, sums and everything else in single precision. The
-    /// selected run is trained once more without, and every measure of both is in the report
+    /// Compute linear maps from bf16 parts while training; weights, sums and everything else stay in single precision. The
+    /// selected run is repeated in single precision, and the report has every measure of both
     #[arg(long, value_parser = choices::parts())]
     pub train_precision: Option<Parts>,
 }

@@ -1,4 +1,4 @@
-//! Progress of several experiments at a time: a bar for each and one for all on a terminal, lines elsewhere.
+//! Progress of several parallel experiments: on a terminal, a bar for each and one for all; otherwise lines.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use crate::verify::{Event, Experiment, Listener};
 pub(super) struct Board {
     total: usize,
     finished: Cell<usize>,
-    /// None where stderr is no terminal.
+    /// None if stderr is not a terminal.
     bars: Option<Bars>,
 }
 
 struct Bars {
     all: MultiProgress,
     overall: ProgressBar,
-    /// Of the experiments that are running, by name.
+    /// Running experiments by name.
     running: RefCell<HashMap<String, ProgressBar>>,
 }
 
@@ -60,7 +60,7 @@ impl Listener for Board {
             Event::Note(message) => self.line(&format!("{name}: {message}")),
             Event::Finished { result, seconds, stored, .. } => {
                 self.finished.set(self.finished.get() + 1);
-                let time = if *stored { "already there".to_owned() } else { format!("{seconds:.1} s") };
+                let time = if *stored { "already finished".to_owned() } else { format!("{seconds:.1} s") };
                 self.line(&format!("[{}/{}] {name}: {result} ({time})", self.finished.get(), self.total));
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! How the values of the library's settings are typed, and what help says of each. The library itself knows no command line.
+//! Command-line spellings and help texts of the library's enumerated settings. The library itself knows no command line.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -12,7 +12,7 @@ use crate::lm::OutputMode;
 use crate::split::Parts;
 use crate::subspace::Init;
 
-/// Makes an enumeration of the library an argument's type. A value that is added there and not here does not compile.
+/// Makes a library enumeration usable as an argument. A variant missing here does not compile.
 macro_rules! choices {
     ($type:ty { $($value:ident: $name:literal, $help:literal;)+ }) => {
         impl ValueEnum for $type {
@@ -35,10 +35,12 @@ choices!(Dtype {
 });
 
 choices!(Precision {
-    Bf16: "bf16", "Gradient factors of 8 significant bits, in half the memory; sums in single precision. With matrix units the network's linear maps as well";
-    Bf16x2: "bf16x2", "Products of two parts of bf16, 16 significant bits, by the processor's matrix units where it has some; else as f32";
-    Bf16x3: "bf16x3", "The same of three parts, all bits of single precision";
-    Tf32: "tf32", "Single precision with 11 significant bits in matrix products: CUDA only";
+    Bf16: "bf16", "Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a \
+                   processor with bf16 matrix units, linear maps too";
+    Bf16x2: "bf16x2", "Products split into two bf16 parts (16 significant bits), on the processor's matrix units; \
+                       without them, as f32";
+    Bf16x3: "bf16x3", "The same with three parts, all 24 bits of single precision";
+    Tf32: "tf32", "Single precision with 11 significant bits in matrix products; CUDA only";
     F32: "f32", "Single precision";
     F64: "f64", "Double precision";
 });
@@ -51,35 +53,38 @@ choices!(Formula {
 
 choices!(Subset {
     All: "all", "Every parameter";
-    NoEmbeddings: "no-embeddings", "All but the embeddings (a decoder tied to them is left out with them)";
+    NoEmbeddings: "no-embeddings", "All but the embeddings and a decoder tied to them";
     NoHead: "no-head", "All but the prediction head";
-    BiasesOnly: "biases-only", "Biases of linear maps and layer norms only";
+    BiasesOnly: "biases-only", "Only biases of linear maps and layer norms";
 });
 
 choices!(OutputMode {
     Logits: "logits", "The logits of the C label words";
-    Difference: "difference", "The second label word's logit minus the first's: one output, for tasks of two classes";
+    Difference: "difference", "The second label word's logit minus the first's: one output, for two classes";
 });
 
 choices!(Head {
     Prompt: "prompt", "The label words' logits at the template's mask";
-    Random: "random", "A new linear head with random weights, on the first token of the texts alone (the last of a causal model)";
-    LinearProbe: "linear-probe", "The same with the weights of a logistic regression on the training examples' features";
+    Random: "random", "A new linear head with random weights on the first token (the last one of a causal model), \
+                       without a prompt";
+    LinearProbe: "linear-probe", "The same, with weights from a logistic regression on the training examples' features";
 });
 
 choices!(Measures {
-    Full: "full", "Residuals along the run and at its end, gradient drift, in double precision where single is not enough";
-    End: "end", "The linearization and the kernel's drift at the end of the run alone, in the network's own precision: a fraction of the time and memory for large models";
+    Full: "full", "Residuals along the run and at its end, and gradient drift; in double precision where single does \
+                   not suffice";
+    End: "end", "Only linearization and kernel drift at the end of the run, in the network's own precision; much \
+                 less time and memory for large models";
 });
 
 choices!(SplitName {
     Train: "train", "Training examples";
-    Dev: "dev", "Examples that settings are chosen on";
+    Dev: "dev", "Examples that settings are selected on";
     Test: "test", "Examples that results are reported on";
 });
 
 choices!(Init {
-    Gaussian: "gaussian", "N(0, 1/k): the kernel of the adapted weights keeps its expectation (with s = 1)";
+    Gaussian: "gaussian", "N(0, 1/k): the adapters' kernel has the adapted weights' kernel as its mean (for s = 1)";
     KaimingUniform: "kaiming-uniform", "PEFT's default, Kaiming-uniform with a = √5: uniform on ±1/√in, variance 1/(3 in)";
     PeftGaussian: "peft-gaussian", "PEFT's `init_lora_weights=\"gaussian\"`: N(0, 1/k²)";
 });
@@ -90,13 +95,13 @@ choices!(Profile {
     Full: "full", "For a GPU: widths to 16384";
 });
 
-/// Parts of bf16 by their names; the type is another crate's.
+/// bf16 parts by name; a parser, because the type belongs to another crate.
 pub(super) fn parts() -> impl TypedValueParser<Value = Parts> {
     let named = |name: String| Parts::ALL.into_iter().find(|p| p.name() == name).expect("one of the names");
     let help = [
-        "Factors of 8 significant bits, on every processor the same; fast with matrix units",
-        "16 significant bits where the processor has matrix units, else single precision",
-        "All bits of single precision, by matrix units where there are some",
+        "Factors with 8 significant bits, the same on every processor; fast with matrix units",
+        "16 significant bits on processors with matrix units, otherwise single precision",
+        "All bits of single precision, on matrix units if available",
     ];
     let values = Parts::ALL.into_iter().zip(help).map(|(p, help)| PossibleValue::new(p.name()).help(help));
     PossibleValuesParser::new(values).map(named)

@@ -9,7 +9,7 @@ use crate::theorems::all_claims;
 
 #[derive(Args)]
 pub(super) struct ClaimsArgs {
-    /// Lines for reading, the README's table, or everything for programs
+    /// Output format: text, the README's table, or JSON
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
 }
@@ -17,7 +17,7 @@ pub(super) struct ClaimsArgs {
 /// Forms of the list of claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum ListFormat {
-    /// Three lines a claim, by topic.
+    /// Three lines per claim, by topic.
     Table,
     /// A Markdown table.
     Markdown,

@@ -24,21 +24,21 @@ pub(super) struct ClozeArgs {
     /// The TSV to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Sentences of each word, at most [default: as many as the rarest word has]
+    /// Maximum number of sentences per word [default: as many as the rarest word has]
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Seed of the choice among a word's sentences
+    /// Seed of the choice among each word's sentences
     #[arg(long, default_value_t = 13)]
     pub seed: u64,
-    /// Shortest sentence in words
+    /// Minimum sentence length in words
     #[arg(long, default_value_t = 5, value_name = "WORDS")]
     pub min_words: usize,
-    /// Longest sentence in words
+    /// Maximum sentence length in words
     #[arg(long, default_value_t = 30, value_name = "WORDS")]
     pub max_words: usize,
 }
 
-/// Makes a data file of a text and says how to analyze it.
+/// Writes a data file from a text, and prints the command that analyzes it.
 pub(super) fn run(args: &ClozeArgs) -> Result<()> {
     check_words(&args.words)?;
     check_names(&args.text, &args.out)?;
@@ -51,7 +51,7 @@ pub(super) fn run(args: &ClozeArgs) -> Result<()> {
     let each = drawn.examples.len() / args.words.len();
     let found: Vec<_> = args.words.iter().zip(&drawn.found).map(|(word, count)| format!("{word} {count}")).collect();
     outln!("{}: {each} sentences of each word; {} has {}", args.out.display(), args.text.display(), found.join(", "))?;
-    // The usual k leaves something to test on only where there are enough.
+    // With few sentences the default k would leave nothing to test on.
     let k = if each > 2 * DEFAULT_K { String::new() } else { format!(" --k {}", each / 3) };
     outln!(
         "kernelview analyze --data {}{k} \\\n    --template '{TEMPLATE}' --label-words '{}'",
@@ -61,11 +61,11 @@ pub(super) fn run(args: &ClozeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Fails before the text is read where the file cannot be written, would not be read as what it is, or is the text.
+/// Checks before reading the text that the output file can be written, has the right extension and is not the text itself.
 fn check_names(text: &Path, out: &Path) -> Result<()> {
     check_out(out, "he-she.tsv")?;
     if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-        return Err(Error::format(out, "--out is written with tabs; give a name that ends in .tsv"));
+        return Err(Error::format(out, "--out is tab-separated; give a name that ends in .tsv"));
     }
     if let (Ok(from), Ok(to)) = (fs::canonicalize(text), fs::canonicalize(out))
         && from == to
@@ -75,7 +75,7 @@ fn check_names(text: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A word as a shell reads it back.
+/// A word quoted for a shell.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "._-/+,".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }

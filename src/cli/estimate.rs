@@ -1,4 +1,4 @@
-//! What a kernel computation will take, for reading.
+//! The estimated cost of a kernel computation, as text.
 
 use crate::analysis::RegressionCost;
 use crate::kernel::KernelEstimate;
@@ -11,7 +11,7 @@ fn mega(bytes: f64) -> String {
     format!("{:.0}", bytes / 1e6)
 }
 
-/// What it costs to solve the task with the kernels of all splits, in a sentence.
+/// The cost of kernel regression with the kernels of all splits, as a sentence.
 pub(super) fn regression(cost: &RegressionCost, rate: f64) -> String {
     let (seconds, bytes) = (number(cost.seconds(rate)), mega(cost.bytes));
     format!(
@@ -20,13 +20,13 @@ pub(super) fn regression(cost: &RegressionCost, rate: f64) -> String {
     )
 }
 
-/// An estimate as Markdown: time and memory in all, then by layer.
+/// An estimate as Markdown: total time and memory, then per layer.
 pub(super) fn markdown(estimate: &KernelEstimate) -> String {
     let memory = &estimate.memory;
     let mut lines = vec![
         format!(
-            "About {} s and {} MB at {:.0} GFLOP/s (measured now). {} examples are recorded; panels of {} held and {} \
-             passing.",
+            "About {} s and {} MB at {:.0} GFLOP/s (measured now). {} examples are recorded, in panels of {} held \
+             and {} streamed.",
             number(estimate.seconds()),
             mega(memory.total()),
             estimate.rate / 1e9,

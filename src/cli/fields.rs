@@ -1,4 +1,4 @@
-//! Which flag sets which setting of the library: the one place that knows.
+//! The flag of each setting of the library.
 
 use crate::setting::Field;
 
@@ -48,7 +48,7 @@ fn flag(field: Field) -> &'static str {
     }
 }
 
-/// A text of the library as this program says it: with flags for the names of settings.
+/// Replaces names of settings by their flags.
 pub fn spoken(text: &str) -> String {
     let named = Field::ALL.iter().map(|field| (field.to_string(), flag(*field)));
     named.fold(text.to_owned(), |text, (name, flag)| text.replace(&name, flag))
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::error::{Error, SHORTAGE_ADVICE};
 
-    /// Flags of which the library never speaks: files, names and choices that are checked where they are read.
+    /// Flags that no message of the library names: files, names and choices that are checked where they are read.
     const UNSPOKEN: &[&str] = &[
         "--adapter",
         "--against",

@@ -10,63 +10,63 @@ use crate::files::write_atomic;
 use crate::gate::{Baseline, Comparison, Ignored, Options, compare};
 use crate::report::{gate_annotations, gate_junit, gate_markdown, gate_summary};
 
-/// A run as a baseline, or against one.
+/// Write a run as a baseline, or compare it with one.
 #[derive(Args)]
 #[command(next_help_heading = "Regression gate")]
 pub(super) struct GateArgs {
-    /// Compare the run with this baseline: exit status 1 where something moved (see `kernelview compare`)
+    /// Compare the run with this baseline: exit status 1 if anything moved (see `kernelview compare`)
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// Run with several seeds and write their metrics to --baseline, with the spread that later runs are judged by; the
-    /// further seeds' reports go to --out-dir/seed-SEED
+    /// Run with several seeds and write their metrics to --baseline, with the spread against which later runs are judged;
+    /// reports of the additional seeds go to --out-dir/seed-SEED
     #[arg(long, requires = "baseline")]
     pub write_baseline: bool,
-    /// Seeds of the baseline: how many, from --seed on, or a list such as 13,21,42
+    /// Seeds of the baseline: a number of consecutive seeds starting at --seed, or a list such as 13,21,42
     #[arg(long, default_value = "10", value_name = "N|SEED,SEED", requires = "write_baseline")]
     pub baseline_seeds: Seeds,
     #[command(flatten)]
     pub output: GateOutputArgs,
 }
 
-/// What to compare, and where to say what moved.
+/// What to compare, and where to report it.
 #[derive(Args)]
 pub(super) struct GateOutputArgs {
-    /// Metrics to leave out, by name; * stands for any text
+    /// Metrics to ignore, by name; * matches any text
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub ignore: Vec<String>,
-    /// What training and regression give must be the same at the same seed, too, up to rounding; for runs on one kind of
-    /// machine
+    /// Require results of training and regression, too, to be equal at the same seed up to rounding; for runs on the same
+    /// kind of machine
     #[arg(long)]
     pub strict: bool,
     /// Write what moved as Markdown, for a pull request
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Write the comparison as JUnit, a case for each metric
+    /// Write the comparison as JUnit, one test case per metric
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Print what moved as annotations of GitHub Actions [default: where GITHUB_ACTIONS is true]
+    /// Print what moved as GitHub Actions annotations [default: if GITHUB_ACTIONS is true]
     #[arg(long)]
     pub github: bool,
 }
 
 #[derive(Args)]
 pub(super) struct CompareArgs {
-    /// The old side: a baseline, or a report.json
+    /// The old side: a baseline or a report.json
     #[arg(value_name = "OLD")]
     pub old: PathBuf,
-    /// The new side: a baseline, or a report.json
+    /// The new side: a baseline or a report.json
     #[arg(value_name = "NEW")]
     pub new: PathBuf,
     #[command(flatten)]
     pub output: GateOutputArgs,
 }
 
-/// Seeds of a baseline: a number of them, or the seeds themselves.
+/// Seeds of a baseline: a count or a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seeds {
-    /// So many, from the command's own seed on.
+    /// Consecutive seeds starting at the command's own.
     Count(u64),
-    /// These.
+    /// The seeds themselves.
     List(Vec<u64>),
 }
 
@@ -74,25 +74,25 @@ impl std::str::FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let number = |t: &str| t.trim().parse::<u64>().map_err(|_| format!("`{t}` is no whole number"));
+        let number = |t: &str| t.trim().parse::<u64>().map_err(|_| format!("`{t}` is not a whole number"));
         let seeds = if text.contains(',') {
             let list = text.split(',').map(number).collect::<std::result::Result<Vec<_>, _>>()?;
             if let Some(twice) = list.iter().enumerate().find(|(i, s)| list[..*i].contains(s)) {
-                return Err(format!("seed {} is there twice", twice.1));
+                return Err(format!("seed {} is given twice", twice.1));
             }
             Self::List(list)
         } else {
             Self::Count(number(text)?)
         };
         match seeds {
-            Self::Count(0 | 1) => Err("a spread takes two seeds at least".into()),
+            Self::Count(0 | 1) => Err("a spread needs at least two seeds".into()),
             seeds => Ok(seeds),
         }
     }
 }
 
 impl GateArgs {
-    /// The seeds to run: the command's own, unless a baseline is to be written.
+    /// The seeds to run: only the command's own, unless a baseline is to be written.
     pub(super) fn seeds(&self, own: u64) -> Vec<u64> {
         match &self.baseline_seeds {
             _ if !self.write_baseline => vec![own],
@@ -101,7 +101,7 @@ impl GateArgs {
         }
     }
 
-    /// Reads the baseline that a run is to be compared with, before the run: a bad one costs no hours.
+    /// Reads the baseline before the run, so that a bad one does not cost hours.
     pub(super) fn read(&self) -> Result<Option<Baseline>> {
         match &self.baseline {
             Some(path) if !self.write_baseline => {
@@ -114,7 +114,7 @@ impl GateArgs {
         }
     }
 
-    /// Compares a run with the baseline that [`Self::read`] gave, or writes it as the baseline; whether nothing moved.
+    /// Compares a run with the baseline from [`Self::read`], or writes it as the baseline. Returns false if a metric moved.
     pub(super) fn finish(&self, old: Option<&Baseline>, new: &Baseline) -> Result<bool> {
         match (&self.baseline, old) {
             (Some(path), Some(old)) => judge((old, path), new, &self.output),
@@ -128,7 +128,7 @@ impl GateArgs {
     }
 }
 
-/// `kernelview compare`: whether nothing moved.
+/// `kernelview compare`: returns false if a metric moved.
 pub(super) fn run(args: &CompareArgs) -> Result<bool> {
     let (old, new) = (Baseline::read(&args.old)?, Baseline::read(&args.new)?);
     judge((&old, &args.old), &new, &args.output)
@@ -164,10 +164,10 @@ mod tests {
         assert_eq!("5".parse(), Ok(Seeds::Count(5)));
         assert_eq!("13,21, 42".parse(), Ok(Seeds::List(vec![13, 21, 42])));
         for (text, message) in [
-            ("1", "a spread takes two seeds at least"),
-            ("13,13", "seed 13 is there twice"),
-            ("many", "`many` is no whole number"),
-            ("13,", "`` is no whole number"),
+            ("1", "a spread needs at least two seeds"),
+            ("13,13", "seed 13 is given twice"),
+            ("many", "`many` is not a whole number"),
+            ("13,", "`` is not a whole number"),
         ] {
             assert_eq!(text.parse::<Seeds>(), Err(message.to_owned()), "{text}");
         }

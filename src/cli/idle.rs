@@ -1,5 +1,5 @@
-//! Options that a command takes, but that have nothing to do beside the other options of a command line. None is passed over:
-//! where a file or a figure that was asked for would be missing the command line is refused, elsewhere a note says so.
+//! Options that have no effect in combination with others. None is ignored silently: if a file or figure asked for would be
+//! missing, the command line is refused; otherwise a note is printed.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
@@ -13,13 +13,13 @@ use crate::analysis::{Head, Measures};
 use crate::error::{Error, Result};
 use crate::kernel::Formula;
 
-/// When some options of some commands have nothing to do.
+/// Options of some commands, and when they have no effect.
 struct Rule {
     commands: &'static [&'static str],
     /// Names of the arguments' fields.
     options: &'static [&'static str],
     idle: fn(&ArgMatches) -> bool,
-    /// How the sentence goes on that begins with the option.
+    /// The message, which follows the option's name.
     because: &'static str,
     refused: bool,
 }
@@ -29,84 +29,84 @@ const RULES: [Rule; 16] = [
         commands: &["analyze", "verify"],
         options: &["ignore", "strict", "markdown", "junit", "github"],
         idle: |m| !given(m, "baseline") || m.get_flag("write_baseline"),
-        because: "is for a comparison: give --baseline, without --write-baseline",
+        because: "needs a comparison: give --baseline without --write-baseline",
         refused: true,
     },
     Rule {
         commands: &["analyze", "verify"],
         options: &["seed"],
         idle: |m| m.get_flag("write_baseline") && matches!(m.get_one("baseline_seeds"), Some(Seeds::List(_))),
-        because: "changes nothing: --baseline-seeds lists the seeds",
+        because: "has no effect: --baseline-seeds lists the seeds",
         refused: false,
     },
     Rule {
         commands: &["analyze", "reproduce"],
         options: &["lr_sgd"],
         idle: |m| !runs(m, "sgd"),
-        because: "changes nothing: sgd is not among --optimizers",
+        because: "has no effect: sgd is not among --optimizers",
         refused: false,
     },
     Rule {
         commands: &["analyze", "reproduce"],
         options: &["lr_signgd"],
         idle: |m| !runs(m, "signgd"),
-        because: "changes nothing: signgd is not among --optimizers",
+        because: "has no effect: signgd is not among --optimizers",
         refused: false,
     },
     Rule {
         commands: &["analyze", "reproduce"],
         options: &["lr_adam"],
         idle: |m| !runs(m, "adam"),
-        because: "changes nothing: adam is not among --optimizers",
+        because: "has no effect: adam is not among --optimizers",
         refused: false,
     },
     Rule {
         commands: &["analyze", "reproduce"],
         options: &["train_batch_size", "steps", "eval_every", "measures", "measure_steps", "probes", "train_precision"],
         idle: |m| !["sgd", "signgd", "adam"].iter().any(|name| runs(m, name)),
-        because: "changes nothing: --optimizers names none",
+        because: "has no effect: --optimizers names none",
         refused: false,
     },
     Rule {
         commands: &["analyze"],
         options: &["measure_steps", "probes"],
         idle: |m| m.get_one("measures") == Some(&Measures::End),
-        because: "changes nothing: nothing is measured along a run with --measures end",
+        because: "has no effect: nothing is measured along a run with --measures end",
         refused: false,
     },
     Rule {
         commands: &["reproduce"],
         options: &["measure_steps", "probes"],
         idle: |m| m.get_one("measures") != Some(&Measures::Full),
-        because: "changes nothing: nothing is measured along a run without --measures full",
+        because: "has no effect: nothing is measured along a run without --measures full",
         refused: false,
     },
     Rule {
         commands: &["kernel"],
         options: &["precision"],
         idle: by_reference,
-        because: "belongs to the structured engine; leave --engine reference out",
+        because: "needs the structured engine; remove --engine reference",
         refused: true,
     },
     Rule {
         commands: &["kernel"],
         options: &["engine"],
         idle: |m| by_reference(m) && m.get_flag("plan"),
-        because: "reference has no plan: --plan is the structured engine's",
+        because: "reference has no plan: --plan needs the structured engine",
         refused: true,
     },
     Rule {
         commands: &["kernel"],
         options: &["batch", "memory"],
         idle: by_reference,
-        because: "changes nothing: the reference engine takes one example at a time, and the memory that it needs",
+        because: "has no effect: the reference engine takes one example at a time and has no memory limit",
         refused: false,
     },
     Rule {
         commands: &["kernel"],
         options: &["shares"],
         idle: |m| !m.get_many::<Formula>("formula").is_some_and(|mut all| all.any(|f| *f == Formula::Sgd)),
-        because: "are of the SGD kernel: let --formula name sgd",
+        because: "needs the SGD kernel: include sgd in --formula",
         refused: true,
     },
     Rule {
@@ -117,33 +117,33 @@ const RULES: [Rule; 16] = [
             let chosen = ["task", "task_file", "data_dir", "data", "test_limit"].iter().any(|id| given(m, id));
             !own && !chosen && m.get_one("head") == Some(&Head::Prompt)
         },
-        because: "changes nothing: the built-in remarks are always divided alike",
+        because: "has no effect: the built-in remarks have a fixed split",
         refused: false,
     },
     Rule {
         commands: &["lora"],
         options: &["ranks", "targets", "init", "alpha", "rslora"],
         idle: |m| given(m, "adapter"),
-        because: "is of adapters at initialization; leave it or --adapter out",
+        because: "applies to adapters at initialization; remove it or --adapter",
         refused: true,
     },
     Rule {
         commands: &["lora"],
         options: &["draws", "distance", "confidence"],
         idle: |m| given(m, "adapter") && !given(m, "intrinsic"),
-        because: "changes nothing: nothing is drawn beside --adapter",
+        because: "has no effect: nothing is drawn with --adapter",
         refused: false,
     },
     Rule {
         commands: &["verify"],
         options: &["suite"],
         idle: |m| given(m, "claim"),
-        because: "changes nothing: --claim names the claims, of any suite",
+        because: "has no effect: --claim selects claims from all suites",
         refused: false,
     },
 ];
 
-/// Whether an option was typed.
+/// Whether an option was given explicitly.
 fn given(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }
@@ -156,10 +156,10 @@ fn by_reference(matches: &ArgMatches) -> bool {
     matches.get_one("engine") == Some(&Engine::Reference)
 }
 
-/// Says which options have nothing to do.
+/// Reports options that have no effect.
 ///
 /// # Errors
-/// [`Error::Arguments`] where something that was asked for would be missing.
+/// [`Error::Arguments`] if something asked for would be missing.
 pub(super) fn tell(matches: &ArgMatches) -> Result<()> {
     for (refused, flag, because) in found(matches) {
         if refused {
@@ -170,7 +170,7 @@ pub(super) fn tell(matches: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// What there is to say: whether it is a refusal, of which flag, and why.
+/// The findings: whether each is a refusal, the flag, and the reason.
 fn found(matches: &ArgMatches) -> Vec<(bool, String, &'static str)> {
     let Some((command, matches)) = matches.subcommand() else { return Vec::new() };
     let mut found = Vec::new();

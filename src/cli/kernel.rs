@@ -33,35 +33,34 @@ pub(super) struct KernelArgs {
     /// Kernel formulas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,asymmetric,signgd")]
     pub formula: Vec<Formula>,
-    /// Columns of the kernel: another split [default: the training examples themselves]
+    /// Split whose examples are the columns of the kernel [default: train]
     #[arg(long, value_enum)]
     pub against: Option<SplitName>,
-    /// The kernel of all rows of --data with themselves, in the file's order: nothing is divided or drawn
+    /// Use all rows of --data, in the file's order, without splitting or drawing
     #[arg(long, requires = "data", conflicts_with_all = ["against", "k", "dev_data", "test_data", "test_limit"])]
     pub all_rows: bool,
-    /// The structured engine, or the reference engine (plain autograd, whole Jacobian in memory) to check it
+    /// Engine: structured, or reference (plain autograd, whole Jacobian in memory) as a check
     #[arg(long, value_enum, default_value = "structured")]
     pub engine: Engine,
-    /// Also store every parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
+    /// Also store each parameter's share of the SGD kernel, as share.NAME [N·C, N·C]
     #[arg(long)]
     pub shares: bool,
-    /// Compute the kernel in independent blocks with at most this many examples a side, which is more work
+    /// Compute the kernel in independent blocks of at most this many examples per side, at the cost of more work
     #[arg(long, value_name = "EXAMPLES", conflicts_with_all = ["shares", "plan"])]
     pub block: Option<usize>,
-    /// Split the sum over parameters of each block into this many parts of similar size, for networks whose blocks take too
-    /// long for one job. Every part runs the network anew
+    /// Split each block's sum over parameters into this many chunks of similar size, for networks whose blocks take too long
+    /// for one job. Every chunk runs the network again
     #[arg(long, value_name = "PARTS", conflicts_with_all = ["shares", "plan"])]
     pub parameter_chunks: Option<usize>,
-    /// Compute a part of the blocks only, into FILE.shards: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK; then
-    /// `kernelview merge`. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID chooses one [blocks of 64 examples
-    /// unless --block says otherwise]
+    /// Compute only shard I of N of the blocks (counted from 0), into FILE.shards, for `kernelview merge`; auto takes I/N
+    /// from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK. On machines with several GPUs, LOCAL_RANK or SLURM_LOCALID selects
+    /// one. Blocks have 64 examples unless --block is given
     #[arg(long, value_name = "I/N|auto", conflicts_with_all = ["shares", "plan"])]
     pub shard: Option<String>,
-    /// Print what would be done, with method, time and memory by layer, and stop
+    /// Print the plan with method, time and memory per layer, and stop
     #[arg(long)]
     pub plan: bool,
-    /// The file to write: safetensors, or as the paper's program writes kernels where the name ends in .pt (then one
-    /// formula)
+    /// The file to write: safetensors, or the paper's format if the name ends in .pt (with a single formula)
     #[arg(long, value_name = "FILE", required_unless_present = "plan")]
     pub out: Option<PathBuf>,
 }
@@ -82,17 +81,14 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     }
     let against = args.against.filter(|s| *s != SplitName::Train);
     if args.shares && against.is_some() {
-        return Err(Error::argument(
-            "--shares",
-            "it belongs to the kernel of the training examples; leave --against out",
-        ));
+        return Err(Error::argument("--shares", "only for the kernel of the training examples; remove --against"));
     }
     let published = args.out.as_deref().is_some_and(is_published);
     let cut = args.block.is_some() || args.parameter_chunks.is_some() || args.shard.is_some();
     if cut && args.engine == Engine::Reference {
         return Err(Error::argument(
             "--engine reference",
-            "--block, --parameter-chunks and --shard go with the structured engine",
+            "--block, --parameter-chunks and --shard need the structured engine",
         ));
     }
     for (flag, value) in [("--block", args.block), ("--parameter-chunks", args.parameter_chunks)] {
@@ -104,11 +100,12 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     if published && place.is_some() {
         return Err(Error::argument(
             "--shard",
-            "shards are merged into a kernel file first: let --out end in .safetensors",
+            "shards are merged into a kernel file first: give --out a name ending in .safetensors",
         ));
     }
     if published && (args.formula.len() != 1 || args.shares) {
-        let problem = "a .pt holds one kernel: give one --formula and no --shares, or let it end in .safetensors";
+        let problem = "a .pt file holds one kernel: give one --formula and no --shares, or a name ending in \
+                       .safetensors";
         return Err(Error::argument("--out", problem));
     }
     let (study, engine) = if args.all_rows {
@@ -132,7 +129,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     let mut metadata = study.kernel_metadata((against.unwrap_or(SplitName::Train), None), &args.formula);
     if let Some(precision) = args.model.engine.precision {
         metadata.insert("precision".into(), precision.name().into());
-        // Shards agree on all that their manifest says; an error differs a little between devices.
+        // All shards must have the same manifest, and the measured error differs slightly between devices.
         if place.is_none() {
             if precision.parts().is_some() {
                 metadata.insert("products_by".into(), computed_by().into());
@@ -140,7 +137,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             let errors = precision_errors(&study.parameters, &train, &options)?;
             let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();
             terminal.note(&format!(
-                "products in {}: largest error of an entry, relative to the largest, on a few examples: {}",
+                "products in {}: largest error of an entry relative to the largest entry, on a few examples: {}",
                 precision.name(),
                 texts.join(", ")
             ));
@@ -156,7 +153,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     });
     let parameters = study.include.iter().filter(|i| **i).count();
     if let Some(grid) = grid.as_ref().filter(|grid| grid.chunks > parameters) {
-        let problem = format!("only {parameters} parameter tensors take part");
+        let problem = format!("the kernel has only {parameters} parameter tensors");
         return Err(Error::argument(format!("--parameter-chunks {}", grid.chunks), problem));
     }
     let compute = |grid: &BlockGrid, block: &Block, title: &str| {
@@ -171,7 +168,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         let manifest = Manifest::new(digest([depends.as_bytes()]), grid.clone(), labels, metadata);
         let store = ShardStore::open(&shards_of(out), manifest, place)?;
         write_shard(&store, grid, place, &terminal, compute)?;
-        outln!("{}: shard {} of {} is there", shards_of(out).display(), place.index, place.count)?;
+        outln!("{}: shard {} of {} is complete", shards_of(out).display(), place.index, place.count)?;
         return Ok(());
     }
     let gram = if let Some(grid) = &grid {
@@ -213,7 +210,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Computes the blocks of one part that are not there yet.
+/// Computes the missing blocks of one shard.
 fn write_shard(
     store: &ShardStore,
     grid: &BlockGrid,
@@ -235,10 +232,10 @@ fn write_shard(
     Ok(())
 }
 
-/// Examples of a block's side by default.
+/// Default number of examples per side of a block.
 const BLOCK: usize = 64;
 
-/// The directory of a file's shards.
+/// The directory of a kernel file's shards.
 fn shards_of(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_os_string();
     name.push(".shards");

@@ -15,7 +15,7 @@ use crate::lock::DirectoryLock;
 use crate::lora::{LoraSettings, Scaled, lora_summary, measure, write_lora};
 use crate::subspace::Init;
 
-/// Which adapters, and what of them.
+/// Which adapters, and what to measure.
 #[derive(Args)]
 pub(super) struct LoraArgs {
     #[command(flatten)]
@@ -25,35 +25,35 @@ pub(super) struct LoraArgs {
     /// Ranks of the adapters
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32", help_heading = "Adapters")]
     pub ranks: Vec<i64>,
-    /// Modules to adapt, by the ends of their names, or all-linear [default: PEFT's for the architecture]
+    /// Modules to adapt, by name suffix, or all-linear [default: PEFT's for the architecture]
     #[arg(long, value_delimiter = ',', value_name = "NAMES", help_heading = "Adapters")]
     pub targets: Vec<String>,
     /// How the factors A are drawn: N(0, 1/k), PEFT's default, or PEFT's gaussian
     #[arg(long, value_enum, default_value = "kaiming-uniform", help_heading = "Adapters")]
     pub init: Init,
-    /// PEFT's lora_alpha; it changes the size of the adapters' kernel, not its shape
+    /// PEFT's lora_alpha; it scales the adapters' kernel
     #[arg(long, default_value_t = 16.0, help_heading = "Adapters")]
     pub alpha: f64,
-    /// Divide alpha by the root of the rank (use_rslora)
+    /// Divide alpha by the square root of the rank (PEFT's use_rslora)
     #[arg(long, help_heading = "Adapters")]
     pub rslora: bool,
-    /// Draws of every rank
+    /// Random draws per rank
     #[arg(long, default_value_t = 4, value_name = "N", help_heading = "Adapters")]
     pub draws: usize,
-    /// The kernel of this PEFT adapter in place of adapters at initialization
+    /// Measure this PEFT adapter instead of adapters at initialization
     #[arg(long, value_name = "DIR", help_heading = "Adapters")]
     pub adapter: Option<PathBuf>,
-    /// Random projections of all parameters to these dimensions, too (intrinsic dimension); the cost is that of drawing
-    /// parameters times dimension normal numbers
+    /// Also measure random projections of all parameters to these dimensions (intrinsic dimension); draws parameters x
+    /// dimension normal numbers
     #[arg(long, value_delimiter = ',', value_name = "DIMENSIONS", help_heading = "Adapters")]
     pub intrinsic: Vec<i64>,
-    /// The distance to ask a rank for
+    /// Kernel distance for which to find the rank
     #[arg(long, default_value_t = 0.1)]
     pub distance: f64,
-    /// Probability of intervals and bounds
+    /// Confidence level of intervals and bounds
     #[arg(long, default_value_t = 0.95)]
     pub confidence: f64,
-    /// Where the report goes; finished kernels found there are reused
+    /// Directory of the report; finished kernels found there are reused
     #[arg(long, default_value = "kernelview-lora", value_name = "DIR")]
     pub out_dir: PathBuf,
 }

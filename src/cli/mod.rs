@@ -46,7 +46,7 @@ use output::errln;
 
 pub use fields::spoken;
 
-/// What the program says where memory runs out: [`crate::error::SHORTAGE_ADVICE`] with flags, made without any.
+/// [`crate::error::SHORTAGE_ADVICE`] with flags, as a constant: formatting it would need memory.
 pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
                                    for less: fewer threads (--threads), smaller batches (--batch), less memory (--memory) \
                                    where that can be set";
@@ -112,14 +112,14 @@ pub fn main() -> ExitCode {
         Err(_) => {
             let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
             errln!(
-                "internal error: {text}\nThis is a defect of kernelview. Please report it with the command that caused it."
+                "internal error: {text}\nThis is a bug in kernelview. Please report it with the command that caused it."
             );
             ExitCode::from(INTERNAL)
         }
     }
 }
 
-/// Whether several threads of libtorch may share an operation in this command, and so wait for one another.
+/// Whether several libtorch threads may share an operation in this command, and so wait for one another.
 fn shares_operations(command: &Command) -> bool {
     let threads = match command {
         Command::Analyze(a) => a.model.engine.processor.threads,
@@ -134,7 +134,7 @@ fn shares_operations(command: &Command) -> bool {
     threads != Some(1)
 }
 
-/// Prints what was asked for instead of a command (help, version), or why there is none.
+/// Prints help, the version or the error of a command line that could not be parsed.
 fn help_or_refusal(found: &clap::Error) -> ExitCode {
     let printed = found.print().and_then(|()| io::stdout().flush());
     match printed.map_err(Error::io("write", "standard output")) {
@@ -150,19 +150,19 @@ fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
-/// Whether the command, whichever it is, was given the precision that must be set before libtorch is used.
+/// Whether the command asks for TF32, which must be set before libtorch is used.
 fn asks_for_tf32(matches: &ArgMatches) -> bool {
     let precision = |command: &ArgMatches| command.try_get_one::<Precision>("precision").ok().flatten().copied();
     matches.subcommand().and_then(|(_, command)| precision(command)) == Some(Precision::Tf32)
 }
 
-/// Whether what the command was asked to establish holds: that no claim is violated, that nothing moved.
+/// Runs the command. Returns false if a claim is violated, a cell failed or a metric moved.
 fn run(command: Command) -> Result<bool> {
-    // A variable with a wrong value would otherwise be passed over.
+    // A wrong value would otherwise be ignored.
     Instructions::most().map_err(|value| Error::Environment {
         variable: instructions::VARIABLE,
         value: value.to_owned(),
-        expected: "portable, avx2 or avx512",
+        expected: "portable, avx2, avx512 or amx",
     })?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),
@@ -186,25 +186,25 @@ fn run(command: Command) -> Result<bool> {
     Ok(true)
 }
 
-/// Rust ignores SIGPIPE, so that printing into `| head -1` would panic. A reader that leaves ends this program quietly,
-/// as it does every other.
+/// Rust ignores SIGPIPE, so that printing into `| head -1` would fail. With the default action the program ends quietly when
+/// its reader does, like any other.
 fn die_with_closed_pipes() {
     #[cfg(unix)]
     {
-        // SAFETY: this restores the default action of a signal; no handler of ours runs in signal context.
+        // SAFETY: restores the default action of a signal; no handler of ours runs in signal context.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
 }
 
-/// Keeps a panic's first line; the backtrace is printed only where `RUST_BACKTRACE` asks for it, because libtorch's
-/// failures arrive as panics with pages of C++ stack.
+/// Keeps a panic's first line. The backtrace is printed only if `RUST_BACKTRACE` asks for it, because libtorch's failures
+/// arrive as panics with pages of C++ stack.
 fn catch_panics() -> &'static Mutex<String> {
     static TEXT: Mutex<String> = Mutex::new(String::new());
     let default = panic::take_hook();
     let wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
     {
         panic::set_hook(Box::new(move |info| {
-            // A backtrace takes memory and a lock: where there is none left, it would wait for itself for ever.
+            // A backtrace takes memory and a lock: without memory it would deadlock.
             if wanted && !is_shortage(info.payload()) {
                 default(info);
             }
@@ -218,7 +218,7 @@ fn catch_panics() -> &'static Mutex<String> {
     &TEXT
 }
 
-/// The first Ctrl-C cancels what runs, which stops at its next safe point; the second ends the process.
+/// The first Ctrl-C cancels the command, which stops at its next safe point; the second ends the process.
 fn watch_interrupts(cancellation: Cancellation) -> std::result::Result<(), ctrlc::Error> {
     ctrlc::set_handler(move || {
         if cancellation.is_cancelled() {

@@ -20,13 +20,12 @@ use crate::progress::{Monitor, check_cancelled};
 
 #[derive(Args)]
 pub(super) struct NaturalArgs {
-    /// Models of one scheme that differ in width: checkpoint directories or names, two or more [default: the family that
-    /// comes with the sources]
+    /// Two or more models that differ only in width: checkpoint directories or names [default: the built-in family]
     #[arg(long, num_args = 2.., value_name = "DIR|NAME")]
     pub models: Vec<String>,
     #[command(flatten)]
     pub task: TaskArgs,
-    /// Where the report goes
+    /// Directory of the report
     #[arg(long, default_value = "kernelview-natural", value_name = "DIR")]
     pub out_dir: PathBuf,
     /// Element type of weights and activations
@@ -68,7 +67,7 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
         return Err(Error::argument("--models", problem));
     }
     let (models, measured) = rows.into_iter().unzip();
-    // Two models at least were measured, on the same data.
+    // At least two models were measured, all on the same data.
     let (source_digest, sets) = data.unwrap_or_default();
     let found = Naturalness {
         schema_version: SCHEMA_VERSION,

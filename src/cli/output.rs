@@ -1,6 +1,7 @@
-//! Printing: what a command prints to standard output must arrive, or the command fails; what it says on stderr may be lost.
+//! Printing: a command fails if its standard output cannot be written; errors on stderr are ignored.
 //!
-//! Settings are named by their flags, whoever wrote the text. The standard library's `println!` panics where a disk is full. Here that is an error like that of any other file.
+//! Names of settings are replaced by their flags. The standard library's `println!` panics when a disk is full; here that is
+//! an error like that of any other file.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ macro_rules! outln {
     };
 }
 
-/// Prints a line to stderr, as `eprintln!` would, where that is possible.
+/// Prints a line to stderr, as `eprintln!` would, but ignores failures.
 macro_rules! errln {
     ($($text:tt)*) => {
         $crate::cli::output::note(format_args!($($text)*))
@@ -27,7 +28,7 @@ pub(super) use {errln, outln};
 /// Writes a line to standard output.
 ///
 /// # Errors
-/// [`Error::Io`] where it cannot be written, such as to a file on a full disk.
+/// [`Error::Io`] if it cannot be written, such as to a file on a full disk.
 pub(super) fn line(text: Arguments<'_>) -> Result<()> {
     to_stdout(|out| writeln!(out, "{}", spoken(&text.to_string())))
 }
@@ -46,7 +47,7 @@ fn to_stdout(write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>)
     write(&mut out).and_then(|()| out.flush()).map_err(Error::io("write", "standard output"))
 }
 
-/// Writes a line to stderr. A failure there has nobody to be told to, and is no reason to stop.
+/// Writes a line to stderr. A failure there cannot be reported, and is no reason to stop.
 pub(super) fn note(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", spoken(&text.to_string()));
 }

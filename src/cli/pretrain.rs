@@ -24,25 +24,25 @@ pub(super) struct PretrainArgs {
     /// The recipe
     #[arg(long, value_name = "FILE.toml")]
     pub config: PathBuf,
-    /// Where networks and report go; finished networks and saved states found there are used
+    /// Directory of networks and report; finished networks and saved states found there are reused
     #[arg(long, default_value = "kernelview-pretrain", value_name = "DIR")]
     pub out_dir: PathBuf,
     /// Directory of the recipe's text files [default: the recipe's own]
     #[arg(long, value_name = "DIR")]
     pub corpus_dir: Option<PathBuf>,
-    /// Train these widths only, or widths beyond the recipe's [default: the recipe's]
+    /// Widths to train, which may include others than the recipe's [default: the recipe's]
     #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
     pub width: Vec<i64>,
-    /// Another seed than the recipe's: other weights, another order, other sentences of a language
+    /// Override the recipe's seed: changes initial weights, the order of the data, and the sentences drawn from a language
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Another number of steps than the recipe's
+    /// Override the recipe's number of steps
     #[arg(long)]
     pub steps: Option<NonZeroUsize>,
     /// Checks of the parametrization to run before training; may be repeated
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
     pub check: Vec<PretrainCheck>,
-    /// Run the checks only
+    /// Run only the checks
     #[arg(long, requires = "check")]
     pub no_training: bool,
     #[command(flatten)]
@@ -52,14 +52,13 @@ pub(super) struct PretrainArgs {
 /// Checks of a family's parametrization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(super) enum PretrainCheck {
-    /// Whether activations keep their size over widths, in muP and (where they must not) in the standard
-    /// parametrization.
+    /// Whether activations keep their size over widths in muP, and do not in the standard parametrization, the control.
     Coordinates,
-    /// Whether one learning rate suits all widths.
+    /// Whether the same learning rate is best at all widths.
     LearningRates,
 }
 
-/// Runs checks and training and writes the report; whether every network and every check came out as it must.
+/// Runs checks and training and writes the report. Returns false if a check failed or a control passed.
 pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
     let device = args.processor.prepare()?;
@@ -106,7 +105,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
         })?;
         family.sweeps.extend(found);
     }
-    // Also after every network: a later failure must not take the report of what is there.
+    // Written again after every network, so that a later failure does not lose the report of what is finished.
     let mut written = write_family(&family, &args.out_dir)?;
     let widths = if args.no_training { Vec::new() } else { family.recipe.model.widths.clone() };
     for width in widths {
@@ -116,7 +115,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
             trained.directory.display(),
             trained.curve.final_loss(),
             trained.curve.unigram_loss,
-            if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already there".to_owned() }
+            if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already finished".to_owned() }
         )?;
         family.curves.push(trained.curve);
         written = write_family(&family, &args.out_dir)?;
@@ -127,12 +126,12 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let passed = findings.controls.iter().filter(|c| c.outcome == Outcome::Holds);
     let bad: Vec<&str> = failed.chain(passed).map(|c| c.name.as_str()).collect();
     for name in &bad {
-        outln!("not as it must be: {name}")?;
+        outln!("check failed: {name}")?;
     }
     Ok(bad.is_empty())
 }
 
-/// A stored result of the same recipe and text; made anew, and stored, where it is wanted and not there.
+/// The stored result for the same recipe and text. If there is none and it is wanted, computes and stores it.
 fn kept<T: Serialize + DeserializeOwned>(
     file: &Path,
     key: &str,

@@ -30,7 +30,7 @@ pub(super) struct ReproduceArgs {
     /// Tasks by name, or all 14
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAMES")]
     pub tasks: Vec<String>,
-    /// Other label words for a task, for models whose vocabulary lacks the built-in ones: SNLI:No,Yes,Perhaps (in the order of
+    /// Label words of a task, for models whose vocabulary lacks the built-in ones: SNLI:No,Yes,Perhaps (in the order of
     /// `kernelview tasks`) or SNLI:neutral=Perhaps,…; may be repeated
     #[arg(long, value_name = "TASK:WORDS")]
     pub label_words: Vec<String>,
@@ -40,10 +40,10 @@ pub(super) struct ReproduceArgs {
     /// Seeds of the splits (the paper's five)
     #[arg(long, value_delimiter = ',', default_value = "13,21,42,87,100")]
     pub seeds: Vec<u64>,
-    /// What reads the networks: the task's prompt, or a new head without one
+    /// Output heads: the task's prompt, or a new head without a prompt
     #[arg(long, value_enum, value_delimiter = ',', default_value = "prompt")]
     pub heads: Vec<Head>,
-    /// Also with LoRA adapters of this rank in place of the weights, under the prompt
+    /// Also run each prompt cell with LoRA adapters of this rank instead of the weights
     #[arg(long, value_name = "RANK")]
     pub lora_rank: Option<i64>,
     #[command(flatten)]
@@ -52,19 +52,19 @@ pub(super) struct ReproduceArgs {
     pub tuning: FineTuningArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Compute a part of the cells only: I of N parts, counted from 0, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK.
-    /// All parts may share one --out-dir; the command without --shard then makes the whole report
+    /// Compute only shard I of N of the cells (counted from 0); auto takes I/N from SLURM_ARRAY_TASK_ID, SLURM_PROCID or
+    /// RANK. All shards may share one --out-dir; the command without --shard then writes the whole report
     #[arg(long, value_name = "I/N|auto")]
     pub shard: Option<String>,
-    /// Print what would be computed, with estimates of time and memory, and stop
+    /// Print the cells with estimates of time and memory, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Where the report and the cells go; finished cells found there are reused
+    /// Directory of the report and the cells; finished cells found there are reused
     #[arg(long, default_value = "kernelview-reproduce", value_name = "DIR")]
     pub out_dir: PathBuf,
 }
 
-/// Runs the grid and writes its report; whether no cell failed.
+/// Runs the grid and writes its report. Returns false if a cell failed.
 pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
     let device = args.engine.processor.prepare()?;
@@ -97,11 +97,11 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
         let fail = |message: &str| Error::argument(format!("--label-words {text}"), message);
         let (name, words) = text.split_once(':').ok_or_else(|| fail("write TASK:WORDS, e.g. SNLI:No,Yes,Perhaps"))?;
         let task = tasks.iter_mut().find(|t| t.name.eq_ignore_ascii_case(name));
-        let task = task.ok_or_else(|| fail("the grid has no such task"))?;
+        let task = task.ok_or_else(|| fail("no such task in the grid"))?;
         *task = task.clone().with(&Overrides { label_words: Some(words.into()), ..Overrides::default() })?;
     }
     if !args.data_dir.is_dir() {
-        return Err(Error::format(&args.data_dir, "--data-dir is no directory; give that of the few-shot splits"));
+        return Err(Error::format(&args.data_dir, "--data-dir is not a directory; give that of the few-shot splits"));
     }
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
@@ -124,7 +124,7 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     })
 }
 
-/// The cells with what they will cost.
+/// Prints the cells with their estimated cost.
 fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
     let (mut seconds, mut bytes, mut waiting) = (0.0, 0f64, 0);
     for cell in preview(settings, &args.out_dir)? {

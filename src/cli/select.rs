@@ -1,4 +1,4 @@
-//! From arguments to a loaded study: which model directory, which task definition, which examples.
+//! Turns arguments into a loaded study: model directory, task definition, examples.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use crate::lm::OutputMode;
 use crate::pretrain::family_directory;
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
-/// Loads model and task as the arguments say, and how the kernel engine runs on them.
+/// Loads the model and task, and returns them with the kernel engine's settings.
 pub(super) fn study(model: &ModelArgs, task: &TaskArgs) -> Result<(Study, EngineSettings)> {
     adapted_study(model, task, None)
 }
 
-/// The same with adapters in the network.
+/// The same, with adapters in the network.
 pub(super) fn adapted_study(
     model: &ModelArgs,
     task: &TaskArgs,
@@ -30,12 +30,12 @@ pub(super) fn adapted_study(
     load(model, task, adapters, if model.model == DEFAULT_MODEL { choose_cloze } else { choose })
 }
 
-/// All rows of the data file as training examples, in its order.
+/// The same, with all rows of the data file as training examples, in the file's order.
 pub(super) fn undivided_study(model: &ModelArgs, task: &TaskArgs) -> Result<(Study, EngineSettings)> {
     load(model, task, None, choose_all_rows)
 }
 
-/// Every option of [`ModelArgs`] is used here, so that no command can ignore one.
+/// Destructures [`ModelArgs`], so that no option can be ignored.
 fn load(
     model: &ModelArgs,
     task: &TaskArgs,
@@ -51,12 +51,12 @@ fn load(
     let network = Pretrained::load(&directory, *dtype, device)?;
     let adapters = adapters.and_then(AdapterArgs::request);
     if adapters.is_some() && *parameters != Subset::All {
-        let problem =
-            "it chooses among the network's own parameters; with adapters, these take part alone: leave it out";
+        let problem = "it selects among the network's own parameters, but with adapters only their factors are trained: remove \
+             it";
         return Err(Error::argument("--parameters", problem));
     }
     let request = chosen.request(&network, *head, *parameters, *output_mode);
-    // Where the split needs no seed, heads and adapters are drawn all the same.
+    // Random heads and adapters need a seed even if the split does not.
     let drawn = *head == Head::Random || adapters.is_some();
     let split_seed = request.split_seed.or_else(|| drawn.then_some(task.seed));
     let study = Study::new(StudyRequest { adapters: adapters.as_ref(), split_seed, ..request })?;
@@ -68,11 +68,11 @@ fn load(
     Ok((study, engine))
 }
 
-/// A directory as given, a network of the family in the sources, a fetched model's directory in the user's cache, or a
-/// model of the Hugging Face hub.
+/// Resolves a model name: a directory as given, a built-in model, a fetched model in the user's cache, or a model on the
+/// Hugging Face hub.
 ///
 /// # Errors
-/// [`Error::Arguments`] and [`Error::Hub`], with the option that the name is of.
+/// [`Error::Arguments`] and [`Error::Hub`], naming `option`.
 pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     let direct = Path::new(name);
     let is_path = name.contains(['/', '\\']);
@@ -103,13 +103,13 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     }
     let place = cached.map_or_else(String::new, |c| format!(" in {}", c.display()));
     let problem = format!(
-        "no such directory, no network of that name in {}, and no fetched model{place}; `cargo xtask model` lists and fetches \
+        "no such directory, built-in model (in {}) or fetched model{place}; `cargo xtask model` lists and fetches \
          models, or give the path of a Hugging Face checkpoint directory{}",
         family.display(),
         if cfg!(feature = "hub") {
             ""
         } else {
-            ". This program was built without the feature `hub`, with which it finds models in the Hugging Face cache and on \
+            ". This program was built without the feature `hub`, which finds models in the Hugging Face cache and on \
              the hub"
         }
     );
@@ -137,7 +137,7 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// What to load for a model on this task.
+    /// The request for a study of a model on this task.
     pub(super) fn request<'a>(
         &'a self,
         network: &'a Pretrained,
@@ -160,7 +160,7 @@ impl Chosen {
     }
 }
 
-/// The task that the arguments name, or else the cloze task for networks that know old books.
+/// The task that the arguments name, by default the cloze task.
 pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
     if args.task.is_some() || args.task_file.is_some() || args.data_dir.is_some() || args.data.is_some() {
         return choose(args);
@@ -171,7 +171,7 @@ pub(super) fn choose_cloze(args: &TaskArgs) -> Result<Chosen> {
 /// All rows of the data file.
 fn choose_all_rows(args: &TaskArgs) -> Result<Chosen> {
     let Some(file) = &args.data else {
-        return Err(Error::argument("--all-rows", "it needs --data FILE: rows of which file?"));
+        return Err(Error::argument("--all-rows", "--data FILE is missing: whose rows?"));
     };
     let definition = own_definition(named(args)?, args, &overrides(args), file)?;
     let splits = Splits::undivided(file, &definition)?;
@@ -190,7 +190,7 @@ fn overrides(args: &TaskArgs) -> Overrides {
     }
 }
 
-/// The task that the arguments name, if they do.
+/// The task that the arguments name, if any.
 fn named(args: &TaskArgs) -> Result<Option<TaskDefinition>> {
     Ok(match (&args.task_file, &args.task) {
         (Some(file), _) => Some(TaskDefinition::from_toml(file)?),
@@ -204,14 +204,14 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The task that the arguments name, or else the built-in remarks.
+/// The task that the arguments name, by default the built-in remarks.
 pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     let overrides = overrides(args);
     let (_, test_limit) = args.limits.parts();
     let named = named(args)?;
     if let Some(directory) = &args.data_dir {
         let Some(definition) = named else {
-            return Err(Error::argument("--data-dir", "it needs --task NAME (or --task-file): which of its tasks?"));
+            return Err(Error::argument("--data-dir", "--task NAME (or --task-file) is missing: which of its tasks?"));
         };
         let definition = definition.with(&overrides)?;
         let splits = Splits::from_directory(directory, &definition, args.k, args.seed, test_limit)?;
@@ -245,7 +245,7 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     }
     if args.k != DEMO_K {
         let problem =
-            format!("the built-in task has {DEMO_K} training examples per class; --k goes with --data-dir or --data");
+            format!("the built-in task has {DEMO_K} training examples per class; --k needs --data-dir or --data");
         return Err(Error::argument(format!("--k {}", args.k), problem));
     }
     let definition = demo_definition()?.with(&overrides)?;
@@ -260,8 +260,8 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
     })
 }
 
-/// The file that `--data` names; of a directory laid out as data sets are on the Hugging Face hub (train, validation, test), the
-/// training file, the others being the dev and test files where the arguments name none.
+/// The file that `--data` names. For a directory laid out like a data set on the Hugging Face hub (train, validation, test),
+/// the training file; the others become the dev and test files unless the arguments name some.
 fn whole_file(place: &Path, own: &mut OwnSplit) -> Result<PathBuf> {
     if !place.is_dir() {
         return Ok(place.to_path_buf());
@@ -277,13 +277,14 @@ fn whole_file(place: &Path, own: &mut OwnSplit) -> Result<PathBuf> {
     find(&["train"]).ok_or_else(|| {
         Error::format(
             place,
-            "a directory without train.jsonl, train.json, train.csv or train.tsv; Parquet files are not read: write them as JSON \
-             lines (pandas: to_json(orient=\"records\", lines=True))",
+            "the directory has no train.jsonl, train.json, train.csv or train.tsv; Parquet files are not read: \
+             convert them to JSON lines (pandas: to_json(orient=\"records\", lines=True))",
         )
     })
 }
 
-/// The definition for a file of one's own: a task file as it is, a named task's template and words, or those given by flags.
+/// The task definition for a user's data file: a task file as it is, a named task's template and words, or those given by
+/// flags.
 fn own_definition(
     named: Option<TaskDefinition>,
     args: &TaskArgs,
@@ -298,7 +299,7 @@ fn own_definition(
         return named_format.with(overrides);
     }
     let (Some(template), Some(words)) = (&args.template, &args.label_words) else {
-        let problem = "it needs a task: --template and --label-words, or --task NAME, or --task-file FILE";
+        let problem = "a task is missing: give --template and --label-words, or --task NAME, or --task-file FILE";
         return Err(Error::argument("--data", problem));
     };
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();

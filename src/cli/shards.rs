@@ -13,7 +13,7 @@ use crate::shard::merge;
 /// What to merge.
 #[derive(Args)]
 pub(super) struct MergeArgs {
-    /// The directory of the shards: FILE.shards of the --out of `kernel --shard`
+    /// The directory of the shards: FILE.shards, where FILE is the --out of `kernel --shard`
     pub directory: PathBuf,
     /// The kernel file to write
     #[arg(long, value_name = "FILE")]
@@ -32,19 +32,19 @@ pub(super) fn run_merge(args: &MergeArgs) -> Result<()> {
 /// What to submit.
 #[derive(Args)]
 pub(super) struct SubmitArgs {
-    /// For Slurm, the one scheduler that there is
+    /// Write Slurm scripts, the only scheduler supported
     #[arg(long, required = true)]
     pub slurm: bool,
     /// Number of shards
     #[arg(long, default_value_t = 4)]
     pub shards: usize,
-    /// Options for the scripts' #SBATCH lines, e.g. --option=--time=01:00:00; may be repeated
+    /// Option for the scripts' #SBATCH lines, e.g. --option=--time=01:00:00; may be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub option: Vec<String>,
-    /// Where the scripts go
+    /// Directory of the scripts
     #[arg(long, default_value = "kernelview-submit", value_name = "DIR")]
     pub out_dir: PathBuf,
-    /// kernel with its arguments and --out FILE, or reproduce with its
+    /// `kernel` with its arguments, including --out FILE, or `reproduce` with its arguments
     #[arg(last = true, required = true)]
     pub arguments: Vec<String>,
 }
@@ -55,11 +55,11 @@ pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
         return Err(Error::argument("--shards", "it must be at least 1"));
     }
     if args.arguments.iter().any(|a| a == "--shard" || a.starts_with("--shard=")) {
-        return Err(Error::argument("--shard", "leave it out: the scripts set it"));
+        return Err(Error::argument("--shard", "remove it: the scripts set it"));
     }
     let command = args.arguments.clone();
     let join = match command[0].as_str() {
-        // The same command without --shard finds every cell there and writes the whole report.
+        // The same command without --shard finds all cells finished and writes the whole report.
         "reproduce" => command.clone(),
         "kernel" => {
             let out = command.iter().enumerate().find_map(|(i, a)| {
@@ -67,12 +67,12 @@ pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
                 a.strip_prefix("--out=").map(str::to_owned).or_else(next)
             });
             let Some(out) = out else {
-                return Err(Error::argument("-- kernel", "it needs --out FILE"));
+                return Err(Error::argument("-- kernel", "--out FILE is missing"));
             };
             vec!["merge".into(), format!("{out}.shards"), "--out".into(), out]
         }
         other => {
-            let problem = "behind -- stands what to submit: kernel or reproduce and its arguments";
+            let problem = "after --, give the command to submit: kernel or reproduce, with its arguments";
             return Err(Error::argument(format!("-- {other}"), problem));
         }
     };

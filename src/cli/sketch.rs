@@ -28,45 +28,46 @@ pub(super) struct SketchArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub task: TaskArgs,
-    /// Which examples
+    /// Examples to sketch
     #[arg(long, value_enum, default_value = "train")]
     pub split: SplitName,
-    /// All rows of --data, in the file's order: nothing is divided or drawn
+    /// Use all rows of --data, in the file's order, without splitting or drawing
     #[arg(long, requires = "data", conflicts_with_all = ["split", "k", "dev_data", "test_data", "test_limit"])]
     pub all_rows: bool,
-    /// Numbers kept of a gradient: the error of a kernel entry falls as its root
+    /// Numbers kept per gradient; the error of a kernel entry falls as the inverse square root
     #[arg(long, default_value_t = 1024, value_name = "NUMBERS")]
     pub size: usize,
-    /// Seed of the random fold: sketches that shall have kernels with each other need the same
+    /// Seed of the sketch; sketches need the same seed to be combined in a kernel
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub sketch_seed: u64,
-    /// Examples of a file of the sketch, the unit in which it is resumed and shared out
+    /// Examples per file of the sketch, the unit of resuming and sharding
     #[arg(long, default_value_t = 2048, value_name = "EXAMPLES")]
     pub block: usize,
-    /// Examples whose exact kernel is computed too, to measure the error; 0 for none
+    /// Number of examples whose exact kernel is computed too, to measure the error; 0 for none
     #[arg(long, default_value_t = 24, value_name = "EXAMPLES")]
     pub sample: usize,
-    /// Compute a part of the files only: I/N, or auto, from SLURM_ARRAY_TASK_ID, SLURM_PROCID or RANK
+    /// Compute only shard I of N of the files (counted from 0); auto takes I/N from SLURM_ARRAY_TASK_ID, SLURM_PROCID or
+    /// RANK
     #[arg(long, value_name = "I/N|auto")]
     pub shard: Option<String>,
-    /// The directory to write; one that holds a part of the same sketch is finished
+    /// The directory to write; an unfinished sketch found there is completed
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
 
-/// What kernel to make of sketches.
+/// Which kernel to compute from sketches.
 #[derive(Args)]
 pub(super) struct SketchKernelArgs {
     /// Directory of the sketch whose examples are the rows
     #[arg(value_name = "ROWS")]
     pub rows: PathBuf,
-    /// Directory of the sketch whose examples are the columns [default: the rows' own]
+    /// Directory of the sketch whose examples are the columns [default: that of the rows]
     #[arg(long, value_name = "COLUMNS")]
     pub against: Option<PathBuf>,
-    /// The first so many examples of the rows only
+    /// Use only the first N examples of the rows
     #[arg(long, value_name = "EXAMPLES")]
     pub first: Option<usize>,
-    /// The first so many examples of --against only
+    /// Use only the first N examples of --against
     #[arg(long, value_name = "EXAMPLES", requires = "against")]
     pub first_against: Option<usize>,
     /// The kernel file to write
@@ -74,7 +75,7 @@ pub(super) struct SketchKernelArgs {
     pub out: PathBuf,
 }
 
-/// Writes a sketch, or what is missing of it.
+/// Writes a sketch, or the missing part of one.
 pub(super) fn run(args: &SketchArgs) -> Result<()> {
     for (flag, value) in [("--size", args.size), ("--block", args.block)] {
         if value == 0 {
@@ -82,11 +83,10 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
         }
     }
     if args.out.exists() && !args.out.is_dir() {
-        return Err(Error::format(&args.out, "--out names a file; give a directory, new or of an earlier run"));
+        return Err(Error::format(&args.out, "--out is a file; give a new directory or that of an earlier run"));
     }
     if args.model.engine.precision.is_some() {
-        let problem =
-            "it belongs to products of gradients; a sketch adds entries up in the precision of --dtype: leave it out";
+        let problem = "only for products of gradients; a sketch sums entries in the precision of --dtype: remove it";
         return Err(Error::argument("--precision", problem));
     }
     let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
@@ -122,7 +122,7 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
     let own: Vec<usize> = (0..ranges.len()).filter(|block| place.has(*block)).collect();
     let missing: Vec<usize> = own.iter().copied().filter(|block| !store.has(*block)).collect();
     if missing.len() < own.len() {
-        terminal.note(&format!("{} of {} files are there already", own.len() - missing.len(), own.len()));
+        terminal.note(&format!("{} of {} files are already complete", own.len() - missing.len(), own.len()));
     }
     terminal.begin("sketch", missing.iter().map(|block| ranges[*block].len() as u64).sum());
     for block in missing {
@@ -141,7 +141,7 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
         store.put_sample(&gram?)?;
     }
     if place.count > 1 {
-        outln!("{}: shard {} of {} is there", args.out.display(), place.index, place.count)?;
+        outln!("{}: shard {} of {} is complete", args.out.display(), place.index, place.count)?;
         return Ok(());
     }
     let found = Sketches::open(&args.out)?;
@@ -152,8 +152,8 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
 fn report_error(found: &Sketches) -> Result<()> {
     if let Some(error) = found.error()? {
         outln!(
-            "error of a kernel entry, relative to √(K_ii K_jj), on {} exact ones: {:.1e} (root mean square; at most {:.1e} is \
-             expected), largest {:.1e}",
+            "error of kernel entries relative to √(K_ii K_jj), against {} exact ones: root mean square {:.1e} (bound \
+             {:.1e}), largest {:.1e}",
             error.entries,
             error.measured,
             error.bound,
@@ -163,7 +163,7 @@ fn report_error(found: &Sketches) -> Result<()> {
     Ok(())
 }
 
-/// Writes a kernel file from one sketch or two.
+/// Writes a kernel file from one or two sketches.
 pub(super) fn run_kernel(args: &SketchKernelArgs) -> Result<()> {
     check_out(&args.out, "K.safetensors")?;
     let rows = Sketches::open(&args.rows)?;

@@ -1,4 +1,4 @@
-//! Scripts that submit a sharded kernel or grid to Slurm: an array of shards, and what joins them, which waits for it.
+//! Scripts that run a sharded kernel or grid under Slurm: a job array of shards, and a job that joins them afterwards.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ pub(super) struct Submission {
     pub program: PathBuf,
     /// A command and its arguments, without `--shard`.
     pub command: Vec<String>,
-    /// The command and its arguments that join the shards.
+    /// The command that joins the shards, with its arguments.
     pub join: Vec<String>,
     /// Number of shards.
     pub shards: usize,
@@ -56,7 +56,7 @@ pub(super) fn write_submission(submission: &Submission, directory: &Path) -> Res
     Ok(path)
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }

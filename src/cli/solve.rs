@@ -24,16 +24,16 @@ pub(super) struct SolveArgs {
     /// Kernel between training and test examples
     #[arg(long, value_name = "FILE", requires = "train")]
     pub test: Option<PathBuf>,
-    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, in place of the three
+    /// Directory of the paper's program with {train,dev,test}_kernels_TASK.pt, instead of the three files
     #[arg(long, value_name = "DIR", conflicts_with = "train", required_unless_present = "train")]
     pub kernels: Option<PathBuf>,
-    /// Which task's, where the directory has several
+    /// Task, if the directory has several
     #[arg(long, value_name = "NAME", requires = "kernels")]
     pub task: Option<String>,
-    /// The formula to solve, and what the kernel in a .pt is [default: every one that the files hold]
+    /// The formula to solve, and the formula of the kernel in a .pt file [default: all that the files hold]
     #[arg(long, value_enum)]
     pub formula: Option<Formula>,
-    /// Write the results as JSON too
+    /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -45,13 +45,13 @@ pub(super) struct ConvertArgs {
     pub input: PathBuf,
     /// The file to write
     pub out: PathBuf,
-    /// Which kernel: of several in a .safetensors, or what the one in a .pt is [default: the only one; sgd, or asymmetric
-    /// where a .pt has two orientations]
+    /// Which kernel of a .safetensors file to convert, or the formula of the kernel in a .pt file [default: the only one;
+    /// for .pt, sgd, or asymmetric if it holds two orientations]
     #[arg(long, value_enum)]
     pub formula: Option<Formula>,
 }
 
-/// Version of the layout of `--json`.
+/// Version of the schema of `--json`.
 const SCHEMA_VERSION: &str = "1";
 
 #[derive(Serialize)]
@@ -107,13 +107,13 @@ fn title(kernel: &SolvedKernel, train: &Path, asked: Option<Formula>) -> String 
     kernel.formula.title().into()
 }
 
-/// Turns a kernel file of one kind into one of the other.
+/// Converts a kernel file to the other format.
 pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
     check_out(&args.out, "K.safetensors")?;
     let (from, to) = (is_published(&args.input), is_published(&args.out));
     if from == to {
         let kind = if from { "files of PyTorch" } else { "safetensors" };
-        let problem = format!("both names are of {kind}; one must end in .pt, the other in .safetensors");
+        let problem = format!("both names are {kind}; one must end in .pt, the other in .safetensors");
         return Err(Error::argument("--out", problem));
     }
     let file = read_kernel(&args.input, args.formula)?;
@@ -127,7 +127,8 @@ fn write_kernel(file: &KernelFile, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the one kernel that a file of the paper can hold, and the logits beside it where its name has a place for them.
+/// Writes the single kernel that a file in the paper's format holds, and its logits next to it if the name follows the
+/// paper's pattern.
 pub(super) fn write_published(source: &Path, file: &KernelFile, asked: Option<Formula>, out: &Path) -> Result<()> {
     let there: Vec<Formula> =
         Formula::ALL.into_iter().filter(|formula| file.get(&format!("kernel.{formula}")).is_some()).collect();

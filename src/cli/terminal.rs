@@ -1,5 +1,4 @@
-//! Progress on the terminal: one bar per stage, with rate and remaining time; nothing where stderr is no terminal but
-//! one line per stage.
+//! Progress on stderr: on a terminal, one bar per stage with rate and remaining time; otherwise, one line per stage.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -16,7 +15,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Bars where stderr is a terminal, lines otherwise.
+    /// Draws bars if stderr is a terminal, lines otherwise.
     pub(super) fn new() -> Self {
         Self { bar: RefCell::new(None), interactive: std::io::stderr().is_terminal() }
     }

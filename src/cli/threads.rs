@@ -1,4 +1,4 @@
-//! How many threads and jobs a machine is given, whatever number was asked for.
+//! Limits the number of threads and jobs to what the machine can use.
 
 use std::thread::available_parallelism;
 
@@ -6,11 +6,10 @@ use super::output::errln;
 use crate::device::set_threads;
 use crate::error::Result;
 
-/// Threads for each core at most. More only wait for each other: libtorch's by the thousand do not even come to their first
-/// product.
+/// Maximum threads per core. More only wait for each other: with thousands, libtorch does not even finish its first product.
 const EACH_CORE: usize = 4;
 
-/// Sets the number of libtorch's threads, or what the machine can use of it.
+/// Sets the number of libtorch's threads, within the limit.
 ///
 /// # Errors
 /// As [`set_threads`].
@@ -18,12 +17,12 @@ pub(super) fn use_threads(asked: Option<usize>) -> Result<()> {
     set_threads(asked.map(|threads| usable("--threads", threads)))
 }
 
-/// What the machine can use of a number of threads; a note says where that is less.
+/// The number of threads asked for, within the limit; a note is printed if that is less.
 pub(super) fn usable(flag: &str, asked: usize) -> usize {
     let cores = available_parallelism().map_or(1, usize::from);
     let most = EACH_CORE * cores;
     if asked > most {
-        errln!("note: {flag} {asked}: {most} are used, {EACH_CORE} for each of {cores} core(s)");
+        errln!("note: {flag} {asked}: using {most}, {EACH_CORE} per core");
     }
     asked.min(most)
 }

@@ -24,7 +24,7 @@ use crate::verify::{self, UntilDecided, VerifySettings};
 /// Suites of claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Suite {
-    /// On networks drawn anew.
+    /// On randomly drawn networks.
     Theory,
     /// On tensor programs and their limits.
     Program,
@@ -36,46 +36,46 @@ pub(super) enum Suite {
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
-    /// How much to spend: quick takes minutes, standard a quarter of an hour on two cores (wider networks, more seeds,
-    /// narrower intervals), full is for a GPU
+    /// Amount of computation: quick takes minutes; standard, a quarter of an hour on two cores (wider networks, more seeds,
+    /// narrower intervals); full is for a GPU
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Profile,
-    /// The suite: the theory on networks drawn from --seed, the claims on tensor programs and their limits, those on the
-    /// pre-trained family that comes with the sources (KERNELVIEW_FAMILY names the directory of another), or all
+    /// Claims to examine: theory, on networks drawn from --seed; program, on tensor programs and their limits; family, on
+    /// the built-in pre-trained family (set KERNELVIEW_FAMILY to use another directory); or all
     #[arg(long, value_enum, default_value = "theory")]
     pub suite: Suite,
-    /// Examine these claims only, of any suite; may be repeated
+    /// Examine only these claims, from any suite; may be repeated
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub claim: Vec<String>,
-    /// Run the claims' mutants too, with the quick profile [default: with --profile standard and full]
+    /// Also run the claims' mutants [default: with --profile standard and full]
     #[arg(long, overrides_with = "no_mutants")]
     pub mutants: bool,
     /// Run no mutants
     #[arg(long, overrides_with = "mutants")]
     pub no_mutants: bool,
-    /// auto (cuda:0 where there is one), cpu, cuda:INDEX
+    /// auto (cuda:0 if available), cpu or cuda:INDEX
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// Seed from which every draw follows
+    /// Seed of all random draws
     #[arg(long, default_value_t = 13)]
     pub seed: u64,
-    /// Experiments at a time, each on one CPU thread; one on a GPU [default: all cores]
+    /// Number of experiments to run in parallel, one CPU thread each; on a GPU always one [default: all cores]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Add seeds to every claim that is underpowered until it holds or is violated; the looks share its error rate
+    /// Add seeds to underpowered claims until they hold or are violated; a claim's interim looks share its error rate
     #[arg(long)]
     pub until_decided: bool,
-    /// Begin no look after this time, such as 90s, 20m or 2h; the same command goes on from there
+    /// Start no further look after this time, e.g. 90s, 20m or 2h; repeat the command to continue
     #[arg(long, value_name = "TIME", requires = "until_decided", value_parser = time)]
     pub at_most: Option<Duration>,
-    /// Where the report goes; what an interrupted run left there is reused
+    /// Directory of the report; results of an interrupted run found there are reused
     #[arg(long, default_value = "kernelview-verify", value_name = "DIR")]
     pub out_dir: PathBuf,
     #[command(flatten)]
     pub gate: GateArgs,
 }
 
-/// Runs the suite and writes its report; whether it succeeded, and nothing moved since the baseline where one is given.
+/// Runs the suite and writes its report. Returns false if it failed or a metric moved from the baseline.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
     check_out_directory(&args.out_dir)?;
     check_directory(&args.out_dir)?;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
     }
     let unmoved = args.gate.finish(old.as_ref(), &Baseline::of_claims(&found)?)?;
     for (directory, found) in directories.iter().zip(&found) {
-        // What the time did not suffice for goes on from the looks that there were.
+        // A claim that ran out of time continues from its finished looks.
         let is_open = args.until_decided && found.claims.iter().any(|c| c.verdict == ClaimVerdict::Underpowered);
         if !is_open {
             verify::forget(directory)?;
@@ -129,7 +129,7 @@ fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
     };
     let device = args.device.resolve()?;
     if device != Device::Cpu && args.jobs.is_some_and(|jobs| jobs > 1) {
-        errln!("note: --jobs changes nothing: on a GPU experiments run one at a time");
+        errln!("note: --jobs has no effect: on a GPU experiments run one at a time");
     }
     Ok(VerifySettings {
         profile: args.profile,
@@ -157,7 +157,7 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
-/// The claims of these identifiers in the registry's order.
+/// The claims with these identifiers, in the registry's order.
 fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Claim>> {
     for id in ids {
         if !registry.iter().any(|c| c.id == id) {
@@ -172,13 +172,13 @@ fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Cl
     Ok(registry.iter().copied().filter(|c| ids.iter().any(|id| id == c.id)).collect())
 }
 
-/// The name with the fewest differences, unless those are more than half of it.
+/// The name with the smallest edit distance, if that is at most half its length.
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.map(|candidate| (distance(name, candidate), candidate)).min()?;
     (2 * near.0 <= near.1.chars().count()).then_some(near.1)
 }
 
-/// Letters to insert, remove or replace to make one text the other (Levenshtein).
+/// Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

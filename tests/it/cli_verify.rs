@@ -42,7 +42,7 @@ fn directories_that_cannot_be_written() {
     refused(
         &scratch,
         &["verify", "--out-dir", "file"],
-        "file: --out-dir names a file; give a directory, new or of an earlier run",
+        "file: --out-dir is a file; give a new directory or that of an earlier run",
     );
     let answer = scratch.run(&["verify", "--out-dir", "file/inside"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""));

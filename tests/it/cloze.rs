@@ -382,10 +382,10 @@ fn bad_input_is_refused_and_nothing_is_written() {
             "cloze words `he,She`: `She` is not a single word of lower-case letters; write two lower-case words or more \
              with commas between, e.g. he,she",
         ),
-        ("novel.txt", "he,she", "he-she.csv", "he-she.csv: --out is written with tabs; give a name that ends in .tsv"),
+        ("novel.txt", "he,she", "he-she.csv", "he-she.csv: --out is tab-separated; give a name that ends in .tsv"),
         ("novel.txt", "he,she", "novel.txt", "novel.txt: --out is the text itself; give another name"),
-        ("novel.txt", "he,she", "model", "model: --out names a directory; give a file, e.g. he-she.tsv"),
-        ("novel.txt", "he,she", "no/x.tsv", "no: the directory of --out does not exist; make it first"),
+        ("novel.txt", "he,she", "model", "model: --out is a directory; give a file, e.g. he-she.tsv"),
+        ("novel.txt", "he,she", "no/x.tsv", "no: the directory of --out does not exist; create it first"),
     ] {
         let answer = scratch.run(&["cloze", "--text", text, "--words", words, "--out", out]);
         assert_eq!(answer.stderr, format!("error: {message}\n"));

@@ -206,11 +206,11 @@ fn solve_says_what_does_not_fit() {
     refused("solve --kernels .", ".: has no train_kernels_TASK.pt; give the three files by their names");
     refused(
         "convert sgd.pt other.pt",
-        "--out: both names are of files of PyTorch; one must end in .pt, the other in .safetensors",
+        "--out: both names are files of PyTorch; one must end in .pt, the other in .safetensors",
     );
     refused(
         "kernel --model model --out K.pt",
-        "--out: a .pt holds one kernel: give one --formula and no --shares, or let it end in .safetensors",
+        "--out: a .pt file holds one kernel: give one --formula and no --shares, or a name ending in .safetensors",
     );
     let solved = scratch.run(&["solve", "--train", "train.pt", "--dev", "sgd.pt", "--test", "sgd.pt"]);
     assert_eq!(solved.code, Some(0), "{}", solved.stderr);

@@ -83,7 +83,7 @@ fn label_words_of_a_task() {
     assert!(one.stdout.contains("1 of 2 cells are there, 1 failed"), "{}", one.stdout);
     let report = fs::read_to_string(scratch.path("grid/report.md")).expect("a report");
     assert!(report.contains("| label words of MRPC | \\[NOWORD\\], Yes |"), "{report}");
-    for (words, message) in [("MRPC", "write TASK:WORDS"), ("SNLI:a,b,c", "the grid has no such task")] {
+    for (words, message) in [("MRPC", "write TASK:WORDS"), ("SNLI:a,b,c", "no such task in the grid")] {
         let refused = answer(words);
         assert_eq!(refused.code, Some(2));
         assert!(refused.stderr.contains(message), "{}", refused.stderr);

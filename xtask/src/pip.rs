@@ -1,4 +1,4 @@
-//! Downloads with `python3 -m pip download`: the machine's own client, so that its proxy, index and certificates hold.
+//! Downloads with `python3 -m pip download`, so that the machine's proxy, index and certificate settings apply.
 
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Doing, Error, Result};
 use crate::wheel::Wheel;
 
-/// Fetches the wheels into `directory`, hashes checked, and returns their paths in the same order.
+/// Fetches the wheels into `directory`, checks their hashes, and returns their paths in the same order.
 pub fn download(wheels: &[Wheel], directory: &Path) -> Result<Vec<PathBuf>> {
     let what = wheels.iter().map(|wheel| wheel.name).collect::<Vec<_>>().join(", ");
     require_pip()?;
@@ -17,14 +17,14 @@ pub fn download(wheels: &[Wheel], directory: &Path) -> Result<Vec<PathBuf>> {
     let requirements = directory.join("requirements.txt");
     let lines: String = wheels.iter().map(Wheel::requirement).collect();
     fs::write(&requirements, lines).doing(|| format!("write {}", requirements.display()))?;
-    // pip first writes to the temporary directory, which is often a small memory disk: give it one on the same disk.
+    // pip first writes to the temporary directory, often a small RAM disk: give it one on the same disk.
     let temporary = directory.join("tmp");
     fs::create_dir_all(&temporary).doing(|| format!("create {}", temporary.display()))?;
 
     let mut command = Command::new("python3");
     command.args(["-m", "pip", "download", "--quiet", "--progress-bar", "off", "--disable-pip-version-check"]);
     command.args(["--no-input", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--require-hashes"]);
-    // The wheel is chosen for a fixed Python, not for the one at hand: only its shared libraries are used.
+    // The wheel is that of a fixed Python version, not the installed one: only its shared libraries are used.
     command.args(["--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"]);
     for tag in ["manylinux_2_28", "manylinux_2_25", "manylinux_2_17", "manylinux2014"] {
         command.args(["--platform", &format!("{tag}_x86_64")]);
@@ -36,7 +36,7 @@ pub fn download(wheels: &[Wheel], directory: &Path) -> Result<Vec<PathBuf>> {
     println!("fetching {what} ({} MB)", megabytes(total));
     let start = Instant::now();
     let mut child = command.spawn().doing(|| "start python3".to_owned())?;
-    // Kept in memory: on a full disk a log file would lose just the message that says so.
+    // Kept in memory: on a full disk, a log file would lose the very message that says so.
     let mut complaints = child.stderr.take();
     let complaints = std::thread::spawn(move || {
         let mut said = Vec::new();
@@ -59,7 +59,7 @@ pub fn download(wheels: &[Wheel], directory: &Path) -> Result<Vec<PathBuf>> {
     wheels.iter().map(|wheel| wheel.find_checked(directory)).collect()
 }
 
-/// Tells a missing Python from a missing pip before anything else can fail.
+/// Distinguishes a missing Python from a missing pip before anything else can fail.
 fn require_pip() -> Result<()> {
     let output = Command::new("python3").args(["-m", "pip", "--version"]).stdin(Stdio::null()).output();
     match output {
@@ -76,9 +76,9 @@ fn require_pip() -> Result<()> {
     }
 }
 
-/// Turns what pip wrote into the one thing that went wrong.
+/// Extracts the cause from pip's output.
 fn explain(what: &str, directory: &Path, said: &str) -> Error {
-    // From the pattern on, up to the quotation that encloses it in pip's message.
+    // From the pattern to the closing quotation mark in pip's message.
     let find = |patterns: &[&str]| {
         let in_line = |line: &'_ str| patterns.iter().find_map(|pattern| line.find(pattern));
         let (line, at) = said.lines().rev().find_map(|line| Some((line, in_line(line)?)))?;
@@ -94,7 +94,7 @@ fn explain(what: &str, directory: &Path, said: &str) -> Error {
         let detail = figures.collect::<Vec<_>>().join(", ");
         return Error::Hash { what, detail };
     }
-    // pip ends with "no matching distribution" also when no connection ever came up: look for the cause first.
+    // pip ends with "no matching distribution" even if it never connected: look for that cause first.
     let connection = find(&[
         "Failed to establish a new connection",
         "Name or service not known",
@@ -127,10 +127,10 @@ fn last_lines(said: &str, count: usize) -> String {
     }
 }
 
-/// Rewrites one line with the bytes there are; only for someone who watches, so that logs stay short.
+/// Rewrites one progress line; only on a terminal, to keep logs short.
 fn report_progress(directory: &Path, total: u64, start: Instant) {
     if std::io::stdout().is_terminal() {
-        // pip copies from its temporary directory at the end, so that both together may exceed the total.
+        // pip copies from its temporary directory at the end, so both together may exceed the total.
         let there = bytes_below(directory).min(total);
         let seconds = start.elapsed().as_secs_f64();
         print!("\r  {} of {} MB, {seconds:.0} s\u{1b}[K", megabytes(there), megabytes(total));
@@ -155,7 +155,7 @@ fn bytes_below(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Bytes as whole megabytes, one at least.
+/// Bytes as whole megabytes, at least one.
 pub fn megabytes(bytes: u64) -> u64 {
     bytes.div_ceil(1_000_000)
 }

@@ -1,8 +1,7 @@
-//! The processor matrix: tests that hold snapshots or golden digits, run again in processes that are told to compute as another
-//! processor would.
+//! The processor matrix: repeats tests with snapshots or golden digits in processes that compute as another processor would.
 //!
-//! Libraries choose their code by what the processor has: libtorch its vector loops, oneDNN and MKL their matrix products, this
-//! program its own innermost loops. Each can be told to take less, so that one machine shows what older ones would print.
+//! libtorch chooses its vector loops, oneDNN and MKL their matrix products, and this program its innermost loops by the
+//! processor's instruction sets. Each can be limited to older ones, so one machine shows what older ones would print.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,11 +11,11 @@ use std::time::Instant;
 use crate::error::{Doing, Result};
 use crate::run::cargo;
 
-/// A processor, as variables of the environment; `None` where a machine shows itself as it is.
+/// A processor, as environment variables; `None` for this machine as it is.
 struct Processor {
     name: &'static str,
     variables: &'static [(&'static str, &'static str)],
-    /// Whether the short matrix has it.
+    /// Whether it is in the short matrix.
     short: bool,
 }
 
@@ -71,7 +70,7 @@ const PROCESSORS: &[Processor] = &[
     Processor { name: "MKL's reproducible products", variables: &[("MKL_CBWR", "COMPATIBLE")], short: false },
 ];
 
-/// Tests of the library that hold snapshots or golden digits.
+/// Tests with snapshots or golden digits.
 const LIBRARY: &[&str] = &[
     "analysis::",
     "architectures::",
@@ -85,17 +84,17 @@ const LIBRARY: &[&str] = &[
     "weights::",
 ];
 
-/// The same, a few seconds of each kind.
+/// A few seconds' worth of each kind.
 const SHORT_LIBRARY: &[&str] = &["analysis::", "architectures::", "golden::", "kernel_cases::", "training::"];
 
-/// Claims that take seconds: of each suite, of identities and of limits, of SGD and of sign updates.
+/// Claims that take seconds: from each suite, on identities and limits, SGD and sign updates.
 const SHORT_CLAIMS: &[&str] =
     &["kernel_algebra", "structural_zeros", "sign_kernel_limit", "kernel_analog_signgd", "chi_law_prose", "lora"];
 
-/// Runs the matrix, whole or short, and shows which row failed.
+/// Runs the full or short matrix and prints which rows failed.
 ///
 /// # Errors
-/// Where cargo cannot be started.
+/// If cargo cannot be started.
 pub fn test(root: &Path, short: bool) -> Result<ExitCode> {
     let (library, claims) = if short { (SHORT_LIBRARY, SHORT_CLAIMS) } else { (LIBRARY, &[] as &[&str]) };
     let mut rows = Vec::new();
@@ -121,8 +120,7 @@ pub fn test(root: &Path, short: bool) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Takes `--processors` or `--processors=short` from the front of the arguments: whether the matrix is asked for, and whether
-/// the short one.
+/// Parses a leading `--processors` or `--processors=short`: `None` without it, else whether the short matrix is asked for.
 pub fn asked(args: &[OsString]) -> Option<bool> {
     match args {
         [only] if only == "--processors" => Some(false),

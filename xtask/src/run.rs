@@ -1,4 +1,4 @@
-//! Runs cargo: in this process's place where nothing follows, step by step where something does.
+//! Runs cargo: replaces this process if nothing follows, otherwise as a child.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use crate::error::{Doing, Result};
 
-/// Becomes `cargo FIXED ARGS`, so that signals and the exit status are cargo's own. Returns only where that fails or
-/// the system has no such thing.
+/// Replaces this process by `cargo FIXED ARGS`, so that signals and the exit status are cargo's own. Returns only on
+/// failure, or on systems without exec.
 pub fn become_cargo(root: &Path, fixed: &[&str], args: &[OsString]) -> Result<ExitCode> {
     let mut command = cargo(fixed);
     command.args(args);
-    // `analyze` takes paths: they mean what they mean to the caller, and cargo finds the workspace by itself.
+    // Runs in the caller's directory, because `analyze` takes relative paths; cargo finds the workspace by itself.
     if std::env::current_dir().is_ok_and(|here| !here.starts_with(root)) {
         command.current_dir(root);
     }
@@ -29,7 +29,7 @@ pub fn become_cargo(root: &Path, fixed: &[&str], args: &[OsString]) -> Result<Ex
     }
 }
 
-/// Runs format, lints and documentation checks, and stops at the first that fails, with its exit status.
+/// Checks formatting, lints and documentation, and stops at the first failure, with its exit status.
 pub fn check(root: &Path) -> Result<ExitCode> {
     let steps: [(&[&str], Option<&str>); 3] = [
         (&["fmt", "--all", "--", "--check"], None),
@@ -53,7 +53,7 @@ pub fn check(root: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether two paths, which need not exist, are one place: their last name in the same directory.
+/// Whether two paths, which need not exist, are the same: equal last components in the same directory.
 pub fn same_place(a: &Path, b: &Path) -> bool {
     let directory = |path: &Path| path.parent().and_then(|parent| parent.canonicalize().ok());
     a == b || (a.file_name() == b.file_name() && directory(a).is_some_and(|of_a| Some(of_a) == directory(b)))
@@ -61,18 +61,18 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
 
 /// A cargo command.
 pub fn cargo(args: &[&str]) -> Command {
-    // The cargo that runs this program, so that a toolchain chosen by `cargo +NAME xtask` stays chosen.
+    // The cargo that runs this program, to keep a toolchain chosen by `cargo +NAME xtask`.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
-    // What `cargo run` says of this package would be told to build scripts of others, some of which (ring's) run again when it
-    // changes: `cargo test` behind `cargo xtask test` would build half of everything anew.
+    // The variables that `cargo run` sets for this package would reach other packages' build scripts, some of which (ring's)
+    // run again if they change: `cargo test` after `cargo xtask test` would rebuild half of everything.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_this_package)) {
         command.env_remove(name);
     }
     command
 }
 
-/// Whether a variable is one that `cargo run` sets for the program that it runs.
+/// Whether `cargo run` sets this variable for the program that it runs.
 fn is_of_this_package(name: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
         || name == "CARGO_PRIMARY_PACKAGE"
@@ -84,7 +84,7 @@ fn shown(command: &Command) -> String {
     format!("cargo{}", args.collect::<String>())
 }
 
-/// The child's exit status as ours; a child ended by a signal has none, and counts as failed.
+/// The child's exit status; a child killed by a signal has none and counts as failed.
 fn exit_code(code: Option<i32>) -> ExitCode {
     ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
 }

@@ -1,4 +1,4 @@
-//! Whether a libtorch of the user's own can serve: there, complete enough to build with, and of the one right version.
+//! Checks a user's own libtorch: that it exists, is complete enough to build with, and has the right version.
 
 use std::fs;
 use std::path::Path;
@@ -21,8 +21,8 @@ pub fn check_directory(source_of: &str, directory: &Path) -> Result<String> {
             return Err(unusable(format!("{} has no {part} directory", directory.display())));
         }
     }
-    let version = version_of(directory)
-        .ok_or_else(|| unusable(format!("no version is to be read in {}", directory.display())))?;
+    let version =
+        version_of(directory).ok_or_else(|| unusable(format!("no version found in {}", directory.display())))?;
     require_version(source_of, &version)?;
     Ok(version)
 }
@@ -30,7 +30,7 @@ pub fn check_directory(source_of: &str, directory: &Path) -> Result<String> {
 /// Checks the PyTorch that `python3` imports, as LIBTORCH_USE_PYTORCH asks for; returns its full version.
 pub fn check_python() -> Result<String> {
     let source_of = "the PyTorch of LIBTORCH_USE_PYTORCH";
-    // The same interpreter, and the same import, as the bindings' build uses.
+    // The same interpreter and import as in the bindings' build script.
     let interpreter = if std::env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
     let script = "import torch; from torch.utils import cpp_extension; print('VERSION:', torch.__version__)";
     let output = Command::new(interpreter).args(["-c", script]).stdin(Stdio::null()).output();
@@ -57,7 +57,7 @@ fn unusable(source_of: &str, found: String) -> Error {
     Error::OwnTorch { source_of: source_of.to_owned(), found, needed: VERSION, way_out: WAY_OUT }
 }
 
-/// The version that a libtorch archive, a Python package or, failing both, the headers state.
+/// The version stated by a libtorch archive, a Python package or else the headers.
 fn version_of(directory: &Path) -> Option<String> {
     let archive = fs::read_to_string(directory.join("build-version")).ok().map(|text| text.trim().to_owned());
     archive

@@ -1,4 +1,4 @@
-//! Wheels: pinned by hash, and opened without trusting the names inside.
+//! Wheels: pinned by hash, and extracted without trusting the names inside.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use crate::error::{Doing, Error, Result};
 
-/// One exact file of the package index.
+/// One exact file on the package index.
 #[derive(Debug)]
 pub struct Wheel {
     /// The project's name there.
@@ -22,22 +22,22 @@ pub struct Wheel {
     pub bytes: u64,
 }
 
-/// What an extraction wrote.
+/// The result of an extraction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Extracted {
-    /// Files.
+    /// Number of files.
     pub files: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
 impl Wheel {
-    /// The line of a requirements file that admits this file alone.
+    /// The line of a requirements file that matches only this file.
     pub fn requirement(&self) -> String {
         format!("{}=={} --hash=sha256:{}\n", self.name, self.version, self.sha256)
     }
 
-    /// The downloaded file, once its hash is checked here as well: pip's check is a setting of someone else's program.
+    /// The downloaded file, after checking its hash here too: pip's own check depends on its settings.
     pub fn find_checked(&self, directory: &Path) -> Result<PathBuf> {
         let prefix = format!("{}-{}-", self.name.replace('-', "_"), self.version);
         let is_ours = |path: &PathBuf| {
@@ -67,7 +67,7 @@ pub fn sha256(file: &Path) -> Result<String> {
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-/// Writes the entries for which `pick` names a place, relative to `target`, and nothing outside `target`.
+/// Extracts the entries for which `pick` returns a path relative to `target`; writes nothing outside `target`.
 pub fn extract(wheel: &Path, target: &Path, pick: impl Fn(&str) -> Option<String>) -> Result<Extracted> {
     let broken = |detail: String| Error::Archive { file: wheel.to_path_buf(), detail };
     let opened = File::open(wheel).doing(|| format!("open {}", wheel.display()))?;
@@ -77,11 +77,16 @@ pub fn extract(wheel: &Path, target: &Path, pick: impl Fn(&str) -> Option<String
         let mut entry = archive.by_index(index).map_err(|error| broken(format!("entry {index}: {error}")))?;
         let name = entry.name().to_owned();
         let Some(place) = pick(&name).filter(|_| !entry.is_dir()) else { continue };
-        // A link written first could lead a later entry outside; wheels have no use for links.
+        // A link could lead a later entry outside; wheels do not need links.
         if entry.is_symlink() {
             return Err(broken(format!("entry `{name}` is a symbolic link")));
         }
-        let path = inside(target, &place).ok_or_else(|| broken(format!("entry `{name}` would leave its directory")))?;
+        let path = inside(target, &place).ok_or_else(|| {
+            broken(format!(
+                "entry `{name}` would be written outside its \
+                                                                        directory"
+            ))
+        })?;
         let parent = path.parent().unwrap_or(target);
         fs::create_dir_all(parent).doing(|| format!("create {}", parent.display()))?;
         let size = entry.size();
@@ -95,7 +100,7 @@ pub fn extract(wheel: &Path, target: &Path, pick: impl Fn(&str) -> Option<String
     Ok(extracted)
 }
 
-/// Copies all of `source` to `file`, and returns the number of bytes.
+/// Copies `source` to `file` and returns the number of bytes.
 fn write_all(source: &mut impl Read, file: &Path) -> Result<u64> {
     let target = File::create(file).doing(|| format!("create {}", file.display()))?;
     let mut target = BufWriter::with_capacity(1 << 20, target);
@@ -104,9 +109,9 @@ fn write_all(source: &mut impl Read, file: &Path) -> Result<u64> {
     Ok(copied)
 }
 
-/// `target` and `name` joined, if that stays below `target`.
+/// `target` joined with `name`, if the result is inside `target`.
 fn inside(target: &Path, name: &str) -> Option<PathBuf> {
-    // A backslash or a colon is an ordinary character here but a path elsewhere; no honest wheel has one.
+    // Backslashes and colons are ordinary characters here but have a meaning in paths elsewhere; no honest wheel has one.
     let harmless = !name.is_empty() && !name.contains(['\\', ':', '\0']);
     let normal = Path::new(name).components().all(|component| matches!(component, Component::Normal(_)));
     (harmless && normal).then(|| target.join(name))

@@ -61,9 +61,7 @@ fn models_that_are_not_there() {
     );
     // With the feature `hub` these are names on the hub: tests/it/hub.rs.
     if !cfg!(feature = "hub") {
-        let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. \
-                    This program was built without the feature `hub`, with which it finds models in the Hugging Face cache \
-                    and on the hub";
+        let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. This program was built without the feature `hub`, which finds models in the Hugging Face cache and on the hub";
         for (name, place) in [("roberta-base", " in DIR/cache/models/roberta-base"), ("org/name", "")] {
             kernel(
                 name,
@@ -212,7 +210,7 @@ fn settings_out_of_range() {
             assert!(answer.stderr.contains(part), "{arguments}: {}", answer.stderr);
         }
     }
-    analyze_refused(&scratch, &["--optimizers", "adamw"], "--optimizers: `adamw` is none of sgd, signgd, adam");
+    analyze_refused(&scratch, &["--optimizers", "adamw"], "--optimizers: `adamw` is not one of sgd, signgd, adam");
     analyze_refused(&scratch, &["--steps", "0"], "--steps is 0, expected 1 or more");
     analyze_refused(&scratch, &["--lr-sgd=-1"], "--lr-sgd is -1, expected a positive and finite number");
     assert!(!scratch.path("K.safetensors").exists());
@@ -224,18 +222,18 @@ fn outputs_that_cannot_be_written() {
     let kernel = |out: &str, message: &str| {
         refused(&scratch, &["kernel", "--model", "model", "--out", out], message);
     };
-    kernel("none/K.safetensors", "none: the directory of --out does not exist; make it first");
-    kernel("model", "model: --out names a directory; give a file, e.g. K.safetensors");
+    kernel("none/K.safetensors", "none: the directory of --out does not exist; create it first");
+    kernel("model", "model: --out is a directory; give a file, e.g. K.safetensors");
     refused(
         &scratch,
         &["kernel", "--model", "model", "--shares", "--against", "test", "--out", "K.safetensors"],
-        "--shares: it belongs to the kernel of the training examples; leave --against out",
+        "--shares: only for the kernel of the training examples; remove --against",
     );
     scratch.write("file", "");
     refused(
         &scratch,
         &["analyze", "--model", "model", "--out-dir", "file"],
-        "file: --out-dir names a file; give a directory, new or of an earlier run",
+        "file: --out-dir is a file; give a new directory or that of an earlier run",
     );
 }
 
@@ -289,7 +287,7 @@ fn instructions_that_are_none_are_refused() {
     let output = command.env("KERNELVIEW_INSTRUCTIONS", "sse9").output().expect("a run");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2 or avx512"), "{text}");
+    assert!(text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2, avx512 or amx"), "{text}");
 }
 
 /// The program starts itself again with bounded waiting: once, with the same arguments and answer; not where the user has chosen.

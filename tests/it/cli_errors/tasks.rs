@@ -123,7 +123,7 @@ fn tasks_and_splits_that_are_not_there() {
     kernel_refused(
         &scratch,
         &["--data-dir", "data"],
-        "--data-dir: it needs --task NAME (or --task-file): which of its tasks?",
+        "--data-dir: --task NAME (or --task-file) is missing: which of its tasks?",
     );
     kernel_refused(
         &scratch,
@@ -152,12 +152,12 @@ fn tasks_and_splits_that_are_not_there() {
     kernel_refused(
         &scratch,
         &["--data", "rows.tsv"],
-        "--data: it needs a task: --template and --label-words, or --task NAME, or --task-file FILE",
+        "--data: a task is missing: give --template and --label-words, or --task NAME, or --task-file FILE",
     );
     kernel_refused(
         &scratch,
         &["--k", "8"],
-        "--k 8: the built-in task has 16 training examples per class; --k goes with --data-dir or --data",
+        "--k 8: the built-in task has 16 training examples per class; --k needs --data-dir or --data",
     );
     scratch.write("task.toml", "name = \"mine\"\ntemplate = 3\n");
     kernel_refused(

@@ -95,7 +95,7 @@ fn what_a_comparison_is_written_to_needs_one() {
     ] {
         let answer = analyze(&scratch, more);
         assert_eq!(answer.code, Some(2), "{more:?}");
-        let message = format!("error: {}: is for a comparison: give --baseline, without --write-baseline\n", more[0]);
+        let message = format!("error: {}: needs a comparison: give --baseline without --write-baseline\n", more[0]);
         assert_eq!(answer.stderr, message);
         assert!(!scratch.path("kernelview-report").exists());
     }

@@ -1,8 +1,8 @@
 //! Few-shot splits from the original data sets: `cargo xtask data`.
 //!
-//! The bytes of the files are those of LM-BFF's generator in its mode `k-shot-1k-test`, which made the paper's splits:
-//! [`numpy`] has its draws, [`rows`] its way of reading and writing rows, [`shots`] its rule, [`tasks`] the data sets.
-//! A split's directory becomes complete at once, and no other content is ever replaced.
+//! The files equal those of LM-BFF's generator in its mode `k-shot-1k-test`, which made the paper's splits, byte for byte:
+//! [`numpy`] has its random draws, [`rows`] its way of reading and writing rows, [`shots`] its selection rule, [`tasks`] the
+//! data sets. A split's directory is created atomically, and different content is never replaced.
 
 mod numpy;
 mod rows;
@@ -20,49 +20,48 @@ use crate::data::shots::Shots;
 use crate::data::tasks::{TASKS, Task};
 use crate::error::{Doing, Error, Result};
 
-/// The folder of splits with at most 1,000 test rows, in `--out`.
+/// The directory of splits with at most 1,000 test rows, in `--out`.
 const FOLDER: &str = "k-shot-1k-test";
 
-/// The k of the splits that others are derived from.
+/// The k of splits from which others are derived.
 const LARGE_K: usize = 512;
 
-/// Which splits to make, and of what.
+/// Which splits to make, and from what.
 #[derive(clap::Args, Debug)]
 pub struct DataArgs {
-    /// The original data sets, as DIR/TASK/{train,dev}.tsv or DIR/TASK/{train,test}.csv; with --derive, a
-    /// k-shot-1k-test folder
+    /// The original data sets, as DIR/TASK/{train,dev}.tsv or DIR/TASK/{train,test}.csv; with --derive, a k-shot-1k-test
+    /// directory
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// Where the folder k-shot-1k-test is made
+    /// Directory in which k-shot-1k-test is created
     #[arg(long, value_name = "DIR", default_value = "data")]
     out: PathBuf,
-    /// Tasks [default: every one of the 14 that DIR has]
+    /// Tasks [default: all of the 14 that DIR has]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     task: Vec<String>,
-    /// Training examples of each label, and as many for development; several make several splits
+    /// Training examples per label, and as many for development; several values make several splits
     #[arg(long, value_name = "K", value_delimiter = ',', default_value = "16")]
     k: Vec<usize>,
     /// The splits' seeds
     #[arg(long, value_name = "SEED", value_delimiter = ',', default_value = "13,21,42,87,100")]
     seed: Vec<u32>,
-    /// Take the splits out of 512-shot splits of the same seeds rather than out of the original data; k up to 256
+    /// Derive the splits from 512-shot splits of the same seeds instead of the original data; for k up to 256
     #[arg(long)]
     derive: bool,
-    /// Take what there is where a label has too few rows, as the published 512-shot splits do
+    /// Take all rows of a label that has too few, as the published 512-shot splits do
     #[arg(long)]
     allow_few: bool,
 }
 
-/// Makes the splits and says which.
+/// Makes the splits and lists them.
 pub fn run(args: &DataArgs) -> Result<()> {
     let tasks = chosen(args)?;
     if args.k.contains(&0) || args.seed.is_empty() || args.k.is_empty() {
-        return Err(Error::Arguments("--k needs numbers from 1, --seed at least one number".into()));
+        return Err(Error::Arguments("--k needs numbers of at least 1, --seed at least one number".into()));
     }
     if let Some(k) = args.k.iter().find(|k| args.derive && 2 * **k > LARGE_K) {
         let largest = LARGE_K / 2;
-        let detail =
-            format!("--derive takes train and dev out of {LARGE_K} rows of each label: --k {k} is above {largest}");
+        let detail = format!("--derive takes train and dev from {LARGE_K} rows per label: --k {k} is above {largest}");
         return Err(Error::Arguments(detail));
     }
     for task in tasks {
@@ -72,10 +71,10 @@ pub fn run(args: &DataArgs) -> Result<()> {
     Ok(())
 }
 
-/// The tasks that are asked for, or those whose directories there are.
+/// The tasks asked for, by default those whose directories exist.
 fn chosen(args: &DataArgs) -> Result<Vec<&'static Task>> {
     if !args.from.is_dir() {
-        return Err(wrong(&args.from, "is no directory; --from names the one that has a folder for each task"));
+        return Err(wrong(&args.from, "is not a directory; --from must be a directory with a subdirectory per task"));
     }
     let tasks: Vec<&Task> = if args.task.is_empty() {
         TASKS.iter().filter(|task| args.from.join(task.name).is_dir()).collect()
@@ -84,7 +83,7 @@ fn chosen(args: &DataArgs) -> Result<Vec<&'static Task>> {
     };
     if tasks.is_empty() {
         let names: Vec<_> = TASKS.iter().map(|task| task.name).collect();
-        return Err(wrong(&args.from, &format!("has none of the folders {}", names.join(", "))));
+        return Err(wrong(&args.from, &format!("has none of the directories {}", names.join(", "))));
     }
     Ok(tasks)
 }
@@ -96,7 +95,7 @@ fn generate(args: &DataArgs, task: &Task, directory: &Path) -> Result<()> {
         task.tests.iter().map(|(stem, split)| Ok((*split, read(stem)?))).collect::<Result<_>>()?;
     let missing = train.missing + tests.iter().map(|(_, rows)| rows.missing).sum::<usize>();
     if missing > 0 {
-        println!("{}: {missing} text(s) such as `null` become empty ones, as in the published files", task.name);
+        println!("{}: {missing} text(s) such as `null` become empty, as in the published files", task.name);
     }
     let tests: Vec<(&str, String)> =
         tests.iter().map(|(split, rows)| (*split, rows.write(shots::test(&rows.rows)))).collect();
@@ -129,22 +128,22 @@ fn derive(args: &DataArgs, task: &Task, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether every label has the rows that a split takes of it; says so where it is allowed not to.
+/// Checks that every label has the rows that a split needs, or prints a note if fewer are allowed.
 fn enough(args: &DataArgs, task: &Task, train: &Table, directory: &Path, k: usize, needed: usize) -> Result<()> {
     for (label, count) in shots::short(&train.rows, task.labels.len(), needed) {
         let label = task.labels[label];
         let have =
-            format!("label `{label}` has {count} row(s) to train on, and k = {k} takes {needed}, half of them for dev");
+            format!("label `{label}` has {count} training row(s), but k = {k} needs {needed}, half of them for dev");
         if !args.allow_few {
-            let way = "lower --k, or give --allow-few to take what there is, as the published 512-shot splits do";
+            let way = "lower --k, or give --allow-few to take what is available, as the published 512-shot splits do";
             return Err(wrong(&directory.join(format!("train.{}", task.extension())), &format!("{have}; {way}")));
         }
-        println!("{}: {have}: it takes what there is", task.name);
+        println!("{}: {have}: taking what is available", task.name);
     }
     Ok(())
 }
 
-/// Writes one split's directory, unless it is there with the same files.
+/// Writes one split's directory, unless it exists with the same files.
 fn place(
     args: &DataArgs,
     task: &Task,
@@ -164,19 +163,19 @@ fn place(
     let directory = parent.join(format!("{k}-{seed}"));
     if directory.exists() {
         if files.iter().all(|(name, text)| fs::read(directory.join(name)).is_ok_and(|there| there == text.as_bytes())) {
-            println!("{}: as it should be already", directory.display());
+            println!("{}: already up to date", directory.display());
             return Ok(());
         }
-        return Err(wrong(&directory, "exists with other content; remove it, or give another --out"));
+        return Err(wrong(&directory, "exists with different content; remove it, or give another --out"));
     }
     let part = parent.join(format!("{k}-{seed}.part-{}", std::process::id()));
     let written = write_all(&part, &files).and_then(|()| cache::publish(&part, &directory));
     if written.is_err() {
-        // Half a split is of no use; failing to remove it changes nothing.
+        // Half a split is useless; failing to remove it does no harm.
         let _ = fs::remove_dir_all(&part);
     }
     written?;
-    println!("{}: {} to train on, {} for dev", directory.display(), drawn.train.len(), drawn.dev.len());
+    println!("{}: {} training rows, {} dev rows", directory.display(), drawn.train.len(), drawn.dev.len());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The draws of NumPy's legacy generator (`numpy.random.seed`, `shuffle`, `RandomState.choice`), number for number.
 //!
-//! LM-BFF's published splits are defined by them. Knows no files and no tasks.
+//! They define LM-BFF's published splits. Knows no files and no tasks.
 
 use rand_mt::Mt;
 
@@ -8,13 +8,13 @@ use rand_mt::Mt;
 pub struct Legacy(Mt);
 
 impl Legacy {
-    /// A single number seeds the Mersenne Twister by Knuth's recurrence, not by its array initialization.
+    /// A single number seeds the Mersenne Twister by Knuth's recurrence, not by array initialization.
     pub fn seed(seed: u32) -> Self {
         Self(Mt::new(seed))
     }
 
-    /// A number from 0 to `largest`, both included: the lowest bits that can hold `largest`, drawn again while they are
-    /// too large. `largest` is below 2³², as every index of a file's rows is.
+    /// A number from 0 to `largest` inclusive, by rejection: draws as many low bits as `largest` has until they do not
+    /// exceed it. `largest` must be below 2³².
     fn interval(&mut self, largest: u32) -> u32 {
         let mask = u32::MAX.checked_shr(largest.leading_zeros()).unwrap_or(0);
         loop {
@@ -25,7 +25,7 @@ impl Legacy {
         }
     }
 
-    /// `numpy.random.shuffle`: the last place first, each swapped with a place not after it.
+    /// `numpy.random.shuffle`: from the last place to the first, swaps each with a random place at or before it.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let largest = u32::try_from(last).expect("fewer than 2³² rows");

@@ -1,7 +1,7 @@
-//! The rows of one file as Python reads them, `open(…).readlines()` for TSV and `pandas.read_csv` for CSV, each with its
-//! label, and files written of such rows as Python writes them.
+//! Reads the rows of a file as Python does (`open(…).readlines()` for TSV, `pandas.read_csv` for CSV), each with its label,
+//! and writes them as Python does.
 //!
-//! Every error names the file and the row as an editor counts it. Knows no splits.
+//! Every error names the file and the row, counted as an editor does. Knows no splits.
 
 use std::fs;
 use std::path::Path;
@@ -12,24 +12,24 @@ use crate::error::{Doing, Error, Result};
 /// A file's rows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Table {
-    /// What stands in front of the rows in every file made of them: the header line or nothing.
+    /// The header line, or nothing: the beginning of every file made from these rows.
     pub header: String,
-    /// Its rows, in the file's order.
+    /// The rows, in the file's order.
     pub rows: Vec<Row>,
-    /// Texts that pandas takes for missing values; they are written as empty texts.
+    /// Number of texts that pandas takes for missing values; they are written as empty texts.
     pub missing: usize,
 }
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Which of the task's labels it has.
+    /// Index of its label among the task's.
     pub label: usize,
-    /// The row as it is written, its line end included where the file has one.
+    /// The row as written, with its line end if the file has one.
     pub text: String,
 }
 
-/// What `pandas.read_csv` takes for a missing value unless told otherwise, in the versions before 2.0.
+/// What `pandas.read_csv` takes for a missing value by default, in versions before 2.0.
 const MISSING: [&str; 18] = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "n/a", "nan", "null",
@@ -57,11 +57,11 @@ impl Table {
         Ok(rows)
     }
 
-    /// The file of these rows, in this order.
+    /// A file of these rows, in this order.
     pub fn write<'a>(&self, rows: impl IntoIterator<Item = &'a Row>) -> String {
         let mut file = self.header.clone();
         for row in rows {
-            // Only a file's last line can lack its end, which another order would glue to the next.
+            // Only a file's last line may lack a line end; in another order it would run into the next.
             if !file.is_empty() && !file.ends_with('\n') {
                 file.push('\n');
             }
@@ -100,7 +100,7 @@ fn universal_lines(text: &str) -> Vec<String> {
     text.split_inclusive('\n').map(str::to_owned).collect()
 }
 
-/// What `str.strip` removes; Rust's white space lacks the four separators of ASCII.
+/// What `str.strip` removes; Rust's definition of white space lacks ASCII's four separators.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -111,13 +111,16 @@ fn label(path: &Path, row: usize, task: &Task, found: &str, place: &str) -> Resu
         let known = task.labels.join(", ");
         wrong(
             path,
-            &format!("row {row}: `{found}` in the {place} column is no label of {}, which has {known}", task.name),
+            &format!(
+                "row {row}: `{found}` in the {place} column is not a label of {}, whose labels are {known}",
+                task.name
+            ),
         )
     })
 }
 
 fn csv(path: &Path, text: &str, task: &Task, columns: usize) -> Result<Table> {
-    // A byte order mark is passed over, as pandas does.
+    // A byte order mark is skipped, as pandas does.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let (mut rows, mut missing) = (Vec::new(), 0);
@@ -146,7 +149,7 @@ fn csv(path: &Path, text: &str, task: &Task, columns: usize) -> Result<Table> {
     Ok(Table { header: String::new(), rows, missing })
 }
 
-/// A field as Python's `csv` writes it: in quotation marks only where it must be.
+/// A field as Python's `csv` writes it: quoted only if necessary.
 fn push_field(row: &mut String, field: &str) {
     if field.contains([',', '"', '\n', '\r']) {
         row.push('"');

@@ -1,33 +1,33 @@
-//! Which rows a k-shot split takes: LM-BFF's rule on shuffled rows, and the shorter way from a split with more shots.
+//! Selects the rows of a k-shot split: by LM-BFF's rule on shuffled rows, or from a split with more shots.
 //!
 //! Knows no files.
 
 use crate::data::numpy::Legacy;
 use crate::data::rows::Row;
 
-/// Test rows that are kept at most.
+/// Maximum number of test rows.
 pub const TEST_ROWS: usize = 1000;
 
-/// The seed of the choice of test rows, the same in every split.
+/// Seed for the choice of test rows, the same in every split.
 const TEST_SEED: u32 = 42;
 
 /// Rows of a training and a development split.
 pub struct Shots<'a> {
-    /// Up to k of each label.
+    /// Up to k per label.
     pub train: Vec<&'a Row>,
-    /// Up to k more of each.
+    /// Up to k more per label.
     pub dev: Vec<&'a Row>,
 }
 
-/// The k-shot split of a seed: all rows shuffled, then of each label the first k and the next k. Labels come in the
-/// order in which the shuffled rows first show them.
+/// The k-shot split of a seed: shuffles all rows, then takes the first k and the next k of each label. Labels come in the
+/// order of their first occurrence among the shuffled rows.
 pub fn draw(rows: &[Row], labels: usize, k: usize, seed: u32) -> Shots<'_> {
     let mut shuffled: Vec<&Row> = rows.iter().collect();
     Legacy::seed(seed).shuffle(&mut shuffled);
     first_of_each(&shuffled, labels, k)
 }
 
-/// The k-shot split inside the training rows of one with at least 2k shots, in their order: what [`draw`] gives for the
+/// The k-shot split taken from the training rows of one with at least 2k shots, in their order: what [`draw`] gives for the
 /// same seed.
 pub fn derive(train: &[Row], labels: usize, k: usize) -> Shots<'_> {
     first_of_each(&train.iter().collect::<Vec<_>>(), labels, k)
@@ -46,8 +46,8 @@ fn first_of_each<'a>(rows: &[&'a Row], labels: usize, k: usize) -> Shots<'a> {
     Shots { train: part(0), dev: part(k) }
 }
 
-/// The test rows: all where they are few, else [`TEST_ROWS`] of them. TSV rows are shuffled, CSV rows sampled as a data
-/// frame; both take the first of a permutation.
+/// The test rows: all, or [`TEST_ROWS`] if there are more. TSV rows are shuffled, CSV rows sampled as a data frame; both
+/// take the first of a permutation.
 pub fn test(rows: &[Row]) -> Vec<&Row> {
     if rows.len() <= TEST_ROWS {
         return rows.iter().collect();

@@ -1,17 +1,17 @@
-//! The paper's 14 tasks as their original data sets lie on disk: file names, label column, labels.
+//! The original data sets of the paper's 14 tasks on disk: file names, label column, labels.
 //!
-//! Knows no files' contents; the program's own table (`src/task/builtin.rs`) says how splits are read.
+//! Reads no files; `src/task/builtin.rs` of the program says how splits are read.
 
 use crate::error::{Error, Result};
 
 /// How a task's original files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// TSV with a header, nothing quoted; the label stands in the first or in the last column.
+    /// TSV with a header, unquoted, with the label in the first or last column.
     Glue {
         /// Whether the label is the first column.
         label_first: bool,
-        /// Columns that a header must have at least.
+        /// Minimum number of columns of the header.
         columns: usize,
     },
     /// CSV without a header; the label is the first of this many columns.
@@ -24,15 +24,15 @@ pub enum Layout {
 /// One task.
 #[derive(Debug)]
 pub struct Task {
-    /// Its name, and that of its directory.
+    /// Name of the task and of its directory.
     pub name: &'static str,
     /// How its files are written.
     pub layout: Layout,
-    /// Its labels as the files have them.
+    /// Labels as in the files.
     pub labels: &'static [&'static str],
-    /// Original files that become test splits, and the splits' names, without extension.
+    /// Original files that become test splits, with the splits' names, without extension.
     pub tests: &'static [(&'static str, &'static str)],
-    /// The name of its dev split.
+    /// Name of the dev split.
     pub dev: &'static str,
 }
 
@@ -59,7 +59,7 @@ const fn csv(name: &'static str, columns: usize, labels: &'static [&'static str]
     Task { name, layout: Layout::Csv { columns }, labels, tests: CSV, dev: "dev" }
 }
 
-/// The tasks, in the order of the program's own table.
+/// The tasks, in the order of the program's table.
 pub const TASKS: [Task; 14] = [
     glue("SST-2", false, 2, BINARY, GLUE, "dev"),
     csv("sst-5", 2, &["0", "1", "2", "3", "4"]),
@@ -78,7 +78,7 @@ pub const TASKS: [Task; 14] = [
 ];
 
 impl Task {
-    /// The task of that name, in any capitals.
+    /// The task of that name, ignoring case.
     pub fn named(name: &str) -> Result<&'static Self> {
         TASKS.iter().find(|task| task.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let known: Vec<_> = TASKS.iter().map(|task| task.name).collect();
