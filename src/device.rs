@@ -1,5 +1,4 @@
-//! Where the numbers live: device, element type, thread count. The only module that touches process-wide libtorch
-//! state.
+//! Device, element type and thread count. The only module that touches libtorch's process-wide state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +32,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// libtorch's name of the type.
+    /// libtorch's type.
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
@@ -51,10 +50,10 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// What the user asked to run on.
+/// The device that the user asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRequest {
-    /// `cuda:0` where a CUDA libtorch finds a GPU, else the CPU.
+    /// `cuda:0` if a CUDA libtorch finds a GPU, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
@@ -74,7 +73,7 @@ impl FromStr for DeviceRequest {
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("`{s}` is none of auto, cpu, cuda, cuda:INDEX")),
+                .ok_or_else(|| format!("`{s}` is not one of auto, cpu, cuda, cuda:INDEX")),
         }
     }
 }
@@ -90,7 +89,7 @@ impl fmt::Display for DeviceRequest {
 }
 
 impl DeviceRequest {
-    /// The device to use. Fails when a GPU is asked for by name and there is none.
+    /// The device to use. Fails if a GPU is asked for by name and there is none.
     pub fn resolve(self) -> Result<Device> {
         if self == Self::Cpu {
             return Ok(Device::Cpu);
@@ -102,9 +101,9 @@ impl DeviceRequest {
             Self::Cuda(i) => Err(Error::setting(
                 Field::Device,
                 format!("cuda:{i}"),
-                format!("cpu, or a libtorch built with CUDA (LIBTORCH): this one sees {count} CUDA device(s)"),
+                format!("cpu, or a libtorch built with CUDA (LIBTORCH): this one finds {count} CUDA device(s)"),
             )),
-            // One process a GPU, where a launcher says which.
+            // One process per GPU, if a launcher assigns one.
             _ if count > 0 => {
                 let local = local_rank(&environment);
                 Ok(Device::Cuda(local.map_or(0, |rank| rank % count)))
@@ -114,8 +113,8 @@ impl DeviceRequest {
     }
 }
 
-/// A CUDA libtorch registers its devices only when `libtorch_cuda.so` is loaded, and nothing in this program refers to
-/// a symbol of it, so the linker drops it: load it by hand. A CPU-only libtorch has no such file and nothing happens.
+/// A CUDA libtorch registers its devices only when `libtorch_cuda.so` is loaded, and this program refers to none of its
+/// symbols, so the linker drops it: load it explicitly. A CPU-only libtorch has no such file and nothing happens.
 fn load_cuda_backend() {
     #[cfg(target_os = "linux")]
     {
@@ -124,15 +123,14 @@ fn load_cuda_backend() {
     }
 }
 
-/// Prepares the process for large tensors that come and go: call it first in `main`, before any other thread.
+/// Prepares the process for allocating and freeing large tensors; call it first in `main`, before any other thread starts.
 ///
-/// A page that a process touches for the first time costs microseconds on virtual machines, and freed tensors give their
-/// pages back at once. With huge pages for large tensors, and with freed memory kept for the next one, that cost goes
-/// away.
+/// Touching a page for the first time costs microseconds on virtual machines, and freed tensors return their pages at once.
+/// Huge pages for large tensors, and keeping freed memory for reuse, avoid that cost.
 ///
-/// All threads allocate from one arena: what a pass in one thread frees is there for the next pass in another one. (Arenas of
-/// their own would also reserve 128 MB of address space for each thread; under a limit, a thread for which that fails
-/// pays a system call and a fresh page for every allocation and seems to wait for ever.)
+/// All threads allocate from one arena, so that memory freed by one thread's pass serves another's. (Separate arenas would
+/// also reserve 128 MB of address space per thread; under a limit, a thread for which that fails makes a system call for
+/// every allocation and becomes so slow that it seems to hang.)
 pub fn prepare_process() {
     const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
     if std::env::var_os(HUGE_PAGES).is_none() {
@@ -150,15 +148,15 @@ pub fn prepare_process() {
     }
 }
 
-/// How often a libtorch thread looks for more work before it gives up its core, where the user has not said.
+/// How often an idle libtorch thread polls for work before it yields its core, unless the user has set it.
 ///
-/// OpenMP's own choice is 300,000 times, some ten milliseconds: where another process has the other core, every operation of a pass
-/// then waits that long. Work comes within microseconds or not soon.
+/// OpenMP's default is 300,000 times, some ten milliseconds: if another process has the other core, every operation of a
+/// pass waits that long. Work arrives within microseconds or not soon.
 const SPINS: &str = "1000";
 
-/// Starts this program again, in the same process, with bounded waiting of libtorch's threads: OpenMP's library reads its
-/// variables when it is loaded, before `main`. Returns where the user has chosen (`OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`), and where
-/// the program cannot be started again.
+/// Re-executes this program with bounded polling of libtorch's threads: OpenMP reads its variables when it is loaded, before
+/// `main`. Returns if the user has set them (`OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`), or if the program cannot be executed
+/// again.
 pub fn bound_waiting() {
     const CHOICES: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
     if CHOICES.iter().any(|name| std::env::var_os(name).is_some()) {
@@ -172,26 +170,27 @@ pub fn bound_waiting() {
         if let Some(name) = arguments.next() {
             again.arg0(name);
         }
-        // Only a failure comes back; then waiting is as OpenMP chose.
+        // Only a failure returns; then OpenMP's default applies.
         let _ = again.args(arguments).env(CHOICES[0], SPINS).exec();
     }
 }
 
-/// Lets matrix products of CUDA devices round their factors to TF32. libtorch reads this once: call it before anything
-/// that uses libtorch, and before any other thread.
+/// Lets matrix products on CUDA devices round their factors to TF32. libtorch reads this once: call it before using libtorch
+/// or starting another thread.
 pub fn allow_tf32() {
     // SAFETY: no other thread runs yet that could read the environment.
     unsafe { std::env::set_var("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") };
 }
 
-/// Bytes up to which an allocation comes from memory that was used before, and up to which free memory is kept.
+/// Bytes up to which allocations are served from freed memory, and up to which freed memory is kept.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 1 << 30;
 
-/// Sets the number of threads of libtorch's CPU kernels; without one it stays what libtorch took, all cores.
+/// Sets the number of threads of libtorch's CPU kernels; `None` keeps libtorch's default, all cores.
 ///
 /// # Errors
-/// [`Error::Setting`] for no threads, [`Error::Memory`] where a limit on the process's memory leaves no room for theirs.
+/// [`Error::Setting`] for zero threads; [`Error::Memory`] if a limit on the process's memory leaves no room for their
+/// stacks.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
     if threads == Some(0) {
         return Err(Error::setting(Field::Threads, 0, "1 or more"));
@@ -209,12 +208,12 @@ pub(crate) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// Fails where the address space that is left to the process cannot hold the threads' stacks. libtorch does not look
-/// whether its threads could be started: it waits for them for ever.
+/// Fails if the remaining address space cannot hold the threads' stacks. libtorch does not check whether its threads could
+/// be started, and would wait for them forever.
 fn check_room(threads: usize) -> Result<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Beside the stacks: what little the first tensors take.
+        /// In addition to the stacks: memory for the first small tensors.
         const REST: u64 = 32 << 20;
         let Some(most) = address_space() else { return Ok(()) };
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
@@ -226,13 +225,10 @@ fn check_room(threads: usize) -> Result<()> {
         let needed = 2 * threads as u64 * limit(libc::RLIMIT_STACK).unwrap_or(8 << 20) + REST;
         if used + needed > most {
             return Err(Error::Memory {
-                what: format!(
-                    "out of memory: starting {threads} thread(s) under a limit of {} MB (ulimit -v)",
-                    most >> 20
-                ),
+                what: format!("out of memory: starting {threads} thread(s) under a limit of {} MB (ulimit -v)", most >> 20),
                 needed,
                 free: most.saturating_sub(used),
-                advice: format!("raise the limit, or give fewer {}", Field::Threads),
+                advice: format!("raise the limit, or use fewer {}", Field::Threads),
             });
         }
     }
@@ -247,7 +243,7 @@ pub(crate) fn address_space() -> Option<u64> {
     None
 }
 
-/// A limit on one of the process's resources, where there is one.
+/// A limit on one of the process's resources, if there is one.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut found = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -256,8 +252,8 @@ fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     (found.rlim_cur != libc::RLIM_INFINITY).then_some(found.rlim_cur)
 }
 
-/// Kind of a device, for digests of results: processes that share a job each take a GPU of their own, and results of one
-/// are those of the other.
+/// Kind of a device, for digests of results: processes that share a job use different GPUs, but their results are
+/// interchangeable.
 pub fn device_kind(device: Device) -> &'static str {
     match device {
         Device::Cpu => "cpu",
@@ -267,7 +263,7 @@ pub fn device_kind(device: Device) -> &'static str {
     }
 }
 
-/// Name of a device as the reports print it.
+/// Name of a device in reports.
 pub fn device_name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".into(),

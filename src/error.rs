@@ -1,6 +1,6 @@
-//! Every failure a user can meet, with the file, the field, the shapes and the way out in its message.
+//! All failures that a user can meet. Messages name the file, the field or shapes, and what to do.
 //!
-//! Knows nothing of tensors or networks, so that every module can use it.
+//! Knows nothing of tensors or networks, so every module can use it.
 
 mod constructors;
 mod panics;
@@ -29,7 +29,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A file was read but its content is not what it must be.
+    /// A file's content is invalid.
     #[error("{}: {message}", path.display())]
     Format {
         /// The file.
@@ -37,12 +37,12 @@ pub enum Error {
         /// What is wrong, which field it concerns, and what was expected.
         message: String,
     },
-    /// One row of a data file is wrong.
+    /// A row of a data file is invalid.
     #[error("{}, row {row}: {message}", path.display())]
     Row {
         /// The data file.
         path: PathBuf,
-        /// Row number as an editor shows it: 1 is the first line.
+        /// Row number as in an editor: the first line is 1.
         row: usize,
         /// What is wrong and what was expected.
         message: String,
@@ -59,21 +59,21 @@ pub enum Error {
         /// What was found instead, or what to check.
         hint: String,
     },
-    /// A tensor of a checkpoint has another shape than its configuration says.
+    /// A tensor of a checkpoint does not have the shape that its configuration asks for.
     #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} ({reason})", path.display())]
     TensorShape {
         /// The checkpoint file.
         path: PathBuf,
-        /// The tensor's name as in the file.
+        /// The tensor's name in the file.
         tensor: String,
         /// The shape that the configuration asks for.
         expected: Vec<i64>,
         /// The shape in the file.
         found: Vec<i64>,
-        /// Which fields of the configuration ask for it.
+        /// The fields of the configuration that ask for it.
         reason: String,
     },
-    /// A setting lies outside its range, or cannot be had here.
+    /// A setting is out of range or unavailable here.
     #[error("{field} is {value}, expected {expected}")]
     Setting {
         /// The setting.
@@ -83,7 +83,7 @@ pub enum Error {
         /// What it may be, and what else would help.
         expected: String,
     },
-    /// An argument that no setting names lies outside its range.
+    /// An argument that is not a setting is out of range.
     #[error("{what} is {value}; it must be {expected}")]
     Value {
         /// The argument.
@@ -93,7 +93,7 @@ pub enum Error {
         /// What it may be.
         expected: String,
     },
-    /// A variable of the environment has a value that it cannot have.
+    /// An environment variable has an invalid value.
     #[error("{variable} is `{value}`; it must be {expected}")]
     Environment {
         /// The variable.
@@ -103,70 +103,70 @@ pub enum Error {
         /// What it may be.
         expected: &'static str,
     },
-    /// An argument of a command that cannot be had, or not without another.
+    /// A command-line argument is invalid, or needs another one.
     #[error("{flag}: {problem}")]
     Arguments {
-        /// How it is typed.
+        /// The argument as typed.
         flag: String,
-        /// What is wrong, and what would do.
+        /// What is wrong, and what to do.
         problem: String,
     },
-    /// A text that is not in the notation of what it stands for.
+    /// A text with invalid syntax.
     #[error("{what} `{text}`: {problem}; {expected}")]
     Syntax {
-        /// What it stands for: a template, label words, …
+        /// What the text is: a template, label words, …
         what: &'static str,
         /// The text.
         text: String,
         /// What is wrong.
         problem: String,
-        /// The notation.
+        /// The syntax.
         expected: String,
     },
-    /// A name that nothing has.
-    #[error("there is no {what} `{name}`; {hint}")]
+    /// An unknown name.
+    #[error("unknown {what} `{name}`; {hint}")]
     Unknown {
-        /// What it should be the name of.
+        /// What it should name.
         what: String,
         /// The name.
         name: String,
-        /// The names that there are, or where to find them.
+        /// The known names, or where to find them.
         hint: String,
     },
-    /// Something that may be there once is there twice.
-    #[error("{what} `{name}` is there twice")]
+    /// Something given twice that may occur only once.
+    #[error("{what} `{name}` is given twice")]
     Duplicate {
         /// What it is.
         what: String,
         /// Its name.
         name: String,
     },
-    /// Something that is needed is not there.
+    /// Something needed is missing.
     #[error("no {what}: {needed}")]
     Missing {
-        /// What is not there.
+        /// What is missing.
         what: String,
         /// What needs it.
         needed: String,
     },
-    /// A matrix or tensor has a shape that does not fit.
+    /// A matrix or tensor has the wrong shape.
     #[error("{what} has shape {found:?}; {expected}")]
     Shape {
         /// The matrix or tensor.
         what: String,
         /// Its shape.
         found: Vec<usize>,
-        /// The shape that fits.
+        /// The expected shape.
         expected: String,
     },
-    /// A list has another length than what it belongs to.
+    /// A list has the wrong length.
     #[error("{what}: {found} given, {expected} needed")]
     Length {
         /// The list.
         what: String,
         /// Its length.
         found: usize,
-        /// The length that fits.
+        /// The expected length.
         expected: usize,
     },
     /// A training kernel is not symmetric up to round-off.
@@ -182,15 +182,15 @@ pub enum Error {
         /// `max|K|`.
         scale: f64,
     },
-    /// Training examples that are all of one class.
-    #[error("all {examples} training examples are of class {class}: a classifier needs two classes")]
+    /// All training examples belong to one class.
+    #[error("all {examples} training examples belong to class {class}: a classifier needs two classes")]
     OneClass {
         /// How many there are.
         examples: usize,
         /// Their class.
         class: String,
     },
-    /// A class index, or a target, that an example cannot have.
+    /// An invalid class index or target.
     #[error("{set}: label {index} is {label}; it must be {expected}")]
     Label {
         /// The set of examples.
@@ -202,7 +202,7 @@ pub enum Error {
         /// What it may be.
         expected: String,
     },
-    /// A task whose definition contradicts itself or does not fit its use.
+    /// A task definition that is inconsistent or unsuitable here.
     #[error("task `{task}`: {problem}")]
     Task {
         /// Its name.
@@ -218,9 +218,9 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// A text of more tokens than a model has positions for.
+    /// A text with more tokens than the model has positions.
     #[error(
-        "{example} has {tokens} tokens, the model's position table covers {most}: {} may be {most} at most",
+        "{example} has {tokens} tokens, but the model has only {most} positions: {} must be at most {most}",
         Field::MaxLength
     )]
     TooLong {
@@ -228,31 +228,31 @@ pub enum Error {
         example: String,
         /// Its tokens.
         tokens: usize,
-        /// The model's positions.
+        /// The model's number of positions.
         most: i64,
     },
-    /// A token that a model's vocabulary does not have.
+    /// A token outside the model's vocabulary.
     #[error(
         "{what} has token id {id}, but the model's vocabulary has {entries} entries (vocab_size in config.json): the tokenizer \
          does not belong to this model"
     )]
     NotInVocabulary {
-        /// Where the token stands.
+        /// Where the token occurs.
         what: String,
         /// Its id.
         id: i64,
-        /// Entries of the vocabulary.
+        /// Size of the vocabulary.
         entries: i64,
     },
-    /// A model of another kind than is needed.
+    /// A model of the wrong kind.
     #[error("the model {model}: {problem}")]
     Model {
         /// Its name.
         model: String,
-        /// Of what kind it is, and what is needed.
+        /// Its kind, and the kind needed.
         problem: String,
     },
-    /// A weight that an adapter cannot have, or have in this way.
+    /// A weight that cannot be adapted, or not in this way.
     #[error("adapter of `{weight}`: {problem}")]
     Adapter {
         /// The weight.
@@ -263,10 +263,10 @@ pub enum Error {
     /// A tensor program that is not well-formed.
     #[error("not a program: {0}")]
     Program(String),
-    /// Two sides that cannot be compared.
+    /// Two results that cannot be compared.
     #[error("the two sides cannot be compared: the {aspect} was {first} and is {second}; {advice}")]
     Incomparable {
-        /// In what they differ.
+        /// What differs.
         aspect: String,
         /// What the first side has.
         first: String,
@@ -275,9 +275,9 @@ pub enum Error {
         /// What can be compared.
         advice: String,
     },
-    /// Another process writes to a directory.
+    /// Another process is writing to a directory.
     #[error(
-        "{}: another kernelview is writing here; wait until it has ended, or choose another directory ({})",
+        "{}: another kernelview process is writing here; wait for it to finish, or choose another directory ({})",
         path.display(),
         Field::OutDirectory
     )]
@@ -285,7 +285,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// A part of a job that is none, or that cannot be told.
+    /// An invalid or undetermined shard of a job.
     #[error("{} {text}: {problem}", Field::Shard)]
     Shard {
         /// How it is given: `I/N` or `auto`.
@@ -293,24 +293,24 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// A model that neither this machine nor the hub has.
+    /// A model found neither on this machine nor on the hub.
     #[error("{model}: {reason}")]
     Hub {
         /// Its name.
         model: String,
-        /// Where it was looked for, and why it was not found.
+        /// Where it was searched for, and why it was not found.
         reason: String,
     },
-    /// A computation that needs more memory than there is.
-    #[error("{what} needs about {} of memory, {} are free; {advice}", amount(*needed), amount(*free))]
+    /// A computation needs more memory than available.
+    #[error("{what} needs about {} of memory, but {} are free; {advice}", amount(*needed), amount(*free))]
     Memory {
         /// The computation.
         what: String,
-        /// Bytes that it needs.
+        /// Bytes needed.
         needed: u64,
-        /// Bytes that there are.
+        /// Bytes available.
         free: u64,
-        /// The way out.
+        /// What to do.
         advice: String,
     },
     /// A quantity that must be finite is not.
@@ -320,33 +320,33 @@ pub enum Error {
         what: String,
         /// Which entry, of which example.
         place: String,
-        /// Where that comes from, and what helps; may be empty.
+        /// The cause and what to do; may be empty.
         advice: String,
     },
-    /// Fine-tuning whose loss grew beyond all bounds.
-    #[error("{optimizer} diverged {when} at {}; give smaller ones{}", rates(learning_rates), by(*field))]
+    /// Fine-tuning diverged.
+    #[error("{optimizer} diverged {when} at {}; try smaller ones{}", rates(learning_rates), by(*field))]
     Diverged {
         /// The optimizer.
         optimizer: String,
         /// The learning rates that were tried.
         learning_rates: Vec<f64>,
-        /// When it did.
+        /// When it diverged.
         when: String,
-        /// The setting that the learning rates are, where they are one.
+        /// The setting of the learning rates, if there is one.
         field: Option<Field>,
     },
-    /// A system, a fit or a decomposition that has no solution, or none that is found.
+    /// A system, fit or decomposition without a solution, or whose solution was not found.
     #[error("no {of}: {reason}")]
     NoSolution {
-        /// What has none.
+        /// What has no solution.
         of: String,
-        /// Why, with its size.
+        /// The reason, with sizes.
         reason: String,
     },
-    /// A document that cannot be made of its data.
+    /// A document that cannot be made from its data.
     #[error("{document} cannot be made: {reason}")]
     Document {
-        /// Its file, or what it is.
+        /// Its file name or description.
         document: String,
         /// Why.
         reason: String,
@@ -360,12 +360,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether numbers brought a computation to nothing: with others it may succeed.
+    /// Whether the failure is numerical: with other numbers the computation may succeed.
     pub fn is_numeric(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::Diverged { .. } | Self::NoSolution { .. })
     }
 
-    /// 2 for bad input or settings, 130 for an interruption, 1 for a computation that failed.
+    /// The process's exit status: 2 for bad input or settings, 130 for an interruption, 1 for a failed computation.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Interrupted => 130,

@@ -1,4 +1,4 @@
-//! Writing files so that a reader never sees half of one, and naming contents by their SHA-256 digest, not by a machine's paths.
+//! Atomic writes, stored results, and SHA-256 digests of contents.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -24,17 +24,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Has `write` write a temporary neighbour, and renames it to `path`.
+/// Lets `write` write a temporary neighbour, and renames it to `path`.
 pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let part = part_path(path);
     let renamed = || fs::rename(&part, path).map_err(Error::io("write", path));
     write(&part).and_then(|()| renamed()).inspect_err(|_| {
-        // The half-written neighbour is of no use to anybody; failing to remove it changes nothing.
+        // The half-written neighbour is useless; failing to remove it does no harm.
         let _ = fs::remove_file(&part);
     })
 }
 
-/// The temporary name beside `path`, different for every process.
+/// The temporary name next to `path`, different for every process.
 fn part_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".part-{}", std::process::id()));
@@ -51,17 +51,17 @@ pub fn read_text(path: &Path) -> Result<String> {
     utf8(path, read_whole(path)?)
 }
 
-/// Reads a whole file of a model.
+/// Reads a whole file of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] where something else lies in its place, see [`check_content`].
+/// [`Error::Io`]; [`Error::Format`] if the file is a placeholder, see [`check_content`].
 pub fn read_whole(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     check_content(path, &bytes)?;
     Ok(bytes)
 }
 
-/// Fails where a file that begins with these bytes is none of a model, but what git or a server left in its place.
+/// Fails if a file that begins with these bytes is not a checkpoint's, but a placeholder left by git or a web server.
 ///
 /// # Errors
 /// [`Error::Format`] for a pointer of Git LFS and for a web page.
@@ -69,24 +69,23 @@ pub fn check_content(path: &Path, start: &[u8]) -> Result<()> {
     let start = start.trim_ascii_start();
     if start.starts_with(b"version https://git-lfs.github.com/spec/") {
         let message =
-            "this is a pointer of Git LFS, not the file itself: run `git lfs pull` in the clone, or download it";
+            "this is a Git LFS pointer, not the file itself: run `git lfs pull` in the clone, or download the file";
         return Err(Error::format(path, message));
     }
     let is_page = [&b"<!doctype html"[..], b"<html"]
         .iter()
         .any(|page| start.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page)));
     if is_page {
-        let message =
-            "this is a web page, not the file itself: download it again, from the address of the file's content";
+        let message = "this is a web page, not the file itself: download the file again, from its raw address";
         return Err(Error::format(path, message));
     }
     Ok(())
 }
 
-/// A file's bytes, unpacked where they begin as gzip does, and the SHA-256 of the file as it lies on disk in hexadecimal.
+/// A file's bytes, unpacked if they are gzip, and the hexadecimal SHA-256 of the file on disk.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] where it is a damaged archive.
+/// [`Error::Io`]; [`Error::Format`] for a damaged archive.
 pub fn read_unpacked(path: &Path) -> Result<(Vec<u8>, String)> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let sha256 = sha256(&bytes);
@@ -96,25 +95,31 @@ pub fn read_unpacked(path: &Path) -> Result<(Vec<u8>, String)> {
     let mut plain = Vec::new();
     match MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain) {
         Ok(_) => Ok((plain, sha256)),
-        Err(reason) => Err(Error::format(path, format!("cannot be unpacked as gzip ({reason}); get the file again"))),
+        Err(reason) => Err(Error::format(
+            path,
+            format!(
+                "cannot be unpacked as gzip ({reason}); download the file \
+                                                        again"
+            ),
+        )),
     }
 }
 
-/// The text that a file's bytes are.
+/// Decodes a file's bytes as text.
 pub fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes)
         .map_err(|e| Error::format(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
 }
 
-/// A stored value beside the digest of everything it depends on.
+/// A stored value with the digest of everything it depends on.
 #[derive(Serialize, Deserialize)]
 struct Stored<T> {
     digest: String,
     value: T,
 }
 
-/// The value that [`store_result`] left in a file under this digest. A file that is absent, cannot be read as the result or
-/// has another digest gives none: the result is to be computed again.
+/// The value that [`store_result`] stored in a file under this digest. `None` if the file is missing, unreadable or has
+/// another digest: the result must be computed again.
 pub fn load_result<T: DeserializeOwned>(path: &Path, digest: &str) -> Option<T> {
     let bytes = fs::read(path).ok()?;
     let stored = serde_json::from_slice::<Stored<T>>(&bytes).ok()?;
@@ -127,7 +132,7 @@ pub fn store_result(path: &Path, digest: &str, value: &impl Serialize) -> Result
     write_atomic(path, &bytes)
 }
 
-/// SHA-256 of a file in hexadecimal, read piece by piece.
+/// Hexadecimal SHA-256 of a file, read in pieces.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Interrupted`].
@@ -159,7 +164,7 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     hexadecimal(&hash.finalize())
 }
 
-/// [`digest`] of a single byte string of `length` bytes that comes in pieces, so that it never lies in memory whole.
+/// [`digest`] of a single byte string of `length` bytes that comes in pieces, so that it is never whole in memory.
 ///
 /// # Errors
 /// [`Error::Interrupted`], between two pieces.
@@ -173,7 +178,8 @@ pub fn digest_pieces(length: usize, pieces: impl IntoIterator<Item = Vec<u8>>) -
     Ok(hexadecimal(&hash.finalize()))
 }
 
-/// The file's name of an absolute path, any other path as it is: what a file for readers elsewhere may say of this machine.
+/// The file name of an absolute path; any other path unchanged. Files for other machines must not reveal this one's
+/// directories.
 pub fn without_directory(path: &Path) -> String {
     let name = path.file_name().filter(|_| path.is_absolute());
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
@@ -187,7 +193,7 @@ pub fn without_directories(message: &str) -> String {
         .collect()
 }
 
-/// A word with the last part of the absolute path that it is, or that it has behind an opening mark.
+/// Shortens a word that is an absolute path, possibly after an opening mark, to the path's last component.
 fn last_part(word: &str) -> Option<String> {
     let start = word.find('/').filter(|at| *at == 0 || word[..*at].ends_with(['`', '\'', '"', '(', '=']))?;
     let name = word[start..].split('/').rfind(|part| part.contains(|c: char| c.is_alphanumeric()))?;
@@ -202,8 +208,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// The seed of a named draw: a hash of a run's seed and the name, so that no two draws share a stream and none depends
-/// on the order of draws.
+/// The seed of a named draw: a hash of a run's seed and the name, so that draws have independent streams and do not depend
+/// on their order.
 pub fn named_seed(seed: u64, name: &str) -> u64 {
     let digest = digest([&seed.to_le_bytes()[..], name.as_bytes()]);
     u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal")

@@ -1,19 +1,19 @@
-//! Which part of a job this process is: from a text, Slurm's environment, or torchrun's.
+//! Which shard of a job this process computes, from a text or the environment of Slurm or torchrun.
 
 use crate::error::{Error, Result};
 use crate::setting::Field;
 
-/// A part of a job.
+/// A shard of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// From 0.
     pub index: usize,
-    /// Number of parts.
+    /// Number of shards.
     pub count: usize,
 }
 
 impl Place {
-    /// Whether a job's piece of this number is this part's: every `count`th one is.
+    /// Whether the work item with this index belongs to the shard: every `count`th one does.
     pub fn has(self, piece: usize) -> bool {
         piece % self.count == self.index
     }
@@ -24,13 +24,13 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// What `I/N` or `auto` means in an environment.
+/// Parses `I/N`, or finds the shard for `auto` in an environment.
 ///
-/// `auto` counts parts over the members of a Slurm array and, within a member, over its processes: torchrun's ranks, or else
-/// the tasks of a job step. Member m's process p of n is part `m n + p`.
+/// `auto` numbers the members of a Slurm array and, within each, its processes: torchrun's ranks, or else the tasks of a job
+/// step. Process p of n in member m is shard `m n + p`.
 ///
 /// # Errors
-/// [`Error::Shard`] where the text is neither, `auto` finds nothing, or what it finds contradicts itself.
+/// [`Error::Shard`] if the text is invalid, or if `auto` finds nothing or contradictory variables.
 pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Place> {
     let found = if text == "auto" {
         Launch::read(variable)?.place()
@@ -42,13 +42,13 @@ pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Pl
     };
     let found = found.and_then(|place| {
         let Place { index, count } = place;
-        let outside = || format!("part {index} of {count}: parts are counted from 0 (an array must have no gaps)");
+        let outside = || format!("shard {index} of {count}: shards are counted from 0 (an array must have no gaps)");
         if index < count { Ok(place) } else { Err(outside()) }
     });
     found.map_err(|problem| Error::Shard { text: text.into(), problem })
 }
 
-/// What launchers tell a process of its place among others.
+/// What launchers tell a process about its place among others.
 struct Launch {
     /// Member of a Slurm array, from 0, and number of members.
     member: Option<(usize, usize)>,
@@ -58,7 +58,7 @@ struct Launch {
     task: Option<(usize, usize)>,
     /// torchrun's rank, and number of ranks.
     rank: Option<(usize, usize)>,
-    /// Launchers that share the ranks, one of which started this process.
+    /// Number of torchrun launchers that share the ranks.
     groups: Option<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Launch {
         };
         let pair = |index: &str, count: &str| Ok::<_, Error>(number(index)?.zip(number(count)?));
         let rank = pair("RANK", "WORLD_SIZE")?;
-        // Older launchers tell how many processes each started; one launcher alone started them all.
+        // Older launchers only state how many processes each started; a single launcher started them all.
         let groups = match (number("GROUP_WORLD_SIZE")?, number("LOCAL_WORLD_SIZE")?, rank) {
             (Some(groups), ..) => Some(groups),
             (None, Some(local), Some((_, world))) if local > 0 => Some(world.div_ceil(local)),
@@ -93,8 +93,8 @@ impl Launch {
         let Some((id, members)) = self.member else {
             return process.ok_or_else(|| {
                 format!(
-                    "no part is set: neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, SLURM_PROCID and SLURM_NTASKS, nor \
-                     RANK and WORLD_SIZE; give {} I/N",
+                    "found neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, nor SLURM_PROCID and \
+                     SLURM_NTASKS, nor RANK and WORLD_SIZE; give {} I/N",
                     Field::Shard
                 )
             });
@@ -106,10 +106,10 @@ impl Launch {
         Ok(Place { index: member * count + index, count: members * count })
     }
 
-    /// This process among those of its job, or of its member of an array.
+    /// This process's index among those of its job, or of its array member.
     ///
-    /// Where Slurm starts torchrun, and torchrun this program, both tell a place. The ranks count if they lie over all of the
-    /// tasks: there is one task, each task has a launcher of the group, or each task is a rank. Else two tasks may have
+    /// If Slurm starts torchrun, and torchrun this program, both state an index. Ranks are used if they span all tasks:
+    /// there is only one task, each task has a launcher of the group, or each task is a rank. Otherwise two tasks may have
     /// the same ranks.
     fn process(&self) -> std::result::Result<Option<Place>, String> {
         let of = |(index, count)| Place { index, count };
@@ -126,9 +126,9 @@ impl Launch {
             return Ok(Some(of((rank, ranks))));
         }
         Err(format!(
-            "SLURM_PROCID {task} of SLURM_NTASKS {tasks} and RANK {rank} of WORLD_SIZE {ranks} contradict each other: it \
-             is not clear which processes share the work; start one torchrun a task (srun --ntasks-per-node=1 torchrun \
-             --nnodes={tasks} …), or give {} I/N",
+            "SLURM_PROCID {task} of SLURM_NTASKS {tasks} and RANK {rank} of WORLD_SIZE {ranks} contradict each \
+             other: it is unclear which processes share the work; start one torchrun per task (srun \
+             --ntasks-per-node=1 torchrun --nnodes={tasks} …), or give {} I/N",
             Field::Shard
         ))
     }

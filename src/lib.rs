@@ -1,13 +1,14 @@
-//! `kernelview` tells whether fine-tuning a language model is in the kernel (lazy) regime, after S. Malladi, A. Wettig,
+//! `kernelview` measures whether fine-tuning a language model is in the kernel (lazy) regime, after S. Malladi, A. Wettig,
 //! D. Yu, D. Chen, S. Arora, "A Kernel-Based View of Language Model Fine-Tuning" (ICML 2023, arXiv 2210.05643).
 //!
-//! Data flows one way: task and model → prompted batch → per-example gradients → kernels → solvers and measures →
-//! report. See `ARCHITECTURE.md` for the map, `examples/` for whole programs, and `examples/claim` for a claim of one's own in
-//! a crate of one's own.
+//! Data flows one way: task and model → prompted batch → per-example gradients → kernels → solvers and measures → report.
+//! See `ARCHITECTURE.md` for the map, `examples/` for whole programs, and `examples/claim` for a claim of your own in a
+//! separate crate.
 //!
 //! # Kernels of any network
 //!
-//! A network is written once over the [`jacobian::Tap`]; both engines and all formulas follow. Here one of the crate's own:
+//! A network is written once over the [`jacobian::Tap`]; both engines and all formulas then work for it. Here is one of the
+//! crate's own:
 //!
 //! ```
 //! use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
@@ -52,7 +53,7 @@
 //! ```
 //! use kernelview::stats::{Expectation, Outcome, Scaling, exponent};
 //!
-//! // A statistic that falls as 1/n, with a little scatter over three seeds.
+//! // A statistic that falls as 1/n, with some scatter over three seeds.
 //! let widths = [64.0, 128.0, 256.0];
 //! let values: Vec<Vec<f64>> = [0.98, 1.0, 1.03].iter().map(|s| widths.iter().map(|n: &f64| s * n.powf(-s)).collect()).collect();
 //! let fit = exponent(&Scaling { widths: &widths, values: &values }, None, 0.9)?;
@@ -70,13 +71,13 @@
 //!
 //! // Errors are matched by their data.
 //! assert!(matches!(Template::parse("*sent_0*"), Err(Error::Syntax { text, .. }) if text == "*sent_0*"));
-//! // What runs under a token, in threads of its own too, ends at its next safe point once the token is cancelled; nothing else does.
+//! // Cancelling a token ends what runs under it, in all its threads, at the next safe point, and nothing else.
 //! let token = Cancellation::new();
 //! token.cancel();
 //! assert!(matches!(token.scope(check_cancelled), Err(Error::Interrupted)));
 //! ```
 
-/// The libtorch bindings of whose tensors the interfaces are made.
+/// The libtorch bindings, whose tensors appear in the interfaces.
 pub use tch;
 
 pub mod analysis;

@@ -1,5 +1,5 @@
-//! One process at a time on an output directory. The lock is on the directory itself: it leaves no file behind, and the
-//! system releases it when the process ends, however it ends.
+//! Allows one process at a time to write to an output directory. The directory itself is locked, so no file is left behind,
+//! and the system releases the lock when the process ends for any reason.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files::create_dir;
 
-/// Holds a directory until it is dropped.
+/// A locked directory, unlocked on drop.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _directory: File,
 }
 
 impl DirectoryLock {
-    /// Takes a directory for this process alone; makes it where it is missing.
+    /// Locks a directory for this process alone; creates it if missing.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another process has it; [`Error::Io`].
+    /// [`Error::Busy`] if another process has locked it; [`Error::Io`].
     pub fn alone(directory: &Path) -> Result<Self> {
         Self::take(directory, File::try_lock)
     }
 
-    /// Takes a directory beside others that share it, none of which has it alone.
+    /// Locks a directory together with other processes that share it.
     ///
     /// # Errors
     /// As [`Self::alone`].
@@ -36,7 +36,7 @@ impl DirectoryLock {
         match lock(&file) {
             Ok(()) => Ok(Self { _directory: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy { path: directory.to_path_buf() }),
-            // A file system without locks, as some networks have: better unguarded than unusable.
+            // Some network file systems have no locks: better unlocked than unusable.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(Self { _directory: file }),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", directory)(e)),
         }

@@ -1,9 +1,9 @@
-//! What the machine has left for this process. Knows no computation.
+//! Memory available to this process. Knows no computation.
 
 use std::fs;
 
-/// Bytes that the process may still take: what the system has free, within the limits of its control group (a container's
-/// or a job's) and on its address space. `None` where the system does not say.
+/// Bytes that the process may still allocate: free system memory, within the limits of its control group (a container's or a
+/// job's) and on its address space. `None` if the system does not say.
 pub fn free_memory() -> Option<u64> {
     [system(), group(), address_space()].into_iter().flatten().min()
 }

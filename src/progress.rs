@@ -1,5 +1,5 @@
-//! How long computations report progress and are cancelled. Knows no terminal and no signal: `cli` draws the bars and connects
-//! a token to Ctrl-C.
+//! Progress and cancellation of long computations. Knows no terminal and no signal: `cli` draws the bars and connects a
+//! token to Ctrl-C.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,15 +12,15 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 thread_local! {
-    /// The tokens in force on this thread, the outermost first.
+    /// The tokens active on this thread, outermost first.
     static IN_FORCE: RefCell<Vec<Cancellation>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A token that cancels the computations that run [under](Self::scope) it. Clones are the same token: one goes to whoever may
-/// cancel, as a signal handler or a button.
+/// A token that cancels the computations that run [under](Self::scope) it. Clones are the same token; give one to whatever
+/// may cancel, such as a signal handler or a button.
 ///
-/// A computation looks for the tokens of its thread at its safe points, and fails with [`Error::Interrupted`] at the first of them
-/// that finds one cancelled; threads that it starts have its tokens too. Computations under other tokens go on.
+/// A computation checks its thread's tokens at safe points, and fails with [`Error::Interrupted`] at the first one after a
+/// cancellation; threads that it starts inherit its tokens. Computations under other tokens continue.
 ///
 /// ```
 /// use kernelview::error::Error;
@@ -35,12 +35,12 @@ thread_local! {
 pub struct Cancellation(Arc<AtomicBool>);
 
 impl Cancellation {
-    /// A token of its own, not cancelled.
+    /// A new token, not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancels what runs under the token, now and later; takes no lock, so that a signal handler may call it.
+    /// Cancels everything that runs under the token, now and later; takes no lock, so a signal handler may call it.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -50,7 +50,7 @@ impl Cancellation {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Runs `work` under this token, and under those that are in force already.
+    /// Runs `work` under this token and those already active.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut tokens = Tokens::in_force();
         tokens.0.push(self.clone());
@@ -58,7 +58,7 @@ impl Cancellation {
     }
 }
 
-/// The tokens in force on a thread, to be put in force on one that it starts.
+/// A thread's active tokens, to be inherited by one that it starts.
 #[derive(Clone)]
 pub(crate) struct Tokens(Vec<Cancellation>);
 
@@ -68,14 +68,14 @@ impl Tokens {
         Self(IN_FORCE.with_borrow(Clone::clone))
     }
 
-    /// Runs `work` under these tokens alone.
+    /// Runs `work` under only these tokens.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
         let _before = Restore(IN_FORCE.replace(self.0));
         work()
     }
 }
 
-/// Puts tokens back in force on drop, whether the work returned or panicked.
+/// Restores a thread's tokens on drop, whether the work returned or panicked.
 struct Restore(Vec<Cancellation>);
 
 impl Drop for Restore {
@@ -84,17 +84,17 @@ impl Drop for Restore {
     }
 }
 
-/// Fails with [`Error::Interrupted`] where a token in force on this thread is cancelled.
+/// Fails with [`Error::Interrupted`] if a token active on this thread is cancelled.
 pub fn check_cancelled() -> Result<()> {
     let cancelled = IN_FORCE.with_borrow(|tokens| tokens.iter().any(Cancellation::is_cancelled));
     if cancelled { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// How often a cancellation is looked for during one call.
+/// Interval of checking for cancellation during one call.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Runs a long call that cannot itself look for a cancellation, as into a library, in a thread of its own, and returns before it
-/// has ended where it is cancelled. What is given up goes on until the process ends.
+/// Runs a long call that cannot check for cancellation itself, such as into a library, in a separate thread, and returns
+/// early if it is cancelled. An abandoned call runs on until it ends or the process does.
 ///
 /// # Errors
 /// [`Error::Interrupted`].
@@ -103,7 +103,7 @@ pub fn interruptible<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     let tokens = Tokens::in_force();
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
-        // Nobody receives what was given up.
+        // Nobody receives the result of an abandoned call.
         let _ = sender.send(catch_unwind(AssertUnwindSafe(|| tokens.scope(work))));
     });
     loop {
@@ -116,7 +116,7 @@ pub fn interruptible<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     }
 }
 
-/// Receives progress. Computations call it between units of work, where stopping loses nothing that was finished.
+/// Receives progress. Computations call it between units of work, where stopping loses nothing finished.
 pub trait Monitor {
     /// A stage of `total` units begins.
     fn begin(&self, stage: &str, total: u64);
@@ -124,7 +124,7 @@ pub trait Monitor {
     fn advance(&self, units: u64);
     /// The stage is over.
     fn end(&self);
-    /// Something the user should know.
+    /// A note for the user.
     fn note(&self, message: &str);
 }
 

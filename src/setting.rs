@@ -1,7 +1,7 @@
-//! The settings that messages speak of, by one name each.
+//! The settings named in messages.
 //!
-//! A library cannot know how its caller sets them: a message names the setting, and a command line puts its own flag in the
-//! name's place. For that, [`Field`] prints as "setting `max_length`", which no other text in a message looks like.
+//! The library does not know how its caller sets them: a message names the setting, and the command line replaces the name
+//! by its flag. For that, [`Field`] prints as "setting `max_length`", which no other text in a message looks like.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! fields {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$field),+];
 
-            /// Its name, as fields of settings are written.
+            /// Its name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$field => $name,)+
@@ -33,41 +33,41 @@ fields! {
     Batch = "batch": "Examples per pass of the kernel engine.";
     BatchSize = "batch_size": "Examples per step of training.";
     Chat = "chat": "Whether a prompt is the user's message of a chat.";
-    Confidence = "confidence": "Probability of intervals and bounds.";
-    Device = "device": "Where a computation runs.";
+    Confidence = "confidence": "Confidence level of intervals and bounds.";
+    Device = "device": "Device of the computation.";
     Dimensions = "dimensions": "Dimensions of random projections.";
-    Distance = "distance": "The asked distance between kernels.";
-    Draws = "draws": "Draws of every rank.";
+    Distance = "distance": "Kernel distance for which to find the rank.";
+    Draws = "draws": "Random draws per rank.";
     Dtype = "dtype": "Element type of weights, activations and gradients.";
-    EvalEvery = "eval_every": "Steps between two evaluations on dev.";
-    FirstSentenceLimit = "first_sentence_limit": "Most tokens of a prompt's first text.";
+    EvalEvery = "eval_every": "Steps between evaluations on dev.";
+    FirstSentenceLimit = "first_sentence_limit": "Maximum number of tokens of a prompt's first text.";
     Formulas = "formulas": "Kernel formulas.";
-    Ignored = "ignored": "Metrics that a comparison leaves out.";
+    Ignored = "ignored": "Metrics that a comparison ignores.";
     K = "k": "Training examples per class.";
-    Limit = "limit": "Most examples of a drawn task.";
+    Limit = "limit": "Maximum number of examples of a drawn task.";
     LrAdam = "lr_adam": "Learning rates of Adam.";
     LrSgd = "lr_sgd": "Learning rates of SGD.";
     LrSigngd = "lr_signgd": "Learning rates of SignGD.";
-    MaxLength = "max_length": "Most tokens of a prompt.";
-    MaxWords = "max_words": "Most words of a sentence.";
-    Memory = "memory": "Most memory of the process.";
-    MinWords = "min_words": "Fewest words of a sentence.";
-    OtherSentenceLimit = "other_sentence_limit": "Most tokens of the other texts of a prompt.";
-    Out = "out": "A file that is written.";
-    OutDirectory = "out_directory": "A directory that reports are written to.";
-    OutputMode = "output_mode": "What f is.";
+    MaxLength = "max_length": "Maximum number of tokens of a prompt.";
+    MaxWords = "max_words": "Maximum number of words of a sentence.";
+    Memory = "memory": "Memory limit of the process.";
+    MinWords = "min_words": "Minimum number of words of a sentence.";
+    OtherSentenceLimit = "other_sentence_limit": "Maximum number of tokens of a prompt's other texts.";
+    Out = "out": "Output file.";
+    OutDirectory = "out_directory": "Output directory of a report.";
+    OutputMode = "output_mode": "The output f.";
     Precision = "precision": "Element type of gradient products.";
-    Probes = "probes": "Dev examples that are measured along a run.";
+    Probes = "probes": "Number of dev examples measured along a run.";
     Ranks = "ranks": "Ranks of adapters.";
-    Segments = "segments": "Whether the texts of a prompt have segment ids of their own.";
-    Shard = "shard": "Which part of a job this process is.";
+    Segments = "segments": "Whether a prompt's texts have different segment ids.";
+    Shard = "shard": "Which shard of a job this process computes.";
     Steps = "steps": "Steps of training.";
-    Subset = "subset": "Parameters that take part.";
-    Task = "task": "A task by its name.";
-    Template = "template": "What a prompt is made by.";
-    TestLimit = "test_limit": "Most test examples.";
+    Subset = "subset": "Parameters to include.";
+    Task = "task": "Name of a task.";
+    Template = "template": "Template of prompts.";
+    TestLimit = "test_limit": "Maximum number of test examples.";
     Threads = "threads": "Threads of libtorch.";
-    TrainPrecision = "train_precision": "What linear maps are multiplied in while training.";
+    TrainPrecision = "train_precision": "Precision of linear maps in training.";
     WriteBaseline = "write_baseline": "Whether a baseline is written.";
 }
 

@@ -1,4 +1,4 @@
-//! Threads that share a computation, each with a given number of libtorch's own. Knows no network.
+//! Threads that share a computation, each with a given number of libtorch threads. Knows no network.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::progress::Tokens;
 
-/// How often progress is looked at.
+/// Interval of progress updates.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Runs `work` on every share in a thread of its own with `each` libtorch threads; what it gave, share by share. They run under the
-/// caller's tokens. Calls `watch` now and then until all have ended. A panic in a thread goes on in the caller's. The caller's number of libtorch threads is
-/// afterwards what it was.
+/// Runs `work` on each share in a separate thread with `each` libtorch threads, under the caller's cancellation tokens, and
+/// returns the results in order. Calls `watch` periodically until all have ended. A panic in a thread is resumed in the
+/// caller's. Restores the caller's libtorch thread count.
 pub(crate) fn in_threads<I: Send, T: Send>(
     shares: Vec<I>,
     each: usize,
@@ -40,7 +40,7 @@ pub(crate) fn in_threads<I: Send, T: Send>(
     })
 }
 
-/// Counts a thread's end, however it ends, and wakes who waits for it.
+/// Signals a thread's end, even by a panic, to the waiting thread.
 struct OnDrop<'a>(&'a AtomicUsize, Thread);
 
 impl Drop for OnDrop<'_> {
@@ -50,11 +50,11 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-/// Restores libtorch's thread count, this thread's and that of threads started later, on drop.
+/// Restores libtorch's thread count, for this thread and those started later, on drop.
 pub(crate) struct KeepThreads(i32);
 
 impl KeepThreads {
-    /// Remembers the number of this thread.
+    /// Remembers this thread's count.
     pub fn new() -> Self {
         Self(tch::get_num_threads())
     }

@@ -47,9 +47,9 @@ use output::errln;
 pub use fields::spoken;
 
 /// [`crate::error::SHORTAGE_ADVICE`] with flags, as a constant: formatting it would need memory.
-pub const SHORTAGE_ADVICE: &str = "what is finished is kept; raise the limit (ulimit -v, the job's or the container's), or ask \
-                                   for less: fewer threads (--threads), smaller batches (--batch), less memory (--memory) \
-                                   where that can be set";
+pub const SHORTAGE_ADVICE: &str = "finished parts are kept; raise the limit (ulimit -v, the job's or the \
+                                   container's), or use less: fewer threads (--threads), smaller batches (--batch), \
+                                   less memory (--memory) if the command has them";
 
 /// Exit status of an internal error, after the BSD convention for software failures.
 const INTERNAL: u8 = 70;

@@ -37,9 +37,9 @@ fn every() -> Vec<(Error, i32, &'static str)> {
         (
             Error::Unknown { what: "task".into(), name: what(), hint: "there are a, b".into() },
             2,
-            "there is no task `what`; there are a, b",
+            "unknown task `what`; there are a, b",
         ),
-        (Error::Duplicate { what: "seed".into(), name: "3".into() }, 2, "seed `3` is there twice"),
+        (Error::Duplicate { what: "seed".into(), name: "3".into() }, 2, "seed `3` is given twice"),
         (Error::Missing { what: what(), needed: why() }, 2, "no what: why"),
         (
             Error::Shape { what: what(), found: vec![2, 3], expected: "it must be square".into() },
@@ -56,7 +56,7 @@ fn every() -> Vec<(Error, i32, &'static str)> {
         (
             Error::OneClass { examples: 4, class: "1".into() },
             2,
-            "all 4 training examples are of class 1: a classifier needs two classes",
+            "all 4 training examples belong to class 1: a classifier needs two classes",
         ),
         (
             Error::Label { set: "dev".into(), index: 1, label: 2.0, expected: "below 2".into() },
@@ -68,7 +68,7 @@ fn every() -> Vec<(Error, i32, &'static str)> {
         (
             Error::TooLong { example: "example 1".into(), tokens: 600, most: 512 },
             2,
-            "example 1 has 600 tokens, the model's position table covers 512: setting `max_length` may be 512 at most",
+            "example 1 has 600 tokens, but the model has only 512 positions: setting `max_length` must be at most 512",
         ),
         (
             Error::NotInVocabulary { what: what(), id: 9, entries: 8 },
@@ -87,14 +87,14 @@ fn every() -> Vec<(Error, i32, &'static str)> {
         (
             Error::Busy { path: path() },
             2,
-            "file: another kernelview is writing here; wait until it has ended, or choose another directory (setting `out_directory`)",
+            "file: another kernelview process is writing here; wait for it to finish, or choose another directory (setting `out_directory`)",
         ),
         (Error::Shard { text: "auto".into(), problem: why() }, 2, "setting `shard` auto: why"),
         (Error::Hub { model: what(), reason: why() }, 2, "what: why"),
         (
             Error::Memory { what: what(), needed: 2_500_000_000, free: 1_000_000_000, advice: why() },
             2,
-            "what needs about 2.5 GB of memory, 1.0 GB are free; why",
+            "what needs about 2.5 GB of memory, but 1.0 GB are free; why",
         ),
         (Error::NotFinite { what: what(), place: "row 3".into(), advice: why() }, 1, "what is not finite (row 3): why"),
         (
@@ -105,7 +105,7 @@ fn every() -> Vec<(Error, i32, &'static str)> {
                 field: Some(Field::LrSgd),
             },
             1,
-            "SGD diverged each time at learning rates 1e-1, 1e0; give smaller ones: setting `lr_sgd`",
+            "SGD diverged each time at learning rates 1e-1, 1e0; try smaller ones: setting `lr_sgd`",
         ),
         (Error::no_solution("minimum", "why"), 1, "no minimum: why"),
         (Error::document("report.md", "why"), 1, "report.md cannot be made: why"),

@@ -1,4 +1,4 @@
-//! The Hugging Face cache on this machine, and which files of a model this program needs.
+//! The local Hugging Face cache, and which files of a model this program needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use super::HubName;
 use crate::error::Result;
 use crate::lm::shard_names;
 
-/// What every model needs.
+/// Needed by every model.
 pub(super) const CONFIG: &str = "config.json";
-/// Any of these, the first that there is; an index with the shards that it names.
+/// The first of these that exists; an index with the shards that it names.
 pub(super) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
-/// Any of these, the first that there is.
+/// The first of these that exists.
 pub(super) const TOKENIZERS: [&str; 7] = [
     "tokenizer.json",
     "vocab.txt",
@@ -24,16 +24,16 @@ pub(super) const TOKENIZERS: [&str; 7] = [
     "sentencepiece.bpe.model",
     "spm.model",
 ];
-/// Where there are any.
+/// Optional.
 pub(super) const OPTIONAL: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
-/// The files that belong to a tokenizer's first one.
+/// Further files that belong to a tokenizer's first file.
 pub(super) fn beside(tokenizer: &str) -> Option<&'static str> {
     (tokenizer == "vocab.json").then_some("merges.txt")
 }
 
-/// Whether a file with weights is an index of shards.
+/// Whether a weights file is an index of shards.
 pub(super) fn is_index(weights: &str) -> bool {
     weights.ends_with(".index.json")
 }
@@ -42,7 +42,7 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-/// Whether a variable says yes, in the words that Hugging Face's programs take.
+/// Whether a variable is true, in the words accepted by Hugging Face's programs.
 fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| ["1", "on", "yes", "true"].contains(&v.to_lowercase().as_str()))
 }
@@ -60,12 +60,12 @@ pub(super) fn root() -> Option<PathBuf> {
     named.or_else(|| home().map(|h| h.join("hub")))
 }
 
-/// The variable that forbids to ask the hub, if one does.
+/// The variable that forbids network access, if one does.
 pub(super) fn offline() -> Option<&'static str> {
     ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| is_set(name))
 }
 
-/// Models of this name that the cache has of organizations.
+/// Cached models of this name that belong to an organization.
 pub(super) fn namesakes(root: &Path, name: &str) -> Vec<String> {
     let folder = |entry: fs::DirEntry| {
         let model = entry.file_name().to_str()?.strip_prefix("models--")?.replace("--", "/");
@@ -76,12 +76,12 @@ pub(super) fn namesakes(root: &Path, name: &str) -> Vec<String> {
     found
 }
 
-/// A model as the `hf-hub` library names it.
+/// A model in the form of the `hf-hub` library.
 pub(super) fn repository(model: &str, revision: &str) -> Repo {
     Repo::with_revision(model.to_owned(), RepoType::Model, revision.to_owned())
 }
 
-/// Whether a text can be the hash of a commit, and so the name of a directory.
+/// Whether a text can be a commit hash, which is safe as a directory name.
 pub(super) fn is_commit(text: &str) -> bool {
     (7..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -94,7 +94,7 @@ pub(super) fn snapshot(root: &Path, name: &HubName) -> Option<PathBuf> {
     Some(model.join("snapshots").join(commit)).filter(|d| is_commit(commit) && d.is_dir())
 }
 
-/// What a snapshot lacks to be loaded, in words.
+/// What a snapshot lacks to be loaded, in words; `None` if it is complete.
 pub(super) fn lacking(snapshot: &Path) -> Result<Option<String>> {
     let has = |file: &str| snapshot.join(file).exists();
     let Some(weights) = WEIGHTS.into_iter().find(|f| has(f)) else { return Ok(Some("weights".into())) };

@@ -1,4 +1,4 @@
-//! From the hub into the cache, by the `hf-hub` library: the files of one commit that this program reads, and no others.
+//! Downloads the files of one commit that this program reads, and no others, into the cache with the `hf-hub` library.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -13,16 +13,17 @@ use crate::error::Result;
 use crate::files::file_digest;
 use crate::lm::shard_names;
 
-/// Where models are unless `HF_ENDPOINT` says otherwise.
+/// The default of `HF_ENDPOINT`.
 const HUB: &str = "https://huggingface.co";
 
-/// What to do without the hub.
-pub(super) const ELSEWHERE: &str = "download the model where there is a network, and give the path of its directory";
+/// What to do if the hub is unreachable.
+pub(super) const ELSEWHERE: &str = "download the model on a machine with network access, and give the path of its \
+                                    directory";
 
-/// Times that a broken download is taken up again where it broke.
+/// How often a broken download is resumed.
 const RETRIES: usize = 3;
 
-/// Downloads what the cache lacks of a model; gives the directory of its snapshot, or the reason why not.
+/// Downloads the missing files of a model. Returns the directory of its snapshot, or the reason for the failure.
 pub(super) fn download(root: &Path, name: &HubName) -> Result<PathBuf, String> {
     let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty()).unwrap_or_else(|| HUB.to_owned());
     let endpoint = endpoint.trim_end_matches('/').to_owned();
@@ -44,12 +45,12 @@ pub(super) fn download(root: &Path, name: &HubName) -> Result<PathBuf, String> {
     let tokenizer = TOKENIZERS.into_iter().find(|f| has(f));
     let (Some(weights), Some(tokenizer), true) = (weights, tokenizer, has(&CONFIG)) else {
         return Err(format!(
-            "its repository at {endpoint} has not all of {CONFIG}, weights ({}) and a tokenizer ({})",
+            "its repository at {endpoint} lacks some of {CONFIG}, weights ({}) and a tokenizer ({})",
             WEIGHTS.join(", "),
             TOKENIZERS.join(", ")
         ));
     };
-    // All from one commit, whatever the branch does meanwhile.
+    // All from one commit, even if the branch moves meanwhile.
     let repository = api.repo(repository(&name.model, &about.sha));
     let snapshot = cache.repo(named.clone()).pointer_path(&about.sha);
     let fetch = |file: &str| fetch(&repository, &snapshot, file, &endpoint);
@@ -63,7 +64,7 @@ pub(super) fn download(root: &Path, name: &HubName) -> Result<PathBuf, String> {
         }
     }
     let noted = cache.repo(named).create_ref(&about.sha);
-    noted.map_err(|e| format!("the cache cannot be written: {e}"))?;
+    noted.map_err(|e| format!("cannot write to the cache: {e}"))?;
     Ok(snapshot)
 }
 
@@ -71,7 +72,7 @@ fn fetch(repository: &ApiRepo, snapshot: &Path, file: &str, endpoint: &str) -> R
     if snapshot.join(file).exists() {
         return Ok(());
     }
-    let wrong = |reason: &str| format!("{file} could not be downloaded from {endpoint}: {reason}");
+    let wrong = |reason: &str| format!("could not download {file} from {endpoint}: {reason}");
     let path = repository.download(file).map_err(|e| wrong(&reason(&e)))?;
     let blob = fs::canonicalize(&path).map_err(|e| wrong(&e.to_string()))?;
     if is_whole(&blob).map_err(|e| wrong(&e.to_string()))? {
@@ -80,11 +81,11 @@ fn fetch(repository: &ApiRepo, snapshot: &Path, file: &str, endpoint: &str) -> R
     for damaged in [path, blob] {
         fs::remove_file(damaged).map_err(|e| wrong(&e.to_string()))?;
     }
-    Err(wrong("what arrived has not the SHA-256 that the hub gives; try again"))
+    Err(wrong("the SHA-256 differs from the one stated by the hub; try again"))
 }
 
-/// Whether a file has the content that its name promises: large files are named after their SHA-256, small ones after
-/// something that only the hub can compute.
+/// Whether a file matches its name: large files are named by their SHA-256; small ones, by something that only the hub can
+/// compute, always pass.
 fn is_whole(blob: &Path) -> Result<bool> {
     let name = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if name.len() != 64 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -93,24 +94,22 @@ fn is_whole(blob: &Path) -> Result<bool> {
     Ok(file_digest(blob)? == name.to_lowercase())
 }
 
-/// `HF_TOKEN`, else what Hugging Face's login left in the file `token`.
+/// `HF_TOKEN`, else the `token` file of Hugging Face's login.
 fn token() -> Option<String> {
     let stored = || fs::read_to_string(home()?.join("token")).ok();
     let token = std::env::var("HF_TOKEN").ok().or_else(stored)?;
     Some(token.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
-/// Why the hub did not say what it has.
+/// Why the hub did not list the model's files.
 fn unanswered(endpoint: &str, error: &ApiError) -> String {
     match status(error) {
-        // The hub does not tell strangers which of the two it is.
+        // Without a token, the hub does not distinguish the two.
         Some(code @ (401 | 403 | 404)) => {
-            format!(
-                "the hub at {endpoint} has no such model or revision, or shows it to no one without a token ({code})"
-            )
+            format!("the hub at {endpoint} has no such model or revision, or it requires a token (status {code})")
         }
         Some(code) => format!("the hub at {endpoint} answered with status {code}"),
-        None => format!("the hub at {endpoint} cannot be asked: {}; {ELSEWHERE}", reason(error)),
+        None => format!("cannot reach the hub at {endpoint}: {}; {ELSEWHERE}", reason(error)),
     }
 }
 
@@ -124,7 +123,7 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// The library's words, without its own prefix.
+/// The library's message without its prefix.
 fn reason(error: &ApiError) -> String {
     let text = error.to_string();
     text.strip_prefix("request error: ").unwrap_or(&text).to_owned()

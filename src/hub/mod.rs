@@ -1,8 +1,8 @@
-//! Models by the names that they have on the Hugging Face hub, such as `roberta-base` or `org/name@revision`: looked for in
-//! the cache that Hugging Face's own programs fill, then downloaded into it.
+//! Models by their names on the Hugging Face hub, such as `roberta-base` or `org/name@revision`: found in the cache shared
+//! with Hugging Face's own programs, or downloaded into it.
 //!
-//! Knows names, files and, with the feature `hub`, the network; knows no network of neurons. Without the feature only
-//! names are known, so that an error can say what to build.
+//! Knows names, files and, with the feature `hub`, the internet; knows no neural networks. Without the feature it only
+//! parses names, so that an error can mention the feature.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -18,17 +18,17 @@ use std::path::PathBuf;
 #[cfg(feature = "hub")]
 use crate::error::{Error, Result};
 
-/// The directory of a model: a snapshot in the cache that has all files, else one that is downloaded. What the cache has is
-/// not compared with the hub.
+/// The directory of a model: a complete snapshot in the cache, or else a new download. Cached files are not compared with
+/// the hub's.
 ///
 /// # Errors
-/// [`Error::Hub`] where the cache lacks files and the hub may not be asked (`HF_HUB_OFFLINE`), cannot be reached, does
-/// not know the model, or has no files that this program reads; [`Error::Format`] for a damaged shard index.
+/// [`Error::Hub`] if the cache lacks files and the hub is forbidden (`HF_HUB_OFFLINE`), cannot be reached, does not know the
+/// model, or has no files that this program reads; [`Error::Format`] for a damaged shard index.
 #[cfg(feature = "hub")]
 pub fn find(name: &HubName) -> Result<PathBuf> {
     let missing = |reason: String| Error::Hub { model: name.to_string(), reason };
     let Some(root) = cache::root() else {
-        return Err(missing("no place for the Hugging Face cache; set HF_HOME or HOME".into()));
+        return Err(missing("there is no directory for the Hugging Face cache; set HF_HOME or HOME".into()));
     };
     let snapshot = cache::snapshot(&root, name);
     let lacking = match &snapshot {
@@ -40,12 +40,12 @@ pub fn find(name: &HubName) -> Result<PathBuf> {
     };
     let here = format!("no such directory or known model; {lacking} in the Hugging Face cache");
     let mut here = format!("{here} {}", root.display());
-    // As in transformers, a name without an organization is not looked for under those that have one.
+    // As in transformers, a name without an organization does not match names with one.
     if let [namesake, ..] = &cache::namesakes(&root, &name.model)[..] {
         here = format!("{here} (it has {namesake})");
     }
     if let Some(variable) = cache::offline() {
-        return Err(missing(format!("{here}, and {variable} forbids asking the hub; {}", download::ELSEWHERE)));
+        return Err(missing(format!("{here}, and {variable} forbids network access; {}", download::ELSEWHERE)));
     }
     download::download(&root, name).map_err(|reason| missing(format!("{here}, and {reason}")))
 }

@@ -1,4 +1,4 @@
-//! Names of models on the hub, and what a directory of the cache says about where its files came from.
+//! Names of models on the hub, and the origin of a directory in the cache.
 
 use std::fmt;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::path::Path;
 /// `name`, `org/name`, either with `@revision`: a branch, a tag or a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
-    /// With the organization, where there is one.
+    /// With the organization, if there is one.
     pub model: String,
     /// `main` unless given.
     pub revision: String,
 }
 
 impl HubName {
-    /// Reads a name by the hub's rules; `None` for what can only be a path. Every part is safe as a part of a path.
+    /// Parses a name by the hub's rules; `None` for what can only be a path. Every part is safe as a path component.
     pub fn parse(text: &str) -> Option<Self> {
         let (model, revision) = text.split_once('@').unwrap_or((text, "main"));
         let is_name = |part: &str| {
@@ -38,14 +38,14 @@ impl fmt::Display for HubName {
 /// A model on the hub at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// With the organization, where there is one.
+    /// With the organization, if there is one.
     pub model: String,
     /// The commit's hash.
     pub commit: String,
 }
 
 impl Origin {
-    /// Of a directory in a Hugging Face cache: `…/models--org--name/snapshots/COMMIT`.
+    /// The origin of a directory in a Hugging Face cache, `…/models--org--name/snapshots/COMMIT`.
     pub fn of(directory: &Path) -> Option<Self> {
         let part = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
         let snapshots = directory.parent().filter(|p| part(p).is_some_and(|name| name == "snapshots"))?;

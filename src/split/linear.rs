@@ -1,4 +1,4 @@
-//! Linear maps that libtorch differentiates, with products of parts.
+//! Differentiable linear maps from products of bf16 parts.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
@@ -9,7 +9,7 @@ use torch_sys::C_tensor;
 use super::{Parts, has_units};
 use crate::device::threads;
 
-/// A factor of a [`Product`]: entry k of row i is at `i·stride + k` where `along`, else at `k·stride + i`.
+/// A factor of a [`Product`]: entry k of row i is at `i·stride + k` if `along`, else at `k·stride + i`.
 #[repr(C)]
 struct Operand {
     values: *const f32,
@@ -17,7 +17,7 @@ struct Operand {
     along: bool,
 }
 
-/// `out[i, j] = Σ_k a[i, k] b[j, k]`, or added to it, as `linear.cpp` asks for it.
+/// `out[i, j] = Σ_k a[i, k] b[j, k]`, or `+=`, as requested by `linear.cpp`.
 #[repr(C)]
 struct Product {
     parts: c_int,
@@ -43,10 +43,11 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// `x Wᵀ + b` for x \[…, in\], W \[out, in\], b \[out\] by products of parts, differentiable once in all three: the products of the
-/// backward pass are of as many parts.
+/// `x Wᵀ + b` for x \[…, in\], W \[out, in\], b \[out\] from products of bf16 parts, differentiable once in all three; the
+/// backward pass uses the same number of parts.
 ///
-/// Where there are no matrix units for these tensors, one part still rounds the factors, and more are libtorch's single precision.
+/// Without matrix units for these tensors, one part still rounds the factors, and more parts become libtorch's single
+/// precision.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) -> Tensor {
     let single = [Some(x), Some(weight), bias].into_iter().flatten().all(|t| t.kind() == Kind::Float);
     let units = single && x.device() == Device::Cpu && has_units();
@@ -55,24 +56,24 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) 
         return x.linear(weight, bias);
     }
     let mut out = ptr::null_mut();
-    // SAFETY: handles of living tensors; the callee makes a tensor, or tells why not.
+    // SAFETY: the handles are of live tensors; the callee returns a new tensor or an error.
     let failure = unsafe {
         let bias = bias.map_or(ptr::null(), Tensor::as_ptr);
         kernelview_split_linear(&raw mut out, x.as_ptr(), weight.as_ptr(), bias, parts.count() as c_int, multiply)
     };
     if failure.is_null() {
-        // SAFETY: a new tensor that nobody else owns.
+        // SAFETY: a new tensor without another owner.
         return unsafe { Tensor::from_ptr(out) };
     }
-    // SAFETY: a text that ends with a zero and lives until this thread's next call.
+    // SAFETY: a NUL-terminated text that lives until this thread's next call.
     let text = unsafe { CStr::from_ptr(failure) }.to_string_lossy().into_owned();
-    // As the bindings tell of libtorch's failures: engines wait for those of memory.
+    // A panic, as the bindings report libtorch's failures: engines catch shortages of memory.
     panic!("{text}");
 }
 
 /// # Safety
-/// A product whose pointers are those of matrices of these sizes, `out` of one that nobody else reads or writes; the processor has
-/// matrix units.
+/// The product's pointers must be those of matrices of these sizes, `out` must not be accessed by anyone else, and the
+/// processor must have matrix units.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn multiply(product: *const Product) {
     use kernelview_loops::parts::{Factor, Out, multiply};
@@ -85,7 +86,7 @@ unsafe extern "C" fn multiply(product: *const Product) {
     let factor = |operand: &Operand, rows: usize| {
         let stride = operand.stride as usize;
         let lines = if operand.along { rows } else { length };
-        // SAFETY: a matrix of so many rows of memory.
+        // SAFETY: the matrix has this many rows in memory.
         let values = unsafe { std::slice::from_raw_parts(operand.values, lines * stride) };
         Factor { values, stride, contiguous_along: operand.along }
     };

@@ -1,4 +1,4 @@
-//! Linear maps by products of factors split in parts of bf16 ([`Parts`]), which a processor's matrix units multiply several times as
+//! Linear maps with factors split into bf16 parts ([`Parts`]), which a processor's matrix units multiply several times as
 //! fast as single precision. Knows no network.
 
 mod linear;

@@ -170,7 +170,7 @@ fn a_diverging_grid_says_what_to_do() {
     let answer = scratch.run(&words);
     assert_eq!(answer.code, Some(1), "{}", answer.stderr);
     assert!(
-        answer.stderr.contains("sgd diverged each time at learning rates 1e30, 1e31; give smaller ones: --lr-sgd"),
+        answer.stderr.contains("sgd diverged each time at learning rates 1e30, 1e31; try smaller ones: --lr-sgd"),
         "{}",
         answer.stderr
     );

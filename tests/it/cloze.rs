@@ -334,7 +334,7 @@ fn a_cloze_task_by_name_has_its_own_sentences() {
         ),
         (
             "--task cloze-he-it",
-            "there is no built-in cloze task `cloze-he-it`; there are cloze-he-she, cloze-his-her, cloze-him-them, \
+            "unknown built-in cloze task `cloze-he-it`; there are cloze-he-she, cloze-his-her, cloze-him-them, \
              cloze-was-were, cloze-has-have, cloze-this-these, cloze-in-on, cloze-to-of; for other words make a data file \
              of a text with `kernelview cloze`",
         ),
@@ -366,7 +366,7 @@ fn bad_input_is_refused_and_nothing_is_written() {
             "damaged.gz",
             "he,she",
             "he-she.tsv",
-            "damaged.gz: cannot be unpacked as gzip (corrupt deflate stream); get the file again",
+            "damaged.gz: cannot be unpacked as gzip (corrupt deflate stream); download the file again",
         ),
         (
             "short.txt",

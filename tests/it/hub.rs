@@ -22,7 +22,7 @@ use tch::{Device, Tensor};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-const ELSEWHERE: &str = "download the model where there is a network, and give the path of its directory";
+const ELSEWHERE: &str = "download the model on a machine with network access, and give the path of its directory";
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -274,7 +274,7 @@ fn names_without_an_organization_are_found() {
             &kernel(&scratch, "tiny", &hub.endpoint, &[(variable, "1")]),
             &format!(
                 "--model tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub (it has \
-                 org/tiny), and {variable} forbids asking the hub; {ELSEWHERE}"
+                 org/tiny), and {variable} forbids network access; {ELSEWHERE}"
             ),
         );
     }
@@ -371,8 +371,7 @@ fn a_changed_download_is_not_kept() {
         &kernel(&scratch, "org/tiny", endpoint, &[]),
         &format!(
             "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and \
-             model.safetensors could not be downloaded from {endpoint}: what arrived has not the SHA-256 that the hub \
-             gives; try again"
+could not download              model.safetensors from {endpoint}: the SHA-256 differs from the one stated by the hub; try again"
         ),
     );
     let answer = kernel(&scratch, "org/tiny", endpoint, &[]);
@@ -392,7 +391,7 @@ fn what_neither_has_is_refused() {
         refused(
             &kernel(&scratch, model, endpoint, &[]),
             &format!(
-                "{}, and the hub at {endpoint} has no such model or revision, or shows it to no one without a token (404)",
+                "{}, and the hub at {endpoint} has no such model or revision, or it requires a token (status 404)",
                 start(model, "not")
             ),
         );
@@ -400,7 +399,7 @@ fn what_neither_has_is_refused() {
     let offline = [("HF_HUB_OFFLINE", "1")];
     refused(
         &kernel(&scratch, "roberta-base", &hub.endpoint, &offline),
-        &format!("{}, and HF_HUB_OFFLINE forbids asking the hub; {ELSEWHERE}", start("roberta-base", "not")),
+        &format!("{}, and HF_HUB_OFFLINE forbids network access; {ELSEWHERE}", start("roberta-base", "not")),
     );
     let mut files = tiny(&scratch);
     files.remove("tokenizer.json");
@@ -408,7 +407,7 @@ fn what_neither_has_is_refused() {
     refused(
         &kernel(&scratch, "org/tiny", &hub.endpoint, &offline),
         &format!(
-            "{}, and HF_HUB_OFFLINE forbids asking the hub; {ELSEWHERE}",
+            "{}, and HF_HUB_OFFLINE forbids network access; {ELSEWHERE}",
             start("org/tiny", "without a tokenizer")
         ),
     );

@@ -145,5 +145,5 @@ fn adapters_that_cannot_be_used_are_refused_by_name() {
     assert!(error.contains("no adapter_config.json here"), "{error}");
     let answer = scratch.run(&["lora", "--model", "model", "--targets", "queries", "--out-dir", "out"]);
     assert_eq!(answer.code, Some(2));
-    assert!(answer.stderr.contains("there is no target `queries`; this network"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("unknown target `queries`; this network"), "{}", answer.stderr);
 }

@@ -190,12 +190,12 @@ fn settings_out_of_range() {
     let numberless = answer.stderr.replace(|c: char| c.is_ascii_digit(), "");
     assert_eq!(
         numberless,
-        "error: --device is cuda:, expected cpu, or a libtorch built with CUDA (LIBTORCH): this one sees  CUDA device(s)\n"
+        "error: --device is cuda:, expected cpu, or a libtorch built with CUDA (LIBTORCH): this one finds  CUDA device(s)\n"
     );
     assert_eq!(answer.code, Some(2));
     // What the parser of arguments itself refuses: its words are its own, the values it offers are ours.
     for (arguments, parts) in [
-        ("--device tpu", ["'tpu'", "`tpu` is none of auto, cpu, cuda, cuda:INDEX"]),
+        ("--device tpu", ["'tpu'", "`tpu` is not one of auto, cpu, cuda, cuda:INDEX"]),
         ("--dtype f16", ["'f16'", "[possible values: f32, f64]"]),
         ("--formula ntk", ["'ntk'", "[possible values: sgd, asymmetric, signgd]"]),
         ("--parameters head", ["'head'", "[possible values: all, no-embeddings, no-head, biases-only]"]),
@@ -273,7 +273,7 @@ fn prompts_longer_than_the_position_table() {
     refused(
         &scratch,
         &arguments,
-        "train, row 4: the prompt has 146 tokens, the model's position table covers 134: --max-length may be 134 at most",
+        "train, row 4: the prompt has 146 tokens, but the model has only 134 positions: --max-length must be at most 134",
     );
     let shorter = [&arguments[..], &["--first-limit", "20"]].concat();
     let answer = scratch.run(&shorter);

@@ -107,7 +107,7 @@ fn prompts_that_do_not_fit() {
         &scratch,
         &format!("text\tlabel\n{long}\t0\nb\t0\nc\t1\nd\t1\ne\t1\n"),
         &["--label-words", "bad,good", "--max-length", "400"],
-        "train, row 2: the prompt has 206 tokens, the model's position table covers 136: --max-length may be 136 at most",
+        "train, row 2: the prompt has 206 tokens, but the model has only 136 positions: --max-length must be at most 136",
     );
 }
 
@@ -117,7 +117,7 @@ fn tasks_and_splits_that_are_not_there() {
     kernel_refused(
         &scratch,
         &["--task", "SST2", "--data-dir", "data"],
-        "there is no built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
+        "unknown built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
          RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML",
     );
     kernel_refused(

@@ -81,5 +81,5 @@ fn what_cannot_be_compared_is_refused() {
     let ignored = Options { ignored: Ignored::new(&["no.such.*".to_owned()]), strict: false };
     refused(&old, &ignored, "setting `ignored` is no.such.*, expected a pattern that fits the name of a metric");
     let error = Baseline::of_analyses(&[run.clone(), run]).expect_err("one seed twice");
-    assert!(error.to_string().contains("in a baseline the run of seed `1` is there twice"), "{error}");
+    assert!(error.to_string().contains("in a baseline the run of seed `1` is given twice"), "{error}");
 }

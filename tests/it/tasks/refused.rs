@@ -40,7 +40,7 @@ fn bad_definitions_are_refused() {
     let over = |overrides: Overrides| message(builtin("SST-2").unwrap().with(&overrides));
     let words = |words: &str| over(Overrides { label_words: Some(words.to_string()), ..Overrides::default() });
     let template = |template: &str| over(Overrides { template: Some(template.to_string()), ..Overrides::default() });
-    insta::assert_snapshot!(message(builtin("sst2")), @"there is no built-in task `sst2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML");
+    insta::assert_snapshot!(message(builtin("sst2")), @"unknown built-in task `sst2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML");
     insta::assert_snapshot!(words("bad,okay,good"), @"label words `bad,okay,good`: 3 word(s) for the 2 labels 0, 1; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,good"), @"label words `0=bad,good`: some words have a label and some have none; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,1="), @"label words `0=bad,1=`: item 2 is empty; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");

@@ -265,7 +265,7 @@ fn a_split_that_is_there_is_kept() {
     fs::write(&file, "1,my own\n").expect("a file");
     assert_eq!(
         place.refused(&args),
-        "DIR/out/k-shot-1k-test/mr/4-13: exists with other content; remove it, or give another --out"
+        "DIR/out/k-shot-1k-test/mr/4-13: exists with different content; remove it, or give another --out"
     );
     assert_eq!(fs::read_to_string(file).expect("a file"), "1,my own\n");
 }
@@ -291,7 +291,7 @@ fn bad_originals_are_named_and_nothing_is_written() {
         "mr",
         "mr/train.csv",
         b"0,fine\n2,two stars\n",
-        "mr/train.csv: row 2: `2` in the first column is no label of mr, which has 0, 1",
+        "mr/train.csv: row 2: `2` in the first column is not a label of mr, whose labels are 0, 1",
     );
     refused("mr", "mr/train.csv", b"0,fine\n1,\xff\n", "mr/train.csv: row 2 is not UTF-8 text");
     place.write("mr/test.csv", "0,fine\n");
@@ -299,8 +299,7 @@ fn bad_originals_are_named_and_nothing_is_written() {
         "mr",
         "mr/train.csv",
         b"0,a\n0,b\n0,c\n0,d\n0,e\n0,f\n0,g\n0,h\n1,i\n",
-        "mr/train.csv: label `1` has 1 row(s) to train on, and k = 4 takes 8, half of them for dev; lower --k, or give \
-         --allow-few to take what there is, as the published 512-shot splits do",
+        "mr/train.csv: label `1` has 1 training row(s), but k = 4 needs 8, half of them for dev; lower --k, or give --allow-few to take what is available, as the published 512-shot splits do",
     );
     refused(
         "QNLI",
@@ -312,7 +311,7 @@ fn bad_originals_are_named_and_nothing_is_written() {
         "QNLI",
         "QNLI/train.tsv",
         b"index\tquestion\tsentence\tlabel\n0\tWho?\tI.\n",
-        "QNLI/train.tsv: row 2: `I.` in the last column is no label of QNLI, which has not_entailment, entailment",
+        "QNLI/train.tsv: row 2: `I.` in the last column is not a label of QNLI, whose labels are not_entailment, entailment",
     );
     assert!(!place.directory.path().join("out").exists(), "nothing was written");
 }
@@ -323,17 +322,14 @@ fn arguments_that_do_not_fit_are_refused() {
     let tasks = "SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, RTE, MNLI, SNLI";
     assert_eq!(
         place.refused(&place.args(&[4], &[13])),
-        "DIR/from: is no directory; --from names the one that has a folder for each task"
+        "DIR/from: is not a directory; --from must be a directory with a subdirectory per task"
     );
     place.write("other/file", "");
-    assert_eq!(place.refused(&place.args(&[4], &[13])), format!("DIR/from: has none of the folders {tasks}"));
+    assert_eq!(place.refused(&place.args(&[4], &[13])), format!("DIR/from: has none of the directories {tasks}"));
     let unknown = DataArgs { task: vec!["sst2".into()], ..place.args(&[4], &[13]) };
-    assert_eq!(place.refused(&unknown), format!("there is no task `sst2`; the tasks are {tasks}"));
+    assert_eq!(place.refused(&unknown), format!("unknown task `sst2`; the tasks are {tasks}"));
     made_up(&place);
-    assert_eq!(place.refused(&place.args(&[0], &[13])), "--k needs numbers from 1, --seed at least one number");
+    assert_eq!(place.refused(&place.args(&[0], &[13])), "--k needs numbers of at least 1, --seed at least one number");
     let derived = DataArgs { derive: true, ..place.args(&[300], &[13]) };
-    assert_eq!(
-        place.refused(&derived),
-        "--derive takes train and dev out of 512 rows of each label: --k 300 is above 256"
-    );
+    assert_eq!(place.refused(&derived), "--derive takes train and dev from 512 rows per label: --k 300 is above 256");
 }
