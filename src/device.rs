@@ -225,7 +225,10 @@ fn check_room(threads: usize) -> Result<()> {
         let needed = 2 * threads as u64 * limit(libc::RLIMIT_STACK).unwrap_or(8 << 20) + REST;
         if used + needed > most {
             return Err(Error::Memory {
-                what: format!("out of memory: starting {threads} thread(s) under a limit of {} MB (ulimit -v)", most >> 20),
+                what: format!(
+                    "out of memory: starting {threads} thread(s) under a limit of {} MB (ulimit -v)",
+                    most >> 20
+                ),
                 needed,
                 free: most.saturating_sub(used),
                 advice: format!("raise the limit, or use fewer {}", Field::Threads),

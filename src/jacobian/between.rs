@@ -1,4 +1,4 @@
-//! A network at a point between two parameter vectors, in a precision of its own: the point is made weight by weight as the
+//! A network at a point between two parameter vectors, in any precision: the point is computed weight by weight as the
 //! forward pass reaches it, never as a whole.
 
 use tch::{Kind, Tensor};
@@ -9,7 +9,7 @@ use super::parameters::{Param, Parameters};
 use super::tap::Tap;
 use crate::error::Result;
 
-/// The line through two parameter vectors of one network.
+/// The line through two parameter vectors of a network.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
     from: &'a Parameters,
@@ -39,7 +39,7 @@ struct Point<'a> {
 }
 
 impl Point<'_> {
-    /// A parameter, or what `part` takes of it.
+    /// A parameter at the point, or what `part` selects of it.
     fn part(&self, parameter: Param, part: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let at = |end: &Parameters| part(end.get(parameter)).to_kind(self.kind);
         let (from, to) = (self.line.from.get(parameter), self.line.to.get(parameter));
@@ -51,7 +51,7 @@ impl Point<'_> {
             return end;
         }
         let start = at(self.line.from);
-        // A new tensor even where the end is of this kind already, so that the parameter stays as it is.
+        // A new tensor even if the end already has this type, so that the parameter is not modified.
         let mut moved = end - &start;
         moved *= self.share;
         moved += start;
@@ -69,7 +69,7 @@ impl Tap for Point<'_> {
     }
 
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {
-        // The rows that are read, not the table.
+        // Only the rows that are read, not the whole table.
         self.part(table, |table| Tensor::embedding(table, ids, -1, false, false))
     }
 

@@ -1,7 +1,7 @@
-//! How far per-example gradients of a linear map moved, from their factors alone.
+//! How far per-example gradients of a linear map moved, computed from their factors.
 //!
-//! With `G = Σ_t g_t x_tᵀ` before and `G' = Σ_t g'_t x'_tᵀ` after, `G' - G = Σ_t (g'_t - g_t) x_tᵀ + g'_t (x'_t - x_t)ᵀ`: one sum of
-//! outer products over 2T tokens, in which only factors are subtracted, and whose norm is that of products of 2T x 2T inner
+//! With `G = Σ_t g_t x_tᵀ` before and `G' = Σ_t g'_t x'_tᵀ` after, `G' - G = Σ_t (g'_t - g_t) x_tᵀ + g'_t (x'_t - x_t)ᵀ`: a
+//! sum of outer products over 2T tokens in which only factors are subtracted, and whose norm follows from 2T x 2T inner
 //! products.
 
 use tch::{Kind, Tensor};
@@ -10,8 +10,8 @@ use super::parameters::Param;
 use super::recorded::Recorded;
 
 /// `|G' - G|²` and `|G|²` of a parameter, \[C·B\] each in double precision, row `c·B + b` for output c of example b. `None`
-/// where the gradients are not one sum of outer products over the same tokens on both sides, or where so many tokens cost more
-/// than the gradients themselves.
+/// if the gradients are not a single sum of outer products over the same tokens on both sides, or if with so many tokens
+/// writing the gradients is cheaper.
 pub fn outer_distances(before: &Recorded, after: &Recorded, p: Param) -> Option<(Tensor, Tensor)> {
     let ((x, g), (y, h)) = (before.outer_factors(p)?, after.outer_factors(p)?);
     let (tokens, inputs, outputs) = (x.size()[1], x.size()[2], g.size()[3]);
@@ -32,7 +32,7 @@ fn squares(x: &Tensor, g: &Tensor) -> Tensor {
     let inputs = x.bmm(&x.transpose(1, 2)).unsqueeze(1);
     let errors = g.matmul(&g.transpose(2, 3));
     let sums = (errors * inputs).sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double);
-    // A sum of squares, but for its last bits.
+    // A sum of squares, up to rounding.
     sums.clamp_min(0.0).transpose(0, 1).reshape([-1])
 }
 

@@ -1,4 +1,4 @@
-//! What per-example gradients of one parameter are made of.
+//! The factors of a parameter's per-example gradients.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::tile::RowSet;
 
-/// What the gradient of one parameter is made of, per example b and output c.
+/// A factored gradient of one parameter, per example b and output c.
 pub(super) enum Factor {
     /// `Σ_t g[b,c,t,:] x[b,t,:]ᵀ`: x \[B,T,in\], g \[B,C,T,out\].
     Outer { x: Tensor, g: Tensor },
@@ -42,7 +42,7 @@ impl Factor {
     }
 }
 
-/// Rows that factors can touch.
+/// Rows that the factors can touch.
 pub(super) fn touched(factors: &[Factor], all: i64) -> RowSet {
     let mut rows = BTreeSet::new();
     let mut device = tch::Device::Cpu;

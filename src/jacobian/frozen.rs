@@ -1,15 +1,15 @@
-//! Tensors that passes in several threads may read.
+//! Tensors that several threads may read.
 
 use std::ops::Deref;
 
 use tch::Tensor;
 
-/// A copy of a tensor that is written nowhere: inputs and token ids of examples.
+/// A copy of a tensor that is never written: inputs and token ids of examples.
 #[derive(Debug)]
 pub struct Frozen(Tensor);
 
-// SAFETY: libtorch lets any number of threads read a tensor at a time (its reference count is atomic). Nobody else has a
-// handle on the copy, and those who borrow it do not write to it.
+// SAFETY: libtorch allows concurrent reads of a tensor (its reference count is atomic). Nobody else has a handle on the
+// copy, and borrowers do not write to it.
 unsafe impl Sync for Frozen {}
 
 impl From<Tensor> for Frozen {

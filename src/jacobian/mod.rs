@@ -1,7 +1,7 @@
 //! Per-example gradients of a network's outputs with respect to its parameters.
 //!
-//! A network's forward pass is written once over [`Tap`]; a [`PlainTap`] just computes, a [`RecordingTap`] keeps what
-//! per-example gradients are made of. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
+//! A network's forward pass is written once over [`Tap`]; a [`PlainTap`] just computes, a [`RecordingTap`] keeps the factors
+//! of per-example gradients. Knows networks only as [`Examples`]: no language model, no kernel, no claim.
 
 mod between;
 mod difference;
@@ -33,13 +33,13 @@ use tch::Tensor;
 use crate::error::Result;
 use crate::progress::check_cancelled;
 
-/// A network applied to N examples with C outputs each: what Jacobians and kernels are taken of. Engines run several
-/// passes at a time, in threads of their own; tensors that a forward pass reads are [`Frozen`].
+/// A network applied to N examples with C outputs each, the subject of Jacobians and kernels. Engines run several passes in
+/// parallel threads; tensors that a forward pass reads are [`Frozen`].
 pub trait Examples: Sync {
     /// Number of examples N.
     fn len(&self) -> usize;
 
-    /// Whether there is no example.
+    /// Whether there are no examples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -47,22 +47,21 @@ pub trait Examples: Sync {
     /// Number of outputs C per example.
     fn outputs(&self) -> usize;
 
-    /// Relative cost of an example, e.g. its number of tokens. Engines batch examples of like cost, so that little work
-    /// is spent on padding.
+    /// Relative cost of an example, e.g. its number of tokens. Engines batch examples of similar cost to limit padding.
     fn cost(&self, _index: usize) -> usize {
         1
     }
 
-    /// Whether each output of an example is computed from inputs of its own: the batch axis in front of the tap then has
-    /// B·C rows, or a multiple, those of an example's outputs one behind the other. One backward pass gives the gradients of
-    /// all outputs, and nothing is kept of inputs that an output does not read.
+    /// Whether each output of an example is computed from separate inputs. The batch axis of the tap's operations then has
+    /// B·C rows, or a multiple, with an example's outputs adjacent. One backward pass gives the gradients of all outputs,
+    /// and no output keeps factors of inputs that it does not read.
     fn separate(&self) -> bool {
         false
     }
 
-    /// Outputs \[B, C\] of the examples at `indices`, every parameter reached through `tap`. An example's outputs may
-    /// not depend on which other examples share its batch. The batch axis in front of the tap may be a multiple of B, where
-    /// an example has several inputs: they stand one behind the other.
+    /// Outputs \[B, C\] of the examples at `indices`, with every parameter accessed through `tap`. An example's outputs must
+    /// not depend on the other examples in its batch. The batch axis of the tap's operations may be a multiple of B if an
+    /// example has several inputs, which must be adjacent.
     fn forward(&self, tap: &mut dyn Tap, indices: &[usize]) -> Tensor;
 }
 
@@ -72,7 +71,7 @@ pub fn outputs(parameters: &Parameters, examples: &dyn Examples, batch: usize) -
     outputs_while(&always, parameters, examples, batch).expect("nothing stops it")
 }
 
-/// [`outputs`] of many examples; may be cancelled between two batches.
+/// [`outputs`] of many examples; can be cancelled between batches.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -89,7 +88,7 @@ fn outputs_while(
     outputs_by(go_on, &mut PlainTap::new(parameters), examples, batch)
 }
 
-/// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; may be cancelled between two batches.
+/// Outputs \[N, C\] in double precision on the CPU through any tap that keeps nothing; can be cancelled between batches.
 fn outputs_through(tap: &mut dyn Tap, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
     outputs_by(&check_cancelled, tap, examples, batch)
 }
@@ -110,13 +109,13 @@ fn outputs_by(
     Ok(in_order(&Tensor::cat(&parts, 0), &batches))
 }
 
-/// Rows that came batch by batch, put into the examples' order.
+/// Rows in the order of batches, rearranged to the examples' order.
 pub fn in_order(rows: &Tensor, batches: &[Vec<usize>]) -> Tensor {
     let at: Vec<i64> = batches.iter().flatten().map(|i| *i as i64).collect();
     rows.index_select(0, &Tensor::from_slice(&at).argsort(0, false))
 }
 
-/// Gradients of the examples at `indices`, in factored form: one forward and C backward passes, or one where outputs are
+/// Gradients of the examples at `indices`, in factored form: one forward pass and C backward passes, or one if outputs are
 /// [separate](Examples::separate).
 pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize]) -> Recorded {
     let mut tap = RecordingTap::new(parameters);
@@ -124,17 +123,17 @@ pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize
     tap.finish(&outputs, examples.separate())
 }
 
-/// Cost of a batch without gradients, padding included: 128 prompts of 512 tokens.
+/// Maximum cost of a batch without gradients, including padding: 128 prompts of 512 tokens.
 const MOST: usize = 1 << 16;
 
-/// Batches of at most `size` examples of like cost, the cheapest first; equal costs keep their order. Fewer where examples are
-/// so dear that a batch would take more memory than any passes of prompts do.
+/// Batches of at most `size` examples of similar cost, cheapest first; equal costs keep their order. Batches of very
+/// expensive examples are smaller, to limit memory.
 pub fn batches_by_cost(examples: &dyn Examples, size: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|i| examples.cost(*i));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for i in order {
-        // The dearest of a batch comes last.
+        // The most expensive example of a batch comes last.
         let joins = |batch: &&mut Vec<usize>| {
             batch.len() < size.max(1) && (batch.len() + 1).saturating_mul(examples.cost(i)) <= MOST
         };

@@ -1,4 +1,4 @@
-//! The parameters of a network: names, shapes, roles and values in one fixed order.
+//! The parameters of a network: names, shapes, roles and values in a fixed order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::split::Parts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Param(pub usize);
 
-/// Where in the network a parameter sits; parameter subsets are chosen by it.
+/// A parameter's position in the network, by which subsets are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Token, position and segment embeddings and their layer norm.
@@ -22,20 +22,20 @@ pub enum Role {
     Head,
 }
 
-/// Name, shape and place of one parameter tensor.
+/// Name, shape and position of a parameter tensor.
 #[derive(Clone, Debug)]
 pub struct ParameterSpec {
     /// Name as in the checkpoint format, e.g. `roberta.encoder.layer.0.output.dense.weight`.
     pub name: String,
     /// Shape.
     pub shape: Vec<i64>,
-    /// Place in the network.
+    /// Position in the network.
     pub role: Role,
-    /// The layer that a report groups it under, e.g. `embeddings`, `layer 0`, `head`.
+    /// The layer to which reports assign it, e.g. `embeddings`, `layer 0`, `head`.
     pub layer: String,
-    /// Rows in which every gradient is zero in exact arithmetic (key biases under softmax attention: all rows, or those
-    /// of the keys where one map gives queries, keys and values), in ascending order. In floating point such gradients
-    /// are round-off noise, so they count as zero. Empty for most parameters.
+    /// Rows in which every gradient is zero in exact arithmetic (of key biases under softmax attention: all rows, or those
+    /// of the keys if one map computes queries, keys and values), in ascending order. In floating point such gradients are
+    /// round-off noise, and are treated as zero. Empty for most parameters.
     pub structural_zeros: Vec<Range<i64>>,
 }
 
@@ -68,18 +68,18 @@ impl ParameterSpec {
     }
 }
 
-/// Which parameters a kernel or a fine-tuning run concerns.
+/// The parameters included in a kernel or fine-tuning run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subset {
     /// Every parameter.
     #[default]
     All,
-    /// All but the embeddings (a decoder tied to them is left out with them).
+    /// All but the embeddings and a decoder tied to them.
     NoEmbeddings,
     /// All but the prediction head.
     NoHead,
-    /// Biases of linear maps and layer norms only.
+    /// Only biases of linear maps and layer norms.
     BiasesOnly,
 }
 
@@ -95,7 +95,7 @@ impl Subset {
     }
 }
 
-/// The values of a network's parameters beside their specifications.
+/// The values of a network's parameters with their specifications.
 #[derive(Debug)]
 pub struct Parameters {
     specs: Arc<[ParameterSpec]>,
@@ -162,13 +162,13 @@ impl Parameters {
         Self { specs: Arc::clone(&self.specs), values: self.values.iter().map(f).collect(), parts: self.parts }
     }
 
-    /// The same values, whose linear maps are computed by products of so many parts of bf16; `None`: as libtorch does it.
+    /// The same values, with linear maps computed from this many bf16 parts; `None` for libtorch's own products.
     #[must_use]
     pub fn in_parts(&self, parts: Option<Parts>) -> Self {
         Self { parts, ..self.map(Tensor::shallow_clone) }
     }
 
-    /// By how many parts of bf16 linear maps are computed.
+    /// The number of bf16 parts from which linear maps are computed.
     pub fn parts(&self) -> Option<Parts> {
         self.parts
     }

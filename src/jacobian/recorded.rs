@@ -1,8 +1,8 @@
-//! Per-example gradients of one batch in factored form. `written.rs` materializes them, one tile of a parameter at a time.
+//! Per-example gradients of a batch in factored form. `written.rs` materializes them, one tile of a parameter at a time.
 //!
-//! A linear map's gradient for example i and output c is `Σ_t g_t x_tᵀ` over its tokens t; an embedding's is a few
-//! touched rows; a bias' or a scale's is a vector. The factors of a batch cost as much as its activations, never
-//! examples x parameters.
+//! A linear map's gradient for example i and output c is `Σ_t g_t x_tᵀ` over its tokens t; an embedding's is a few touched
+//! rows; that of a bias or scale is a vector. The factors of a batch take as much memory as its activations, never examples
+//! x parameters.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::factor::{Factor, touched};
 use super::parameters::{Param, Parameters};
 use super::tile::{RowSet, Tile};
 
-/// One use of parameters in a forward pass, with what its gradient needs.
+/// One use of parameters in a forward pass, with the data for its gradient.
 pub(super) enum Site {
     Linear { weight: Param, bias: Option<Param>, x: Tensor, output: Tensor },
     Embedding { table: Param, ids: Tensor, output: Tensor },
@@ -33,7 +33,7 @@ impl Site {
 
 /// The gradients of C outputs for B examples with respect to every parameter, in factored form.
 pub struct Recorded {
-    /// B; or B·C where every output has inputs of its own and counts as an example.
+    /// B, or B·C if outputs have separate inputs and count as examples.
     pub(super) batch: i64,
     /// C, or 1.
     pub(super) count: i64,
@@ -44,13 +44,13 @@ pub struct Recorded {
     touched: Vec<RowSet>,
 }
 
-/// Adds the token axis T = 1 where a network has none: \[B, …, d\] → \[B, …, 1, d\].
+/// Adds a token axis T = 1 if there is none: \[B, …, d\] → \[B, …, 1, d\].
 fn with_tokens(t: Tensor, rank: usize) -> Tensor {
     if t.dim() < rank { t.unsqueeze(-2) } else { t }
 }
 
-/// Where an example has several inputs, joins their rows and tokens to the tokens of one example, over which its gradients are
-/// sums: \[B·K, …, d\] → \[B, K·…, d\]. With one input nothing changes.
+/// Joins the rows and tokens of an example's K inputs into the tokens of one example, over which its gradients are sums:
+/// \[B·K, …, d\] → \[B, K·…, d\]. The identity for one input.
 pub(super) fn joined(t: Tensor, batch: i64) -> Tensor {
     let size = t.size();
     if size[0] == batch { t } else { t.reshape([batch, -1, size[size.len() - 1]]) }
@@ -81,7 +81,7 @@ impl Recorded {
                 }
                 Site::ScaleShift { weight, bias, x, .. } => {
                     let (x, g) = (with_tokens(joined(x, batch), 3), with_tokens(g, 4));
-                    // In the site's own element type first: that is how its gradient is defined.
+                    // First in the site's own element type, in which its gradient is defined.
                     let products = sum_tokens(&(&g * x.unsqueeze(1)));
                     push(weight, Factor::Vector { g: products.to_kind(parameters.kind()) });
                     if let Some(b) = bias {
@@ -109,18 +109,18 @@ impl Recorded {
         Self { batch, count, kind: parameters.kind(), outputs, shapes, factors, touched }
     }
 
-    /// Number of examples B, or of outputs B·C where each has inputs of its own and counts as an example.
+    /// Number of examples B, or of outputs B·C if they have separate inputs and count as examples.
     pub fn batch(&self) -> i64 {
         self.batch
     }
 
-    /// Outputs whose gradients are over the same inputs: C, or 1.
+    /// Number of outputs with the same inputs: C, or 1.
     pub fn count(&self) -> i64 {
         self.count
     }
 
-    /// Row numbers `i·C + c` in the Jacobian of all examples, for the rows of these ones in order: output by output, or
-    /// example by example where outputs have inputs of their own. `examples` are the numbers of this batch's.
+    /// Row numbers `i·C + c` in the Jacobian of all examples for this batch's rows in order: output by output, or example by
+    /// example if outputs have separate inputs. `examples` are the indices of this batch's examples.
     pub fn places(&self, examples: &[usize]) -> Vec<i64> {
         let outputs = self.outputs.size()[1];
         let place = |i: &usize, c: i64| *i as i64 * outputs + c;
@@ -140,7 +140,7 @@ impl Recorded {
         &self.outputs
     }
 
-    /// Bytes held by the factors. Sites that read the same input share it.
+    /// Bytes held by the factors. Sites with the same input share it.
     pub fn bytes(&self) -> usize {
         let tensors: BTreeMap<_, _> =
             self.factors.iter().flatten().flat_map(Factor::tensors).map(|t| (t.data_ptr() as usize, t)).collect();
@@ -157,18 +157,18 @@ impl Recorded {
         self.shapes[p.0]
     }
 
-    /// Rows in which the gradient of this parameter can differ from zero for some example of the batch.
+    /// Rows in which this parameter's gradient can be nonzero for some example of the batch.
     pub fn touched(&self, p: Param) -> &RowSet {
         &self.touched[p.0]
     }
 
-    /// Whether this parameter's gradients are the single factor `Σ_t g_t x_tᵀ`; then the number of tokens T, else `None`.
+    /// The number of tokens T if this parameter's gradients are a single factor `Σ_t g_t x_tᵀ`, else `None`.
     pub fn outer_tokens(&self, p: Param) -> Option<i64> {
         self.outer_factors(p).map(|(x, _)| x.size()[1])
     }
 
-    /// The factors x \[B, T, in\] and g \[B, C, T, out\] of a parameter's gradients, where they are the single factor
-    /// `Σ_t g_t x_tᵀ`.
+    /// The factors x \[B, T, in\] and g \[B, C, T, out\] of a parameter's gradients, if they are a single factor `Σ_t g_t
+    /// x_tᵀ`.
     pub(super) fn outer_factors(&self, p: Param) -> Option<(&Tensor, &Tensor)> {
         match self.factors[p.0].as_slice() {
             [Factor::Outer { x, g }] => Some((x, g)),
@@ -176,12 +176,12 @@ impl Recorded {
         }
     }
 
-    /// Inner products of this parameter's gradients with another batch's without materializing either:
-    /// `Σ_{t,u} (x_t·x'_u)(g_t·g'_u)`, as \[C·B, C·B'\]. With one token on both sides the gradient is one outer product, so
-    /// its signs factor too, and the other formulas come the same way (`left` and `right` say whose signs to take).
+    /// Inner products of this parameter's gradients with another batch's without materializing either: `Σ_{t,u}
+    /// (x_t·x'_u)(g_t·g'_u)`, as \[C·B, C·B'\]. With one token on both sides gradients are single outer products, so their
+    /// signs factor too, and the other formulas follow in the same way (`left` and `right` say whose signs to take).
     ///
     /// # Panics
-    /// If [`Recorded::outer_tokens`] is `None` on a side, or signs are asked for with more than one token.
+    /// If [`Recorded::outer_tokens`] is `None` on a side, or if signs are asked for with more than one token.
     pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
         let factors = |r: &Self| match r.factors[p.0].as_slice() {
             [Factor::Outer { x, g }] => (x.shallow_clone(), g.transpose(0, 1).contiguous()),
@@ -189,7 +189,7 @@ impl Recorded {
         };
         let tokens = self.outer_tokens(p).max(other.outer_tokens(p));
         assert!(signs == (false, false) || tokens == Some(1), "signs of sums do not factor");
-        // Sums of products of halves need more digits than halves have.
+        // Sums of products of 16-bit numbers need more digits than these have.
         let wide = |t: Tensor| if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t };
         let wide = |(x, g): (Tensor, Tensor)| (wide(x), wide(g));
         let (x, g) = wide(factors(self));
@@ -241,7 +241,7 @@ impl Recorded {
     }
 
     /// The whole Jacobian \[B·C, P\] in double precision, row `b·C + c` for output c of example b, parameters in order. For
-    /// tests and tiny networks: this is what the factors avoid.
+    /// tests and tiny networks only: the factors exist to avoid it.
     pub fn dense(&self) -> Tensor {
         let options = (self.kind(), self.outputs.device());
         let parts: Vec<Tensor> = (0..self.shapes.len())
@@ -287,13 +287,13 @@ impl Recorded {
     }
 }
 
-/// Gradients \[B,C,d\] of a bias without the entries that are zero in exact arithmetic, whose round-off has signs.
+/// Gradients \[B,C,d\] of a bias, with zeros for the entries that are zero in exact arithmetic, whose round-off has signs.
 fn without(g: Tensor, parameters: &Parameters, bias: Param) -> Tensor {
     let zeros = &parameters.specs()[bias.0].structural_zeros;
     if zeros.is_empty() {
         return g;
     }
-    // With one token the sum is a view of the gradient that the weight needs.
+    // With one token the sum is a view of the weight's factor.
     let g = g.copy();
     for rows in zeros {
         let _ = g.narrow(2, rows.start, rows.end - rows.start).zero_();

@@ -1,8 +1,8 @@
 //! A network in other coordinates: every parameter tensor θ_p written as `factor_p · w_p`.
 //!
-//! Gradient descent on w with one learning rate η moves θ_p with the rate `η factor_p²`, sign descent with `η factor_p`:
-//! so kernels, drifts and Taylor expansions of a network whose tensors have learning rates of their own are the ordinary
-//! ones in these coordinates.
+//! Gradient descent on w with one learning rate η moves θ_p with the rate `η factor_p²`, sign descent with `η factor_p`: so
+//! kernels, drifts and Taylor expansions of a network with a learning rate per tensor are the ordinary ones in these
+//! coordinates.
 
 use tch::Tensor;
 
@@ -49,7 +49,7 @@ impl Examples for Rescaled<'_> {
     }
 }
 
-/// Multiplies what goes into an operation and what comes out of it so that weight and bias get their factors.
+/// Scales an operation's input and output so that weight and bias get their factors.
 struct RescalingTap<'a> {
     inner: &'a mut dyn Tap,
     factors: &'a [f64],
@@ -60,7 +60,7 @@ impl RescalingTap<'_> {
         self.factors[p.0]
     }
 
-    /// Factors of the input and of the output of an operation with these two parameters.
+    /// Factors for the input and output of an operation with these two parameters.
     fn around(&self, weight: Param, bias: Option<Param>) -> (f64, f64) {
         let outer = bias.map_or(1.0, |b| self.factor(b));
         (self.factor(weight) / outer, outer)

@@ -1,4 +1,4 @@
-//! The uses of parameters in a forward pass, without gradients: what a plan of a kernel computation is made from.
+//! The shapes of all uses of parameters in a forward pass, from which a kernel computation is planned.
 
 use tch::{Kind, Tensor};
 
@@ -15,7 +15,7 @@ pub enum SiteShape {
         weight: Param,
         /// T.
         tokens: i64,
-        /// Whether the site before read the same input, which is then held once.
+        /// Whether the previous site has the same input, which is then held once.
         shared_input: bool,
     },
     /// A bias, or the scale or shift of a layer norm: its gradient is a vector.
@@ -23,7 +23,7 @@ pub enum SiteShape {
         /// The parameter.
         parameter: Param,
     },
-    /// A table, with the number of its rows that are read.
+    /// A table of which some rows are read.
     Rows {
         /// The table, or a bias of a decoder.
         table: Param,
@@ -42,7 +42,7 @@ impl SiteShape {
         }
     }
 
-    /// Tokens over which the gradient of a linear map's weight is a sum; 1 for the others.
+    /// Number of tokens over which a linear map's weight gradient is a sum; 1 for other parameters.
     pub fn tokens(&self) -> i64 {
         match *self {
             Self::Linear { tokens, .. } => tokens,
@@ -51,8 +51,8 @@ impl SiteShape {
     }
 }
 
-/// The sites of one example's forward pass, in order: the tokens and rows of all its inputs together, or of those of one
-/// output where outputs have inputs of their own.
+/// The sites of one example's forward pass, in order, with the tokens and rows of all its inputs together, or of one
+/// output's if outputs have separate inputs.
 pub fn shapes(parameters: &Parameters, examples: &dyn Examples, index: usize) -> Vec<SiteShape> {
     let _guard = tch::no_grad_guard();
     let shares = if examples.separate() { examples.outputs() as i64 } else { 1 };
@@ -61,12 +61,12 @@ pub fn shapes(parameters: &Parameters, examples: &dyn Examples, index: usize) ->
     tap.sites
 }
 
-/// Computes, and notes shapes.
+/// A tap that computes and records shapes.
 struct ShapeTap<'a> {
     plain: PlainTap<'a>,
     sites: Vec<SiteShape>,
     last_input: Option<Tensor>,
-    /// Outputs that share the inputs out among themselves.
+    /// Number of outputs with separate inputs; 1 if they share them.
     shares: i64,
 }
 

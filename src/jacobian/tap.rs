@@ -6,9 +6,9 @@ use super::parameters::{Param, Parameters};
 use super::recorded::{Recorded, Site, joined};
 use crate::split::linear;
 
-/// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization
-/// without its affine part) is ordinary tensor code. Every method takes a batch axis B first, because per-example
-/// gradients are kept apart along it; where an example has K inputs they are K rows of it, one behind the other.
+/// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization without
+/// its affine part) is ordinary tensor code. The first axis is always the batch B, along which per-example gradients are
+/// separated; an example with K inputs has K adjacent rows.
 pub trait Tap {
     /// `x Wᵀ + b`: x \[B, T, in\] or \[B, in\], W \[out, in\], b \[out\].
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
@@ -20,7 +20,7 @@ pub trait Tap {
     /// or \[B, d\].
     fn scale_shift(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor;
 
-    /// `x ∘ (1 + w)` along the last axis, in the element type of x, which the weight is converted to.
+    /// `x ∘ (1 + w)` along the last axis, with the weight converted to the element type of x.
     fn scale_by_one_plus(&mut self, x: &Tensor, weight: Param) -> Tensor {
         self.scale_shift(x, weight, None) + x
     }
@@ -29,11 +29,11 @@ pub trait Tap {
     /// decoder of a language model restricted to the label words; E may be tied to the token embeddings.
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor;
 
-    /// A parameter's value as a constant: nothing is differentiated through it.
+    /// A parameter's value as a constant, without gradients.
     fn value(&self, parameter: Param) -> Tensor;
 }
 
-/// Computes and keeps nothing. Differentiable in the usual way when the parameters require gradients.
+/// Computes without recording anything. Differentiable in the usual way if the parameters require gradients.
 pub struct PlainTap<'a> {
     parameters: &'a Parameters,
 }
@@ -81,9 +81,9 @@ impl Tap for PlainTap<'_> {
     }
 }
 
-/// Computes, and keeps each site's input and output, so that one backward pass per output index gives the gradients of
-/// every example in the batch. The parameters themselves take no part in the autograd graph: a site's output is a leaf
-/// when nothing before it needs a gradient.
+/// Computes and keeps each site's input and output, so that one backward pass per output index gives the gradients of every
+/// example in the batch. The parameters are not part of the autograd graph: a site's output is a leaf if nothing before it
+/// needs a gradient.
 pub struct RecordingTap<'a> {
     plain: PlainTap<'a>,
     sites: Vec<Site>,
@@ -103,17 +103,17 @@ impl<'a> RecordingTap<'a> {
 
     /// Runs one backward pass per output index and gathers the per-example gradient factors.
     ///
-    /// `outputs` \[B, C\] is what the forward pass over this tap returned; `separate`: every output has inputs of its own
-    /// ([`super::Examples::separate`]).
+    /// `outputs` \[B, C\] is the result of the forward pass over this tap; `separate` says whether outputs have separate
+    /// inputs ([`super::Examples::separate`]).
     pub fn finish(self, outputs: &Tensor, separate: bool) -> Recorded {
         let values = outputs.detach().to_kind(Kind::Double);
-        // An output with inputs of its own is like an example of its own.
+        // An output with separate inputs is treated as an example.
         let outputs = if separate { outputs.reshape([-1, 1]) } else { outputs.shallow_clone() };
         let (batch, count) = (outputs.size()[0], outputs.size()[1]);
         let inputs: Vec<&Tensor> = self.sites.iter().map(Site::output).collect();
         let mut gradients: Vec<Vec<Tensor>> = (0..inputs.len()).map(|_| Vec::new()).collect();
         for c in 0..count {
-            // Examples do not mix within a batch, so the gradient of the sum is each example's own gradient.
+            // Examples do not interact within a batch, so the gradient of the sum contains each example's own gradient.
             let total = outputs.select(1, c).sum(outputs.kind());
             let per_site = Tensor::run_backward(&[total], &inputs, c + 1 < count, false);
             for (all, one) in gradients.iter_mut().zip(per_site) {

@@ -1,4 +1,4 @@
-//! Parts of a parameter seen as a matrix: rectangles of it, and the rows that gradients can touch.
+//! Rectangles of a parameter seen as a matrix, and sets of rows that gradients can touch.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -30,9 +30,9 @@ impl Tile {
         self.height() * self.width()
     }
 
-    /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`. Wide rows are cut, to a multiple of
-    /// what outer products sum at a time: a tile that is nearly square reads the fewest factors for its entries. Small
-    /// tiles are narrower, so that whole rows use most of their entries.
+    /// Tiles of at most `entries` entries (but at least one) that cover `rows x columns`. Wide rows are cut, to a multiple
+    /// of the width of the outer-product loops: a nearly square tile reads the fewest factors per entry. Small tiles are
+    /// narrower, so that whole rows use most of their entries.
     pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
         const HEIGHT: i64 = 120;
         const LEAST: i64 = 8;
@@ -54,12 +54,12 @@ impl Tile {
     }
 }
 
-/// Rows of a parameter that a product has to visit.
+/// The rows of a parameter that a product visits.
 #[derive(Debug)]
 pub enum RowSet {
     /// All rows `0..n`.
     All(i64),
-    /// These rows, sorted: the others are zero for every example in question.
+    /// These rows, sorted; gradients are zero in all others.
     Touched(Tensor),
 }
 
@@ -72,12 +72,12 @@ impl RowSet {
         }
     }
 
-    /// Whether there is no row to visit.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// These rows, which must be sorted and different.
+    /// These rows, which must be sorted and distinct.
     pub fn of(rows: &[i64], device: tch::Device) -> Self {
         Self::Touched(Tensor::from_slice(rows).to_device(device))
     }
@@ -91,13 +91,13 @@ impl RowSet {
         }
     }
 
-    /// Rows of both sets; all rows where one set has all.
+    /// Rows in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a.intersection(b).copied().collect())
     }
 
-    /// Rows of either set.
+    /// Rows in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a.union(b).copied().collect())

@@ -1,4 +1,4 @@
-//! Gradients of a recorded pass, written from their factors one tile of a parameter at a time, and what loops do so.
+//! Writes the gradients of a recorded pass from their factors, one tile of a parameter at a time.
 
 use kernelview_loops::instructions::has_avx512;
 use kernelview_loops::outer::{self, Strided};
@@ -10,18 +10,18 @@ use super::recorded::Recorded;
 use super::tile::{RowSet, Tile};
 use crate::split::{self, Parts};
 
-/// What writes sums of outer products.
+/// Implementations that write sums of outer products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loops {
-    /// This program's own loops, on a CPU that has the instructions and in single precision; else libtorch's.
+    /// This program's own loops, on a CPU with the instructions and in single precision; otherwise libtorch's.
     Own,
     /// libtorch's products everywhere, as on a GPU.
     Library,
-    /// Matrix units on factors in parts of bf16, where the processor has them and sums are long enough; else as [`Loops::Own`].
+    /// Matrix units on bf16 parts, if the processor has them and sums are long enough; otherwise as [`Loops::Own`].
     Units(Parts),
 }
 
-/// Tokens from which on matrix units, which sum 32 products at a time, are faster than vectors.
+/// Number of tokens from which matrix units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
 
 impl Recorded {
@@ -31,7 +31,7 @@ impl Recorded {
         self.write_by(Loops::Own, p, set, tile, out);
     }
 
-    /// The same by the given loops.
+    /// The same with the given loops.
     pub fn write_by(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut written = false;
         for factor in &self.factors[p.0] {
@@ -60,7 +60,7 @@ impl Recorded {
         }
     }
 
-    /// Whether matrix units, where there are any, write the gradients of a parameter: sums of outer products over many tokens.
+    /// Whether matrix units, if available, write the gradients of a parameter: sums of outer products over many tokens.
     pub fn is_outer_by_units(&self, p: Param) -> bool {
         let long = |factor: &Factor| matches!(factor, Factor::Outer { x, .. } if x.size()[1] >= LONG);
         !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
@@ -97,7 +97,7 @@ impl Recorded {
         }
     }
 
-    /// Calls `write` with every row of a tile: the values of x and of g \[T, …\] that its gradient is of, and its place in `out`.
+    /// Calls `write` for every row of the output, with the x and g \[T, …\] of its gradient and its slice of `out`.
     fn for_each_row(
         &self,
         x: &Tensor,
@@ -132,7 +132,7 @@ impl Recorded {
         });
     }
 
-    /// The same by matrix units, from column `from` of x and row `first` of g on.
+    /// The same with matrix units, starting at column `from` of x and row `first` of g.
     fn write_outer_by_units(
         &self,
         parts: Parts,
@@ -168,7 +168,7 @@ impl Recorded {
                 (inside, present)
             }
         };
-        // Row (c·B + b)·height + position of the target; absent rows add zeros to the tile's first row.
+        // Row (c·B + b)·height + position of the target; rows outside the tile add zeros to its first row.
         let local = (position - range.start) * present.to_kind(Kind::Int64);
         let base = Tensor::arange(self.rows(), (Kind::Int64, ids.device()));
         let base = base.view([self.count, self.batch, 1]).transpose(0, 1) * tile.height();

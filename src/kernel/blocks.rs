@@ -1,5 +1,5 @@
-//! A Gram matrix in blocks of examples and chunks of parameters, each computed by itself: the same blocks give the same
-//! bits, wherever they are computed and in whatever order. Knows no files.
+//! A Gram matrix in blocks of examples and chunks of parameters, each computed independently: the same blocks give the same
+//! bits, wherever and in whatever order they are computed. Knows no files.
 
 use std::ops::Range;
 
@@ -11,35 +11,35 @@ use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap, blocks};
 use crate::progress::Monitor;
 
-/// How a Gram matrix is cut: rows and columns in ranges of at most `block` examples, the sum over parameters in `chunks`
-/// of about as many entries. Of a symmetric one only the blocks on and above the diagonal are computed.
+/// How a Gram matrix is cut: rows and columns into ranges of at most `block` examples, the sum over parameters into `chunks`
+/// of similar size. For a symmetric matrix only the blocks on and above the diagonal are computed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BlockGrid {
     /// Left examples N.
     pub left: usize,
-    /// Right examples M; none where they are the left ones.
+    /// Right examples M; `None` if they are the left ones.
     pub right: Option<usize>,
-    /// Examples of a block's side.
+    /// Maximum number of examples per side of a block.
     pub block: usize,
-    /// Parts of the sum over parameters; 1 leaves it whole.
+    /// Number of chunks of the sum over parameters.
     pub chunks: usize,
 }
 
 /// One block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its place among the blocks: row and column.
+    /// Its row and column among the blocks.
     pub place: (usize, usize),
     /// Its left examples.
     pub rows: Range<usize>,
     /// Its right examples.
     pub columns: Range<usize>,
-    /// Its part of the parameters.
+    /// Its chunk of the parameters.
     pub chunk: usize,
 }
 
 impl BlockGrid {
-    /// The blocks to compute, row by row, the chunks of a place one after the other.
+    /// The blocks to compute, row by row, with the chunks of a position adjacent.
     pub fn blocks(&self) -> Vec<Block> {
         let rows: Vec<Range<usize>> = blocks(self.left, self.block).collect();
         let columns: Vec<Range<usize>> = blocks(self.right.unwrap_or(self.left), self.block).collect();
@@ -60,8 +60,8 @@ impl BlockGrid {
         self.right.is_none() && block.place.0 == block.place.1
     }
 
-    /// Which parameters of those that take part are a chunk's: the chunk that the middle of a parameter's entries falls into
-    /// when all entries are laid in a row. A chunk may be empty beside a large table.
+    /// Which of the included parameters belong to a chunk. All entries are laid in a row and cut into equal chunks; a
+    /// parameter belongs to the chunk that contains its middle. A chunk next to a large table may be empty.
     fn chunk(&self, chunk: usize, parameters: &Parameters, include: &[bool]) -> Vec<bool> {
         let entries = |p: usize| parameters.specs()[p].shape.iter().product::<i64>() as usize;
         let total: usize = (0..include.len()).filter(|p| include[*p]).map(entries).sum();
@@ -75,7 +75,7 @@ impl BlockGrid {
         include.iter().enumerate().map(own).collect()
     }
 
-    /// Computes one block; one on the diagonal of a symmetric matrix is symmetric itself.
+    /// Computes one block; blocks on the diagonal of a symmetric matrix are symmetric.
     ///
     /// # Errors
     /// As [`structured_gram`].
@@ -97,11 +97,11 @@ impl BlockGrid {
         structured_gram(parameters, &left, Some(&right), options, monitor)
     }
 
-    /// The whole from its blocks, in the order of [`Self::blocks`]; the lower triangle of a symmetric matrix is the
-    /// transposed upper one.
+    /// Assembles the matrix from its blocks, in the order of [`Self::blocks`]; the lower triangle of a symmetric matrix is
+    /// the transposed upper one.
     ///
     /// # Errors
-    /// [`Error::Length`] where blocks are missing, [`Error::Shape`] where one does not fit.
+    /// [`Error::Length`] if blocks are missing, [`Error::Shape`] if one does not fit.
     pub fn assemble(&self, grams: &[Gram]) -> Result<Gram> {
         let blocks = self.blocks();
         let Some(first) = grams.first().filter(|_| grams.len() == blocks.len()) else {
@@ -154,7 +154,7 @@ fn put(matrix: &Tensor, (row, column): (i64, i64), block: &Tensor) {
     matrix.narrow(0, row, height).narrow(1, column, width).copy_(block);
 }
 
-/// One place's Gram matrix from its chunks, added in their order.
+/// The Gram matrix of one position: the sum of its chunks, in order.
 fn sum(chunks: &[Gram]) -> Gram {
     let total = |which: GramMatrix| {
         let mut sum = chunks[0].get(which)?.copy();
@@ -167,7 +167,7 @@ fn sum(chunks: &[Gram]) -> Gram {
     Gram::new(left, (!chunks[0].symmetric).then_some(right), total, Vec::new())
 }
 
-/// Traces are sums over the diagonal's blocks.
+/// Traces are sums over the diagonal blocks.
 fn shares(grams: &[Gram]) -> Vec<ParameterShare> {
     let mut sums: Vec<ParameterShare> = Vec::new();
     for share in grams.iter().flat_map(|g| &g.shares) {

@@ -1,5 +1,4 @@
-//! The kernel file: safetensors with kernels as \[N, C, M, C\], outputs, labels, and metadata that says what they are
-//! of.
+//! The kernel file: safetensors with kernels \[N, C, M, C\], outputs, labels, and metadata that describes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -19,7 +18,7 @@ use crate::files::write_atomic;
 /// Version of the file's layout; readers refuse others.
 pub const FORMAT_VERSION: &str = "1";
 
-/// Most bytes of a header, as the safetensors format has it.
+/// Maximum bytes of a header in the safetensors format.
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Contents of a kernel file. Tensors are double precision (labels are 64-bit integers), on the CPU.
@@ -28,7 +27,7 @@ pub struct KernelFile {
     /// Tensors by name: `kernel.sgd`, `kernel.asymmetric`, `kernel.signgd` \[N, C, M, C\], `logits` \[N, C\], `labels`
     /// \[N\]; between two sets also `kernel.asymmetric_reversed` (signs on the left), `logits_right`, `labels_right`.
     pub tensors: Vec<(String, Tensor)>,
-    /// Model, task, seed, formula, versions, as text.
+    /// Metadata as text: model, task, seed, formula, versions.
     pub metadata: HashMap<String, String>,
 }
 
@@ -55,15 +54,15 @@ impl KernelFile {
         Self::with(tensors, metadata)
     }
 
-    /// A file of these tensors; the metadata that every file has is added.
+    /// A file of these tensors; adds the metadata common to all files.
     pub fn with(tensors: Vec<(String, Tensor)>, mut metadata: HashMap<String, String>) -> Self {
         metadata.insert("format".into(), "kernelview-kernel".into());
         metadata.insert("format_version".into(), FORMAT_VERSION.into());
         Self { tensors, metadata }
     }
 
-    /// The Gram matrix that the file was made of; `None` when tensors are missing or their shapes do not fit. Shares
-    /// come from the metadata field `shares`, in the order of parameters.
+    /// The Gram matrix from which the file was made; `None` if tensors are missing or have wrong shapes. Shares come from
+    /// the metadata field `shares`, in the order of parameters.
     pub fn to_gram(&self) -> Option<Gram> {
         let left_outputs = self.get("logits")?.shallow_clone();
         let symmetric = self.get("logits_right").is_none();
@@ -136,7 +135,7 @@ impl KernelFile {
     }
 }
 
-/// What a kernel file holds, without its numbers.
+/// The header of a kernel file.
 #[derive(Debug)]
 pub struct KernelHeader {
     /// Shapes by name.
@@ -144,7 +143,7 @@ pub struct KernelHeader {
     /// The file's metadata.
     pub metadata: HashMap<String, String>,
     path: PathBuf,
-    /// Element type and place of each tensor.
+    /// Element type and position of each tensor.
     places: BTreeMap<String, (Dtype, Range<u64>)>,
 }
 
@@ -152,7 +151,7 @@ impl KernelHeader {
     /// Reads the header of a file written by [`KernelFile::write`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for another file, or one that was cut off.
+    /// [`Error::Io`]; [`Error::Format`] for another kind of file or a truncated one.
     pub fn read(path: &Path) -> Result<Self> {
         let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a complete kernel file ({e})"));
         let mut file = File::open(path).map_err(Error::io("read", path))?;
@@ -160,7 +159,7 @@ impl KernelHeader {
         let mut start = [0; 8];
         file.read_exact(&mut start).map_err(|_| broken(&SafeTensorError::HeaderTooSmall))?;
         let size = u64::from_le_bytes(start);
-        // A file that is no safetensors may state any length.
+        // A file in another format may state any length.
         if size > length.saturating_sub(8) || size > MOST_HEADER {
             return Err(broken(&SafeTensorError::InvalidHeaderLength));
         }
@@ -171,8 +170,10 @@ impl KernelHeader {
         match metadata.get("format_version").map(String::as_str) {
             Some(FORMAT_VERSION) => {}
             Some(other) => {
-                let message =
-                    format!("format_version {other}, this program reads {FORMAT_VERSION}; make the file again");
+                let message = format!(
+                    "format_version is {other}, but this program reads {FORMAT_VERSION}; compute the file \
+                             again"
+                );
                 return Err(Error::format(path, message));
             }
             None => return Err(Error::format(path, "a safetensors file, but not a kernel file (no format_version)")),
@@ -196,7 +197,7 @@ impl KernelHeader {
         Ok(Self { shapes, metadata, path: path.to_path_buf(), places })
     }
 
-    /// Reads the tensors with names that are `wanted`.
+    /// Reads the tensors whose names are `wanted`.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for another element type or an entry that is not finite.
@@ -221,7 +222,7 @@ impl KernelHeader {
     }
 }
 
-/// Fails where an entry is not finite, naming the first by its place along every axis.
+/// Fails if an entry is not finite, naming the index of the first.
 pub(super) fn check_finite(path: &Path, what: &str, tensor: &Tensor) -> Result<()> {
     let bad = tensor.isfinite().logical_not().nonzero();
     if bad.size()[0] == 0 {
@@ -232,8 +233,8 @@ pub(super) fn check_finite(path: &Path, what: &str, tensor: &Tensor) -> Result<(
     Err(Error::format(path, format!("{what} (shape {:?}) holds {value} at {place:?}", tensor.size())))
 }
 
-/// A safetensors file with the names of its metadata in order: the library writes them in a hash table's, which differs
-/// from run to run.
+/// A safetensors file with its metadata sorted by name: the library writes them in the order of a hash table, which differs
+/// between runs.
 fn with_ordered_metadata(mut file: Vec<u8>) -> Vec<u8> {
     let Some((length, rest)) = file.split_first_chunk_mut::<8>() else { return file };
     let length = u64::from_le_bytes(*length) as usize;
@@ -245,7 +246,7 @@ fn with_ordered_metadata(mut file: Vec<u8>) -> Vec<u8> {
         metadata.sort_keys();
     }
     let text = serde_json::to_vec(&json).expect("a JSON object prints");
-    // The same entries in another order are as long as before, up to the padding with spaces.
+    // Sorting does not change the length, up to padding with spaces.
     header.fill(b' ');
     header[..text.len()].copy_from_slice(&text);
     file

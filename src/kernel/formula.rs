@@ -10,7 +10,7 @@ pub enum Formula {
     Sgd,
     /// `<∇f, sign ∇f'>`, the kernel analog of SignGD (early Adam); not symmetric.
     Asymmetric,
-    /// `<sign ∇f, sign ∇f'>`, its symmetric stand-in.
+    /// `<sign ∇f, sign ∇f'>`, a symmetric substitute for it.
     Signgd,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Formula {
     }
 }
 
-/// Which formulas a computation delivers.
+/// A set of formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormulaSet {
     /// `<∇f, ∇f'>`
@@ -57,7 +57,7 @@ pub struct FormulaSet {
 impl FormulaSet {
     /// All three.
     pub const ALL: Self = Self { sgd: true, asymmetric: true, signgd: true };
-    /// The SGD kernel alone.
+    /// Only the SGD kernel.
     pub const SGD: Self = Self { sgd: true, asymmetric: false, signgd: false };
 
     /// The set of these formulas.
@@ -66,7 +66,7 @@ impl FormulaSet {
         Self { sgd: has(Formula::Sgd), asymmetric: has(Formula::Asymmetric), signgd: has(Formula::Signgd) }
     }
 
-    /// Whether it contains a formula.
+    /// Whether the set contains a formula.
     pub fn contains(self, formula: Formula) -> bool {
         match formula {
             Formula::Sgd => self.sgd,

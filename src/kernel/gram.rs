@@ -5,30 +5,30 @@ use tch::Tensor;
 use super::formula::Formula;
 use crate::error::{Error, Result};
 
-/// What a kernel without examples on a side fails with.
+/// The error for a kernel without examples on a side.
 pub(super) fn no_examples() -> Error {
-    Error::Missing { what: "examples".into(), needed: "a kernel has one at least on each side".into() }
+    Error::Missing { what: "examples".into(), needed: "a kernel needs at least one on each side".into() }
 }
 
-/// Where values that are not finite come from, and what helps.
-pub(crate) const OVERFLOW: &str = "the weights hold NaN or infinity, or the network overflows in this precision (f64 reaches \
-                                   further)";
+/// The cause of values that are not finite, and what to do.
+pub(crate) const OVERFLOW: &str = "the weights contain NaN or infinity, or the network overflows in this precision \
+                                   (f64 has a larger range)";
 
-/// One parameter's part in the kernels of a symmetric Gram matrix.
+/// One parameter's share of the kernels of a symmetric Gram matrix.
 #[derive(Debug)]
 pub struct ParameterShare {
     /// Index of the parameter.
     pub parameter: usize,
     /// Its share of the trace of the SGD kernel: `Σ_i |∇_p f_i|²`.
     pub trace_sgd: f64,
-    /// Its share of the trace of the SignGD kernel: the number of non-zero gradient entries over all rows. `None` where no
-    /// sign kernel was asked for: then no signs are taken.
+    /// Its share of the trace of the SignGD kernel: the number of nonzero gradient entries over all rows. `None` if no sign
+    /// kernel was requested: then no signs are taken.
     pub trace_signgd: Option<f64>,
-    /// Its share of the SGD kernel \[NC, NC\], when asked for.
+    /// Its share of the SGD kernel \[NC, NC\], if requested.
     pub sgd: Option<Tensor>,
 }
 
-/// Which of the four matrices of a [`Gram`], by which sides have signs.
+/// One of the four matrices of a [`Gram`], by which sides have signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GramMatrix {
     /// `<∇f_i, ∇f_j>`
@@ -42,7 +42,7 @@ pub enum GramMatrix {
 }
 
 impl GramMatrix {
-    /// The matrix that is this one, transposed, where left and right examples change places.
+    /// The matrix that becomes this one, transposed, when left and right examples are exchanged.
     #[must_use]
     pub fn exchanged(self) -> Self {
         match self {
@@ -82,8 +82,8 @@ pub struct Gram {
 }
 
 impl Gram {
-    /// A Gram matrix of outputs \[N, C\] and \[M, C\], the left ones alone where it is symmetric, and of the matrices
-    /// \[N·C, M·C\] that there are.
+    /// A Gram matrix from outputs \[N, C\] and \[M, C\] (only the left ones if it is symmetric) and the available matrices
+    /// \[N·C, M·C\].
     pub fn new(
         left_outputs: Tensor,
         right_outputs: Option<Tensor>,
@@ -138,7 +138,7 @@ impl Gram {
         self.matrix(formula).map(|m| m.view(shape))
     }
 
-    /// Fails when an output or kernel value is not finite, naming the first example concerned.
+    /// Fails if an output or kernel value is not finite, naming the first example concerned.
     pub fn check_finite(&self) -> Result<()> {
         let named = [
             ("output", Some(&self.left_outputs)),

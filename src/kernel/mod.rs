@@ -1,5 +1,6 @@
-//! Empirical kernels of a network at fixed parameters: the paper's three formulas (Definition 3.3), two engines, one
-//! file format beside the paper's. Knows per-example gradients only through `jacobian`; knows no language model and no claim.
+//! Empirical kernels of a network at fixed parameters: the paper's three formulas (Definition 3.3), two engines, and two
+//! file formats, the program's and the paper's. Knows per-example gradients only through `jacobian`; knows no language model
+//! and no claim.
 
 mod blocks;
 mod engine;

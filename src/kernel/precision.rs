@@ -1,4 +1,4 @@
-//! Reduced or raised precision of the products of gradients, and what it costs in accuracy, measured.
+//! Reduced or raised precision of products of gradients, and its measured error.
 
 use tch::{Device, Kind};
 
@@ -9,19 +9,19 @@ use crate::progress::Silent;
 use crate::setting::Field;
 use crate::split::Parts;
 
-/// Element type in which gradients are kept and multiplied. The network itself runs in its own.
+/// Element type in which gradients are stored and multiplied. The network itself runs in its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Gradient factors of 8 significant bits, in half the memory; sums in single precision. Where the processor has matrix units
-    /// for bf16, the network's linear maps are computed so as well.
+    /// Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a processor with bf16
+    /// matrix units, linear maps too.
     Bf16,
-    /// Linear maps and gradients by products of two parts of bf16, 16 significant bits, where the processor has matrix units for
-    /// them; elsewhere single precision.
+    /// Linear maps and gradients with factors split into two bf16 parts, 16 significant bits, on processors with matrix
+    /// units; elsewhere single precision.
     Bf16x2,
-    /// The same of three parts, which have all bits of single precision.
+    /// The same with three parts, all 24 bits of single precision.
     Bf16x3,
-    /// Single precision with 11 significant bits in matrix products: CUDA only.
+    /// Single precision with 11 significant bits in matrix products; CUDA only.
     Tf32,
     /// Single precision.
     F32,
@@ -42,7 +42,7 @@ impl Precision {
         }
     }
 
-    /// How many parts of bf16 numbers are split in, where there are matrix units for them.
+    /// The number of bf16 parts into which factors are split, if there are matrix units.
     pub fn parts(self) -> Option<Parts> {
         match self {
             Self::Bf16 => Some(Parts::One),
@@ -52,10 +52,10 @@ impl Precision {
         }
     }
 
-    /// Sets the element type of a network's gradient factors, and their parts.
+    /// Sets the element type of a network's gradient factors, and the number of bf16 parts.
     ///
     /// # Errors
-    /// [`Error::Setting`] for tf32 elsewhere than on a GPU, and for parts of bf16 elsewhere than on the CPU in single precision.
+    /// [`Error::Setting`] for tf32 without a GPU, and for bf16 parts except on the CPU in single precision.
     pub fn apply(self, parameters: &Parameters, options: &mut GramOptions) -> Result<()> {
         options.product_kind = Some(self.kind(parameters.device())?);
         options.parts = self.parts();
@@ -64,7 +64,7 @@ impl Precision {
             return Err(Error::setting(
                 Field::Precision,
                 self.name(),
-                format!("f64: a network in double precision ({}) has no parts of bf16", Field::Dtype),
+                format!("f64: a network in double precision ({}) cannot be split into bf16 parts", Field::Dtype),
             ));
         }
         Ok(())
@@ -73,7 +73,7 @@ impl Precision {
     /// Element type of gradient factors.
     ///
     /// # Errors
-    /// [`Error::Setting`] for tf32 elsewhere than on a GPU, and for parts of bf16 elsewhere than on the CPU.
+    /// [`Error::Setting`] for tf32 without a GPU, and for bf16 parts except on the CPU.
     pub fn kind(self, device: Device) -> Result<Kind> {
         match self {
             Self::Bf16 => Ok(Kind::BFloat16),
@@ -81,7 +81,7 @@ impl Precision {
             Self::Bf16x2 | Self::Bf16x3 => Err(Error::setting(
                 Field::Precision,
                 self.name(),
-                "tf32, bf16 or f32: parts of bf16 are multiplied by the matrix units of CPUs",
+                "tf32, bf16 or f32: bf16 parts need the matrix units of a CPU",
             )),
             Self::F32 => Ok(Kind::Float),
             Self::F64 => Ok(Kind::Double),
@@ -95,14 +95,14 @@ impl Precision {
     }
 }
 
-/// Examples that errors are measured on.
+/// Number of examples on which errors are measured.
 const SAMPLE: usize = 4;
 
-/// The largest difference of an entry from products in double precision, relative to the largest entry, by formula: on
-/// the kernel of a few examples.
+/// The largest error of an entry against products in double precision, relative to the largest entry, by formula, on the
+/// kernel of a few examples.
 ///
 /// # Errors
-/// What [`structured_gram`] reports.
+/// As [`structured_gram`].
 pub fn precision_errors(
     parameters: &Parameters,
     examples: &dyn Examples,

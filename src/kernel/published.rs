@@ -2,8 +2,8 @@
 //!
 //! The kernel is \[N, C, M, C\], rows of training examples; for the asymmetric formula \[2, N, C, M, C\], signs on the rows
 //! first, then signs on the columns. Targets are classes, or -1 and 1 where the output is the difference of two logits.
-//! Logits lie in a file of their own, a tuple of \[M, C\] and the same targets, whose name has `_logits_` where the
-//! kernel's has `_kernels_`. Neither says which formula, model or task it is of.
+//! Logits are in a separate file, a tuple of \[M, C\] and the same targets, whose name has `_logits_` in place of
+//! `_kernels_`. Neither states its formula, model or task.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::pickle::{self, Archive, Value};
 pub struct PublishedKernel {
     /// \[N, C, M, C\] in double precision; an asymmetric one has plain gradients on its rows and signs on its columns.
     pub kernel: Tensor,
-    /// Of an asymmetric kernel, the one with signs on its rows.
+    /// For an asymmetric kernel, the orientation with signs on its rows.
     pub reversed: Option<Tensor>,
     /// The class of each column's example, \[M\].
     pub classes: Vec<usize>,
@@ -30,7 +30,7 @@ impl PublishedKernel {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Format`] where it is no tuple of a kernel and targets, or an entry is not finite.
+    /// [`Error::Format`] if it is not a tuple of a kernel and targets, or an entry is not finite.
     pub fn read(path: &Path) -> Result<Self> {
         let (kernel, targets) = pair(path, "a kernel")?;
         let shape = kernel.size();
@@ -60,10 +60,10 @@ impl PublishedKernel {
         Ok(Self { kernel, reversed: None, classes })
     }
 
-    /// The kernel of one formula out of a kernel file.
+    /// The kernel of one formula from a kernel file.
     ///
     /// # Errors
-    /// `None` where the file lacks it.
+    /// `None` if the file lacks it.
     pub fn of(file: &KernelFile, formula: Formula) -> Option<Self> {
         let kernel = file.get(&format!("kernel.{formula}"))?.shallow_clone();
         let labels = file.get("labels_right").or_else(|| file.get("labels"))?;
@@ -75,7 +75,7 @@ impl PublishedKernel {
         Some(Self { kernel, reversed, classes: labels.into_iter().map(|label| label as usize).collect() })
     }
 
-    /// Whether it is one of examples with themselves: `K[ic, jd] = K[jd, ic]` up to round-off, for the asymmetric formula
+    /// Whether rows and columns are the same examples: `K[ic, jd] = K[jd, ic]` up to round-off, for the asymmetric formula
     /// with the other orientation.
     pub fn is_square(&self) -> bool {
         let other = self.reversed.as_ref().unwrap_or(&self.kernel);
@@ -87,7 +87,7 @@ impl PublishedKernel {
         (&self.kernel - turned).abs().max().double_value(&[]) <= 1e-5 * scale
     }
 
-    /// Its tensors as a kernel file names them; `formula` is what the kernel is called there.
+    /// Its tensors under the names of a kernel file, with the kernel as `formula`.
     pub fn into_file(self, formula: Formula, logits: Option<Tensor>) -> KernelFile {
         let square = self.is_square();
         let mut tensors = vec![(format!("kernel.{formula}"), self.kernel)];
@@ -103,7 +103,7 @@ impl PublishedKernel {
         KernelFile::with(tensors, [("formula".to_owned(), formula.name().to_owned())].into())
     }
 
-    /// Writes the file as the paper's program does; a reader never sees half of it.
+    /// Writes the file in the format of the paper's program, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         let kernel = match &self.reversed {
             Some(reversed) => Tensor::stack(&[reversed, &self.kernel], 0),
@@ -112,7 +112,7 @@ impl PublishedKernel {
         self.write_pair(path, &kernel)
     }
 
-    /// Writes the logits \[M, C\] of the columns' examples as the paper's program does.
+    /// Writes the logits \[M, C\] of the columns' examples in the format of the paper's program.
     pub fn write_logits(&self, path: &Path, logits: &Tensor) -> Result<()> {
         self.write_pair(path, logits)
     }
@@ -129,25 +129,26 @@ impl PublishedKernel {
 /// The logits \[M, C\] in a file of logits.
 ///
 /// # Errors
-/// [`Error::Format`] where it is no tuple of logits and targets of these classes.
+/// [`Error::Format`] if it is not a tuple of logits and targets of these classes.
 pub fn read_logits(path: &Path, outputs: i64, classes: &[usize]) -> Result<Tensor> {
     let (logits, targets) = pair(path, "logits")?;
     let shape = logits.size();
     if shape != [classes.len() as i64, outputs] {
-        let message = format!("the logits have shape {shape:?}, expected [{}, {outputs}] as the kernel", classes.len());
+        let message =
+            format!("the logits have shape {shape:?}, expected [{}, {outputs}] as for the kernel", classes.len());
         return Err(Error::format(path, message));
     }
     check_finite(path, "the logits", &logits)?;
     if self::classes(path, &targets, outputs)? != classes {
         return Err(Error::format(
             path,
-            "its targets are not those of the kernel: the two belong to different examples",
+            "its targets differ from the kernel's: the two files belong to different examples",
         ));
     }
     Ok(logits)
 }
 
-/// The name of the file of logits that belongs to a kernel's; `None` where the kernel's is not named as the paper's are.
+/// The name of the logits file that belongs to a kernel file; `None` if its name does not follow the paper's pattern.
 pub fn logits_path(kernel: &Path) -> Option<PathBuf> {
     let name = kernel.file_name()?.to_str()?;
     name.contains("_kernels_").then(|| kernel.with_file_name(name.replacen("_kernels_", "_logits_", 1)))
@@ -173,7 +174,7 @@ fn pair(path: &Path, what: &str) -> Result<(Tensor, Tensor)> {
     Ok((first.to_device(Device::Cpu).to_kind(Kind::Double), second))
 }
 
-/// Classes from targets: classes themselves, or -1 and 1 for one output.
+/// Classes from targets, which are classes, or -1 and 1 for one output.
 fn classes(path: &Path, targets: &Tensor, outputs: i64) -> Result<Vec<usize>> {
     let numbers = Vec::<f64>::try_from(targets.to_kind(Kind::Double).contiguous().view(-1)).expect("flat doubles");
     let signs = outputs == 1 && numbers.contains(&-1.0);

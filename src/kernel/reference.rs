@@ -1,5 +1,5 @@
-//! The reference engine: one example at a time, ordinary autograd, the whole Jacobian in memory. Slow and simple on
-//! purpose: the other engines must agree with it.
+//! The reference engine: one example at a time, ordinary autograd, the whole Jacobian in memory. Deliberately slow and
+//! simple: the structured engine must agree with it.
 
 use tch::{Kind, Tensor};
 
@@ -14,7 +14,7 @@ use crate::progress::check_cancelled;
 /// Memory N·C·P; meant for tests and small networks.
 ///
 /// # Errors
-/// [`Error::Interrupted`](crate::error::Error::Interrupted) between two examples.
+/// [`Error::Interrupted`](crate::error::Error::Interrupted) between examples.
 pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Result<Tensor> {
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
     let count = examples.outputs() as i64;
@@ -33,9 +33,9 @@ pub fn dense_jacobian(parameters: &Parameters, examples: &dyn Examples) -> Resul
     Ok(jacobian)
 }
 
-/// Gradients of a scalar, zero where it does not depend on a parameter (libtorch would fail there).
+/// Gradients of a scalar, with zeros for parameters on which it does not depend (where libtorch would fail).
 fn gradient_or_zero(output: &Tensor, leaves: &[Tensor]) -> Vec<Tensor> {
-    // Adding 0·Σθ makes every parameter part of the graph without changing any value.
+    // Adding 0·Σθ puts every parameter into the graph without changing the value.
     let anchor = leaves.iter().map(|p| p.sum(p.kind())).reduce(|a, b| a + b).expect("a network has parameters");
     let anchored = output + anchor * 0.0;
     Tensor::run_backward(&[anchored], leaves, true, false)
@@ -47,8 +47,8 @@ pub fn sign_rows(parameters: &Parameters, jacobian: &Tensor) -> Tensor {
     without_round_off(parameters, jacobian.sign())
 }
 
-/// Rows \[rows, P\] with zeros where gradients are zero in exact arithmetic; what is computed there is round-off. They are changed in
-/// place.
+/// Sets entries of rows \[rows, P\] to zero, in place, where gradients are zero in exact arithmetic and computed values are
+/// round-off.
 pub fn without_round_off(parameters: &Parameters, rows: Tensor) -> Tensor {
     let mut start = 0;
     for spec in parameters.specs() {
@@ -60,14 +60,15 @@ pub fn without_round_off(parameters: &Parameters, rows: Tensor) -> Tensor {
     rows
 }
 
-/// Parameter entries that are multiplied at a time, in double precision.
+/// Number of parameter entries multiplied at a time, in double precision.
 const CHUNK: i64 = 1 << 20;
 
-/// All kernels between examples and themselves (`right` absent) or others, from dense Jacobians, over the parameters
-/// that `include` marks. Memory N·P for each side.
+/// All kernels between examples and themselves (`right` absent) or others, from dense Jacobians, over the parameters marked
+/// by `include`. Memory N·P for each side.
 ///
 /// # Errors
-/// [`Error::Missing`](crate::error::Error::Missing) without examples, [`Error::NotFinite`](crate::error::Error::NotFinite) when outputs or gradients are not finite.
+/// [`Error::Missing`](crate::error::Error::Missing) without examples, [`Error::NotFinite`](crate::error::Error::NotFinite)
+/// if outputs or gradients are not finite.
 pub fn reference_gram(
     parameters: &Parameters,
     left: &dyn Examples,

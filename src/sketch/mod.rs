@@ -73,20 +73,20 @@ pub fn sketch(
         return Err(Error::value("the size of a sketch", 0, "1 or more"));
     }
     let (rows, outputs) = (examples.len() * examples.outputs(), examples.outputs());
-    let parts = batches_by_cost(examples, settings.batch);
+    let batches = batches_by_cost(examples, settings.batch);
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let work = |own: Parameters| -> Result<Vec<(usize, Part)>> {
+    let work = |own: Parameters| -> Result<Vec<(usize, Batch)>> {
         let mut found = Vec::new();
         loop {
             check_cancelled()?;
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = parts.get(i) else { return Ok(found) };
-            found.push((i, one_part(&own, examples, part, settings)?));
-            done.fetch_add(part.len(), Ordering::Relaxed);
+            let Some(batch) = batches.get(i) else { return Ok(found) };
+            found.push((i, one_batch(&own, examples, batch, settings)?));
+            done.fetch_add(batch.len(), Ordering::Relaxed);
         }
     };
-    let count = if parameters.device() == Device::Cpu { threads().min(parts.len()).max(1) } else { 1 };
+    let count = if parameters.device() == Device::Cpu { threads().min(batches.len()).max(1) } else { 1 };
     let shares = (0..count).map(|_| parameters.map(Tensor::shallow_clone)).collect();
     let mut told = 0;
     let mut tell = || {
@@ -99,13 +99,13 @@ pub fn sketch(
     let mut all = vec![0f32; rows * settings.size];
     let values = Tensor::zeros([examples.len() as i64, outputs as i64], (Kind::Double, Device::Cpu));
     for share in found {
-        for (i, part) in share? {
-            for (row, place) in part.places.iter().enumerate() {
+        for (i, batch) in share? {
+            for (row, place) in batch.places.iter().enumerate() {
                 let to = &mut all[*place as usize * settings.size..][..settings.size];
-                to.copy_from_slice(&part.rows[row * settings.size..][..settings.size]);
+                to.copy_from_slice(&batch.rows[row * settings.size..][..settings.size]);
             }
-            let index: Vec<i64> = parts[i].iter().map(|e| *e as i64).collect();
-            let _ = values.shallow_clone().index_copy_(0, &Tensor::from_slice(&index), &part.outputs);
+            let index: Vec<i64> = batches[i].iter().map(|e| *e as i64).collect();
+            let _ = values.shallow_clone().index_copy_(0, &Tensor::from_slice(&index), &batch.outputs);
         }
     }
     if let Some(at) = all.iter().position(|x| !x.is_finite()) {
@@ -121,7 +121,7 @@ pub fn sketch(
 }
 
 /// What one pass gives.
-struct Part {
+struct Batch {
     /// Sketches, `[rows, k]`.
     rows: Vec<f32>,
     /// Row numbers in the whole.
@@ -130,19 +130,19 @@ struct Part {
     outputs: Tensor,
 }
 
-fn one_part(
+fn one_batch(
     parameters: &Parameters,
     examples: &dyn Examples,
-    part: &[usize],
+    batch: &[usize],
     settings: &SketchSettings,
-) -> Result<Part> {
-    let recorded = record(parameters, examples, part);
+) -> Result<Batch> {
+    let recorded = record(parameters, examples, batch);
     let rows = if recorded.kind() == Kind::Double {
         folded::<f64>(parameters, &recorded, settings)?.into_iter().map(|x| x as f32).collect()
     } else {
         folded::<f32>(parameters, &recorded, settings)?
     };
-    Ok(Part { rows, places: recorded.places(part), outputs: recorded.outputs().to_device(Device::Cpu) })
+    Ok(Batch { rows, places: recorded.places(batch), outputs: recorded.outputs().to_device(Device::Cpu) })
 }
 
 /// `S∇f` of all rows of a pass, `[rows, k]`.

@@ -152,7 +152,7 @@ fn files_that_are_no_kernels_are_refused() {
     let targets = fs::read(&path).expect("a file");
     refused(&targets, "3 targets for a kernel with 2 columns of examples");
     let wrong = read_logits(&fixture("logits.pt"), 1, &[1, 1]).expect_err("other targets").to_string();
-    assert!(wrong.ends_with("its targets are not those of the kernel: the two belong to different examples"));
+    assert!(wrong.ends_with("its targets differ from the kernel's: the two files belong to different examples"));
 }
 
 /// A few compressed bytes could stand for all memory; `torch.save` compresses nothing.

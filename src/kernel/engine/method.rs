@@ -1,14 +1,14 @@
-//! How a parameter's gradients are multiplied, and which way is cheaper.
+//! The two ways to multiply a parameter's gradients, and which is cheaper.
 
 use crate::kernel::FormulaSet;
 
 /// A way to multiply the gradients of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// Through their factors: `Σ (x_t·x'_u)(g_t·g'_u)` over pairs of tokens. No gradient is written; the cost grows with
-    /// the square of the number of tokens. Signs of sums do not factor, so sign kernels need one token a side.
+    /// Through their factors: `Σ (x_t·x'_u)(g_t·g'_u)` over pairs of tokens. No gradient is written; the cost grows with the
+    /// square of the number of tokens. Signs of sums do not factor, so sign kernels need a single token per side.
     Ghost,
-    /// Tile by tile: gradients are written to a buffer, multiplied, and their signs packed to bits.
+    /// By tiles: gradients are written to a buffer and multiplied, and their signs packed to bits.
     Tiles,
 }
 
@@ -22,16 +22,16 @@ impl Method {
     }
 }
 
-/// A linear map's weight between two panels.
+/// A linear map's weight and two panels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pairing {
-    /// Tokens of all examples of either panel, padding included.
+    /// Tokens of all examples of each panel, including padding.
     pub tokens: (i64, i64),
     /// Tokens of the longest example on either side.
     pub longest: i64,
     /// Outputs C.
     pub outputs: i64,
-    /// Jacobian rows of either panel.
+    /// Jacobian rows of each panel.
     pub rows: (i64, i64),
     /// The weight's rows (outputs of the map) and columns (its inputs).
     pub shape: (i64, i64),
@@ -39,26 +39,26 @@ pub struct Pairing {
     pub same: bool,
 }
 
-/// Time of one element of the token-by-token matrices of ghost products, which are written, multiplied and summed, in
-/// units of a multiplication and addition inside a matrix product.
+/// Time per element of the token-by-token matrices of ghost products, which are written, multiplied and summed, relative to
+/// a multiply-add in a matrix product.
 const ELEMENT: f64 = 40.0;
 
-/// The same for an entry of a materialized gradient: written to and read from a core's cache.
+/// The same per entry of a materialized gradient, which is written to and read from a core's cache.
 const ENTRY: f64 = 20.0;
 
-/// The same for taking the sign of an entry and packing it.
+/// The same for taking and packing the sign of an entry.
 const SIGN: f64 = 20.0;
 
-/// Multiplications in a matrix product that a pair of 64 packed signs takes.
+/// The same for a pair of 64 packed signs.
 const PACKED: f64 = 1.0 / 40.0;
 
 impl Pairing {
-    /// Whether ghost products give these formulas.
+    /// Whether ghost products can compute these formulas.
     pub fn allows_ghost(&self, formulas: FormulaSet) -> bool {
         self.longest == 1 || !(formulas.asymmetric || formulas.signgd)
     }
 
-    /// Relative cost of a method: multiplications and additions in matrix products, with everything else converted.
+    /// Cost of a method in multiply-adds of a matrix product.
     pub fn cost(&self, method: Method, formulas: FormulaSet) -> f64 {
         let (height, width) = (self.shape.0 as f64, self.shape.1 as f64);
         let (left, right) = (self.tokens.0 as f64, self.tokens.1 as f64);

@@ -1,17 +1,18 @@
-//! The structured engine: per-example gradients in factored form, multiplied without any N x P matrix. All formulas come
-//! from one pass over the gradients.
+//! The structured engine: per-example gradients in factored form, multiplied without an N x P matrix. One pass over the
+//! gradients gives all formulas.
 //!
-//! Examples are recorded in panels. For each pair of panels every parameter is either multiplied through its factors
-//! (ghost products) or cut into tiles of entries that fit into a cache: both panels' gradients of a tile are written to a
-//! buffer, multiplied, their signs packed to bits and counted, and forgotten ([`tiles`]). On the CPU the tiles are shared
-//! among threads, each with its own buffers and sums; so are the passes that record them ([`passes`]). A GPU multiplies
-//! large tiles as matrices; which of the two is done is a setting ([`Arithmetic`]), not a question of where tensors are.
+//! Examples are recorded in panels. For each pair of panels every parameter is either multiplied through its factors (ghost
+//! products) or cut into tiles of entries that fit into a cache: both panels' gradients of a tile are written to a buffer,
+//! multiplied, their signs packed to bits and counted, and forgotten ([`tiles`]). On the CPU tiles are distributed over
+//! threads, each with its own buffers and sums, and so are the passes that record gradients ([`passes`]). A GPU multiplies
+//! large tiles as matrices; which of the two is used is a setting ([`Arithmetic`]), independent of the tensors' device.
 //!
-//! Precision: within a tile products run in the factors' precision; across tiles sums are in double precision. Sign
-//! products are integers throughout, so they are exact and independent of any order of summation.
+//! Precision: products within a tile are in the factors' precision, sums over tiles in double precision. Sign products are
+//! integers throughout, and therefore exact and independent of the order of summation.
 
 mod arithmetic;
 mod estimate;
+mod memory;
 mod method;
 mod options;
 mod panel;
@@ -24,11 +25,12 @@ mod work;
 use std::collections::VecDeque;
 
 pub use arithmetic::Arithmetic;
-pub use estimate::{KernelEstimate, LayerEstimate, MemoryEstimate, estimate_gram};
+pub use estimate::{KernelEstimate, LayerEstimate, estimate_gram};
+pub use memory::MemoryEstimate;
 pub use method::Method;
 pub use options::GramOptions;
 
-use self::panel::{Panel, parts};
+use self::panel::{Panel, batches};
 use self::shortage::attempt;
 use self::sums::Sums;
 use super::gram::{Gram, no_examples};
@@ -36,15 +38,14 @@ use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters};
 use crate::progress::Monitor;
 
-/// Part of the kept factors that belongs to the panel which is held while others pass by. Passing panels are computed
-/// again for every held one, and tiles of the held one again for every passing one; where a pass costs three times as
-/// much as writing tiles, the sum is smallest at a ratio of √3.
+/// Fraction of the kept factors that belongs to the held panel, past which the others are streamed. Streamed panels are
+/// recomputed for every held one, and the held one's tiles for every streamed one; if a pass costs three times as much as
+/// writing tiles, the total is smallest at a ratio of √3.
 const HELD: f64 = 0.63;
 
 /// Kernels between `left` and itself (`right` absent) or `right`.
 ///
-/// `monitor` advances by one for every pair of examples, see [`gram_units`]; a cancellation ends the computation between
-/// two tiles.
+/// `monitor` advances by one for every pair of examples, see [`gram_units`]. Can be cancelled between tiles.
 pub fn structured_gram(
     parameters: &Parameters,
     left: &dyn Examples,
@@ -56,7 +57,7 @@ pub fn structured_gram(
         return Err(no_examples());
     }
     options.check_arithmetic(parameters.device())?;
-    // The smaller set is held, the larger one passes by.
+    // The smaller set is held, the larger one streamed.
     let exchange = right.is_some_and(|r| r.len() < left.len());
     let options = GramOptions { parts: options.parts_used(parameters), ..options.clone() };
     let parameters = &parameters.in_parts(options.parts);
@@ -83,7 +84,7 @@ struct Run<'a> {
     options: GramOptions,
     monitor: &'a dyn Monitor,
     sums: Sums,
-    /// Bytes of the factors of one padded token, once some are known.
+    /// Bytes of one padded token's factors, once known.
     per_token: Option<f64>,
     /// Whether the user was told that memory ran out.
     short: bool,
@@ -91,43 +92,43 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn symmetric(&mut self, examples: &dyn Examples) -> Result<()> {
-        let mut parts = VecDeque::from(parts(examples, self.options.batch));
+        let mut batches = VecDeque::from(batches(examples, self.options.batch));
         let keep = self.options.keep_bytes as f64;
-        while !parts.is_empty() {
-            let held = self.fill(examples, &mut parts, |all| if all <= keep { keep } else { HELD * keep })?;
+        while !batches.is_empty() {
+            let held = self.fill(examples, &mut batches, |all| if all <= keep { keep } else { HELD * keep })?;
             self.sums.put_outputs(&held, true);
             self.multiply(&held, None)?;
-            self.pass_by(&held, examples, parts.clone(), (1.0 - HELD) * keep, false)?;
+            self.pass_by(&held, examples, batches.clone(), (1.0 - HELD) * keep, false)?;
         }
         Ok(())
     }
 
     fn between(&mut self, held: &dyn Examples, passing: &dyn Examples) -> Result<()> {
-        let mut held_parts = VecDeque::from(parts(held, self.options.batch));
-        let passing_parts = VecDeque::from(parts(passing, self.options.batch));
+        let mut held_batches = VecDeque::from(batches(held, self.options.batch));
+        let passing_batches = VecDeque::from(batches(passing, self.options.batch));
         let keep = self.options.keep_bytes as f64;
         let mut first = true;
-        while !held_parts.is_empty() {
-            let panel = self.fill(held, &mut held_parts, |_| HELD * keep)?;
+        while !held_batches.is_empty() {
+            let panel = self.fill(held, &mut held_batches, |_| HELD * keep)?;
             self.sums.put_outputs(&panel, true);
             let rest = keep - panel.bytes() as f64;
-            self.pass_by(&panel, passing, passing_parts.clone(), rest, first)?;
+            self.pass_by(&panel, passing, passing_batches.clone(), rest, first)?;
             first = false;
         }
         Ok(())
     }
 
-    /// Multiplies a panel with some parts of other examples, panel by panel of at most `bytes`.
+    /// Multiplies the held panel with the given batches, in panels of at most `bytes`.
     fn pass_by(
         &mut self,
         held: &Panel,
         examples: &dyn Examples,
-        mut parts: VecDeque<Vec<usize>>,
+        mut batches: VecDeque<Vec<usize>>,
         bytes: f64,
         keep_outputs: bool,
     ) -> Result<()> {
-        while !parts.is_empty() {
-            let panel = self.fill(examples, &mut parts, |_| bytes)?;
+        while !batches.is_empty() {
+            let panel = self.fill(examples, &mut batches, |_| bytes)?;
             if keep_outputs {
                 self.sums.put_outputs(&panel, false);
             }
@@ -136,7 +137,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Multiplies two panels, or one with itself; where memory runs out, again with tiles of half the size.
+    /// Multiplies two panels, or one with itself; if memory runs out, retries with tiles of half the size.
     fn multiply(&mut self, held: &Panel, passing: Option<&Panel>) -> Result<()> {
         loop {
             let products =
@@ -147,12 +148,11 @@ impl Run<'_> {
             }
             if !self.options.halve_tiles(self.parameters.device()) {
                 return Err(Error::Torch(
-                    "out of memory for the least tiles of two panels: ask for smaller batches, or set a limit on the engine's \
-                     memory"
+                    "out of memory for the smallest tiles of two panels: use smaller batches, or set a memory limit"
                         .into(),
                 ));
             }
-            self.monitor.note("out of memory: going on with tiles of half the size");
+            self.monitor.note("out of memory: continuing with tiles of half the size");
         }
     }
 }

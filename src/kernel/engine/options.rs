@@ -1,4 +1,4 @@
-//! What to compute, and within which bounds.
+//! Options of the structured engine.
 
 use tch::{Device, Kind};
 
@@ -11,33 +11,32 @@ use crate::split::{Parts, has_units};
 /// How to compute a Gram matrix.
 #[derive(Clone, Debug)]
 pub struct GramOptions {
-    /// Which formulas.
+    /// Formulas to compute.
     pub formulas: FormulaSet,
-    /// Which parameters take part, in order.
+    /// Whether each parameter is included.
     pub include: Vec<bool>,
-    /// Most examples per forward and backward pass; fewer where they are long.
+    /// Maximum number of examples per forward and backward pass; fewer if they are long.
     pub batch: usize,
-    /// With what tiles are multiplied; `None` takes what suits the device.
+    /// How tiles are multiplied; `None` chooses by the device.
     pub arithmetic: Option<Arithmetic>,
-    /// Most passes at a time, each with its share of the threads; one with [`Arithmetic::Matrices`].
+    /// Maximum number of parallel passes, each with its share of the threads; always one with [`Arithmetic::Matrices`].
     pub passes: usize,
-    /// Entries of the buffer that a thread writes one panel's tile to (rows x parameter entries), with [`Arithmetic::Cores`].
+    /// Size of a thread's buffer for one panel's tile (rows x parameter entries), with [`Arithmetic::Cores`].
     pub block_entries: i64,
-    /// The same with [`Arithmetic::Matrices`], which wants large products.
+    /// The same with [`Arithmetic::Matrices`], which needs large products.
     pub matrix_block_entries: i64,
-    /// Entries of a tile's buffer beyond which memory counts as run out, so that what follows then can be tried out; `None`
-    /// waits for libtorch to say so.
+    /// Buffer size beyond which a shortage of memory is simulated, for tests; `None` otherwise.
     pub pretended_memory: Option<i64>,
-    /// Bytes of gradient factors to keep at a time; beyond it, factors are computed again when needed.
+    /// Bytes of gradient factors to keep at a time; beyond it, factors are recomputed when needed.
     pub keep_bytes: usize,
-    /// Whether to keep each parameter's share of the SGD kernel as a matrix (symmetric Gram matrices only).
+    /// Whether to return each parameter's share of the SGD kernel as a matrix (symmetric Gram matrices only).
     pub share_matrices: bool,
-    /// How to multiply gradients; `None` chooses for each parameter by its cost.
+    /// How to multiply gradients; `None` chooses by cost for each parameter.
     pub method: Option<Method>,
     /// Element type of the products; `None` takes the network's.
     pub product_kind: Option<Kind>,
-    /// In how many parts of bf16 the factors of the network's linear maps and of tiles are split, where the processor has matrix
-    /// units for them; `None`, and every other processor, multiplies them as they are.
+    /// Number of bf16 parts into which factors of linear maps and tiles are split, if the processor has matrix units; with
+    /// `None`, or without matrix units, they are not split.
     pub parts: Option<Parts>,
 }
 
@@ -67,14 +66,14 @@ impl GramOptions {
         self.product_kind.unwrap_or_else(|| parameters.kind())
     }
 
-    /// The parts that products are of, where there are units for them: on the CPU in single precision.
+    /// The number of parts actually used: on the CPU in single precision, with matrix units.
     pub fn parts_used(&self, parameters: &Parameters) -> Option<Parts> {
         let single = parameters.kind() == Kind::Float && self.factor_kind(parameters) != Kind::Double;
         let cores = parameters.device() == Device::Cpu && self.arithmetic_on(Device::Cpu) == Arithmetic::Cores;
         self.parts.filter(|_| single && cores && has_units())
     }
 
-    /// Entries of one panel's tile buffer.
+    /// Size of one panel's tile buffer.
     pub(super) fn tile_entries(&self, device: Device) -> i64 {
         match self.arithmetic_on(device) {
             Arithmetic::Cores => self.block_entries,
@@ -82,7 +81,7 @@ impl GramOptions {
         }
     }
 
-    /// Halves the tiles; `false` where they are as small as makes sense.
+    /// Halves the tiles; `false` if they are already as small as useful.
     pub(super) fn halve_tiles(&mut self, device: Device) -> bool {
         const LEAST: i64 = 1 << 10;
         let half = self.tile_entries(device) / 2;
@@ -93,13 +92,13 @@ impl GramOptions {
         half >= LEAST
     }
 
-    /// The arithmetic that was asked for, or else the one that suits a device.
+    /// The arithmetic asked for, or the device's default.
     pub(super) fn arithmetic_on(&self, device: Device) -> Arithmetic {
         let usual = if device == Device::Cpu { Arithmetic::Cores } else { Arithmetic::Matrices };
         self.arithmetic.unwrap_or(usual)
     }
 
-    /// Fails where a device does not have the arithmetic that was asked for.
+    /// Fails if the device does not support the arithmetic.
     ///
     /// # Errors
     /// [`Error::Value`].
@@ -107,10 +106,6 @@ impl GramOptions {
         if device == Device::Cpu || self.arithmetic_on(device) == Arithmetic::Matrices {
             return Ok(());
         }
-        Err(Error::value(
-            "arithmetic",
-            "`cores`",
-            format!("`matrices`: `cores` is for tensors of the CPU, not of {device:?}"),
-        ))
+        Err(Error::value("arithmetic", "`cores`", format!("`matrices`: `cores` needs CPU tensors, not {device:?}")))
     }
 }

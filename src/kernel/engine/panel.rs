@@ -1,86 +1,85 @@
-//! Panels: recorded examples that take part in products together, in parts of like length.
+//! Panels: recorded examples that are multiplied together, in batches of similar length.
 
 use tch::{Kind, Tensor};
 
 use crate::jacobian::{Examples, Loops, Param, Recorded, RowSet, Tile};
 
-/// Padded tokens of a part up to which examples of any length join it: below, passes cost more than padding.
+/// Padded tokens of a batch up to which examples of any length join it: below, a separate pass would cost more than padding.
 const SMALL: usize = 256;
 
-/// Padded tokens of a part beyond which no example joins it: a pass over more is no faster, and takes more memory.
+/// Maximum padded tokens of a batch: a pass over more is no faster and takes more memory.
 const LARGE: usize = 512;
 
-/// Examples in parts of at most `batch` that one pass computes, the cheapest first; equal costs keep their order. In
-/// parts of more than a few hundred tokens at most an eighth is padding.
-pub(super) fn parts(examples: &dyn Examples, batch: usize) -> Vec<Vec<usize>> {
+/// Batches of at most `size` examples, each for one pass, cheapest first; equal costs keep their order. At most an eighth of
+/// a batch of more than [`SMALL`] tokens is padding.
+pub(super) fn batches(examples: &dyn Examples, size: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|i| examples.cost(*i));
-    let mut parts: Vec<Vec<usize>> = Vec::new();
+    let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for i in order {
         let cost = examples.cost(i);
-        let joins = parts.last().is_some_and(|part| {
-            let padded = (part.len() + 1) * cost;
+        let joins = batches.last().is_some_and(|batch| {
+            let padded = (batch.len() + 1) * cost;
             let fits = padded <= LARGE && 8 * (padded - tokens - cost) <= padded;
-            part.len() < batch.max(1) && (padded <= SMALL || fits)
+            batch.len() < size.max(1) && (padded <= SMALL || fits)
         });
-        if let Some(part) = parts.last_mut().filter(|_| joins) {
-            part.push(i);
+        if let Some(batch) = batches.last_mut().filter(|_| joins) {
+            batch.push(i);
             tokens += cost;
         } else {
-            parts.push(vec![i]);
+            batches.push(vec![i]);
             tokens = cost;
         }
     }
-    parts
+    batches
 }
 
-/// Tokens of a part, padding included.
-pub(super) fn padded(examples: &dyn Examples, part: &[usize]) -> usize {
-    part.len() * part.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)
+/// Tokens of a batch, including padding.
+pub(super) fn padded(examples: &dyn Examples, batch: &[usize]) -> usize {
+    batch.len() * batch.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)
 }
 
-/// Most padded tokens of a part whose longest example has so many.
+/// Maximum padded tokens of a batch whose longest example has this many.
 pub(super) fn most_tokens(longest: usize) -> usize {
     LARGE.max(longest)
 }
 
-/// Gradients of some examples in factored form. Its rows are those of its parts in turn, in the order of
-/// [`Recorded::places`] within a part.
+/// Gradients of some examples in factored form. Rows are ordered by batch, and within a batch as in [`Recorded::places`].
 pub(super) struct Panel {
-    parts: Vec<Recorded>,
+    batches: Vec<Recorded>,
     /// Row numbers `i·C + c` in the whole matrix.
     places: Vec<i64>,
-    /// Examples, part by part.
+    /// Examples, by batch.
     examples: Vec<usize>,
 }
 
 impl Panel {
-    /// A panel of one part.
+    /// A panel of one batch.
     pub fn of(recorded: Recorded, examples: &[usize]) -> Self {
-        let mut panel = Self { parts: Vec::new(), places: Vec::new(), examples: Vec::new() };
+        let mut panel = Self { batches: Vec::new(), places: Vec::new(), examples: Vec::new() };
         panel.push(recorded, examples);
         panel
     }
 
-    /// Adds a part.
+    /// Adds a batch.
     pub fn push(&mut self, recorded: Recorded, examples: &[usize]) {
         self.places.extend(recorded.places(examples));
         self.examples.extend(examples);
-        self.parts.push(recorded);
+        self.batches.push(recorded);
     }
 
     pub fn shallow_clone(&self) -> Self {
         Self {
-            parts: self.parts.iter().map(Recorded::shallow_clone).collect(),
+            batches: self.batches.iter().map(Recorded::shallow_clone).collect(),
             places: self.places.clone(),
             examples: self.examples.clone(),
         }
     }
 
-    /// Number of parts.
-    pub fn parts(&self) -> usize {
-        self.parts.len()
+    /// Number of batches.
+    pub fn batches(&self) -> usize {
+        self.batches.len()
     }
 
     /// Number of rows.
@@ -95,7 +94,7 @@ impl Panel {
 
     /// Bytes of the factors.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(Recorded::bytes).sum()
+        self.batches.iter().map(Recorded::bytes).sum()
     }
 
     /// Row numbers in the whole matrix.
@@ -105,62 +104,63 @@ impl Panel {
 
     /// The example of a row.
     pub fn example(&self, row: usize) -> i64 {
-        self.places[row] / self.parts[0].outputs().size()[1]
+        self.places[row] / self.batches[0].outputs().size()[1]
     }
 
-    /// Any part, for what all have in common.
+    /// Some batch, for what all have in common.
     pub fn first(&self) -> &Recorded {
-        &self.parts[0]
+        &self.batches[0]
     }
 
     /// Copies the outputs to the examples' rows of `target` \[N, C\].
     pub fn put_outputs(&self, target: &mut Tensor) {
-        let outputs: Vec<&Tensor> = self.parts.iter().map(Recorded::outputs).collect();
+        let outputs: Vec<&Tensor> = self.batches.iter().map(Recorded::outputs).collect();
         let index = Tensor::from_slice(&self.examples.iter().map(|i| *i as i64).collect::<Vec<_>>());
         let _ = target.index_copy_(0, &index, &Tensor::cat(&outputs, 0).to_device(target.device()));
     }
 
     /// Whether any example has a gradient for a parameter.
     pub fn reaches(&self, p: Param) -> bool {
-        self.parts.iter().any(|r| r.reaches(p))
+        self.batches.iter().any(|r| r.reaches(p))
     }
 
     /// Rows that any example touches.
     pub fn touched(&self, p: Param) -> RowSet {
         let first = self.first().touched(p).shallow_clone();
-        self.parts[1..].iter().fold(first, |set, part| set.union(part.touched(p)))
+        self.batches[1..].iter().fold(first, |set, batch| set.union(batch.touched(p)))
     }
 
-    /// Tokens of all examples together, padding included, and of the longest, where a parameter's gradients are single
-    /// sums of outer products.
+    /// Tokens of all examples together, including padding, and of the longest, if a parameter's gradients are single sums of
+    /// outer products.
     pub fn outer_tokens(&self, p: Param) -> Option<(i64, i64)> {
-        self.parts.iter().try_fold((0, 0), |(all, longest), r| {
+        self.batches.iter().try_fold((0, 0), |(all, longest), r| {
             let tokens = r.outer_tokens(p)?;
             Some((all + tokens * r.batch(), longest.max(tokens)))
         })
     }
 
-    /// Whether matrix units write all parts' gradients of a parameter, whose factors are sums of outer products.
+    /// Whether matrix units write this parameter's gradients in all batches, as sums of outer products.
     pub fn is_outer_by_units(&self, p: Param) -> bool {
-        self.parts.iter().all(|part| part.is_outer_by_units(p))
+        self.batches.iter().all(|batch| batch.is_outer_by_units(p))
     }
 
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\].
     pub fn write(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut at = 0;
-        for part in &self.parts {
-            part.write_by(loops, p, set, tile, &out.narrow(0, at, part.rows()));
-            at += part.rows();
+        for batch in &self.batches {
+            batch.write_by(loops, p, set, tile, &out.narrow(0, at, batch.rows()));
+            at += batch.rows();
         }
     }
 
     /// Inner products \[rows, rows\] in double precision without materialized gradients; see [`Recorded::ghost`].
     pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
         let row = |a: &Recorded| {
-            let blocks: Vec<Tensor> = other.parts.iter().map(|b| a.ghost(b, p, signs).to_kind(Kind::Double)).collect();
+            let blocks: Vec<Tensor> =
+                other.batches.iter().map(|b| a.ghost(b, p, signs).to_kind(Kind::Double)).collect();
             Tensor::cat(&blocks, 1)
         };
-        Tensor::cat(&self.parts.iter().map(row).collect::<Vec<_>>(), 0)
+        Tensor::cat(&self.batches.iter().map(row).collect::<Vec<_>>(), 0)
     }
 }
 
@@ -190,19 +190,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_hold_every_example_once_with_little_padding(
-            costs in proptest::collection::vec(1usize..1500, 1..80), batch in 1usize..40,
+        fn batches_hold_every_example_once_with_little_padding(
+            costs in proptest::collection::vec(1usize..1500, 1..80), size in 1usize..40,
         ) {
-            let parts = parts(&Costs(costs.clone()), batch);
-            let mut all: Vec<usize> = parts.concat();
+            let batches = batches(&Costs(costs.clone()), size);
+            let mut all: Vec<usize> = batches.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..costs.len()).collect::<Vec<_>>());
-            for part in parts {
-                let tokens: usize = part.iter().map(|i| costs[*i]).sum();
-                let padded = part.len() * part.iter().map(|i| costs[*i]).max().unwrap();
-                prop_assert!(part.len() <= batch);
+            for batch in batches {
+                let tokens: usize = batch.iter().map(|i| costs[*i]).sum();
+                let padded = batch.len() * batch.iter().map(|i| costs[*i]).max().unwrap();
+                prop_assert!(batch.len() <= size);
                 prop_assert!(padded <= SMALL || 8 * (padded - tokens) <= padded);
-                prop_assert!(padded <= LARGE || part.len() == 1);
+                prop_assert!(padded <= LARGE || batch.len() == 1);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Forward and backward passes: examples recorded part by part, on the CPU several parts at a time.
+//! Forward and backward passes: records batches of examples, on the CPU several in parallel.
 //!
-//! A pass over a few hundred tokens is a long row of small operations. Threads that share each of them wait for one another
-//! hundreds of times; threads with a pass of their own do not. Which thread takes a part does not matter; how many threads a
-//! pass has decides the last bits, as for any product.
+//! A pass over a few hundred tokens is a long sequence of small operations. Threads that share each operation wait for one
+//! another hundreds of times; threads with separate passes do not. Which thread records a batch does not affect the result;
+//! the number of threads per pass affects the last bits, as for any product.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 use super::Run;
-use super::estimate::{passes, token_bytes};
+use super::memory::{passes, token_bytes};
 use super::panel::{Panel, padded};
 use super::shortage::attempt;
 use crate::device::{address_space, threads};
@@ -23,75 +23,76 @@ use crate::threads::in_threads;
 const PARALLEL: f64 = 5e7;
 
 impl Run<'_> {
-    /// Records parts from the front, at least one, as long as their factors take no more than a limit, which may depend
-    /// on how much all the parts would take. Where memory runs out, the panel ends before that; a first part is halved
-    /// instead. The parts that are in the panel leave the front.
+    /// Records batches from the front, at least one, while their factors stay within a limit, which may depend on the size
+    /// of all batches. If memory runs out, the panel ends early; if it does in the first batch, that batch is halved.
+    /// Recorded batches are removed from the front.
     pub(super) fn fill(
         &mut self,
         examples: &dyn Examples,
-        parts: &mut VecDeque<Vec<usize>>,
+        batches: &mut VecDeque<Vec<usize>>,
         limit: impl Fn(f64) -> f64,
     ) -> Result<Panel> {
-        let all: f64 = parts.iter().map(|p| padded(examples, p) as f64).sum();
-        let at_once = self.at_once(examples, parts.iter().take(self.options.passes));
+        let all: f64 = batches.iter().map(|p| padded(examples, p) as f64).sum();
+        let at_once = self.at_once(examples, batches.iter().take(self.options.passes));
         if self.per_token.is_none() && at_once > 1 {
             self.per_token = Some(token_bytes(self.parameters, examples, &self.options));
         }
-        // Without an estimate there is one pass at a time.
-        let most = self.per_token.map_or(1, |bytes| fitting(examples, parts, bytes, limit(bytes * all)).min(at_once));
-        let (mut panel, tokens) = self.begin(examples, parts, most)?;
+        // Without an estimate only one pass runs at a time.
+        let most = self.per_token.map_or(1, |bytes| fitting(examples, batches, bytes, limit(bytes * all)).min(at_once));
+        let (mut panel, tokens) = self.begin(examples, batches, most)?;
         let per_token = panel.bytes() as f64 / tokens;
         self.per_token = Some(per_token);
-        if panel.parts() < most {
+        if panel.batches() < most {
             return Ok(panel);
         }
-        let more = fitting(examples, parts, per_token, limit(per_token * all) - panel.bytes() as f64);
-        let chosen: Vec<Vec<usize>> = parts.range(..more).cloned().collect();
-        for (recorded, part) in self.record(examples, &chosen)?.into_iter().zip(&chosen) {
-            panel.push(recorded, part);
-            parts.pop_front();
+        let more = fitting(examples, batches, per_token, limit(per_token * all) - panel.bytes() as f64);
+        let chosen: Vec<Vec<usize>> = batches.range(..more).cloned().collect();
+        for (recorded, batch) in self.record(examples, &chosen)?.into_iter().zip(&chosen) {
+            panel.push(recorded, batch);
+            batches.pop_front();
         }
         Ok(panel)
     }
 
-    /// A panel of at most `most` parts from the front, at least one, or half of it where memory runs out; with its
-    /// padded tokens.
+    /// A panel of at most `most` batches from the front, at least one, or half of one if memory runs out; with its padded
+    /// tokens.
     fn begin(
         &mut self,
         examples: &dyn Examples,
-        parts: &mut VecDeque<Vec<usize>>,
+        batches: &mut VecDeque<Vec<usize>>,
         most: usize,
     ) -> Result<(Panel, f64)> {
-        let mut most = most.clamp(1, parts.len());
+        let mut most = most.clamp(1, batches.len());
         loop {
-            let chosen: Vec<Vec<usize>> = parts.range(..most).cloned().collect();
+            let chosen: Vec<Vec<usize>> = batches.range(..most).cloned().collect();
             let mut recorded = self.record(examples, &chosen)?.into_iter().zip(&chosen);
-            if let Some((first, part)) = recorded.next() {
-                let mut panel = Panel::of(first, part);
-                recorded.for_each(|(recorded, part)| panel.push(recorded, part));
-                let tokens = parts.drain(..panel.parts()).map(|p| padded(examples, &p) as f64).sum();
+            if let Some((first, batch)) = recorded.next() {
+                let mut panel = Panel::of(first, batch);
+                recorded.for_each(|(recorded, batch)| panel.push(recorded, batch));
+                let tokens = batches.drain(..panel.batches()).map(|p| padded(examples, &p) as f64).sum();
                 return Ok((panel, tokens));
             }
-            let part = &chosen[0];
+            let batch = &chosen[0];
             if most > 1 {
                 most = 1;
                 continue;
             }
-            if part.len() == 1 {
-                let reason = format!("out of memory for the gradients of example {} alone: {SHORTAGE_ADVICE}", part[0]);
+            if batch.len() == 1 {
+                let reason =
+                    format!("out of memory for the gradients of example {} alone: {SHORTAGE_ADVICE}", batch[0]);
                 return Err(Error::Torch(reason));
             }
             self.monitor
-                .note(&format!("out of memory for {} examples at a time: going on with half as many", part.len()));
-            let (first, second) = part.split_at(part.len() / 2);
-            parts[0] = second.to_vec();
-            parts.push_front(first.to_vec());
+                .note(&format!("out of memory for {} examples at a time: continuing with half as many", batch.len()));
+            let (first, second) = batch.split_at(batch.len() / 2);
+            batches[0] = second.to_vec();
+            batches.push_front(first.to_vec());
         }
     }
 
-    /// Number of passes at a time over these parts: a divisor of the number of threads, so that none is idle.
-    fn at_once<'a>(&self, examples: &dyn Examples, parts: impl Iterator<Item = &'a Vec<usize>>) -> usize {
-        let (count, tokens) = parts.fold((0, 0), |(n, tokens), part| (n + 1, tokens + padded(examples, part)));
+    /// Number of parallel passes for these batches: a divisor of the number of threads, so that none is idle.
+    fn at_once<'a>(&self, examples: &dyn Examples, batches: impl Iterator<Item = &'a Vec<usize>>) -> usize {
+        let (count, tokens) = batches.fold((0, 0), |(n, tokens), batch| (n + 1, tokens + padded(examples, batch)));
         if tokens as f64 * self.parameters.numel() as f64 <= PARALLEL {
             return 1;
         }
@@ -99,42 +100,43 @@ impl Run<'_> {
         (1..=most).rev().find(|p| threads.is_multiple_of(*p)).unwrap_or(1)
     }
 
-    /// The gradients of these parts; where memory runs out, of those before, and from then on one pass at a time.
-    fn record(&mut self, examples: &dyn Examples, parts: &[Vec<usize>]) -> Result<Vec<Recorded>> {
+    /// Records these batches. If memory runs out, returns those before that point, and from then on only one pass runs at a
+    /// time.
+    fn record(&mut self, examples: &dyn Examples, batches: &[Vec<usize>]) -> Result<Vec<Recorded>> {
         let kind = self.options.factor_kind(self.parameters);
         let next = AtomicUsize::new(0);
-        let pass = |parameters: &Parameters| one_by_one(parameters, examples, parts, &next, kind);
+        let pass = |parameters: &Parameters| one_by_one(parameters, examples, batches, &next, kind);
         let mut found = Vec::new();
-        let at_once = self.at_once(examples, parts.iter());
+        let at_once = self.at_once(examples, batches.iter());
         if at_once < 2 {
             found = pass(self.parameters)?;
         } else {
-            // Every thread has handles of its own on the parameters.
+            // Every thread has its own handles on the parameters.
             let shares = (0..at_once).map(|_| self.parameters.map(Tensor::shallow_clone)).collect();
-            // OpenMP ends the process where it cannot start a thread.
+            // OpenMP aborts the process if it cannot start a thread.
             let each = if address_space().is_some() { 1 } else { threads() / at_once };
-            for part in attempt(|| in_threads(shares, each, |own| pass(&own), || ())).into_iter().flatten() {
-                found.extend(part?);
+            for batch in attempt(|| in_threads(shares, each, |own| pass(&own), || ())).into_iter().flatten() {
+                found.extend(batch?);
             }
             found.sort_by_key(|(i, _)| *i);
         }
         let found: Vec<Recorded> =
             found.into_iter().enumerate().map_while(|(at, (i, recorded))| (at == i).then_some(recorded)).collect();
-        if found.len() < parts.len() && parts.len() > 1 {
+        if found.len() < batches.len() && batches.len() > 1 {
             self.options.passes = 1;
             if !std::mem::replace(&mut self.short, true) {
-                self.monitor.note("out of memory: going on with fewer examples at a time");
+                self.monitor.note("out of memory: continuing with fewer examples at a time");
             }
         }
         Ok(found)
     }
 }
 
-/// Records parts in order until none remain or memory runs out; returns them with their indices.
+/// Records batches in order until none remain or memory runs out; returns them with their indices.
 fn one_by_one(
     parameters: &Parameters,
     examples: &dyn Examples,
-    parts: &[Vec<usize>],
+    batches: &[Vec<usize>],
     next: &AtomicUsize,
     kind: Kind,
 ) -> Result<Vec<(usize, Recorded)>> {
@@ -142,20 +144,20 @@ fn one_by_one(
     loop {
         check_cancelled()?;
         let i = next.fetch_add(1, Ordering::Relaxed);
-        let Some(part) = parts.get(i) else { return Ok(found) };
-        let Some(recorded) = attempt(|| record(parameters, examples, part).to_kind(kind)) else {
-            // The others need not begin what would be dropped.
-            next.store(parts.len(), Ordering::Relaxed);
+        let Some(batch) = batches.get(i) else { return Ok(found) };
+        let Some(recorded) = attempt(|| record(parameters, examples, batch).to_kind(kind)) else {
+            // Later batches would be dropped, so other threads need not start them.
+            next.store(batches.len(), Ordering::Relaxed);
             return Ok(found);
         };
         found.push((i, recorded));
     }
 }
 
-/// Number of parts from the front whose factors fit into this many bytes.
-fn fitting(examples: &dyn Examples, parts: &VecDeque<Vec<usize>>, per_token: f64, bytes: f64) -> usize {
-    let ends = parts.iter().scan(0.0, |sum, part| {
-        *sum += per_token * padded(examples, part) as f64;
+/// Number of batches from the front whose factors fit into `bytes`.
+fn fitting(examples: &dyn Examples, batches: &VecDeque<Vec<usize>>, per_token: f64, bytes: f64) -> usize {
+    let ends = batches.iter().scan(0.0, |sum, batch| {
+        *sum += per_token * padded(examples, batch) as f64;
         Some(*sum)
     });
     ends.take_while(|end| *end <= bytes).count()
@@ -176,13 +178,13 @@ mod tests {
     use crate::progress::Monitor;
     use crate::threads::KeepThreads;
 
-    /// A network that runs out of memory on more than `most` examples at a time, from one of them on.
+    /// A network that runs out of memory on more than `most` examples at a time, from example `from` on.
     struct Short {
         examples: MlpExamples,
         most: usize,
         from: usize,
         threads: Mutex<HashSet<ThreadId>>,
-        /// Where passes of several threads wait for one another once, so that none takes all parts before the others begin.
+        /// Lets passes of several threads wait for one another once, so that none takes all batches before the others begin.
         together: Option<Barrier>,
         caller: ThreadId,
     }
@@ -217,11 +219,11 @@ mod tests {
         }
     }
 
-    /// A kernel, what the user was told, and the number of threads that passes ran in.
+    /// A kernel, the notes to the user, and the number of threads in which passes ran.
     type Outcome = (Result<Gram>, Vec<String>, usize);
 
-    /// Computes kernels of a network of some width on some inputs, of which from the second argument on only the first one's
-    /// number have room in a pass; the third is the number of passes.
+    /// Computes kernels of a network of the given width on the given number of inputs. Arguments of the result: from example
+    /// `from` on, at most `most` examples fit in a pass; the number of parallel passes.
     fn kernels(width: i64, inputs: i64) -> impl Fn(usize, usize, usize) -> Outcome {
         let abc = Abc::ntk(3);
         let mlp = Mlp { input: 8, width, depth: 3, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
@@ -248,12 +250,12 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_does_not_fit_is_halved() {
+    fn a_batch_that_does_not_fit_is_halved() {
         let kernel = kernels(9, 7);
         let whole = kernel(7, 0, 1).0.expect("a kernel");
         let (halved, notes, _) = kernel(2, 0, 1);
         assert_same(&whole, &halved.expect("a kernel"));
-        assert_eq!(notes[0], "out of memory for 7 examples at a time: going on with half as many");
+        assert_eq!(notes[0], "out of memory for 7 examples at a time: continuing with half as many");
         let error = kernel(0, 0, 1).0.expect_err("nothing fits").to_string();
         assert!(error.contains("the gradients of example 0 alone"), "{error}");
     }
@@ -263,13 +265,13 @@ mod tests {
         let kernel = kernels(700, 80);
         let _as_before = KeepThreads::new();
         tch::set_num_threads(2);
-        // Three parts, of 32, 32 and 16 examples.
+        // Three batches, of 32, 32 and 16 examples.
         let (one, _, alone) = kernel(32, 0, 1);
         let (two, quiet, side_by_side) = kernel(32, 0, 2);
         let (second, told, _) = kernel(20, 32, 2);
         let (none, told_first, _) = kernel(20, 0, 2);
         assert_eq!(tch::get_num_threads(), 2, "the caller's threads are as they were");
-        // The caller's, which asks for the shapes, and those of the passes.
+        // The caller's thread, which asks for the shapes, and those of the passes.
         assert_eq!((alone, side_by_side), (1, 3));
         let one = one.expect("a kernel");
         for other in [two, second, none] {
@@ -277,8 +279,8 @@ mod tests {
         }
         assert_eq!(quiet, Vec::<String>::new());
         for told in [told, told_first] {
-            assert_eq!(told[0], "out of memory: going on with fewer examples at a time");
-            assert_eq!(told[1], "out of memory for 32 examples at a time: going on with half as many");
+            assert_eq!(told[0], "out of memory: continuing with fewer examples at a time");
+            assert_eq!(told[1], "out of memory for 32 examples at a time: continuing with half as many");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Memory that runs out in the middle of a computation: noticed, so that the caller can try something smaller.
+//! Catches shortages of memory in a computation, so that the caller can try a smaller one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::error::is_shortage;
 
-/// Runs a computation; `None` where libtorch could not allocate memory for it. Other panics go on.
+/// Runs a computation; returns `None` if libtorch could not allocate memory. Other panics are resumed.
 ///
-/// libtorch reports a failed allocation as any other failure, which `tch` turns into a panic; what the computation had
-/// allocated is freed on the way out.
+/// libtorch reports a failed allocation like any other failure, which `tch` turns into a panic; unwinding frees what the
+/// computation had allocated.
 pub(super) fn attempt<T>(computation: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(computation)) {
         Ok(value) => Some(value),

@@ -1,4 +1,4 @@
-//! The running sums of a Gram matrix: products of two panels, and their places in the whole.
+//! The running sums of a Gram matrix: products of two panels, and their positions in the matrix.
 
 use tch::{Device, Kind, Tensor};
 
@@ -7,7 +7,7 @@ use super::panel::Panel;
 use crate::jacobian::{Examples, ParameterSpec, Parameters};
 use crate::kernel::{FormulaSet, Gram, GramMatrix, ParameterShare};
 
-/// Products of two panels, \[rows, columns\] in double precision, summed over parameters; or a part of them.
+/// Products of two panels, \[rows, columns\] in double precision, summed over all or some parameters.
 #[derive(Debug, Default)]
 pub(super) struct Products {
     pub sgd: Option<Tensor>,
@@ -16,14 +16,15 @@ pub(super) struct Products {
     /// Signs of the first panel, plain gradients of the second.
     pub reversed: Option<Tensor>,
     pub signgd: Option<Tensor>,
-    /// Traces of the SGD and the SignGD kernel by parameter, where both panels are one.
+    /// Traces of the SGD and SignGD kernels by parameter, if both panels are the same.
     pub traces: Vec<(f64, f64)>,
     /// Shares of the SGD kernel by parameter.
     pub shares: Vec<Option<Tensor>>,
 }
 
 impl Products {
-    /// Zeros for the formulas; with one panel only the half of the asymmetric kernel that gives the other.
+    /// Zeros for the formulas; with a single panel, only one orientation of the asymmetric kernel, which determines the
+    /// other.
     pub fn zeros(rows: (i64, i64), formulas: FormulaSet, same: bool, parameters: usize, device: Device) -> Self {
         let matrix = |wanted: bool| wanted.then(|| Tensor::zeros([rows.0, rows.1], (Kind::Double, device)));
         Self {
@@ -36,7 +37,7 @@ impl Products {
         }
     }
 
-    /// Adds another part.
+    /// Adds another worker's products.
     pub fn merge(&mut self, other: Self) {
         let sums = [&mut self.sgd, &mut self.asymmetric, &mut self.reversed, &mut self.signgd];
         let parts = [other.sgd, other.asymmetric, other.reversed, other.signgd];
@@ -115,17 +116,17 @@ impl Sums {
         }
     }
 
-    /// Takes a panel's outputs; `held` says which side it is on.
+    /// Stores a panel's outputs; `held` says on which side it is.
     pub fn put_outputs(&mut self, panel: &Panel, held: bool) {
         panel.put_outputs(if held == self.exchange { &mut self.right_outputs } else { &mut self.left_outputs });
     }
 
-    /// Adds the products of a held panel and a passing one, or of a held panel with itself.
+    /// Adds the products of a held panel with a streamed one, or with itself.
     pub fn add(&mut self, products: Products, held: &Panel, passing: Option<&Panel>) {
         let (rows, columns) = (held.places(), passing.unwrap_or(held).places());
         let mirror = self.symmetric && passing.is_some();
         let turned = |t: &Option<Tensor>| t.as_ref().map(Tensor::tr);
-        // With one panel the reversed kernel is the asymmetric one, transposed.
+        // With a single panel the reversed kernel is the transposed asymmetric one.
         let reversed = if passing.is_some() { products.reversed } else { turned(&products.asymmetric) };
         let sums = [&mut self.sgd, &mut self.asymmetric, &mut self.reversed, &mut self.signgd];
         let parts = [&products.sgd, &products.asymmetric, &reversed, &products.signgd];

@@ -1,4 +1,4 @@
-//! One worker's products: gradients of a tile written to a buffer, multiplied, and their signs taken and multiplied, in
+//! One worker's products: writes a tile's gradients to a buffer, multiplies them, and takes and multiplies their signs, in
 //! either [`Arithmetic`].
 
 use kernelview_loops::dots;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::{Loops, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
 
-/// A worker with its panels, its buffers and its sums.
+/// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
     held: Side,
     passing: Option<Side>,
@@ -31,7 +31,7 @@ pub(super) struct Tiler {
 /// A panel with its buffers.
 struct Side {
     panel: Panel,
-    /// Gradients of a tile, followed by their signs where a formula needs both.
+    /// Gradients of a tile, followed by their signs if a formula needs both.
     buffer: Tensor,
     signs: Signs,
     loops: Loops,
@@ -62,12 +62,12 @@ impl Side {
         self.panel.rows()
     }
 
-    /// Gradients \[rows, entries\] of a tile, with as many rows for signs after them.
+    /// Gradients \[rows, entries\] of a tile, followed by as many rows for signs.
     fn write(&mut self, p: Param, set: &RowSet, tile: &Tile) -> Tensor {
         let (rows, entries) = (self.rows(), tile.entries());
         let needed = 2 * rows * entries;
-        // As libtorch and `tch` tell of a failed allocation.
-        assert!(self.pretended_memory.is_none_or(|most| needed <= most), "out of memory, as was asked for");
+        // As libtorch and `tch` report a failed allocation.
+        assert!(self.pretended_memory.is_none_or(|most| needed <= most), "out of memory (simulated)");
         if (self.buffer.numel() as i64) < needed {
             self.buffer = Tensor::empty([needed], (self.buffer.kind(), self.buffer.device()));
         }
@@ -84,13 +84,13 @@ impl Side {
         block
     }
 
-    /// Whether a parameter's factors of bf16 are summed in single precision as they are.
+    /// Whether matrix units sum a parameter's bf16 factors directly in single precision.
     fn sums_halves(&self, p: Param) -> bool {
         matches!(self.loops, Loops::Units(_)) && self.panel.is_outer_by_units(p)
     }
 
-    /// Takes the signs of a written block: packed, and as numbers after the gradients where `dense` asks for it; where they
-    /// are multiplied as matrices, always as numbers.
+    /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are
+    /// multiplied as matrices, always as numbers.
     fn take_signs(&mut self, block: &Tensor, dense: bool, lanes: Lanes) -> Result<()> {
         let rows = self.rows();
         let entries = block.size()[1];
@@ -107,16 +107,16 @@ impl Side {
     }
 }
 
-/// Element type of a tile's buffer. The own loops know no halves: what was rounded to them is multiplied in single
-/// precision.
+/// Element type of a tile's buffer. The program's own loops have no 16-bit types: values rounded to those are multiplied in
+/// single precision.
 fn buffer_kind(kind: Kind, arithmetic: Arithmetic) -> Kind {
     if arithmetic == Arithmetic::Cores && kind != Kind::Double { Kind::Float } else { kind }
 }
 
-/// Writes the signs of a block's gradients after them.
+/// Writes the signs of a block's gradients after the gradients.
 fn dense_signs(block: &Tensor, rows: i64) -> Result<(), NotANumber> {
     let gradients = block.narrow(0, 0, rows);
-    // The sign of what is not a number would be zero.
+    // The sign of NaN would be zero.
     let bad = gradients.isnan().any_dim(1, false);
     if bad.any().int64_value(&[]) != 0 {
         return Err(NotANumber { row: bad.to_kind(Kind::Int64).argmax(0, false).int64_value(&[]) as usize });
@@ -162,7 +162,7 @@ impl Tiler {
         }
     }
 
-    /// Products of one parameter through its factors.
+    /// Multiplies one parameter's gradients through their factors.
     pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
         let held = &self.held.panel;
         let other = self.passing.as_ref().map_or(held, |s| &s.panel);
@@ -193,7 +193,7 @@ impl Tiler {
         }
     }
 
-    /// Products of one tile of one parameter.
+    /// Multiplies one tile of one parameter's gradients.
     pub fn tile(&mut self, set: usize, tile: &Tile, formulas: FormulaSet) -> Result<()> {
         let (p, set) = (self.sets[set].0, self.sets[set].1.shallow_clone());
         let signed = formulas.asymmetric || formulas.signgd;
@@ -213,7 +213,7 @@ impl Tiler {
         Ok(())
     }
 
-    /// Products of a panel with itself; `block` holds its gradients, followed by their signs.
+    /// Multiplies a panel with itself; `block` holds its gradients, followed by their signs.
     fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
         let rows = self.held.rows();
         let (gradients, signs) = (block.narrow(0, 0, rows), block.narrow(0, rows, rows));
@@ -239,7 +239,7 @@ impl Tiler {
         }
     }
 
-    /// Products of two panels.
+    /// Multiplies two panels.
     fn across(&mut self, p: Param, block: &Tensor, other: &Tensor, formulas: FormulaSet) {
         let halves = |t: &Tensor| {
             let rows = t.size()[0] / 2;
@@ -264,7 +264,7 @@ impl Tiler {
         }
     }
 
-    /// Inner products of the rows of two matrices in double precision; with `upper` at least those on and above the diagonal.
+    /// Inner products of the rows of two matrices in double precision; if `upper`, at least those on and above the diagonal.
     fn multiply(&self, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
         match self.arithmetic {
             Arithmetic::Cores => on_cores(a, b, upper),
@@ -297,11 +297,11 @@ impl Tiler {
         *sum = (sum.0 + sgd, sum.1 + signgd);
     }
 
-    /// The sums, with what symmetry left out.
+    /// The sums, completed by symmetry.
     pub fn finish(mut self) -> Products {
         let same = self.passing.is_none();
         if let Some(sgd) = self.products.sgd.take() {
-            // Ghost products fill the lower triangle too, tiles only parts of it; all fill the upper one.
+            // Ghost products fill the lower triangle too, tiles only some of it; both fill the upper one.
             self.products.sgd = Some(if same { mirrored(&sgd) } else { sgd });
         }
         if self.arithmetic == Arithmetic::Cores
@@ -315,8 +315,8 @@ impl Tiler {
     }
 }
 
-/// Products \[M, N\] of matrices \[M, K\], \[N, K\]. A product of halves has no more digits than they have unless it is asked
-/// for in single precision, which libtorch offers on GPUs alone: elsewhere the factors are converted.
+/// Products \[M, N\] of matrices \[M, K\], \[N, K\]. A product of 16-bit matrices is rounded to 16 bits unless single
+/// precision is requested, which libtorch supports only on GPUs; on the CPU the factors are converted.
 fn as_matrices(a: &Tensor, b: &Tensor) -> Tensor {
     let product = match (a.kind(), a.device()) {
         (Kind::BFloat16, Device::Cuda(_)) => a.mm_dtype(&b.tr(), Kind::Float),
@@ -325,12 +325,12 @@ fn as_matrices(a: &Tensor, b: &Tensor) -> Tensor {
     product.to_kind(Kind::Double)
 }
 
-/// Sums of halves need more digits than halves have.
+/// Sums of 16-bit numbers need more digits than these have.
 fn wide(t: &Tensor) -> Tensor {
     if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t.shallow_clone() }
 }
 
-/// The same on the CPU by this program's own loops; with `upper` at least what is on and above the diagonal.
+/// The same on the CPU with this program's own loops; if `upper`, at least the entries on and above the diagonal.
 fn on_cores(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
     if a.kind() != Kind::Float || !has_avx512() {
         return a.mm(&b.tr()).to_kind(Kind::Double);
@@ -350,7 +350,7 @@ fn add(sum: &mut Option<Tensor>, part: &Tensor) {
     }
 }
 
-/// A symmetric matrix by its upper triangle.
+/// A symmetric matrix from its upper triangle.
 fn mirrored(t: &Tensor) -> Tensor {
     t.triu(0) + t.triu(1).tr()
 }
@@ -361,7 +361,7 @@ fn diagonal_sum(t: &Tensor) -> f64 {
 }
 
 /// Products \[M, N\] of matrices \[M, K\], \[N, K\] of -1, 0 and 1 in 8-bit integers with 32-bit sums, exact for K < 2³¹.
-/// Matrix units want multiples of 32 rows and of 8 entries; zeros do no harm.
+/// Matrix units need multiples of 32 rows and of 8 entries, so zeros are appended.
 fn int8_products(a: &Tensor, b: &Tensor) -> Tensor {
     let (m, n) = (a.size()[0], b.size()[0]);
     let padded = |t: &Tensor| {

@@ -1,4 +1,4 @@
-//! The products of two panels as units of work, shared among threads.
+//! The products of two panels as units of work, distributed over threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,18 +18,18 @@ use crate::threads::in_threads;
 /// Cost (in multiplications and additions) below which threads are not worth starting.
 const PARALLEL: f64 = 5e7;
 
-/// A piece of work that one thread does.
+/// A unit of work for one thread.
 struct Unit {
     parameter: Param,
     formulas: FormulaSet,
     task: Task,
-    /// In multiplications and additions.
+    /// In multiply-adds.
     cost: f64,
 }
 
 enum Task {
     Ghost,
-    /// A tile of the rows in a set of the schedule.
+    /// A tile of the rows in one of the schedule's sets.
     Tile {
         set: usize,
         tile: Tile,
@@ -38,7 +38,7 @@ enum Task {
 
 /// The work of two panels.
 struct Schedule {
-    /// Parameters that are visited tile by tile, with their rows.
+    /// Parameters computed by tiles, with their rows.
     sets: Vec<(Param, RowSet)>,
     units: Vec<Unit>,
 }
@@ -84,7 +84,7 @@ impl Schedule {
         schedule
     }
 
-    /// Shares the units among workers, the dearest first, each to the worker with the least to do.
+    /// Distributes the units over workers, most expensive first, each to the worker with the least load.
     fn share(&self, workers: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.units.len()).collect();
         order.sort_by(|a, b| self.units[*b].cost.total_cmp(&self.units[*a].cost).then(a.cmp(b)));
@@ -94,7 +94,7 @@ impl Schedule {
             shares[least].0 += self.units[unit].cost;
             shares[least].1.push(unit);
         }
-        // In the order of parameters, so that factors stay in the cache.
+        // Ordered by parameter, so that factors stay in the cache.
         let sorted = |(_, mut units): (f64, Vec<usize>)| {
             units.sort_unstable();
             units
@@ -103,12 +103,12 @@ impl Schedule {
     }
 }
 
-/// The sign kernels of a parameter whose gradients are zero in exact arithmetic are zero.
+/// The formulas to compute for a parameter: its sign kernels are zero if its gradients are zero in exact arithmetic.
 pub(super) fn wanted(formulas: FormulaSet, structural_zero: bool) -> FormulaSet {
     if structural_zero { FormulaSet { asymmetric: false, signgd: false, ..formulas } } else { formulas }
 }
 
-/// The products of a held panel with a passing one, or with itself.
+/// The products of a held panel with a streamed one, or with itself.
 pub(super) fn products(
     held: &Panel,
     passing: Option<&Panel>,
@@ -169,8 +169,8 @@ impl Bar<'_> {
     }
 }
 
-/// Runs the units in threads of one libtorch thread each, and merges their sums in a fixed order. Threads see no tensors
-/// of each other: every worker owns handles of its own on the factors.
+/// Runs the units in threads of one libtorch thread each, and merges their sums in a fixed order. Threads share no tensor
+/// handles: every worker has its own handles on the factors.
 fn shared(schedule: &Schedule, worker: impl Fn() -> Tiler, threads: usize, bar: &mut Bar<'_>) -> Result<Products> {
     let shares = schedule.share(threads);
     let units = schedule.units.as_slice();
