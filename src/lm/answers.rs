@@ -1,7 +1,7 @@
-//! Examples whose answers are texts of one token or more, as `jacobian` sees them: f_c is the sum of the log-probabilities of
-//! answer c's tokens after the prompt.
+//! `jacobian`'s view of examples with answers of one or more tokens: f_c is the sum of the log-probabilities of answer c's
+//! tokens after the prompt.
 //!
-//! Knows no task: which answers an example has is the caller's business.
+//! Knows no task: the caller supplies each example's answers.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::sequences::{Combination, Row, Sequence, rows};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Tap};
 
-/// Entries of the vocabulary whose logits cost about as much as a token.
+/// Number of vocabulary entries whose logits cost about as much as a token.
 const ENTRIES: usize = 1 << 12;
 
 /// Examples with their answers: N examples, C outputs `Σ_j log p(token j of answer c)`, or the difference of two.
@@ -35,8 +35,8 @@ impl<'a> AnswerExamples<'a> {
     /// Checks the examples against the model.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary; sequences longer than the position table; other numbers of answers than other examples
-    /// have, an answer without tokens; difference mode with other than two answers.
+    /// Token ids outside the vocabulary; sequences longer than the position table; examples with different numbers of
+    /// answers; an answer without tokens; difference mode without exactly two answers.
     pub fn new(
         model: &'a dyn LanguageModel,
         examples: &[AnsweredExample],
@@ -88,7 +88,7 @@ fn check(facts: &NetworkFacts, i: usize, example: &AnsweredExample, classes: usi
     let AnsweredExample { prompt, answers } = example;
     let fail = |problem: String| Err(Error::Example { index: i, problem });
     if answers.len() != classes || classes == 0 {
-        return fail(format!("it has {} answers, the first example has {classes}", answers.len()));
+        return fail(format!("it has {} answers, but the first example has {classes}", answers.len()));
     }
     if let Some(c) = answers.iter().position(Vec::is_empty) {
         return fail(format!("answer {c} has no tokens"));
@@ -153,9 +153,10 @@ impl Row {
 /// A position of a sequence with the tokens that are read there.
 type Slot = (usize, Vec<i64>);
 
-/// What is read in a batch of R rows, padded to rectangles: K sequences a row, M positions a sequence, Q tokens a position.
+/// What is read in a batch of R rows, padded to rectangles: K sequences per row, M positions per sequence, Q tokens per
+/// position.
 struct Reading {
-    /// R, K, M, Q and outputs O of a row.
+    /// R, K, M, Q and the outputs O per row.
     shape: [usize; 5],
     /// Positions \[R, K, M\].
     positions: Vec<i64>,
@@ -169,7 +170,7 @@ struct Reading {
 
 impl Reading {
     fn new(rows: &[&Row], outputs: usize) -> Self {
-        /// The numbers in the order of their first appearance, without repetition.
+        /// The numbers without repetitions, in order of first occurrence.
         fn distinct<T: PartialEq + Copy>(all: impl Iterator<Item = T>) -> Vec<T> {
             let mut found = Vec::new();
             for one in all {
@@ -224,7 +225,7 @@ impl Reading {
         reading
     }
 
-    /// The sequences \[R·K, T\]. Where a row has fewer than others its first one stands in, and nothing of it is read.
+    /// The sequences \[R·K, T\]. Rows with fewer than K sequences are padded with their first one, of which nothing is read.
     fn batch(&self, rows: &[&Row], facts: &NetworkFacts, device: Device) -> TokenBatch {
         let [r, k, m, ..] = self.shape;
         let sequences =

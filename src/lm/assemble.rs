@@ -1,5 +1,5 @@
-//! From the tensors of a checkpoint to a network's parameters: names, shapes, numbers that are finite, and nothing left
-//! over that the network would need. Knows no forward pass.
+//! Assembles a network's parameters from a checkpoint's tensors, checking names, shapes, finiteness and leftover tensors.
+//! Knows no forward pass.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) trait Naming {
     /// Names under which checkpoints hold a parameter.
     fn aliases(&self, name: &str) -> Vec<String>;
 
-    /// Number of the layer that a tensor's name speaks of.
+    /// The layer number in a tensor's name.
     fn layer_number(&self, name: &str) -> Option<i64>;
 
     /// Whether a tensor that the network does not use is expected in checkpoints.
@@ -29,28 +29,28 @@ pub(super) trait Naming {
     /// Whether a tensor belongs to the prediction head.
     fn is_head(&self, name: &str) -> bool;
 
-    /// Whether a parameter is the weight of the decoder behind a head that has other parameters too.
+    /// Whether a parameter is the decoder's weight, in a head that has other parameters too.
     fn is_decoder(&self, _name: &str) -> bool {
         false
     }
 
-    /// Whether checkpoints hold a parameter \[in, out\], which is \[out, in\] in memory.
+    /// Whether checkpoints store a parameter as \[in, out\] that is \[out, in\] in memory.
     fn is_transposed(&self, _name: &str) -> bool {
         false
     }
 
-    /// What to do when a checkpoint has no head.
+    /// What to do if a checkpoint has no head.
     fn no_head(&self) -> &'static str;
 
-    /// What a layer is called, and the setting that holds their number.
+    /// What a layer is called, and the setting for their number.
     fn layer(&self) -> (&'static str, &'static str);
 }
 
-/// What names of classifiers' heads begin with.
+/// Prefixes of names in classifiers' heads.
 const CLASSIFIERS: [&str; 6] =
     ["classifier.", "pre_classifier.", "score.", "qa_outputs.", "classification_head.", "sop_classifier."];
 
-/// What names of quantized weights and their scales end with.
+/// Suffixes of names of quantized weights and their scales.
 const QUANTIZED: [&str; 9] = [
     ".qweight",
     ".qzeros",
@@ -63,17 +63,17 @@ const QUANTIZED: [&str; 9] = [
     "_blocks",
 ];
 
-/// A network as a checkpoint must hold it.
+/// What a network needs from a checkpoint.
 pub(super) struct Wanted<'a> {
     /// Its parameters.
     pub specs: Arc<[ParameterSpec]>,
-    /// For each, the settings that fix its shape.
+    /// For each, the settings that determine its shape.
     pub reasons: Vec<String>,
     /// Number of layers.
     pub layers: i64,
     /// Names.
     pub naming: &'a dyn Naming,
-    /// Where the settings are, for messages.
+    /// The file with the settings, for messages.
     pub settings: &'static str,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Wanted<'a> {
         Self { specs, reasons, layers, naming, settings }
     }
 
-    /// Takes the parameters out of a checkpoint.
+    /// Extracts the parameters from a checkpoint.
     ///
     /// # Errors
     /// Missing, misshapen or non-finite tensors; layers beyond the configured number; unknown tensors in layers.
@@ -117,12 +117,12 @@ impl<'a> Wanted<'a> {
         Ok(Parameters::new(Arc::clone(&self.specs), values))
     }
 
-    /// All tensors that stand for a parameter: under its aliases, and where the decoder shares the token embeddings, under
+    /// All tensors that represent a parameter: under its aliases, and if the decoder is tied to the token embeddings, under
     /// the decoder's name too.
     ///
     /// # Errors
-    /// Two that differ. Versions of transformers take different ones then: 4.57 ignores the decoder's weight and takes
-    /// the bias of RoBERTa's decoder but BERT's other one, 5.0 takes the decoder's.
+    /// Two that differ. Versions of transformers then use different ones: 4.57 ignores the decoder's weight and uses the
+    /// bias of RoBERTa's decoder but BERT's other one; 5.0 uses the decoder's.
     fn copies<'c>(
         &self,
         spec: &ParameterSpec,
@@ -140,11 +140,11 @@ impl<'a> Wanted<'a> {
             let Some(how) = difference(&one.tensor, &other.tensor) else { continue };
             let way_out = if shares_decoder && self.naming.is_decoder(name) {
                 format!(
-                    "set it to false in {} if the decoder has weights of its own, else remove `{name}`",
+                    "set it to false in {} if the decoder has separate weights, otherwise remove `{name}`",
                     self.settings
                 )
             } else {
-                "versions of transformers take different ones; remove the one that is stale".into()
+                "versions of transformers use different ones; remove the stale one".into()
             };
             let why = if shares_decoder { "by tie_word_embeddings" } else { "by their names" };
             let message = format!("tensors `{first}` and `{name}` are one parameter {why}, but {how}; {way_out}");
@@ -200,7 +200,7 @@ impl<'a> Wanted<'a> {
         Ok(if self.naming.is_transposed(&spec.name) { converted.tr().contiguous() } else { converted })
     }
 
-    /// Fails on tensors that belong to a layer and that the network has no use for.
+    /// Fails on tensors in layers that the network does not use.
     fn check_rest(&self, checkpoint: &Checkpoint, used: &BTreeSet<&str>) -> Result<()> {
         let (layer, field) = self.naming.layer();
         for (name, source) in checkpoint.tensors.iter().filter(|(n, _)| !used.contains(n.as_str())) {

@@ -1,6 +1,6 @@
-//! Softmax attention over the tap, by its parts.
+//! Softmax attention over the tap, as described by parts.
 //!
-//! Explicit products: libtorch's fused kernel would not keep what gradients of single examples need.
+//! Written with explicit products: libtorch's fused kernel does not keep what per-example gradients need.
 
 use tch::{Kind, Tensor};
 
@@ -13,14 +13,14 @@ use super::rotary::{Angles, Rotary};
 use super::single;
 use crate::jacobian::{Param, Tap};
 
-/// What attention needs to know of a batch: which tokens see which, and angles and distances between them.
+/// What attention needs to know about a batch: masks, angles and distances.
 pub(super) struct Places<'a> {
     d: &'a Description,
     batch: &'a TokenBatch,
     tokens: i64,
     /// Token counts of the texts.
     lengths: Vec<i64>,
-    /// Pads, which nothing sees \[B, 1, 1, T\]; a causal model's stand behind everything that is read.
+    /// Mask of padding \[B, 1, 1, T\]; not needed for causal models, whose padding follows everything that is read.
     absent: Option<Tensor>,
     angles: Vec<(&'a Rotary, Angles)>,
 }
@@ -51,14 +51,14 @@ impl<'a> Places<'a> {
         &self.angles.iter().find(|(known, _)| *known == rotary).expect("made for every layer").1
     }
 
-    /// Distances from the positions that are read \[B, M, T\], or from all \[1, T, T\], to all tokens.
+    /// Distances from the positions read \[B, M, T\], or from all \[1, T, T\], to all tokens.
     pub fn distances(&self, at: Option<&Tensor>) -> Tensor {
         let numbers = Tensor::arange(self.tokens, (Kind::Int64, self.batch.ids.device()));
         let queries = at.map_or_else(|| numbers.unsqueeze(0), Tensor::shallow_clone);
         queries.unsqueeze(-1) - numbers
     }
 
-    /// Keys that queries do not see \[1 or B, 1, Q, T\]; `None` where they see all.
+    /// Mask of the keys that queries do not attend to \[1 or B, 1, Q, T\]; `None` if they attend to all.
     pub fn blocked(&self, attention: &Attention, at: Option<&Tensor>) -> Option<Tensor> {
         let mut blocked = self.absent.as_ref().map(Tensor::shallow_clone);
         let mut also = |more: Tensor| {
@@ -75,7 +75,7 @@ impl<'a> Places<'a> {
             }
             if let Some(window) = attention.window {
                 also(distances.abs().ge(window));
-                // Padding far behind a text sees nothing else.
+                // Padding far after a text would otherwise attend to nothing.
                 blocked = blocked.map(|b| b.logical_and(&distances.not_equal(0).unsqueeze(1)));
             }
         }
@@ -83,12 +83,12 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Scores by distance that all layers share.
+/// Scores by distance, shared by all layers.
 pub(super) enum Shared<'a> {
     None,
-    /// Numbers that are added to scores \[B, heads, Q, T\].
+    /// Numbers added to scores \[B, heads, Q, T\].
     Bias(Tensor),
-    /// Embeddings of distances, and which of them belongs to which pair of tokens.
+    /// Embeddings of distances, and the index of each pair of tokens into them.
     Vectors {
         parts: &'a Disentangled,
         rows: Tensor,
@@ -97,7 +97,7 @@ pub(super) enum Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// For queries at the positions that are read, or at all.
+    /// For queries at the positions read, or at all.
     pub fn new(
         tap: &mut dyn Tap,
         places: &Places<'a>,
@@ -127,8 +127,8 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Softmax attention of the positions `at` \[B, M\], or of all, to the tokens that they see: normed states x \[B, T, width\]
-/// and those of them that ask \[B, Q, width\] → \[B, Q, width\].
+/// Softmax attention of the positions `at` \[B, M\], or of all, to the tokens in their view: from normalized states x \[B,
+/// T, width\] and those of the queries \[B, Q, width\] to \[B, Q, width\].
 pub(super) fn attend(
     tap: &mut dyn Tap,
     places: &Places<'_>,
@@ -156,7 +156,7 @@ pub(super) fn attend(
         q.matmul(&k.transpose(-2, -1))
     };
     if let Shared::Vectors { parts, rows, distances } = shared {
-        // Not in place: a recording tap holds on to what it gave.
+        // Not in place: a recording tap keeps its results.
         scores = &scores + of_distances(tap, maps, parts, (&q, &k), rows, distances, (heads, kv_heads));
     }
     scores = &scores * attention.scale;
@@ -185,7 +185,7 @@ fn by_head(x: &Tensor, heads: i64) -> Tensor {
     x.view([b, t, heads, width / heads]).transpose(1, 2)
 }
 
-/// Queries, keys and values, side by side for all heads; normed where they are.
+/// Queries, keys and values, side by side for all heads, normalized if the architecture does so.
 fn inputs(
     tap: &mut dyn Tap,
     (attention, maps): (&Attention, &LayerMaps),
@@ -195,7 +195,7 @@ fn inputs(
     let here = |y: Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(&y, at));
     let (b, t, _) = x.size3().expect("states have three axes");
     let (queries, keys) = (attention.heads * attention.head_size, attention.kv_heads * attention.head_size);
-    // Sums over all tokens in single precision are not those over the ones that ask.
+    // In single precision, sums over all tokens differ from those over the queries alone.
     let sums_in_single = |(n, span): &(Norm, Span)| {
         *span == Span::Head && n.kind == NormKind::RmsCentred && single::is_rounded(n.rounding, x.kind())
     };
@@ -224,8 +224,8 @@ fn inputs(
     (if all { here(q) } else { q }, k, v)
 }
 
-/// The norm of queries or keys: a norm of each head treats heads as tokens, head by head as transformers has them, which is
-/// the order of sums.
+/// The norm of queries or keys: a per-head norm treats heads as tokens, in transformers' order, which determines the order
+/// of summation.
 fn normed(tap: &mut dyn Tap, x: &Tensor, n: &Norm, map: Map, (span, head_size): (Span, i64)) -> Tensor {
     let rows = |y: Tensor| if single::is_rounded(n.rounding, y.kind()) { single::with_rows_in_gradient(&y) } else { y };
     match span {

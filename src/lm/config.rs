@@ -1,4 +1,4 @@
-//! `config.json`: which network a checkpoint is, and its sizes.
+//! `config.json`: a checkpoint's architecture and sizes.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::activation::Activation;
 use super::fields::{Fields, MOST_LAYERS};
 use crate::error::{Error, Result};
 
-/// Masked language models of BERT's plan, whose configurations are built by hand too.
+/// BERT-like masked language models, whose configurations can also be built in code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -61,7 +61,7 @@ impl Architecture {
         }
     }
 
-    /// Whether positions are counted behind padding's id.
+    /// Whether positions are numbered from the padding id + 1.
     pub(super) fn is_roberta(self) -> bool {
         matches!(self, Self::Roberta | Self::XlmRoberta | Self::Camembert)
     }
@@ -76,17 +76,17 @@ struct Defaults {
     intermediate: i64,
 }
 
-/// How ALBERT's layers share their parameters: consecutive layers belong to a group, and each of them runs the group's
-/// inner layers in turn.
+/// How ALBERT's layers share parameters: consecutive layers form a group, and each of them runs the group's inner layers in
+/// turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Sharing {
     /// Number of groups.
     pub groups: i64,
-    /// Inner layers of a group, each with parameters of its own.
+    /// Inner layers of a group, each with its own parameters.
     pub inner: i64,
 }
 
-/// The error about a `model_type` that is none of these.
+/// The error for an unknown `model_type`.
 pub(super) fn unknown_model(fields: &Fields, found: &str, known: &[&str]) -> Error {
     if found.is_empty() {
         let known: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
@@ -104,33 +104,33 @@ pub struct ModelConfig {
     pub vocab_size: i64,
     /// Width of the residual stream.
     pub hidden_size: i64,
-    /// Width of the embeddings and of the head, where a map leads from the embeddings to the residual stream; without one
-    /// they are as wide as that.
+    /// Width of the embeddings and head, if a map leads from the embeddings to the residual stream; otherwise they have the
+    /// latter's width.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding_size: Option<i64>,
     /// Number of encoder layers.
     pub layers: i64,
-    /// How they share parameters, where they do.
+    /// How they share parameters, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sharing: Option<Sharing>,
     /// Attention heads per layer.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Rows of the position table. It is read from the checkpoint whatever it was initialized with (DistilBERT's
-    /// `sinusoidal_pos_embds`), and is a parameter like others.
+    /// Rows of the position table, an ordinary parameter, even if it was initialized with sinusoids (DistilBERT's
+    /// `sinusoidal_pos_embds`).
     pub max_positions: i64,
-    /// Rows of the segment table; 1 where there is none.
+    /// Rows of the segment table; 1 if there is none.
     pub type_vocab_size: i64,
     /// Added to variances in layer norms.
     pub layer_norm_eps: f64,
     /// Activation.
     pub activation: Activation,
-    /// Token id of padding, which need not be in the vocabulary; RoBERTa's position numbers start after it.
+    /// Token id of padding, which may be outside the vocabulary; RoBERTa's position numbers start after it.
     pub pad_token_id: i64,
-    /// Whether the decoder shares the token embeddings.
+    /// Whether the decoder is tied to the token embeddings.
     pub tied_decoder: bool,
-    /// The base width of a network that this program pre-trained in muP: its learning rates follow from it.
+    /// The base width of a network pre-trained by this program in muP, which determines its learning rates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mup_base_width: Option<i64>,
 }
@@ -155,7 +155,7 @@ impl ModelConfig {
                 .fail(format!("the field `pad_token_id` is {found}, but RoBERTa's position numbers start after it")));
         }
         let layers = fields.layers([names.layers, "num_hidden_layers"], defaults.layers)?;
-        // DistilBERT's norms have this one, whatever a file says.
+        // DistilBERT's norms always have this value, whatever the file says.
         let layer_norm_eps =
             if architecture == Architecture::DistilBert { 1e-12 } else { fields.number("layer_norm_eps", 1e-12)? };
         let tied_decoder = tied_decoder(fields)?;
@@ -165,7 +165,7 @@ impl ModelConfig {
             return Err(fields.fail(message));
         }
         if fields.flag("is_decoder", false)? {
-            return Err(fields.fail("is_decoder true is not supported: tokens would not see those behind them"));
+            return Err(fields.fail("is_decoder true is not supported: attention must be bidirectional"));
         }
         let default = if architecture == Architecture::Albert { "gelu_new" } else { "gelu" };
         let activation = fields.activation(names.activation, default)?;
@@ -204,7 +204,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Longest sequence that the position table covers.
+    /// Longest sequence covered by the position table.
     pub fn max_tokens(&self) -> i64 {
         if self.architecture.is_roberta() { self.max_positions - self.pad_token_id - 1 } else { self.max_positions }
     }
@@ -214,8 +214,8 @@ impl ModelConfig {
         self.architecture != Architecture::DistilBert
     }
 
-    /// Activation of the head: ELECTRA's and RoBERTa's is the exact one whatever their layers have, as in transformers'
-    /// `ElectraGeneratorPredictions` and `RobertaLMHead`.
+    /// Activation of the head: for ELECTRA and RoBERTa always exact GELU, as in transformers' `ElectraGeneratorPredictions`
+    /// and `RobertaLMHead`.
     pub(super) fn head_activation(&self) -> Activation {
         if self.architecture == Architecture::Electra || self.architecture.is_roberta() {
             Activation::Gelu
@@ -224,7 +224,7 @@ impl ModelConfig {
         }
     }
 
-    /// For each step through the encoder the number of the layer whose parameters it uses.
+    /// For each step through the encoder, the index of the layer whose parameters it uses.
     pub(super) fn steps(&self) -> Vec<usize> {
         let Some(Sharing { groups, inner }) = self.sharing else { return (0..self.layers as usize).collect() };
         // In floating point, as transformers computes it.
@@ -234,7 +234,7 @@ impl ModelConfig {
     }
 }
 
-/// Whether the decoder is tied, by the general field and by DistilBERT's older one, which must agree.
+/// Whether the decoder is tied, by the general field and DistilBERT's older one, which must agree.
 fn tied_decoder(fields: &Fields) -> Result<bool> {
     let older = fields.flag("tie_weights_", true)?;
     let tied = fields.flag("tie_word_embeddings", true)?;
@@ -244,7 +244,7 @@ fn tied_decoder(fields: &Fields) -> Result<bool> {
     Ok(tied)
 }
 
-/// Width of embeddings that are mapped to the residual stream: ALBERT's always are, ELECTRA's where widths differ.
+/// Width of embeddings that are mapped to the residual stream: ALBERT's always, ELECTRA's if widths differ.
 fn embedding_size(fields: &Fields, architecture: Architecture, hidden_size: i64) -> Result<Option<i64>> {
     match architecture {
         Architecture::Albert => Ok(Some(fields.size("embedding_size", Some(128))?)),

@@ -1,4 +1,4 @@
-//! Language models whose configuration is built by hand, and not read from a description.
+//! Language models whose configuration is built in code rather than read from a file.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::network::Network;
 use super::parts::Description;
 use crate::jacobian::{ParameterSpec, Tap};
 
-/// A language model with its configuration. Values live in [`crate::jacobian::Parameters`], so that one model can be evaluated
+/// A language model with its configuration. Values live in [`crate::jacobian::Parameters`], so that a model can be evaluated
 /// at many parameter vectors.
 pub struct Configured<C> {
     config: C,
@@ -33,7 +33,7 @@ impl<C> Configured<C> {
         self.network.specs()
     }
 
-    /// What the decoder reads at the positions that are read \[B, width\]: the last hidden states through the head's transform.
+    /// The decoder's input at the positions read \[B, width\]: the last hidden states after the head's transform.
     pub fn transformed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         self.network.transformed(tap, batch)
     }

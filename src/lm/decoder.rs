@@ -1,9 +1,9 @@
-//! Causal language models whose configuration is built by hand: GPT-2, Llama and Qwen2 with plain rotary positions.
+//! Causal language models whose configuration is built in code: GPT-2, Llama and Qwen2 with unscaled rotary positions.
 
 use super::activation::Activation;
 use super::configured::Configured;
 
-/// Causal language models whose configuration is built by hand.
+/// Causal architectures whose configuration can be built in code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CausalArchitecture {
@@ -53,11 +53,11 @@ pub struct CausalConfig {
     pub heads: i64,
     /// Heads of keys and values per layer; each serves `heads / kv_heads` heads of queries.
     pub kv_heads: i64,
-    /// Width of a head; even where positions are rotary.
+    /// Width of a head; even if positions are rotary.
     pub head_size: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Longest sequence: rows of GPT-2's position table, or what the model was trained for.
+    /// Longest sequence: rows of GPT-2's position table, or the trained length.
     pub max_positions: i64,
     /// Added to variances or mean squares in norms.
     pub norm_eps: f64,
@@ -65,11 +65,11 @@ pub struct CausalConfig {
     pub activation: Activation,
     /// Base of the rotary angles' geometric sequence.
     pub rope_theta: f64,
-    /// Which maps have biases; all of GPT-2's have.
+    /// Which maps have biases; in GPT-2 all have.
     pub biases: Biases,
-    /// Token id of padding, which need not be in the vocabulary. Nothing that is read attends to it.
+    /// Token id of padding, which may be outside the vocabulary. Nothing that is read attends to it.
     pub pad_token_id: i64,
-    /// Whether the decoder shares the token embeddings.
+    /// Whether the decoder is tied to the token embeddings.
     pub tied_decoder: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Masked language models of BERT's plan whose configuration is built by hand: what pre-training writes, and tests draw.
+//! BERT-like masked language models whose configuration is built in code, for pre-training and tests.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Prompted examples of a language model, as `jacobian` sees them.
+//! `jacobian`'s view of a language model's prompted examples.
 
 use tch::{Device, Kind, Tensor};
 
@@ -10,30 +10,30 @@ use crate::setting::Field;
 /// Token ids of one prompted example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptExample {
-    /// Token ids, special tokens included, no padding.
+    /// Token ids, including special tokens, without padding.
     pub input_ids: Vec<i64>,
     /// Segment ids, as long as `input_ids`.
     pub segment_ids: Vec<i64>,
-    /// Index of the token that is read: the mask, or the last one.
+    /// Index of the token read: the mask, or the last one.
     pub mask_position: usize,
 }
 
 /// A prompt and the token ids of its possible answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweredExample {
-    /// The prompt, with one mask, or up to the token in front of the answer.
+    /// The prompt, with one mask, or ending at the token before the answer.
     pub prompt: PromptExample,
-    /// The answers in the order of the outputs, each of one token or more.
+    /// The answers in the order of the outputs, each of one or more tokens.
     pub answers: Vec<Vec<i64>>,
 }
 
-/// What f is.
+/// The output f.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputMode {
     /// The logits of the C label words.
     Logits,
-    /// The second label word's logit minus the first's: one output, for tasks of two classes.
+    /// The second label word's logit minus the first's: one output, for two classes.
     Difference,
 }
 
@@ -46,9 +46,9 @@ impl OutputMode {
         }
     }
 
-    /// The failure of a difference between another number of classes than two.
+    /// The error for a difference without exactly two classes.
     pub(super) fn needs_two(classes: usize) -> Error {
-        let expected = format!("logits: the task has {classes} classes, a difference is of two");
+        let expected = format!("logits: the task has {classes} classes, but a difference needs two");
         Error::setting(Field::OutputMode, "difference", expected)
     }
 }
@@ -67,8 +67,8 @@ impl<'a> PromptExamples<'a> {
     /// Checks the examples against the model.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, sequences longer than the position table, segment ids outside the segment
-    /// table, difference mode with other than two label words.
+    /// Token ids outside the vocabulary, sequences longer than the position table, segment ids outside the segment table,
+    /// difference mode without exactly two label words.
     pub fn new(
         model: &'a dyn LanguageModel,
         examples: Vec<PromptExample>,
@@ -93,7 +93,7 @@ impl<'a> PromptExamples<'a> {
         Ok(Self { model, examples, label_ids: label_ids.to_vec(), mode, device, roundings: Roundings::default() })
     }
 
-    /// The same examples with other roundings in a network of double precision.
+    /// The same examples with other roundings in a double-precision network.
     #[must_use]
     pub fn rounded(self, roundings: Roundings) -> Self {
         Self { roundings, ..self }
@@ -154,13 +154,13 @@ pub(super) fn check_tokens(facts: &NetworkFacts, i: usize, ids: &[i64], segments
     if let Some(s) = segments.iter().find(|s| !(0..facts.segments).contains(*s)) {
         let rows = facts.segments;
         let problem =
-            format!("segment id {s}, but the model's segment table has {rows} rows: {} must be off", Field::Segments);
+            format!("segment id {s}, but the model's segment table has {rows} rows: turn {} off", Field::Segments);
         return Err(Error::Example { index: i, problem });
     }
     Ok(())
 }
 
-/// Sequences of token and segment ids as one padded batch that is read at these positions \[B, M\].
+/// Sequences of token and segment ids as one padded batch, read at these positions \[B, M\].
 pub(super) fn padded(sequences: &[(&[i64], &[i64])], positions: &Tensor, pad: i64, device: Device) -> TokenBatch {
     let (b, t) = (sequences.len(), sequences.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0));
     let mut all_ids = vec![pad; b * t];

@@ -1,5 +1,5 @@
-//! The fields of a `config.json`, read strictly: absent and null are the same, a value of another type is an error and
-//! never the default. Knows no architecture.
+//! Reads the fields of a `config.json` strictly: null counts as absent, and a value of the wrong type is an error, never the
+//! default. Knows no architecture.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::activation::Activation;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
-/// More layers than any model has: beyond it a number is a mistake, and names of its tensors would fill memory.
+/// Maximum number of layers: more must be a mistake, and the names of their tensors would fill memory.
 pub(super) const MOST_LAYERS: i64 = 1000;
 
 /// A JSON object with settings, and the file it came from, for messages.
@@ -35,8 +35,8 @@ impl Fields {
             if let Some(found) = fields.present(field) {
                 let method = found.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
                 return Err(fields.fail(format!(
-                    "{field} says that the weights are quantized ({method}), which is not supported; dequantize the model in \
-                     transformers (model.dequantize()) and save it, or take the model that it was made of"
+                    "{field} says that the weights are quantized ({method}), which is not supported; dequantize the \
+                     model in transformers (model.dequantize()) and save it, or use the original model"
                 )));
             }
         }
@@ -55,12 +55,12 @@ impl Fields {
         Err(fields.fail(format!("expected a JSON object with {content}")))
     }
 
-    /// Settings that come from elsewhere, as if they stood in this file.
+    /// Settings from elsewhere, as if they were in this file.
     pub fn of(path: &Path, json: Value) -> Self {
         Self { path: path.to_path_buf(), json }
     }
 
-    /// Names and values of everything that is there.
+    /// All names and values.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
@@ -75,17 +75,17 @@ impl Fields {
         self.fail(format!("the field `{field}` must be {wanted}, found {found}"))
     }
 
-    /// The value of a field that is there and not null.
+    /// The value of a field that is present and not null.
     pub fn present(&self, field: &str) -> Option<&Value> {
         self.json.get(field).filter(|v| !v.is_null())
     }
 
-    /// Whether a field is there and null.
+    /// Whether a field is present and null.
     pub fn is_null(&self, field: &str) -> bool {
         self.json.get(field).is_some_and(Value::is_null)
     }
 
-    /// The fields of an object within, if it is there.
+    /// The fields of a nested object, if present.
     pub fn object(&self, field: &str) -> Result<Option<Self>> {
         match self.present(field) {
             None => Ok(None),
@@ -102,7 +102,7 @@ impl Fields {
         }
     }
 
-    /// A positive integer; an absent one without a default is an error.
+    /// A positive integer; an error if absent without a default.
     pub fn size(&self, field: &str, default: Option<i64>) -> Result<i64> {
         match (self.present(field), default) {
             (None, Some(d)) => Ok(d),
@@ -113,7 +113,7 @@ impl Fields {
         }
     }
 
-    /// A positive integer, or none where the field is null; an absent one has the default.
+    /// A positive integer, or `None` if the field is null; the default if absent.
     pub fn nullable_size(&self, field: &str, default: Option<i64>) -> Result<Option<i64>> {
         match self.present(field) {
             None => Ok(default.filter(|_| !self.is_null(field))),
@@ -121,7 +121,7 @@ impl Fields {
         }
     }
 
-    /// A positive number, or none where the field is null; an absent one has the default.
+    /// A positive number, or `None` if the field is null; the default if absent.
     pub fn nullable_number(&self, field: &str, default: Option<f64>) -> Result<Option<f64>> {
         match self.present(field) {
             None => Ok(default.filter(|_| !self.is_null(field))),
@@ -129,14 +129,14 @@ impl Fields {
         }
     }
 
-    /// An integer that is not negative.
+    /// A non-negative integer.
     pub fn count(&self, field: &str, default: i64) -> Result<i64> {
         match self.present(field) {
             None => Ok(default),
             Some(v) => v
                 .as_i64()
                 .filter(|n| (0..=1 << 31).contains(n))
-                .ok_or_else(|| self.wrong(field, "an integer that is not negative", v)),
+                .ok_or_else(|| self.wrong(field, "a non-negative integer", v)),
         }
     }
 
@@ -161,13 +161,11 @@ impl Fields {
         Ok(layers)
     }
 
-    /// A number that is not negative.
+    /// A non-negative number.
     pub fn number(&self, field: &str, default: f64) -> Result<f64> {
         match self.present(field) {
             None => Ok(default),
-            Some(v) => {
-                v.as_f64().filter(|x| *x >= 0.0).ok_or_else(|| self.wrong(field, "a number that is not negative", v))
-            }
+            Some(v) => v.as_f64().filter(|x| *x >= 0.0).ok_or_else(|| self.wrong(field, "a non-negative number", v)),
         }
     }
 
@@ -187,7 +185,7 @@ impl Fields {
         }
     }
 
-    /// The token id of padding. Any integer: many files have -1 or an id beyond the vocabulary for "none".
+    /// The token id of padding: any integer, because many files write -1 or an id beyond the vocabulary for "none".
     pub fn pad_token_id(&self, default: i64) -> Result<i64> {
         match self.present("pad_token_id") {
             None => Ok(default),
@@ -197,7 +195,7 @@ impl Fields {
         }
     }
 
-    /// An elementwise activation by one of the names that Hugging Face gives it.
+    /// An elementwise activation, by any of Hugging Face's names.
     pub fn activation(&self, field: &str, default: &str) -> Result<Activation> {
         match self.text(field, default)? {
             "gelu" | "gelu_python" => Ok(Activation::Gelu),

@@ -21,8 +21,8 @@ use crate::gguf::{Gguf, Value};
 use crate::jacobian::Parameters;
 use crate::progress::check_cancelled;
 
-/// Settings of another function than this program's: fields behind the architecture's name, with the one value that
-/// means the same as absence, if there is one.
+/// Settings that would change the function: field names after the architecture's prefix, with the value that is equivalent
+/// to absence, if any.
 const UNSUPPORTED: [(&str, Option<&str>); 6] = [
     ("attention.clamp_kqv", None),
     ("rope.scale_linear", None),
@@ -34,13 +34,13 @@ const UNSUPPORTED: [(&str, Option<&str>); 6] = [
 
 /// An architecture of GGUF files.
 struct Form {
-    /// Its name there.
+    /// Its name in GGUF files.
     name: &'static str,
     /// Hugging Face's `model_type`.
     model_type: &'static str,
-    /// Whether layers see windows.
+    /// Whether layers have windows.
     windows: bool,
-    /// Whether weights of norms are stored with one added.
+    /// Whether norm weights are stored with one added.
     centred: bool,
 }
 
@@ -73,7 +73,7 @@ fn architecture(file: &Gguf) -> Result<&'static Form> {
     })
 }
 
-/// The network of a file: its settings under Hugging Face's names, and what only its tensors tell.
+/// The network of a file, from its settings under Hugging Face's names and from its tensors.
 fn describe(file: &Gguf, of: &Form) -> Result<Description> {
     let key = |part: &str| format!("{}.{part}", of.name);
     for (part, harmless) in UNSUPPORTED {
@@ -131,7 +131,7 @@ fn describe(file: &Gguf, of: &Form) -> Result<Description> {
         "pad_token_id": 0,
         // llama.cpp caps scores.
         "attn_implementation": if of.name == "gemma2" { "eager" } else { "sdpa" },
-        // What llama.cpp's graph has: the largest of either family divides by another width.
+        // As in llama.cpp's graph; the largest model of either family divides by another width.
         "query_pre_attn_scalar": match (of.name, layers) {
             ("gemma2", 46) | ("gemma3", 62) => hidden_size / heads,
             _ => head_size,
@@ -142,7 +142,7 @@ fn describe(file: &Gguf, of: &Form) -> Result<Description> {
         (true, _, None) => settings["sliding_window"] = size(window, None)?.into(),
         (true, _, Some(found)) => {
             let problem =
-                format!("is {found}, which is not supported: layers with windows are those of the architecture");
+                format!("is {found}, which is not supported: the architecture determines the layers with windows");
             return Err(file.wrong(&key("attention.sliding_window_pattern"), problem));
         }
         (false, Some(found), _) => return Err(file.wrong(&key(window), format!("is {found}, which is not supported"))),
@@ -172,7 +172,7 @@ fn describe(file: &Gguf, of: &Form) -> Result<Description> {
     Ok(described)
 }
 
-/// What the angles of pairs are divided by: llama.cpp's form of Llama 3's scaling.
+/// Divisors of the pairs' angles: llama.cpp's form of Llama 3's scaling.
 fn rotary_factors(file: &Gguf, head_size: i64) -> Result<Option<Vec<f64>>> {
     let name = "rope_freqs.weight";
     if file.shape(name).is_none() {
@@ -188,8 +188,8 @@ fn rotary_factors(file: &Gguf, head_size: i64) -> Result<Option<Vec<f64>>> {
 
 const TOKENS: &str = "token_embd.weight";
 
-/// All tensors of a file by the file's own names, with rotated entries in Hugging Face's order: entry k of a head pairs
-/// with k + d/2, where Llama's files have the two side by side.
+/// All tensors of a file by the file's own names, with rotated entries in Hugging Face's order: entry k of a head pairs with
+/// k + d/2, whereas Llama's files have pairs side by side.
 fn checkpoint(file: &Gguf, of: &Form, d: &Description) -> Result<Checkpoint> {
     let mut tensors = BTreeMap::new();
     for name in file.names().filter(|name| *name != "rope_freqs.weight") {
@@ -276,7 +276,7 @@ impl Naming for GgufNames {
     }
 
     fn no_head(&self) -> &'static str {
-        "the decoder shares the token embeddings where the file has no `output.weight`"
+        "the decoder is tied to the token embeddings if the file has no `output.weight`"
     }
 
     fn layer(&self) -> (&'static str, &'static str) {

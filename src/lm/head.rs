@@ -1,7 +1,7 @@
-//! Fine-tuning without the model's own head: a new linear head of C classes on the hidden state of one token (the first of
-//! a masked model's texts, the last of a causal one's).
+//! Fine-tuning without the model's own head: a new linear head for C classes on the hidden state of one token (the first one
+//! for masked models, the last one for causal ones).
 //!
-//! Knows no task: which tokens an example has and how the head begins is the caller's business.
+//! Knows no task: the caller supplies the examples' tokens and the head's initial weights.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use super::model::{LanguageModel, Roundings};
 use crate::error::Result;
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters, PlainTap, Role, Tap, batches_by_cost, in_order};
 
-/// Examples read by a new head: N examples, C outputs, or the difference of two. Its parameters are the model's own, which
-/// the model's head belongs to but nothing reads, and the head's behind them.
+/// Examples with a new head: N examples, C outputs, or the difference of two. The parameters are the model's own, including
+/// its unused head, followed by the new head's.
 pub struct HeadExamples<'a> {
     model: &'a dyn LanguageModel,
     prompts: PromptExamples<'a>,
@@ -24,7 +24,7 @@ pub struct HeadExamples<'a> {
 }
 
 impl<'a> HeadExamples<'a> {
-    /// Examples as the model reads them, special tokens included; `mask_position` is the token that the head reads.
+    /// Examples as token ids, including special tokens; `mask_position` is the token that the head reads.
     ///
     /// # Errors
     /// As [`PromptExamples::new`].
@@ -60,7 +60,7 @@ impl<'a> HeadExamples<'a> {
         Self { prompts: self.prompts.select(indices), ..*self }
     }
 
-    /// What the head reads, at the model's own parameters \[N, width\], in double precision.
+    /// The head's input at the model's own parameters \[N, width\], in double precision.
     pub fn features(&self, parameters: &Parameters, batch: usize) -> Tensor {
         let _guard = tch::no_grad_guard();
         let mut tap = PlainTap::new(parameters);
@@ -73,7 +73,7 @@ impl<'a> HeadExamples<'a> {
     }
 }
 
-/// The model's parameters with a head behind them: weight \[C, hidden\] and perhaps a bias \[C\].
+/// The model's parameters followed by a head: weight \[C, hidden\] and optionally a bias \[C\].
 pub fn with_head(own: &Parameters, weight: &Tensor, bias: Option<&Tensor>) -> Parameters {
     let mut specs = own.specs().to_vec();
     let mut values: Vec<Tensor> = own.values().iter().map(Tensor::shallow_clone).collect();

@@ -1,4 +1,4 @@
-//! The parameters of a network: their specifications, and where the forward pass finds each of them.
+//! The parameters of a network: their specifications, and their places in the forward pass.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::parts::{
 };
 use crate::jacobian::{Param, ParameterSpec, Role};
 
-/// A linear map, or the affine part of a norm; not all have biases.
+/// A linear map or the affine part of a norm; the bias is optional.
 #[derive(Clone, Copy)]
 pub(super) struct Map {
     pub weight: Param,
@@ -22,7 +22,7 @@ pub(super) struct AroundMaps {
     pub outer: Option<Map>,
 }
 
-/// How a layer makes queries, keys and values.
+/// How a layer computes queries, keys and values.
 pub(super) enum Inputs {
     Fused(Map),
     Separate { query: Map, key: Map, value: Map },
@@ -34,25 +34,25 @@ pub(super) struct LayerMaps {
     pub inputs: Inputs,
     /// Norms of queries and of keys.
     pub query_key_norms: Option<(Map, Map)>,
-    /// Maps of the queries and keys of distances, where they are not those of tokens.
+    /// Maps to queries and keys of distances, if they differ from those of tokens.
     pub position_query: Option<Map>,
     pub position_key: Option<Map>,
     pub attention_output: Map,
     pub feed_norms: AroundMaps,
-    /// The gate's map, or the one that makes gate and others.
+    /// The gate's map, or the combined map of gate and up.
     pub gate: Option<Map>,
     pub up: Option<Map>,
     pub down: Map,
 }
 
-/// The masked models' map and norm in front of the decoder.
+/// A masked model's map and norm before the decoder.
 #[derive(Clone, Copy)]
 pub(super) struct TransformMaps {
     pub map: Map,
     pub norm: Map,
 }
 
-/// Where each parameter of the network is.
+/// The index of each parameter of the network.
 pub(super) struct Layout {
     pub tokens: Param,
     pub positions: Option<Param>,
@@ -69,7 +69,7 @@ pub(super) struct Layout {
     pub decoder_bias: Option<Param>,
 }
 
-/// An axis of a parameter: its length, and the setting that fixes it.
+/// An axis of a parameter: its length, and the setting that determines it.
 #[derive(Clone)]
 struct Axis(i64, String);
 
@@ -119,7 +119,7 @@ impl Builder<'_> {
     }
 }
 
-/// Sizes that layers have in common, with their names.
+/// Sizes common to all layers, with their names.
 struct Sizes {
     width: Axis,
     heads: &'static str,
@@ -134,7 +134,7 @@ impl Sizes {
     }
 }
 
-/// Specifications of a network's parameters, the layout into them, and for each the settings that fix its shape.
+/// Specifications of a network's parameters, their layout, and for each the settings that determine its shape.
 pub(super) fn layout(d: &Description) -> (Arc<[ParameterSpec]>, Layout, Vec<String>) {
     let names = d.names;
     let fields = names.fields;
@@ -145,7 +145,7 @@ pub(super) fn layout(d: &Description) -> (Arc<[ParameterSpec]>, Layout, Vec<Stri
     let e = narrow(d.embeddings.width);
     let mut b = Builder { names, specs: vec![], reasons: vec![], role: Role::Embedding, layer: "embeddings".into() };
     let tokens = b.add(names.at(&format!("{}.weight", names.tokens)), &[v.clone(), e.clone()]);
-    // What the table is added to, and what the norm goes over.
+    // The width to which the table is added and over which the norm is taken.
     let summed = if d.embeddings.projection == Some(Projection::Tokens) { &h } else { &e };
     let positions = d.embeddings.positions.map(|p| {
         let rows = Axis::of(p.rows, fields.positions);
@@ -199,7 +199,7 @@ fn relative(d: &Description, b: &mut Builder<'_>, h: &Axis) -> (Option<Param>, O
     };
     let table = b.add(b.names.at(&format!("{}.weight", b.names.relative)), &[rows, columns]);
     let norm = b.norm(&b.names.at(b.names.relative_norm), norm.as_ref(), h);
-    // Read by queries alone, a vector that all distances share adds one number to all scores of a query.
+    // If only queries read it, a vector common to all distances adds the same number to all scores of a query.
     if let (Relative::Vectors(Disentangled { key_position: false, .. }), Some(bias)) =
         (relative, norm.and_then(|n| n.bias))
     {
@@ -278,7 +278,7 @@ fn inputs(
     };
     let by_position = matches!(&d.relative, Some(Relative::Vectors(v)) if v.key_position);
     if let Some(bias) = key_bias {
-        // From rows of keys alone to rows of the map that makes them, head by head where these lie apart.
+        // Converts rows of the keys to rows of the map that computes them, head by head if these are interleaved.
         let unseen = attention.unseen_key_rows(by_position).into_iter();
         b.specs[bias.0].structural_zeros = unseen.flat_map(|rows| attention.rows_in_map(rows)).collect();
     }

@@ -1,5 +1,4 @@
-//! What every language model is, for readers of label words: masked ones, which fill a gap, and causal ones, which
-//! continue a text.
+//! The interface of language models: masked ones, which fill a gap, and causal ones, which continue a text.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,18 +21,17 @@ use crate::jacobian::{ParameterSpec, Parameters, Tap};
 pub struct TokenBatch {
     /// Token ids \[B, T\].
     pub ids: Tensor,
-    /// Whether a position holds a token rather than padding \[B, T\]; `None` where all do.
+    /// Whether a position holds a token rather than padding \[B, T\]; `None` if all do.
     pub present: Option<Tensor>,
     /// Segment ids \[B, T\].
     pub segments: Tensor,
-    /// Positions that are read \[B, M\]: the masks, or the last tokens.
+    /// Positions to read \[B, M\]: the masks, or the last tokens.
     pub mask_positions: Tensor,
-    /// What is rounded in a network of double precision.
+    /// What is rounded in a double-precision network.
     pub roundings: Roundings,
 }
 
-/// What a network of double precision rounds to single precision. Networks of single precision compute the same whichever it
-/// is.
+/// What a double-precision network rounds to single precision. Has no effect in single-precision networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Roundings {
     /// What transformers rounds: root mean square norms, rotary angles, and some models' softmax.
@@ -46,13 +44,13 @@ pub enum Roundings {
 /// Where a model's output is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// At the mask, with the text on both sides of it.
+    /// At the mask, with text on both sides.
     Mask,
-    /// At the last token of a text, which it continues.
+    /// At the last token of a text, which the model continues.
     LastToken,
 }
 
-/// What others need to know about a network.
+/// Facts about a network.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkFacts {
     /// Its `model_type`.
@@ -61,9 +59,9 @@ pub struct NetworkFacts {
     pub vocab_size: i64,
     /// Longest sequence.
     pub max_tokens: i64,
-    /// Number of segment ids; 1 where a network knows no segments.
+    /// Number of segment ids; 1 without segments.
     pub segments: i64,
-    /// Token id that fills up a batch.
+    /// Token id of padding in batches.
     pub pad_token_id: i64,
     /// Number of layers.
     pub layers: i64,
@@ -71,15 +69,15 @@ pub struct NetworkFacts {
     pub width: i64,
     /// Where its output is read.
     pub reads: Reads,
-    /// Whether a token's state can depend on what stands behind it: in masked models, and in causal ones whose angles depend
-    /// on the length of the text.
+    /// Whether a token's state can depend on later tokens: in masked models, and in causal ones whose rotary angles depend
+    /// on the text's length.
     pub looks_ahead: bool,
-    /// The base width of a network that this program pre-trained in muP: its learning rates follow from it.
+    /// The base width of a network pre-trained by this program in muP, which determines its learning rates.
     pub mup_base_width: Option<i64>,
 }
 
-/// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many of them,
-/// in several threads at a time.
+/// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many parameter vectors,
+/// in several threads.
 pub trait LanguageModel: Send + Sync {
     /// Specifications of the parameters.
     fn specs(&self) -> &Arc<[ParameterSpec]>;
@@ -87,33 +85,30 @@ pub trait LanguageModel: Send + Sync {
     /// Its kind and sizes.
     fn facts(&self) -> NetworkFacts;
 
-    /// Everything that determines the function beside the values, as text, for digests.
+    /// Everything else that determines the function, as text, for digests.
     fn settings(&self) -> String;
 
-    /// Last hidden states at the one position of each sequence that is read, in front of the model's own head
-    /// \[B, width\].
+    /// Last hidden states, before the model's own head, at the single position read per sequence \[B, width\].
     fn features(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor;
 
-    /// Logits of the label words at the one position of each sequence that is read \[B, C\]; `label_ids` \[C\] are their
-    /// token ids.
+    /// Logits of the label words at the single position read per sequence \[B, C\]; `label_ids` \[C\] are their token ids.
     fn label_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch, label_ids: &Tensor) -> Tensor;
 
-    /// Logits of the whole vocabulary at every position that is read \[B, M, V\].
+    /// Logits of the whole vocabulary at every position read \[B, M, V\].
     fn vocabulary_logits(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor;
 }
 
-/// The token id that fills up a batch: that of padding, or 0 where the vocabulary lacks it. Nothing that is read attends to
-/// it.
+/// The token id of padding in batches, or 0 if the vocabulary lacks it. Nothing that is read attends to it.
 pub(super) fn filler(pad_token_id: i64, vocab_size: i64) -> i64 {
     if (0..vocab_size).contains(&pad_token_id) { pad_token_id } else { 0 }
 }
 
-/// Reads configuration and weights of a checkpoint directory, or of a GGUF file.
+/// Reads configuration and weights from a checkpoint directory or a GGUF file.
 ///
 /// # Errors
 /// Unknown architectures and settings; missing, misshapen or non-finite tensors; layers beyond the configured number.
 pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Box<dyn LanguageModel>, Parameters)> {
-    // Settings before the weights, which may be large: what is not supported is refused at once.
+    // Settings before the weights, which may be large, so that unsupported ones are refused at once.
     let (network, parameters) = if let Some(file) = Gguf::find(place)? {
         gguf::load(&Gguf::open(&file)?, kind, device)?
     } else {
@@ -125,7 +120,7 @@ pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Box<dyn Languag
     Ok((Box::new(network), parameters))
 }
 
-/// What [`LanguageModel::settings`] of the model in a checkpoint directory is, from its `config.json` alone.
+/// [`LanguageModel::settings`] of the model in a checkpoint directory, from its `config.json` alone.
 ///
 /// # Errors
 /// Unknown architectures and settings.

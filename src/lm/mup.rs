@@ -2,9 +2,9 @@
 //! rates scale with the width, so that hidden activations, their updates and the outputs' updates keep their size (G.
 //! Yang et al., "Tensor Programs V", Table 8; the rates of SGD by the same argument).
 //!
-//! Weights are those of an ordinary checkpoint, without multipliers, so that other programs compute the same logits:
-//! everything of the parametrization that training needs is a learning rate per tensor. The decoder has weights of its
-//! own; one that is tied to the token embeddings could not have the small updates of an output layer. Knows numbers only.
+//! Weights are those of an ordinary checkpoint, without multipliers, so that other programs compute the same logits;
+//! training only needs a learning rate per tensor. The decoder is not tied to the token embeddings, since it could not have
+//! the small updates of an output layer then. Knows numbers only.
 
 use crate::jacobian::{ParameterSpec, Role};
 
@@ -21,7 +21,7 @@ pub enum Scaling {
 }
 
 impl Scaling {
-    /// As reports print it.
+    /// Name in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Mup => "muP",
@@ -45,11 +45,11 @@ pub struct Parametrization {
     pub scaling: Scaling,
     /// The width at which all learning rates are the base rate.
     pub base_width: i64,
-    /// Deviation of the entries of the embedding tables.
+    /// Standard deviation of the embedding tables' entries.
     pub embedding_deviation: f64,
 }
 
-/// Mean and deviation of a tensor's initial entries.
+/// Mean and standard deviation of a tensor's initial entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Initial {
     /// Mean.
@@ -58,7 +58,7 @@ pub struct Initial {
     pub deviation: f64,
 }
 
-/// What sort of parameter a tensor is, by which of its axes grow with the width.
+/// The kind of a tensor, by which of its axes grow with the width.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     /// Tables: from finitely many ids to n.
@@ -69,7 +69,7 @@ enum Sort {
     Vector,
     /// The decoder: from n to finitely many tokens.
     Output,
-    /// The decoder's biases: a number for each token.
+    /// The decoder's biases: one number per token.
     OutputBias,
 }
 
@@ -95,7 +95,7 @@ impl Parametrization {
         }
     }
 
-    /// Initial entries of a tensor. The decoder begins at zero, so that no width begins with larger logits than another.
+    /// Initial entries of a tensor. The decoder starts at zero, so that initial logits are equal at all widths.
     pub fn initial(&self, spec: &ParameterSpec) -> Initial {
         let constant = |mean| Initial { mean, deviation: 0.0 };
         match Sort::of(spec) {
@@ -106,8 +106,7 @@ impl Parametrization {
         }
     }
 
-    /// Learning rate of a tensor under updates whose entries do not depend on the gradient's size (Adam, SignGD), in
-    /// units of the base rate.
+    /// Learning rate of a tensor, relative to the base rate, for updates independent of the gradient's size (Adam, SignGD).
     pub fn sign_rate(&self, width: i64, spec: &ParameterSpec) -> f64 {
         match Sort::of(spec) {
             Sort::Hidden | Sort::Output => self.shrinkage(width),

@@ -1,17 +1,17 @@
-//! What checkpoints call the parameters of a network: one table for each architecture, and the older names that they also
-//! go by. The tables stand beside the mappings of the settings, in `architectures`.
+//! Names of a network's parameters in checkpoints: a table per architecture, and older aliases. The tables are next to the
+//! mappings of settings, in `architectures`.
 
 use super::architectures;
 use super::assemble::Naming;
 use super::parts::Description;
 
-/// Names of one architecture's parameters. Maps and norms are without `.weight` and `.bias`; what an architecture does not
-/// have is empty. All but the head's stand behind the prefix.
+/// Names of one architecture's parameters. Maps and norms are given without `.weight` and `.bias`; names that an
+/// architecture does not have are empty. All but the head's names follow the prefix.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// What names of the class with a head begin with, and those of the class without do not.
+    /// Prefix of names in the class with a head, absent in the class without.
     pub prefix: &'static str,
-    /// What `config.json` calls the sizes.
+    /// Names of the sizes in `config.json`.
     pub fields: FieldNames,
     pub tokens: &'static str,
     pub positions: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Names {
     pub targets: &'static [&'static str],
     /// Whether linear maps are stored \[in, out\].
     pub transposed: bool,
-    /// Beginnings of names, with what other files have in their place.
+    /// Prefixes of names, with alternatives in other files.
     pub renamed: &'static [(&'static str, &'static str)],
 }
 
@@ -61,7 +61,7 @@ pub(super) const FIELDS: FieldNames = FieldNames {
 /// Names within one layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LayerNames {
-    /// In front of the attention.
+    /// Before the attention.
     pub attention_before: &'static str,
     pub query: &'static str,
     pub key: &'static str,
@@ -70,7 +70,7 @@ pub(super) struct LayerNames {
     pub fused: &'static str,
     pub query_norm: &'static str,
     pub key_norm: &'static str,
-    /// Maps of distances, where they are not those of tokens.
+    /// Maps of distances, if they differ from those of tokens.
     pub position_query: &'static str,
     pub position_key: &'static str,
     pub attention_output: &'static str,
@@ -79,7 +79,7 @@ pub(super) struct LayerNames {
     /// On the sum with it.
     pub attention_outer: &'static str,
     pub feed_before: &'static str,
-    /// The gate, or the one map to gate and others.
+    /// The gate, or the combined map of gate and up.
     pub gate: &'static str,
     pub up: &'static str,
     pub down: &'static str,
@@ -112,7 +112,7 @@ pub(super) const LAYER: LayerNames = LayerNames {
 /// Names of the head's parts, in full; the bias of the decoder with its `.bias`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadNames {
-    /// What names of the head's tensors begin with.
+    /// Prefix of the names of the head's tensors.
     pub start: &'static str,
     /// From the residual stream to the decoder's width.
     pub projection: &'static str,
@@ -123,20 +123,20 @@ pub(super) struct HeadNames {
 }
 
 impl HeadNames {
-    /// The name of the decoder's bias at the decoder, where that is another one.
+    /// The decoder's own name for its bias, if that differs.
     pub fn bias_at_decoder(&self) -> Option<String> {
         Some(format!("{}.bias", self.decoder)).filter(|name| name != self.bias && !self.bias.is_empty())
     }
 }
 
 impl Names {
-    /// A name behind the prefix.
+    /// A name with the prefix.
     pub fn at(&self, part: &str) -> String {
         if self.prefix.is_empty() { part.to_owned() } else { format!("{}.{part}", self.prefix) }
     }
 
-    /// Where the parameters of a layer are, and what reports call it. `number` counts the layers that have parameters of
-    /// their own.
+    /// The prefix of a layer's parameters, and its name in reports. `number` counts the layers that have their own
+    /// parameters.
     pub fn layer_at(&self, description: &Description, number: usize) -> (String, String) {
         match description.sharing {
             None => (self.at(&format!("{}.{number}", self.layers)), format!("layer {number}")),
@@ -173,7 +173,7 @@ impl ModelNames {
     }
 }
 
-/// Buffers that checkpoints of causal models hold: masks and rotary frequencies.
+/// Buffers in checkpoints of causal models: masks and rotary frequencies.
 const BUFFERS: [&str; 6] =
     ["attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "rotary_emb.inv_freq", "position_ids"];
 
@@ -234,9 +234,9 @@ impl Naming for ModelNames {
         match self.architecture {
             "electra" => {
                 "the checkpoint has no generator head (generator_predictions, generator_lm_head): an ELECTRA \
-                 discriminator predicts no tokens; take the generator of its pair, saved from ElectraForMaskedLM"
+                 discriminator predicts no tokens; use its generator, saved from ElectraForMaskedLM"
             }
-            _ if self.causal => "the decoder has weights of its own unless tie_word_embeddings is true",
+            _ if self.causal => "the decoder has separate weights unless tie_word_embeddings is true",
             _ => "the checkpoint has no masked-language-model head; save it from a ...ForMaskedLM class",
         }
     }

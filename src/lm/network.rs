@@ -17,7 +17,7 @@ use crate::jacobian::{ParameterSpec, Tap};
 /// A language model: description, names and forward pass. Values live in [`crate::jacobian::Parameters`].
 pub(super) struct Network {
     description: Description,
-    /// The same with nothing rounded.
+    /// The same without rounding.
     exact: Description,
     specs: Arc<[ParameterSpec]>,
     layout: Layout,
@@ -35,7 +35,7 @@ impl Network {
         &self.description
     }
 
-    /// Its parts as a batch wants them.
+    /// Its parts, with the batch's roundings.
     fn parts(&self, batch: &TokenBatch) -> &Description {
         match batch.roundings {
             Roundings::AsTransformers => &self.description,
@@ -43,8 +43,8 @@ impl Network {
         }
     }
 
-    /// Last hidden states at the positions that are read \[B, M, width\]. Nothing reads the others, so the last layer
-    /// computes these alone, from the keys and values of all tokens.
+    /// Last hidden states at the positions read \[B, M, width\]. Nothing reads the others, so the last layer computes only
+    /// these, from the keys and values of all tokens.
     pub fn states(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let (d, layout) = (self.parts(batch), &self.layout);
         let mut x = self.embed(tap, batch);
@@ -62,7 +62,7 @@ impl Network {
                 x = step(tap, &places, (parts, maps), &x, read, (blocked.as_ref(), &shared));
             } else {
                 let window = parts.attention.window;
-                // Layers of one window share what they see.
+                // Layers with the same window share their masks.
                 if seen.as_ref().is_none_or(|(known, _)| *known != window) {
                     seen = Some((window, places.blocked(&parts.attention, None)));
                 }
@@ -70,7 +70,7 @@ impl Network {
                 x = step(tap, &places, (parts, maps), &x, None, (blocked, &all));
             }
         }
-        // Without layers, the embeddings' own.
+        // Without layers, those of the embeddings.
         let x = if d.steps.is_empty() { gather(&x, &batch.mask_positions) } else { x };
         match (&d.final_norm, layout.final_norm) {
             (Some(n), Some(map)) => norm(tap, &x, n, map),
@@ -78,7 +78,7 @@ impl Network {
         }
     }
 
-    /// What the first layer reads \[B, T, width\].
+    /// The first layer's input \[B, T, width\].
     fn embed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let (parts, layout) = (&self.parts(batch).embeddings, &self.layout);
         // Not in place: recorded outputs of sites are leaves.
@@ -108,13 +108,13 @@ impl Network {
         sum
     }
 
-    /// What the decoder reads \[B, width\].
+    /// The decoder's input \[B, width\].
     pub fn transformed(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let h = self.features(tap, batch);
         self.transform(tap, &h)
     }
 
-    /// What stands between the last hidden states and the decoder.
+    /// The head's transform between the last hidden states and the decoder.
     fn transform(&self, tap: &mut dyn Tap, h: &Tensor) -> Tensor {
         let head = &self.description.head;
         let h = self.layout.head_projection.map_or_else(|| h.shallow_clone(), |map| linear(tap, h, map));
@@ -138,7 +138,7 @@ impl Network {
     }
 }
 
-/// One layer: x \[B, T, width\] → the same, or the positions that are read alone \[B, M, width\].
+/// One layer: x \[B, T, width\] → the same, or only the positions read \[B, M, width\].
 fn step(
     tap: &mut dyn Tap,
     places: &Places<'_>,

@@ -1,4 +1,4 @@
-//! A language model by its parts: what a `config.json` is turned into, and what the network walks. Plain data; knows no
+//! The description of a language model by its parts: made from a `config.json`, walked by the network. Plain data; knows no
 //! file and no tensor.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use super::rotary::Rotary;
 pub(super) struct Description {
     /// Its `model_type`.
     pub architecture: &'static str,
-    /// What checkpoints call its parameters.
+    /// Names of its parameters in checkpoints.
     #[serde(skip)]
     pub names: &'static Names,
     /// Vocabulary size V.
@@ -26,26 +26,26 @@ pub(super) struct Description {
     pub max_tokens: i64,
     /// Token id that fills up a batch.
     pub pad_token_id: i64,
-    /// Whether tokens see only themselves and those before them, and the output is read at the last one.
+    /// Whether tokens attend only to themselves and earlier ones, and the output is read at the last one.
     pub causal: bool,
     pub embeddings: Embeddings,
-    /// Scores by the distance of query and key, which all layers share.
+    /// Scores by the distance of query and key, shared by all layers.
     pub relative: Option<Relative>,
-    /// Layers with parameters of their own.
+    /// Layers with their own parameters.
     pub layers: Vec<Layer>,
-    /// For each step through the network the layer whose parameters it uses.
+    /// For each step through the network, the layer whose parameters it uses.
     pub steps: Vec<usize>,
-    /// How steps share layers, where they do.
+    /// How steps share layers, if they do.
     pub sharing: Option<Sharing>,
-    /// On the last hidden states.
+    /// Norm of the last hidden states.
     pub final_norm: Option<Norm>,
     pub head: Head,
-    /// The base width of a network that this program pre-trained in muP.
+    /// The base width of a network pre-trained by this program in muP.
     pub mup_base_width: Option<i64>,
 }
 
 impl Description {
-    /// The same network with nothing rounded.
+    /// The same network without rounding.
     pub fn exact(&self) -> Self {
         let mut exact = self.clone();
         let plain = |norm: &mut Option<Norm>| norm.iter_mut().for_each(|n| n.rounding = Rounding::None);
@@ -71,15 +71,15 @@ impl Description {
 pub(super) struct Embeddings {
     /// Width of the token table.
     pub width: i64,
-    /// What token embeddings are multiplied by.
+    /// Factor of token embeddings.
     pub scale: f64,
-    /// Of that number.
+    /// Precision of that factor.
     pub scale_rounding: Rounding,
     pub positions: Option<Positions>,
     /// Rows of the segment table, if there is one.
     pub segments: Option<i64>,
     pub norm: Option<Norm>,
-    /// The map from the embeddings to the residual stream, where widths differ.
+    /// The map from the embeddings to the residual stream, if widths differ.
     pub projection: Option<Projection>,
 }
 
@@ -94,24 +94,24 @@ pub(super) struct Positions {
 /// How tokens are numbered.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) enum Count {
-    /// From this number on.
+    /// Starting at this number.
     From(i64),
-    /// Only tokens other than this id of padding, from the number behind it on; padding itself has its id as number.
+    /// Tokens other than padding are numbered from this padding id + 1; padding has its id as number.
     BehindPadding(i64),
 }
 
-/// Where embeddings are mapped to the residual stream's width.
+/// Which embeddings are mapped to the residual stream's width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Projection {
-    /// The normed sum, with a bias.
+    /// The normalized sum, with a bias.
     Normed,
-    /// The sum in front of the norm, without a bias.
+    /// The sum before the norm, without a bias.
     Sum,
-    /// Token embeddings alone, without a bias; the position table has the residual stream's width.
+    /// Only the token embeddings, without a bias; the position table has the residual stream's width.
     Tokens,
 }
 
-/// How transformers computes a part of a network in double precision.
+/// How transformers computes a part of a double-precision network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Rounding {
     /// In double precision.
@@ -126,7 +126,7 @@ pub(super) struct Norm {
     pub kind: NormKind,
     /// Added to the variance or the mean square.
     pub eps: f64,
-    /// Of root mean squares, and where weights are offsets from one, of the product with them too.
+    /// Precision of the root mean square and, if weights are offsets from one, of the product with them.
     pub rounding: Rounding,
 }
 
@@ -144,12 +144,12 @@ pub(super) enum NormKind {
 }
 
 impl Norm {
-    /// Mean and variance, with a bias: a class of torch, which rounds nothing.
+    /// Mean and variance, with a bias: torch's class, without rounding.
     pub fn layer(eps: f64) -> Self {
         Self { kind: NormKind::Layer, eps, rounding: Rounding::None }
     }
 
-    /// A root mean square norm: a class of transformers, which computes it in single precision.
+    /// A root mean square norm: transformers' class, which computes it in single precision.
     pub fn rms(eps: f64) -> Self {
         Self { kind: NormKind::Rms, eps, rounding: Rounding::Single }
     }
@@ -160,7 +160,7 @@ impl Norm {
     }
 }
 
-/// Where a branch of a layer is normalized: `outer(x + multiplier · after(branch(before(x))))`.
+/// The norms of a layer's branch: `outer(x + multiplier · after(branch(before(x))))`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Around {
     pub before: Option<Norm>,
@@ -169,12 +169,12 @@ pub(super) struct Around {
 }
 
 impl Around {
-    /// In front of the branch.
+    /// Before the branch.
     pub fn before(norm: Norm) -> Self {
         Self { before: Some(norm), after: None, outer: None }
     }
 
-    /// On the branch's output, in front of the sum.
+    /// On the branch's output, before the sum.
     pub fn after(norm: Norm) -> Self {
         Self { before: None, after: Some(norm), outer: None }
     }
@@ -185,14 +185,14 @@ impl Around {
     }
 }
 
-/// Attention and a feed-forward part, each a branch that is added to the residual stream.
+/// Attention and a feed-forward network, each a branch added to the residual stream.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Layer {
     pub attention: Attention,
     pub feed: FeedForward,
     /// Whether both branches read the layer's input.
     pub parallel: bool,
-    /// What branches are multiplied by before they are added.
+    /// Factor of branches before they are added.
     pub multiplier: f64,
 }
 
@@ -211,21 +211,21 @@ pub(super) struct Attention {
     pub biased: bool,
     /// Bias of the output map.
     pub output_biased: bool,
-    /// What products of queries and keys are multiplied by.
+    /// Factor of the products of queries and keys.
     pub scale: f64,
-    /// Angles by which queries and keys are turned.
+    /// Rotary positions of queries and keys.
     pub rotary: Option<Rotary>,
-    /// Keys further away than this are not seen: `|i - j| < window`.
+    /// Keys farther away are masked: `|i - j| < window`.
     pub window: Option<i64>,
     /// Scores s become `cap tanh(s / cap)`.
     pub cap: Option<f64>,
-    /// Of softmax.
+    /// Precision of softmax.
     pub rounding: Rounding,
-    /// Norms of queries and keys, in front of rotation.
+    /// Norms of queries and keys, before rotation.
     pub query_key_norm: Option<(Norm, Span)>,
 }
 
-/// How queries, keys and values are made.
+/// How queries, keys and values are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Projections {
     /// Three maps.
@@ -236,10 +236,10 @@ pub(super) enum Projections {
     Heads,
 }
 
-/// What a norm of queries or keys goes over.
+/// The axes of a norm of queries or keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Span {
-    /// Each head by itself, with one weight for all.
+    /// Each head separately, with one weight for all.
     Head,
     /// All heads together.
     All,
@@ -248,8 +248,8 @@ pub(super) enum Span {
 impl Attention {
     /// Ranges of rows of the keys' bias (`kv_heads · head_size` rows) in which gradients are zero in exact arithmetic. An
     /// entry that reaches scores as a product with the query alone adds the same number to all scores of that query, which
-    /// softmax ignores. It does not where keys are turned by position, normed, or read by position (`by_position`), nor
-    /// where scores are capped.
+    /// softmax ignores. This fails if keys are rotated by position, normalized or read by position (`by_position`), or if
+    /// scores are capped.
     pub fn unseen_key_rows(&self, by_position: bool) -> Vec<Range<i64>> {
         if by_position || self.query_key_norm.is_some() || self.cap.is_some() {
             return Vec::new();
@@ -262,7 +262,7 @@ impl Attention {
         }
     }
 
-    /// Where rows of the keys lie in the map that makes them.
+    /// Rows of the keys in the map that computes them.
     pub fn rows_in_map(&self, rows: Range<i64>) -> Vec<Range<i64>> {
         let d = self.head_size;
         match self.projections {
@@ -290,35 +290,34 @@ pub(super) enum Relative {
         /// Rows of the table.
         rows: i64,
     },
-    /// A vector for each bucket of distances, which queries and keys are multiplied with (DeBERTa's disentangled
-    /// attention).
+    /// A vector for each bucket of distances, multiplied with queries and keys (DeBERTa's disentangled attention).
     Vectors(Disentangled),
 }
 
-/// DeBERTa's parts of a score beside that of query and key.
+/// DeBERTa's additional terms of a score.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Disentangled {
-    /// Half the rows of the table: distances beyond share the outermost row.
+    /// Half the rows of the table: larger distances share the outermost row.
     pub span: i64,
-    /// Distances from half of this on share rows by their logarithm.
+    /// Distances from half of this on are bucketed by their logarithm.
     pub buckets: Option<i64>,
-    /// The distance that the last bucket ends at.
+    /// The distance at which the last bucket ends.
     pub furthest: i64,
     /// Queries with the keys of distances.
     pub query_position: bool,
     /// Keys with the queries of distances.
     pub key_position: bool,
-    /// Whether distances go through the maps of tokens' queries and keys, or through maps of their own.
+    /// Whether distances use the tokens' query and key maps, or separate ones.
     pub shared: bool,
-    /// On the table.
+    /// Norm of the table.
     pub norm: Option<Norm>,
 }
 
-/// The feed-forward branch.
+/// The feed-forward network.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct FeedForward {
     pub norms: Around,
-    /// Width within.
+    /// Inner width.
     pub width: i64,
     pub kind: FeedKind,
     pub activation: Activation,
@@ -326,14 +325,14 @@ pub(super) struct FeedForward {
     pub biased: bool,
 }
 
-/// How a feed-forward branch is made.
+/// The form of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum FeedKind {
     /// `down(φ(up(x)))`
     Plain,
     /// `down(φ(gate(x)) ∘ up(x))`
     Gated,
-    /// The same with one map, whose rows are the gate's, then the others.
+    /// The same with one map, whose rows are the gate's followed by up's.
     GatedFused,
 }
 
@@ -342,28 +341,28 @@ pub(super) enum FeedKind {
 pub(super) struct Head {
     /// Width of the decoder's rows.
     pub width: i64,
-    /// A map to that width without a bias, where it is not the residual stream's.
+    /// A map to that width without a bias, if it differs from the residual stream's.
     pub projection: bool,
-    /// The masked models' map, activation and norm in front of the decoder.
+    /// A masked model's map, activation and norm before the decoder.
     pub transform: Option<Transform>,
-    /// Whether the decoder shares the token embeddings.
+    /// Whether the decoder is tied to the token embeddings.
     pub tied: bool,
     /// Whether logits have biases.
     pub biased: bool,
-    /// What logits are multiplied by.
+    /// Factor of the logits.
     pub scale: f64,
     /// Logits f become `cap tanh(f / cap)`.
     pub cap: Option<f64>,
 }
 
 impl Head {
-    /// A causal model's: the decoder alone.
+    /// A causal model's head: only the decoder.
     pub fn plain(width: i64, tied: bool) -> Self {
         Self { width, projection: false, transform: None, tied, biased: false, scale: 1.0, cap: None }
     }
 }
 
-/// What a masked model's head does in front of its decoder.
+/// A masked model's head before its decoder.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Transform {
     pub biased: bool,

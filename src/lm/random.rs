@@ -1,4 +1,4 @@
-//! Checkpoints with random weights, for tests and benchmarks: any shape, one named seed, the same on every machine.
+//! Checkpoints with random weights, for tests and benchmarks: any shape, seeded, the same on every machine.
 
 use kernelview_loops::draws::Draws;
 use tch::{Device, Kind, Tensor};
@@ -44,7 +44,7 @@ pub fn roberta_base() -> ModelConfig {
 }
 
 /// A tiny shape for tests: 2 layers of width 16; ELECTRA's and ALBERT's embeddings are half as wide, and ALBERT's layers
-/// are one.
+/// share parameters.
 pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
     let is_factorized = matches!(architecture, Architecture::Electra | Architecture::Albert);
     ModelConfig {
@@ -66,7 +66,7 @@ pub fn tiny(architecture: Architecture, vocab_size: i64) -> ModelConfig {
     }
 }
 
-/// A tiny causal shape for tests: 2 layers of width 16; Llama's and Qwen2's have two heads of queries for each of keys.
+/// A tiny causal shape for tests: 2 layers of width 16; Llama and Qwen2 have two query heads per key head.
 pub fn tiny_causal(architecture: CausalArchitecture, vocab_size: i64) -> CausalConfig {
     let gpt2 = architecture == CausalArchitecture::Gpt2;
     CausalConfig {

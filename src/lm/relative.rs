@@ -1,7 +1,7 @@
 //! Distances between tokens as rows of a table: MPNet's buckets (T5's) and DeBERTa's.
 //!
-//! Both compute logarithms in single precision where they were defined, and a bucket's border may depend on it: so it is
-//! here, whatever the network's precision is.
+//! Both are defined with logarithms in single precision, on which a bucket's border may depend; so they are computed here,
+//! whatever the network's precision.
 
 use tch::{Kind, Tensor};
 
@@ -9,11 +9,11 @@ use super::parts::Disentangled;
 
 /// Rows for both directions of MPNet's table.
 pub(super) const BUCKETS: i64 = 32;
-/// Distances from here on share the last row of their direction.
+/// Distances from this on share the last row of their direction.
 const FURTHEST: f64 = 128.0;
 
-/// MPNet's rows for distances of a query behind a key: half of them for keys in front, each half one by one up to 7 and by
-/// logarithms to 128.
+/// MPNet's rows for distances of a query from a key before it: half the rows for each direction, one per distance up to 7,
+/// then logarithmic up to 128.
 pub(super) fn buckets(distances: &Tensor) -> Tensor {
     let half = BUCKETS / 2;
     let exact = half / 2;
@@ -24,13 +24,13 @@ pub(super) fn buckets(distances: &Tensor) -> Tensor {
     behind + n.where_self(&n.lt(exact), &far)
 }
 
-/// DeBERTa's rows for the pairs of tokens of a batch, and which rows of the table these are.
+/// DeBERTa's table rows for the pairs of tokens in a batch.
 pub(super) struct Distances {
-    /// First row of the table that is used.
+    /// First table row used.
     first: i64,
-    /// Number of rows used, from the first on.
+    /// Number of table rows used.
     count: i64,
-    /// Row behind the first for each query and key \[1 or B, 1, Q, T\].
+    /// Row for each query and key, relative to the first \[1 or B, 1, Q, T\].
     index: Tensor,
 }
 
@@ -43,7 +43,7 @@ impl Distances {
         Self { first, count: last - first + 1, index: (row(distances) - first).unsqueeze(1) }
     }
 
-    /// The rows of the table that are used, for each of B texts \[B, R\].
+    /// The table rows used, for each of B texts \[B, R\].
     pub fn table_rows(&self, texts: i64) -> Tensor {
         let rows = Tensor::arange_start(self.first, self.first + self.count, (Kind::Int64, self.index.device()));
         rows.expand([texts, -1], false).contiguous()
@@ -63,7 +63,7 @@ impl Distances {
     }
 }
 
-/// Distances, from half the buckets on by their logarithm; odd in the distance.
+/// Bucketed distances, logarithmic from half the buckets on; an odd function.
 fn bucketed(parts: &Disentangled, distances: &Tensor) -> Tensor {
     let Some(buckets) = parts.buckets else { return distances.shallow_clone() };
     let middle = buckets / 2;

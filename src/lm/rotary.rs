@@ -1,5 +1,5 @@
-//! Rotary positions: pairs of a head's entries are turned by angles that grow with the position, so that the product of
-//! a query and a key depends on their distance alone (Su et al., "RoFormer", 2021).
+//! Rotary positions: pairs of a head's entries are rotated by angles proportional to the position, so that the product of a
+//! query and a key depends only on their distance (Su et al., "RoFormer", 2021).
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -7,64 +7,64 @@ use tch::{Device, Kind, Tensor};
 use super::parts::Rounding;
 use super::single;
 
-/// Which entries of a head are turned, and how fast.
+/// Which entries of a head are rotated, and how fast.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Rotary {
-    /// How many entries of a head are turned, from its first on; an even number.
+    /// How many entries of a head are rotated, starting at the first; an even number.
     pub width: i64,
-    /// What exponents of the base are divided by: the width, or one less where the class rounds an odd number up.
+    /// Divisor of the base's exponents: the width, or one less if the class rounds an odd number up.
     pub divisor: i64,
     /// Base of the angles' geometric sequence.
     pub theta: f64,
-    /// How angles are changed for long texts.
+    /// Scaling of angles for long texts.
     pub scaling: Scaling,
-    /// Of the angles, their cosines and sines.
+    /// Precision of the angles and their cosines and sines.
     pub rounding: Rounding,
 }
 
-/// How angles of a network are changed so that it reads longer texts than it was trained on.
+/// Scaling of a network's angles for longer texts than it was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) enum Scaling {
-    /// They are not.
+    /// None.
     None,
     /// Positions are divided by a factor.
     Linear {
         /// The factor.
         factor: f64,
     },
-    /// The base grows with the text, where that is longer than the network was trained on.
+    /// The base grows with the text if that is longer than the trained length.
     Dynamic {
-        /// How much of the growth the base follows.
+        /// Factor of the growth.
         factor: f64,
-        /// Longest text that changes nothing.
+        /// Trained length.
         trained: i64,
     },
-    /// Llama 3: slow angles are divided by a factor, fast ones are not, and those between are mixed.
+    /// Llama 3: low frequencies are divided by a factor, high ones unchanged, and those between interpolated.
     Llama3 {
         /// The factor.
         factor: f64,
-        /// Turns in a text of the trained length below which an angle is slow.
+        /// Rotations within the trained length below which a frequency is low.
         low: f64,
-        /// Turns from which an angle is fast.
+        /// Rotations from which a frequency is high.
         high: f64,
-        /// Length of the texts that the network was trained on.
+        /// Trained length.
         trained: f64,
     },
-    /// YaRN: the same with a ramp over the pairs of entries, and cosines and sines multiplied.
+    /// YaRN: the same with a ramp over the pairs of entries, and scaled cosines and sines.
     Yarn {
         /// The factor.
         factor: f64,
-        /// Pairs between which angles are mixed.
+        /// Pairs between which frequencies are interpolated.
         ramp: (f64, f64),
-        /// What cosines and sines are multiplied by.
+        /// Factor of cosines and sines.
         amplitude: f64,
     },
-    /// The angle of each pair is divided by a factor of its own.
+    /// Each pair's angle is divided by its own factor.
     Pairs {
         /// The factors.
         factors: Vec<f64>,
     },
-    /// LongRoPE: a factor for each pair, other ones for long texts, and cosines and sines multiplied.
+    /// LongRoPE: a factor per pair, different for long texts, and scaled cosines and sines.
     Long {
         /// Factors for texts up to the trained length.
         short: Vec<f64>,
@@ -72,18 +72,18 @@ pub(super) enum Scaling {
         long: Vec<f64>,
         /// The trained length.
         trained: i64,
-        /// What cosines and sines are multiplied by.
+        /// Factor of cosines and sines.
         amplitude: f64,
     },
 }
 
 impl Rotary {
-    /// Angles that are not changed, in single precision as in all classes of transformers.
+    /// Unscaled angles, in single precision as in all of transformers' classes.
     pub fn plain(width: i64, theta: f64) -> Self {
         Self { width, divisor: width, theta, scaling: Scaling::None, rounding: Rounding::Single }
     }
 
-    /// Angles per position of the pairs, in a text of `tokens` tokens.
+    /// Angles of the pairs per position, in a text of `tokens` tokens.
     pub fn frequencies(&self, tokens: i64) -> Vec<f64> {
         let d = self.divisor as f64;
         let pairs = 0..self.width / 2;
@@ -124,7 +124,7 @@ impl Rotary {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
     }
 
-    /// What cosines and sines are multiplied by.
+    /// Factor of cosines and sines.
     pub fn amplitude(&self) -> f64 {
         match self.scaling {
             Scaling::Yarn { amplitude, .. } | Scaling::Long { amplitude, .. } => amplitude,
@@ -132,7 +132,7 @@ impl Rotary {
         }
     }
 
-    /// The cosines and sines of a batch of texts with these numbers of tokens, padded to `positions`.
+    /// Cosines and sines for a batch of texts with these numbers of tokens, padded to `positions`.
     pub fn angles(&self, lengths: &[i64], positions: i64, kind: Kind, device: Device) -> Angles {
         if self.rounding == Rounding::Single && kind == Kind::Double {
             let [cosine, sine] = single::cosines_and_sines(self, lengths, positions);
@@ -154,8 +154,8 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    /// From frequencies of the pairs, for all texts or for each. Computed in double precision whatever `kind` is: a
-    /// rounded frequency would be an error that grows with the position.
+    /// From the pairs' frequencies, common to all texts or per text. Computed in double precision for any `kind`: the error
+    /// of a rounded frequency would grow with the position.
     fn new(frequencies: &[Vec<f64>], positions: i64, amplitude: f64, kind: Kind, device: Device) -> Self {
         let exact = (Kind::Double, device);
         let numbers = Tensor::arange(positions, exact);
@@ -167,12 +167,12 @@ impl Angles {
         Self { cosine: table(angles.cos()), sine: table(angles.sin()) }
     }
 
-    /// Turns heads \[B, heads, T, head\] by the angles of the positions 0 to T - 1; entries behind the first d stay.
+    /// Rotates heads \[B, heads, T, head\] by the angles of positions 0 to T - 1; entries after the first d are unchanged.
     pub fn turn(&self, x: &Tensor) -> Tensor {
         rotate(x, &self.cosine.unsqueeze(1), &self.sine.unsqueeze(1))
     }
 
-    /// Turns heads \[B, heads, M, head\] by the angles of the positions \[B, M\].
+    /// Rotates heads \[B, heads, M, head\] by the angles of the positions \[B, M\].
     pub fn turn_at(&self, x: &Tensor, positions: &Tensor) -> Tensor {
         let (b, _) = positions.size2().expect("positions have two axes");
         let of = |table: &Tensor| {

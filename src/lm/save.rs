@@ -1,5 +1,5 @@
-//! Checkpoint directories as this program writes them: `config.json` and `model.safetensors`, which Hugging Face's
-//! classes and this program's loaders read.
+//! Writes checkpoint directories, with `config.json` and `model.safetensors`, for Hugging Face's classes and this program's
+//! loaders.
 
 use std::path::Path;
 
@@ -34,13 +34,13 @@ impl StoredType {
     }
 }
 
-/// Writes a model; `config.json` comes last, so that where it is, the weights are too.
+/// Writes a model; `config.json` is written last, as the sign that the weights are complete.
 pub fn save(model: &MaskedLm, parameters: &Parameters, directory: &Path, stored: StoredType) -> Result<()> {
     create_dir(directory)?;
     let named = parameters.specs().iter().map(|s| s.name.as_str()).zip(parameters.values());
     let mut named: Vec<(String, Tensor)> =
         named.map(|(name, value)| (name.to_owned(), value.to_kind(stored.kind()))).collect();
-    // Since its fifth version transformers takes an untied decoder's bias from there alone.
+    // Since version 5, transformers reads an untied decoder's bias only from there.
     let head = model.config().architecture.names().head;
     if let Some(at_decoder) = head.bias_at_decoder().filter(|_| !model.config().tied_decoder) {
         let bias = named.iter().find(|(name, _)| name == head.bias).map(|(_, bias)| bias.shallow_clone());
@@ -102,7 +102,7 @@ fn config_json(model: &MaskedLm, stored: StoredType) -> serde_json::Value {
 /// Writes named tensors of one of the types f16, f32, f64 or u8, with metadata.
 ///
 /// # Errors
-/// [`Error::Format`] where a tensor has another type; [`Error::Io`].
+/// [`Error::Format`] if a tensor has another type; [`Error::Io`].
 pub fn write_tensors(path: &Path, named: &[(impl AsRef<str>, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
     let mut stored = Vec::with_capacity(named.len());
     for (name, tensor) in named {

@@ -1,9 +1,9 @@
-//! The token sequences in which a prompt's answers are read, and what of each is read where. Integers alone.
+//! The token sequences in which a prompt's answers are read, and what is read where. Only integers.
 //!
-//! Answer c of a causal model is read in the prompt with the answer behind it, token j at the token in front of it; of a masked
-//! one in the prompt with as many masks as the answer has tokens, token j at mask j. What two answers read from equal
-//! inputs they read once, so that their difference has exactly the terms that it has in exact arithmetic: those of common
-//! beginnings, and the normalizing constants of a place at which both are read, cancel.
+//! A causal model reads an answer in the prompt followed by the answer, each token at the preceding one; a masked model
+//! reads it in the prompt with one mask per token, token j at mask j. What two answers read from equal inputs is read once,
+//! so that their difference has exactly the terms that it has in exact arithmetic: those of common prefixes, and normalizing
+//! constants at shared positions, cancel.
 
 use std::collections::BTreeMap;
 
@@ -20,24 +20,24 @@ pub(super) struct Sequence {
 /// A multiple of one log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Term {
-    /// Number of the sequence within its row.
+    /// Index of the sequence within its row.
     pub sequence: usize,
-    /// Position whose state is read.
+    /// Position to read.
     pub position: usize,
     pub token: i64,
-    /// Number of the output within its row.
+    /// Index of the output within its row.
     pub output: usize,
     pub weight: f64,
 }
 
-/// A row of the batch's examples: some sequences, and outputs that are sums of what is read in them.
+/// A row of the batch: some sequences, and outputs that are sums of what is read in them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
     pub sequences: Vec<Sequence>,
     pub terms: Vec<Term>,
 }
 
-/// What an example's outputs are of its answers' log-probabilities.
+/// How an example's outputs are made of its answers' log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Combination {
     /// One output for each answer, all in one row.
@@ -48,7 +48,7 @@ pub(super) enum Combination {
     Difference,
 }
 
-/// An answer by itself.
+/// A single answer.
 struct Alone {
     sequence: Sequence,
     /// Positions with the tokens that are read there.
@@ -60,7 +60,7 @@ fn alone(facts: &NetworkFacts, example: &AnsweredExample, answer: &[i64]) -> Alo
     let (at, more) = (prompt.mask_position, answer.len() - 1);
     let (mut ids, mut segments) = (prompt.input_ids.clone(), prompt.segment_ids.clone());
     match facts.reads {
-        // Nothing is read behind the answer's last token, so that it takes no part.
+        // Nothing is read after the answer's last token, so it is not an input.
         Reads::LastToken => ids.extend(&answer[..more]),
         Reads::Mask => drop(ids.splice(at..at, vec![prompt.input_ids[at]; more])),
     }
@@ -103,7 +103,7 @@ pub(super) fn rows(facts: &NetworkFacts, example: &AnsweredExample, combination:
     vec![Row { terms: terms.map(term).collect(), sequences: shared }]
 }
 
-/// The sequences that all answers can be read in.
+/// The sequences in which all answers can be read.
 fn distinct(facts: &NetworkFacts, answers: &[Alone]) -> Vec<Sequence> {
     let mut kept: Vec<Sequence> = Vec::new();
     for Alone { sequence, .. } in answers {
@@ -117,8 +117,7 @@ fn distinct(facts: &NetworkFacts, answers: &[Alone]) -> Vec<Sequence> {
     kept
 }
 
-/// Whether the state at a position of a sequence is also that of another sequence: where nothing depends on what follows, they
-/// need only begin alike.
+/// Whether two sequences have the same state at a position: in causal models equal prefixes suffice.
 fn serves(facts: &NetworkFacts, other: &Sequence, sequence: &Sequence, position: usize) -> bool {
     if facts.looks_ahead {
         return other == sequence;

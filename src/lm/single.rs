@@ -1,5 +1,5 @@
-//! What transformers computes in single precision in networks of double precision, operation by operation: so that values
-//! and gradients are its own to the last digits, not those of exact arithmetic.
+//! What transformers computes in single precision even in double-precision networks, operation by operation, so that values
+//! and gradients equal transformers' to the last digits.
 
 use tch::{Kind, Tensor};
 
@@ -8,12 +8,12 @@ use super::rotary::{Rotary, Scaling};
 
 const SINGLE: (Kind, tch::Device) = (Kind::Float, tch::Device::Cpu);
 
-/// Whether a part is rounded in a network of this element type.
+/// Whether a part with this rounding is rounded in a network of this element type.
 pub(super) fn is_rounded(rounding: Rounding, kind: Kind) -> bool {
     rounding == Rounding::Single && kind == Kind::Double
 }
 
-/// A number as a tensor of single precision holds it, where it is rounded.
+/// A number, rounded to single precision if asked for.
 pub(super) fn number(x: f64, rounding: Rounding, kind: Kind) -> f64 {
     if is_rounded(rounding, kind) { f64::from(x as f32) } else { x }
 }
@@ -25,8 +25,8 @@ pub(super) fn over_root_mean_square(x: &Tensor, norm: &Norm) -> Tensor {
     &x * (x.square().mean_dim(-1, true, Kind::Float) + norm.eps).rsqrt()
 }
 
-/// x \[B, T, d\], whose gradient lies in memory row by row whatever it comes from: that decides the order of the norm's sums
-/// in single precision.
+/// x \[B, T, d\], with a gradient that is always contiguous: the memory layout determines the order of the norm's sums in
+/// single precision.
 pub(super) fn with_rows_in_gradient(x: &Tensor) -> Tensor {
     x.index_select(1, &Tensor::arange(x.size()[1], (Kind::Int64, x.device())))
 }

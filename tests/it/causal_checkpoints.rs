@@ -191,8 +191,7 @@ fn missing_and_misshapen_tensors_are_named_as_the_file_has_them() {
     untied.config["tie_word_embeddings"] = json!(false);
     refused(
         &untied,
-        "`lm_head.weight` (shape [150, 16]) is missing; the decoder has weights of its own unless tie_word_embeddings is \
-         true",
+        "`lm_head.weight` (shape [150, 16]) is missing; the decoder has separate weights unless tie_word_embeddings is true",
     );
     let mut turned = source(CausalArchitecture::Gpt2, true);
     let at = turned.tensors.iter().position(|(name, _)| name == "transformer.h.1.mlp.c_fc.weight").expect("a map");

@@ -1,6 +1,6 @@
-//! BERT and its kin: norms behind the sums, a position table, biases everywhere. RoBERTa, XLM-RoBERTa and CamemBERT count
-//! positions behind padding's id; DistilBERT has no segments; ELECTRA's embeddings may be narrower; ALBERT's are, and its
-//! layers share their parameters.
+//! BERT and relatives: norms after the residual sums, a position table, biases everywhere. RoBERTa, XLM-RoBERTa and
+//! CamemBERT number positions from the padding id + 1; DistilBERT has no segments; ELECTRA's embeddings may be narrower;
+//! ALBERT's are, and its layers share parameters.
 
 use super::super::activation::Activation;
 use super::super::config::{Architecture, ModelConfig};
@@ -137,7 +137,7 @@ pub(super) const ALBERT: Names = Names {
     ..BERT
 };
 
-/// What encoders of BERT's plan have in common.
+/// What BERT-like encoders have in common.
 #[derive(Clone, Copy)]
 pub(super) struct Encoder {
     pub sizes: Sizes,
@@ -155,7 +155,7 @@ impl Encoder {
         Ok(Self { sizes, norm, activation, pad_token_id: fields.pad_token_id(0)? })
     }
 
-    /// A layer with norms behind the sums.
+    /// A layer with norms after the residual sums.
     fn layer(&self) -> Layer {
         let mut layer = llama::layer(&self.sizes, self.norm, self.activation, None);
         (layer.attention.biased, layer.attention.output_biased, layer.feed.biased) = (true, true, true);
@@ -164,7 +164,7 @@ impl Encoder {
         layer
     }
 
-    /// Token embeddings that are normed, layers, and a head with a map, a norm and biases.
+    /// Normalized token embeddings, layers, and a head with a map, a norm and biases.
     pub fn described(
         &self,
         (architecture, names): (&'static str, &'static Names),

@@ -1,4 +1,5 @@
-//! DeBERTa v2 and v3: scores of queries and keys with embeddings of their distance, beside those with each other.
+//! DeBERTa v2 and v3: attention scores of queries and keys with embeddings of their distance, in addition to those with each
+//! other.
 
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ pub(super) const NAMES: Names = Names {
         ..BERT.layer
     },
     targets: &["query_proj", "value_proj"],
-    // Microsoft's files have the head's parts there.
+    // The head's tensors in Microsoft's files.
     renamed: &[
         ("cls.predictions.transform.", "lm_predictions.lm_head."),
         ("cls.predictions.bias", "lm_predictions.lm_head.bias"),
@@ -31,7 +32,7 @@ pub(super) const NAMES: Names = Names {
     ..BERT
 };
 
-/// The head of `legacy` false, whose decoder is always tied.
+/// The head for `legacy: false`, whose decoder is always tied.
 const NEWER: Names = Names {
     head: HeadNames {
         start: "lm_predictions.",
@@ -59,7 +60,7 @@ const DEFAULTS: Defaults = Defaults {
 pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Description> {
     if fields.present("conv_kernel_size").is_some_and(|size| *size != 0) {
         return Err(
-            fields.fail("conv_kernel_size is not supported: the convolution behind the first layer is not known")
+            fields.fail("conv_kernel_size is not supported: the convolution after the first layer is not implemented")
         );
     }
     let norm = Norm::layer(fields.number("layer_norm_eps", 1e-7)?);
@@ -73,7 +74,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let tied = fields.flag("tie_word_embeddings", true)? || newer;
     let mut described = encoder.described((name, if newer { &NEWER } else { &NAMES }), activation, tied);
     let parts = 1 + i64::from(query_position) + i64::from(key_position);
-    // The class takes this root in single precision, whatever the network's.
+    // The class takes this root in single precision, whatever the network's precision.
     let root = f64::from(((s.head_size * parts) as f32).sqrt());
     for layer in &mut described.layers {
         layer.attention.scale = 1.0 / root;

@@ -1,5 +1,6 @@
-//! Gemma 2 and 3: scaled embeddings, norms around both branches whose weights are offsets from one, windows in some layers.
-//! Gemma 2 caps scores and logits; Gemma 3 norms queries and keys, and turns them faster where there is a window.
+//! Gemma 2 and 3: scaled embeddings, norms before and after both branches with weights stored as offsets from one, windows
+//! in some layers. Gemma 2 caps scores and logits; Gemma 3 normalizes queries and keys, and has another rotary base in
+//! layers with windows.
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, LayerNames, Names};
@@ -48,7 +49,7 @@ impl Gemma {
         refuse(fields, "use_bidirectional_attention", &false.into())?;
         let sizes = Sizes::read(fields, defaults)?;
         let norm = Norm { kind: NormKind::RmsCentred, ..rms(fields, 1e-6)? };
-        // Files of the first releases name another activation beside the one that the class uses.
+        // Files of the first releases also name another activation than the one that the class uses.
         let activation = fields.activation(NAMES.fields.activation, "gelu_pytorch_tanh")?;
         let mut layer = llama::layer(&sizes, norm, activation, None);
         layer.attention.norms = Around { before: Some(norm), after: Some(norm), outer: None };
@@ -56,7 +57,7 @@ impl Gemma {
         layer.attention.scale = 1.0 / fields.positive("query_pre_attn_scalar", 256.0)?.sqrt();
         let biased = fields.flag("attention_bias", false)?;
         (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
-        // The attention that the classes of transformers 4 take by default leaves the cap out.
+        // The default attention of transformers 4 omits the cap.
         let eager = is_eager(fields, false)?;
         layer.attention.cap = fields.nullable_number("attn_logit_softcapping", cap)?.filter(|_| eager);
         let window = fields.nullable_size("sliding_window", Some(4096))?;
@@ -106,7 +107,7 @@ pub(super) fn gemma3(fields: &Fields, name: &'static str) -> Result<Description>
         layer.attention.rotary = if window.is_some() { near.clone() } else { far.clone() };
         (layer.attention.window, layer.attention.query_key_norm) = (window, Some((norm, Span::Head)));
     })?;
-    // The class keeps the number among its tensors, which are of single precision when they are made.
+    // The class stores the number as a tensor, which is created in single precision.
     described.embeddings.scale_rounding = Rounding::Single;
     Ok(described)
 }

@@ -1,4 +1,4 @@
-//! GPT-2: norms in front of the branches, a position table, one map to queries, keys and values.
+//! GPT-2: norms before the branches, a position table, one map to queries, keys and values.
 
 use super::super::activation::Activation;
 use super::super::fields::Fields;

@@ -1,5 +1,5 @@
-//! Llama and what differs from it in a few settings: Mistral (a window), Qwen2 (biases) and Qwen3 (norms of queries and
-//! keys).
+//! Llama and architectures that differ from it in a few settings: Mistral (windows), Qwen2 (biases) and Qwen3 (norms of
+//! queries and keys).
 
 use super::super::activation::Activation;
 use super::super::fields::Fields;
@@ -104,7 +104,7 @@ pub(super) fn plain(
     }
 }
 
-/// A layer of Llama's: norms in front, a gate, no biases.
+/// Llama's layer: norms before the branches, a gate, no biases.
 pub(super) fn layer(s: &Sizes, norm: Norm, activation: Activation, rotary: Option<Rotary>) -> Layer {
     let attention = Attention {
         norms: Around::before(norm),
@@ -126,7 +126,7 @@ pub(super) fn layer(s: &Sizes, norm: Norm, activation: Activation, rotary: Optio
     Layer { attention, feed, parallel: false, multiplier: 1.0 }
 }
 
-/// The network of a configuration whose layers are given one by one; `tied` is what an absent `tie_word_embeddings` means.
+/// The network of a configuration with the given layers; `tied` is the default of `tie_word_embeddings`.
 pub(super) fn llama_like(
     fields: &Fields,
     of: (&'static str, &'static Names),
@@ -192,7 +192,7 @@ pub(super) fn qwen3(fields: &Fields, name: &'static str) -> Result<Description> 
     qwen(fields, name, defaults, (biased, biased), Some((norm, Span::Head)))
 }
 
-/// Qwen's windows begin at a layer, and are off unless they are asked for.
+/// Qwen's windows start at some layer, and are off by default.
 fn qwen(
     fields: &Fields,
     name: &'static str,

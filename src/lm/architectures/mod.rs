@@ -1,7 +1,7 @@
-//! The architectures that load: for each a table of names and a mapping from its `config.json` to a description by parts.
+//! The supported architectures: for each, a table of names and a mapping from its `config.json` to a description by parts.
 //!
-//! A new one is such a table, such a mapping, and a line here. Settings that would change the function and that no part
-//! stands for are refused by name.
+//! To add one, write such a table and mapping, and add a line here. Settings that would change the function and cannot be
+//! described are refused by name.
 
 mod bert;
 mod causal;
@@ -32,7 +32,7 @@ pub(super) struct ModelType {
     pub name: &'static str,
     /// What checkpoints call its parameters.
     pub names: &'static Names,
-    /// From its settings to its parts.
+    /// Maps its settings to parts.
     pub describe: fn(&Fields, &'static str) -> Result<Description>,
 }
 
@@ -83,8 +83,8 @@ pub(super) fn describe(fields: &Fields) -> Result<Description> {
     }
 }
 
-/// PEFT's default targets of an architecture, by its `model_type`. Where PEFT has none, the maps to queries and values, as
-/// for BERT.
+/// PEFT's default targets of an architecture, by its `model_type`. If PEFT has none, the maps to queries and values, as for
+/// BERT.
 pub fn default_targets(architecture: &str) -> &'static [&'static str] {
     ALL.iter()
         .find(|model_type| model_type.name == architecture)

@@ -1,4 +1,4 @@
-//! ModernBERT: norms in front of the branches, gates, rotary positions, and windows on both sides in most layers.
+//! ModernBERT: norms before the branches, gates, rotary positions, and symmetric windows in most layers.
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
@@ -68,7 +68,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
             let window = windows.of(l);
             let rotary = if window.is_some() { &near } else { &far };
             let mut layer = llama::layer(&s, norm, activation, rotary.clone());
-            // The embeddings are normed already.
+            // The embeddings are already normalized.
             layer.attention.norms.before = layer.attention.norms.before.filter(|_| l > 0);
             layer.attention.projections = Projections::Blocks;
             (layer.attention.biased, layer.attention.output_biased) = (biased, biased);

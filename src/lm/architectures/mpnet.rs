@@ -1,4 +1,4 @@
-//! MPNet: RoBERTa's plan without segments, with scores by distance that all layers share.
+//! MPNet: RoBERTa without segments, with attention scores by distance shared by all layers.
 
 use super::super::activation::Activation;
 use super::super::fields::Fields;

@@ -1,5 +1,5 @@
-//! GPT-NeoX and Pythia: both branches read the layer's input, one map gives each head's query, key and value, and a part of
-//! a head is turned.
+//! GPT-NeoX and Pythia: both branches read the layer's input, one map computes each head's query, key and value, and rotary
+//! positions cover part of a head.
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};

@@ -1,4 +1,4 @@
-//! OLMo 2: Llama's maps with norms behind the branches, and of all heads' queries and keys together.
+//! OLMo 2: Llama's maps, with norms after the branches and of all heads' queries and keys together.
 
 use super::super::fields::Fields;
 use super::super::names::{LayerNames, Names};

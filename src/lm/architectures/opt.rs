@@ -1,4 +1,4 @@
-//! OPT: position numbers from two on, norms in front of the branches, or for the model of 350M parameters behind the sums
+//! OPT: position numbers start at two; norms before the branches, or, for the 350M-parameter model, after the residual sums
 //! and with embeddings of another width.
 
 use super::super::fields::Fields;
@@ -8,7 +8,7 @@ use super::llama::{self, llama_like};
 use super::settings::{Defaults, Sizes, refuse};
 use crate::error::Result;
 
-/// What position numbers begin with, and rows that the table has beyond the longest text.
+/// The first position number, and the number of table rows beyond the longest text.
 const FIRST: i64 = 2;
 
 pub(super) const NAMES: Names = Names {

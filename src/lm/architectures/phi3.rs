@@ -1,4 +1,4 @@
-//! Phi-3: Llama's plan with one map to queries, keys and values, one to gate and others, and perhaps turned in part.
+//! Phi-3: Llama with one map to queries, keys and values, one to gate and up, and optionally partial rotary positions.
 
 use super::super::fields::Fields;
 use super::super::names::{LayerNames, Names};

@@ -1,5 +1,5 @@
-//! Rotary positions in settings: `rope_theta` and `rope_scaling` of older files, `rope_parameters` of newer ones, and the
-//! names that some architectures have for the same.
+//! Rotary positions in settings: `rope_theta` and `rope_scaling` in older files, `rope_parameters` in newer ones, and other
+//! names in some architectures.
 
 use serde_json::Value;
 
@@ -9,26 +9,26 @@ use super::super::rotary::{Rotary, Scaling};
 use super::settings::Sizes;
 use crate::error::Result;
 
-/// What absent settings mean, and other names.
+/// Defaults and alternative names.
 #[derive(Clone, Copy)]
 pub(super) struct Rope<'a> {
     /// The base.
     pub theta: f64,
     /// Fields of the base in `config.json` itself.
     pub theta_fields: &'a [&'a str],
-    /// The share of a head's entries that is turned.
+    /// The fraction of a head's entries that is rotated.
     pub share: f64,
-    /// Fields of the share in `config.json` itself.
+    /// Fields of the fraction in `config.json` itself.
     pub share_fields: &'a [&'a str],
-    /// Key in `rope_parameters` where layers of different kinds have settings of their own.
+    /// Key in `rope_parameters` if layers of different kinds have separate settings.
     pub kind: &'a str,
-    /// Whether the class can turn a part of a head.
+    /// Whether the class supports rotating part of a head.
     pub partial: bool,
-    /// Whether older files' `rope_scaling` is about these layers.
+    /// Whether `rope_scaling` of older files applies to these layers.
     pub scaled: bool,
 }
 
-/// What most architectures mean.
+/// The settings of most architectures.
 pub(super) const ROPE: Rope<'static> = Rope {
     theta: 10_000.0,
     theta_fields: &["rope_theta"],
@@ -40,10 +40,10 @@ pub(super) const ROPE: Rope<'static> = Rope {
 };
 
 impl Rope<'_> {
-    /// Reads them, for heads and texts of these sizes; `None` where nothing is turned.
+    /// Reads them, for heads and texts of these sizes; `None` if nothing is rotated.
     ///
     /// # Errors
-    /// Settings that contradict each other, are missing, or of a kind that is not supported.
+    /// Settings that contradict each other, are missing or are not supported.
     pub fn read(&self, fields: &Fields, sizes: &Sizes) -> Result<Option<Rotary>> {
         let head_size = sizes.head_size;
         let newer = match fields.object("rope_parameters")? {
@@ -74,13 +74,13 @@ impl Rope<'_> {
         if turned == 0 {
             return Ok(None);
         }
-        // An odd number is rounded up, as long as the head has as many entries.
+        // An odd number is rounded up, if the head has that many entries.
         let width = turned + turned % 2;
         if width > head_size {
             return Err(fields.fail(if turned == head_size {
                 format!("heads of width {head_size} have no pairs of entries to rotate")
             } else {
-                format!("partial_rotary_factor {share} turns more entries than heads of width {head_size} have")
+                format!("partial_rotary_factor {share} rotates more entries than heads of width {head_size} have")
             }));
         }
         let is_older = older.is_some();
@@ -94,7 +94,7 @@ impl Rope<'_> {
     }
 }
 
-/// How angles are changed, by settings of a kind: those of `rope_scaling` if they are older ones.
+/// The scaling of angles; `older` settings are those of `rope_scaling`.
 fn scaling_of(
     fields: &Fields,
     (scaling, is_older): (&Fields, bool),
@@ -105,7 +105,7 @@ fn scaling_of(
         None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
         Some(_) => scaling.positive(name, 1.0),
     };
-    // Some files have it beside the scaling.
+    // Some files have it next to the scaling.
     let original = || -> Result<i64> {
         let name = "original_max_position_embeddings";
         let inside = scaling.present(name).map(|_| scaling.size(name, None)).transpose()?;
@@ -150,11 +150,11 @@ fn scaling_of(
             let derived = if mscale != 0.0 && all != 0.0 { size(mscale) / size(all) } else { size(1.0) };
             Ok(Scaling::Yarn { factor, ramp: (low, high), amplitude: own.transpose()?.unwrap_or(derived) })
         }
-        // Phi-3 had other names for it.
+        // Phi-3's other names for it.
         "longrope" | "su" | "yarn" => {
             let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
             let (short, long) = (list("short_factor")?, list("long_factor")?);
-            // Releases that know `rope_scaling` read the trained length beside it alone, and take the factor from it.
+            // Releases with `rope_scaling` read the trained length only next to it, and derive the factor from it.
             let beside = fields.present("original_max_position_embeddings").is_some();
             let (trained, factor) = if is_older {
                 let trained = fields.size("original_max_position_embeddings", Some(most))?;
@@ -173,7 +173,7 @@ fn scaling_of(
     }
 }
 
-/// A number that may stand in several places, which must agree.
+/// A number that may occur in several places, which must agree.
 fn agreed(fields: &Fields, nested: &[(&str, &Fields)], names: (&str, &[&str]), default: f64) -> Result<f64> {
     let mut found: Option<(String, f64)> = None;
     let places = names.1.iter().map(|name| ((*name).to_owned(), *name, fields));

@@ -1,4 +1,4 @@
-//! Settings that several architectures have, read once: heads, windows, refusals.
+//! Settings shared by several architectures: heads, windows, unsupported values.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames};
 use crate::error::Result;
 
-/// Fails unless a setting is absent or has the one value that is supported.
+/// Fails unless a setting is absent or has the only supported value.
 pub(super) fn refuse(fields: &Fields, field: &str, only: &Value) -> Result<()> {
     match fields.present(field).filter(|found| *found != only) {
         None => Ok(()),
@@ -14,11 +14,11 @@ pub(super) fn refuse(fields: &Fields, field: &str, only: &Value) -> Result<()> {
     }
 }
 
-/// Whether transformers writes attention out for these settings, with softmax in single precision and scores that may be
-/// capped: `attn_implementation`, which is `sdpa` in most classes where it is absent.
+/// Whether transformers uses eager attention for these settings, with softmax in single precision and support for capped
+/// scores: `attn_implementation`, by default `sdpa` in most classes.
 ///
 /// # Errors
-/// Implementations that are not known.
+/// Unknown implementations.
 pub(super) fn is_eager(fields: &Fields, default: bool) -> Result<bool> {
     match fields.text("attn_implementation", if default { "eager" } else { "sdpa" })? {
         "eager" => Ok(true),
@@ -40,7 +40,7 @@ pub(super) struct Sizes {
     pub positions: i64,
 }
 
-/// What transformers' classes take for sizes that `config.json` does not give.
+/// Defaults of transformers' classes for sizes missing in `config.json`.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults {
     pub vocab: i64,
@@ -49,9 +49,9 @@ pub(super) struct Defaults {
     pub heads: i64,
     pub intermediate: i64,
     pub positions: i64,
-    /// Heads of keys and values; as many as of queries where this is `None` or the field is null.
+    /// Heads of keys and values; as many as of queries if this is `None` or the field is null.
     pub kv_heads: Option<i64>,
-    /// `head_dim`; the width by the heads where this is `None`.
+    /// `head_dim`; width / heads if this is `None`.
     pub head_size: Option<i64>,
 }
 
@@ -88,16 +88,16 @@ impl Sizes {
     }
 }
 
-/// Which layers see a window of tokens alone.
+/// Which layers attend only to a window of tokens.
 pub(super) struct Windows {
     /// The window.
     pub width: Option<i64>,
-    /// For each layer whether it has it.
+    /// For each layer, whether it has the window.
     pub layers: Vec<bool>,
 }
 
 impl Windows {
-    /// Of one width in the layers that `layer_types` names, or where there is none, in those of the default.
+    /// Windows of one width in the layers that `layer_types` names, or by default in `default`.
     pub fn read(fields: &Fields, layers: i64, width: Option<i64>, default: impl Fn(i64) -> bool) -> Result<Self> {
         let default: Vec<bool> = (0..layers).map(default).collect();
         let named = kinds(fields, layers)?;
@@ -113,7 +113,7 @@ impl Windows {
     }
 }
 
-/// For each layer whether `layer_types` says that it sees a window alone.
+/// For each layer, whether `layer_types` gives it a window.
 fn kinds(fields: &Fields, layers: i64) -> Result<Option<Vec<bool>>> {
     let Some(found) = fields.present("layer_types") else { return Ok(None) };
     let kinds = found.as_array().ok_or_else(|| fields.wrong("layer_types", "a list", found))?;
@@ -130,7 +130,7 @@ fn kinds(fields: &Fields, layers: i64) -> Result<Option<Vec<bool>>> {
     kinds.iter().map(sliding).collect::<Result<_>>().map(Some)
 }
 
-/// Fails where `layer_types` names a layer with a window: the architecture's class has none.
+/// Fails if `layer_types` names a layer with a window, for architectures without windows.
 pub(super) fn refuse_windows(fields: &Fields, layers: i64) -> Result<()> {
     if let Some(width) = fields.present("sliding_window") {
         return Err(fields.fail(format!("sliding_window {width} is not supported: attention must be to all tokens")));

@@ -1,4 +1,4 @@
-//! SmolLM3: Llama with layers that do not know positions.
+//! SmolLM3: Llama with some layers without positions.
 
 use super::super::fields::Fields;
 use super::super::parts::Description;
@@ -24,7 +24,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let rotary = Rope { theta: 2_000_000.0, ..ROPE }.read(fields, &s)?;
     let turned = turned(fields, s.layers)?;
     let asked = fields.flag("use_sliding_window", false)?;
-    // The flag decides which layers have the window only where they are not listed.
+    // The flag decides which layers have the window only if they are not listed.
     let listed = fields.present("layer_types").is_some();
     let window = fields.nullable_size("sliding_window", None)?.filter(|_| asked || listed);
     let windows = Windows::read(fields, s.layers, window, |l| !turned[l as usize])?;
@@ -39,7 +39,7 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     })
 }
 
-/// For each layer whether it turns queries and keys: a list of ones and zeros, or all but every fourth.
+/// For each layer, whether it rotates queries and keys: a list of ones and zeros, or all but every fourth.
 fn turned(fields: &Fields, layers: i64) -> Result<Vec<bool>> {
     let Some(found) = fields.present("no_rope_layers") else {
         let interval = fields.size("no_rope_layer_interval", Some(4))?;

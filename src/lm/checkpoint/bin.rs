@@ -1,4 +1,4 @@
-//! `pytorch_model.bin`: a pickled dictionary of tensors, by itself or within what a training program saves.
+//! `pytorch_model.bin`: a pickled dictionary of tensors, alone or inside a training program's checkpoint.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::pickle::{Archive, Value};
 use crate::progress::check_cancelled;
 
-/// Where training programs keep the model's state dictionary among other things.
+/// Keys under which training programs store the model's state dictionary.
 const NESTED: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
 
 /// Reads every tensor of a `torch.save`d state dictionary.
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
         Ok(items) => items,
         Err(found) => {
             let problem = format!(
-                "the pickled value is not a dictionary of tensors{found}; save the model's state dictionary alone"
+                "the pickled value is not a dictionary of tensors{found}; save only the model's state dictionary"
             );
             return Err(archive.wrong(&problem));
         }
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// The dictionary with the tensors, or what there is in its place.
+/// The dictionary of tensors, or a description of what was found instead.
 fn state_dict(value: Value) -> Result<Vec<(Value, Value)>, String> {
     let Value::Dict(mut items) = value else { return Err(String::new()) };
     let has_tensors = |value: &Value| match value {

@@ -1,4 +1,4 @@
-//! The index of shards: which file has which tensor.
+//! The index of shards, which maps tensors to files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads an index; every file in it is a plain name without a directory.
+    /// Reads an index; every file in it must be a plain name without a directory.
     pub fn read(path: &Path) -> Result<Self> {
         let json: Value = serde_json::from_str(&read_text(path)?)
             .map_err(|e| Error::format(path, format!("not a JSON document: {e}")))?;
@@ -31,7 +31,7 @@ impl Index {
                 return Err(index.wrong(message));
             };
             if Path::new(name).file_name().is_none_or(|plain| plain != name) {
-                return Err(index.wrong(format!("shard `{name}` does not lie in the model directory itself")));
+                return Err(index.wrong(format!("shard `{name}` is outside the model directory")));
             }
             index.map.insert(tensor.clone(), name.to_owned());
         }
@@ -43,7 +43,7 @@ impl Index {
         Error::format(&self.path, message)
     }
 
-    /// The names of the files, each once, in their order.
+    /// The names of the files, without repetitions, in order.
     pub fn shards(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.map.values().map(String::as_str).collect();
         names.sort_unstable();
@@ -62,10 +62,10 @@ impl Index {
     }
 }
 
-/// The names of the files that an index of shards speaks of, in their order; each is a plain name without a directory.
+/// The names of the files in an index of shards, in order; each is a plain name without a directory.
 ///
 /// # Errors
-/// [`Error::Io`], and [`Error::Format`] where it is no such index.
+/// [`Error::Io`]; [`Error::Format`] if it is not an index.
 pub fn shard_names(index: &Path) -> Result<Vec<String>> {
     Ok(Index::read(index)?.shards().into_iter().map(str::to_owned).collect())
 }

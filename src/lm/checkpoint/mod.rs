@@ -32,7 +32,7 @@ pub struct TensorSource {
 /// Tensors by their names.
 pub(super) type Tensors = BTreeMap<String, TensorSource>;
 
-/// All tensors of a checkpoint by their names in the files, without what training wrappers put into these.
+/// All tensors of a checkpoint by their names in the files, without training wrappers' additions to them.
 pub struct Checkpoint {
     /// Name → tensor and file.
     pub tensors: BTreeMap<String, TensorSource>,
@@ -41,12 +41,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the weights in a checkpoint directory. Safetensors are preferred where both kinds exist, and one file to
-    /// shards, as in transformers. A tensor of shards comes from the one that the index names.
+    /// Opens the weights in a checkpoint directory. As in transformers, safetensors are preferred to the other format, and
+    /// single files to shards. Tensors of shards are read from the shard that the index names.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for files that are not there, damaged or of another kind, and for two copies of a
-    /// tensor that differ.
+    /// [`Error::Io`]; [`Error::Format`] for files that are missing, damaged or of another kind, and for copies of a tensor
+    /// that differ.
     pub fn open(directory: &Path) -> Result<Self> {
         check_directory(directory)?;
         let (tensors, files) = match place::weights(directory)? {
@@ -62,18 +62,18 @@ impl Checkpoint {
     }
 }
 
-/// The tensors of one file, by its name's ending.
+/// The tensors of one file, by its extension.
 pub(super) fn read(file: &Path) -> Result<Tensors> {
     if file.extension().is_some_and(|e| e == "safetensors") { safe::read(file) } else { bin::read(file) }
 }
 
-/// The tensors of shards: each from the one that the index gives for it. Copies elsewhere are stale.
+/// The tensors of shards, each from the shard that the index names. Copies elsewhere are stale.
 fn shards(directory: &Path, index: &Index) -> Result<(Tensors, Vec<PathBuf>)> {
     let (mut tensors, mut files) = (Tensors::new(), Vec::new());
     for name in index.shards() {
         let file = directory.join(name);
         if !place::exists(&file)? {
-            return Err(index.wrong(format!("shard `{name}` does not exist beside it; download it too")));
+            return Err(index.wrong(format!("shard `{name}` is missing; download it too")));
         }
         tensors.extend(read(&file)?.into_iter().filter(|(tensor, _)| index.shard_of(tensor) == Some(name)));
         files.push(file);
@@ -82,13 +82,16 @@ fn shards(directory: &Path, index: &Index) -> Result<(Tensors, Vec<PathBuf>)> {
         None => Ok((tensors, files)),
         Some(lost) => {
             let shard = index.shard_of(lost).unwrap_or_default();
-            let message = format!("`weight_map` has tensor `{lost}` in `{shard}`, which lacks it; download both again");
+            let message = format!(
+                "`weight_map` places tensor `{lost}` in `{shard}`, which lacks it; download both \
+                                   again"
+            );
             Err(index.wrong(message))
         }
     }
 }
 
-/// Fails unless there is such a directory, saying what a model directory holds.
+/// Fails unless the directory exists, saying what a model directory holds.
 pub(super) fn check_directory(directory: &Path) -> Result<()> {
     if directory.is_dir() {
         return Ok(());

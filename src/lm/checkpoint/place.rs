@@ -1,4 +1,4 @@
-//! Where the weights of a directory are, and what it holds in their place.
+//! Finds the weights in a directory, or what it has instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,7 @@ pub(super) enum Weights {
     Shards(PathBuf),
 }
 
-/// Names of files with weights, in order of preference, and whether each is an index; a variant's name stands in place of
-/// the star.
+/// Names of weights files, in order of preference, and whether each is an index; the star stands for a variant's name.
 const NAMES: [(&str, &str, bool); 4] = [
     ("model", ".safetensors", false),
     ("model.safetensors.index", ".json", true),
@@ -26,9 +25,9 @@ const NAMES: [(&str, &str, bool); 4] = [
 const OTHERS: [(&str, &str); 7] = [
     (
         "adapter_model.safetensors",
-        "an adapter: give the model that it was trained on, and this directory as its adapter",
+        "an adapter: give the model on which it was trained, and this directory as its adapter",
     ),
-    ("adapter_model.bin", "an adapter: give the model that it was trained on, and this directory as its adapter"),
+    ("adapter_model.bin", "an adapter: give the model on which it was trained, and this directory as its adapter"),
     ("tf_model.h5", TENSORFLOW),
     ("model.ckpt.index", TENSORFLOW),
     ("flax_model.msgpack", "weights of Flax: load them in transformers with from_flax=True, and save_pretrained"),
@@ -36,13 +35,13 @@ const OTHERS: [(&str, &str); 7] = [
     ("consolidated.safetensors", ORIGINAL),
 ];
 const TENSORFLOW: &str = "weights of TensorFlow: load them in transformers with from_tf=True, and save_pretrained";
-const ORIGINAL: &str = "weights under their maker's own names: convert them with transformers' script, or take the \
-                        version of the model that is meant for transformers";
+const ORIGINAL: &str = "weights in the publisher's own format: convert them with transformers' script, or download \
+                        the version of the model for transformers";
 
-/// Finds the weights of a directory, those without a variant (`model.fp16.safetensors`) before those with one.
+/// Finds the weights in a directory; files without a variant (such as `fp16` in `model.fp16.safetensors`) come first.
 ///
 /// # Errors
-/// [`Error::Format`] where there are none, or several variants, saying what there is.
+/// [`Error::Format`] if there are none, or several variants, saying what was found.
 pub(super) fn weights(directory: &Path) -> Result<Weights> {
     for (start, end, is_index) in NAMES {
         let file = directory.join(format!("{start}{end}"));
@@ -64,9 +63,8 @@ pub(super) fn weights(directory: &Path) -> Result<Weights> {
                 return Ok(if is_index { Weights::Shards(file) } else { Weights::Whole(file) });
             }
             [one, other, ..] => {
-                let message = format!(
-                    "several variants of the weights ({one}, {other}); name the one that is meant {start}{end}"
-                );
+                let message =
+                    format!("several variants of the weights ({one}, {other}); rename the one to use to {start}{end}");
                 return Err(Error::format(directory, message));
             }
         }
@@ -74,7 +72,7 @@ pub(super) fn weights(directory: &Path) -> Result<Weights> {
     Err(Error::format(directory, format!("no weights: {}", instead(&names))))
 }
 
-/// What a directory without weights holds in their place.
+/// What a directory without weights has instead.
 fn instead(names: &[String]) -> String {
     if let Some((name, what)) = OTHERS.iter().find(|(name, _)| names.iter().any(|n| n == name)) {
         return format!("{name} holds {what}");
@@ -84,10 +82,10 @@ fn instead(names: &[String]) -> String {
     };
     if let Some(shard) = names.iter().find(is_shard) {
         let index = if shard.starts_with("model-") { "model.safetensors" } else { "pytorch_model.bin" };
-        return format!("there are shards ({shard}), but not their index {index}.index.json; download it too");
+        return format!("there are shards ({shard}), but their index {index}.index.json is missing; download it too");
     }
     if let Some(part) = names.iter().find(|name| [".incomplete", ".part"].iter().any(|end| name.ends_with(end))) {
-        return format!("{part} is what an interrupted download left; download the model again");
+        return format!("{part} is from an interrupted download; download the model again");
     }
     "expected model.safetensors, model.safetensors.index.json or pytorch_model.bin".into()
 }
@@ -102,7 +100,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 /// Whether there is such a file.
 ///
 /// # Errors
-/// A link that leads nowhere, as interrupted downloads leave them in Hugging Face's cache.
+/// A dangling link, as left by interrupted downloads in Hugging Face's cache.
 pub(super) fn exists(file: &Path) -> Result<bool> {
     if file.exists() {
         return Ok(true);
@@ -111,7 +109,10 @@ pub(super) fn exists(file: &Path) -> Result<bool> {
         Err(_) => Ok(false),
         Ok(target) => {
             let target = target.display();
-            let message = format!("this is a link to {target}, which is not there: an interrupted download; repeat it");
+            let message = format!(
+                "this is a link to {target}, which does not exist: an interrupted download; \
+                                   download the model again"
+            );
             Err(Error::format(file, message))
         }
     }

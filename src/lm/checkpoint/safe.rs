@@ -30,8 +30,8 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
             StoredType::BOOL => Kind::Bool,
             other => {
                 let message = format!(
-                    "tensor `{name}` has element type {other:?}, as quantized checkpoints have, which are not supported; \
-                     dequantize the model and save it, or take the one that it was made of"
+                    "tensor `{name}` has element type {other:?}, as in quantized checkpoints, which are not \
+                     supported; dequantize the model and save it, or use the original model"
                 );
                 return Err(Error::format(path, message));
             }
@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// What is wrong with a file that cannot be read: how much of it is missing, where its beginning tells.
+/// What is wrong with an unreadable file, including how much of it is missing, if its header says so.
 fn not_whole(bytes: &[u8], problem: &dyn std::fmt::Display) -> String {
     let length = bytes.len();
     match promised(bytes).filter(|promised| *promised > length as u64) {
@@ -55,7 +55,7 @@ fn not_whole(bytes: &[u8], problem: &dyn std::fmt::Display) -> String {
     }
 }
 
-/// The bytes of the whole file by its own header.
+/// The size of the complete file, according to its header.
 fn promised(bytes: &[u8]) -> Option<u64> {
     let size = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let end = 8usize.checked_add(usize::try_from(size).ok()?)?;

@@ -1,4 +1,4 @@
-//! Names of tensors without what training programs put into them, and copies of one tensor.
+//! Removes training wrappers' additions from names of tensors, and finds copies of a tensor.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use tch::{Kind, Tensor};
 use super::Tensors;
 use crate::error::{Error, Result};
 
-/// Parts of names that `torch.compile`, fully sharded training and recomputation put in anywhere.
+/// Components that `torch.compile`, fully sharded training and activation checkpointing insert anywhere in names.
 const ANYWHERE: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Beginnings that wrappers give to all names: data-parallel training, and a class around the model.
+/// Prefixes that wrappers add to all names: data-parallel training, and a class around the model.
 const IN_FRONT: [&str; 2] = ["module.", "model."];
 
-/// What names of models whose own names begin with `model.` go on with.
+/// What follows `model.` in models whose own names begin with it.
 const OWN: [&str; 4] = ["model.embed_tokens.", "model.layers.", "model.decoder.", "model.norm."];
 
 /// Tensors by their names without wrappers.
 ///
 /// # Errors
-/// Where two copies differ that have one name then.
+/// If two tensors with the same resulting name differ.
 pub(super) fn without(tensors: Tensors) -> Result<Tensors> {
     let plain = |name: &str| -> String {
         name.split('.').filter(|part| !ANYWHERE.contains(part)).collect::<Vec<_>>().join(".")
@@ -31,7 +31,7 @@ pub(super) fn without(tensors: Tensors) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// Whether all names begin like this, and by a wrapper's doing.
+/// Whether all names begin with this prefix, and it comes from a wrapper.
 fn is_wrapper(tensors: &Tensors, start: &str) -> bool {
     let is_own = |name: &String| start == "model." && OWN.iter().any(|own| name.starts_with(own));
     !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(start) && name != start && !is_own(name))
@@ -48,8 +48,7 @@ fn renamed(tensors: Tensors, rename: impl Fn(&str) -> String) -> Result<Tensors>
         if let (Some(first), Some(other)) = (found.get(&plain), origins.get(&plain))
             && let Some(how) = difference(&first.tensor, &source.tensor)
         {
-            let message =
-                format!("`{other}` and `{name}` stand for one tensor, but {how}; remove the one that is stale");
+            let message = format!("`{other}` and `{name}` are the same tensor, but {how}; remove the stale one");
             return Err(Error::format(&source.file, message));
         }
         origins.insert(plain.clone(), name);

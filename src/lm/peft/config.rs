@@ -1,5 +1,5 @@
-//! `adapter_config.json`: the settings of a LoRA adapter as PEFT keeps them. What would change the function and is not
-//! supported is refused by name, and so are unknown settings.
+//! `adapter_config.json`: PEFT's settings of a LoRA adapter. Unsupported settings that would change the function are refused
+//! by name, and so are unknown ones.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::targets::{TargetModules, compile, ending, ends_in};
 use crate::error::Result;
 use crate::lm::fields::Fields;
 
-/// Fields that say nothing about the function: where the adapter came from, how it was initialized or regularized.
+/// Fields that do not affect the function: origin, initialization, regularization.
 const WITHOUT_EFFECT: [&str; 18] = [
     "alpha_pattern",
     "auto_mapping",
@@ -52,20 +52,20 @@ pub(super) struct Settings {
     fields: Fields,
     rank: i64,
     alpha: f64,
-    /// Whether the factor is `alpha / √r` in place of `alpha / r`.
+    /// Whether the scaling is `alpha / √r` instead of `alpha / r`.
     rslora: bool,
     /// Whether rows have magnitudes.
     pub dora: bool,
     targets: TargetModules,
     excluded: Option<TargetModules>,
-    /// Modules that are saved whole, and never adapted.
+    /// Modules saved in full and not adapted.
     saved: Vec<Regex>,
     layers: Option<Layers>,
     ranks: Vec<Pattern<i64>>,
     alphas: Vec<Pattern<f64>>,
 }
 
-/// A value for modules whose names end in what a pattern matches.
+/// A value for modules with a name suffix that matches a pattern.
 struct Pattern<T> {
     text: String,
     regex: Regex,
@@ -75,7 +75,7 @@ struct Pattern<T> {
 /// The only layers that have adapters.
 struct Layers {
     numbers: Vec<i64>,
-    /// Where a name has the number of its layer; the first that matches counts.
+    /// Patterns of the layer number in a name; the first match counts.
     places: Vec<Regex>,
 }
 
@@ -121,7 +121,7 @@ impl Settings {
                 return Ok(false);
             }
         }
-        // A whole name counts in any layer, and so does a pattern.
+        // A full name or a pattern applies in any layer.
         match &self.layers {
             Some(layers) if self.targets.ends(module) => {
                 layers.contain(module).map_err(|e| self.fields.fail(format!("layers_pattern: {e}")))
@@ -130,12 +130,12 @@ impl Settings {
         }
     }
 
-    /// Whether embeddings and the decoder can be meant too.
+    /// Whether embeddings and the decoder can be targets too.
     pub fn names_tables(&self) -> bool {
         !matches!(self.targets, TargetModules::AllLinear)
     }
 
-    /// Names and patterns that none of these modules fits.
+    /// Names and patterns that match none of these modules.
     pub fn without_effect(&self, modules: &[&str]) -> Vec<String> {
         let mut unused: Vec<String> = Vec::new();
         if let TargetModules::Names(names) = &self.targets {
@@ -147,7 +147,7 @@ impl Settings {
         unused
     }
 
-    /// Rank and factor s of a module's adapter.
+    /// Rank and scaling s of a module's adapter.
     pub fn of(&self, module: &str) -> Result<(i64, f64)> {
         let rank = self.look_up(&self.ranks, module)?.unwrap_or(self.rank);
         let alpha = self.look_up(&self.alphas, module)?.unwrap_or(self.alpha);
@@ -164,20 +164,20 @@ impl Settings {
     }
 }
 
-/// The patterns of a field that none of these modules fits.
+/// The patterns of a field that match none of these modules.
 fn unmatched<T>(field: &str, patterns: &[Pattern<T>], modules: &[&str]) -> Vec<String> {
     let is_unused = |p: &&Pattern<T>| !modules.iter().any(|m| p.regex.is_match(m).unwrap_or(false));
     patterns.iter().filter(is_unused).map(|p| format!("{field} `{}`", p.text)).collect()
 }
 
-/// Fails on settings that change the function and are not supported. A value that says "no" is no setting.
+/// Fails on unsupported settings that change the function. False, null and the like count as absent.
 fn refuse_unknown(fields: &Fields) -> Result<()> {
     let bias = fields.text("bias", "none")?;
     if !["none", "all", "lora_only"].contains(&bias) {
-        return Err(fields.fail(format!("bias `{bias}` is not known; none, all and lora_only are")));
+        return Err(fields.fail(format!("bias `{bias}` is not supported; none, all and lora_only are")));
     }
     if let Some(start) = fields.present("init_lora_weights").and_then(Value::as_str) {
-        // These subtract the start from the weights, so that the adapter fits no checkpoint but the changed one.
+        // These subtract the initial adapter from the weights, so that the adapter only fits the changed checkpoint.
         let changes = ["pissa", "olora", "corda", "loftq", "lora_ga"];
         if changes.iter().any(|name| start.to_ascii_lowercase().starts_with(name)) {
             return Err(fields.fail(format!(
@@ -203,7 +203,7 @@ fn refuse_unknown(fields: &Fields) -> Result<()> {
     }
 }
 
-/// A list of names, a pattern, or nothing.
+/// A list of names, a pattern or nothing.
 fn modules(fields: &Fields, field: &str) -> Result<Option<TargetModules>> {
     match fields.present(field) {
         None => Ok(None),
@@ -218,7 +218,7 @@ fn modules(fields: &Fields, field: &str) -> Result<Option<TargetModules>> {
     }
 }
 
-/// Values for modules whose names end in what a pattern matches; the first that does counts.
+/// Values for modules with a name suffix that matches a pattern; the first match counts.
 fn pattern<T>(
     fields: &Fields,
     field: &str,
@@ -234,7 +234,7 @@ fn pattern<T>(
     object.all().map(entry).collect()
 }
 
-/// `layers_to_transform`, one number or a list of them, and `layers_pattern`, the names that layers are listed under.
+/// `layers_to_transform`, a number or a list of them, and `layers_pattern`, the names of the lists of layers.
 fn layers(fields: &Fields) -> Result<Option<Layers>> {
     let number = |v: &Value| v.as_i64().filter(|n| *n >= 0);
     let numbers: Vec<i64> = match fields.present("layers_to_transform") {
@@ -255,7 +255,7 @@ fn layers(fields: &Fields) -> Result<Option<Layers>> {
             names.ok_or_else(|| fields.wrong("layers_pattern", "a name or a list of names", found))?
         }
     };
-    // Any name where none is given.
+    // By default, any name.
     let place = |name: &&str| compile(name, &format!(r"\A(?:.*?\.)?{name}\.(\d+)\."));
     let places: std::result::Result<Vec<Regex>, String> = if names.is_empty() {
         compile("", r"\A.*?\.[^.]*\.(\d+)\.").map(|any| vec![any])
@@ -266,7 +266,7 @@ fn layers(fields: &Fields) -> Result<Option<Layers>> {
 }
 
 impl Layers {
-    /// Whether a module is in one of them.
+    /// Whether a module is in one of these layers.
     fn contain(&self, module: &str) -> std::result::Result<bool, String> {
         for place in &self.places {
             if let Some(found) = place.captures(module).map_err(|e| e.to_string())? {
@@ -278,7 +278,7 @@ impl Layers {
     }
 }
 
-/// The modules that `modules_to_save` names, and all within them.
+/// The modules named by `modules_to_save`, and all inside them.
 fn saved(fields: &Fields) -> Result<Vec<Regex>> {
     let Some(found) = fields.present("modules_to_save") else { return Ok(Vec::new()) };
     let names: Option<Vec<&str>> = found.as_array().and_then(|names| names.iter().map(Value::as_str).collect());

@@ -1,5 +1,5 @@
-//! LoRA adapters as the PEFT library stores them: a directory with `adapter_config.json` and
-//! `adapter_model.safetensors`. Knows files and names of modules; what an adapter does is `subspace`'s.
+//! LoRA adapters as the PEFT library stores them: a directory with `adapter_config.json` and `adapter_model.safetensors`.
+//! Knows files and names of modules; `subspace` implements adapters.
 
 mod config;
 mod files;
@@ -27,9 +27,9 @@ use crate::subspace::{Lora, Placement, Target, Use};
 /// An adapter of a network, as read.
 #[derive(Debug)]
 pub struct PeftAdapter {
-    /// Which weights are adapted, with ranks and factors s.
+    /// Which weights are adapted, with ranks and scalings s.
     pub lora: Lora,
-    /// Settings that are without effect on this network: names and patterns that no adapted module fits.
+    /// Settings without effect on this network: names and patterns that match no adapted module.
     pub notes: Vec<String>,
     /// Factors and magnitudes in the order of the extended parameters.
     values: Vec<Tensor>,
@@ -37,7 +37,7 @@ pub struct PeftAdapter {
     whole: Vec<(Param, Tensor)>,
 }
 
-/// A module that can be adapted: its name, its weight, and how it uses it.
+/// A module that can be adapted: its name, its weight, and its use of the weight.
 struct Module {
     name: String,
     weight: Param,
@@ -46,11 +46,11 @@ struct Module {
 
 impl PeftAdapter {
     /// Reads an adapter of a network with these parameters. Tensors may be in half, single or double precision. Modules
-    /// that are saved whole and trained biases replace the network's own.
+    /// saved in full and trained biases replace the network's own.
     ///
     /// # Errors
-    /// Settings that are not supported; tensors that are missing, misshapen, not finite, or of a module that the network
-    /// does not have or the settings do not name.
+    /// Unsupported settings; tensors that are missing, misshapen, not finite, or of a module that the network does not have
+    /// or the settings do not name.
     pub fn load(directory: &Path, network: &[ParameterSpec]) -> Result<Self> {
         let config = directory.join(CONFIG);
         if !config.exists() {
@@ -102,7 +102,7 @@ impl PeftAdapter {
             let kinds = linear.kinds().join(", ");
             return Err(Error::format(
                 &config,
-                format!("target_modules names no linear map of this network; it has: {kinds}"),
+                format!("target_modules matches no linear map of this network; it has: {kinds}"),
             ));
         }
         let whole = replaced(stored.whole.into_iter(), network)?;
@@ -123,7 +123,7 @@ impl PeftAdapter {
     }
 }
 
-/// Modules by the names that the file has for them: an adapter of a class without a head has no model's prefix.
+/// Modules by their names in the file: an adapter of a class without a head lacks the model's prefix.
 fn names_as_stored(modules: Modules, network: &[ParameterSpec], stored: &Tensors) -> Modules {
     let Some((prefix, _)) = network.first().and_then(|spec| spec.name.split_once('.')) else { return modules };
     let is_known = |m: &Modules| stored.factors.keys().any(|(module, _)| m.find(module).is_some());
@@ -131,8 +131,8 @@ fn names_as_stored(modules: Modules, network: &[ParameterSpec], stored: &Tensors
     if !is_known(&modules) && is_known(&bare) { bare } else { modules }
 }
 
-/// The linear maps, and where settings can mean them, the tables of embeddings and the decoder. A decoder that shares the
-/// token embeddings has no parameter of its own: it is there where the file has factors of it.
+/// The linear maps and, if settings can target them, embedding tables and the decoder. A decoder tied to the token
+/// embeddings has no parameter of its own, and is included if the file has factors for it.
 fn all_modules(linear: &Modules, network: &[ParameterSpec], stored: &Tensors, tables: bool) -> Vec<Module> {
     let of = |of: Use| move |(name, weight): (&str, Param)| Module { name: name.to_owned(), weight, of };
     let mut modules: Vec<Module> = linear.iter().map(of(Use::Linear)).collect();
@@ -152,7 +152,7 @@ fn all_modules(linear: &Modules, network: &[ParameterSpec], stored: &Tensors, ta
     modules
 }
 
-/// A factor of the right shape with finite numbers.
+/// A factor, checked for shape and finiteness.
 fn checked(stored: Option<Stored>, name: &str, shape: &[i64], rank: i64, file: &Path) -> Result<Tensor> {
     let Some(Stored { name, source: TensorSource { tensor, file } }) = stored else {
         return Err(Error::TensorMissing {
@@ -162,7 +162,7 @@ fn checked(stored: Option<Stored>, name: &str, shape: &[i64], rank: i64, file: &
             hint: format!("target_modules of {CONFIG} names its module; does the adapter belong to this model?"),
         });
     };
-    // Magnitudes of convolutions of width one have an axis more.
+    // Magnitudes of convolutions of width one have an additional axis.
     let tensor = if shape.len() == 1 && tensor.size() == [1, shape[0]] { tensor.squeeze_dim(0) } else { tensor };
     if tensor.size() != shape {
         return Err(Error::TensorShape {
@@ -187,10 +187,10 @@ fn finite(tensor: Tensor, name: &str, file: &Path) -> Result<Tensor> {
     Ok(tensor)
 }
 
-/// The network's own parameters that the file has.
+/// The network's own parameters in the file.
 ///
 /// # Errors
-/// Tensors of no such parameter; two that are one parameter of the network and differ.
+/// Tensors that match no parameter; two that represent one parameter and differ.
 fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterSpec]) -> Result<Vec<(Param, Tensor)>> {
     let first = network.first().map_or("", |spec| spec.name.as_str());
     let (prefix, tied) =
@@ -203,8 +203,8 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
         let at = at.or_else(|| (tied && is_decoder_weight(&own)).then_some(0));
         let Some(at) = at else {
             let message = format!(
-                "tensor `{name}` is no LoRA factor, and this network has no parameter `{own}` that it could replace: an \
-                 adapter of another class, such as a classifier, cannot be used"
+                "tensor `{name}` is not a LoRA factor, and this network has no parameter `{own}` that it could \
+                 replace: an adapter of another class, such as a classifier, cannot be used"
             );
             return Err(Error::format(file, message));
         };
@@ -226,20 +226,20 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
             Some((_, known, other)) => {
                 if let Some(how) = difference(known, &tensor) {
                     let message = format!(
-                        "tensors `{other}` and `{name}` are one parameter of this model, but {how}; give the decoder weights \
-                         of its own (tie_word_embeddings false)"
+                        "tensors `{other}` and `{name}` are one parameter of this model, but {how}; untie the \
+                         decoder (tie_word_embeddings false)"
                     );
                     return Err(Error::format(file, message));
                 }
             }
         }
     }
-    // A decoder of its own beside embeddings that stay as they are.
+    // A separate decoder next to unchanged embeddings.
     if let Some((_, _, name)) = found.iter().find(|(p, _, n)| p.0 == 0 && tied && is_decoder_weight(bare(n)))
         && found.iter().filter(|(p, ..)| p.0 == 0).all(|(_, _, n)| is_decoder_weight(bare(n)))
     {
-        let problem = "it is a decoder of its own, but the model shares its decoder with the token embeddings: give it weights \
-                       of its own (tie_word_embeddings false)";
+        let problem = "it is a separate decoder, but the model's decoder is tied to the token embeddings: untie it \
+                       (tie_word_embeddings false)";
         return Err(Error::Adapter { weight: name.clone(), problem: problem.into() });
     }
     Ok(found.into_iter().map(|(p, tensor, _)| (p, tensor)).collect())
@@ -253,16 +253,16 @@ fn is_decoder_weight(name: &str) -> bool {
     name.strip_suffix(".weight").is_some_and(is_decoder)
 }
 
-/// What is wrong with a factor that no adapted module has a use for.
+/// What is wrong with a factor that belongs to no adapted module.
 fn left_over((module, factor): (&str, &str), name: &str, modules: &Modules) -> String {
     if factor == "lora_magnitude_vector" {
-        return format!("tensor `{name}` holds magnitudes, but use_dora of {CONFIG} is not true");
+        return format!("tensor `{name}` holds magnitudes, but use_dora in {CONFIG} is not true");
     }
     if modules.find(module).is_some() || is_decoder(module) || factor.starts_with("lora_embedding") {
-        return format!("tensor `{name}` belongs to a module that target_modules of {CONFIG} does not name");
+        return format!("tensor `{name}` belongs to a module that target_modules in {CONFIG} does not match");
     }
     format!(
-        "tensor `{name}` belongs to `{module}`, which is no linear map of this model that can be adapted; it has: {}",
+        "tensor `{name}` belongs to `{module}`, which is not an adaptable linear map of this model; it has: {}",
         modules.kinds().join(", ")
     )
 }

@@ -1,4 +1,4 @@
-//! Writing an adapter so that PEFT and this program read it again, bit for bit.
+//! Writes an adapter so that PEFT and this program read it back bit for bit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::jacobian::Parameters;
 use crate::lm::save::write_tensors;
 use crate::subspace::{Adapter, Lora, Use};
 
-/// Writes the factors of `extended` in their own precision, and the network's parameters that came with the adapters, for a
-/// model of this `model_type` whose name or path is `base_model`. The settings come last, so that where they are, the
-/// factors are too.
+/// Writes the factors in `extended` in their own precision, and the network's parameters that came with the adapters, for a
+/// model of this `model_type` with name or path `base_model`. The settings are written last, as the sign that all is
+/// complete.
 ///
 /// # Errors
-/// [`Error::Adapter`] where an adapted weight is no module that PEFT could adapt; [`Error::Io`].
+/// [`Error::Adapter`] if PEFT could not adapt one of the weights; [`Error::Io`].
 pub fn save_adapter(
     directory: &Path,
     architecture: &str,
@@ -37,7 +37,7 @@ pub fn save_adapter(
             let name = &lora.specs()[adapter.weight.0].name;
             return Err(Error::Adapter {
                 weight: name.clone(),
-                problem: "PEFT could not adapt it: it is no linear map".into(),
+                problem: "PEFT could not adapt it: it is not a linear map".into(),
             });
         };
         adapted.push((name, adapter));
@@ -62,7 +62,7 @@ pub fn save_adapter(
     for p in lora.replaced() {
         let (name, value) = (&lora.specs()[p.0].name, extended.get(*p));
         let value = if turned(name) { value.tr().contiguous() } else { value.shallow_clone() };
-        // What an adapted module had before it was adapted lies a level deeper.
+        // The original parameters of an adapted module are nested one level deeper.
         let name = match name.rsplit_once('.').filter(|(module, _)| is_adapted(&adapted, module)) {
             Some((module, part)) => format!("{WRAPPER}{module}.base_layer.{part}"),
             None => format!("{WRAPPER}{name}"),
@@ -131,7 +131,7 @@ fn is_adapted(adapted: &[(&str, &Adapter)], module: &str) -> bool {
     adapted.iter().any(|(name, _)| *name == module)
 }
 
-/// The last parts of the modules' names where these name the same modules, else their whole names.
+/// The last components of the modules' names if these match the same modules, else their full names.
 fn target_names(modules: &Modules, adapted: &[(&str, &Adapter)]) -> Vec<String> {
     let mut short: Vec<String> = Vec::new();
     for (name, _) in adapted {
@@ -145,7 +145,7 @@ fn target_names(modules: &Modules, adapted: &[(&str, &Adapter)]) -> Vec<String> 
     if named == adapted.len() { short } else { adapted.iter().map(|(name, _)| (*name).to_owned()).collect() }
 }
 
-/// Whether factors are `alpha / √rank`, and the alphas that give these factors back: to the last bit where there are any.
+/// Whether scalings are `alpha / √rank`, and the alphas that reproduce them, bit for bit if possible.
 fn alphas(scalings: &[(f64, i64)]) -> (bool, Vec<f64>) {
     let by = |root: bool| -> Option<Vec<f64>> {
         let divisor = |rank: i64| if root { (rank as f64).sqrt() } else { rank as f64 };
@@ -158,24 +158,24 @@ fn alphas(scalings: &[(f64, i64)]) -> (bool, Vec<f64>) {
         (Some(plain), Some(rooted)) if !is_whole(&rooted) => (false, plain),
         (_, Some(rooted)) => (true, rooted),
         (Some(plain), None) => (false, plain),
-        // Factors that PEFT could not have made: off by a rounding.
+        // Scalings that PEFT could not have made: off by a rounding.
         (None, None) => (false, scalings.iter().map(|(s, rank)| s * *rank as f64).collect()),
     }
 }
 
-/// An alpha with `alpha / divisor = s` to the last bit, a whole one before others.
+/// An alpha with `alpha / divisor = s` exactly, preferably a whole number.
 fn alpha(scaling: f64, divisor: f64) -> Option<f64> {
     let near = scaling * divisor;
     let candidates = [near.round(), near, near.next_up(), near.next_down(), near.next_up().next_up()];
     candidates.into_iter().find(|a| a / divisor == scaling)
 }
 
-/// A whole number without a point, as PEFT writes it.
+/// A whole number without a decimal point, as PEFT writes it.
 fn number(x: f64) -> Value {
     if x.fract() == 0.0 && x.abs() < 1e15 { (x as i64).into() } else { x.into() }
 }
 
-/// The value that occurs most, the smallest among equals; there is at least one.
+/// The most frequent value, the smallest among ties; there is at least one value.
 fn most_frequent<T: Ord + Copy>(values: impl Iterator<Item = T>) -> T {
     let mut counts: BTreeMap<T, usize> = BTreeMap::new();
     for value in values {

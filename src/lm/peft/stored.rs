@@ -1,5 +1,4 @@
-//! The tensors of an adapter's file by what they are: factors of a module, or parameters that are saved whole. Knows names;
-//! may not know settings.
+//! The tensors in an adapter's file: factors of modules, and parameters saved in full. Knows names; may not know settings.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +8,10 @@ use super::files::{CONFIG, OLDER_WEIGHTS, WEIGHTS, WRAPPER};
 use crate::error::{Error, Result};
 use crate::lm::checkpoint::{self, TensorSource, difference};
 
-/// What PEFT calls the parts of an adapter.
+/// PEFT's names of an adapter's tensors.
 const FACTORS: [&str; 5] = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"];
 
-/// A tensor with the name that it has in the file.
+/// A tensor with its name in the file.
 pub(super) struct Stored {
     pub name: String,
     pub source: TensorSource,
@@ -28,7 +27,7 @@ pub(super) struct Tensors {
     pub file: PathBuf,
 }
 
-/// What a name says.
+/// The meaning of a name.
 enum Meaning {
     Factor {
         module: String,
@@ -39,7 +38,7 @@ enum Meaning {
         name: String,
         adapter: Option<String>,
     },
-    /// The weights that the adapter was trained on.
+    /// The original weights on which the adapter was trained.
     Original,
 }
 
@@ -70,13 +69,13 @@ impl Tensors {
                 }
                 None => continue,
             };
-            return Err(Error::format(&tensors.file, format!("{problem}; save the one adapter that is meant")));
+            return Err(Error::format(&tensors.file, format!("{problem}; save only the adapter to use")));
         }
         Ok(tensors)
     }
 }
 
-/// Adds a tensor; gives the name of another one in its place that differs, and how.
+/// Adds a tensor; returns the name of a different tensor in its place, and how it differs.
 fn add<K: Ord>(tensors: &mut BTreeMap<K, Stored>, key: K, stored: Stored) -> Option<(String, String)> {
     match tensors.entry(key) {
         Entry::Vacant(place) => {
@@ -90,8 +89,8 @@ fn add<K: Ord>(tensors: &mut BTreeMap<K, Stored>, key: K, stored: Stored) -> Opt
     }
 }
 
-/// Names are `base_model.model.MODULE.FACTOR.weight`; saved from the model's own dictionary, an adapter's name stands in
-/// front of the last part.
+/// Names are `base_model.model.MODULE.FACTOR.weight`; saved from the model's own dictionary, the adapter's name precedes the
+/// last component.
 fn meaning(name: &str) -> Meaning {
     let parts: Vec<&str> = name.strip_prefix(WRAPPER).unwrap_or(name).split('.').collect();
     let named = |rest: &[&str]| rest.iter().copied().find(|part| *part != "weight").map(str::to_owned);
@@ -107,7 +106,7 @@ fn meaning(name: &str) -> Meaning {
     let mut adapter = None;
     let mut kept: Vec<&str> = parts.iter().copied().filter(|part| *part != "base_layer").collect();
     if let Some(at) = kept.iter().position(|part| *part == "modules_to_save") {
-        // The adapter's name, and what may lie deeper in the module.
+        // The adapter's name, and deeper levels of the module.
         if kept.len() > at + 2 {
             adapter = Some(kept.remove(at + 1).to_owned());
         }

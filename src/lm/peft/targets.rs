@@ -1,5 +1,5 @@
-//! Which linear maps of a network an adapter is put on, by PEFT's rules: by the ends of their names, by a regular
-//! expression, or all of them. Knows names and parameters; knows no file.
+//! Which linear maps of a network are adapted, by PEFT's rules: by name suffix, by regular expression, or all of them. Knows
+//! names and parameters; knows no file.
 
 use fancy_regex::Regex;
 
@@ -10,16 +10,16 @@ use crate::lm::names::{is_decoder, is_projection, is_table_of_distances};
 /// PEFT's word for every linear map but the output layer.
 const ALL_LINEAR: &str = "all-linear";
 
-/// The linear maps of a network under the names that their modules have in Hugging Face's classes.
+/// The linear maps of a network, by their modules' names in Hugging Face's classes.
 ///
-/// The decoder and tables (of tokens, positions, segments, distances) are not among them: their rows are looked up.
+/// The decoder and tables (of tokens, positions, segments, distances), whose rows are looked up, are not included.
 #[derive(Clone, Debug)]
 pub struct Modules {
     named: Vec<(String, Param)>,
 }
 
 impl Modules {
-    /// Those of a network with these parameters, in their order.
+    /// The linear maps of a network with these parameters, in order.
     pub fn of(network: &[ParameterSpec]) -> Self {
         let named = network.iter().enumerate().filter_map(|(i, spec)| {
             let name = spec.name.strip_suffix(".weight")?;
@@ -34,7 +34,7 @@ impl Modules {
         Self { named: named.collect() }
     }
 
-    /// The same under the names of the class without a head, which lack the model's prefix; the head's are left out.
+    /// The same by the names of the class without a head, which lack the model's prefix; without the head's maps.
     pub(super) fn without_prefix(&self, prefix: &str) -> Self {
         let start = format!("{prefix}.");
         let bare = |(name, p): &(String, Param)| name.strip_prefix(&start).map(|name| (name.to_owned(), *p));
@@ -51,7 +51,7 @@ impl Modules {
         self.named.iter().find(|(n, _)| n == name).map(|(_, p)| *p)
     }
 
-    /// Names without the number of the layer, in order of their first: what there is to choose from.
+    /// The available names, without layer numbers, in order of first occurrence.
     pub fn kinds(&self) -> Vec<&str> {
         let mut kinds = Vec::new();
         for (name, _) in &self.named {
@@ -63,8 +63,8 @@ impl Modules {
         kinds
     }
 
-    /// What a module is called in its layer, behind the last number, e.g. `attention.self.query`; the whole name where it
-    /// is in none.
+    /// A module's name within its layer, after the last number, e.g. `attention.self.query`; the full name if it is in no
+    /// layer.
     pub fn kind(name: &str) -> &str {
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         let (mut kind, mut rest) = (name, name);
@@ -77,10 +77,10 @@ impl Modules {
         kind
     }
 
-    /// The modules that names given by a user stand for, in the network's order.
+    /// The modules matched by a user's names, in the network's order.
     ///
     /// # Errors
-    /// [`Error::Unknown`] where a name matches nothing, with the names that there are.
+    /// [`Error::Unknown`], listing the known names, if a name matches nothing.
     pub fn choose(&self, names: &[String]) -> Result<Vec<Param>> {
         let known = || format!("this network's linear maps are: {}, or {ALL_LINEAR}", self.kinds().join(", "));
         if names.is_empty() {
@@ -97,17 +97,17 @@ impl Modules {
     }
 }
 
-/// Whether a module's name is this one or ends in it, at a dot.
+/// Whether a module's name is this one, or ends with it after a dot.
 pub(super) fn ends_in(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// What `target_modules` and `exclude_modules` hold.
+/// The value of `target_modules` or `exclude_modules`.
 #[derive(Clone, Debug)]
 pub enum TargetModules {
-    /// Modules with one of these names, or whose names end in one.
+    /// Modules with one of these names or suffixes.
     Names(Vec<String>),
-    /// Modules whose whole name a regular expression matches.
+    /// Modules whose full name matches a regular expression.
     Pattern(Regex),
     /// Every linear map but the output layer.
     AllLinear,
@@ -127,7 +127,7 @@ impl TargetModules {
         if text.eq_ignore_ascii_case(ALL_LINEAR) { Ok(Self::AllLinear) } else { Ok(Self::Pattern(whole(text)?)) }
     }
 
-    /// Whether a module is meant by the end of its name, and not by its whole name or a pattern.
+    /// Whether a module is matched by its name's suffix, rather than its full name or a pattern.
     pub(super) fn ends(&self, module: &str) -> bool {
         match self {
             Self::Names(names) => !names.iter().any(|name| name == module),
@@ -136,10 +136,10 @@ impl TargetModules {
         }
     }
 
-    /// Whether a module is meant.
+    /// Whether a module is matched.
     ///
     /// # Errors
-    /// Where a regular expression takes too many steps.
+    /// If a regular expression takes too many steps.
     pub(super) fn matches(&self, module: &str) -> std::result::Result<bool, String> {
         match self {
             Self::Names(names) => Ok(names.iter().any(|name| ends_in(module, name))),
@@ -149,18 +149,18 @@ impl TargetModules {
     }
 }
 
-/// A regular expression that must match a whole name.
+/// A regular expression that must match a full name.
 fn whole(pattern: &str) -> std::result::Result<Regex, String> {
     compile(pattern, &format!(r"\A(?:{pattern})\z"))
 }
 
-/// A key of `rank_pattern` or `alpha_pattern`: a regular expression for the end of a name, at a dot.
+/// A key of `rank_pattern` or `alpha_pattern`: a regular expression for a name's suffix after a dot.
 pub(super) fn ending(pattern: &str) -> std::result::Result<Regex, String> {
     compile(pattern, &format!(r"\A(?:.*\.)?(?:{pattern})\z"))
 }
 
 pub(super) fn compile(pattern: &str, whole: &str) -> std::result::Result<Regex, String> {
-    Regex::new(whole).map_err(|e| format!("`{pattern}` is not a regular expression that this program reads: {e}"))
+    Regex::new(whole).map_err(|e| format!("`{pattern}` is not a supported regular expression: {e}"))
 }
 
 #[cfg(test)]

@@ -319,7 +319,7 @@ fn answers_that_do_not_fit_are_refused_by_name() {
     };
     let two: &[&[i64]] = &[&[5], &[6, 7]];
     for (message, expected) in [
-        (refused(two, &[&[5]], OutputMode::Logits), "example 1: it has 1 answers, the first example has 2"),
+        (refused(two, &[&[5]], OutputMode::Logits), "example 1: it has 1 answers, but the first example has 2"),
         (refused(two, &[&[5], &[]], OutputMode::Logits), "example 1: answer 1 has no tokens"),
         (refused(two, &[&[5], &[40]], OutputMode::Logits), "has token id 40"),
         (

@@ -58,8 +58,7 @@ fn a_discriminator_is_no_masked_language_model() {
         .with("discriminator_predictions.dense.weight", Tensor::zeros([16, 16], (Kind::Float, Device::Cpu)));
     discriminator.is_refused_with(&format!(
         "/model.safetensors: tensor `generator_lm_head.bias` (shape [{vocabulary}]) is missing; the checkpoint has no \
-         generator head (generator_predictions, generator_lm_head): an ELECTRA discriminator predicts no tokens; take the \
-         generator of its pair, saved from ElectraForMaskedLM"
+         generator head (generator_predictions, generator_lm_head): an ELECTRA discriminator predicts no tokens; use its generator, saved from ElectraForMaskedLM"
     ));
     bad().set("embedding_size", json!(16)).is_refused_with(&format!(
         "/model.safetensors: tensor `electra.embeddings.word_embeddings.weight` has shape [{vocabulary}, 8], expected \

@@ -16,7 +16,7 @@ fn damaged_safetensors_and_indices_are_refused() {
             "/model.safetensors: not a complete safetensors file of {length} bytes ({reason}); download it again"
         ));
     }
-    let elsewhere = |name: &str| format!("shard `{name}` does not lie in the model directory itself");
+    let elsewhere = |name: &str| format!("shard `{name}` is outside the model directory");
     for (index, message) in [
         ("{", "not a JSON document: EOF while parsing an object at line 1 column 1"),
         ("{}", "the object `weight_map` (tensor name → shard file) is missing"),
@@ -24,7 +24,7 @@ fn damaged_safetensors_and_indices_are_refused() {
         (r#"{"weight_map": {"a": 3}}"#, "`weight_map` gives 3 for tensor `a`, expected the name of a file"),
         (
             r#"{"weight_map": {"a": "s-1.safetensors"}}"#,
-            "shard `s-1.safetensors` does not exist beside it; download it too",
+            "shard `s-1.safetensors` is missing; download it too",
         ),
         (r#"{"weight_map": {"a": "../model.safetensors"}}"#, &elsewhere("../model.safetensors")),
         (r#"{"weight_map": {"a": "/etc/passwd"}}"#, &elsewhere("/etc/passwd")),
@@ -65,7 +65,7 @@ fn damaged_or_old_pytorch_files_are_refused() {
         "tensor `bert.encoder.layer.0.attention.output.dense.bias`: shape [16] needs element 15, but its storage holds \
          15: the file is truncated",
     );
-    let other = "the pickled value is not a dictionary of tensors; save the model's state dictionary alone";
+    let other = "the pickled value is not a dictionary of tensors; save only the model's state dictionary";
     for program in [&b"\x80\x02]."[..], b"\x80\x02}.", b"\x80\x02K\x01."] {
         refused(Bad::new().pickle(program), other);
     }

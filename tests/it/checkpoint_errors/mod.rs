@@ -183,10 +183,10 @@ fn fields_of_the_configuration_are_refused_by_name() {
         (
             "layer_norm_eps",
             json!("1e-5"),
-            "the field `layer_norm_eps` must be a number that is not negative, found \"1e-5\"",
+            "the field `layer_norm_eps` must be a non-negative number, found \"1e-5\"",
         ),
-        ("layer_norm_eps", json!(-1.0), "the field `layer_norm_eps` must be a number that is not negative, found -1.0"),
-        ("is_decoder", json!(true), "is_decoder true is not supported: tokens would not see those behind them"),
+        ("layer_norm_eps", json!(-1.0), "the field `layer_norm_eps` must be a non-negative number, found -1.0"),
+        ("is_decoder", json!(true), "is_decoder true is not supported: attention must be bidirectional"),
         ("tie_word_embeddings", json!("no"), "the field `tie_word_embeddings` must be true or false, found \"no\""),
         (
             "position_embedding_type",

@@ -29,7 +29,7 @@ fn label_words_that_do_not_fit() {
         &scratch,
         rows,
         &["--label-words", "bad,okay,good", "--output-mode", "difference"],
-        "--output-mode is difference, expected logits: the task has 3 classes, a difference is of two",
+        "--output-mode is difference, expected logits: the task has 3 classes, but a difference needs two",
     );
 }
 
