@@ -60,7 +60,7 @@ impl Listener for Board {
             Event::Note(message) => self.line(&format!("{name}: {message}")),
             Event::Finished { result, seconds, stored, .. } => {
                 self.finished.set(self.finished.get() + 1);
-                let time = if *stored { "already finished".to_owned() } else { format!("{seconds:.1} s") };
+                let time = if *stored { "already there".to_owned() } else { format!("{seconds:.1} s") };
                 self.line(&format!("[{}/{}] {name}: {result} ({time})", self.finished.get(), self.total));
             }
             _ => {}

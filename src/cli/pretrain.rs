@@ -115,7 +115,7 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
             trained.directory.display(),
             trained.curve.final_loss(),
             trained.curve.unigram_loss,
-            if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already finished".to_owned() }
+            if trained.seconds > 0.0 { format!("{:.0} s", trained.seconds) } else { "already there".to_owned() }
         )?;
         family.curves.push(trained.curve);
         written = write_family(&family, &args.out_dir)?;

@@ -1,17 +1,17 @@
-//! The forms of stored numbers: plain ones, and blocks of small integers with their scales.
+//! Storage types of numbers: plain ones, and blocks of small integers with scales.
 //!
-//! A block stands for exactly defined numbers, computed here as ggml does, in single precision and in the same order:
-//! what is measured on a quantized model is measured on these numbers. Source: ggml's `dequantize_row_*` functions.
+//! A block represents exactly defined numbers, computed here as in ggml, in single precision and in the same order:
+//! measurements on a quantized model are of these numbers. Source: ggml's `dequantize_row_*` functions.
 
 use tch::{Kind, TchError, Tensor};
 
-/// A form of storage.
+/// A storage type.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     pub name: &'static str,
-    /// Numbers in a block.
+    /// Numbers per block.
     pub entries: i64,
-    /// Bytes of a block.
+    /// Bytes per block.
     pub bytes: i64,
     form: Form,
 }
@@ -77,11 +77,11 @@ const NAMES: [&str; 40] = [
     "MXFP4",
 ];
 
-/// The numbers that the four bits of IQ4_NL and IQ4_XS stand for.
+/// The values of the four-bit codes of IQ4_NL and IQ4_XS.
 const NON_LINEAR: [f32; 16] =
     [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
 
-/// The form of a type's number.
+/// The storage type with this number.
 pub(super) fn layout(kind: u32) -> Result<Layout, String> {
     let name = NAMES.get(kind as usize).copied();
     let blocks = |entries, bytes, form| Layout { name: name.unwrap_or("an unknown type"), entries, bytes, form };
@@ -113,7 +113,7 @@ pub(super) fn layout(kind: u32) -> Result<Layout, String> {
     })
 }
 
-/// The numbers of a tensor's bytes.
+/// Decodes a tensor's bytes.
 pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor, TchError> {
     if let Form::Plain(kind) = layout.form {
         return Tensor::f_from_data_size(data, shape, kind);
@@ -133,7 +133,7 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
                 - (float(&high(&scales)) * blocks.half(82)).unsqueeze(-1)
         }
         Form::Q3K => {
-            // A third bit that is not set takes four away.
+            // Subtracts four if the third bit is not set.
             let quants = blocks.quarters(32, 64).reshape([-1, 8, 32]) + blocks.bits(0) * 4;
             let (lower, upper) = (blocks.at(96, 8), blocks.at(104, 4));
             let upper = Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&upper, shift)), 1);
@@ -156,7 +156,7 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
             let lower = blocks.at(0, 128).reshape([-1, 2, 2, 32]);
             let lower = Tensor::cat(&[low(&lower), high(&lower)], 2);
             let quants = float(&(lower + blocks.quarters(128, 64) * 16)) - 32.0;
-            // A scale for every sixteen entries.
+            // One scale per sixteen entries.
             let scales = blocks.signed(192, 16) * blocks.half(208);
             quants.reshape([-1, 16, 16]) * scales.unsqueeze(-1)
         }
@@ -174,7 +174,7 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
     numbers.f_reshape(shape)
 }
 
-/// The bytes of a tensor's blocks, one block a row.
+/// The bytes of a tensor's blocks, one block per row.
 struct Blocks(Tensor);
 
 impl Blocks {
@@ -193,7 +193,7 @@ impl Blocks {
         float(&self.at(start, length).contiguous().view_dtype(Kind::Int8))
     }
 
-    /// Sixteen bytes of four bits each \[blocks, 32\]: the first half of the entries in the lower ones, the second in the
+    /// Four-bit codes in sixteen bytes \[blocks, 32\]: the first half of the entries in the lower bits, the second in the
     /// upper ones.
     fn nibbles(&self, start: i64) -> Tensor {
         let bytes = self.at(start, 16);
@@ -206,19 +206,19 @@ impl Blocks {
         Tensor::cat(&[low(&bytes), high(&bytes)], 2)
     }
 
-    /// Two bits each of every 32 bytes, the lowest first \[blocks, length / 32, 4, 32\].
+    /// Two-bit codes in every 32 bytes, lowest bits first \[blocks, length / 32, 4, 32\].
     fn quarters(&self, start: i64, length: i64) -> Tensor {
         let bytes = self.at(start, length).reshape([-1, length / 32, 1, 32]);
         Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&bytes, shift)), 2)
     }
 
-    /// The bits of 32 bytes, the lowest of all bytes first \[blocks, 8, 32\].
+    /// The bits of 32 bytes, the lowest bits of all bytes first \[blocks, 8, 32\].
     fn bits(&self, start: i64) -> Tensor {
         let bytes = self.at(start, 32).unsqueeze(1);
         Tensor::cat(&[1, 2, 4, 8, 16, 32, 64, 128].map(|shift| bytes.floor_divide_scalar(shift).remainder(2)), 1)
     }
 
-    /// 16 times the bits of four bytes, one for each of 32 entries \[blocks, 32\].
+    /// 16 times the bits of four bytes, one per entry \[blocks, 32\].
     fn fifth_bits(&self, start: i64) -> Tensor {
         let bytes = self.at(start, 4).unsqueeze(-1);
         let bits = [1, 2, 4, 8, 16, 32, 64, 128].map(|shift| bytes.floor_divide_scalar(shift).remainder(2));
@@ -255,7 +255,7 @@ fn two_bits(t: &Tensor, shift: i64) -> Tensor {
     t.floor_divide_scalar(shift).remainder(4)
 }
 
-/// What four bits stand for in forms with uneven steps.
+/// The values of four-bit codes in nonuniform types.
 fn non_linear(quants: &Tensor) -> Tensor {
     Tensor::from_slice(&NON_LINEAR).take(&quants.to_kind(Kind::Int64))
 }

@@ -1,4 +1,4 @@
-//! The fields of a GGUF file, and the cursor that reads them: it never goes beyond the end, and never makes more values
+//! The fields of a GGUF file, and the cursor that reads them, which never reads beyond the end and never creates more values
 //! than the file has bytes.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Value {
     /// An integer of any width.
     Integer(i128),
-    /// A number of either precision. One of single precision means the shortest decimal that rounds to it: 1e-5, not
+    /// A number of either precision. One of single precision is read as the shortest decimal that rounds to it: 1e-5, not
     /// 9.999999747e-6.
     Number(f64),
     /// True or false.
@@ -31,7 +31,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// An integer that is not negative.
+/// A non-negative integer.
 pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Integer(n) => u64::try_from(*n).ok(),
@@ -39,7 +39,7 @@ pub(super) fn number(value: &Value) -> Option<u64> {
     }
 }
 
-/// A place in the file's bytes.
+/// A position in the file's bytes.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -81,10 +81,10 @@ impl<'a> Cursor<'a> {
     pub fn text(&mut self) -> Read<String> {
         let length = self.u64()?;
         let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-        String::from_utf8(bytes.to_vec()).map_err(|e| format!("text that is not UTF-8: {e}"))
+        String::from_utf8(bytes.to_vec()).map_err(|e| format!("text is not UTF-8: {e}"))
     }
 
-    /// A value behind its type.
+    /// A value, preceded by its type.
     pub fn value(&mut self) -> Read<Value> {
         let kind = self.u32()?;
         if kind != 9 {
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
         if kind == 9 {
             return Err("lists of lists are not supported".into());
         }
-        // Grows as values are read, each of which takes a byte at least: a false count ends at the end of the file.
+        // Grows as values are read, each of at least one byte: a false count fails at the end of the file.
         let mut values = Vec::new();
         for _ in 0..count {
             values.push(self.of_kind(kind)?);
@@ -116,12 +116,12 @@ impl<'a> Cursor<'a> {
             10 => Value::Integer(self.u64()?.into()),
             11 => Value::Integer(self.array().map(i64::from_le_bytes)?.into()),
             12 => Value::Number(self.array().map(f64::from_le_bytes)?),
-            other => return Err(format!("values of type {other} are not known")),
+            other => return Err(format!("values of type {other} are not supported")),
         })
     }
 }
 
-/// The shortest decimal that rounds to a number of single precision.
+/// The shortest decimal that rounds to a single-precision number.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }

@@ -1,8 +1,8 @@
-//! GGUF files: metadata and tensors of a language model in one file, as llama.cpp and its relatives keep them (format
+//! GGUF files: metadata and tensors of a language model in one file, as used by llama.cpp and related programs (format
 //! versions 2 and 3, little-endian).
 //!
-//! Knows the container; may not know what its fields mean, nor networks and tokenizers. Sizes that a file claims are
-//! checked against its length before anything is made of them.
+//! Knows only the container: neither the meaning of its fields, nor networks or tokenizers. Sizes stated in a file are
+//! checked against its length before use.
 //!
 //! Source: the format's specification, <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
@@ -21,14 +21,14 @@ use self::metadata::{Cursor, number};
 use crate::error::{Error, Result};
 use crate::files::read_whole;
 
-/// A checkpoint's own weights, beside which a GGUF file is another form of the model.
+/// A checkpoint's own weights; a GGUF file next to them is ignored.
 const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// Bytes that tensor data is aligned to unless a file says otherwise.
+/// Default alignment of tensor data, in bytes.
 const ALIGNMENT: u64 = 32;
 
-/// Most axes of a tensor.
+/// Maximum number of axes of a tensor.
 const AXES: u32 = 4;
 
 /// An open file.
@@ -37,11 +37,11 @@ pub struct Gguf {
     bytes: Vec<u8>,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Info>,
-    /// Where tensor data begins.
+    /// Offset of the tensor data.
     data: usize,
 }
 
-/// Where a tensor is, and in which form.
+/// Position and storage type of a tensor.
 struct Info {
     shape: Vec<i64>,
     kind: u32,
@@ -49,8 +49,8 @@ struct Info {
 }
 
 impl Gguf {
-    /// The GGUF file that a model's path names: the file itself, whatever its name, or the only one in a directory without
-    /// a checkpoint's own weights. `None` where there is no such file.
+    /// The GGUF file at a model's path: the file itself, whatever its name, or the only one in a directory without a
+    /// checkpoint's own weights. `None` if there is none.
     ///
     /// # Errors
     /// A directory with several of them.
@@ -62,7 +62,7 @@ impl Gguf {
         if !model.is_dir() || WEIGHTS.iter().any(|name| model.join(name).exists()) {
             return Ok(None);
         }
-        // Projections of images stand beside the model that they are for.
+        // Image projections are stored next to their model.
         let is_model = |path: &PathBuf| {
             is_named(path) && !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mmproj"))
         };
@@ -71,7 +71,7 @@ impl Gguf {
         found.sort();
         if found.len() > 1 {
             let names: Vec<_> = found.iter().filter_map(|p| p.file_name()?.to_str()).collect();
-            let message = format!("several GGUF files ({}); give the path of the one that is meant", names.join(", "));
+            let message = format!("several GGUF files ({}); give the path of the one to use", names.join(", "));
             return Err(Error::format(model, message));
         }
         Ok(found.pop())
@@ -80,16 +80,18 @@ impl Gguf {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] where it is not a whole GGUF file of a known version.
+    /// [`Error::Io`]; [`Error::Format`] if it is not a complete GGUF file of a known version.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = read_whole(path)?;
         let (metadata, tensors, data) =
-            parse(&bytes).map_err(|problem| Error::format(path, format!("not a whole GGUF file: {problem}")))?;
+            parse(&bytes).map_err(|problem| Error::format(path, format!("not a complete GGUF file: {problem}")))?;
         let file = Self { path: path.to_path_buf(), bytes, metadata, tensors, data };
         match file.field("split.count").and_then(number) {
             Some(parts) if parts > 1 => {
-                let problem =
-                    format!("is {parts}: this is one part of a model; join them with `llama-gguf-split --merge`");
+                let problem = format!(
+                    "is {parts}: this is one part of a split model; join the parts with `llama-gguf-split \
+                             --merge`"
+                );
                 Err(file.wrong("split.count", problem))
             }
             _ => Ok(file),
@@ -111,7 +113,7 @@ impl Gguf {
         self.metadata.get(name)
     }
 
-    /// Text; an absent field is an error.
+    /// Text; an error if absent.
     pub fn text(&self, name: &str) -> Result<&str> {
         match self.field(name) {
             None => Err(self.wrong(name, "is missing (expected text)")),
@@ -120,7 +122,7 @@ impl Gguf {
         }
     }
 
-    /// A positive integer; an absent one without a default is an error.
+    /// A positive integer; an error if absent without a default.
     pub fn size(&self, name: &str, default: Option<i64>) -> Result<i64> {
         match (self.field(name), default) {
             (None, Some(default)) => Ok(default),
@@ -130,17 +132,17 @@ impl Gguf {
         }
     }
 
-    /// The place of something in a list, counted from 0; an absent one is an error.
+    /// An index into a list, from 0; an error if absent.
     pub fn index(&self, name: &str) -> Result<usize> {
         match self.field(name) {
-            None => Err(self.wrong(name, "is missing (expected a number of a list's entry)")),
+            None => Err(self.wrong(name, "is missing (expected an index)")),
             Some(found) => number(found)
                 .and_then(|n| usize::try_from(n).ok())
-                .ok_or_else(|| self.wrong(name, format!("must be the number of a list's entry, found {found}"))),
+                .ok_or_else(|| self.wrong(name, format!("must be an index, found {found}"))),
         }
     }
 
-    /// A number greater than zero; an absent one without a default is an error.
+    /// A positive number; an error if absent without a default.
     pub fn positive(&self, name: &str, default: Option<f64>) -> Result<f64> {
         match (self.field(name), default) {
             (None, Some(default)) => Ok(default),
@@ -159,7 +161,7 @@ impl Gguf {
         }
     }
 
-    /// A list; an absent one is an error.
+    /// A list; an error if absent.
     pub fn list(&self, name: &str) -> Result<&[Value]> {
         match self.field(name) {
             None => Err(self.wrong(name, "is missing (expected a list)")),
@@ -173,16 +175,15 @@ impl Gguf {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A tensor's shape, the axis that is contiguous last.
+    /// A tensor's shape, with the contiguous axis last.
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         self.tensors.get(name).map(|info| info.shape.as_slice())
     }
 
-    /// A tensor in the type that it is stored in, or, where it is quantized, in single precision: the numbers that its
-    /// blocks stand for.
+    /// A tensor in its stored type, or, if it is quantized, dequantized to single precision.
     ///
     /// # Errors
-    /// [`Error::Format`] for a form that this program cannot read, and where the data are not all there.
+    /// [`Error::Format`] for an unsupported storage type, or if data are missing.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let fail = |problem: String| Error::format(&self.path, format!("tensor `{name}` {problem}"));
         let info = self.tensors.get(name).ok_or_else(|| fail("is missing".into()))?;
@@ -203,7 +204,7 @@ impl Gguf {
     }
 }
 
-/// Whether a file begins as GGUF files do. One that cannot be read does not.
+/// Whether a file begins like a GGUF file; false if it cannot be read.
 fn begins_as_gguf(path: &Path) -> bool {
     let mut start = [0; 4];
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"GGUF"
@@ -218,7 +219,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
     }
     let version = cursor.u32()?;
     if !(2..=3).contains(&version) {
-        return Err(format!("its version is {version}; only 2 and 3, little-endian, can be read"));
+        return Err(format!("its version is {version}; only 2 and 3, little-endian, are supported"));
     }
     let (tensor_count, field_count) = (cursor.u64()?, cursor.u64()?);
     let mut metadata = BTreeMap::new();
@@ -242,7 +243,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
         shape.reverse();
         let info = Info { shape, kind: cursor.u32()?, offset: cursor.u64()? };
         if tensors.insert(name.clone(), info).is_some() {
-            return Err(format!("tensor `{name}` is there twice"));
+            return Err(format!("tensor `{name}` occurs twice"));
         }
     }
     let alignment = metadata.get("general.alignment").map_or(Some(ALIGNMENT), number).filter(|a| *a > 0);

@@ -1,4 +1,4 @@
-//! Reading: the pickled value, and tensors as views of storages that are read once each.
+//! Reads the pickled value, and tensors as views of storages, each of which is read once.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,28 +13,28 @@ use super::machine::{Machine, Value};
 use crate::error::{Error, Result};
 use crate::files::read_whole;
 
-/// Most axes of a tensor.
+/// Maximum number of axes of a tensor.
 const MOST_AXES: usize = 32;
 
-/// How files from before PyTorch 1.6 begin: a pickled number.
+/// The beginning of files from before PyTorch 1.6: a pickled number.
 const OLD: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// An open file of `torch.save`.
+/// An open `torch.save` file.
 pub(crate) struct Archive {
     path: PathBuf,
     entries: Entries,
     storages: HashMap<String, (Kind, Tensor)>,
     /// Bytes that may still be read: entries that share bytes cannot hold more than the file.
     readable: u64,
-    /// Bytes that tensors may still take beside the storages, because their entries lie in another order there.
+    /// Bytes that may still be allocated for tensors with another memory layout than their storages.
     copyable: u64,
 }
 
-/// Where the bytes of storages are.
+/// Location of the storages' bytes.
 enum Entries {
     /// In a zip archive, under names that begin with `root`.
     Zip { zip: ZipArchive<File>, root: String },
-    /// One behind the other in a file from before PyTorch 1.6.
+    /// Consecutively, in a file from before PyTorch 1.6.
     Old { bytes: Vec<u8>, places: HashMap<String, Range<usize>> },
 }
 
@@ -42,8 +42,8 @@ impl Archive {
     /// Opens a file and interprets its pickled value.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] where it is no whole archive, or its program does what saved tensors have no use
-    /// for.
+    /// [`Error::Io`]; [`Error::Format`] if the archive is incomplete, or its pickle program does something that saved
+    /// tensors do not need.
     pub fn open(path: &Path) -> Result<(Self, Value)> {
         let file = File::open(path).map_err(Error::io("read", path))?;
         let bytes = file.metadata().map_err(Error::io("read", path))?.len();
@@ -75,13 +75,13 @@ impl Archive {
         Ok((archive, value))
     }
 
-    /// Opens a file from before PyTorch 1.6: pickled values one behind the other (a number, a version, the machine's
-    /// sizes, the value itself, the storages' keys), then for each key the storage's length and its numbers.
+    /// Opens a file from before PyTorch 1.6: consecutive pickled values (a number, a version, the machine's sizes, the value
+    /// itself, the storages' keys), then for each key the storage's length and numbers.
     fn open_old(path: &Path) -> Result<(Self, Value)> {
         let bytes = read_whole(path)?;
         if !bytes.starts_with(OLD) {
-            let message = "not a PyTorch archive: damaged, or of another program; save the model again, or convert it to \
-                           model.safetensors";
+            let message = "not a PyTorch archive: damaged, or from another program; save the model again, or convert \
+                           it to model.safetensors";
             return Err(Error::format(path, message));
         }
         let (value, places) = read_old(&bytes).map_err(|problem| {
@@ -103,10 +103,10 @@ impl Archive {
         Error::format(&self.path, problem)
     }
 
-    /// The tensor that a value describes; `name` stands in messages. `None` where it describes none.
+    /// The tensor that a value describes; `name` is for messages. `None` if it describes none.
     ///
     /// # Errors
-    /// [`Error::Format`] where its storage is not there or too small.
+    /// [`Error::Format`] if its storage is missing or too small.
     pub fn tensor(&mut self, name: &str, value: &Value) -> Result<Option<Tensor>> {
         let Value::Tensor { kind, key, offset, shape, stride } = value else { return Ok(None) };
         if !self.storages.contains_key(key) {
@@ -126,10 +126,9 @@ impl Archive {
             return Ok(Some(view));
         }
         let size = (view.numel() * kind.elt_size_in_bytes()) as u64;
-        self.copyable = self
-            .copyable
-            .checked_sub(size)
-            .ok_or_else(|| self.wrong(&format!("tensor `{name}`: its tensors are several times the file's size")))?;
+        self.copyable = self.copyable.checked_sub(size).ok_or_else(|| {
+            self.wrong(&format!("tensor `{name}`: the tensors are several times as large as the file"))
+        })?;
         view.f_contiguous().map(Some).map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))
     }
 
@@ -146,11 +145,13 @@ impl Archive {
 
     fn entry(&mut self, name: &str) -> Result<Vec<u8>> {
         let fail = |e: String| Error::format(&self.path, format!("entry {name}{e}"));
-        let Entries::Zip { zip, .. } = &mut self.entries else { return Err(fail(" is in no zip archive".into())) };
+        let Entries::Zip { zip, .. } = &mut self.entries else { return Err(fail(" is not in a zip archive".into())) };
         let file = zip.by_name(name).map_err(|e| fail(format!(": {e}")))?;
-        // torch.save compresses nothing; a few compressed bytes could stand for a whole memory of zeros.
+        // torch.save does not compress; a few compressed bytes could expand to fill memory.
         if file.compression() != CompressionMethod::Stored {
-            return Err(fail(" is compressed, as torch.save never does; save the file again with it".into()));
+            return Err(fail(
+                " is compressed, which torch.save never does; save the file again with torch.save".into(),
+            ));
         }
         let mut bytes = Vec::new();
         let mut limited = file.take(self.readable.saturating_add(1));
@@ -158,12 +159,12 @@ impl Archive {
         self.readable = self
             .readable
             .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| fail(" and those before it hold more bytes than the file".into()))?;
+            .ok_or_else(|| fail(" and those before it have more bytes than the file".into()))?;
         Ok(bytes)
     }
 }
 
-/// The value in a file from before PyTorch 1.6, and where its storages are.
+/// The value in a file from before PyTorch 1.6, and the location of its storages.
 fn read_old(bytes: &[u8]) -> Result<(Value, HashMap<String, Range<usize>>), String> {
     let mut at = OLD.len();
     let mut next = || -> Result<Value, String> {
@@ -181,7 +182,7 @@ fn read_old(bytes: &[u8]) -> Result<(Value, HashMap<String, Range<usize>>), Stri
     widths(&value, &mut kinds);
     let mut places = HashMap::new();
     for key in keys {
-        let Value::Text(key) = key else { return Err("a storage's key is no text".into()) };
+        let Value::Text(key) = key else { return Err("a storage's key is not text".into()) };
         let cut = || format!("it ends in storage {key}; download it again");
         let length = bytes.get(at..at + 8).ok_or_else(cut)?;
         let length = i64::from_le_bytes(length.try_into().expect("eight bytes"));
@@ -195,7 +196,7 @@ fn read_old(bytes: &[u8]) -> Result<(Value, HashMap<String, Range<usize>>), Stri
     Ok((value, places))
 }
 
-/// The bytes of a number in every storage that a value's tensors lie in.
+/// The element size of every storage used by a value's tensors.
 fn widths(value: &Value, widths_of: &mut HashMap<String, usize>) {
     match value {
         Value::Tensor { kind, key, .. } => {
@@ -207,7 +208,7 @@ fn widths(value: &Value, widths_of: &mut HashMap<String, usize>) {
     }
 }
 
-/// Whether a file begins as zip archives do. One that cannot be read does not.
+/// Whether a file begins like a zip archive; false if it cannot be read.
 fn starts_as_archive(path: &Path) -> bool {
     let mut start = [0; 4];
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"PK\x03\x04"
@@ -216,7 +217,7 @@ fn starts_as_archive(path: &Path) -> bool {
 /// A strided view of a storage.
 fn view(flat: &Tensor, offset: i64, shape: &[i64], stride: &[i64]) -> Result<Tensor, String> {
     let count = flat.numel() as i64;
-    let wrong = || format!("shape {shape:?} with strides {stride:?} from element {offset} describes no tensor");
+    let wrong = || format!("shape {shape:?} with strides {stride:?} from element {offset} is not a valid tensor");
     if shape.len() > MOST_AXES {
         return Err(format!("it has {} axes; at most {MOST_AXES} are supported", shape.len()));
     }
@@ -233,7 +234,7 @@ fn view(flat: &Tensor, offset: i64, shape: &[i64], stride: &[i64]) -> Result<Ten
             "shape {shape:?} needs element {last}, but its storage holds {count}: the file is truncated"
         ));
     }
-    // Strides of zero would let a few bytes stand for a tensor that fills memory; no parameter is stored like that.
+    // With strides of zero, a few bytes could represent a tensor that fills memory; no parameter is stored like that.
     if numel > count {
         return Err(wrong());
     }

@@ -1,5 +1,5 @@
-//! The pickle machine, reduced to what saved tensors use: state dictionaries and tuples. Names that they have no use for
-//! are refused, so nothing in a file can run. Knows no files.
+//! The pickle machine, reduced to what saved tensors need: state dictionaries and tuples. All other names are refused, so
+//! nothing in a file can run. Knows no files.
 
 use std::collections::HashMap;
 
@@ -22,17 +22,17 @@ pub(crate) enum Value {
     Mark,
 }
 
-/// Deepest nesting of values: state dictionaries have three levels. Deeper ones could exhaust the call stack.
+/// Maximum nesting of values: state dictionaries have three levels; deep nesting could exhaust the call stack.
 const DEEPEST: usize = 16;
 
-/// Most values that a program may copy to and from its memo: a hundred thousand tensors need no more.
+/// Maximum number of values copied to and from the memo: enough for a hundred thousand tensors.
 const MOST_COPIES: usize = 1 << 22;
 
 impl Value {
-    /// How many values it is made of, long texts counting for more. Fails where they are nested too deeply.
+    /// The number of values that it is made of; long texts count for more. Fails if they are nested too deeply.
     fn count(&self, depth: usize) -> Result<usize, String> {
         if depth > DEEPEST {
-            return Err("values are nested more deeply than saved tensors are".into());
+            return Err("values are nested more deeply than in saved tensors".into());
         }
         let mut count = 1;
         match self {
@@ -85,7 +85,7 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.code[self.at..];
-        let n = rest.iter().position(|b| *b == b'\n').ok_or("a name without end")?;
+        let n = rest.iter().position(|b| *b == b'\n').ok_or("a name does not end")?;
         let line = String::from_utf8_lossy(self.take(n)?).into_owned();
         self.at += 1;
         Ok(line)
@@ -124,12 +124,12 @@ impl<'a> Machine<'a> {
     fn count_copy(&mut self, value: &Value) -> Result<(), String> {
         self.copies += value.count(0)?;
         if self.copies > MOST_COPIES {
-            return Err("it copies more values than any saved tensors need".into());
+            return Err("it copies more values than saved tensors need".into());
         }
         Ok(())
     }
 
-    /// Pushes a tuple, list or dictionary, not too deeply nested.
+    /// Pushes a tuple, list or dictionary, checking its nesting.
     fn push_nested(&mut self, value: Value) -> Result<(), String> {
         value.count(0)?;
         self.stack.push(value);
@@ -140,7 +140,7 @@ impl<'a> Machine<'a> {
         self.run_prefix().map(|(value, _)| value)
     }
 
-    /// The value, and the bytes of its program; others may follow.
+    /// Returns the value and the length of its program, which more data may follow.
     pub(super) fn run_prefix(mut self) -> Result<(Value, usize), String> {
         loop {
             match self.byte()? {
@@ -249,8 +249,8 @@ impl<'a> Machine<'a> {
                 b'b' => drop(self.pop()?),
                 other => {
                     return Err(format!(
-                        "pickle instruction {other:#04x} has no place among saved tensors; save them with torch.save's \
-                         own settings, or as model.safetensors"
+                        "pickle instruction {other:#04x} is not used for saved tensors; save them with torch.save's \
+                         default settings, or as model.safetensors"
                     ));
                 }
             }
@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
         items.iter().try_for_each(|item| item.count(1).map(drop))?;
         match self.stack.last_mut() {
             Some(Value::List(list)) => list.extend(items),
-            _ => return Err("appending to something that is no list".into()),
+            _ => return Err("appending to something that is not a list".into()),
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl<'a> Machine<'a> {
     fn extend_dict(&mut self, items: Vec<Value>) -> Result<(), String> {
         items.iter().try_for_each(|item| item.count(1).map(drop))?;
         let Some(Value::Dict(dict)) = self.stack.last_mut() else {
-            return Err("setting items of something that is no dictionary".into());
+            return Err("setting items of something that is not a dictionary".into());
         };
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
@@ -281,7 +281,7 @@ impl<'a> Machine<'a> {
 
 /// Persistent ids are `('storage', type, key, location, size)`.
 fn storage(id: Value) -> Result<Value, String> {
-    let Value::Tuple(items) = id else { return Err("a persistent id that is no tuple".into()) };
+    let Value::Tuple(items) = id else { return Err("a persistent id that is not a tuple".into()) };
     let [Value::Text(tag), Value::Global(class), Value::Text(key), ..] = items.as_slice() else {
         return Err("a persistent id of unknown form".into());
     };
@@ -296,7 +296,7 @@ fn storage(id: Value) -> Result<Value, String> {
         "torch.ByteStorage" => Kind::Uint8,
         other => return Err(format!("storage type {other} is not supported")),
     };
-    // Files from before PyTorch 1.6 may go on with a part of the storage, which no newer PyTorch writes.
+    // Files from before PyTorch 1.6 may add a part of the storage, which newer versions never write.
     let is_part = items.get(5).is_some_and(|part| !matches!(part, Value::None));
     if tag != "storage" || key.contains(['/', '\\']) || is_part {
         return Err("a persistent id of unknown form".into());
@@ -304,14 +304,14 @@ fn storage(id: Value) -> Result<Value, String> {
     Ok(Value::Storage { kind, key: key.clone() })
 }
 
-/// The three calls that saved tensors make; every other is refused by name.
+/// The three calls that saved tensors make; all others are refused by name.
 fn reduce(function: Value, arguments: Value) -> Result<Value, String> {
     let (Value::Global(name), Value::Tuple(arguments)) = (function, arguments) else {
         return Err("a call of unknown form".into());
     };
     let integers =
         |v: &Value| -> Result<Vec<i64>, String> {
-            let Value::Tuple(items) = v else { return Err("a shape that is no tuple".into()) };
+            let Value::Tuple(items) = v else { return Err("a shape that is not a tuple".into()) };
             items
                 .iter()
                 .map(|i| {
@@ -331,6 +331,6 @@ fn reduce(function: Value, arguments: Value) -> Result<Value, String> {
             })
         }
         ("torch._utils._rebuild_parameter", [tensor @ Value::Tensor { .. }, ..]) => Ok(tensor.clone()),
-        (other, _) => Err(format!("it calls `{other}`, which saved tensors have no use for: refused")),
+        (other, _) => Err(format!("it calls `{other}`, which saved tensors do not need: refused")),
     }
 }

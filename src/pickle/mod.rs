@@ -1,9 +1,9 @@
-//! Files of `torch.save`: a zip archive with a pickled value and one entry of raw numbers per storage; before PyTorch 1.6
-//! the same one behind the other.
+//! `torch.save` files: a zip archive with a pickled value and an entry of raw numbers per storage; before PyTorch 1.6, the
+//! same concatenated.
 //!
-//! [`Archive`] reads them and cuts tensors out of storages, [`write`] makes them. Files are data: the pickled value is
-//! interpreted by [`machine`], over a handful of inert values; nothing in it is executed, and no entry's name becomes a
-//! path. Knows neither models nor kernels.
+//! [`Archive`] reads them and extracts tensors from storages; [`write`] writes them. Files are data: [`machine`] interprets
+//! the pickled value with a few inert types; nothing in it is executed, and no entry's name is used as a path. Knows neither
+//! models nor kernels.
 
 mod archive;
 mod machine;

@@ -1,4 +1,4 @@
-//! Writing: a tuple of tensors as `torch.save` lays it out, loadable with `weights_only=True`.
+//! Writes a tuple of tensors in the layout of `torch.save`, loadable with `weights_only=True`.
 
 use std::io::{Cursor, Write as _};
 
@@ -7,10 +7,10 @@ use zip::result::ZipResult;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// Bytes that PyTorch aligns storages to, so that files can be mapped.
+/// PyTorch's alignment of storages in bytes, for memory mapping.
 const ALIGNMENT: u16 = 64;
 
-/// The bytes of a file that holds a tuple of tensors: double and single precision, and 64-bit integers.
+/// The bytes of a file with a tuple of tensors in double or single precision or 64-bit integers.
 pub(crate) fn tuple(tensors: &[&Tensor]) -> Vec<u8> {
     archive(tensors).expect("writing to memory")
 }

@@ -1,12 +1,11 @@
-//! The directory of a sharded kernel: a manifest of what it is, and a file for every block.
+//! The directory of a sharded kernel: a manifest, and a file for every block.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::directory::Layout;
+use super::directory::{Layout, incomplete};
 use crate::error::{Error, Result};
 use crate::kernel::{Block, BlockGrid, Gram, KernelFile};
 use crate::launch::Place;
@@ -21,14 +20,14 @@ const LAYOUT: Layout = Layout {
     again: "compute the shards again",
 };
 
-/// What the blocks are of.
+/// Describes the blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Layout of the directory.
+    /// Version of the directory's layout.
     pub kernelview_shards: u32,
-    /// Everything that the blocks depend on; blocks of another digest are not these.
+    /// Digest of everything that the blocks depend on.
     pub digest: String,
-    /// How the kernel is cut.
+    /// How the kernel is divided into blocks.
     #[serde(rename = "plan")]
     pub grid: BlockGrid,
     /// Classes of the left and the right examples.
@@ -38,7 +37,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest of this layout.
+    /// A manifest of this layout version.
     pub fn new(
         digest: String,
         grid: BlockGrid,
@@ -65,28 +64,28 @@ impl Manifest {
     }
 }
 
-/// A directory that shards are written to.
+/// A directory to which shards are written.
 pub struct ShardStore {
     directory: PathBuf,
     manifest: Manifest,
 }
 
 impl ShardStore {
-    /// Opens a directory for the kernel of a manifest, and makes both where they are missing.
+    /// Opens a directory for the kernel of a manifest, and creates both if missing.
     ///
     /// # Errors
-    /// [`Error::Format`] where the directory is that of another kernel.
+    /// [`Error::Format`] if the directory is that of another kernel.
     pub fn open(directory: &Path, manifest: Manifest, place: Place) -> Result<Self> {
         let another = format!(
-            "these are the shards of another kernel (other model, task, settings or block size); choose another file ({}), or \
-             remove them",
+            "these are the shards of another kernel (different model, task, settings or block size); choose another \
+             file ({}), or remove them",
             Field::Out
         );
         Layout::open(directory, &manifest, place, Manifest::read, &another)?;
         Ok(Self { directory: directory.to_path_buf(), manifest })
     }
 
-    /// Whether a block is there.
+    /// Whether a block is complete.
     pub fn has(&self, block: &Block) -> bool {
         read_block(&self.directory, &self.manifest, block).is_ok_and(|found| found.is_some())
     }
@@ -118,7 +117,7 @@ fn path(directory: &Path, block: &Block) -> PathBuf {
     directory.join(format!("block-{:04}-{:04}-{:02}.safetensors", block.place.0, block.place.1, block.chunk))
 }
 
-/// A block, if it is there and belongs to the manifest.
+/// A block, if it exists and belongs to the manifest.
 fn read_block(directory: &Path, manifest: &Manifest, block: &Block) -> Result<Option<Gram>> {
     let path = path(directory, block);
     if !path.exists() {
@@ -131,10 +130,10 @@ fn read_block(directory: &Path, manifest: &Manifest, block: &Block) -> Result<Op
     Ok(file.to_gram())
 }
 
-/// The whole kernel file from the blocks in a directory.
+/// Assembles the kernel file from the blocks in a directory.
 ///
 /// # Errors
-/// [`Error::Format`] where blocks are missing, with the shards that have them; where a file is damaged.
+/// [`Error::Format`] if blocks are missing, naming their shards, or if a file is damaged.
 pub fn merge(directory: &Path) -> Result<KernelFile> {
     let manifest = Manifest::read(directory)?;
     let blocks = manifest.grid.blocks();
@@ -143,35 +142,13 @@ pub fn merge(directory: &Path) -> Result<KernelFile> {
         check_cancelled()?;
         match read_block(directory, &manifest, block)? {
             Some(gram) => grams.push(gram),
-            None => missing.push((number, block)),
+            None => missing.push((number, path(directory, block))),
         }
     }
     if !missing.is_empty() {
-        return Err(Error::format(directory, incomplete(directory, blocks.len(), &missing)));
+        return Err(incomplete(directory, blocks.len(), &missing));
     }
     let gram = manifest.grid.assemble(&grams).map_err(|e| Error::format(directory, e.to_string()))?;
     let labels = (manifest.labels.0.as_slice(), manifest.labels.1.as_slice());
     Ok(KernelFile::of(&gram, labels, manifest.metadata.into_iter().collect()))
-}
-
-fn incomplete(directory: &Path, total: usize, missing: &[(usize, &Block)]) -> String {
-    let first: Vec<String> = missing
-        .iter()
-        .take(5)
-        .map(|(_, b)| path(directory, b).file_name().unwrap_or_default().to_string_lossy().into_owned())
-        .collect();
-    let more = if missing.len() > 5 { ", …" } else { "" };
-    let counts: BTreeSet<usize> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.strip_suffix(".started")?.split_once("-of-")?.1.parse().ok())
-        .filter(|count| *count > 0)
-        .collect();
-    let shards = counts.iter().next_back().map_or_else(String::new, |count| {
-        let unfinished: BTreeSet<usize> = missing.iter().map(|(number, _)| number % count).collect();
-        let names: Vec<String> = unfinished.iter().map(|i| format!("{i}/{count}")).collect();
-        format!("; compute again {} {}", Field::Shard, names.join(", "))
-    });
-    format!("{} of {total} blocks are missing or of another run: {}{more}{shards}", missing.len(), first.join(", "))
 }

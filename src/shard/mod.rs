@@ -1,10 +1,10 @@
-//! A kernel as independent shards: which part is this process's, where its blocks lie, and how they become one file again.
+//! A kernel computed in independent shards: the directory of blocks, and their assembly into one file.
 //!
-//! Every block is a kernel file of its own, written whole, under a digest of everything that it depends on; a shard that is
-//! run again computes what is missing. Knows no model: what a kernel is of comes from its caller.
+//! Every block is a separate kernel file, written atomically, under a digest of everything that it depends on; a repeated
+//! shard computes only missing blocks. Knows no model: the caller describes the kernel.
 
 mod directory;
 mod manifest;
 
-pub(crate) use directory::Layout;
+pub(crate) use directory::{Layout, incomplete};
 pub use manifest::{Manifest, ShardStore, merge};

@@ -1,4 +1,4 @@
-//! Kernels from a finished sketch, and how far they are from exact ones.
+//! Kernels from a finished sketch, and their errors.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -13,15 +13,16 @@ use crate::error::{Error, Result};
 use crate::kernel::{Gram, GramMatrix, KernelFile};
 use crate::machine::free_memory;
 use crate::progress::{Monitor, check_cancelled};
+use crate::shard::incomplete;
 
-/// How far a sketched kernel is from the exact one on a sample, in units of `√(K_ii K_jj)`.
+/// Error of a sketched kernel against the exact one on a sample, in units of `√(K_ii K_jj)`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SketchError {
-    /// Entries that were compared.
+    /// Number of entries compared.
     pub entries: usize,
-    /// Root of their mean squared error.
+    /// Root mean square error.
     pub measured: f64,
-    /// What the bound of every entry's variance allows.
+    /// The bound on it from the entries' variances.
     pub bound: f64,
     /// The largest error.
     pub largest: f64,
@@ -31,45 +32,36 @@ pub struct SketchError {
 pub struct Sketches {
     directory: PathBuf,
     manifest: SketchManifest,
-    /// Once it was measured.
+    /// The error, once measured.
     error: OnceCell<Option<SketchError>>,
 }
 
-/// What two sketches must have in common for a kernel between them.
+/// What two sketches must share for a kernel between them.
 const SHARED: [&str; 6] = ["model_digest", "template", "label_words", "output_mode", "head", "subset"];
 
 impl Sketches {
-    /// Opens a directory in which every block must be.
+    /// Opens a directory, which must contain every block.
     ///
     /// # Errors
-    /// [`Error::Format`] for another directory, or where blocks are missing.
+    /// [`Error::Format`] for another kind of directory, or if blocks are missing.
     pub fn open(directory: &Path) -> Result<Self> {
         let manifest = SketchManifest::read(directory)?;
-        let missing: Vec<usize> =
-            (0..manifest.blocks()).filter(|block| !block_path(directory, *block).is_file()).collect();
-        if let Some(first) = missing.first() {
-            let path = block_path(directory, *first);
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            return Err(Error::format(
-                directory,
-                format!(
-                    "{} of {} blocks are missing, {name} first: the same command that began the sketch finishes it",
-                    missing.len(),
-                    manifest.blocks()
-                ),
-            ));
+        let paths = (0..manifest.blocks()).map(|block| (block, block_path(directory, block)));
+        let missing: Vec<(usize, PathBuf)> = paths.filter(|(_, path)| !path.is_file()).collect();
+        if !missing.is_empty() {
+            return Err(incomplete(directory, manifest.blocks(), &missing));
         }
         Ok(Self { directory: directory.to_path_buf(), manifest, error: OnceCell::new() })
     }
 
-    /// What it is of.
+    /// Its manifest.
     pub fn manifest(&self) -> &SketchManifest {
         &self.manifest
     }
 
     fn block(&self, block: usize) -> Result<(Tensor, Tensor)> {
         read_block(&self.directory, &self.manifest, block)?.ok_or_else(|| {
-            Error::format(block_path(&self.directory, block), "belongs to another run; remove it and make it again")
+            Error::format(block_path(&self.directory, block), "belongs to another run; remove it and compute it again")
         })
     }
 
@@ -89,8 +81,8 @@ impl Sketches {
     /// The sketched SGD kernel of the first `count` examples with themselves, or with the first `other.1` of another sketch.
     ///
     /// # Errors
-    /// [`Error::Format`] for damaged blocks and sketches that do not belong together; [`Error::Value`] for counts that are not
-    /// there; [`Error::Memory`]; `Interrupted`.
+    /// [`Error::Format`] for damaged blocks and incompatible sketches; [`Error::Value`] for counts that are too large;
+    /// [`Error::Memory`]; `Interrupted`.
     pub fn kernel(&self, count: usize, other: Option<(&Self, usize)>, monitor: &dyn Monitor) -> Result<KernelFile> {
         self.check(count)?;
         if let Some((other, count)) = other {
@@ -99,11 +91,11 @@ impl Sketches {
         }
         let outputs = self.manifest.outputs;
         let (left, right) = (count * outputs, other.map_or(count, |(_, count)| count) * outputs);
-        // Once as numbers and once as the bytes of the file, and the rows.
+        // The numbers, the bytes of the file, and the rows.
         let needed = (24 * left * right + 8 * (left + right) * self.manifest.size) as u64;
         if let Some(free) = free_memory().filter(|free| *free < needed) {
             let what = format!("a kernel of {left} x {right} rows");
-            return Err(Error::Memory { what, needed, free, advice: "take fewer examples".into() });
+            return Err(Error::Memory { what, needed, free, advice: "use fewer examples".into() });
         }
         let (a, left_outputs) = self.rows(count)?;
         let right_side = other.map(|(other, count)| other.rows(count)).transpose()?;
@@ -113,7 +105,7 @@ impl Sketches {
         for from in (0..left).step_by(STRIP) {
             check_cancelled()?;
             let size = STRIP.min(left - from) as i64;
-            // A symmetric kernel to the last bit: what lies above the diagonal is the transposed of what lies below.
+            // Exactly symmetric: the upper triangle is the transposed lower one.
             let columns = if other.is_none() { from as i64 + size } else { right as i64 };
             let strip = a.narrow(0, from as i64, size).matmul(&b.narrow(0, 0, columns).tr());
             kernel.narrow(0, from as i64, size).narrow(1, 0, columns).copy_(&strip);
@@ -160,14 +152,15 @@ impl Sketches {
             Some((name, a, b)) => Err(Error::format(
                 &other.directory,
                 format!(
-                    "{name} is {b}, and {a} in {}: sketches of different networks, prompts or folds have no kernel",
+                    "{name} is {b}, but {a} in {}: there is no kernel between sketches of different networks, \
+                     prompts or seeds",
                     self.directory.display()
                 ),
             )),
         }
     }
 
-    /// The error of this sketch's kernel on its sample, where the exact one is there.
+    /// The error of this sketch's kernel on its sample, if the exact kernel was computed.
     ///
     /// # Errors
     /// [`Error::Format`] for damaged files.
@@ -248,5 +241,5 @@ impl Sketches {
     }
 }
 
-/// Rows of a strip of a kernel, between two looks for a request to stop.
+/// Number of kernel rows computed between checks for cancellation.
 const STRIP: usize = 2048;

@@ -1,15 +1,15 @@
-//! Which entry of a sketch every parameter entry is added to, and with which sign. Knows no network.
+//! The map from parameter entries to entries and signs of a sketch. Knows no network.
 //!
-//! A row of a parameter is cut into runs of at most k entries. A run is added to the k entries of the sketch one beside the
-//! other, from a random one on and around the end, each entry with a random sign: the sketch of a gradient is `S·∇f` with one
-//! entry ±1 in each column of S, and no two entries of a run meet. Signs and starts come from a counter that is mixed
-//! (SplitMix64) under the parameter's own seed, so that neither tiles nor threads decide on them.
+//! A row of a parameter is cut into runs of at most k entries. A run is added to consecutive entries of the sketch, starting
+//! at a random one and wrapping around, each with a random sign: the sketch of a gradient is `S·∇f` with one entry ±1 in
+//! each column of S, and entries of a run do not collide. Signs and starts are hashes (SplitMix64) of a counter and the
+//! parameter's seed, so that they do not depend on tiles or threads.
 
 use crate::files::named_seed;
 
 /// An entry of a gradient.
 pub(super) trait Entry: Copy + Default + std::ops::AddAssign {
-    /// The number with its sign changed where the mask's highest bit is set.
+    /// The number, negated if the mask's highest bit is set.
     fn signed(self, mask: u32) -> Self;
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Fold {
     seed: u64,
 }
 
-/// A part of a run within a tile's row: columns from `at` on are added from entry `start` of the sketch on.
+/// A part of a run within a tile's row: columns starting at `at` are added to entries of the sketch starting at `start`.
 pub(super) struct Run {
     at: usize,
     length: usize,
@@ -54,7 +54,7 @@ impl Fold {
         Self { size, seed: named_seed(seed, &format!("sketch {parameter}")) }
     }
 
-    /// The runs of columns `from..from + signs.len()` of a row, whose signs are written as masks.
+    /// The runs in columns `from..from + signs.len()` of a row; writes their signs as masks.
     pub fn runs(&self, row: u64, from: usize, signs: &mut [u32], runs: &mut Vec<Run>) {
         let mut at = 0;
         while at < signs.len() {

@@ -1,14 +1,14 @@
-//! Gradients of many examples folded to k numbers each, from which SGD kernels follow by inner products. Knows no language
-//! model and no task.
+//! Sketches the gradients of many examples to k numbers each, whose inner products give SGD kernels. Knows no language model
+//! and no task.
 //!
-//! The fold S has one entry ±1 in each of its P columns (`fold.rs`), so `E <S∇f, S∇f'> = <∇f, ∇f'>` and
+//! The sketch matrix S has one entry ±1 in each of its P columns (`fold.rs`), so `E <S∇f, S∇f'> = <∇f, ∇f'>` and
 //!
 //! `Var <S∇f, S∇f'> = (|∇f|²|∇f'|² + <∇f,∇f'>² - Σ_r (|∇f_r|²|∇f'_r|² + <∇f_r,∇f'_r>²)) / k`,
 //!
-//! the sum over runs r, whose entries do not meet: as for dense random signs, or less ([`bound`]). One fold serves all
-//! parameters: their sketches are added up, with signs and places of their own, which is what makes the estimate that of the
-//! whole gradient. No gradient is ever whole in memory: factors are recorded as for kernels, a tile of a parameter is written
-//! for a few examples, folded, and forgotten.
+//! with the sum over runs r, whose entries do not collide: at most the variance of dense random signs ([`bound`]). The
+//! sketches of all parameters are added up, each with its own signs and positions, so that the estimate is for the whole
+//! gradient. No gradient is ever whole in memory: factors are recorded as for kernels, and a tile of a parameter is written
+//! for a few examples, sketched and discarded.
 
 mod finished;
 mod fold;
@@ -29,16 +29,16 @@ use crate::kernel::OVERFLOW;
 use crate::progress::{Monitor, check_cancelled};
 use crate::threads::in_threads;
 
-/// What a sketch depends on beside the network and its examples.
+/// Settings of a sketch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SketchSettings {
-    /// Numbers k of a row.
+    /// Numbers k per row.
     pub size: usize,
-    /// Seed of the fold.
+    /// Seed of the sketch matrix.
     pub seed: u64,
     /// Examples per pass.
     pub batch: usize,
-    /// Parameters that take part.
+    /// Parameters to include.
     pub include: Vec<bool>,
 }
 
@@ -51,15 +51,15 @@ pub struct Sketch {
     pub outputs: Tensor,
 }
 
-/// The standard deviation of an entry of a sketched kernel is not larger: `√((K_ii K_jj + K_ij²)/k)`.
+/// Upper bound on the standard deviation of a sketched kernel's entry: `√((K_ii K_jj + K_ij²)/k)`.
 pub fn bound(k_ii: f64, k_jj: f64, k_ij: f64, size: usize) -> f64 {
     ((k_ii * k_jj + k_ij * k_ij) / size as f64).sqrt()
 }
 
-/// Entries of a tile times rows that are written before they are folded: they fit a core's second cache.
+/// Number of entries (tile entries times rows) written before they are sketched: they fit in a core's L2 cache.
 const TILE: usize = 1 << 18;
 
-/// Sketches examples. `monitor` advances by one for every example; a stop request ends the computation between two tiles.
+/// Sketches examples. `monitor` advances by one for every example. Can be cancelled between tiles.
 ///
 /// # Errors
 /// Bad input: a size of zero; `NotFinite` for gradients that are not finite; `Interrupted`.
@@ -120,11 +120,11 @@ pub fn sketch(
     Ok(Sketch { rows, outputs: values })
 }
 
-/// What one pass gives.
+/// The result of one pass.
 struct Batch {
     /// Sketches, `[rows, k]`.
     rows: Vec<f32>,
-    /// Row numbers in the whole.
+    /// Row numbers in the whole sketch.
     places: Vec<i64>,
     /// \[B, C\]
     outputs: Tensor,

@@ -1,4 +1,4 @@
-//! The directory of a sketch: a manifest of what it is of, and a file for every block of examples.
+//! The directory of a sketch: a manifest, and a file for every block of examples.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,36 +21,36 @@ const LAYOUT: Layout = Layout {
     field: "kernelview_sketch",
     of: "a sketch",
     manifest: "a manifest of a sketch",
-    again: "make the sketch again",
+    again: "compute the sketch again",
 };
 
 const SAMPLE: &str = "sample.safetensors";
 
-/// What the blocks are of.
+/// Describes the blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SketchManifest {
-    /// Layout of the directory.
+    /// Version of the directory's layout.
     pub kernelview_sketch: u32,
-    /// Everything that the blocks depend on; blocks of another digest are not these.
+    /// Digest of everything that the blocks depend on.
     pub digest: String,
-    /// Numbers of a row.
+    /// Numbers per row.
     pub size: usize,
-    /// Seed of the fold.
+    /// Seed of the sketch matrix.
     pub sketch_seed: u64,
-    /// Outputs of an example.
+    /// Outputs per example.
     pub outputs: usize,
-    /// Examples of a block.
+    /// Examples per block.
     pub block: usize,
-    /// Examples whose exact kernel is stored beside the blocks, for the measured error.
+    /// Examples whose exact kernel is stored next to the blocks, to measure the error.
     pub sample: Vec<usize>,
-    /// Classes of the examples, which are as many.
+    /// Classes of all examples.
     pub labels: Vec<usize>,
-    /// Metadata as of a kernel file whose columns the examples are.
+    /// Metadata of a kernel file with the examples as its columns.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl SketchManifest {
-    /// A manifest of this layout; `depends` is a text of all that the blocks depend on.
+    /// A manifest of this layout version; `depends` is a text of everything that the blocks depend on.
     pub fn new(
         depends: &str,
         (size, sketch_seed): (usize, u64),
@@ -79,7 +79,7 @@ impl SketchManifest {
             return Err(LAYOUT.wrong(directory, &"sizes of 0"));
         }
         if let Some(outside) = found.sample.iter().find(|i| **i >= examples) {
-            let reason = format!("example {outside} of the sample is none of the {examples}");
+            let reason = format!("example {outside} of the sample is not one of the {examples}");
             return Err(LAYOUT.wrong(directory, &reason));
         }
         Ok(found)
@@ -100,7 +100,7 @@ pub(super) fn block_path(directory: &Path, block: usize) -> PathBuf {
     directory.join(format!("block-{block:05}.safetensors"))
 }
 
-/// A block's sketches \[rows, k\] and outputs \[examples, C\]; `None` where it is not there or of another run.
+/// A block's sketches \[rows, k\] and outputs \[examples, C\]; `None` if it is missing or from another run.
 pub(super) fn read_block(
     directory: &Path,
     manifest: &SketchManifest,
@@ -135,32 +135,32 @@ pub(super) fn read_block(
     let rows = tensor("sketch", (Dtype::F32, Kind::Float), [examples * manifest.outputs, manifest.size])?;
     let outputs = tensor("logits", (Dtype::F64, Kind::Double), [examples, manifest.outputs])?;
     if rows.isfinite().all().int64_value(&[]) == 0 {
-        return Err(Error::format(&path, "sketch holds a number that is not finite"));
+        return Err(Error::format(&path, "sketch contains a number that is not finite"));
     }
     Ok(Some((rows, outputs)))
 }
 
-/// A directory that a sketch is written to.
+/// A directory to which a sketch is written.
 pub struct SketchStore {
     directory: PathBuf,
     manifest: SketchManifest,
 }
 
 impl SketchStore {
-    /// Opens a directory for the sketch of a manifest, and makes both where they are missing.
+    /// Opens a directory for the sketch of a manifest, and creates both if missing.
     ///
     /// # Errors
-    /// [`Error::Format`] where the directory is that of another sketch.
+    /// [`Error::Format`] if the directory is that of another sketch.
     pub fn open(directory: &Path, manifest: SketchManifest, place: Place) -> Result<Self> {
         let another = format!(
-            "this is another sketch (other model, task, settings or size); give another {}, or remove it",
+            "this is another sketch (different model, task, settings or size); give another {}, or remove it",
             Field::Out
         );
         Layout::open(directory, &manifest, place, SketchManifest::read, &another)?;
         Ok(Self { directory: directory.to_path_buf(), manifest })
     }
 
-    /// Whether a block is there.
+    /// Whether a block is complete.
     pub fn has(&self, block: usize) -> bool {
         read_block(&self.directory, &self.manifest, block).is_ok_and(|found| found.is_some())
     }
@@ -188,7 +188,7 @@ impl SketchStore {
         write_atomic(&path, &bytes)
     }
 
-    /// Whether the exact kernel of the sample is there.
+    /// Whether the exact kernel of the sample is complete.
     pub fn has_sample(&self) -> bool {
         read_sample(&self.directory, &self.manifest).is_ok_and(|found| found.is_some())
     }

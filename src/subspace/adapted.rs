@@ -1,7 +1,7 @@
-//! A network seen through its adapters.
+//! A network with its adapters applied.
 //!
-//! Written as a tap around a tap: wherever the network's forward pass multiplies by an adapted W, the wrapper adds
-//! `s B (A x)` through the same tap, so A and B are recorded, differentiated and updated like any other parameter.
+//! A tap that wraps another tap: wherever the network's forward pass multiplies by an adapted W, the wrapper adds `s B (A
+//! x)` through the inner tap, so that A and B are recorded, differentiated and updated like any other parameters.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,18 @@ use tch::Tensor;
 use super::adapter::{Adapter, Use};
 use crate::jacobian::{Examples, Param, Tap};
 
-/// Adapters by the use of a weight that they are on.
+/// Adapters by the use of a weight.
 pub(super) type ByUse = HashMap<(Param, Use), Adapter>;
 
-/// Lengths of a matrix's rows.
+/// Norms of a matrix's rows.
 pub(super) fn lengths(matrix: &Tensor) -> Tensor {
     matrix.square().sum_dim_intlist([1i64].as_slice(), false, matrix.kind()).sqrt()
 }
 
 /// A network with adapters, applied to its examples. Its parameters are those of [`super::Lora::parameters`].
 ///
-/// Only the adapted use of a weight gets an adapter: token embeddings that the decoder shares may have one as embeddings and
-/// none as decoder.
+/// Only the adapted use of a weight gets the adapter: a table tied to the decoder may have one as embeddings and none as
+/// decoder.
 pub struct Adapted<'a> {
     network: &'a dyn Examples,
     adapters: ByUse,
@@ -72,7 +72,7 @@ impl Tap for AdaptedTap<'_> {
         // The decoder over the whole vocabulary is a product with all its rows.
         let adapter = self.adapter(weight, Use::Linear).or_else(|| self.adapter(weight, Use::Decoder));
         let Some(adapter) = adapter else { return self.inner.linear(x, weight, bias) };
-        // With magnitudes the bias comes behind them.
+        // With magnitudes the bias is added after them.
         let y = self.inner.linear(x, weight, bias.filter(|_| adapter.magnitude.is_none()));
         let low = self.inner.linear(x, adapter.a, None);
         let y = y + self.inner.linear(&low, adapter.b, None) * adapter.scaling;

@@ -1,30 +1,30 @@
-//! One adapter: which use of which weight it is on, and where its factors are.
+//! One adapter: the weight, its adapted use, and the factors.
 
 use crate::jacobian::Param;
 
-/// Which use of a weight is adapted. Token embeddings that the decoder shares have two.
+/// The use of a weight that is adapted. Token embeddings tied to the decoder have two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Use {
     /// Products with it.
     Linear,
     /// Rows that tokens or positions look up.
     Embedding,
-    /// Rows that are multiplied for the logits of tokens.
+    /// Rows multiplied for the tokens' logits.
     Decoder,
 }
 
-/// Where the factors of one adapted weight are among the extended parameters.
+/// The factors of an adapted weight among the extended parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adapter {
-    /// The adapted weight W \[out, in\]; of embeddings the table \[V, d\].
+    /// The adapted weight W \[out, in\]; for embeddings, the table \[V, d\].
     pub weight: Param,
     /// The adapted use.
     pub of: Use,
-    /// A \[k, in\]; of embeddings a table \[V, k\].
+    /// A \[k, in\]; for embeddings, a table \[V, k\].
     pub a: Param,
-    /// B \[out, k\]; of embeddings \[d, k\].
+    /// B \[out, k\]; for embeddings, \[d, k\].
     pub b: Param,
-    /// Lengths m \[out\] of the rows of `W + s B A`, where they are trained.
+    /// Norms m \[out\] of the rows of `W + s B A`, if they are trained.
     pub magnitude: Option<Param>,
     /// The factor s.
     pub scaling: f64,

@@ -1,8 +1,8 @@
 //! Low-rank adapters (LoRA): a weight W is replaced by `W + s B A`, A \[k, in\], B \[out, k\], and A and B are trained. With
-//! magnitudes (DoRA, Liu et al. 2024) each row of the sum is given the length m, which is trained too; the length that it
-//! has by itself is a constant in gradients, as in PEFT.
+//! magnitudes (DoRA, Liu et al. 2024) each row of the sum is rescaled to the norm m, which is trained too; the row's own
+//! norm is treated as a constant in gradients, as in PEFT.
 //!
-//! Where the adapters are, and what they do to the parameters; what they do to a forward pass is [`super::adapted`]'s.
+//! This module places the adapters and extends the parameters; [`super::adapted`] applies them in a forward pass.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub struct Placement {
     pub of: Use,
     /// Whether rows have trained magnitudes.
     pub magnitudes: bool,
-    /// What names of the factors begin with; the weight's own name without `.weight` where this is `None`.
+    /// Prefix of the factors' names; `None` for the weight's own name without `.weight`.
     pub name: Option<String>,
 }
 
@@ -44,11 +44,11 @@ impl From<Target> for Placement {
     }
 }
 
-/// How the entries of A are drawn. B is always zero at first, so that the network starts unchanged.
+/// How the entries of A are drawn. B always starts at zero, so that the network is initially unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// N(0, 1/k): the kernel of the adapted weights keeps its expectation (with s = 1).
+    /// N(0, 1/k): the adapters' kernel has the adapted weights' kernel as its mean (for s = 1).
     Gaussian,
     /// PEFT's default, Kaiming-uniform with a = √5: uniform on ±1/√in, variance 1/(3 in).
     KaimingUniform,
@@ -69,7 +69,7 @@ impl Init {
         }
     }
 
-    /// What the expected kernel of an adapted weight is multiplied by: `s² k Var(A)`.
+    /// The mean kernel of an adapter relative to that of its weight: `s² k Var(A)`.
     pub fn factor(self, rank: i64, input: i64, scaling: f64) -> f64 {
         scaling * scaling * rank as f64 * self.variance(rank, input)
     }
@@ -89,13 +89,13 @@ impl Init {
 /// Which parameters of an adapted network are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trained {
-    /// A and B, as LoRA does.
+    /// A and B, as in LoRA.
     Adapters,
-    /// B only, A frozen as drawn. At B = 0 the kernel is the same, for A's gradient vanishes there.
+    /// Only B, with A frozen. At B = 0 the kernel is the same, because A's gradient vanishes there.
     OnlyB,
 }
 
-/// A set of adapters of one network: where they are, and how the network's parameters are extended by their factors.
+/// The adapters of a network, which extend the network's parameters by their factors.
 #[derive(Clone, Debug)]
 pub struct Lora {
     specs: Arc<[ParameterSpec]>,
@@ -109,20 +109,20 @@ impl Lora {
     /// followed by `….lora_A` and `….lora_B` of each target in turn.
     ///
     /// # Errors
-    /// [`Error::Adapter`] when a target is not a matrix of the network or is named twice, a rank is not positive, or
-    /// there is no target ([`Error::Missing`]).
+    /// [`Error::Adapter`] if a target is not a matrix of the network or is given twice, or a rank is not positive;
+    /// [`Error::Missing`] without targets.
     pub fn new(network: &[ParameterSpec], targets: &[Target]) -> Result<Self> {
         Self::placed(network, &targets.iter().map(|target| Placement::from(*target)).collect::<Vec<_>>())
     }
 
     /// The same for any use of the weights. Factors of embeddings are `….lora_embedding_A` and `….lora_embedding_B`;
-    /// magnitudes are `….lora_magnitude_vector` behind the factors.
+    /// magnitudes, `….lora_magnitude_vector`, follow the factors.
     ///
     /// # Errors
-    /// Those of [`Self::new`], and magnitudes of anything but linear maps.
+    /// As [`Self::new`], and for magnitudes of anything but linear maps.
     pub fn placed(network: &[ParameterSpec], placements: &[Placement]) -> Result<Self> {
         if placements.is_empty() {
-            return Err(Error::Missing { what: "targets".into(), needed: "LoRA adapts one weight at least".into() });
+            return Err(Error::Missing { what: "targets".into(), needed: "LoRA adapts at least one weight".into() });
         }
         let mut specs = network.to_vec();
         let mut adapters: Vec<Adapter> = Vec::with_capacity(placements.len());
@@ -133,7 +133,10 @@ impl Lora {
             };
             let refused = |problem: String| Err(Error::Adapter { weight: spec.name.clone(), problem });
             let [out, input] = spec.shape[..] else {
-                return refused(format!("its shape is {:?}, and only weights of linear maps can have one", spec.shape));
+                return refused(format!(
+                    "its shape is {:?}, but only weights of linear maps can be adapted",
+                    spec.shape
+                ));
             };
             if *rank < 1 {
                 return refused(format!("rank {rank} is not positive"));
@@ -142,7 +145,7 @@ impl Lora {
                 return refused("it is a target twice".into());
             }
             if *magnitudes && *of != Use::Linear {
-                return refused("magnitudes are supported for linear maps alone".into());
+                return refused("magnitudes are supported only for linear maps".into());
             }
             let stem = name.as_deref().unwrap_or_else(|| spec.name.strip_suffix(".weight").unwrap_or(&spec.name));
             let mut add = |suffix: &str, shape: &[i64]| {
@@ -159,7 +162,7 @@ impl Lora {
         Ok(Self { specs: specs.into(), adapters, base: network.len(), replaced: Vec::new() })
     }
 
-    /// The same, with these of the network's own parameters replaced by others that came with the adapters. They are not
+    /// The same, with some of the network's own parameters replaced by values that came with the adapters and are not
     /// trained.
     #[must_use]
     pub fn with_replaced(self, replaced: Vec<Param>) -> Self {
@@ -186,8 +189,8 @@ impl Lora {
         &self.adapters
     }
 
-    /// Initial extended parameters: the network's own, A drawn from the seed (each a stream of its own), B zero; of
-    /// embeddings B drawn and A zero; magnitudes the lengths of W's rows.
+    /// Initial extended parameters: the network's own; A drawn from the seed, each from its own stream, and B zero; for
+    /// embeddings, B drawn and A zero; magnitudes are the norms of W's rows.
     pub fn parameters(&self, network: &Parameters, init: Init, seed: u64) -> Parameters {
         let values = self.adapters.iter().enumerate().flat_map(|(i, adapter)| {
             let shape = |p: Param| &self.specs[p.0].shape;
@@ -212,8 +215,8 @@ impl Lora {
         self.extend(network, factors.into_iter().flat_map(|(a, b)| [a, b]))
     }
 
-    /// Extended parameters with given values behind the network's own, in the order of the specifications, converted to the
-    /// network's precision and device.
+    /// Extended parameters with the given values after the network's own, in the order of the specifications, converted to
+    /// the network's precision and device.
     ///
     /// # Panics
     /// If their number or a shape is wrong: readers of files check them first.
@@ -224,8 +227,8 @@ impl Lora {
         Parameters::new(Arc::clone(&self.specs), own.chain(values.into_iter().map(place)).collect())
     }
 
-    /// The network with `W + s B A` written into the weights of its linear maps: the same function without adapters, where
-    /// these are all that is adapted.
+    /// The network with `W + s B A` merged into the weights of its linear maps: the same function without adapters, if only
+    /// linear maps are adapted.
     pub fn merged(&self, network: &Parameters, extended: &Parameters) -> Parameters {
         let by_weight = self.by_weight();
         let mut index = 0..;
@@ -240,7 +243,7 @@ impl Lora {
         })
     }
 
-    /// Flags of the extended parameters that are trained.
+    /// Whether each extended parameter is trained.
     pub fn include(&self, trained: Trained) -> Vec<bool> {
         let mut flags = vec![false; self.specs.len()];
         for adapter in &self.adapters {
@@ -253,7 +256,7 @@ impl Lora {
         flags
     }
 
-    /// Flags of the network's own parameters that are adapted: the share of K_SGD that the adapters' kernel estimates.
+    /// Whether each of the network's own parameters is adapted: the share of K_SGD that the adapters' kernel estimates.
     pub fn adapted_weights(&self) -> Vec<bool> {
         let mut flags = vec![false; self.base];
         for adapter in &self.adapters {
@@ -262,7 +265,7 @@ impl Lora {
         flags
     }
 
-    /// The network's examples, seen through the adapters; to be used with extended parameters.
+    /// The network's examples with the adapters applied; to be used with extended parameters.
     pub fn examples<'a>(&self, network: &'a dyn Examples) -> Adapted<'a> {
         Adapted::new(network, self.by_weight())
     }

@@ -7,15 +7,14 @@ use kernelview_loops::draws::Draws;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// Entries of Π that exist at a time.
+/// Number of entries of Π in memory at a time.
 const CHUNK_ENTRIES: i64 = 1 << 20;
 
 /// Rows of Π that share a stream of random numbers.
 const BLOCK: i64 = 64;
 
-/// A random P x k matrix Π that is never held as a whole: its rows are drawn from a seed each time they are needed, any
-/// of them without those before. The same seed and rank give the same rows for every P and every way of cutting P into
-/// chunks.
+/// A random P x k matrix Π that is never whole in memory: its rows are drawn from a seed whenever needed, each independently
+/// of the others. The same seed and rank give the same rows for every P and every division of P into chunks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Projection {
     rank: i64,
@@ -24,7 +23,7 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Entries N(0, 1/k): inner products of gradients keep their expectation.
+    /// Entries N(0, 1/k): inner products of gradients are unbiased.
     ///
     /// # Panics
     /// If the rank is not positive.
@@ -33,7 +32,7 @@ impl Projection {
         Self { rank, variance: 1.0 / rank as f64, seed }
     }
 
-    /// The same directions with entries of another variance: inner products are multiplied by k times it.
+    /// The same directions with another variance of entries, which scales inner products by k times the variance.
     #[must_use]
     pub fn with_variance(self, variance: f64) -> Self {
         Self { variance, ..self }
@@ -75,7 +74,7 @@ impl Projection {
         wanted.to_device(device) * self.variance.sqrt()
     }
 
-    /// How many rows may be drawn at a time, so that little of Π exists.
+    /// How many rows may be drawn at a time.
     pub(super) fn rows_per_chunk(&self) -> i64 {
         (CHUNK_ENTRIES / self.rank).max(1)
     }

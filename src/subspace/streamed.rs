@@ -1,6 +1,6 @@
-//! Projected gradients `J Π` of a network without its Jacobian and without Π: both exist only for a tile of the
-//! parameters at a time. The cost is that of drawing Π, as many normal numbers as parameters times dimensions, and of a
-//! product of as many multiplications for every row of the Jacobian.
+//! Projected gradients `J Π` of a network without the whole Jacobian or Π: both exist only for one tile of parameters at a
+//! time. The cost is that of drawing Π (parameters times dimensions normal numbers), and as many multiplications per row of
+//! the Jacobian.
 
 use std::ops::Range;
 
@@ -11,21 +11,21 @@ use crate::error::Result;
 use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, batches_by_cost, record};
 use crate::progress::{Monitor, check_cancelled};
 
-/// How [`projected_gradients`] runs.
+/// Options of [`projected_gradients`].
 #[derive(Clone, Debug)]
 pub struct Streaming {
-    /// Which parameters take part, in order.
+    /// Whether each parameter is included.
     pub include: Vec<bool>,
     /// Examples per forward and backward pass.
     pub batch: usize,
-    /// Bytes of gradient factors to keep at a time. Where they do not suffice for all examples, Π is drawn again for
-    /// each group of examples that they do suffice for.
+    /// Bytes of gradient factors to keep at a time. If they do not suffice for all examples, Π is drawn again for each group
+    /// of examples that fits.
     pub keep_bytes: usize,
 }
 
 /// `J Π` \[N·C, k\] in double precision, on the CPU; row `i·C + c` belongs to output c of example i. Row p of Π belongs to
-/// the p-th entry of all parameters in order, whether they take part or not. `monitor` advances by one for every parameter
-/// tensor and group of examples.
+/// the p-th entry of all parameters in order, whether included or not. `monitor` advances by one for every parameter tensor
+/// and group of examples.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -49,7 +49,7 @@ pub fn projected_gradients(
             bytes += recorded.bytes();
             panel.push((recorded, part));
         }
-        // Where the rows of a part are among all.
+        // The positions of a batch's rows among all.
         let places =
             |(recorded, part): &(Recorded, Vec<usize>)| Tensor::from_slice(&recorded.places(part)).to_device(device);
         let places: Vec<Tensor> = panel.iter().map(places).collect();
@@ -65,7 +65,7 @@ pub fn projected_gradients(
     Ok(sums.to_device(Device::Cpu))
 }
 
-/// Adds one parameter's gradients times its rows of Π, which begin at `start`.
+/// Adds the products of one parameter's gradients and its rows of Π, which begin at `start`.
 fn add(
     projection: &Projection,
     p: Param,
@@ -96,7 +96,7 @@ fn add(
     Ok(())
 }
 
-/// The parameter's rows that a tile covers, neighbours together.
+/// The parameter's rows covered by a tile, in contiguous ranges.
 fn runs(set: &RowSet, tile: &Tile) -> Vec<Range<i64>> {
     let RowSet::Touched(rows) = set else { return vec![tile.rows.clone()] };
     let rows = rows.narrow(0, tile.rows.start, tile.height()).to_device(Device::Cpu);

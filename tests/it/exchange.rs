@@ -135,7 +135,7 @@ fn files_that_are_no_kernels_are_refused() {
     refused(&archive(two, &storages), "the pickled value is not a tuple of two tensors, a kernel and targets");
     refused(
         &archive(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", &storages),
-        "archive/data.pkl: it calls `os.system`, which saved tensors have no use for: refused",
+        "archive/data.pkl: it calls `os.system`, which saved tensors do not need: refused",
     );
     refused(
         &fs::read(fixture("logits.pt")).expect("a file"),
@@ -176,7 +176,8 @@ fn compressed_storages_are_refused() {
     let place = directory.path().join("pytorch_model.bin");
     fs::rename(&path, &place).expect("another name");
     let error = kernelview::lm::Checkpoint::open(directory.path()).err().expect("refused").to_string();
-    let expected = "entry archive/data/0 is compressed, as torch.save never does; save the file again with it";
+    let expected =
+        "entry archive/data/0 is compressed, which torch.save never does; save the file again with torch.save";
     assert_eq!(error, format!("{}: {expected}", place.display()));
 }
 

@@ -358,7 +358,7 @@ fn unsupported_settings_are_refused_by_name() {
     let (directory, path) = written(&whole);
     fs::copy(&path, directory.path().join("other.gguf")).expect("a copy");
     let several = lm::load(directory.path(), Kind::Float, Device::Cpu).err().expect("refused").to_string();
-    assert!(several.ends_with("several GGUF files (other.gguf, tiny.gguf); give the path of the one that is meant"));
+    assert!(several.ends_with("several GGUF files (other.gguf, tiny.gguf); give the path of the one to use"));
     let no_tokenizer = PromptTokenizer::from_dir(&path).expect_err("refused").to_string();
     assert!(no_tokenizer.ends_with("the field `tokenizer.ggml.model` is missing (expected text)"), "{no_tokenizer}");
 }

@@ -180,11 +180,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
             "hidden_act `mish` is not supported; supported are: gelu, gelu_new, gelu_fast, quick_gelu, relu, relu2, silu, tanh",
         ),
         ("hidden_act", json!(1), "the field `hidden_act` must be a string, found 1"),
-        (
-            "layer_norm_eps",
-            json!("1e-5"),
-            "the field `layer_norm_eps` must be a non-negative number, found \"1e-5\"",
-        ),
+        ("layer_norm_eps", json!("1e-5"), "the field `layer_norm_eps` must be a non-negative number, found \"1e-5\""),
         ("layer_norm_eps", json!(-1.0), "the field `layer_norm_eps` must be a non-negative number, found -1.0"),
         ("is_decoder", json!(true), "is_decoder true is not supported: attention must be bidirectional"),
         ("tie_word_embeddings", json!("no"), "the field `tie_word_embeddings` must be true or false, found \"no\""),
