@@ -1,7 +1,7 @@
-//! `proptest` strategies for what the library is about, with shrinking: networks and their parametrizations, tensor programs,
-//! templates, prompts and tasks. The library's own property tests draw from them, and a claim of one's own can.
+//! `proptest` strategies with shrinking: networks and their parametrizations, tensor programs, templates, prompts and tasks.
+//! Used by the library's own property tests, and available to your own claims.
 //!
-//! Everything drawn is small, valid and deterministic in proptest's seed; shrinking goes towards fewer layers, narrower ones,
+//! Everything drawn is small, valid and deterministic in proptest's seed; shrinking prefers fewer and narrower layers,
 //! shorter texts and fewer steps.
 
 mod networks;

@@ -21,8 +21,8 @@ pub fn abc(hidden: usize) -> impl Strategy<Value = Abc> {
     })
 }
 
-/// A stable, non-trivial parametrization under SGD, written in one of the ways that mean the same training: the neural-tangent
-/// or the maximal-update parametrization, each layer's multiplier shifted. Shrinks towards no shift.
+/// A stable, non-trivial parametrization under SGD: the neural-tangent or the maximal-update parametrization in any of its
+/// equivalent forms, with each layer's multiplier shifted. Shrinks towards no shift.
 pub fn shifted_for_sgd(hidden: usize) -> impl Strategy<Value = Abc> {
     let shift = (-4..=4i32).prop_map(|quarters| f64::from(quarters) / 4.0);
     let kind = proptest::sample::select(vec![Abc::ntk(hidden), Abc::mup(hidden)]);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::network::Activation;
 use crate::program::{Builder, Program, Term};
 
-/// One line of a program; places count back from the vectors that are there.
+/// One line of a program; indices count backwards from the latest vector.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Multiply { matrix: usize, transposed: bool, of: usize },

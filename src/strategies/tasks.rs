@@ -27,14 +27,14 @@ pub fn template() -> impl Strategy<Value = Template> {
     })
 }
 
-/// A prompt as a network sees it: one to `longest` token ids from 2 to `vocabulary` - 1, and the place that is read. Shrinks
+/// A prompt as a network sees it: one to `longest` token ids from 2 to `vocabulary` - 1, and the position to read. Shrinks
 /// towards one token.
 pub fn prompt(vocabulary: i64, longest: usize) -> impl Strategy<Value = (Vec<i64>, usize)> {
     proptest::collection::vec(2..vocabulary, 1..=longest)
         .prop_flat_map(|tokens| (0..tokens.len()).prop_map(move |read| (tokens.clone(), read)))
 }
 
-/// A task of two to four classes over one text, with the mask behind it, so that masked and causal models can do it.
+/// A task with two to four classes over one text followed by the mask, for masked and causal models.
 pub fn task() -> impl Strategy<Value = TaskDefinition> {
     let words = proptest::sample::subsequence(vec!["bad", "good", "great", "fine", "poor", "dull"], 2..=4);
     let sentence = proptest::sample::select(vec!["It_was", "All_in_all,_it_was"]);

@@ -1,7 +1,7 @@
 //! The 14 tasks of the paper as one table: data columns, template, label words, lengths.
 //!
 //! Source: Malladi et al. (ICML 2023), Appendix A, and the settings of LM-BFF (Gao et al., ACL 2021), whose prompts and
-//! few-shot files they use. The one place that knows these names; may not know how files are read or prompts are built.
+//! few-shot files they use. The only place that knows these names; may not know how files are read or prompts are built.
 
 use super::columns::ColumnNames;
 use super::definition::{LabelWord, TaskDefinition};
@@ -40,7 +40,7 @@ const QUESTION: &str = "*cls**mask*:*+sent_0**sep+*";
 const NEWS: &str = "*cls**sent_0*_This_article_is_about*mask*_news.*sep+*";
 const PARAPHRASE: &str = "*cls**sent_0**mask*,*+sentl_1**sep+*";
 const ENTAILMENT: &str = "*cls**sent-_0*?*mask*,*+sentl_1**sep+*";
-// The same for models that continue texts, where a text stands behind the mask; the words are ours.
+// The same for causal models, for templates with text after the mask; the words are ours.
 const QUESTION_CAUSAL: &str = "*sent_0*_The_question_asks_for_a*mask*";
 const PARAPHRASE_CAUSAL: &str = "*sent_0**+sent_1*_Do_both_say_the_same?*mask*";
 const ANSWER_CAUSAL: &str = "*sent_0**+sent_1*_Does_this_answer_the_question?*mask*";
@@ -81,14 +81,14 @@ const TABLE: [Row; 14] = {
     ]
 };
 
-/// The built-in task of that name; capitals don't matter. The error lists the names.
+/// The built-in task of that name, ignoring case. The error lists the names.
 pub fn builtin(name: &str) -> Result<TaskDefinition> {
     let Some(row) = TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)) else {
         return Err(Error::Unknown {
             what: "built-in task".into(),
             name: name.into(),
             hint: format!(
-                "the tasks are {}; for other data give a file of your own with a template and label words, or a task TOML",
+                "the tasks are {}; for other data give your own file with a template and label words, or a task TOML",
                 BUILTIN_NAMES.join(", ")
             ),
         });

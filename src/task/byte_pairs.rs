@@ -1,9 +1,9 @@
 //! The tokenizer in a GGUF file's metadata: byte-level BPE here, SentencePiece in [`scored_pieces`].
 //!
-//! How a text is cut before pairs are merged is not in the file, only the name of a rule: rules that are not known here
-//! are refused, since others would give other tokens without a sign of it. Files from before May 2024 have no name; then
-//! the architecture and the vocabulary tell. Source of the rules: the `tokenizer.json` of GPT-2, SmolLM2, Llama 3 and Qwen2;
-//! of their names: llama.cpp's `llama-vocab.cpp`.
+//! The file does not contain the pre-tokenization rule, only its name: unknown rules are refused, because a wrong one would
+//! silently give wrong tokens. Files from before May 2024 have no name; there the architecture and vocabulary determine the
+//! rule. Source of the rules: the `tokenizer.json` of GPT-2, SmolLM2, Llama 3 and Qwen2; of their names: llama.cpp's
+//! `llama-vocab.cpp`.
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
@@ -19,16 +19,16 @@ use super::scored_pieces;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
-/// How texts are cut before pairs are merged.
+/// Pre-tokenization rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// GPT-2's: words, numbers and other characters, each with a space in front.
+    /// GPT-2's: words, numbers and other characters, each with a preceding space.
     Gpt2,
-    /// GPT-2's, and every digit is a token of its own.
+    /// GPT-2's, with every digit a separate token.
     Digits,
-    /// Llama 3's: numbers of at most three digits; words of the vocabulary are never cut.
+    /// Llama 3's: numbers of at most three digits; words in the vocabulary are never split.
     Llama3,
-    /// Qwen2's: every digit by itself; texts are composed (NFC).
+    /// Qwen2's: every digit separate; texts are normalized to NFC.
     Qwen2,
 }
 
@@ -48,7 +48,7 @@ const RULES: [(&str, Rule); 9] = [
 /// The tokenizer of a file.
 ///
 /// # Errors
-/// [`Error::Format`] for other kinds of tokenizers, unknown rules, and lists that do not fit each other.
+/// [`Error::Format`] for other kinds of tokenizers, unknown rules and inconsistent lists.
 pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
     let (mut tokenizer, tokens, begins) = match file.text("tokenizer.ggml.model")? {
         "gpt2" => {
@@ -87,7 +87,7 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The rule that a file names, or where it names none, that of the models whose architecture or vocabulary it has.
+/// The rule named in a file, or if there is none, that of the models with its architecture or vocabulary.
 fn rule(file: &Gguf, tokens: &[String]) -> Result<Rule> {
     const FIELD: &str = "tokenizer.ggml.pre";
     let name = if file.field(FIELD).is_some() { file.text(FIELD)? } else { "default" };

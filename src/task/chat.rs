@@ -1,8 +1,8 @@
-//! A prompt as a chat: the checkpoint's own chat template around the task's prompt.
+//! Wraps a task's prompt in the checkpoint's own chat template.
 //!
-//! The template's parts in front of `reply` (all of them without one) are a user's message, those behind it begin the
-//! assistant's answer. Source of the rules: `apply_chat_template` of transformers with `add_generation_prompt`: the whole is
-//! tokenized as one text, and nothing is put in front of it that the chat template does not write. May not know examples.
+//! The template's parts before `reply` (all of them without one) are a user's message, those after it start the assistant's
+//! answer. Source of the rules: `apply_chat_template` of transformers with `add_generation_prompt`: the whole is tokenized
+//! as one text, without tokens before it that the chat template does not write. May not know examples.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +16,20 @@ use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::setting::Field;
 
-/// Stands for the message while the template is rendered: characters that no text has.
+/// Placeholder of the message while the template is rendered: characters that occur in no text.
 const MESSAGE: &str = "\u{F8FF}\u{E000}\u{F8FF}";
 
 /// A task's prompt as a chat.
 pub(super) struct Chat {
-    /// What the chat template writes in front of the message.
+    /// What the chat template writes before the message.
     pub before: String,
     /// The parts of the message.
     pub message: Vec<Part>,
-    /// What it writes behind the message.
+    /// What it writes after the message.
     pub after: String,
-    /// The parts that begin the answer.
+    /// The parts that start the answer.
     pub reply: Vec<Part>,
-    /// Whether it takes away spaces around the message.
+    /// Whether it strips spaces around the message.
     pub trims: bool,
 }
 
@@ -37,7 +37,7 @@ impl Chat {
     /// Renders the checkpoint's chat template around the task's prompt.
     ///
     /// # Errors
-    /// [`Error::Format`] where the checkpoint has no chat template, or one that fails or changes the message.
+    /// [`Error::Format`] if the checkpoint has no chat template, or one that fails or changes the message.
     pub fn new(task: &TaskDefinition, tokenizer: &PromptTokenizer, opening: &[Part]) -> Result<Self> {
         let templates = tokenizer.chat_templates();
         let Some(source) = templates.get("default") else {
@@ -54,9 +54,9 @@ impl Chat {
         let text = render(MESSAGE)?;
         let mut halves = text.split(MESSAGE);
         let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else {
-            return Err(fail("does not write the user's message once and unchanged".to_string()));
+            return Err(fail("does not write the user's message exactly once and unchanged".to_string()));
         };
-        // Not by looking for the spaces: the template may write some of its own there.
+        // Not by searching for the spaces: the template may write its own there.
         let trims = render(&format!(" {MESSAGE} "))? == text;
         let at = opening.iter().position(|part| *part == Part::Reply);
         let (message, reply) = match at {
@@ -68,7 +68,7 @@ impl Chat {
             return Err(Error::Syntax {
                 what: "template",
                 text: template.to_string(),
-                problem: "nothing stands in front of `reply`".into(),
+                problem: "nothing precedes `reply`".into(),
                 expected: "write the user's message there".into(),
             });
         }
@@ -81,7 +81,7 @@ impl Chat {
         })
     }
 
-    /// Whether the answer goes on without a space: what stands in front of it ends in one, or in a line end.
+    /// Whether the answer continues without a space, because the text before it ends in a space or newline.
     pub fn answer_begins_bare(&self, tokenizer: &PromptTokenizer) -> bool {
         let last = match self.reply.last() {
             None => self.after.clone(),
@@ -96,7 +96,7 @@ impl Chat {
 fn rendered(source: &str, tokenizer: &PromptTokenizer, message: &str) -> std::result::Result<String, JinjaError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    // Templates call methods of Python's texts and lists.
+    // Templates call methods of Python's strings and lists.
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |said: String| -> std::result::Result<Value, JinjaError> {
         Err(JinjaError::new(ErrorKind::InvalidOperation, said))
@@ -110,7 +110,7 @@ fn rendered(source: &str, tokenizer: &PromptTokenizer, message: &str) -> std::re
     )
 }
 
-/// A message of the template engine without its lines of source.
+/// An error message of the template engine without source lines.
 fn one_line(reason: &JinjaError) -> String {
     reason.to_string().lines().next().unwrap_or_default().to_string()
 }
@@ -120,7 +120,7 @@ pub(super) fn chat_of(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Res
     Chat::new(task, tokenizer, &opening(task)?)
 }
 
-/// The parts in front of the mask.
+/// The parts before the mask.
 pub(super) fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
     let template = task.template_for(Reading::LastToken);
     let parts = template.parts();
@@ -130,9 +130,9 @@ pub(super) fn opening(task: &TaskDefinition) -> Result<Vec<Part>> {
         return Err(Error::Syntax {
             what: "template",
             text: template.to_string(),
-            problem: format!("a causal language model reads the prompt up to its mask, but `{lost}` stands behind it"),
+            problem: format!("a causal language model reads the prompt up to its mask, but `{lost}` follows it"),
             expected: format!(
-                "give a {} whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`",
+                "give a {} with all texts before the mask, such as `*sent_0*_It_was*mask*`",
                 Field::Template
             ),
         });

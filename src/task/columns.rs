@@ -1,8 +1,8 @@
-//! Which columns of one's own file are read. May not know files or templates.
+//! Which columns of a user's file are read. May not know files or templates.
 
 use crate::error::{Error, Result};
 
-/// Which columns of one's own file are the text, the second text and the label.
+/// The columns of the text, the second text and the label in a user's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnNames {
     given: Vec<(String, String)>,
@@ -11,7 +11,7 @@ pub struct ColumnNames {
 impl ColumnNames {
     const KEYS: [&str; 3] = ["text", "text2", "label"];
 
-    /// Reads `text=sentence,label=label`.
+    /// Parses `text=sentence,label=label`.
     ///
     /// # Errors
     /// [`Error::Syntax`] for anything else.
@@ -48,10 +48,10 @@ impl ColumnNames {
         found.map_or_else(|| key.to_string(), |(_, name)| name.clone())
     }
 
-    /// Columns by number, counted from 0, for a file without a header: of the texts (both where there are two) and the label.
+    /// Columns by number, counted from 0, for a file without a header: of the one or two texts and the label.
     ///
     /// # Errors
-    /// [`Error::Syntax`] where some are numbers and some are not, or one is missing.
+    /// [`Error::Syntax`] if some are numbers and some are not, or one is missing.
     pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
         let number = |key: &str| self.name(key).parse::<usize>().ok();
         let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
@@ -65,7 +65,7 @@ impl ColumnNames {
                 what: "columns",
                 text: self.given.iter().map(|(key, name)| format!("{key}={name}")).collect::<Vec<_>>().join(","),
                 problem: "columns by number are for a file without a header".into(),
-                expected: "give all of them as numbers, from 0, such as `text=3,label=1`".into(),
+                expected: "give them all as numbers, from 0, such as `text=3,label=1`".into(),
             }),
         }
     }

@@ -1,6 +1,6 @@
-//! Rows of data files: GLUE's TSV, headerless CSV, and one's own TSV, CSV or JSON lines with named columns.
+//! Rows of data files: GLUE's TSV, headerless CSV, and users' TSV, CSV or JSON lines with named columns.
 //!
-//! Every error names the file and the row as an editor counts it. May not know splits, templates' parts or tokenizers.
+//! Every error names the file and the row, counted as in an editor. May not know splits, templates' parts or tokenizers.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::progress::check_cancelled;
 /// One labelled example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// Its texts as the file has them, spaces included; one or two.
+    /// Its one or two texts as in the file, including spaces.
     pub texts: Vec<String>,
-    /// Its choices in the order of the labels, in a task of multiple choice.
+    /// In multiple choice, its choices in the order of the labels.
     pub choices: Vec<String>,
     /// Index into the task's `label_words`.
     pub label: usize,
@@ -27,8 +27,8 @@ pub struct Example {
 }
 
 impl Example {
-    /// SHA-256 of the texts in UTF-8, choices behind them, with a zero byte between two: what tells an example from others
-    /// wherever it stands.
+    /// SHA-256 of the texts in UTF-8, followed by the choices, separated by zero bytes: identifies an example independently
+    /// of its position.
     pub fn digest(&self) -> String {
         let all: Vec<&str> = self.texts.iter().chain(&self.choices).map(String::as_str).collect();
         sha256(all.join("\0").as_bytes())
@@ -43,20 +43,20 @@ struct Columns {
     label: i64,
     /// Columns of the choices, which the task's label words name.
     choices: Vec<usize>,
-    /// Names of the text columns, where blank texts are refused.
+    /// Names of the text columns, in which blank texts are refused.
     names: Vec<String>,
-    /// Fields that a row may have at most.
+    /// Maximum number of fields in a row.
     most: usize,
 }
 
-/// Reads a data file in the task's format; the rows keep the file's order.
+/// Reads a data file in the task's format; rows keep the file's order.
 pub fn read_examples(path: impl AsRef<Path>, task: &TaskDefinition) -> Result<Vec<Example>> {
     let path = path.as_ref();
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     parse_examples(path, &bytes, task)
 }
 
-/// The same for bytes that are in memory; `path` stands in messages, and its extension tells CSV, TSV and JSON lines apart.
+/// The same for bytes in memory; `path` is for messages, and its extension distinguishes CSV, TSV and JSON lines.
 pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Result<Vec<Example>> {
     let text = decode(path, bytes)?;
     let (records, columns) = match &task.format {
@@ -82,7 +82,7 @@ pub fn parse_examples(path: &Path, bytes: &[u8], task: &TaskDefinition) -> Resul
     examples.collect()
 }
 
-/// GLUE's TSV. Where the label counts from the row's end, rows of several lengths are meant (SNLI's).
+/// GLUE's TSV. If the label is counted from the row's end, rows may have different lengths (as in SNLI).
 fn glue(
     path: &Path,
     text: &str,
@@ -107,7 +107,7 @@ fn glue(
     Ok((records, Columns { texts: texts.to_vec(), label, choices, most, ..Columns::default() }))
 }
 
-/// One's own file, whose columns have names; or numbers, where the task gives numbers for a file without a header.
+/// A user's file with named columns, or numbered ones if the task gives numbers for a file without a header.
 fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>, Columns)> {
     let two = task.text_count() > 1;
     let names: Vec<String> = ["text", "text2"][..=usize::from(two)].iter().map(|key| task.columns.name(key)).collect();
@@ -174,7 +174,7 @@ fn is_json(path: &Path) -> bool {
     matches!(extension(path).as_str(), "json" | "jsonl" | "ndjson")
 }
 
-/// By the file's extension; where it is neither `csv` nor `tsv`, by the header line.
+/// By the file's extension; if it is neither `csv` nor `tsv`, by the header line.
 fn is_tab_separated(path: &Path, text: &str) -> bool {
     match extension(path).as_str() {
         "csv" => false,
@@ -189,8 +189,8 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
     let count = fields.len();
     if count > columns.most {
         let message = format!(
-            "has {count} fields, but the file has {} columns: a text with the separator in it must stand in quotation marks \
-             (or, where nothing is quoted, must not hold it)",
+            "has {count} fields, but the file has {} columns: a text that contains the separator must be in \
+             quotation marks (in files without quoting it must not contain it)",
             columns.most
         );
         return Err(Error::row(path, line, message));
@@ -226,7 +226,7 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
     Ok(Example { texts, choices, label, row: line })
 }
 
-/// What is wrong with the choices of a row: one that is empty, or two that are the same.
+/// What is wrong with the choices of a row: one is empty, or two are the same.
 fn wrong_choices(choices: &[String], task: &TaskDefinition) -> Option<String> {
     let column = |at: usize| &task.label_words[at].word;
     for (at, choice) in choices.iter().enumerate() {
@@ -240,7 +240,7 @@ fn wrong_choices(choices: &[String], task: &TaskDefinition) -> Option<String> {
     None
 }
 
-/// Columns are counted from 1 here, as spreadsheets do.
+/// Columns are counted from 1 here, as in spreadsheets.
 fn too_few_columns(count: usize, columns: &Columns, task: &TaskDefinition) -> String {
     let read = columns.texts.iter().chain(&columns.title).chain(&columns.choices);
     let texts: Vec<_> = read.map(|column| (column + 1).to_string()).collect();

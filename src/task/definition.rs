@@ -1,7 +1,7 @@
 //! What a task is: name, template, label words, lengths and the layout of its data files; built in, overridden, or from
 //! a TOML file.
 //!
-//! May not know tokenizers or read data; how many tokens a word is shows where the tokenizer is known.
+//! May not know tokenizers or read data.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +14,12 @@ use super::reading::Reading;
 use super::template::Template;
 use crate::error::{Error, Result};
 
-/// The label as the data files write it, and the word that stands for it at the mask.
+/// The label in the data files, and the word that represents it at the mask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct LabelWord {
     /// The label in the data: `1`, `entailment`.
     pub label: String,
-    /// A word, or several; a space in front of it is understood. In a task of multiple choice the column of the row that holds
-    /// the choice.
+    /// One or more words, with an implied space before them. In multiple choice, the column that holds the choice.
     pub word: String,
 }
 
@@ -31,16 +30,16 @@ impl LabelWord {
     }
 }
 
-/// A prompt-based classification task, or one of multiple choice, whose template has `choice` in its mask's place.
+/// A prompt-based classification task, or a multiple-choice task, whose template has `choice` instead of the mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskDefinition {
     /// Its name; for the built-in tasks also that of its data directory.
     pub name: String,
     /// The prompt.
     pub template: Template,
-    /// The prompt for models that continue texts, where it is not the template up to its mask.
+    /// The prompt for causal models, if it is not the template up to its mask.
     pub causal_template: Option<Template>,
-    /// Labels and their words; the order is that of the model's outputs.
+    /// Labels and their words, in the order of the outputs.
     pub label_words: Vec<LabelWord>,
     /// Tokens of a whole prompt, at most; the tail is cut.
     pub max_length: usize,
@@ -52,20 +51,21 @@ pub struct TaskDefinition {
     pub format: DataFormat,
     /// Whether segment ids grow after each `sep+`; the paper's runs have zeros everywhere.
     pub segments: bool,
-    /// The columns of one's own file, where they have other names.
+    /// The columns of a user's file, if they have other names.
     pub columns: ColumnNames,
-    /// Whether a causal model's prompt is put into the checkpoint's own chat template.
+    /// Whether a causal model's prompt is wrapped in the checkpoint's own chat template.
     pub chat: bool,
 }
 
-/// Settings that replace those of a definition; `None` keeps what is there.
+/// Settings that override those of a definition; `None` keeps the original.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// A template in LM-BFF's language.
     pub template: Option<String>,
-    /// `terrible,great` (in the order of the labels) or `0=terrible,1=great`; the choices' columns in a task of multiple choice.
+    /// `terrible,great` (in the order of the labels) or `0=terrible,1=great`; in multiple choice, the columns of the
+    /// choices.
     pub label_words: Option<String>,
-    /// Tokens of a whole prompt.
+    /// Maximum tokens of a whole prompt.
     pub max_length: Option<usize>,
     /// Tokens of text 0; 0 means no limit.
     pub first_sentence_limit: Option<usize>,
@@ -73,9 +73,9 @@ pub struct Overrides {
     pub other_sentence_limit: Option<usize>,
     /// Segment ids.
     pub segments: Option<bool>,
-    /// The columns of one's own file: `text=sentence,label=label`.
+    /// The columns of a user's file: `text=sentence,label=label`.
     pub columns: Option<String>,
-    /// The checkpoint's chat template around the prompt.
+    /// Whether the prompt is wrapped in the checkpoint's chat template.
     pub chat: Option<bool>,
 }
 
@@ -107,8 +107,8 @@ const fn default_max_length() -> usize {
 }
 
 impl TaskDefinition {
-    /// A task for one's own data file ([`DataFormat::Named`], 128 tokens, no sentence limits). Label words without
-    /// labels (`terrible,great`) stand for the labels 0, 1, ….
+    /// A task for a user's data file ([`DataFormat::Named`], 128 tokens, no sentence limits). Label words without labels
+    /// (`terrible,great`) are for the labels 0, 1, ….
     pub fn new(name: &str, template: &str, label_words: &str) -> Result<Self> {
         let definition = Self {
             name: name.to_string(),
@@ -127,9 +127,8 @@ impl TaskDefinition {
         Ok(definition)
     }
 
-    /// Reads a task from a TOML file. Only `name`, `template` and `label_words` are required; without `format` the data
-    /// are one's own file with named columns. Sentence limits of 0 mean none. A field that is not listed here is
-    /// an error.
+    /// Reads a task from a TOML file. Only `name`, `template` and `label_words` are required; without `format` the data file
+    /// has named columns. Sentence limits of 0 mean none. Unknown fields are errors.
     ///
     /// ```toml
     /// name = "reviews"
@@ -179,7 +178,7 @@ impl TaskDefinition {
         build().map_err(|error: Error| Error::format(path, error.to_string()))
     }
 
-    /// The definition with some settings replaced.
+    /// The definition with some settings overridden.
     pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
         if let Some(template) = &overrides.template {
             self.template = Template::parse(template)?;
@@ -200,12 +199,12 @@ impl TaskDefinition {
         Ok(self)
     }
 
-    /// Whether the settings fit each other: two labels at least, no label twice, a template that its data can fill.
+    /// Checks consistency: at least two labels, no label twice, a template that the data can fill.
     pub fn check(&self) -> Result<()> {
         let fail = |problem: String| Err(Error::task(&self.name, problem));
         if self.label_words.len() < 2 {
             let count = self.label_words.len();
-            return fail(format!("{count} label word(s), but a classification needs two at least"));
+            return fail(format!("{count} label word(s), but a classification needs at least two"));
         }
         for (at, pair) in self.label_words.iter().enumerate() {
             if self.label_words[..at].iter().any(|earlier| earlier.label == pair.label) {
@@ -216,15 +215,15 @@ impl TaskDefinition {
             }
         }
         if self.max_length == 0 {
-            return fail("max_length must be 1 at least".to_string());
+            return fail("max_length must be at least 1".to_string());
         }
         for template in [Some(&self.template), self.causal_template.as_ref()].into_iter().flatten() {
             if template.choice().is_some() != self.is_choice() {
-                return fail("one of its templates has `choice` in its mask's place and the other has not".to_string());
+                return fail("one of its templates has `choice` instead of the mask and the other has not".to_string());
             }
             if template.choice().is_some() && template.label_count() > 0 {
                 return fail(
-                    "the template reads a label's word, but the words of a multiple choice are the row's".to_string(),
+                    "the template reads a label's word, but in multiple choice the words differ by row".to_string(),
                 );
             }
             let (wanted, available) = (template.text_count(), self.format.text_count());
@@ -244,12 +243,12 @@ impl TaskDefinition {
         Ok(())
     }
 
-    /// Whether every row has answers of its own, in the columns that the label words name.
+    /// Whether every row has its own answers, in the columns that the label words name.
     pub fn is_choice(&self) -> bool {
         self.template.choice().is_some()
     }
 
-    /// The columns of a row's choices, in the order of the labels; none where all rows have the same label words.
+    /// The columns of a row's choices, in the order of the labels; `None` if all rows have the same label words.
     pub fn choice_columns(&self) -> Vec<String> {
         if self.is_choice() { self.label_words.iter().map(|pair| pair.word.clone()).collect() } else { Vec::new() }
     }
@@ -257,13 +256,13 @@ impl TaskDefinition {
     /// The same by number, counted from 0, for files without a header.
     ///
     /// # Errors
-    /// [`Error::Task`] for a column that is no number.
+    /// [`Error::Task`] for a column that is not a number.
     pub fn choice_numbers(&self) -> Result<Vec<usize>> {
         let number = |column: &String| {
             column.parse().map_err(|_| {
                 let problem = format!(
-                    "the label words of a multiple choice name the choices' columns, but `{column}` is no number, as the columns \
-                     of this file are"
+                    "the label words of a multiple choice name the choices' columns, but `{column}` is not a number, \
+                     which the columns of this file are"
                 );
                 Error::task(&self.name, problem)
             })
@@ -277,7 +276,7 @@ impl TaskDefinition {
         self.template.text_count().max(causal)
     }
 
-    /// The template that is used for a way of reading.
+    /// The template for a way of reading.
     pub fn template_for(&self, reading: Reading) -> &Template {
         match (&self.causal_template, reading) {
             (Some(template), Reading::LastToken) => template,
@@ -297,12 +296,12 @@ impl TaskDefinition {
     }
 }
 
-/// 0 is no limit.
+/// 0 means no limit.
 fn limit(tokens: usize) -> Option<usize> {
     (tokens > 0).then_some(tokens)
 }
 
-/// `terrible,great` or `0=terrible,1=great`; words alone take the labels of `known`, or 0, 1, ….
+/// `terrible,great` or `0=terrible,1=great`; words without labels get those of `known`, or 0, 1, ….
 fn parse_label_words(source: &str, known: Option<&[LabelWord]>) -> Result<Vec<LabelWord>> {
     let fail = |problem: String| {
         Err(Error::Syntax {
@@ -335,7 +334,7 @@ fn parse_label_words(source: &str, known: Option<&[LabelWord]>) -> Result<Vec<La
             return fail(format!("item {} is empty", at + 1));
         }
         if word.contains(|letter: char| letter.is_whitespace() && letter != ' ') {
-            return fail(format!("`{}` has a line end or a tab in it", word.escape_debug()));
+            return fail(format!("`{}` contains a newline or tab", word.escape_debug()));
         }
         pairs.push(LabelWord::new(label, word));
     }

@@ -1,5 +1,4 @@
-//! The built-in demonstration: short remarks, positive or negative, embedded in the binary so that it runs without
-//! data.
+//! The built-in demonstration: short remarks, positive or negative, embedded in the binary so that it needs no data.
 //!
 //! The texts were written for this project; the layout is that of SST-2. May not read files.
 
@@ -22,7 +21,7 @@ pub fn demo_definition() -> Result<TaskDefinition> {
     Ok(TaskDefinition { name: DEMO_NAME.to_string(), ..builtin("SST-2")? })
 }
 
-/// 32 remarks to train on, 32 to select on, 96 to test on; half of each positive.
+/// 32 remarks for train, 32 for dev, 96 for test; half of each positive.
 pub fn demo() -> Result<Splits> {
     let task = demo_definition()?;
     let split = |file: &str, text: &str| -> Result<Split> {

@@ -1,8 +1,8 @@
-//! How the rows of a data file are laid out, as a task says it. May not read files.
+//! The layout of a data file's rows. May not read files.
 
 use serde::{Deserialize, Serialize};
 
-/// How the rows of a data file are laid out. Columns count from 0; a negative label column counts from the row's end.
+/// The layout of a data file's rows. Columns count from 0; a negative label column counts from the row's end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", from = "FormatFields")]
 pub enum DataFormat {
@@ -20,18 +20,18 @@ pub enum DataFormat {
     Csv {
         /// Columns of the texts, in order.
         texts: Vec<usize>,
-        /// A column put before the first text as `title. text` where it is not empty.
+        /// A column prepended to the first text as `title. text` if it is not empty.
         title: Option<usize>,
         /// Column of the label.
         label: i64,
     },
-    /// One's own TSV or CSV, quoted as usual, or JSON lines: the header or the fields name the columns `text`, `text2` (if there
-    /// is one) and `label`, in any order, or others that [`super::TaskDefinition::columns`] gives.
+    /// A user's TSV or CSV, quoted as usual, or JSON lines, with columns or fields `text`, optionally `text2`, and `label`
+    /// in any order, or the names in [`super::TaskDefinition::columns`].
     #[default]
     Named,
 }
 
-/// A format as TOML gives it. Its own type because serde takes no notice of stray fields beside a unit variant.
+/// A format in TOML. A separate type because serde ignores unknown fields next to a unit variant.
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 enum FormatFields {
@@ -61,7 +61,7 @@ impl From<FormatFields> for DataFormat {
 }
 
 impl DataFormat {
-    /// The highest number of texts that a row can have.
+    /// The maximum number of texts in a row.
     pub fn text_count(&self) -> usize {
         match self {
             Self::Tsv { texts, .. } | Self::Csv { texts, .. } => texts.len(),
@@ -69,7 +69,7 @@ impl DataFormat {
         }
     }
 
-    /// The file name extensions to look for, the first that exists being read.
+    /// The file name extensions to look for, in order.
     pub fn extensions(&self) -> &'static [&'static str] {
         match self {
             Self::Tsv { .. } => &["tsv"],

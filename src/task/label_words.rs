@@ -1,22 +1,23 @@
 //! The tokens of each label's word.
 //!
-//! A word is meant as it goes on after a text: with a space in front, where the tokenizer has such a token. May not know templates
-//! or examples.
+//! A word is tokenized as it continues a text: with a preceding space, if the tokenizer has such a token. May not know
+//! templates or examples.
 
 use super::chat::chat_of;
 use super::definition::TaskDefinition;
 use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 
-/// The token ids of each label's word, in the order of the labels; of most words one.
+/// The token ids of each label's word, in the order of the labels; usually one.
 ///
-/// A word stands with a space in front (`great` and `_great` are ` great`); where that is several tokens and the word alone is
-/// one, as in languages without spaces, it is the word alone. One that starts with `<`, `[`, `.` or `,`, or with the
-/// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is looked up in the vocabulary as it is.
-/// In a chat whose answer begins on a new line it is the word alone first. A word of several tokens follows `continuation`.
+/// A word gets a preceding space (`great` and `_great` are ` great`); if that is several tokens but the word alone is one,
+/// as in languages without spaces, the word alone is used. A word that starts with `<`, `[`, `.` or `,`, or with the
+/// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is looked up in the vocabulary
+/// unchanged. In a chat whose answer begins on a new line the word alone is tried first. A word of several tokens follows
+/// `continuation`.
 ///
 /// # Errors
-/// [`Error::Format`] for a word that is not in the vocabulary, or is the same tokens as another label's.
+/// [`Error::Format`] for a word that is not in the vocabulary, or has the same tokens as another label's.
 pub fn label_word_tokens(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> Result<Vec<Vec<i64>>> {
     let bare = task.chat && chat_of(task, tokenizer)?.answer_begins_bare(tokenizer);
     let mut words: Vec<Vec<i64>> = Vec::with_capacity(task.label_words.len());
@@ -36,14 +37,14 @@ pub fn label_word_tokens(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> 
         if let Some(at) = words.iter().position(|earlier| *earlier == tokens) {
             let other = &task.label_words[at];
             let (what, tokens) = (if tokens.len() == 1 { "token" } else { "tokens" }, shown(tokenizer, &tokens));
-            return fail(format!("is the same {what} ({tokens}) as `{}` of label `{}`", other.word, other.label));
+            return fail(format!("has the same {what} ({tokens}) as `{}` of label `{}`", other.word, other.label));
         }
         words.push(tokens);
     }
     Ok(words)
 }
 
-/// The tokens of a label word; `bare`: the word alone is meant first.
+/// The tokens of a label word; `bare`: the word alone is tried first.
 fn word_tokens(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i64>> {
     if word.starts_with(['<', '[', '.', ',']) {
         return Ok(tokenizer.token_to_id(word).into_iter().collect());
@@ -60,15 +61,15 @@ fn word_tokens(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Ve
     if spaced.len() == 1 || asked.is_some() {
         return Ok(spaced);
     }
-    // Without a space: what the vocabulary has for the word as it is, in the vocabulary's own letters.
+    // Without a space: the vocabulary's entry for the word itself, in the vocabulary's own characters.
     match tokenizer.whole_token(word) {
         Some(id) => Ok(vec![id]),
         None => continuation(word, tokenizer, bare),
     }
 }
 
-/// The tokens of a text that answers a prompt, with a space in front; without one where `bare` says that the prompt ends in a
-/// space or a line end, or where the text begins with a letter of a script without spaces.
+/// The tokens of a text that answers a prompt, with a preceding space unless `bare` says that the prompt ends in a space or
+/// newline, or the text begins with a letter of a script without spaces.
 ///
 /// # Errors
 /// [`Error::Format`] for a text that cannot be tokenized.
@@ -82,7 +83,7 @@ pub(super) fn continuation(text: &str, tokenizer: &PromptTokenizer, bare: bool) 
     }
 }
 
-/// Whether a letter is of a script that is written without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+/// Whether a letter belongs to a script without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
 fn is_unspaced(letter: char) -> bool {
     matches!(
         letter,
@@ -99,12 +100,12 @@ fn is_unspaced(letter: char) -> bool {
     )
 }
 
-/// Whether a word is written as the vocabulary writes a special token or a byte.
+/// Whether a word looks like a special token or byte of the vocabulary.
 fn is_listed(word: &str, tokenizer: &PromptTokenizer) -> bool {
     (word.starts_with(['Ġ', '▁']) || word.starts_with("##")) && tokenizer.token_to_id(word).is_some()
 }
 
-/// Tokens for a message: as in the vocabulary, in quotation marks of code.
+/// Tokens for a message, as in the vocabulary, in backticks.
 pub(super) fn shown(tokenizer: &PromptTokenizer, ids: &[i64]) -> String {
     let one = |id: &i64| tokenizer.id_to_token(*id).map_or_else(|| format!("id {id}"), |token| format!("`{token}`"));
     ids.iter().map(one).collect::<Vec<_>>().join(" ")

@@ -1,20 +1,20 @@
-//! The lists of tokens in a GGUF file's metadata, and what each token is.
+//! The lists of tokens in a GGUF file's metadata, with the kind of each token.
 
 use crate::error::Result;
 use crate::gguf::{Gguf, Value};
 
-/// What a token is.
+/// Kinds of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
-    /// Made of a text's letters.
+    /// An ordinary token.
     Plain,
     /// A special token.
     Control,
-    /// One that users added.
+    /// A token added by users.
     UserDefined,
 }
 
-/// What each token is. Files without types have special tokens by their numbers alone.
+/// The kind of each token. Files without types identify special tokens only by number.
 pub(super) fn kinds(file: &Gguf, tokens: usize) -> Result<Vec<TokenKind>> {
     const FIELD: &str = "tokenizer.ggml.token_type";
     if file.field(FIELD).is_none() {

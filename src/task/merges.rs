@@ -1,14 +1,14 @@
-//! The merges that a vocabulary of scored pieces stands for: SentencePiece's pair encodings, in files of their own and in GGUF
-//! files, have none. Source: `generate_merges` of transformers.
+//! The merges implied by a vocabulary of scored pieces: SentencePiece's BPE models, in their own files and in GGUF files,
+//! have none. Source: `generate_merges` of transformers.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use tokenizers::models::bpe::Merges;
 
-/// Every way to make a piece of two that `ids` has: better scores first, then longer left and right parts; ways of equal rank in
-/// order of the pieces, and of one piece in order of the parts' ids. A piece that comes twice keeps its first place with its last
-/// score.
+/// Every way to compose a piece from two in `ids`: better scores first, then longer left and right parts; ties in order of
+/// the pieces, and for one piece in order of the parts' ids. A piece that occurs twice keeps its first position with its
+/// last score.
 pub(super) fn merges(vocab: &[(String, f64)], ids: &HashMap<&str, usize>) -> Merges {
     let mut pieces: Vec<(&str, f64)> = Vec::with_capacity(vocab.len());
     let mut places: HashMap<&str, usize> = HashMap::with_capacity(vocab.len());

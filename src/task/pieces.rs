@@ -1,8 +1,8 @@
-//! A template's parts as tokens: what all prompts have in common, and what waits for an example's texts.
+//! A template's parts as tokens: fixed ones, and places for an example's texts.
 //!
 //! Source of the rules: LM-BFF tokenizes every part on its own, and one character alone as the vocabulary's entry for it. A
-//! tokenizer that writes spaces as marks puts one more in front of every text that it is given, so that a causal model's prompt is
-//! tokenized as a whole there, which is how such a model reads texts. May not know data files or models.
+//! tokenizer that writes spaces as marks adds one before every text, so for such tokenizers a causal model's prompt is
+//! tokenized as a whole, as the model was trained. May not know data files or models.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use super::tokenizer::{PromptTokenizer, SpecialToken};
 use crate::error::{Error, Result};
 use crate::setting::Field;
 
-/// A template's part that waits for an example, or tokens that are the same in every prompt.
+/// A place for an example's text, or tokens that are the same in every prompt.
 pub(super) enum Piece {
     /// Tokens, after which the segment id may grow.
     Fixed { ids: Vec<i64>, next_segment: bool },
@@ -24,17 +24,17 @@ pub(super) enum Piece {
     Mask(i64),
     /// A text of the example.
     Text(Sentence),
-    /// Literal text that is tokenized together with what stands around it.
+    /// Literal text that is tokenized together with its surroundings.
     Joined(String),
 }
 
-/// The pieces of a template, and whether texts that follow each other are tokenized as one.
+/// The pieces of a template, and whether adjacent texts are tokenized as one.
 pub(super) struct Pieces {
     pub list: Vec<Piece>,
     joined: bool,
-    /// The pieces whose spaces at the beginning and at the end are taken away.
+    /// The pieces that are stripped of leading and trailing spaces.
     trimmed: Option<(usize, usize)>,
-    /// Whether literal text that ends in a space or a line end stands in front of the mask.
+    /// Whether the literal text before the mask ends in a space or newline.
     pub ends_in_space: bool,
 }
 
@@ -48,7 +48,7 @@ impl Pieces {
             return Err(Error::setting(
                 Field::Chat,
                 "on",
-                "off: a chat is for causal language models, and this model fills in a mask",
+                "off: chats are for causal language models, but this is a masked one",
             ));
         }
         let joined = reading.continues() && tokenizer.marks_spaces();
@@ -81,8 +81,7 @@ impl Pieces {
     }
 }
 
-/// The template's texts without anything else: set apart by separators, as LM-BFF feeds standard fine-tuning, or one
-/// after the other.
+/// Only the template's texts: separated by separator tokens, as in LM-BFF's standard fine-tuning, or concatenated.
 fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
     let text = |index| {
         let space_before = !separated && index > 0;
@@ -95,7 +94,7 @@ fn texts_alone(task: &TaskDefinition, separated: bool) -> Vec<Part> {
     [Part::Cls].into_iter().chain(texts.flat_map(|text| [text, Part::Sep { next_segment: true }])).collect()
 }
 
-/// What pieces are made with.
+/// The context for making pieces.
 struct Maker<'a> {
     task: &'a TaskDefinition,
     tokenizer: &'a PromptTokenizer,
@@ -104,15 +103,14 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// These parts after whatever the tokenizer begins every text with: that is what `cls` means to a model that continues
-    /// texts.
+    /// These parts after the tokenizer's beginning of texts, which is the meaning of `cls` for causal models.
     fn continued(&self, parts: &[Part]) -> Result<Vec<Piece>> {
         let mut all = vec![Piece::Fixed { ids: self.tokenizer.beginning()?, next_segment: false }];
         all.extend(self.pieces(parts)?);
         Ok(all)
     }
 
-    /// Tokenizes what all prompts have in common.
+    /// Tokenizes the fixed parts.
     fn pieces(&self, parts: &[Part]) -> Result<Vec<Piece>> {
         let (task, tokenizer) = (self.task, self.tokenizer);
         let words = if task.template.label_count() > 0 { label_word_tokens(task, tokenizer)? } else { Vec::new() };
@@ -136,8 +134,8 @@ impl Maker<'_> {
                     return Err(Error::Syntax {
                         what: "template",
                         text: task.template.to_string(),
-                        problem: "`reply` belongs to a chat, but the task is no chat".into(),
-                        expected: "set `chat` in the task, or leave `reply` out".into(),
+                        problem: "`reply` belongs to a chat, but the task is not a chat".into(),
+                        expected: "set `chat` in the task, or remove `reply`".into(),
                     });
                 }
                 Part::Literal(source) => {
@@ -150,13 +148,13 @@ impl Maker<'_> {
         Ok(pieces)
     }
 
-    /// The separator by its name.
+    /// The separator token.
     fn separator(&self) -> Result<String> {
         let id = self.tokenizer.require(SpecialToken::Sep)?;
         Ok(self.tokenizer.id_to_token(id).unwrap_or_default())
     }
 
-    /// One character is a token of its own; anything longer is tokenized.
+    /// A single character is looked up as a token; anything longer is tokenized.
     fn literal(&self, text: &str) -> Result<Vec<i64>> {
         let mut characters = text.chars();
         match (characters.next(), characters.next()) {
@@ -165,7 +163,7 @@ impl Maker<'_> {
         }
     }
 
-    /// A prompt has one mask, which stands in the template as a variable.
+    /// A prompt has one mask, which must be written as a variable.
     fn refuse_mask(&self, text: &str) -> Result<()> {
         let mask = self.tokenizer.special(SpecialToken::Mask).and_then(|id| self.tokenizer.id_to_token(id));
         match mask.filter(|name| text.contains(name.as_str())) {
@@ -173,14 +171,14 @@ impl Maker<'_> {
             Some(name) => Err(Error::Syntax {
                 what: "template",
                 text: self.task.template.to_string(),
-                problem: format!("`{name}` is the mask of this tokenizer"),
-                expected: "write `*mask*` in its place".into(),
+                problem: format!("`{name}` is this tokenizer's mask"),
+                expected: "write `*mask*` instead".into(),
             }),
         }
     }
 }
 
-/// The tokens of every piece for an example, in their order; texts are cut at their limits.
+/// The tokens of every piece for an example, in order; texts are truncated at their limits.
 pub(super) fn tokens(
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
@@ -220,14 +218,14 @@ pub(super) fn tokens(
     Ok(found)
 }
 
-/// A piece's text without the spaces that a chat template takes away.
+/// A piece's text without the spaces that a chat template strips.
 fn trimmed(pieces: &Pieces, at: usize, text: String) -> String {
     let Some((first, last)) = pieces.trimmed else { return text };
     let text = if at == first { text.trim_start() } else { text.as_str() };
     if at == last { text.trim_end().to_string() } else { text.to_string() }
 }
 
-/// A text of the example as its part asks for it.
+/// A text of the example, modified as its part says.
 fn filled(task: &TaskDefinition, sentence: &Sentence, example: &Example, source: &Path) -> Result<String> {
     let Some(text) = example.texts.get(sentence.index) else {
         let (wanted, found) = (sentence.index + 1, example.texts.len());
@@ -237,7 +235,7 @@ fn filled(task: &TaskDefinition, sentence: &Sentence, example: &Example, source:
     Ok(sentence.apply(text))
 }
 
-/// Tokenizes texts that follow each other as one, and gives each the tokens that begin in it.
+/// Tokenizes adjacent texts as one, and assigns each the tokens that begin in it.
 fn joined(tokenizer: &PromptTokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>> {
     let mut found = vec![Vec::new(); texts.len()];
     let mut ends = Vec::with_capacity(texts.len());
@@ -251,7 +249,7 @@ fn joined(tokenizer: &PromptTokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>
     }
     let mut at = 0;
     for token in tokenizer.encode_placed(&whole)? {
-        // Tokens come in the order of their places; one that stands for nothing belongs to what is in front of it.
+        // Tokens are in order of position; an empty one belongs to the preceding text.
         while at + 1 < texts.len() && token.bytes.start >= ends[at] {
             at += 1;
         }

@@ -1,11 +1,10 @@
-//! Prompts: a task's template filled with an example's texts, as token ids around one mask.
+//! Prompts: a task's template filled with an example's texts, as token ids with one mask.
 //!
 //! Joins definition, tokenizer and examples; may not know tensors, padding or models.
 //!
-//! Source of the rules: LM-BFF (Gao et al., ACL 2021). Each text is cut at its limit, then the whole at `max_length`
-//! from the tail; the mask must survive. For a model that continues texts the prompt is what stands in front of the mask,
-//! and its last token takes the mask's place. An answer of several tokens takes the mask's place or follows the prompt, and the
-//! longest one's room is kept for all.
+//! Source of the rules: LM-BFF (Gao et al., ACL 2021). Each text is truncated to its limit, then the whole to `max_length`;
+//! the mask must remain. For a causal model the prompt ends before the mask and is read at its last token. An answer of
+//! several tokens takes the mask's place or follows the prompt, and every prompt leaves room for the longest one.
 
 use std::path::Path;
 
@@ -21,14 +20,14 @@ use crate::error::{Error, Result};
 use crate::progress::check_cancelled;
 use crate::setting::Field;
 
-/// One example as a language model reads it, not padded.
+/// An example as a language model reads it, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// Token ids, `max_length` at most.
+    /// Token ids, at most `max_length`.
     pub input_ids: Vec<i64>,
     /// Segment ids, as many as token ids; zeros unless the task has segments.
     pub segment_ids: Vec<i64>,
-    /// Position in `input_ids` that is read, counted from 0: the mask's, or the last.
+    /// Position in `input_ids` to read, counted from 0: the mask's, or the last.
     pub mask_pos: usize,
     /// Index of the label among the task's label words.
     pub label: usize,
@@ -36,7 +35,7 @@ pub struct Prompt {
     pub row: usize,
     /// SHA-256 of the example's texts, see [`Example::digest`].
     pub digest: String,
-    /// The token ids of the example's own choices, in the order of the labels, in a task of multiple choice.
+    /// In multiple choice, the token ids of the example's choices, in the order of the labels.
     pub choices: Vec<Vec<i64>>,
 }
 
@@ -45,8 +44,8 @@ pub struct Prompt {
 pub struct PromptedTask {
     /// The task.
     pub definition: TaskDefinition,
-    /// The token ids of each label's word, in the order of the labels; none without a prompt, or where every example has choices
-    /// of its own.
+    /// The token ids of each label's word, in the order of the labels; `None` without a prompt, or if every example has its
+    /// own choices.
     pub words: Vec<Vec<i64>>,
     /// Examples to train on.
     pub train: Vec<Prompt>,
@@ -54,12 +53,12 @@ pub struct PromptedTask {
     pub dev: Vec<Prompt>,
     /// Examples to report on.
     pub test: Vec<Prompt>,
-    /// What a reader of the results should know of the prompts, such as special tokens in texts; often empty.
+    /// Notes on the prompts for readers of the results, such as special tokens in texts; often empty.
     pub notes: Vec<String>,
 }
 
 impl PromptedTask {
-    /// Encodes all three splits and the label words, to be read at the mask.
+    /// Encodes all three splits and the label words, for reading at the mask.
     pub fn new(definition: &TaskDefinition, tokenizer: &PromptTokenizer, splits: &Splits) -> Result<Self> {
         Self::read_at(Reading::Mask, definition, tokenizer, splits)
     }
@@ -72,8 +71,8 @@ impl PromptedTask {
         splits: &Splits,
     ) -> Result<Self> {
         if definition.is_choice() && !reading.prompted() {
-            let problem = "a new head has outputs for classes, but a multiple choice has other choices in every row; read it by \
-                           its prompt";
+            let problem = "a new head has outputs for classes, but a multiple choice has different choices in every \
+                           row; use its prompt";
             return Err(Error::task(&definition.name, problem));
         }
         let has_words = reading.prompted() && !definition.is_choice();
@@ -90,7 +89,7 @@ impl PromptedTask {
         Ok(Self { words, train, dev, test, definition: definition.clone(), notes })
     }
 
-    /// The token of each label's word, where each is one token.
+    /// The token of each label's word, if each is a single token.
     pub fn label_ids(&self) -> Option<Vec<i64>> {
         if self.definition.is_choice() {
             return None;
@@ -108,7 +107,7 @@ impl PromptedTask {
         if self.definition.is_choice() { &prompt.choices } else { &self.words }
     }
 
-    /// The number of tokens of a prompt with its longest answer.
+    /// The maximum number of tokens of a prompt with its longest answer.
     pub fn length(&self, prompt: &Prompt) -> usize {
         prompt.input_ids.len() + self.answers(prompt).iter().map(Vec::len).max().unwrap_or(1) - 1
     }
@@ -120,7 +119,7 @@ impl PromptedTask {
     }
 }
 
-/// What a reader of the results should know of label words that are several tokens.
+/// A note on label words of several tokens for readers of the results.
 fn long_words(task: &TaskDefinition, tokenizer: &PromptTokenizer, words: &[Vec<i64>]) -> Option<String> {
     let long = task.label_words.iter().zip(words).filter(|(_, tokens)| tokens.len() > 1);
     let long: Vec<_> = long.map(|(pair, tokens)| format!("`{}` is {}", pair.word, shown(tokenizer, tokens))).collect();
@@ -133,7 +132,7 @@ fn long_words(task: &TaskDefinition, tokenizer: &PromptTokenizer, words: &[Vec<i
     })
 }
 
-/// Encodes examples in their order, to be read at the mask; `source` is the data file, for messages.
+/// Encodes examples in order, for reading at the mask; `source` is the data file, for messages.
 pub fn encode(
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
@@ -143,12 +142,12 @@ pub fn encode(
     Ok(encode_at(Reading::Mask, task, tokenizer, (examples, source), 1)?.0)
 }
 
-/// What texts turned out to hold that a reader of the results should know.
+/// Findings in the texts for readers of the results.
 #[derive(Default)]
 struct Seen {
-    /// Rows whose texts hold a special token, and the token's name.
+    /// Rows whose texts contain a special token, with the token's name.
     special: Vec<(usize, String)>,
-    /// Rows whose prompt begins with the tokenizer's beginning twice.
+    /// Rows whose prompt begins with the tokenizer's beginning token twice.
     twice: usize,
     rows: usize,
 }
@@ -159,15 +158,15 @@ impl Seen {
         if let Some((row, name)) = self.special.first() {
             let count = self.special.len();
             notes.push(format!(
-                "{count} of {} texts of the {what} set hold a special token of the tokenizer, read as that token: first \
-                 `{name}` in row {row}.",
+                "{count} of {} texts of the {what} set contain a special token of the tokenizer, which is read as \
+                 that token: first `{name}` in row {row}.",
                 self.rows
             ));
         }
         if self.twice > 0 {
             notes.push(format!(
-                "{} of {} prompts of the {what} set begin with the tokenizer's first token twice: the tokenizer puts it in front \
-                 of every text, and the template or the text has it too.",
+                "{} of {} prompts of the {what} set begin with the tokenizer's first token twice: the tokenizer puts \
+                 it before every text, and the template or the text has it too.",
                 self.twice, self.rows
             ));
         }
@@ -175,7 +174,7 @@ impl Seen {
     }
 }
 
-/// Encodes examples of a file, with room for an answer of `longest` tokens.
+/// Encodes a file's examples, with room for an answer of `longest` tokens.
 fn encode_at(
     reading: Reading,
     task: &TaskDefinition,
@@ -186,7 +185,7 @@ fn encode_at(
     task.check()?;
     let pieces = Pieces::new(reading, task, tokenizer)?;
     let choices = task.template_for(reading).choice();
-    // A chat template writes the beginning itself.
+    // A chat template writes the beginning token itself.
     let beginning = if reading.continues() && !task.chat { tokenizer.beginning()? } else { Vec::new() };
     let mut seen = Seen { rows: examples.len(), ..Seen::default() };
     let mut prompts = Vec::with_capacity(examples.len());
@@ -210,7 +209,7 @@ fn encode_at(
     Ok((prompts, seen))
 }
 
-/// The name of a special token that a text of the example holds and that became this token.
+/// The name of a special token contained in a text of the example.
 fn special_in(tokenizer: &PromptTokenizer, example: &Example, pieces: &Pieces, tokens: &[Vec<i64>]) -> Option<String> {
     let texts = pieces.list.iter().zip(tokens).filter(|(piece, _)| matches!(piece, Piece::Text(_)));
     let special = texts.flat_map(|(_, ids)| ids).filter(|id| tokenizer.is_special(**id));
@@ -218,8 +217,8 @@ fn special_in(tokenizer: &PromptTokenizer, example: &Example, pieces: &Pieces, t
     names.find(|name| example.texts.iter().any(|text| text.contains(name.as_str())))
 }
 
-/// Cuts the longest text, again and again, until the whole is no longer than `max_length`: a model that continues texts
-/// reads at the end, so that the tail must stay.
+/// Repeatedly truncates the longest text until the whole is at most `max_length`: a causal model reads at the end, so the
+/// tail must remain.
 fn shorten(max_length: usize, pieces: &Pieces, tokens: &mut [Vec<i64>]) {
     while tokens.iter().map(Vec::len).sum::<usize>() > max_length {
         let texts = pieces.list.iter().zip(tokens.iter_mut()).filter(|(piece, _)| matches!(piece, Piece::Text(_)));
@@ -238,7 +237,7 @@ fn encode_one(
     example: &Example,
     source: &Path,
 ) -> Result<Prompt> {
-    // What the prompt may have beside the tokens that it does not have itself.
+    // The prompt's limit without the tokens to be added.
     let more = longest - 1;
     let room = task.max_length.saturating_sub(more);
     if reading.continues() {
@@ -248,7 +247,7 @@ fn encode_one(
     let mut segment_ids = Vec::new();
     let mut segment = 0;
     let mut mask_pos = 0;
-    // The texts in front of the mask with their lengths: one of them must be cut if the mask does not fit.
+    // The texts before the mask with their lengths: one of them must be shortened if the mask does not fit.
     let mut before_mask = Vec::new();
     let mut mask_seen = false;
     for (piece, ids) in pieces.list.iter().zip(&tokens) {
@@ -282,7 +281,7 @@ fn encode_one(
     Ok(Prompt { input_ids, segment_ids, mask_pos, label, row, digest, choices: Vec::new() })
 }
 
-/// The tokens of an example's choices; an error for one without tokens, or two of the same tokens.
+/// The tokens of an example's choices; an error for one without tokens, or two with the same tokens.
 fn choice_tokens(
     choice: Choice,
     pieces: &Pieces,
@@ -299,7 +298,7 @@ fn choice_tokens(
         }
         if found.contains(&tokens) {
             return fail(format!(
-                "the choice `{shown}` is the same tokens as another choice of the row under this tokenizer"
+                "the choice `{shown}` has the same tokens as another choice of the row under this tokenizer"
             ));
         }
         found.push(tokens);
@@ -307,17 +306,16 @@ fn choice_tokens(
     Ok(found)
 }
 
-/// Which limit to set so that the mask stays, and the answer where it is longer: a shorter text in front of it, or a longer
-/// prompt.
+/// Which limit to change so that the mask, or a longer answer, fits: a shorter text before it, or a longer prompt.
 fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
     let excess = mask_pos + 1 - task.max_length;
     let what = match reading {
         Reading::Mask => "mask",
-        Reading::LastToken => "token in front of the mask",
-        Reading::FirstTokenAlone | Reading::LastTokenAlone => "token that is read",
+        Reading::LastToken => "token before the mask",
+        Reading::FirstTokenAlone | Reading::LastTokenAlone => "token to read",
     };
     let message = format!(
-        "the {what} would be token {} of a prompt cut at {} tokens: {} must be {} at least",
+        "the {what} would be token {} of a prompt truncated to {} tokens: {} must be at least {}",
         mask_pos + 1,
         task.max_length,
         Field::MaxLength,

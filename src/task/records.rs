@@ -1,6 +1,6 @@
-//! Rows of data files before their columns have a meaning: tabs without quoting, commas or tabs with quoting, JSON lines.
+//! Splits data files into rows of fields: tabs without quoting, commas or tabs with quoting, JSON lines.
 //!
-//! Every error names the file and the row as an editor counts it. May not know tasks.
+//! Every error names the file and the row, counted as in an editor. May not know tasks.
 
 use std::path::Path;
 
@@ -10,33 +10,30 @@ use crate::error::{Error, Result};
 
 /// A row.
 pub(super) struct Record {
-    /// The line of the file on which it starts, counted from 1.
+    /// The line of the file on which the row starts, counted from 1.
     pub line: usize,
     /// Its fields in order.
     pub fields: Vec<String>,
 }
 
-/// The text of a file, without its byte order mark; the error gives the line that is not UTF-8 or holds a NUL character.
+/// The text of a file, without its byte order mark; the error names the line that is not UTF-8 or contains a NUL character.
 pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Error::format(
-            path,
-            "is UTF-16 text; convert the file, for instance with `iconv -f UTF-16 -t UTF-8`",
-        ));
+        return Err(Error::format(path, "is UTF-16 text; convert the file, e.g. with `iconv -f UTF-16 -t UTF-8`"));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let row = |before: &str| 1 + before.matches('\n').count();
     let text = std::str::from_utf8(bytes).map_err(|reason| {
         let before = std::str::from_utf8(&bytes[..reason.valid_up_to()]).unwrap_or_default();
-        Error::row(path, row(before), "is not UTF-8 text; convert the file, for instance with `iconv -t UTF-8`")
+        Error::row(path, row(before), "is not UTF-8 text; convert the file, e.g. with `iconv -t UTF-8`")
     })?;
     match text.split_once('\0') {
-        Some((before, _)) => Err(Error::row(path, row(before), "holds a NUL character; take it out")),
+        Some((before, _)) => Err(Error::row(path, row(before), "contains a NUL character; remove it")),
         None => Ok(text),
     }
 }
 
-/// Rows split at tabs, nothing quoted; empty lines are passed over, `\r\n` is a line end too.
+/// Rows split at tabs, without quoting; empty lines are skipped, and `\r\n` is also a line end.
 pub(super) fn plain_records(text: &str) -> Vec<Record> {
     let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
     lines
@@ -45,7 +42,7 @@ pub(super) fn plain_records(text: &str) -> Vec<Record> {
         .collect()
 }
 
-/// Rows split at a character, with quotation marks as CSV has them: around a field, twice for one inside.
+/// Rows split at a character, with CSV quoting: quotation marks around a field, doubled inside.
 pub(super) fn quoted_records(path: &Path, text: &str, delimiter: u8) -> Result<Vec<Record>> {
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
@@ -60,7 +57,7 @@ pub(super) fn quoted_records(path: &Path, text: &str, delimiter: u8) -> Result<V
         }
         let end = (reader.position().byte() as usize).min(text.len());
         let raw = text.get(begin..end).unwrap_or_default();
-        // The reader passes over empty lines on its way to the record.
+        // The reader skips empty lines before the record.
         let start = end - raw.trim_start_matches(['\r', '\n']).len();
         line += text.get(counted..start).unwrap_or_default().matches('\n').count();
         counted = start;
@@ -72,7 +69,7 @@ pub(super) fn quoted_records(path: &Path, text: &str, delimiter: u8) -> Result<V
     }
 }
 
-/// What is wrong with the quotation marks of a row. Inside a field that does not begin with one they are plain characters.
+/// What is wrong with a row's quotation marks. In a field that does not begin with one they are plain characters.
 fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
     let mut rest = raw;
     loop {
@@ -92,15 +89,15 @@ fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
             }
             let Some(end) = end else {
                 return Some(
-                    "a quotation mark opens here and is not closed in the row; write a quotation mark inside a quoted text \
-                     twice, and a text that begins with one in quotation marks",
+                    "a quotation mark opens here and is not closed in the row; double quotation marks inside a \
+                     quoted text, and quote a text that begins with one",
                 );
             };
             rest = &quoted[end..];
             if !rest.is_empty() && !rest.starts_with(delimiter) {
                 return Some(
-                    "a field begins with a quotation mark that is closed before the field ends; write a quotation mark inside \
-                     a quoted text twice, and a text that begins with one in quotation marks",
+                    "a field begins with a quotation mark that is closed before the field ends; double quotation \
+                     marks inside a quoted text, and quote a text that begins with one",
                 );
             }
         } else {
@@ -108,8 +105,7 @@ fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
             let trimmed = field.trim_start_matches(' ');
             if trimmed.len() < field.len() && trimmed.starts_with('"') {
                 return Some(
-                    "a space stands in front of a quotation mark, which would make the marks part of the text; take the space \
-                     out",
+                    "a space precedes a quotation mark, which would make the marks part of the text; remove the space",
                 );
             }
             rest = &rest[field.len()..];
@@ -121,19 +117,19 @@ fn misquoted(raw: &str, delimiter: char) -> Option<&'static str> {
     }
 }
 
-/// Rows of JSON lines: the values of these fields of the object on each line, as text; `answers.0` is the first entry of the list
-/// `answers`, or the field `0` of an object in it. A number or truth value is written as in the file; a field that is absent or
-/// no text is an error, and so is a list of which fewer entries are among the `whole` fields than it has.
+/// Rows of JSON lines: the values of these fields of the object on each line, as text; `answers.0` is the first entry of the
+/// list `answers`, or the field `0` of an object in it. Numbers and booleans are written as in the file; a field that is
+/// absent or not a text is an error, and so is a list with more entries than are among the `whole` fields.
 pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &[String]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let value: Value = serde_json::from_str(line).map_err(|reason| {
             let hint =
-                if line.trim_start().starts_with('[') { "; one object a line is expected, not a list" } else { "" };
+                if line.trim_start().starts_with('[') { "; expected one object per line, not a list" } else { "" };
             Error::row(path, at + 1, format!("is not a JSON object ({reason}){hint}"))
         })?;
         let Value::Object(object) = value else {
-            return Err(Error::row(path, at + 1, "is not a JSON object; expected one object a line"));
+            return Err(Error::row(path, at + 1, "is not a JSON object; expected one object per line"));
         };
         if let Some(problem) = whole.iter().find_map(|name| longer_list(&object, name, whole)) {
             return Err(Error::row(path, at + 1, problem));
@@ -162,7 +158,7 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &
     Ok(records)
 }
 
-/// A field by its name, or by the names on the way to it with points between; entries of lists by number.
+/// A field by its name, or by a path of names separated by dots; list entries by number.
 fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.get(name).or_else(|| {
         let mut steps = name.split('.');
@@ -175,7 +171,7 @@ fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// What is wrong with the list that a field is an entry of, where more or fewer of its entries are read than it has.
+/// What is wrong with a field's list, if the number of its entries differs from the number read.
 fn longer_list(object: &Map<String, Value>, name: &str, all: &[String]) -> Option<String> {
     let (list, _) = name.rsplit_once('.')?;
     let entries = field(object, list)?.as_array()?.len();

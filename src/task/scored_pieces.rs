@@ -1,7 +1,7 @@
-//! The SentencePiece tokenizer in a GGUF file's metadata: pieces with scores, as Llama 2, Mistral and Gemma have them.
+//! The SentencePiece tokenizer in a GGUF file's metadata: pieces with scores, as for Llama 2, Mistral and Gemma.
 //!
-//! The file has no merges. They follow from the scores ([`merges`](super::merges)) as in the conversion of SentencePiece models to
-//! fast tokenizers. Source: `LlamaConverter` of transformers.
+//! The file has no merges. They are derived from the scores ([`merges`](super::merges)) as in the conversion of
+//! SentencePiece models to fast tokenizers. Source: `LlamaConverter` of transformers.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const MARK: &str = "▁";
 /// The tokenizer of a file without its control tokens, and its tokens.
 ///
 /// # Errors
-/// [`Error::Format`] where the lists do not fit each other.
+/// [`Error::Format`] if the lists are inconsistent.
 pub(super) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, Vec<String>)> {
     let tokens = pieces(file)?;
     let scores = scores(file, tokens.len())?;
@@ -53,7 +53,7 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, Vec<String>)> {
     Ok((tokenizer, tokens))
 }
 
-/// The tokens as SentencePiece writes them: the files have spaces in place of its mark in tokens that users defined.
+/// The tokens in SentencePiece's form: in user-defined tokens the files have spaces instead of its mark.
 fn pieces(file: &Gguf) -> Result<Vec<String>> {
     let tokens = texts(file, "tokenizer.ggml.tokens")?;
     let kinds = kinds(file, tokens.len())?;

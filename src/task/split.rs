@@ -1,7 +1,7 @@
-//! Few-shot splits: `DATA_DIR/TASK/K-SEED/` as LM-BFF lays them out, or one file of one's own divided by a seed.
+//! Few-shot splits: LM-BFF's directories `DATA_DIR/TASK/K-SEED/`, or a user's file split with a seed.
 //!
 //! May not know templates or tokenizers. The same arguments give the same splits on every machine: random choices use
-//! `ChaCha20` with a seed made from the user's and the purpose's name, and a shuffle written out here.
+//! `ChaCha20` with a seed made from the user's seed and the name of the purpose, and a shuffle implemented here.
 
 use std::collections::HashSet;
 use std::fs;
@@ -29,15 +29,15 @@ pub struct Split {
 }
 
 impl Split {
-    /// All examples of a data file, in its order.
+    /// All examples of a data file, in order.
     ///
     /// # Errors
-    /// Those of [`parse_examples`]; a file that cannot be read.
+    /// As [`parse_examples`], and if the file cannot be read.
     pub fn read(path: &Path, task: &TaskDefinition) -> Result<Self> {
         Self::parse(path, &fs::read(path).map_err(Error::io("read", path))?, task)
     }
 
-    /// The same for a file's bytes that are in memory; `source` is their name in messages.
+    /// The same for bytes in memory; `source` is their name in messages.
     ///
     /// # Errors
     /// Those of [`parse_examples`].
@@ -54,18 +54,18 @@ impl Split {
 /// Training, development and test examples of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splits {
-    /// k examples of each label.
+    /// k examples per label.
     pub train: Split,
-    /// k examples of each label, to select settings on.
+    /// k examples per label, for selecting settings.
     pub dev: Split,
-    /// What results are reported on.
+    /// Examples for reporting results.
     pub test: Split,
-    /// What a reader of the results should know, such as a label with too few rows; often empty.
+    /// Notes for readers of the results, such as a label with too few rows; often empty.
     pub notes: Vec<String>,
 }
 
 impl Splits {
-    /// All rows of one's own file as training examples, in the file's order; dev and test stay empty.
+    /// All rows of a user's file as training examples, in the file's order; dev and test are empty.
     ///
     /// # Errors
     /// Those of [`Split::read`].
@@ -74,39 +74,39 @@ impl Splits {
         Ok(Self { dev: train.with(Vec::new()), test: train.with(Vec::new()), train, notes: Vec::new() })
     }
 
-    /// Whether these are all rows of a file, without dev and test.
+    /// Whether these are all rows of an unsplit file.
     pub fn is_undivided(&self) -> bool {
         self.dev.examples.is_empty() && self.test.examples.is_empty()
     }
 }
 
-/// How to divide one's own file.
+/// How to split a user's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnSplit {
-    /// Rows of each label to train on, and as many to select on.
+    /// Rows per label for train, and as many for dev.
     pub k: usize,
-    /// Which rows: another seed, other rows.
+    /// Seed of the choice of rows.
     pub seed: u64,
-    /// Test rows at most; all if `None`.
+    /// Maximum number of test rows; all if `None`.
     pub test_limit: Option<usize>,
-    /// A separate file for dev, read whole; otherwise k rows of each label.
+    /// A separate file for dev, all of which is used; otherwise k rows per label.
     pub dev: Option<PathBuf>,
-    /// A separate file for test; otherwise the rows that are left.
+    /// A separate file for test; otherwise the remaining rows.
     pub test: Option<PathBuf>,
 }
 
-/// The k of the directory that other k are derived from.
+/// The k of the directory from which other k are derived.
 const LARGE_K: usize = 512;
 
 impl Splits {
-    /// Reads `data_dir/TASK/K-SEED/{train,dev,test}`, the task's name in any capitals; MNLI's `dev_matched` and
+    /// Reads `data_dir/TASK/K-SEED/{train,dev,test}`, ignoring the case of the task's name; MNLI's `dev_matched` and
     /// `test_matched` count as dev and test.
     ///
-    /// Without a `K-SEED` directory, but with `512-SEED`, k up to 256 is derived from its `train` as the paper's
-    /// generator would: of each label, in the file's order, the first k rows are train, the next k (or what is left of
-    /// them, with a note) are dev; test is `512-SEED`'s own. The paper's k = 64 is made so.
+    /// Without a `K-SEED` directory, but with `512-SEED`, k up to 256 is derived from its `train` as by the paper's
+    /// generator: per label, in the file's order, the first k rows are train and the next k (or as many as there are, with a
+    /// note) are dev; test is that of `512-SEED`. The paper's k = 64 is made this way.
     ///
-    /// `test_limit` keeps the first rows after a shuffle seeded by `seed`, in the file's order.
+    /// `test_limit` keeps rows chosen by a shuffle seeded by `seed`, in the file's order.
     pub fn from_directory(
         data_dir: impl AsRef<Path>,
         task: &TaskDefinition,
@@ -129,21 +129,21 @@ impl Splits {
         Ok(splits)
     }
 
-    /// Divides one's own file, in the task's format: after a shuffle seeded by `own.seed`, the first k rows of each
-    /// label are train, the next k dev, the others test, unless dev or test have files of their own. Train and dev are
-    /// ordered by label, test as the file is. A label with too few rows is an error.
+    /// Splits a user's file, in the task's format: after a shuffle seeded by `own.seed`, the first k rows per label are
+    /// train, the next k dev, the others test, unless dev or test have separate files. Train and dev are ordered by label,
+    /// test as in the file. A label with too few rows is an error.
     pub fn from_file(path: impl AsRef<Path>, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         Self::divide(&Split::read(path.as_ref(), task)?, task, own)
     }
 
-    /// The same for a file's examples that are in memory.
+    /// The same for examples in memory.
     ///
     /// # Errors
     /// As [`Splits::from_file`].
     pub fn divide(whole: &Split, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         let Split { examples, source, .. } = whole;
         if own.k == 0 {
-            return Err(Error::setting(Field::K, own.k, "1 or more: it is the number of rows of each label"));
+            return Err(Error::setting(Field::K, own.k, "1 or more: it is the number of rows per label"));
         }
         let order = shuffled(examples.len(), "own file", own.seed);
         let sharing = if own.dev.is_none() { 2 } else { 1 };
@@ -192,18 +192,18 @@ impl Splits {
     }
 }
 
-/// The task's directory, whatever its capitals.
+/// The task's directory, ignoring case.
 fn task_directory(data_dir: &Path, name: &str) -> Result<PathBuf> {
     let found = subdirectories(data_dir)?;
     if let Some(directory) = found.iter().find(|directory| directory.eq_ignore_ascii_case(name)) {
         return Ok(data_dir.join(directory));
     }
     let listed = if found.is_empty() { "no directories".to_string() } else { found.join(", ") };
-    let message = format!("no directory for task `{name}` here; it has {listed}; check the data directory");
+    let message = format!("no directory for task `{name}`; there are {listed}; check the data directory");
     Err(Error::format(data_dir, message))
 }
 
-/// The error for a missing K-SEED directory, with those that exist in the order of their numbers.
+/// The error for a missing K-SEED directory, listing those that exist in numerical order.
 fn no_split(task_dir: &Path, k: usize, seed: u64) -> Error {
     let mut found = match subdirectories(task_dir) {
         Ok(found) => found,
@@ -218,8 +218,8 @@ fn no_split(task_dir: &Path, k: usize, seed: u64) -> Error {
     let listed =
         if found.is_empty() { "there are none".to_string() } else { format!("there are {}", found.join(", ")) };
     let message = format!(
-        "no split `{k}-{seed}` (k = {k}, seed = {seed}) here; {listed}; k up to {} can be derived where \
-         `{LARGE_K}-{seed}` exists",
+        "no split `{k}-{seed}` (k = {k}, seed = {seed}); {listed}; k up to {} can be derived if `{LARGE_K}-{seed}` \
+         exists",
         LARGE_K / 2
     );
     Error::format(task_dir, message)
@@ -249,7 +249,7 @@ fn read_split(directory: &Path, stem: &str, task: &TaskDefinition) -> Result<Spl
     }
     let Some(source) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
         let wanted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-        return Err(Error::format(directory, format!("no {stem} file here; looked for {}", wanted.join(", "))));
+        return Err(Error::format(directory, format!("no {stem} file; looked for {}", wanted.join(", "))));
     };
     Split::read(&source, task)
 }
@@ -282,7 +282,7 @@ fn derive(large: &Split, test: Split, task: &TaskDefinition, k: usize) -> Result
 }
 
 impl Splits {
-    /// Keeps at most `limit` test rows: the first after a shuffle seeded by `seed`, in the file's order.
+    /// Keeps at most `limit` test rows, chosen by a shuffle seeded by `seed`, in the file's order.
     pub fn limit_test(&mut self, limit: Option<usize>, seed: u64) {
         self.test.examples = limited(std::mem::take(&mut self.test.examples), limit, seed);
     }
@@ -305,7 +305,7 @@ pub(super) fn shuffled(n: usize, purpose: &str, seed: u64) -> Vec<usize> {
     let mut random = ChaCha20Rng::from_seed(key);
     let mut order: Vec<usize> = (0..n).collect();
     for last in (1..n).rev() {
-        // A 128-bit product's upper half is uniform on 0..=last, but for a bias below 2⁻⁴⁰ at any file's size.
+        // The upper half of a 128-bit product is uniform on 0..=last, up to a bias below 2⁻⁴⁰ for any file size.
         let at = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
         order.swap(last, at as usize);
     }

@@ -249,14 +249,13 @@ fn texts_behind_the_mask_are_refused() {
         assert_eq!(
             message,
             format!(
-                "template `{template}`: a causal language model reads the prompt up to its mask, but `{part}` stands behind \
-                 it; give a setting `template` whose texts are all in front of the mask, such as `*sent_0*_It_was*mask*`"
+                "template `{template}`: a causal language model reads the prompt up to its mask, but `{part}` follows it; give a setting `template` with all texts before the mask, such as `*sent_0*_It_was*mask*`"
             )
         );
     }
 }
 
-/// The token that is read must be there, and must survive `max_length`.
+/// The token to read must be there, and must survive `max_length`.
 #[test]
 fn prompts_without_a_token_to_read_are_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -284,6 +283,6 @@ fn prompts_without_a_token_to_read_are_refused() {
     }
     definition.max_length = 1;
     let cut = refused(&definition, &splits);
-    assert!(cut.contains("the token in front of the mask would be token "), "{cut}");
+    assert!(cut.contains("the token before the mask would be token "), "{cut}");
     assert!(cut.contains("of a prompt cut at 1 tokens: setting `max_length` must be 2 at least"), "{cut}");
 }

@@ -81,10 +81,10 @@ fn definitions_that_do_not_fit_are_refused() {
     let new = |template: &str, words: &str| refused(TaskDefinition::new("own", template, words));
     insta::assert_snapshot!(new("*sent_0**choice**mask*", "a,b").split("; ").next().unwrap_or_default(), @"template `*sent_0**choice**mask*`: it has 2 `mask` and `choice` parts, but exactly one is needed");
     insta::assert_snapshot!(new(TEMPLATE, "a,a"), @"task `own`: two labels have the choice in the column `a`");
-    insta::assert_snapshot!(new("*sent_0**label_0**choice*", "a,b"), @"task `own`: the template reads a label's word, but the words of a multiple choice are the row's");
+    insta::assert_snapshot!(new("*sent_0**label_0**choice*", "a,b"), @"task `own`: the template reads a label's word, but in multiple choice the words differ by row");
     let numbered =
         task(TEMPLATE, "a,b").with(&Overrides { columns: Some("text=1,label=3".into()), ..Overrides::default() });
-    insta::assert_snapshot!(refused(read("t.tsv", "a\tb\tc\t0\n", &numbered.expect("a task"))), @"task `own`: the label words of a multiple choice name the choices' columns, but `a` is no number, as the columns of this file are");
+    insta::assert_snapshot!(refused(read("t.tsv", "a\tb\tc\t0\n", &numbered.expect("a task"))), @"task `own`: the label words of a multiple choice name the choices' columns, but `a` is not a number, which the columns of this file are");
 }
 
 const ROWS: &str =

@@ -102,8 +102,7 @@ fn what_cannot_become_a_task_is_refused() {
     let message = |result: kernelview::error::Result<Drawn>| result.unwrap_err().to_string();
     assert_eq!(
         message(draw("The king said that he would come.\n", &ClozeSettings::default())),
-        "novel.txt: `she` is the only label word in 0 sentence(s) of 5 to 30 words, but a task needs 3 of each word at \
-         least; give a longer text, other words, or other lengths (setting `min_words`, setting `max_words`)"
+        "novel.txt: `she` is the only label word in 0 sentence(s) of 5 to 30 words, but a task needs at least 3 per word; give a longer text, other words, or other lengths (setting `min_words`, setting `max_words`)"
     );
     let bounds = ClozeSettings { min_words: 9, max_words: 8, ..ClozeSettings::default() };
     assert_eq!(
@@ -112,9 +111,9 @@ fn what_cannot_become_a_task_is_refused() {
     );
     assert_eq!(
         message(draw(NOVEL, &ClozeSettings { limit: Some(2), ..ClozeSettings::default() })),
-        "setting `limit` is 2, expected 3 or more: one example of each word to train, select and test on"
+        "setting `limit` is 2, expected 3 or more: one example per word for train, dev and test each"
     );
-    let way_out = "write two lower-case words or more with commas between, e.g. he,she";
+    let way_out = "write two or more lower-case words separated by commas, e.g. he,she";
     for (words, problem) in [
         (vec!["he"], "cloze words `he`: there is nothing to choose between"),
         (vec!["he", "She"], "cloze words `he,She`: `She` is not a single word of lower-case letters"),
@@ -360,7 +359,7 @@ fn bad_input_is_refused_and_nothing_is_written() {
             "latin.txt",
             "he,she",
             "he-she.tsv",
-            "latin.txt, row 2: is not UTF-8 text; convert the file, for instance with `iconv -t UTF-8`",
+            "latin.txt, row 2: is not UTF-8 text; convert the file, e.g. with `iconv -t UTF-8`",
         ),
         (
             "damaged.gz",
@@ -372,15 +371,13 @@ fn bad_input_is_refused_and_nothing_is_written() {
             "short.txt",
             "he,she",
             "he-she.tsv",
-            "short.txt: `he` is the only label word in 0 sentence(s) of 5 to 30 words, but a task needs 3 of each word \
-             at least; give a longer text, other words, or other lengths (--min-words, --max-words)",
+            "short.txt: `he` is the only label word in 0 sentence(s) of 5 to 30 words, but a task needs at least 3 per word; give a longer text, other words, or other lengths (--min-words, --max-words)",
         ),
         (
             "novel.txt",
             "he,She",
             "he-she.tsv",
-            "cloze words `he,She`: `She` is not a single word of lower-case letters; write two lower-case words or more \
-             with commas between, e.g. he,she",
+            "cloze words `he,She`: `She` is not a single word of lower-case letters; write two or more lower-case words separated by commas, e.g. he,she",
         ),
         ("novel.txt", "he,she", "he-she.csv", "he-she.csv: --out is tab-separated; give a name that ends in .tsv"),
         ("novel.txt", "he,she", "novel.txt", "novel.txt: --out is the text itself; give another name"),

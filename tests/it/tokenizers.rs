@@ -170,7 +170,7 @@ fn chats_that_cannot_be_are_refused() {
     let no_chat = said(&json!({}), "*sent_0**reply*It_was*mask*", false);
     assert!(no_chat.contains("`reply` belongs to a chat"), "{no_chat}");
     let empty = said(&config("{{ messages[0].content }}"), "*reply**sent_0**mask*", true);
-    assert!(empty.contains("nothing stands in front of `reply`"), "{empty}");
+    assert!(empty.contains("nothing precedes `reply`"), "{empty}");
 }
 
 /// A prompt written with the markers of a chat is the whole text tokenized at once; a space in front of a word is kept where the

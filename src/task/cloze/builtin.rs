@@ -1,7 +1,7 @@
-//! The built-in cloze tasks: sentences in the manner of novels of 1840-1930, so that a model that was trained on old books
-//! can do them above chance.
+//! The built-in cloze tasks: sentences in the style of novels of 1840-1930, so that a model trained on old books can solve
+//! them above chance.
 //!
-//! The sentences were written for this project, one a line, and are embedded in the binary. May not read files.
+//! The sentences were written for this project, one per line, and are embedded in the binary. May not read files.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub fn builtin() -> &'static [BuiltinCloze] {
     &TASKS
 }
 
-/// The built-in cloze task of that name, if there is one; capitals don't matter.
+/// The built-in cloze task of that name, ignoring case, if there is one.
 pub fn find(name: &str) -> Option<&'static BuiltinCloze> {
     TASKS.iter().find(|task| task.name.eq_ignore_ascii_case(name))
 }
@@ -61,7 +61,7 @@ pub fn named(name: &str) -> Result<&'static BuiltinCloze> {
             what: "built-in cloze task".into(),
             name: name.into(),
             hint: format!(
-                "there are {}; for other words make a data file of a text with `kernelview cloze`",
+                "the tasks are {}; for other words make a data file from a text with `kernelview cloze`",
                 names.join(", ")
             ),
         }
@@ -74,18 +74,18 @@ impl BuiltinCloze {
         definition(self.words)
     }
 
-    /// All its examples, as many of each word; `row` is the line of the task's text.
+    /// All its examples, equally many per word; `row` is the line of the task's text.
     pub fn examples(&self) -> Result<Vec<Example>> {
         let Drawn { examples, .. } = draw(&self.source(), self.text, self.words, &ClozeSettings::default())?;
         Ok(examples)
     }
 
-    /// Its sentences, one a line.
+    /// Its sentences, one per line.
     pub fn text(&self) -> &'static str {
         self.text
     }
 
-    /// The examples divided like a file of one's own.
+    /// The examples, split like a user's data file.
     pub fn splits(&self, own: &OwnSplit) -> Result<Splits> {
         let digest = sha256(self.text.as_bytes());
         let whole = Split { examples: self.examples()?, source: self.source(), digest };

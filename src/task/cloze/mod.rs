@@ -1,13 +1,13 @@
-//! Cloze tasks from plain text: a sentence with one word left out, and two or more words that could stand there.
+//! Cloze tasks from plain text: a sentence with one word left out, and two or more candidate words.
 //!
-//! A cloze task asks what a masked language model was trained on, so a model of any size and any language can do it, and no
-//! data set is needed: `he` or `she` is read off the text itself. Every example is a sentence in which exactly one of the
-//! label words occurs, once; the mask takes its place ([`TEMPLATE`]) and the word is the label. [`draw`] makes balanced
-//! examples of any text, [`mod@builtin`] holds tasks of sentences written for this project.
+//! A cloze task asks for what a masked language model was trained on, so models of any size and language can do it, and no
+//! labelled data are needed: the text itself says whether it is `he` or `she`. Every example is a sentence in which exactly
+//! one of the label words occurs, exactly once; the mask takes its place ([`TEMPLATE`]) and the word is the label. [`draw`]
+//! makes balanced examples from any text; [`mod@builtin`] has tasks with sentences written for this project.
 //!
-//! May not know files, tokenizers, tensors or models. What it promises to tokenizers with bytes as letters (those of
-//! GPT-2 and `RoBERTa`) is that the word had a space in front and that the text goes on after it with a character that
-//! starts another token, so that the mask replaces that word's tokens and nothing else.
+//! May not know files, tokenizers, tensors or models. For byte-level tokenizers (as of GPT-2 and `RoBERTa`) it guarantees
+//! that the word was preceded by a space and followed by a character that starts another token, so that the mask replaces
+//! exactly that word's tokens.
 
 pub mod builtin;
 mod sentence;
@@ -24,23 +24,23 @@ use crate::setting::Field;
 
 pub use builtin::{BuiltinCloze, builtin, find, named};
 
-/// The prompt of every cloze task: the mask between the text before the word and the text after it. Neither gets a space
-/// of its own: the word's space belongs to the word, and the text after begins with whatever followed it.
+/// The prompt of every cloze task: the mask between the text before the word and the text after it. Neither gets an
+/// additional space: the word's space belongs to the word, and the text after it begins with whatever followed.
 pub const TEMPLATE: &str = "*cls**sent_0**mask**sent_1**sep+*";
 
-/// With fewer examples of a word there is none for each of train, dev and test.
+/// Minimum number of examples per word: one each for train, dev and test.
 pub const LEAST: usize = 3;
 
 /// Which sentences become examples, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClozeSettings {
-    /// Examples of each word, at most; as many as the rarest word has if `None`.
+    /// Maximum number of examples per word; `None` for as many as the rarest word has.
     pub limit: Option<usize>,
-    /// Which of a word's sentences are taken where it has more: another seed, other sentences.
+    /// Seed of the choice among a word's sentences, if it has more.
     pub seed: u64,
-    /// Words of a sentence, at least.
+    /// Minimum number of words in a sentence.
     pub min_words: usize,
-    /// Words of a sentence, at most.
+    /// Maximum number of words in a sentence.
     pub max_words: usize,
 }
 
@@ -56,7 +56,7 @@ impl ClozeSettings {
             return Err(Error::setting(
                 Field::Limit,
                 limit,
-                format!("{LEAST} or more: one example of each word to train, select and test on"),
+                format!("{LEAST} or more: one example per word for train, dev and test each"),
             ));
         }
         if self.min_words > self.max_words {
@@ -70,19 +70,19 @@ impl ClozeSettings {
 /// Examples made from a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawn {
-    /// As many of each word, in the order of the text. The two texts are what stands before the word, without the space
-    /// between, and what follows it; `row` is the line of the text.
+    /// Equally many per word, in the order of the text. The two texts are what precedes the word, without the space between,
+    /// and what follows it; `row` is the line of the text.
     pub examples: Vec<Example>,
     /// How many different sentences the text has for each word.
     pub found: Vec<usize>,
 }
 
-/// Makes examples of `text`, whose lines are paragraphs; `source` is its name in messages.
+/// Makes examples from `text`, whose lines are paragraphs; `source` is its name in messages.
 ///
-/// A sentence is taken if it begins with a capital (quotation marks aside), ends with `.`, `!` or `?`, has a length
-/// within the bounds and no control characters, and has exactly one of the label words, in whatever capitals, exactly
-/// once: in lower case, with a space in front, as a word of its own (`he'll` and `he-goat` rule a sentence out). Where
-/// two sentences are equal but for the label word, the first counts.
+/// A sentence is taken if it begins with a capital (quotation marks aside), ends with `.`, `!` or `?`, has a length within
+/// the bounds and no control characters, and has exactly one of the label words, ignoring case, exactly once: in lower case,
+/// after a space, as a separate word (`he'll` and `he-goat` exclude a sentence). If two sentences differ only in the label
+/// word, the first is used.
 pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Result<Drawn> {
     check_words(words)?;
     settings.check()?;
@@ -95,8 +95,8 @@ pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &Clo
         return Err(Error::format(
             source,
             format!(
-                "`{}` is the only label word in {rarest} sentence(s) of {} to {} words, but a task needs {LEAST} of each \
-                 word at least; give a longer text, other words, or other lengths ({}, {})",
+                "`{}` is the only label word in {rarest} sentence(s) of {} to {} words, but a task needs at least \
+                 {LEAST} per word; give a longer text, other words, or other lengths ({}, {})",
                 words[at].as_ref(),
                 settings.min_words,
                 settings.max_words,
@@ -115,13 +115,13 @@ pub fn draw(source: &Path, text: &str, words: &[impl AsRef<str>], settings: &Clo
     Ok(Drawn { examples: examples.collect(), found })
 }
 
-/// Every different usable sentence, in the order of the text.
+/// All distinct usable sentences, in the order of the text.
 fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Result<Vec<Example>> {
     let mut seen = HashSet::new();
     let mut examples = Vec::new();
     for (at, line) in text.lines().enumerate() {
         check_cancelled()?;
-        // Runs of spaces are a matter of layout. Tabs are not touched: their sentences are passed over.
+        // Runs of spaces are collapsed. Tabs are kept, which excludes their sentences.
         let paragraph = line.split(' ').filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ");
         for whole in sentence::sentences(&paragraph) {
             if !(settings.min_words..=settings.max_words).contains(&whole.split_whitespace().count()) {
@@ -137,7 +137,7 @@ fn usable(text: &str, words: &[impl AsRef<str>], settings: &ClozeSettings) -> Re
     Ok(examples)
 }
 
-/// Fails unless there are two words or more, all different, each of lower-case letters alone.
+/// Fails unless there are at least two words, all distinct, each of only lower-case letters.
 pub fn check_words(words: &[impl AsRef<str>]) -> Result<()> {
     let listed = words.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",");
     let fail = |problem: String| {
@@ -145,7 +145,7 @@ pub fn check_words(words: &[impl AsRef<str>]) -> Result<()> {
             what: "cloze words",
             text: listed.clone(),
             problem,
-            expected: "write two lower-case words or more with commas between, e.g. he,she".into(),
+            expected: "write two or more lower-case words separated by commas, e.g. he,she".into(),
         })
     };
     if words.len() < 2 {
@@ -169,22 +169,22 @@ pub fn definition(words: &[impl AsRef<str>]) -> Result<TaskDefinition> {
     TaskDefinition::new(&format!("cloze-{}", words.join("-")), TEMPLATE, &label_words(&words))
 }
 
-/// The label words as `--label-words` takes them: `he=he,she=she`.
+/// The label words in the syntax of `--label-words`: `he=he,she=she`.
 pub fn label_words(words: &[impl AsRef<str>]) -> String {
     words.iter().map(|word| format!("{0}={0}", word.as_ref())).collect::<Vec<_>>().join(",")
 }
 
-/// The sentence that an example was made of.
+/// The sentence from which an example was made.
 pub fn restore(example: &Example, words: &[impl AsRef<str>]) -> String {
     format!("{} {}{}", example.texts[0], words[example.label].as_ref(), example.texts[1])
 }
 
-/// The examples as a data file of one's own: a TSV with the columns `text`, `text2` and `label`.
+/// The examples as a data file: a TSV with the columns `text`, `text2` and `label`.
 pub fn to_tsv(examples: &[Example], words: &[impl AsRef<str>]) -> String {
     let mut tsv = String::from("text\ttext2\tlabel\n");
     for example in examples {
         for text in &example.texts {
-            // As pandas writes them: a quotation mark stands twice inside of two.
+            // Quoted as by pandas: quotation marks are doubled.
             if text.contains(['"', '\t', '\n', '\r']) {
                 tsv.push('"');
                 tsv.push_str(&text.replace('"', "\"\""));

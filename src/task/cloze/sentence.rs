@@ -1,22 +1,21 @@
-//! Sentences of a paragraph, and a sentence cut at the one label word in it.
+//! Splits a paragraph into sentences, and a sentence at its only label word.
 //!
-//! Simple on purpose: a sentence that is split wrongly looks unlike a sentence more often than not and is passed over, and
-//! a large text has enough others. May not know tasks or data files.
+//! Deliberately simple: a wrongly split sentence usually does not look like one and is skipped, and a large text has enough
+//! others. May not know tasks or data files.
 
-/// What ends a sentence.
+/// Marks that end a sentence.
 const END_MARKS: [char; 3] = ['.', '!', '?'];
-/// What may stand between a sentence's end mark and its end.
+/// Characters allowed between a sentence's end mark and its end.
 const CLOSING: [char; 6] = ['"', '\'', '”', '’', ')', ']'];
-/// What may stand in front of a sentence's first letter.
+/// Characters allowed before a sentence's first letter.
 const OPENING: [char; 6] = ['"', '\'', '“', '‘', '(', '['];
-/// Characters that make one word of the letters on their two sides: `he'll`, `he-goat`, and emphasis in plain texts.
+/// Characters that join the letters on both sides into one word: `he'll`, `he-goat`, and emphasis in plain texts.
 const JOINING: [char; 7] = ['\'', '’', '-', '‐', '‑', '_', '*'];
-/// Words after which a full stop with a capital behind it ends no sentence.
+/// Abbreviations, after which a full stop followed by a capital does not end a sentence.
 const ABBREVIATIONS: [&str; 14] =
     ["Mr", "Mrs", "Messrs", "Mme", "Mlle", "Dr", "St", "Rev", "Hon", "Prof", "Col", "Capt", "Gen", "Lieut"];
 
-/// The complete sentences of a paragraph, in order, without the spaces around them. What follows the last end mark is
-/// none.
+/// The complete sentences of a paragraph, in order, trimmed. Text after the last end mark is dropped.
 pub(super) fn sentences(paragraph: &str) -> impl Iterator<Item = &str> {
     let mut rest = paragraph.trim_start();
     std::iter::from_fn(move || {
@@ -46,22 +45,22 @@ fn sentence_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether a text begins as a sentence does: with a capital, quotation marks aside.
+/// Whether a text begins like a sentence: with a capital, possibly after quotation marks.
 fn begins(text: &str) -> bool {
     text.trim_start_matches(OPENING).starts_with(char::is_uppercase)
 }
 
-/// Whether a text ends with an initial or an abbreviation that a name follows.
+/// Whether a text ends with an initial or abbreviation that precedes a name.
 fn abbreviated(text: &str) -> bool {
     let start = text.trim_end_matches(char::is_alphanumeric).len();
     let word = &text[start..];
     let initial = word.chars().count() == 1 && word.starts_with(char::is_uppercase);
-    // `I` is the one initial that ends sentences more often than it begins names.
+    // `I` ends sentences more often than it is an initial.
     (initial && word != "I") || ABBREVIATIONS.contains(&word)
 }
 
-/// The text before the only label word of a sentence, without the space between, the word's index, and the text after
-/// it. None where the sentence is not usable; see [`draw`](super::draw) for the conditions.
+/// The text before the only label word of a sentence, without the space between, the word's index, and the text after it.
+/// `None` if the sentence is not usable; see [`draw`](super::draw) for the conditions.
 pub(super) fn cut<'a>(sentence: &'a str, words: &[impl AsRef<str>]) -> Option<(&'a str, usize, &'a str)> {
     if !begins(sentence) || sentence.contains(char::is_control) {
         return None;
@@ -78,12 +77,12 @@ pub(super) fn cut<'a>(sentence: &'a str, words: &[impl AsRef<str>]) -> Option<(&
     (whole && inside).then_some((before, label, after))
 }
 
-/// Which label word a run of letters is, capitals aside.
+/// The label word that a run of letters is, ignoring case.
 fn label(run: &str, words: &[impl AsRef<str>]) -> Option<usize> {
     words.iter().position(|word| run.chars().flat_map(char::to_lowercase).eq(word.as_ref().chars()))
 }
 
-/// The runs of letters and digits in a text, with where they start.
+/// The runs of letters and digits in a text, with their positions.
 fn runs(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -1,7 +1,7 @@
-//! Literal text of a template: how it is written, and the text that it stands for.
+//! Literal text of a template: its syntax and its meaning.
 
-/// The text that a literal stands for: `_` is a space, except in the names of tokens (`names`, longest first), and a backslash
-/// makes the next character plain or a line end or tab.
+/// The text that a literal represents: `_` is a space, except in names of tokens (`names`, longest first), and a backslash
+/// escapes the next character.
 pub fn literal_text(literal: &str, names: &[String]) -> String {
     let mut text = String::with_capacity(literal.len());
     let mut rest = literal;
@@ -31,7 +31,7 @@ pub fn literal_text(literal: &str, names: &[String]) -> String {
     text
 }
 
-/// A text as a literal writes it.
+/// A text written as a literal.
 pub(super) fn literal_source(text: &str) -> String {
     let mut source = String::with_capacity(text.len());
     for character in text.chars() {
@@ -47,7 +47,7 @@ pub(super) fn literal_source(text: &str) -> String {
     source
 }
 
-/// A literal written in one way only: spaces, line ends and tabs as in [`literal_source`].
+/// A literal in canonical form, with spaces, newlines and tabs as in [`literal_source`].
 pub(super) fn normal_literal(piece: &str) -> Result<String, String> {
     let mut source = String::with_capacity(piece.len());
     let mut characters = piece.chars();
@@ -56,7 +56,7 @@ pub(super) fn normal_literal(piece: &str) -> Result<String, String> {
             '\\' => match characters.next() {
                 Some(next @ ('n' | 't' | 'r' | '_' | '*' | '\\')) => source.extend(['\\', next]),
                 Some(next) => {
-                    return Err(format!("`\\{next}` is not known; known are \\n, \\t, \\r, \\_, \\* and \\\\"));
+                    return Err(format!("unknown escape `\\{next}`; known are \\n, \\t, \\r, \\_, \\* and \\\\"));
                 }
                 None => return Err("it ends in a single `\\`; write `\\\\` for one".to_string()),
             },

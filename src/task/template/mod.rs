@@ -1,10 +1,10 @@
-//! The template language of LM-BFF: how the texts of an example become one prompt around a mask.
+//! LM-BFF's template language, which turns an example's texts into a prompt with one mask.
 //!
-//! A template is text cut at every `*`. Each piece is a variable (the table below) or literal text in which `_` stands
-//! for a space: `*cls**sent_0*_It_was*mask*.*sep+*` reads “⟨cls⟩ first text, ` It was`, ⟨mask⟩, `.`, ⟨sep⟩”. A backslash makes
-//! the next character plain (`\_`, `\*`, `\\`) or stands for a line end or a tab (`\n`, `\t`, `\r`); the name of a special or
-//! added token of the tokenizer keeps its underscores (`<|im_start|>`).
-//! This module knows the language only; it may not know tokenizers, tasks or data.
+//! A template is text cut at every `*`. Each piece is a variable (the table below) or literal text in which `_` stands for a
+//! space: `*cls**sent_0*_It_was*mask*.*sep+*` reads “⟨cls⟩ first text, ` It was`, ⟨mask⟩, `.`, ⟨sep⟩”. A backslash escapes
+//! the next character (`\_`, `\*`, `\\`) or writes a newline or tab (`\n`, `\t`, `\r`); names of the tokenizer's special or
+//! added tokens keep their underscores (`<|im_start|>`). This module knows only the language; it may not know tokenizers,
+//! tasks or data.
 //!
 //! Source: the prompts of Gao et al., "Making Pre-trained Language Models Better Few-shot Learners" (ACL 2021), which
 //! Malladi et al. (ICML 2023) use unchanged.
@@ -25,16 +25,17 @@ use self::parse::{Parsed, parse_piece, pieces};
 
 use crate::error::{Error, Result};
 
-/// The variables, as error messages and help texts list them.
-pub const KNOWN_VARIABLES: &str = "cls, mask, sep, sep+ (a separator after which the segment id grows), \
-sent_N (the Nth text, counted from 0), +sent_N (a space in front), sent-_N (without its last character), \
-sentl_N or sentu_N (first character lower or upper case), their combinations such as +sentl_N and sentl-_N, \
-label_N (the Nth label word), reply (where the answer of a chat begins), \
-choice (in the mask's place: each of the row's choices; choicel, choiceu and choice- as for sent)";
+/// The list of variables for error messages and help texts.
+pub const KNOWN_VARIABLES: &str = "cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the \
+                                   Nth text, counted from 0), +sent_N (with a preceding space), sent-_N (without its \
+                                   last character), sentl_N or sentu_N (first character lower or upper case), their \
+                                   combinations such as +sentl_N and sentl-_N, label_N (the Nth label word), reply \
+                                   (where the answer of a chat begins), choice (instead of the mask: each of the \
+                                   row's choices; choicel, choiceu and choice- as for sent)";
 
-/// A parsed template: its parts in order, with exactly one mask, or place of the choices.
+/// A parsed template: its parts in order, with exactly one mask or place for choices.
 ///
-/// `Display` writes it back so that parsing gives an equal template; for the paper's templates it is the same string.
+/// `Display` writes a string that parses to an equal template; for the paper's templates it is the original string.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     parts: Vec<Part>,
@@ -74,7 +75,7 @@ impl Template {
         }
     }
 
-    /// How the row's choices are written, where they stand in the mask's place.
+    /// How the row's choices are modified, if they take the mask's place.
     pub fn choice(&self) -> Option<Choice> {
         self.choice
     }
@@ -84,19 +85,19 @@ impl Template {
         &self.parts
     }
 
-    /// How many texts an example must have for this template: the highest text index plus one.
+    /// The number of texts that an example needs for this template: the highest text index plus one.
     pub fn text_count(&self) -> usize {
         let index = |part: &Part| if let Part::Sentence(sentence) = part { sentence.index + 1 } else { 0 };
         self.parts.iter().map(index).max().unwrap_or(0)
     }
 
-    /// How many labels the template's `label_N` parts refer to: the highest label index plus one.
+    /// The number of labels that the template's `label_N` parts need: the highest label index plus one.
     pub fn label_count(&self) -> usize {
         let index = |part: &Part| if let Part::Label(index) = part { index + 1 } else { 0 };
         self.parts.iter().map(index).max().unwrap_or(0)
     }
 
-    /// How many different segment ids the parts get when segments are on; a model's `type_vocab_size` must reach it.
+    /// The number of different segment ids if segments are on; a model's `type_vocab_size` must be at least that.
     pub fn segment_count(&self) -> usize {
         let last = self.parts.len().saturating_sub(1);
         1 + self.parts[..last].iter().filter(|part| **part == Part::Sep { next_segment: true }).count()

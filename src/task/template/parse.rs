@@ -1,17 +1,17 @@
-//! Pieces of a template: the variables, and what is wrong with a piece that looks like one.
+//! Parses the pieces of a template: variables, and errors in pieces that look like one.
 
 use super::literal::normal_literal;
 use super::part::{Choice, FirstLetter, Part, Sentence};
 
-/// A piece as the template has it.
+/// A parsed piece.
 pub(super) enum Parsed {
     /// A part.
     Part(Part),
-    /// Where a choice of the row stands, in the mask's place.
+    /// The place for a choice of the row, instead of the mask.
     Choice(Choice),
 }
 
-/// The pieces between the stars that no backslash stands in front of.
+/// The pieces between unescaped stars.
 pub(super) fn pieces(source: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;
     source.split(move |character| {
@@ -51,7 +51,7 @@ fn parse_choice(piece: &str) -> Option<Choice> {
     rest.is_empty().then_some(Choice { first_letter, drop_last })
 }
 
-/// `[l|u][-]` in front of the rest.
+/// `[l|u][-]` before the rest.
 fn parse_changes(rest: &str) -> (FirstLetter, bool, &str) {
     let (lower, rest) = strip(rest, "l");
     let (upper, rest) = if lower { (false, rest) } else { strip(rest, "u") };
@@ -76,7 +76,7 @@ fn parse_indexed(piece: &str) -> Option<Part> {
     Some(Part::Sentence(Sentence { index, space_before, first_letter, drop_last }))
 }
 
-/// Removes `prefix` if it is there, and says whether it was.
+/// Removes `prefix` if present, and returns whether it was.
 fn strip<'a>(text: &'a str, prefix: &str) -> (bool, &'a str) {
     text.strip_prefix(prefix).map_or((false, text), |rest| (true, rest))
 }
@@ -87,8 +87,8 @@ fn parse_index(digits: &str) -> Option<usize> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// Says why a piece that is no variable cannot be meant as literal text either: a variable's name in capitals or with
-/// stray characters around it, or `sent`, `label` with a bad number. `sentence` or `_sent_away` are ordinary English.
+/// Says why a piece that is not a variable cannot be literal text either: a variable's name in capitals or with stray
+/// characters around it, or `sent`, `label` with a bad number. `sentence` or `_sent_away` are ordinary English.
 fn misspelt(piece: &str) -> Option<String> {
     let trimmed = piece.trim_matches(['_', ' ', '+', '-']);
     let lower = trimmed.to_lowercase();

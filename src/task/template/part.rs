@@ -1,11 +1,11 @@
-//! The parts of a template, as templates write them.
+//! The parts of a template.
 
 use std::fmt;
 
 /// What happens to the first character of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FirstLetter {
-    /// Stays as it is (`sent`).
+    /// Unchanged (`sent`).
     #[default]
     Keep,
     /// Becomes lower case (`sentl`).
@@ -14,12 +14,12 @@ pub enum FirstLetter {
     Upper,
 }
 
-/// A text of the example, and how it is changed before it is tokenized.
+/// A text of the example, and its modifications before tokenization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sentence {
     /// Which text, counted from 0.
     pub index: usize,
-    /// `+`: a space in front.
+    /// `+`: with a preceding space.
     pub space_before: bool,
     /// `l` or `u` after `sent`.
     pub first_letter: FirstLetter,
@@ -28,7 +28,7 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// The text as the tokenizer gets it.
+    /// The modified text.
     pub fn apply(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() + 1);
         if self.space_before {
@@ -63,7 +63,7 @@ impl FirstLetter {
     }
 }
 
-/// How the choices of a row are changed before they are tokenized, where a template has them in its mask's place.
+/// Modifications of a row's choices before tokenization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// `l` or `u` after `choice`.
@@ -73,7 +73,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// A choice as it answers the prompt, without the space in front of it.
+    /// The modified choice, without the space before it.
     pub fn apply(&self, text: &str) -> String {
         let Self { first_letter, drop_last } = *self;
         Sentence { index: 0, space_before: false, first_letter, drop_last }.apply(text)
@@ -91,21 +91,21 @@ impl fmt::Display for Choice {
 pub enum Part {
     /// The token that starts a sequence.
     Cls,
-    /// The mask, whose position is read, or the row's choices in its place.
+    /// The mask, whose position is read, or the place of the row's choices.
     Mask,
     /// A separator (`sep`), after which the segment id may grow by one (`sep+`).
     Sep {
-        /// Whether the parts after it belong to the next segment.
+        /// Whether the following parts belong to the next segment.
         next_segment: bool,
     },
     /// A text of the example.
     Sentence(Sentence),
     /// The word of the Nth label.
     Label(usize),
-    /// Literal text as templates write it, never empty: see [`super::literal_text`]. One character alone is looked up in the
-    /// vocabulary as it is.
+    /// Literal text in template syntax, never empty: see [`super::literal_text`]. A single character is looked up in the
+    /// vocabulary unchanged.
     Literal(String),
-    /// Where the answer of a chat begins: what stands behind it is written in the assistant's name.
+    /// Where the answer of a chat begins: what follows is written in the assistant's name.
     Reply,
 }
 

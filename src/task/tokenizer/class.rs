@@ -1,8 +1,8 @@
-//! The tokenizer classes of transformers that are known here, and what each does with the files of a checkpoint.
+//! The known tokenizer classes of transformers, and what each does with a checkpoint's files.
 //!
-//! One table: special tokens by default, how their texts become tokens, what overrides `tokenizer.json`, and which files the
-//! class is converted from where there is no `tokenizer.json`. A class that is not in it is refused by name, since nothing says
-//! which tokens it gives. Source: the fast and slow tokenizer classes of transformers 4.57.
+//! One table: default special tokens, how their texts become tokens, overrides of `tokenizer.json`, and the files from which
+//! the class is converted without `tokenizer.json`. A class that is not in it is refused by name, because its tokens are
+//! unknown. Source: the fast and slow tokenizer classes of transformers 4.57.
 
 use super::special::Dress;
 
@@ -10,21 +10,21 @@ use super::special::Dress;
 pub(super) struct Class {
     /// Its name without `Fast`.
     pub name: &'static str,
-    /// Special tokens where no file names them.
+    /// Special tokens if no file names them.
     pub defaults: &'static [(&'static str, &'static str)],
-    /// Special tokens without a role where no file lists them.
+    /// Special tokens without a role if no file lists them.
     pub additional: &'static [&'static str],
     /// How the fast class turns texts into tokens, by role.
     pub fast: fn(&str) -> Option<Dress>,
-    /// How the slow class does, whose tokens a conversion takes over.
+    /// The same for the slow class, whose tokens a conversion keeps.
     pub slow: fn(&str) -> Option<Dress>,
-    /// What it changes in a `tokenizer.json`.
+    /// Its overrides of `tokenizer.json`.
     pub rule: Rule,
-    /// The files it is converted from.
+    /// The files from which it is converted.
     pub vocabulary: Vocabulary,
 }
 
-/// What a class changes in the tokenizer that it has read.
+/// A class's overrides of the tokenizer that it has read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
     /// Nothing beyond what every class does.
@@ -33,9 +33,9 @@ pub(super) enum Rule {
     Bert,
     /// BERT's normalizer follows the first two.
     MpNet,
-    /// The class fails where `add_bos_token` is true.
+    /// The class fails if `add_bos_token` is true.
     NoBos,
-    /// What stands around a text follows `add_bos_token` and `add_eos_token`.
+    /// Tokens around a text follow `add_bos_token` and `add_eos_token`.
     BosAndEos {
         /// The default of `add_bos_token`.
         bos: bool,
@@ -47,9 +47,9 @@ pub(super) enum Rule {
 pub(super) enum Vocabulary {
     /// There is no slow class.
     None,
-    /// BERT's list of tokens, one a line.
+    /// BERT's list of tokens, one per line.
     WordPiece,
-    /// Byte-level pairs: `vocab.json` and `merges.txt`.
+    /// Byte-level BPE: `vocab.json` and `merges.txt`.
     Pairs(Pairs),
     /// A SentencePiece model of this name.
     SentencePiece(&'static str, SentencePiece),
@@ -76,7 +76,7 @@ pub(super) enum SentencePiece {
 
 const NO_DRESS: fn(&str) -> Option<Dress> = |_| None;
 
-/// The mask takes the space in front of it.
+/// The mask absorbs the preceding space.
 const fn mask(normalized: Option<bool>, special: bool) -> Dress {
     Dress { lstrip: true, normalized, special }
 }
@@ -179,7 +179,7 @@ const LLAMA: &[(&str, &str)] = &[("unk_token", "<unk>"), ("bos_token", "<s>"), (
 const GEMMA: &[(&str, &str)] =
     &[("unk_token", "<unk>"), ("bos_token", "<bos>"), ("eos_token", "<eos>"), ("pad_token", "<pad>")];
 
-/// A class without rules of its own.
+/// A class without special rules.
 const PLAIN: Class = Class {
     name: "PreTrainedTokenizer",
     defaults: &[],
@@ -294,7 +294,7 @@ pub(super) fn class_names() -> String {
     names.join(", ")
 }
 
-/// The class that `AutoTokenizer` takes for a model whose files name none; none for kinds of models that it does not know.
+/// `AutoTokenizer`'s class for a model whose files name none; `None` for unknown kinds of models.
 pub(super) fn class_of_model(model_type: &str) -> Option<&'static str> {
     Some(match model_type {
         "bert" | "ernie" | "megatron-bert" | "nezha" => "BertTokenizer",

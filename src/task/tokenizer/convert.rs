@@ -18,11 +18,11 @@ use super::special::SpecialTokens;
 use crate::error::{Error, Result};
 use crate::files::{read_text, read_whole};
 
-/// How GPT-2's descendants cut a text before pairs are merged: Qwen2's rule.
+/// Qwen2's pre-tokenization rule.
 const QWEN2_CUT: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Converts the files of a class; none where they are not there.
+/// Converts the files of a class; `None` if they are missing.
 pub(super) fn convert(class: &Class, settings: &Settings, special: &SpecialTokens) -> Result<Option<Converted>> {
     match class.vocabulary {
         Vocabulary::None => Ok(None),
@@ -43,18 +43,18 @@ pub(super) fn convert(class: &Class, settings: &Settings, special: &SpecialToken
     }
 }
 
-/// A role's token, which every class of these has by default unless it was set to `null`.
+/// A role's token, for which all of these classes have a default unless it is set to `null`.
 fn role(special: &SpecialTokens, key: &str, source: &Path) -> Result<String> {
     let missing = || Error::format(source, format!("the tokenizer has no {key}; name it in tokenizer_config.json"));
     special.role(key).map(str::to_string).ok_or_else(missing)
 }
 
-/// A file's lines as Python reads them: three kinds of line ends.
+/// A file's lines as Python reads them, with three kinds of line ends.
 fn python_text(path: &Path) -> Result<String> {
     Ok(read_text(path)?.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
-/// BERT's tokenizer from the list of its tokens, one a line.
+/// BERT's tokenizer from a list of tokens, one per line.
 fn word_piece(source: PathBuf, settings: &Settings, special: &SpecialTokens) -> Result<Converted> {
     let text = python_text(&source)?;
     let lines = text.strip_suffix('\n').unwrap_or(&text).split('\n');
@@ -70,7 +70,7 @@ fn word_piece(source: PathBuf, settings: &Settings, special: &SpecialTokens) -> 
     let fail = |reason: tokenizers::Error| Error::format(&source, format!("not a BERT vocabulary: {reason}"));
     let model = WordPiece::builder().vocab(vocab).unk_token(unk).build().map_err(fail)?;
     let mut inner = Tokenizer::new(model);
-    // Without the slow class's first step these are off; the fast class then sets them as it does for any file.
+    // Off as in the slow class's normalizer; the fast class then sets them as for any file.
     let basic = settings.flag("do_basic_tokenize")?.or(true);
     let accents = match settings.flag("strip_accents")? {
         Flag::Set(value) if basic => json!(value),
@@ -106,7 +106,7 @@ fn byte_pairs(
     let vocab: Vocab = vocab.into_iter().collect();
     let pairs = read_merges(kind, merges)?;
     let fail = |reason: tokenizers::Error| {
-        let message = format!("does not go with the vocabulary in {}: {reason}", source.display());
+        let message = format!("does not match the vocabulary in {}: {reason}", source.display());
         Error::format(merges, message)
     };
     let model = BPE::builder()
@@ -138,13 +138,10 @@ fn byte_pairs(
     Ok(Converted { inner, source, before, after })
 }
 
-/// Whether a space is put in front of texts; the slow classes fail on what the fast ones pass over.
+/// Whether texts get a preceding space; the slow classes fail on values that the fast ones ignore.
 fn prefix_space(kind: Pairs, settings: &Settings) -> Result<bool> {
     let wrong = |problem: &str| {
-        Err(Error::format(
-            settings.config_path(),
-            format!("`add_prefix_space` {problem}, where there is no tokenizer.json"),
-        ))
+        Err(Error::format(settings.config_path(), format!("`add_prefix_space` {problem} without a tokenizer.json")))
     };
     match settings.flag("add_prefix_space")? {
         Flag::Null if kind != Pairs::Qwen2 => wrong("must be true or false, found null"),
@@ -153,8 +150,8 @@ fn prefix_space(kind: Pairs, settings: &Settings) -> Result<bool> {
     }
 }
 
-/// The pairs of `merges.txt` in order. GPT-2's class passes over the first line and over what follows the last line end,
-/// Qwen2's over a line with the version and over empty ones.
+/// The pairs of `merges.txt` in order. GPT-2's class skips the first line and text after the last line end; Qwen2's skips a
+/// line with the version and empty lines.
 fn read_merges(kind: Pairs, path: &Path) -> Result<Merges> {
     let text = python_text(path)?;
     let lines: Vec<(usize, &str)> = if kind == Pairs::Qwen2 {
@@ -175,7 +172,7 @@ fn read_merges(kind: Pairs, path: &Path) -> Result<Merges> {
         let [left, right] = parts[..] else {
             return Err(Error::row(path, at + 1, format!("`{line}` is not two tokens with a space between")));
         };
-        // Slow and fast classes rank such a pair differently.
+        // Slow and fast classes rank a repeated pair differently.
         if !seen.insert((left, right)) {
             return Err(Error::row(path, at + 1, format!("`{line}` comes twice")));
         }

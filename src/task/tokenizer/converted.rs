@@ -1,4 +1,4 @@
-//! What a conversion of slow files gives, and the components that it is made of.
+//! The result of converting slow files, and its components.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 
-/// A tokenizer that was converted, and the tokens that stand around a text, to be put there when all tokens are added.
+/// A converted tokenizer, and the tokens around a text, which are set after all tokens are added.
 pub(super) struct Converted {
     pub inner: Tokenizer,
     pub source: PathBuf,

@@ -1,4 +1,4 @@
-//! Texts to token ids: whole, placed, character by character, and as continuations of other texts.
+//! Encodes texts to token ids: whole, with positions, by character, and as continuations of other texts.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use super::PromptTokenizer;
 use super::spaces::Spaces;
 use crate::error::{Error, Result};
 
-/// A token of a text and the bytes of the text that it stands for.
+/// A token and its byte range in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::task) struct Placed {
     /// Its id.
@@ -17,26 +17,26 @@ pub(in crate::task) struct Placed {
 }
 
 impl PromptTokenizer {
-    /// Whether a text's tokens depend on what stands in front of it: spaces are marks, of which a text gets one more.
+    /// Whether a text's tokens depend on the preceding text: spaces are marks, and every text gets an additional one.
     pub fn marks_spaces(&self) -> bool {
         self.spaces == Spaces::Marks
     }
 
-    /// The token ids of a text, uncut; names of special and added tokens in it are these tokens.
+    /// The token ids of a text, without truncation; names of special and added tokens in it become these tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|reason| self.cannot(text, &*reason))?;
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
     }
 
-    /// The same with the bytes of the text that each token stands for.
+    /// The same with each token's byte range.
     pub(in crate::task) fn encode_placed(&self, text: &str) -> Result<Vec<Placed>> {
         let encoding = self.inner.encode(text, false).map_err(|reason| self.cannot(text, &*reason))?;
         let places = encoding.get_ids().iter().zip(encoding.get_offsets());
         Ok(places.map(|(id, (start, end))| Placed { id: i64::from(*id), bytes: *start..*end }).collect())
     }
 
-    /// One character as tokens of its own: the vocabulary's entry for it, by its bytes where the vocabulary is one of bytes. Where
-    /// spaces are marks it is a text like any other, whose tokens begin with one.
+    /// The tokens of a single character: the vocabulary's entry for it, or for its bytes in a byte-level vocabulary. If
+    /// spaces are marks, it is tokenized like any text, with a mark.
     pub fn encode_character(&self, character: char) -> Result<Vec<i64>> {
         let text = character.to_string();
         let added = self.inner.get_added_vocabulary().get_vocab().get(&text).map(|id| i64::from(*id));
@@ -48,7 +48,7 @@ impl PromptTokenizer {
         entry.map_or_else(|| self.encode(&text), |id| Ok(vec![id]))
     }
 
-    /// The tokens of a text that continues another one: what it has with a word in front of it, without that word.
+    /// The tokens of a text that continues another one: its tokens after some word, without that word's.
     pub fn encode_continuing(&self, text: &str) -> Result<Vec<i64>> {
         const BEFORE: &str = "a";
         let placed = self.encode_placed(&format!("{BEFORE}{text}"))?;
@@ -62,11 +62,11 @@ impl PromptTokenizer {
         Ok(placed.into_iter().filter(|token| token.bytes.end > BEFORE.len()).map(|token| token.id).collect())
     }
 
-    /// The token that a text is as a whole, with nothing in front of it: none where the vocabulary has no such token.
+    /// The single token of a whole text at a beginning; `None` if the vocabulary has no such token.
     pub fn whole_token(&self, text: &str) -> Option<i64> {
         let written = if self.spaces == Spaces::Bytes { byte_text(text) } else { text.to_string() };
         let id = self.token_to_id(&written)?;
-        // Byte by byte the vocabulary may spell the text in a way that no text is cut into.
+        // The vocabulary may have a byte-level spelling that tokenization never produces.
         let alone = self.encode(text).is_ok_and(|ids| ids == [id]);
         (alone || self.spaces == Spaces::Marks).then_some(id)
     }
@@ -77,7 +77,7 @@ impl PromptTokenizer {
     }
 }
 
-/// A text as byte-level vocabularies write it: a printable character for every byte.
+/// A text in byte-level spelling: a printable character for every byte.
 fn byte_text(text: &str) -> String {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let character = |byte: u8| {

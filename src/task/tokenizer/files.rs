@@ -1,4 +1,4 @@
-//! The files beside a vocabulary that have a say in how texts are tokenized, and which class of transformers reads them.
+//! The files next to a vocabulary that affect tokenization, and the class of transformers that reads them.
 //!
 //! Source of the rules: `AutoTokenizer.from_pretrained` and `PreTrainedTokenizerBase._from_pretrained` of transformers 4.57.
 //! May not know what the classes do.
@@ -13,14 +13,14 @@ use super::special::{ADDITIONAL, EXTRA, KEYS, SpecialTokens, Token};
 use crate::error::{Error, Result};
 use crate::files::{read_text, read_whole};
 
-/// A JSON object that was read, with its path for messages.
+/// A parsed JSON object, with its path for messages.
 pub(super) struct NamedJson {
     pub path: PathBuf,
     pub fields: Map<String, Value>,
 }
 
 impl NamedJson {
-    /// Reads a JSON object, if the file is there.
+    /// Reads a JSON object, if the file exists.
     pub fn read(path: PathBuf) -> Result<Option<Self>> {
         if !path.is_file() {
             return Ok(None);
@@ -35,10 +35,10 @@ impl NamedJson {
     }
 }
 
-/// A field that may be absent, `null` or set: to a constructor of transformers these are three different things.
+/// A field that may be absent, `null` or set, which transformers' constructors distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flag {
-    /// The field is not there: the class's default.
+    /// The field is absent: the class's default.
     Absent,
     /// The field is `null`.
     Null,
@@ -47,7 +47,7 @@ pub(super) enum Flag {
 }
 
 impl Flag {
-    /// The value where absence means `default` and `null` counts as false.
+    /// The value if absence means `default` and `null` means false.
     pub fn or(self, default: bool) -> bool {
         match self {
             Self::Absent => default,
@@ -57,7 +57,7 @@ impl Flag {
     }
 }
 
-/// What a checkpoint directory says of its tokenizer beside the vocabulary.
+/// A checkpoint directory's tokenizer files other than the vocabulary.
 pub(super) struct Settings {
     directory: PathBuf,
     config: Option<NamedJson>,
@@ -78,7 +78,7 @@ impl Settings {
         })
     }
 
-    /// A file of the directory, if it is there.
+    /// A file of the directory, if it exists.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         Some(self.directory.join(name)).filter(|path| path.is_file())
     }
@@ -106,8 +106,7 @@ impl Settings {
         &self.directory
     }
 
-    /// The class that `AutoTokenizer` takes, without `Fast` at its end, and where its name is from; none where no file says
-    /// anything.
+    /// `AutoTokenizer`'s class, without the suffix `Fast`, and the source of its name; `None` if no file determines it.
     pub fn class(&self) -> Result<Option<(String, String)>> {
         for file in [&self.config, &self.model].into_iter().flatten() {
             match file.fields.get("tokenizer_class") {
@@ -139,7 +138,7 @@ impl Settings {
         }
     }
 
-    /// The chat templates of the checkpoint by name; the usual one is called `default`.
+    /// The chat templates of the checkpoint by name; the main one is called `default`.
     pub fn chat_templates(&self) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         if let Some(config) = &self.config {
@@ -171,7 +170,7 @@ impl Settings {
     /// The special tokens that the files name, and the tokens added to the vocabulary by id; `stored` are those of
     /// `tokenizer.json`, if there is one.
     ///
-    /// `special_tokens_map.json` and `added_tokens.json` are read only where `tokenizer_config.json` has no
+    /// `special_tokens_map.json` and `added_tokens.json` are read only if `tokenizer_config.json` has no
     /// `added_tokens_decoder`.
     pub fn tokens(&self, stored: Option<BTreeMap<i64, Token>>) -> Result<(SpecialTokens, BTreeMap<i64, Token>)> {
         let mut special = SpecialTokens::default();
@@ -191,7 +190,7 @@ impl Settings {
             let wrong = |problem: String| Error::format(path, format!("`added_tokens_decoder`: {problem}"));
             let entries = decoder.as_object().ok_or_else(|| wrong("must be an object of tokens by id".to_string()))?;
             for (id, entry) in entries {
-                let number = id.parse().map_err(|_| wrong(format!("`{id}` is no token id")))?;
+                let number = id.parse().map_err(|_| wrong(format!("`{id}` is not a token id")))?;
                 let token = Token::parse(entry).map_err(&wrong)?;
                 known.insert(token.content.clone(), token.clone());
                 added.insert(number, token);
@@ -224,13 +223,13 @@ impl Settings {
         Ok((special, added))
     }
 
-    /// The files that were read beside the vocabulary.
+    /// The files read in addition to the vocabulary.
     pub fn paths(&self) -> Vec<PathBuf> {
         let tokenizer = [&self.config, &self.map, &self.added].into_iter().flatten();
         tokenizer.map(|file| file.path.clone()).collect()
     }
 
-    /// The file that special tokens are named in, for messages.
+    /// The file that names special tokens, for messages.
     pub fn config_path(&self) -> PathBuf {
         self.config.as_ref().map_or_else(|| self.directory.join("tokenizer_config.json"), |config| config.path.clone())
     }

@@ -1,4 +1,4 @@
-//! Reading a tokenizer: from a checkpoint directory by the class that its files name, from a GGUF file, from one file.
+//! Loads a tokenizer: from a checkpoint directory by the class that its files name, from a GGUF file, or from a single file.
 
 use std::fmt;
 use std::panic;
@@ -20,11 +20,11 @@ use crate::gguf::Gguf;
 
 impl PromptTokenizer {
     /// Reads the tokenizer of a checkpoint directory as `AutoTokenizer` does: the class that `tokenizer_config.json` or
-    /// `config.json` names, on `tokenizer.json` if it is there, else converted from the class's own files (`vocab.txt`,
-    /// `vocab.json` and `merges.txt`, or a SentencePiece model). Where the model is a GGUF file, the tokenizer in it.
+    /// `config.json` names, with `tokenizer.json` if it exists, else converted from the class's own files (`vocab.txt`,
+    /// `vocab.json` and `merges.txt`, or a SentencePiece model). For a GGUF model, the tokenizer in the file.
     ///
     /// # Errors
-    /// [`Error::Format`] for files that are damaged or missing, and for classes whose tokens are not known here.
+    /// [`Error::Format`] for damaged or missing files and unknown classes.
     pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         if let Some(file) = Gguf::find(directory)? {
@@ -51,7 +51,7 @@ impl PromptTokenizer {
             (inner, source, Some((before, after)))
         };
         let fail = |reason: tokenizers::Error| {
-            Error::format(settings.config_path(), format!("the tokens that it adds to {}: {reason}", source.display()))
+            Error::format(settings.config_path(), format!("the tokens added to {}: {reason}", source.display()))
         };
         let invented = special.contents().into_iter().filter(|token| inner.token_to_id(token).is_none()).collect();
         special.add_to(&mut inner, &added).map_err(fail)?;
@@ -65,7 +65,7 @@ impl PromptTokenizer {
         Ok(Self { invented, rows, ..Self::new(inner, source, &special, origin)? })
     }
 
-    /// The tokenizer in a GGUF file, with its chat template and the tokens that the template asks for.
+    /// The tokenizer in a GGUF file, with its chat template and the tokens that the template uses.
     fn of_gguf(file: &Gguf) -> Result<Self> {
         let inner = crate::task::byte_pairs::tokenizer(file)?;
         let mut special = SpecialTokens::default();
@@ -92,7 +92,7 @@ impl PromptTokenizer {
 /// The class that the files name.
 fn chosen_class(settings: &Settings) -> Result<&'static Class> {
     let Some((name, place)) = settings.class()? else {
-        // Nothing says: the rules that the file itself holds, or BERT's for its list of words.
+        // Undetermined: the rules in the file itself, or BERT's for a list of words.
         let plain = settings.tokenizer_file().is_some() || settings.file("vocab.txt").is_none();
         let name = if plain { "PreTrainedTokenizer" } else { "BertTokenizer" };
         return Ok(class(name).expect("an entry of the table"));
@@ -101,17 +101,16 @@ fn chosen_class(settings: &Settings) -> Result<&'static Class> {
         Error::format(
             settings.directory(),
             format!(
-                "the tokenizer is a {name} ({place}), whose tokens are not known here (tokenizer_class); known are: {}. If \
-                 tokenizer.json says everything, set \"tokenizer_class\" in tokenizer_config.json to \
-                 \"PreTrainedTokenizerFast\"",
+                "the tokenizer is a {name} ({place}), which is not supported; supported are: {}. If tokenizer.json \
+                 is complete, set \"tokenizer_class\" in tokenizer_config.json to \"PreTrainedTokenizerFast\"",
                 class_names()
             ),
         )
     })
 }
 
-/// Whether the class reads its slow files although there is a `tokenizer.json`: Llama's does where `add_prefix_space` is set.
-/// Without the slow file transformers fails; what the field asks for may be what `tokenizer.json` does.
+/// Whether the class reads its slow files in spite of a `tokenizer.json`: Llama's does if `add_prefix_space` is set. Without
+/// the slow file transformers fails, even if `tokenizer.json` already does what the field asks for.
 fn goes_back(class: &Class, settings: &Settings, stored: Option<&Tokenizer>) -> Result<bool> {
     let (Flag::Set(wanted), true) = (settings.flag("add_prefix_space")?, class.name == "LlamaTokenizer") else {
         return Ok(false);
@@ -125,7 +124,7 @@ fn goes_back(class: &Class, settings: &Settings, stored: Option<&Tokenizer>) -> 
     Ok(prepends != wanted)
 }
 
-/// The error for a class whose files are not there.
+/// The error for a class whose files are missing.
 fn no_tokenizer(settings: &Settings, class: &Class, from_slow: bool) -> Error {
     use class::Vocabulary;
     let files = match class.vocabulary {
@@ -136,8 +135,8 @@ fn no_tokenizer(settings: &Settings, class: &Class, from_slow: bool) -> Error {
     };
     if from_slow {
         let message = format!(
-            "`add_prefix_space` is set, for which {} reads {files} and not tokenizer.json, but there is none; add the file, or \
-             take the field out",
+            "`add_prefix_space` is set, with which {} reads {files} instead of tokenizer.json, but it is missing; \
+             add the file, or remove the field",
             class.name
         );
         return Error::format(settings.config_path(), message);
@@ -148,8 +147,8 @@ fn no_tokenizer(settings: &Settings, class: &Class, from_slow: bool) -> Error {
         ("neither `tokenizer.json`".to_string(), format!(" nor {files}"))
     };
     let message = format!(
-        "no tokenizer here: {neither}{nor} (for a {}); save the checkpoint with its fast tokenizer, or copy the file of the \
-         model it was trained from",
+        "no tokenizer: {neither}{nor} (for a {}); save the checkpoint with its fast tokenizer, or copy the file from \
+         the model it was trained from",
         class.name
     );
     Error::format(settings.directory(), message)
@@ -158,7 +157,7 @@ fn no_tokenizer(settings: &Settings, class: &Class, from_slow: bool) -> Error {
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = read_whole(path)?;
     let wrong = |reason: &dyn fmt::Display| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}"));
-    // The library panics on some of what is no JSON, and on some JSON that makes no tokenizer.
+    // The library panics on some files that are not JSON, and on some JSON that is not a tokenizer.
     serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|reason| wrong(&reason))?;
     match panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
         Ok(read) => read.map_err(|reason| wrong(&reason)),

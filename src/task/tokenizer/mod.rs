@@ -1,9 +1,10 @@
-//! A checkpoint's tokenizer, as prompts need it: text to token ids, and the ids of the special tokens.
+//! A checkpoint's tokenizer, for prompts: text to token ids, and the ids of the special tokens.
 //!
-//! The tokens are those of transformers' `AutoTokenizer` (4.57), or the tokenizer is refused: `load` puts it together, `files`
-//! finds the class and reads what stands beside the vocabulary, `class` says what the class does, `special` and `rules` do it,
-//! `convert` and `sentence_piece` make tokenizers of the files of slow classes; `encode` turns texts into ids. In a text the names of special and added tokens are these
-//! tokens, as there; no special token is added, nothing is cut or filled up. May not know templates, tasks or models.
+//! The tokens are those of transformers' `AutoTokenizer` (4.57), or the tokenizer is refused: `load` assembles it, `files`
+//! finds the class and reads the files next to the vocabulary, `class` describes the class, `special` and `rules` apply it,
+//! `convert` and `sentence_piece` convert the files of slow classes; `encode` turns texts into ids. As there, names of
+//! special and added tokens in a text become these tokens; no special tokens, truncation or padding are added. May not know
+//! templates, tasks or models.
 
 mod class;
 mod convert;
@@ -26,7 +27,7 @@ use self::special::SpecialTokens;
 use crate::error::{Error, Result};
 use crate::files::digest;
 
-/// A token with a role of its own.
+/// A token with a special role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpecialToken {
     /// Starts a sequence: `[CLS]`, `<s>`.
@@ -35,9 +36,9 @@ pub enum SpecialToken {
     Sep,
     /// The masked position: `[MASK]`, `<mask>`.
     Mask,
-    /// Fills up a batch: `[PAD]`, `<pad>`.
+    /// Padding: `[PAD]`, `<pad>`.
     Pad,
-    /// Stands for what the vocabulary lacks: `[UNK]`, `<unk>`.
+    /// Replaces what the vocabulary lacks: `[UNK]`, `<unk>`.
     Unk,
 }
 
@@ -56,7 +57,7 @@ impl SpecialToken {
         }
     }
 
-    /// Where no file names the token: BERT's name, then that of `RoBERTa`.
+    /// If no file names the token: BERT's name, then that of `RoBERTa`.
     pub const fn conventions(self) -> [&'static str; 2] {
         match self {
             Self::Cls => ["[CLS]", "<s>"],
@@ -72,17 +73,17 @@ impl SpecialToken {
 #[derive(Clone, Debug)]
 pub struct PromptTokenizer {
     inner: Tokenizer,
-    /// The file it was read from, for messages.
+    /// The file from which it was read, for messages.
     source: PathBuf,
-    /// What else had a say: the class, and the files beside the vocabulary.
+    /// The class and the other files that affect it.
     origin: Origin,
     /// Ids in the order of [`SpecialToken::ALL`].
     special: [Option<i64>; 5],
     /// The names of special tokens by their role, for chat templates and messages.
     roles: BTreeMap<&'static str, String>,
-    /// Special tokens that a file names and the vocabulary does not have; the library gives them new ids.
+    /// Special tokens named in a file but not in the vocabulary; the library gives them new ids.
     invented: BTreeSet<String>,
-    /// Rows of the model's table of tokens, where `config.json` says.
+    /// Rows of the model's token table, if `config.json` says.
     rows: Option<i64>,
     special_ids: BTreeSet<i64>,
     vocab_size: usize,
@@ -134,7 +135,7 @@ impl PromptTokenizer {
         })
     }
 
-    /// The number of tokens, added ones included.
+    /// The number of tokens, including added ones.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -144,17 +145,17 @@ impl PromptTokenizer {
         self.max_token_id
     }
 
-    /// The same without tokens that were added to the vocabulary, which a model may lack as long as no prompt has them.
+    /// The same without added tokens, which a model may lack as long as no prompt has them.
     pub fn max_vocabulary_id(&self) -> i64 {
         self.max_vocabulary_id
     }
 
-    /// The file that the vocabulary came from.
+    /// The file of the vocabulary.
     pub fn source(&self) -> &Path {
         &self.source
     }
 
-    /// Which class of transformers the tokens follow, and the files that decided, by their names.
+    /// The class of transformers that the tokens follow, and the names of the files used.
     pub fn description(&self) -> String {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let files: Vec<_> = std::iter::once(self.source.as_path())
@@ -182,10 +183,10 @@ impl PromptTokenizer {
         &self.roles
     }
 
-    /// SHA-256 of vocabulary, rules and special tokens, however a file writes them down.
+    /// SHA-256 of vocabulary, rules and special tokens, independent of the file format.
     ///
     /// # Errors
-    /// [`Error::Format`] where the tokenizer cannot be written as JSON.
+    /// [`Error::Format`] if the tokenizer cannot be written as JSON.
     pub fn digest(&self) -> Result<String> {
         let rules = self.inner.to_string(false);
         let rules =
@@ -198,8 +199,8 @@ impl PromptTokenizer {
         self.special[token as usize]
     }
 
-    /// The id of a special token, or an error that names the file, the token and where to declare it. A token that only its class
-    /// knows has the first id beyond the vocabulary, as in transformers, if the model has a row for it.
+    /// The id of a special token, or an error that names the file, the token and where to declare it. A token known only to
+    /// the class has the first id beyond the vocabulary, as in transformers, if the model has a row for it.
     pub fn require(&self, token: SpecialToken) -> Result<i64> {
         let key = token.key();
         // DeBERTa v3's mask is such a token: its model has a row for it.
@@ -208,8 +209,8 @@ impl PromptTokenizer {
             return Err(Error::format(
                 &self.source,
                 format!(
-                    "the vocabulary has no {key}: its class calls it `{name}`, which is not there; if it has another name, \
-                     give it as \"{key}\" in `tokenizer_config.json` beside this file"
+                    "the vocabulary has no {key}: its class calls it `{name}`, which is missing; if it has another \
+                     name, give it as \"{key}\" in `tokenizer_config.json` beside this file"
                 ),
             ));
         }
@@ -225,10 +226,10 @@ impl PromptTokenizer {
         })
     }
 
-    /// The tokens that the tokenizer itself puts in front of every text, such as Llama's `<s>`; often none. A token that its class
-    /// takes by default, but neither the vocabulary nor the model has, is left out: there is nothing to put.
+    /// The tokens that the tokenizer itself puts before every text, such as Llama's `<s>`; often none. A class's default
+    /// token that neither the vocabulary nor the model has is omitted.
     pub fn beginning(&self) -> Result<Vec<i64>> {
-        // An id that no vocabulary has stands for the text.
+        // An id outside any vocabulary represents the text.
         const TEXT: u32 = u32::MAX;
         let text = Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);
         let around = self.inner.post_process(text, None, true);
@@ -241,17 +242,17 @@ impl PromptTokenizer {
         Ok(before.filter(|id| !beyond(id)).collect())
     }
 
-    /// The id that fills up a batch on the right: the pad token, or 0 where there is none (attention masks hide it).
+    /// The id of padding on the right: the pad token, or 0 if there is none (attention masks hide it).
     pub fn pad_id(&self) -> i64 {
         self.special(SpecialToken::Pad).unwrap_or(0)
     }
 
-    /// The id of a token of the vocabulary, written as in the vocabulary.
+    /// The id of a token, spelled as in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<i64> {
         self.inner.token_to_id(token).map(i64::from)
     }
 
-    /// A token as the vocabulary writes it (`Ġgreat`, `##ing`).
+    /// A token's spelling in the vocabulary (`Ġgreat`, `##ing`).
     pub fn id_to_token(&self, id: i64) -> Option<String> {
         u32::try_from(id).ok().and_then(|id| self.inner.id_to_token(id))
     }

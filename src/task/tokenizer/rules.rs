@@ -1,8 +1,8 @@
-//! What transformers' classes change in a tokenizer that they have read: the space in front of a text, BERT's normalizer, what
-//! stands around a text.
+//! Changes that transformers' classes make to a tokenizer after reading it: the space before texts, BERT's normalizer,
+//! tokens around texts.
 //!
-//! Components are changed as they are written in `tokenizer.json`, as transformers itself does it. Source:
-//! `PreTrainedTokenizerFast.__init__` and the classes' own constructors in transformers 4.57.
+//! Components are changed in their JSON form, as in transformers. Source: `PreTrainedTokenizerFast.__init__` and the
+//! classes' own constructors in transformers 4.57.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::files::{Flag, Settings};
 use super::special::SpecialTokens;
 use crate::error::{Error, Result};
 
-/// Applies what every class does, then what this one does.
+/// Applies the changes of every class, then those of this one.
 pub(super) fn apply(
     inner: &mut Tokenizer,
     class: &Class,
@@ -30,7 +30,7 @@ pub(super) fn apply(
         Rule::NoBos if settings.flag("add_bos_token")?.or(false) => Err(Error::format(
             settings.config_path(),
             format!(
-                "`add_bos_token` is true, which transformers' fast class of {} refuses too; set it to false",
+                "`add_bos_token` is true, which transformers' fast class {} refuses too; set it to false",
                 class.name
             ),
         )),
@@ -39,16 +39,16 @@ pub(super) fn apply(
     }
 }
 
-/// A component as it stands in `tokenizer.json`.
+/// A component in its JSON form.
 fn written(component: Option<&impl serde::Serialize>) -> Option<Value> {
     component.and_then(|component| serde_json::to_value(component).ok())
 }
 
 fn wrong(source: &Path) -> impl Fn(serde_json::Error) -> Error + '_ {
-    move |reason| Error::format(source, format!("its tokenizer cannot be changed as its class does: {reason}"))
+    move |reason| Error::format(source, format!("the changes of its class cannot be applied: {reason}"))
 }
 
-/// A byte-level cut puts a space in front of texts where `add_prefix_space` says so, whatever `tokenizer.json` says.
+/// A byte-level pre-tokenizer adds a space before texts according to `add_prefix_space`, whatever `tokenizer.json` says.
 fn prefix_space(inner: &mut Tokenizer, class: &Class, flag: Flag, source: &Path) -> Result<()> {
     let wanted = match flag {
         Flag::Set(wanted) => wanted,
@@ -58,7 +58,7 @@ fn prefix_space(inner: &mut Tokenizer, class: &Class, flag: Flag, source: &Path)
                 "`add_prefix_space` in tokenizer_config.json must be true or false, found null",
             ));
         }
-        // Llama's class hands on no value of its own; `null` is refused by the component and passed over.
+        // Llama's class passes on no value; `null` is rejected by the component and ignored.
         Flag::Null => return Ok(()),
         Flag::Absent if class.name == "LlamaTokenizer" => return Ok(()),
         Flag::Absent => false,
@@ -86,7 +86,7 @@ fn bert_normalizer(inner: &mut Tokenizer, settings: &Settings, source: &Path, ch
     let Some(before) = written(inner.get_normalizer()) else {
         return Err(Error::format(
             source,
-            "has no normalizer, which its class (BERT's) must have; if that is meant, set \"tokenizer_class\" in \
+            "has no normalizer, which its class (BERT's) requires; if that is intended, set \"tokenizer_class\" in \
              tokenizer_config.json to \"PreTrainedTokenizerFast\"",
         ));
     };
@@ -113,8 +113,8 @@ fn bert_normalizer(inner: &mut Tokenizer, settings: &Settings, source: &Path, ch
     inner.with_normalizer(Some(after)).map_err(fail).map(drop)
 }
 
-/// Versions of the tokenizers library differ in whether a token that is looked for in the normalized text follows a
-/// normalizer that is put in place later.
+/// Versions of the tokenizers library differ in whether tokens matched in the normalized text follow a normalizer that is
+/// replaced later.
 fn refuse_moved_tokens(
     inner: &Tokenizer,
     before: &NormalizerWrapper,
@@ -136,9 +136,9 @@ fn refuse_moved_tokens(
         Some(token) => Err(Error::format(
             settings.config_path(),
             format!(
-                "do_lower_case, strip_accents and tokenize_chinese_chars override the normalizer of tokenizer.json, and the \
-                 added token `{token}` is looked for in the normalized text: versions of the tokenizers library disagree \
-                 about it; write the same settings into both files"
+                "do_lower_case, strip_accents and tokenize_chinese_chars override the normalizer of tokenizer.json, \
+                 and the added token `{token}` is matched in the normalized text: versions of the tokenizers library \
+                 disagree on this; write the same settings in both files"
             ),
         )),
     }
@@ -165,7 +165,7 @@ fn bos_and_eos(
     Ok(())
 }
 
-/// Puts tokens in front of and behind every text.
+/// Puts tokens before and after every text.
 pub(super) fn surrounded(
     inner: &Tokenizer,
     source: &Path,

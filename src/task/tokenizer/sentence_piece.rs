@@ -1,7 +1,7 @@
-//! Tokenizers from SentencePiece models: the few fields of the file that matter, and its conversion.
+//! Tokenizers from SentencePiece models: the relevant fields of the file, and its conversion.
 //!
-//! The file is a protocol buffer (`sentencepiece_model.proto`): pieces with scores and types, and how texts are trained on and
-//! normalized. Source of the conversion: `convert_slow_tokenizer.py` of transformers 4.57, class by class.
+//! The file is a protocol buffer (`sentencepiece_model.proto`): pieces with scores and types, and settings of training and
+//! normalization. Source of the conversion: `convert_slow_tokenizer.py` of transformers 4.57, class by class.
 
 use std::collections::HashMap;
 use std::panic;
@@ -29,7 +29,7 @@ const USER_DEFINED: u64 = 4;
 const UNIGRAM: u64 = 1;
 const PAIRS: u64 = 2;
 
-/// The mark that stands for a space.
+/// The mark for a space.
 const MARK: &str = "▁";
 
 /// A piece of the vocabulary.
@@ -40,7 +40,7 @@ struct Piece {
     kind: u64,
 }
 
-/// What is read of the file.
+/// The fields read from the file.
 struct Model {
     pieces: Vec<Piece>,
     kind: u64,
@@ -57,7 +57,7 @@ enum Field<'a> {
     Other,
 }
 
-/// The fields of a message in order; `None` in place of one that is cut off.
+/// The fields of a message in order; `None` for a truncated one.
 fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_>)>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -114,8 +114,8 @@ impl Model {
         model.ok_or_else(|| {
             Error::format(
                 path,
-                "not a SentencePiece model; a vocabulary of tiktoken is not supported: save the checkpoint with its fast \
-                 tokenizer (tokenizer.json)",
+                "not a SentencePiece model; tiktoken vocabularies are not supported: save the checkpoint with its \
+                 fast tokenizer (tokenizer.json)",
             )
         })
     }
@@ -169,7 +169,7 @@ fn text_of(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
 }
 
-/// A family's vocabulary, its unknown token's id, and what stands around a text.
+/// A family's vocabulary, its unknown token's id, and the tokens around a text.
 struct Layout {
     vocab: Vec<(String, f64)>,
     unk_id: usize,
@@ -223,7 +223,7 @@ fn layout(kind: SentencePiece, model: &Model, special: &SpecialTokens, source: &
     let around = |before: &str, after: &str| (vec![before.to_string()], vec![after.to_string()]);
     let fairseq = ["<s>", "<pad>", "</s>", "<unk>"];
     let (vocab, unk_id, (before, after), bytes): (Vec<_>, _, _, _) = match kind {
-        // The first three pieces keep their places under the names that the class gives them.
+        // The first three pieces keep their places, under the class's names.
         SentencePiece::Llama => (rest(0).collect(), 0, (Vec::new(), Vec::new()), true),
         SentencePiece::Gemma => {
             let mut vocab = vec![role("pad_token")?, role("eos_token")?, role("bos_token")?];
@@ -258,7 +258,7 @@ fn layout(kind: SentencePiece, model: &Model, special: &SpecialTokens, source: &
     Ok(Layout { vocab, unk_id, before, after, bytes })
 }
 
-/// `▁9,`: a piece that ends in a digit and a comma, which ALBERT takes apart.
+/// `▁9,`: a piece that ends in a digit and a comma, which ALBERT splits.
 fn number_and_comma(text: &str) -> bool {
     let mut last = text.chars().rev();
     last.next() == Some(',') && last.next().is_some_and(char::is_numeric)
@@ -296,7 +296,7 @@ fn tokenizer(kind: SentencePiece, model: &Model, layout: &Layout, source: &Path)
     Ok(inner)
 }
 
-/// The ids that parts of merges have in the model, in which the special pieces have their own names.
+/// The ids of merge parts in the model, where the special pieces have their own names.
 fn ids(kind: SentencePiece, model: &Model) -> HashMap<&str, usize> {
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
@@ -311,7 +311,7 @@ fn ids(kind: SentencePiece, model: &Model) -> HashMap<&str, usize> {
     ids
 }
 
-/// How texts are normalized and cut.
+/// Normalization and pre-tokenization.
 fn components(
     kind: SentencePiece,
     model: &Model,

@@ -1,19 +1,19 @@
-//! How a tokenizer keeps the spaces of a text, told by its components.
+//! How a tokenizer represents spaces, determined from its components.
 
 use tokenizers::Tokenizer;
 
-/// How a tokenizer keeps the spaces of a text.
+/// How a tokenizer represents spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spaces {
-    /// Not at all: words are cut at them.
+    /// Not at all: words are split at them.
     Dropped,
-    /// As bytes in front of words (`Ġ`).
+    /// As bytes before words (`Ġ`).
     Bytes,
-    /// As a mark in front of words (`▁`), often one more in front of a text.
+    /// As a mark before words (`▁`), often with an additional one before a text.
     Marks,
 }
 
-/// How spaces are kept, by the components that a tokenizer has.
+/// The representation of spaces, from the tokenizer's components.
 pub(super) fn spaces(inner: &Tokenizer) -> Spaces {
     let (normalizer, cut) = (written(inner.get_normalizer()), written(inner.get_pre_tokenizer()));
     if cut.contains("\"ByteLevel\"") || normalizer.contains("\"ByteLevel\"") {
@@ -25,7 +25,7 @@ pub(super) fn spaces(inner: &Tokenizer) -> Spaces {
     }
 }
 
-/// A component as JSON; empty where it is not there.
+/// A component as JSON; empty if it is missing.
 pub(super) fn written(component: Option<&impl serde::Serialize>) -> String {
     component.and_then(|part| serde_json::to_string(part).ok()).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! Special and added tokens as transformers' classes keep them, and how they come into a vocabulary.
+//! Special and added tokens of transformers' classes, and their addition to a vocabulary.
 //!
-//! A special token is given as a text or as a token with rules of its own (does it take the space in front of it, is it looked
-//! for before or after normalization). Which of the two it is decides whether it replaces what the vocabulary already says.
-//! Source of the rules: `SpecialTokensMixin` and `PreTrainedTokenizerFast.__init__` of transformers 4.57.
+//! A special token is given as a text or as a token with matching rules (whether it absorbs the preceding space, whether it
+//! is matched before or after normalization). This decides whether it replaces an existing entry of the vocabulary. Source
+//! of the rules: `SpecialTokensMixin` and `PreTrainedTokenizerFast.__init__` of transformers 4.57.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ pub(super) const KEYS: [&str; 7] =
 /// The field of special tokens without a role.
 pub(super) const ADDITIONAL: &str = "additional_special_tokens";
 
-/// The field of special tokens with a role of the model's own, or (in files of transformers 5) without one.
+/// The field of special tokens with a model-specific role, or (in files of transformers 5) without one.
 pub(super) const EXTRA: &str = "extra_special_tokens";
 
-/// A token with rules of its own.
+/// A token with matching rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // the library's own fields
 pub(super) struct Token {
@@ -27,7 +27,7 @@ pub(super) struct Token {
     pub single_word: bool,
     pub lstrip: bool,
     pub rstrip: bool,
-    /// Whether it is looked for in the normalized text; `None`: unless it is special.
+    /// Whether it is matched in the normalized text; `None`: unless it is special.
     pub normalized: Option<bool>,
     pub special: bool,
 }
@@ -40,7 +40,7 @@ impl Token {
 
     /// Reads `{"content": "[MASK]", "lstrip": false, …}`.
     pub fn parse(value: &Value) -> Result<Self, String> {
-        let wrong = || format!("{value} is no token; expected an object with `content`");
+        let wrong = || format!("{value} is not a token; expected an object with `content`");
         let content = value.get("content").and_then(Value::as_str).ok_or_else(wrong)?;
         let flag = |key: &str| match value.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -57,7 +57,7 @@ impl Token {
         })
     }
 
-    /// The token as the tokenizers library keeps it.
+    /// The token in the tokenizers library's form.
     pub fn added(&self) -> AddedToken {
         AddedToken::from(self.content.clone(), self.special)
             .single_word(self.single_word)
@@ -66,7 +66,7 @@ impl Token {
             .normalized(self.normalized.unwrap_or(!self.special))
     }
 
-    /// The other way round.
+    /// The reverse.
     pub fn of(token: &AddedToken) -> Self {
         Self {
             content: token.content.clone(),
@@ -103,8 +103,7 @@ pub(super) struct Dress {
     pub special: bool,
 }
 
-/// The special tokens of a tokenizer by role. A role that is absent takes the class's default; one that is there without a
-/// token (`null`) has none.
+/// The special tokens of a tokenizer by role. An absent role has the class's default; one set to `null` has no token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpecialTokens {
     roles: BTreeMap<&'static str, Option<Named>>,
@@ -113,7 +112,7 @@ pub(super) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Takes a field of `tokenizer_config.json` (`config`) or `special_tokens_map.json`.
+    /// Reads a field of `tokenizer_config.json` (`config`) or `special_tokens_map.json`.
     pub fn set(&mut self, key: &'static str, value: &Value, config: bool) -> Result<(), String> {
         let one = |value: &Value| match value {
             Value::String(text) => Ok(Named::Text(text.clone())),
@@ -153,7 +152,7 @@ impl SpecialTokens {
         self.all().map(|named| named.content().to_string()).collect()
     }
 
-    /// Gives roles whose token is a text the token of the same text among `known`.
+    /// Replaces roles given as texts by the tokens with the same text in `known`.
     pub fn spell(&mut self, known: &BTreeMap<String, Token>) {
         for named in self.roles.values_mut().flatten() {
             if let Some(token) = known.get(named.content()) {
@@ -195,8 +194,8 @@ impl SpecialTokens {
             .filter(move |named| seen.insert(named.content()))
     }
 
-    /// Adds what the vocabulary does not have yet: the tokens by id, then special tokens. What is given as a token replaces
-    /// the rules of a token that is there.
+    /// Adds what the vocabulary lacks: the tokens by id, then special tokens. A special token given as a token replaces the
+    /// rules of an existing one.
     pub fn add_to(&self, inner: &mut Tokenizer, decoder: &BTreeMap<i64, Token>) -> tokenizers::Result<()> {
         let present: Vec<AddedToken> = inner.get_added_tokens_decoder().values().cloned().collect();
         let mut encoder: BTreeSet<String> = present.iter().map(|token| token.content.clone()).collect();
@@ -233,7 +232,7 @@ impl SpecialTokens {
     }
 }
 
-/// The tokens that `tokenizer.json` adds, by id.
+/// The tokens added by `tokenizer.json`, by id.
 pub(super) fn stored_tokens(inner: &Tokenizer) -> BTreeMap<i64, Token> {
     inner.get_added_tokens_decoder().iter().map(|(id, token)| (i64::from(*id), Token::of(token))).collect()
 }

@@ -109,8 +109,7 @@ fn models_and_tokenizers_that_cannot_be_used() {
     kernel_refused(
         &scratch,
         &[],
-        "model: no tokenizer here: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast \
-         tokenizer, or copy the file of the model it was trained from",
+        "model: no tokenizer: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast tokenizer, or copy the file from the model it was trained from",
     );
     scratch.write("model/tokenizer.json", &tokenizer[..200]);
     let answer = scratch.kernel("--out K.safetensors");
@@ -156,15 +155,13 @@ fn analyze_refuses_the_same() {
     analyze_refused(
         &scratch,
         &["--label-words", "xylo,Xylo"],
-        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` is the same tokens (`x` `##y` `##l` `##o`) as \
-         `xylo` of label `0`; choose another word in the label words",
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` has the same tokens (`x` `##y` `##l` `##o`) as `xylo` of label `0`; choose another word in the label words",
     );
     fs::remove_file(scratch.path("model/tokenizer.json")).expect("a file");
     analyze_refused(
         &scratch,
         &[],
-        "model: no tokenizer here: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast \
-         tokenizer, or copy the file of the model it was trained from",
+        "model: no tokenizer: no `tokenizer.json` (for a PreTrainedTokenizer); save the checkpoint with its fast tokenizer, or copy the file from the model it was trained from",
     );
 }
 

@@ -8,14 +8,12 @@ fn label_words_that_do_not_fit() {
     kernel_refused(
         &scratch,
         &["--label-words", "xylo,Xylo"],
-        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` is the same tokens (`x` `##y` `##l` `##o`) as \
-         `xylo` of label `0`; choose another word in the label words",
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Xylo` has the same tokens (`x` `##y` `##l` `##o`) as `xylo` of label `0`; choose another word in the label words",
     );
     kernel_refused(
         &scratch,
         &["--label-words", "good,Good"],
-        "model/tokenizer.json: label `1` of task `remarks`: the word `Good` is the same token (`good`) as `good` of \
-         label `0`; choose another word in the label words",
+        "model/tokenizer.json: label `1` of task `remarks`: the word `Good` has the same token (`good`) as `good` of label `0`; choose another word in the label words",
     );
     kernel_refused(
         &scratch,
@@ -91,11 +89,9 @@ fn prompts_that_do_not_fit() {
         &scratch,
         &["--template", "*cls**sent_0*_It_was.*sep+*"],
         "template `*cls**sent_0*_It_was.*sep+*`: it has no `mask` part, but exactly one is needed; the variables are \
-         cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), \
-         +sent_N (a space in front), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
+         cls, mask, sep, sep+ (a separator after which the segment id grows), sent_N (the Nth text, counted from 0), +sent_N (with a preceding space), sent-_N (without its last character), sentl_N or sentu_N (first character lower or \
          upper case), their combinations such as +sentl_N and sentl-_N, label_N (the Nth label word), \
-         reply (where the answer of a chat begins), choice (in the mask's place: each of the row's choices; choicel, choiceu \
-         and choice- as for sent)",
+         reply (where the answer of a chat begins), choice (instead of the mask: each of the row's choices; choicel, choiceu and choice- as for sent)",
     );
     kernel_refused(
         &scratch,
@@ -136,13 +132,12 @@ fn tasks_and_splits_that_are_not_there() {
     kernel_refused(
         &scratch,
         &in_data,
-        "data: no directory for task `RTE` here; it has SST-2; check the data directory",
+        "data: no directory for task `RTE`; there are SST-2; check the data directory",
     );
     kernel_refused(
         &scratch,
         &["--data-dir", "data", "--task", "SST-2", "--k", "8", "--seed", "42"],
-        "data/SST-2: no split `8-42` (k = 8, seed = 42) here; there are 16-13; k up to 256 can be derived where `512-42` \
-         exists",
+        "data/SST-2: no split `8-42` (k = 8, seed = 42); there are 16-13; k up to 256 can be derived if `512-42` exists",
     );
     kernel_refused(
         &scratch,
