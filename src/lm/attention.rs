@@ -4,12 +4,13 @@
 
 use tch::{Kind, Tensor};
 
+use super::angles::Angles;
 use super::layout::{Inputs, LayerMaps, Map};
 use super::model::TokenBatch;
-use super::network::{gather, linear, norm};
+use super::operations::{gather, linear, norm};
 use super::parts::{Attention, Description, Disentangled, Norm, NormKind, Projections, Relative, Span};
 use super::relative::{self, Distances};
-use super::rotary::{Angles, Rotary};
+use super::rotary::Rotary;
 use super::single;
 use crate::jacobian::{Param, Tap};
 
@@ -40,7 +41,7 @@ impl<'a> Places<'a> {
         let mut places = Self { d, batch, tokens, lengths, absent, angles: Vec::new() };
         for rotary in d.layers.iter().filter_map(|l| l.attention.rotary.as_ref()) {
             if !places.angles.iter().any(|(known, _)| *known == rotary) {
-                let angles = rotary.angles(&places.lengths, tokens, kind, batch.ids.device());
+                let angles = Angles::of(rotary, &places.lengths, tokens, kind, batch.ids.device());
                 places.angles.push((rotary, angles));
             }
         }

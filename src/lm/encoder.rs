@@ -8,7 +8,7 @@ use super::checkpoint::check_directory;
 use super::config::ModelConfig;
 use super::configured::Configured;
 use super::fields::Fields;
-use super::model::weights;
+use super::load::weights;
 use crate::error::Result;
 use crate::jacobian::Parameters;
 

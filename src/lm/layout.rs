@@ -209,7 +209,7 @@ fn relative(d: &Description, b: &mut Builder<'_>, h: &Axis) -> (Option<Param>, O
 }
 
 fn layer(d: &Description, number: usize, b: &mut Builder<'_>, sizes: &Sizes) -> LayerMaps {
-    let (path, label) = b.names.layer_at(d, number);
+    let (path, label) = b.names.layer_at(d.sharing, number);
     let names = b.names.layer;
     let at = |part: &str| format!("{path}.{part}");
     b.group(Role::Body, label);

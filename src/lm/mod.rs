@@ -3,6 +3,7 @@
 //! Knows configurations, weights and forward passes; knows no task, no kernel and no claim.
 
 mod activation;
+mod angles;
 mod answers;
 mod architectures;
 mod assemble;
@@ -17,10 +18,13 @@ mod fields;
 mod gguf;
 mod head;
 mod layout;
+mod load;
 mod model;
+mod model_names;
 mod mup;
 mod names;
 mod network;
+mod operations;
 mod parts;
 mod peft;
 #[cfg(test)]
@@ -28,6 +32,7 @@ mod plain;
 pub mod random;
 mod relative;
 mod rotary;
+mod rounding;
 mod save;
 mod sequences;
 mod single;
@@ -42,7 +47,8 @@ pub use decoder::{Biases, CausalArchitecture, CausalConfig, CausalLm};
 pub use encoder::MaskedLm;
 pub use examples::{AnsweredExample, OutputMode, PromptExample, PromptExamples};
 pub use head::{HeadExamples, with_head};
-pub use model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch, load, settings};
+pub use load::{load, settings};
+pub use model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch};
 pub use mup::{Initial, Parametrization, Scaling};
 pub use peft::{Modules, PeftAdapter, TargetModules, save_adapter};
 pub use save::{StoredType, save, write_tensors};

@@ -1,20 +1,10 @@
 //! The interface of language models: masked ones, which fill a gap, and causal ones, which continue a text.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-use super::assemble::Wanted;
-use super::checkpoint::{Checkpoint, check_directory};
-use super::fields::Fields;
-use super::names::ModelNames;
-use super::network::Network;
-use super::parts::Description;
-use super::{architectures, gguf};
-use crate::error::Result;
-use crate::gguf::Gguf;
-use crate::jacobian::{ParameterSpec, Parameters, Tap};
+use crate::jacobian::{ParameterSpec, Tap};
 
 /// Token sequences of one batch, padded on the right.
 #[derive(Debug)]
@@ -76,7 +66,7 @@ pub struct NetworkFacts {
     pub mup_base_width: Option<i64>,
 }
 
-/// A language model without its values, which live in [`Parameters`], so that it can be evaluated at many parameter vectors,
+/// A language model without its values, which live in [`Parameters`](crate::jacobian::Parameters), so that it can be evaluated at many parameter vectors,
 /// in several threads.
 pub trait LanguageModel: Send + Sync {
     /// Specifications of the parameters.
@@ -101,37 +91,4 @@ pub trait LanguageModel: Send + Sync {
 /// The token id of padding in batches, or 0 if the vocabulary lacks it. Nothing that is read attends to it.
 pub(super) fn filler(pad_token_id: i64, vocab_size: i64) -> i64 {
     if (0..vocab_size).contains(&pad_token_id) { pad_token_id } else { 0 }
-}
-
-/// Reads configuration and weights from a checkpoint directory or a GGUF file.
-///
-/// # Errors
-/// Unknown architectures and settings; missing, misshapen or non-finite tensors; layers beyond the configured number.
-pub fn load(place: &Path, kind: Kind, device: Device) -> Result<(Box<dyn LanguageModel>, Parameters)> {
-    // Settings before the weights, which may be large, so that unsupported ones are refused at once.
-    let (network, parameters) = if let Some(file) = Gguf::find(place)? {
-        gguf::load(&Gguf::open(&file)?, kind, device)?
-    } else {
-        check_directory(place)?;
-        let network = Network::new(architectures::describe(&Fields::read(place)?)?);
-        let parameters = weights(place, network.description(), kind, device)?;
-        (network, parameters)
-    };
-    Ok((Box::new(network), parameters))
-}
-
-/// [`LanguageModel::settings`] of the model in a checkpoint directory, from its `config.json` alone.
-///
-/// # Errors
-/// Unknown architectures and settings.
-pub fn settings(directory: &Path) -> Result<String> {
-    let description = architectures::describe(&Fields::read(directory)?)?;
-    Ok(serde_json::to_string(&description).expect("a description is plain data"))
-}
-
-/// The parameters of a network from the files of a checkpoint directory.
-pub(super) fn weights(directory: &Path, d: &Description, kind: Kind, device: Device) -> Result<Parameters> {
-    let checkpoint = Checkpoint::open(directory)?;
-    let naming = ModelNames::of(d);
-    Wanted::of(d, &naming, "config.json").assemble(directory, &checkpoint, kind, device)
 }

@@ -9,6 +9,7 @@ use super::activation::Activation;
 use super::config::Sharing;
 use super::names::Names;
 use super::rotary::Rotary;
+use super::rounding::Rounding;
 
 /// A transformer, from token ids to logits.
 #[derive(Clone, Debug, Serialize)]
@@ -109,15 +110,6 @@ pub(super) enum Projection {
     Sum,
     /// Only the token embeddings, without a bias; the position table has the residual stream's width.
     Tokens,
-}
-
-/// How transformers computes a part of a double-precision network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Rounding {
-    /// In double precision.
-    None,
-    /// In single precision.
-    Single,
 }
 
 /// A normalization of the last axis.

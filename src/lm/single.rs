@@ -3,8 +3,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::parts::{Norm, NormKind, Rounding};
+use super::parts::{Norm, NormKind};
 use super::rotary::{Rotary, Scaling};
+use super::rounding::Rounding;
 
 const SINGLE: (Kind, tch::Device) = (Kind::Float, tch::Device::Cpu);
 

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::format::escape;
-use super::plots::DIRECTORY;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomic};
+
+/// Directory of the plots inside that of the report.
+pub(super) const PLOTS: &str = "plots";
 
 /// The files of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Files<'_> {
     /// Writes them into a directory, which is created where it is missing. `report.json`, which says what belongs to the report,
     /// and `report.md` come last, so that where they are, the rest is too.
     pub(super) fn write(&self, directory: &Path) -> Result<Written> {
-        create_dir(&directory.join(DIRECTORY))?;
+        create_dir(&directory.join(PLOTS))?;
         let place = |name: &str| directory.join(name);
         let mut plots = Vec::new();
         for plot in &self.plots {

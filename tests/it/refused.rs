@@ -66,10 +66,10 @@ fn tokenizers() -> Vec<Refusal> {
     let empty = tempfile::tempdir().expect("a temporary directory");
     fs::write(empty.path().join("config.json"), json!({"model_type": "gpt2"}).to_string()).expect("written");
     vec![
-        ("a class whose code is not here", read("word-piece", config(json!({"tokenizer_class": "KoBertTokenizer"})))),
+        ("an unknown class", read("word-piece", config(json!({"tokenizer_class": "KoBertTokenizer"})))),
         ("no tokenizer at all", said(PromptTokenizer::from_dir(empty.path()), empty.path())),
         (
-            "a vocabulary of tiktoken",
+            "a tiktoken vocabulary",
             with_file(
                 "llama",
                 config(json!({"tokenizer_class": "LlamaTokenizer"})),
@@ -78,24 +78,24 @@ fn tokenizers() -> Vec<Refusal> {
             ),
         ),
         (
-            "a pointer of Git LFS",
+            "a Git LFS pointer",
             with_file("gpt2", json!({}), "tokenizer.json", "version https://git-lfs.github.com/spec/v1\n"),
         ),
         ("BERT's class on a file without a normalizer", no_normalizer()),
         (
-            "BERT's settings against those of tokenizer.json, beside an added token",
+            "BERT's settings contradicting tokenizer.json, with an added token",
             bert("word-piece-fast", json!({"do_lower_case": false, "added_tokens_decoder": {"900": moved}})),
         ),
         ("BERT's settings as null", bert("word-piece-fast", json!({"do_lower_case": null}))),
         (
-            "Llama's add_prefix_space against tokenizer.json, without tokenizer.model",
+            "Llama's add_prefix_space contradicting tokenizer.json, without tokenizer.model",
             read(
                 "llama-fast",
                 config(json!({"tokenizer_class": "LlamaTokenizer", "add_prefix_space": false, "legacy": false})),
             ),
         ),
         (
-            "add_bos_token of a class that cannot",
+            "add_bos_token for a class without it",
             read("gpt2", config(json!({"tokenizer_class": "CodeGenTokenizer", "add_bos_token": true}))),
         ),
         (
@@ -106,14 +106,14 @@ fn tokenizers() -> Vec<Refusal> {
             ),
         ),
         (
-            "add_prefix_space as null beside slow files",
+            "add_prefix_space as null with slow files",
             read(
                 "gpt2",
                 json!({"tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": null}, "tokenizer.json": null}),
             ),
         ),
         (
-            "add_prefix_space of Qwen2 beside slow files",
+            "add_prefix_space for Qwen2 with slow files",
             read(
                 "qwen2",
                 json!({"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": true}, "tokenizer.json": null}),
@@ -163,25 +163,25 @@ fn prompts() -> Vec<Refusal> {
     };
     vec![
         ("a template without a mask", said(new("*sent_0*", "a,b"), nowhere)),
-        ("a variable that is not known", said(new("*sent_x**mask*", "a,b"), nowhere)),
-        ("an escape that is not known", said(new(r"\x*sent_0**mask*", "a,b"), nowhere)),
+        ("an unknown variable", said(new("*sent_x**mask*", "a,b"), nowhere)),
+        ("an unknown escape", said(new(r"\x*sent_0**mask*", "a,b"), nowhere)),
         ("a mask by its name", masked(new("[MASK]*sent_0**mask*", "the,north"))),
-        ("a text behind the mask of a causal model", causal(new("*mask**sent_0*", "the,north"))),
+        ("a text after a causal model's mask", causal(new("*mask**sent_0*", "the,north"))),
         (
             "a mask beyond the longest prompt",
             masked(with("*sent_0**mask*", Overrides { max_length: Some(3), ..Overrides::default() })),
         ),
         ("a chat without a chat template", causal(chat("*sent_0**mask*"))),
         ("a chat for a masked model", prompt("word-piece", &talking, Reading::Mask, chat("*sent_0**mask*"))),
-        ("an answer's beginning without a chat", causal(new("*sent_0**reply**mask*", "the,north"))),
-        ("a label word that is not in the vocabulary", words("the,猫")),
-        ("two labels with one word", words("the,The")),
-        ("labels and words that do not fit", said(new("*sent_0**mask*", "0=a,b"), nowhere)),
-        ("one label alone", said(new("*sent_0**mask*", "a"), nowhere)),
-        ("a choice beside a mask", said(new("*sent_0**mask**choice*", "a,b"), nowhere)),
-        ("choices of the same tokens", masked(new("*sent_0**choice*", "a,b"))),
+        ("`reply` without a chat", causal(new("*sent_0**reply**mask*", "the,north"))),
+        ("a label word outside the vocabulary", words("the,猫")),
+        ("two labels with the same word", words("the,The")),
+        ("labels and words that do not match", said(new("*sent_0**mask*", "0=a,b"), nowhere)),
+        ("a single label", said(new("*sent_0**mask*", "a"), nowhere)),
+        ("a choice and a mask", said(new("*sent_0**mask**choice*", "a,b"), nowhere)),
+        ("choices with the same tokens", masked(new("*sent_0**choice*", "a,b"))),
         (
-            "a new head on a multiple choice",
+            "a new head for a multiple choice",
             prompt("word-piece", &plain, Reading::FirstTokenAlone, new("*sent_0**choice*", "a,b")),
         ),
     ]
@@ -200,28 +200,25 @@ fn data() -> Vec<Refusal> {
         ("a NUL character", read("t.csv", b"label,text\n1,fi\0ne\n", &own)),
         ("more fields than columns", read("t.csv", b"label,text\n0,great, and funny\n", &own)),
         ("fewer fields than columns", read("t.csv", b"label,text\n0\n", &own)),
-        ("a quotation mark that is not closed", read("t.tsv", b"label\ttext\n0\t\"open\n", &own)),
-        ("one that is closed before the field ends", read("t.csv", b"label,text\n1,\"fine\" he said\n", &own)),
-        ("a space in front of one", read("t.csv", b"label,text\n1, \"fine\"\n", &own)),
-        ("a column that is missing", read("t.csv", b"label,sentence\n1,fine\n", &own)),
-        ("columns that are not known", said(ColumnNames::parse("words=a"), Path::new("nowhere"))),
+        ("an unclosed quotation mark", read("t.tsv", b"label\ttext\n0\t\"open\n", &own)),
+        ("a quotation mark closed before the field ends", read("t.csv", b"label,text\n1,\"fine\" he said\n", &own)),
+        ("a space before a quotation mark", read("t.csv", b"label,text\n1, \"fine\"\n", &own)),
+        ("a missing column", read("t.csv", b"label,sentence\n1,fine\n", &own)),
+        ("unknown columns", said(ColumnNames::parse("words=a"), Path::new("nowhere"))),
         ("some columns by number", said(ColumnNames::parse("text=3,label=label"), Path::new("nowhere"))),
         ("an empty text", read("t.csv", b"label,text\n1,\n", &own)),
-        ("a blank second text that is read", read("t.tsv", b"text\ttext2\tlabel\nfine\t \t1\n", &two)),
+        ("a blank second text that is used", read("t.tsv", b"text\ttext2\tlabel\nfine\t \t1\n", &two)),
         ("a label without a word", read("t.csv", b"label,text\n2,fine\n", &own)),
-        ("a list in place of JSON lines", read("t.jsonl", b"[\n", &own)),
-        ("a field of JSON that is missing", read("t.jsonl", b"{\"text\": \"a\"}\n", &own)),
-        ("a field of JSON that is no text", read("t.jsonl", b"{\"text\": [\"a\"], \"label\": 1}\n", &own)),
+        ("a list instead of JSON lines", read("t.jsonl", b"[\n", &own)),
+        ("a missing JSON field", read("t.jsonl", b"{\"text\": \"a\"}\n", &own)),
+        ("a JSON field that is not a text", read("t.jsonl", b"{\"text\": [\"a\"], \"label\": 1}\n", &own)),
         ("no rows", read("t.csv", b"label,text\n", &own)),
         (
-            "more choices than columns",
+            "more choices than label words",
             read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"c\", \"d\"], \"label\": 1}\n", &choice),
         ),
         ("an empty choice", read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"\"], \"label\": 1}\n", &choice)),
-        (
-            "two choices that are the same",
-            read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"b\"], \"label\": 1}\n", &choice),
-        ),
+        ("two equal choices", read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"b\"], \"label\": 1}\n", &choice)),
     ]
 }
 
@@ -234,14 +231,14 @@ fn weights() -> Vec<Refusal> {
     let words =
         |model: Model| model.load().err().map_or_else(|| READ.to_owned(), |message| message.replace("DIR/", ""));
     vec![
-        ("a pointer of Git LFS", words(bert().write(FILE, "version https://git-lfs.github.com/spec/v1\n"))),
+        ("a Git LFS pointer", words(bert().write(FILE, "version https://git-lfs.github.com/spec/v1\n"))),
         ("a web page", words(bert().write(FILE, "<!DOCTYPE html><html>"))),
-        ("a file cut short", words(bert().write(FILE, &whole[..whole.len() - 9]))),
+        ("a truncated file", words(bert().write(FILE, &whole[..whole.len() - 9]))),
         ("an interrupted download", words(bare("x.incomplete"))),
-        ("an adapter in place of a model", words(bare("adapter_model.safetensors"))),
+        ("an adapter instead of a model", words(bare("adapter_model.safetensors"))),
         ("weights of TensorFlow", words(bare("tf_model.h5"))),
         ("weights of Flax", words(bare("flax_model.msgpack"))),
-        ("a maker's own format", words(bare("consolidated.00.pth"))),
+        ("a publisher's own format", words(bare("consolidated.00.pth"))),
         ("shards without their index", words(bare("model-00001-of-00002.safetensors"))),
         (
             "several variants",
@@ -262,7 +259,7 @@ fn weights() -> Vec<Refusal> {
                 t.insert("classifier.weight".into(), vector());
             })),
         ),
-        ("an encoder without its head", words(bert().changed(|t| t.retain(|name, _| !name.starts_with("cls."))))),
+        ("an encoder without a head", words(bert().changed(|t| t.retain(|name, _| !name.starts_with("cls."))))),
         (
             "two copies that differ",
             words(bert().changed(|t| {
@@ -277,8 +274,8 @@ fn weights() -> Vec<Refusal> {
                 t.insert("cls.predictions.decoder.weight".into(), tokens);
             })),
         ),
-        ("a tensor that is missing", words(bert().changed(|t| drop(t.remove(QUERY))))),
-        ("a tensor of another shape", words(bert().changed(|t| drop(t.insert(QUERY.into(), vector()))))),
+        ("a missing tensor", words(bert().changed(|t| drop(t.remove(QUERY))))),
+        ("a tensor of the wrong shape", words(bert().changed(|t| drop(t.insert(QUERY.into(), vector()))))),
         ("numbers that are not finite", words(bert().changed(|t| drop(t.insert(QUERY.into(), &t[QUERY] / 0.0))))),
         ("layers beyond the configured number", words(bert().set("num_hidden_layers", json!(1)))),
     ]
@@ -296,26 +293,23 @@ fn settings() -> Vec<Refusal> {
         said(lm::settings(directory.path()), directory.path())
     };
     vec![
-        ("an architecture that is not known", of(json!({"model_type": "mamba"}))),
-        ("a decoder of BERT's class", of(json!({"model_type": "bert", "is_decoder": true}))),
-        ("positions by distance in BERT", of(json!({"model_type": "bert", "position_embedding_type": "relative_key"}))),
-        ("an activation that is not known", of(json!({"model_type": "bert", "hidden_act": "mish"}))),
-        ("two sizes that contradict", of(json!({"model_type": "gpt2", "n_embd": 48, "hidden_size": 96}))),
+        ("an unknown architecture", of(json!({"model_type": "mamba"}))),
+        ("a BERT decoder", of(json!({"model_type": "bert", "is_decoder": true}))),
+        ("BERT with relative positions", of(json!({"model_type": "bert", "position_embedding_type": "relative_key"}))),
+        ("an unknown activation", of(json!({"model_type": "bert", "hidden_act": "mish"}))),
+        ("contradictory sizes", of(json!({"model_type": "gpt2", "n_embd": 48, "hidden_size": 96}))),
         (
-            "two bases of rotary angles",
+            "two rotary bases",
             of(
                 json!({"model_type": "llama", "rope_theta": 10_000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}}),
             ),
         ),
         (
-            "angles of another kind",
+            "an unknown rotary scaling",
             of(json!({"model_type": "llama", "rope_scaling": {"rope_type": "other", "factor": 2.0}})),
         ),
         ("a window in Llama", of(json!({"model_type": "llama", "sliding_window": 512}))),
-        (
-            "a padding id that RoBERTa's positions begin after",
-            of(json!({"model_type": "roberta", "pad_token_id": null})),
-        ),
+        ("RoBERTa without a padding id", of(json!({"model_type": "roberta", "pad_token_id": null}))),
         ("GPT-2's unscaled scores", of(json!({"model_type": "gpt2", "scale_attn_weights": false}))),
         ("a convolution in DeBERTa", of(json!({"model_type": "deberta-v2", "conv_kernel_size": 3}))),
         ("Gemma 3 with images", of(json!({"model_type": "gemma3"}))),
@@ -334,11 +328,11 @@ fn adapters() -> Vec<Refusal> {
     vec![
         ("an adapter of a classifier", refused("bert-bias", &[], &with("base_model.model.classifier.weight", &[2, 8]))),
         (
-            "a module of another shape",
+            "a module of the wrong shape",
             refused("bert-bias", &[], &with("base_model.model.cls.predictions.transform.dense.weight", &[8, 9])),
         ),
         (
-            "a tied decoder of its own",
+            "a separate decoder for a tied one",
             refused("bert-bias", &[], &with("base_model.model.cls.predictions.decoder.weight", &[40, 8])),
         ),
         (
@@ -349,10 +343,16 @@ fn adapters() -> Vec<Refusal> {
                 &with("base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.other.weight", &[2, 8]),
             ),
         ),
-        ("factors that the settings do not name", refused("llama-layers", &[("layers_to_transform", json!(0))], &same)),
-        ("magnitudes that use_dora denies", refused("bert-dora", &[("use_dora", json!(false))], &same)),
+        (
+            "factors of modules that the settings do not match",
+            refused("llama-layers", &[("layers_to_transform", json!(0))], &same),
+        ),
+        ("magnitudes without use_dora", refused("bert-dora", &[("use_dora", json!(false))], &same)),
         ("magnitudes of tables", refused("llama-tables", &[("use_dora", json!(true))], &same)),
-        ("a start that changes the weights", refused("bert-bias", &[("init_lora_weights", json!("pissa"))], &same)),
+        (
+            "an initialization that changes the weights",
+            refused("bert-bias", &[("init_lora_weights", json!("pissa"))], &same),
+        ),
     ]
 }
 
@@ -377,22 +377,22 @@ fn gguf_files() -> Vec<Refusal> {
         said(PromptTokenizer::from_dir(&path), directory.path())
     };
     vec![
-        ("an architecture that is not known", with("general.architecture", Field::Text("mamba".into()))),
-        ("a form of blocks that is not known", read(&stored)),
+        ("an unknown architecture", with("general.architecture", Field::Text("mamba".into()))),
+        ("an unknown storage type", read(&stored)),
         ("scaled angles", with("llama.rope.scaling.type", Field::Text("yarn".into()))),
         ("experts", with("llama.expert_count", Field::U32(8))),
-        ("a part of several", with("split.count", Field::U32(3))),
-        ("a tokenizer of another kind", tokenizer("rwkv", "default")),
-        ("a cut of another tokenizer", tokenizer("gpt2", "falcon")),
+        ("one part of a split model", with("split.count", Field::U32(3))),
+        ("an unknown kind of tokenizer", tokenizer("rwkv", "default")),
+        ("an unknown pre-tokenizer", tokenizer("gpt2", "falcon")),
     ]
 }
 
-const INTRODUCTION: &str = "# What is refused, with its message
+const INTRODUCTION: &str = "# Refused input and its messages
 
-Input that would mean something else than it seems to, or another function than this program computes, is refused with exit code
-2, before anything is written. This page is what the program says to each of these inputs (`tests/it/refused.rs` makes it and compares);
-the place of the files is left out, and the list of a template's variables. Why: [tokenizers, prompts and data
-files](tokenizers.md), [checkpoints and adapters](checkpoints.md), [architectures](architectures.md).
+Input that is ambiguous, or that asks for a different function than this program computes, is refused with exit code 2 before anything
+is written. This page lists the program's message for each kind (generated and checked by `tests/it/refused.rs`); paths of files and
+the list of a template's variables are omitted. The reasons are in [tokenizers, prompts and data files](tokenizers.md), [checkpoints and
+adapters](checkpoints.md) and [architectures](architectures.md).
 ";
 
 /// A message in a table: backslashes are plain outside of code.

@@ -4,7 +4,8 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, LayerNames, Names};
-use super::super::parts::{Around, Description, Layer, Norm, NormKind, Rounding, Span};
+use super::super::parts::{Around, Description, Layer, Norm, NormKind, Span};
+use super::super::rounding::Rounding;
 use super::llama::{self, llama_like, rms};
 use super::rope::{ROPE, Rope};
 use super::settings::{Defaults, Sizes, Windows, is_eager, refuse};

@@ -2,7 +2,8 @@
 
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
-use super::super::parts::{Around, Description, FeedKind, Head, Norm, NormKind, Projections, Rounding, Transform};
+use super::super::parts::{Around, Description, FeedKind, Head, Norm, NormKind, Projections, Transform};
+use super::super::rounding::Rounding;
 use super::bert::{BERT, Encoder};
 use super::llama;
 use super::rope::{ROPE, Rope};

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::super::fields::Fields;
-use super::super::parts::Rounding;
 use super::super::rotary::{Rotary, Scaling};
+use super::super::rounding::Rounding;
 use super::settings::Sizes;
 use crate::error::Result;
 

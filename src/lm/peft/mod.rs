@@ -19,7 +19,7 @@ use self::files::{CONFIG, WRAPPER};
 use self::stored::{Stored, Tensors};
 use super::assemble::all_finite;
 use super::checkpoint::{TensorSource, difference};
-use super::names::{is_decoder, is_projection};
+use super::model_names::{is_decoder, is_projection};
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Parameters, Role};
 use crate::subspace::{Lora, Placement, Target, Use};

@@ -5,7 +5,7 @@ use fancy_regex::Regex;
 
 use crate::error::{Error, Result};
 use crate::jacobian::{Param, ParameterSpec, Role};
-use crate::lm::names::{is_decoder, is_projection, is_table_of_distances};
+use crate::lm::model_names::{is_decoder, is_projection, is_table_of_distances};
 
 /// PEFT's word for every linear map but the output layer.
 const ALL_LINEAR: &str = "all-linear";

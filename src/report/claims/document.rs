@@ -8,8 +8,7 @@ use super::markdown::document;
 use super::{plot, slug};
 use crate::error::Result;
 use crate::evidence::Findings;
-use crate::report::files::{Files, Plot, Written, json};
-use crate::report::plots;
+use crate::report::files::{Files, PLOTS, Plot, Written, json};
 
 /// A report.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ pub(in crate::report) fn write_with(
     beside: Vec<(&'static str, Option<String>)>,
     directory: &Path,
 ) -> Result<Written> {
-    let file = |name: &str| format!("{}/{}.svg", plots::DIRECTORY, slug(name));
+    let file = |name: &str| format!("{}/{}.svg", PLOTS, slug(name));
     let mut drawn = report.findings.figures.iter().map(|f| plot(&file(&f.name), f)).collect::<Result<Vec<_>>>()?;
     drawn.extend(report.pictures.iter().map(|p| Plot {
         file: file(&p.name),

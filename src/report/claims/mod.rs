@@ -16,7 +16,7 @@ mod terminal;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{Files, Plot, Written, json};
+use super::files::{Files, PLOTS, Plot, Written, json};
 use super::format::slug;
 use super::plots;
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ fn earlier_plots(directory: &Path) -> Result<Vec<String>> {
 }
 
 fn plot_file(claim: &str, figure: &str) -> String {
-    format!("{}/{}-{}.svg", plots::DIRECTORY, slug(claim), slug(figure))
+    format!("{}/{}-{}.svg", PLOTS, slug(claim), slug(figure))
 }
 
 /// The plots of every claim.

@@ -14,16 +14,13 @@ mod scatter;
 
 use std::collections::HashSet;
 
-use super::files::Plot;
+use super::files::{PLOTS, Plot};
 use super::format::{optimizer_title, plain, slug};
 use super::rows::accuracies;
 use crate::error::Result;
 use crate::evidence::{Analysis, FineTuningResult};
 
 pub(super) use scaling::scaling;
-
-/// Directory of the figures inside that of the report.
-pub(super) const DIRECTORY: &str = "plots";
 
 /// A figure of the report.
 pub(super) struct Figure {
@@ -121,7 +118,7 @@ impl Figures {
             name = format!("{base}-{number}");
             number += 1;
         }
-        let plot = Plot { file: format!("{DIRECTORY}/{name}.svg"), alt: alt.to_owned(), svg };
+        let plot = Plot { file: format!("{PLOTS}/{name}.svg"), alt: alt.to_owned(), svg };
         self.all.push(Figure { kind, index, plot });
     }
 }

@@ -129,11 +129,7 @@ fn tasks_and_splits_that_are_not_there() {
     let in_data = ["--data-dir", "data", "--task", "RTE"];
     kernel_refused(&scratch, &in_data, "cannot read data: No such file or directory (os error 2)");
     scratch.write("data/SST-2/16-13/train.tsv", "");
-    kernel_refused(
-        &scratch,
-        &in_data,
-        "data: no directory for task `RTE`; there are SST-2; check the data directory",
-    );
+    kernel_refused(&scratch, &in_data, "data: no directory for task `RTE`; there are SST-2; check the data directory");
     kernel_refused(
         &scratch,
         &["--data-dir", "data", "--task", "SST-2", "--k", "8", "--seed", "42"],
