@@ -1,15 +1,15 @@
-//! Which examples were answered right.
+//! Which examples were answered correctly.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Whether each test example was answered right, in the order of the set. Empty where that was not kept. In files a text of
-/// `1` and `0`.
+/// Whether each test example was answered correctly, in the set's order. Empty if not recorded. In files, a text of `1` and
+/// `0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers(pub Vec<bool>);
 
 impl Answers {
-    /// Of predicted and true classes.
+    /// From predicted and true classes.
     pub fn of(pairs: impl Iterator<Item = (usize, usize)>) -> Self {
         Self(pairs.map(|(found, label)| found == label).collect())
     }
@@ -28,7 +28,7 @@ impl<'de> Deserialize<'de> for Answers {
         let right = |c| match c {
             '1' => Ok(true),
             '0' => Ok(false),
-            other => Err(D::Error::custom(format!("answers are `1` or `0` for each example, not `{other}`"))),
+            other => Err(D::Error::custom(format!("answers must be `1` or `0` per example, not `{other}`"))),
         };
         text.chars().map(right).collect::<Result<_, _>>().map(Self)
     }

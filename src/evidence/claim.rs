@@ -1,9 +1,9 @@
-//! Evidence for a claim of the theory: what was expected, what was measured, what the controls did. Plain data; the
-//! verdict follows from it by one rule.
+//! Evidence for a claim of the theory: expectations, measurements and controls. Plain data, from which the verdict follows
+//! by one rule.
 
 use crate::stats::{Estimate, Expectation, Outcome, detectable, student_mean};
 
-/// How much an experiment spends.
+/// The amount of computation of an experiment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
@@ -27,14 +27,14 @@ impl Profile {
     }
 }
 
-/// One measured quantity and what it was expected to be.
+/// A measured quantity and its expectation.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Check {
-    /// What was measured, e.g. "slope of the NTK's relative error in width".
+    /// The quantity, e.g. "slope of the NTK's relative error in width".
     pub name: String,
-    /// What it must be.
+    /// The expectation.
     pub expectation: Expectation,
-    /// What it was, with its interval.
+    /// The measured value, with its interval.
     pub estimate: Estimate,
     /// The comparison of the two.
     pub outcome: Outcome,
@@ -44,7 +44,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A measured quantity beside its expectation, judged.
+    /// Judges a measured quantity by its expectation.
     pub fn judged(name: impl Into<String>, expectation: Expectation, estimate: Estimate) -> Self {
         let outcome = expectation.judge(&estimate);
         let detectable = detectable(&estimate, &expectation, 0.9);
@@ -52,7 +52,7 @@ impl Check {
     }
 }
 
-/// What came out of a claim.
+/// The verdict on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimVerdict {
@@ -64,12 +64,12 @@ pub enum ClaimVerdict {
     Underpowered,
     /// A hypothesis of the claim is not met.
     NotApplicable,
-    /// A control passed: the check cannot tell the claim from its opposite.
+    /// A control passed: the check cannot distinguish the claim from its opposite.
     Broken,
 }
 
 impl ClaimVerdict {
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Holds => "holds",
@@ -80,7 +80,7 @@ impl ClaimVerdict {
         }
     }
 
-    /// Whether a suite with this verdict in it must not exit with success.
+    /// Whether a suite with this verdict fails.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Violated | Self::Broken)
     }
@@ -130,7 +130,7 @@ impl From<String> for Cell {
     }
 }
 
-/// Figures that do not fit into one number.
+/// A table of figures.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Table {
     /// What the rows are.
@@ -141,21 +141,21 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// A mean at one place of the x axis, with its confidence interval: Student's, at [`Mark::CONFIDENCE`].
+/// A mean at one point of the x axis, with Student's confidence interval at [`Mark::CONFIDENCE`].
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Mark {
     /// Width, rank, step or learning rate.
     pub x: f64,
     /// The mean over independent samples: seeds, draws or examples.
     pub y: f64,
-    /// Lower end of the mean's interval; the mean itself where it is exact or a single sample has no interval.
+    /// Lower end of the mean's interval; the mean itself if it is exact or from a single sample.
     pub low: f64,
     /// Upper end, likewise.
     pub high: f64,
 }
 
 impl Mark {
-    /// Confidence of every mark's interval.
+    /// Confidence level of every mark's interval.
     pub const CONFIDENCE: f64 = 0.95;
 
     /// A number without sampling error.
@@ -173,12 +173,12 @@ impl Mark {
     pub fn geometric_mean(x: f64, samples: &[f64]) -> Self {
         let logs: Vec<f64> = samples.iter().map(|s| s.ln()).collect();
         let Estimate { low, high, .. } = student_mean(&logs, Self::CONFIDENCE);
-        // Zero where a sample is.
+        // Zero if a sample is.
         let mean = logs.iter().sum::<f64>() / logs.len() as f64;
         Self::exact(x, mean.exp()).within(low.exp(), high.exp())
     }
 
-    /// With these ends, where they are numbers.
+    /// With these ends, if they are numbers.
     fn within(self, low: f64, high: f64) -> Self {
         if low.is_finite() && high.is_finite() { Self { low, high, ..self } } else { self }
     }
@@ -212,32 +212,32 @@ pub struct Figure {
     pub series: Vec<Series>,
 }
 
-/// What an experiment found, before it is judged.
+/// The results of an experiment, before they are judged.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Findings {
     /// Settings of the experiment: name and value.
     pub settings: Vec<(String, String)>,
-    /// What the claim presupposes, measured first.
+    /// Hypotheses of the claim, measured first.
     pub hypotheses: Vec<Check>,
-    /// What the claim predicts.
+    /// Predictions of the claim.
     pub checks: Vec<Check>,
-    /// The same predictions where they must fail.
+    /// Controls: the same predictions where they must fail.
     pub controls: Vec<Check>,
     /// Tables of the section.
     pub tables: Vec<Table>,
     /// Plots of the section.
     pub figures: Vec<Figure>,
-    /// Remarks that depend on the measurement, one paragraph each.
+    /// Notes on the measurement, one paragraph each.
     pub notes: Vec<String>,
 }
 
 impl Findings {
-    /// The verdict, by the rule of the suite. A control that passes, or whose value is not a number, breaks the claim
-    /// whatever else was found; then come the hypotheses, then the checks.
+    /// The verdict, by the suite's rule. A control that passes, or whose value is not a number, breaks the claim whatever
+    /// else was found; then hypotheses count, then checks.
     pub fn verdict(&self) -> ClaimVerdict {
         let any = |checks: &[Check], outcome: Outcome| checks.iter().any(|c| c.outcome == outcome);
         let passes = |c: &Check| c.outcome == Outcome::Holds || !c.estimate.value.is_finite();
-        // Without a check or without a control nothing could have failed.
+        // Without a check or a control nothing could have failed.
         if self.checks.is_empty() || self.controls.is_empty() || self.controls.iter().any(passes) {
             ClaimVerdict::Broken
         } else if any(&self.hypotheses, Outcome::Violated) {
@@ -251,7 +251,7 @@ impl Findings {
         }
     }
 
-    /// Sum of the error probabilities of all intervals: what the claim takes from the suite's error rate.
+    /// Sum of the error probabilities of all intervals: the claim's share of the suite's error rate.
     pub fn error_rate(&self) -> f64 {
         let all = self.hypotheses.iter().chain(&self.checks).chain(&self.controls);
         all.map(|c| 1.0 - c.estimate.confidence).sum()
@@ -272,7 +272,7 @@ pub struct ClaimEvidence {
     pub source: String,
     /// The prediction in a few words.
     pub prediction: String,
-    /// Statement, hypotheses, derivation, experiment, controls and meaning, as markdown.
+    /// Statement, hypotheses, derivation, experiment, controls and meaning, as Markdown.
     pub statement: String,
     /// What was measured.
     pub findings: Findings,
@@ -282,17 +282,17 @@ pub struct ClaimEvidence {
     pub seconds: f64,
 }
 
-/// What became of a deliberately wrong implementation or formula.
+/// The outcome for a deliberately wrong implementation or formula.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MutantResult {
     /// The claim that must notice it.
     pub claim: String,
     /// Its name.
     pub mutant: String,
-    /// How far off it is, in units of the tolerance of the check that must notice it; `None` for one that is wrong by much.
+    /// Its deviation, in tolerances of the check that must notice it; `None` for a gross error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
-    /// What was made wrong.
+    /// What was changed.
     pub change: String,
     /// The claim's verdict under it.
     pub verdict: ClaimVerdict,
@@ -303,12 +303,12 @@ pub struct MutantResult {
 }
 
 impl MutantResult {
-    /// Whether nothing noticed although something must: of a graded mutant from two tolerances on.
+    /// Whether nothing noticed it although something must: for graded mutants from two tolerances on.
     pub fn survived(&self) -> bool {
         self.caught_by.is_empty() && self.strength.is_none_or(|strength| strength >= 2.0)
     }
 
-    /// Whether a check called what lies within its tolerance violated.
+    /// Whether a check called a deviation within its tolerance violated.
     pub fn mistaken(&self) -> bool {
         !self.caught_by.is_empty() && self.strength.is_some_and(|strength| strength < 1.0)
     }
@@ -329,7 +329,7 @@ pub struct ExperimentError {
     pub topic: String,
     /// Its prediction.
     pub prediction: String,
-    /// The mutant that was run, where it was one.
+    /// The mutant, if it was one.
     pub mutant: Option<String>,
     /// What went wrong, in one line.
     pub message: String,
@@ -349,7 +349,7 @@ pub struct VerificationFacts {
     pub version: String,
     /// Profile of the claims.
     pub profile: Profile,
-    /// Seed from which every draw of the run follows.
+    /// Seed of all random draws.
     pub seed: u64,
     /// Device.
     pub device: String,
@@ -370,12 +370,12 @@ pub struct Verification {
     pub claims: Vec<ClaimEvidence>,
     /// The mutants that were run, if any.
     pub mutants: Vec<MutantResult>,
-    /// Claims and mutants that could not be examined; they appear in no other list.
+    /// Claims and mutants that could not be examined, and are in no other list.
     pub errors: Vec<ExperimentError>,
 }
 
 impl Verification {
-    /// Whether no claim is violated, no control passes, no mutant survives, and every experiment came to its end.
+    /// Whether no claim is violated, no control passes, no mutant survives, and every experiment finished.
     pub fn succeeded(&self) -> bool {
         self.errors.is_empty()
             && !self.claims.iter().any(|c| c.verdict.is_failure())

@@ -1,9 +1,9 @@
-//! What a claim measured, before any interval is made: its error rate is divided among as many intervals as there turn out to be.
+//! Measurements of a claim before intervals are computed: its error rate is divided by the final number of intervals.
 
 use super::{Check, Figure, Findings, Table};
 use crate::stats::{Estimate, Expectation, clopper_pearson, student_mean};
 
-/// A measured quantity beside its expectation, whose interval waits for its confidence.
+/// A measured quantity with its expectation, whose interval is computed when its confidence level is known.
 pub struct Open {
     /// Whether it has a sampling error.
     sampled: bool,
@@ -11,7 +11,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// A quantity with the function that gives its interval at a confidence.
+    /// A quantity with a function that computes its interval at a confidence level.
     pub fn new(
         name: impl Into<String>,
         expectation: Expectation,
@@ -21,8 +21,8 @@ impl Open {
         Self::judged(move |confidence| Check::judged(name, expectation, estimate(confidence)))
     }
 
-    /// A check that is made by other rules, e.g. of many intervals that hold together. They take the part of one, and their error
-    /// probabilities must not sum to more than 1 less the confidence that the function gets.
+    /// A check made by other rules, e.g. of many simultaneous intervals. It counts as one interval, and its error
+    /// probabilities must sum to at most 1 minus the confidence level passed to the function.
     pub fn judged(judge: impl FnOnce(f64) -> Check + 'static) -> Self {
         Self { sampled: true, judge: Box::new(judge) }
     }
@@ -45,22 +45,22 @@ impl From<Check> for Open {
     }
 }
 
-/// [`Findings`] whose intervals are not made yet.
+/// [`Findings`] whose intervals are not computed yet.
 #[derive(Default)]
 pub struct Collected {
     /// Settings of the experiment: name and value.
     pub settings: Vec<(String, String)>,
-    /// What the claim presupposes.
+    /// Hypotheses of the claim.
     pub hypotheses: Vec<Open>,
-    /// What the claim predicts.
+    /// Predictions of the claim.
     pub checks: Vec<Open>,
-    /// The same predictions where they must fail.
+    /// Controls: the same predictions where they must fail.
     pub controls: Vec<Open>,
     /// Tables of the section.
     pub tables: Vec<Table>,
     /// Plots of the section.
     pub figures: Vec<Figure>,
-    /// Remarks that depend on the measurement, one paragraph each.
+    /// Notes on the measurement, one paragraph each.
     pub notes: Vec<String>,
 }
 
@@ -70,8 +70,7 @@ impl Collected {
         [&self.hypotheses, &self.checks, &self.controls].into_iter().flatten().filter(|open| open.sampled).count()
     }
 
-    /// Makes the intervals, each as wide as needed for all together to miss with probability `error` at most (Bonferroni), and
-    /// judges.
+    /// Computes the intervals, with a total error probability of at most `error` (Bonferroni), and judges the checks.
     pub fn judged(self, error: f64) -> Findings {
         let confidence = 1.0 - error / self.intervals().max(1) as f64;
         let all = |open: Vec<Open>| open.into_iter().map(|open| (open.judge)(confidence)).collect();

@@ -1,10 +1,11 @@
-//! What a grid of analyses found: models x tasks x k x seeds x heads, as plain data. Means and tables are made from it.
+//! Results of a grid of analyses, models x tasks x k x seeds x heads, as plain data, from which means and tables are
+//! computed.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Analysis, Verdict};
 
-/// Which analysis a cell of the grid is.
+/// The key of a cell of the grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GridKey {
     /// Model as given.
@@ -15,11 +16,11 @@ pub struct GridKey {
     pub k: usize,
     /// Seed of the split and of mini-batch orders.
     pub seed: u64,
-    /// What reads the network: `prompt`, `random`, `linear-probe`.
+    /// Output head: `prompt`, `random`, `linear-probe`.
     pub head: String,
 }
 
-/// How well one way of solving the task did, between 0 and 1.
+/// Scores of one way of solving the task, between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GridScore {
     /// `zero-shot`, `SGD-FT`, `K(SGD)`, …

@@ -3,7 +3,7 @@
 use super::{Answers, FineTuningResult, KernelFacts};
 use crate::stats::{Alike, Estimate, Expectation, Ratio, positive_mean, seeds_needed};
 
-/// Confidence of the interval of each figure: an answer is wrong with probability at most half of what is missing to 1.
+/// Confidence level of each figure's interval: an answer is wrong with probability at most (1 - confidence)/2.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A question about kernel behaviour on one task.
@@ -14,26 +14,26 @@ pub enum Question {
     Solved,
     /// Does the linearized model recover at least 50% of fine-tuning's gain over the pre-trained model?
     Linearization,
-    /// Do the features stay: is the mean relative distance of the kernels before and after below 2?
+    /// Do the features stay fixed: is the mean relative distance of the kernels before and after below 2?
     FixedFeatures,
 }
 
-/// How a question came out.
+/// The answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The figure's whole interval is on the good side of its threshold.
     Holds,
-    /// The whole interval is on the other side.
+    /// The whole interval is on the bad side.
     Fails,
-    /// The interval has the threshold in it, or there is none.
+    /// The interval contains the threshold, or there is none.
     Undecided,
-    /// The question cannot be asked, e.g. because fine-tuning gained nothing.
+    /// The question is not applicable, e.g. because fine-tuning gained nothing.
     NotApplicable,
 }
 
 impl Outcome {
-    /// As reports print it.
+    /// Text in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Holds => "holds",
@@ -44,28 +44,27 @@ impl Outcome {
     }
 }
 
-/// One question, answered with its figure beside its threshold.
+/// A question, with its answer, figure and threshold.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Verdict {
     /// The question.
     pub question: Question,
-    /// The optimizer it is about.
+    /// Its optimizer.
     pub optimizer: String,
-    /// The kernel formula it is about.
+    /// Its kernel formula.
     pub formula: String,
-    /// The measured figure; `None` where the question cannot be asked.
+    /// The measured figure; `None` if the question is not applicable.
     pub value: Option<f64>,
-    /// Lower end of its interval at [`CONFIDENCE`]; `None` where it has none.
+    /// Lower end of its interval at [`CONFIDENCE`]; `None` if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     /// Upper end, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
-    /// What the interval is over: test examples, or training examples for fixed features; seeds where there are several.
+    /// The samples of the interval: test examples, or training examples for fixed features; seeds if there are several.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub samples: usize,
-    /// Where it is undecided: how many of these would decide nine times out of ten, if they are as those that were seen; `None`
-    /// where no number below a million would.
+    /// If it is undecided, how many such samples would decide nine times out of ten; `None` if more than a million.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<usize>,
     /// The paper's threshold.
@@ -110,7 +109,7 @@ impl Question {
             Self::Solved | Self::Linearization => (Outcome::Holds, Outcome::Fails),
             Self::FixedFeatures => (Outcome::Fails, Outcome::Holds),
         };
-        // A figure at the threshold solves and recovers enough, but has moved too far.
+        // A figure equal to the threshold suffices for solving and recovering, but not for fixed features.
         if low >= threshold {
             above
         } else if high < threshold {
@@ -121,9 +120,9 @@ impl Question {
     }
 }
 
-/// The two numbers of a figure that is a ratio over test examples.
+/// Numerator and denominator of a ratio over test examples.
 impl Question {
-    /// Per example, from whether it was answered right before training, by fine-tuning, and by the kernel (or, for
+    /// Per example, from whether it was answered correctly before training, by fine-tuning, and by the kernel (or, for
     /// linearization, by the linearized model).
     fn parts(self, [before, tuned, other]: [f64; 3]) -> (f64, f64) {
         match self {
@@ -132,7 +131,7 @@ impl Question {
         }
     }
 
-    /// The ratio over test examples; `None` where it is not known of each of them whether it was answered right.
+    /// The ratio over test examples; `None` if the individual answers are not recorded.
     pub fn ratio(self, before: &Answers, tuned: &Answers, other: &Answers) -> Option<Ratio> {
         let n = tuned.0.len();
         let asked_before = self == Self::Linearization;
@@ -153,8 +152,8 @@ impl Question {
     }
 }
 
-/// Binomial standard error of an accuracy over `n` examples; `None` where it means nothing. Two right and two wrong
-/// answers are added (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
+/// Binomial standard error of an accuracy over `n` examples; `None` if undefined. Two right and two wrong answers are added
+/// (Agresti and Coull 1998), so that accuracies of 0% and 100% have an error too.
 pub fn accuracy_error(accuracy: f64, n: usize) -> Option<f64> {
     (n > 0 && (0.0..=1.0).contains(&accuracy)).then(|| {
         let (right, n) = (accuracy * n as f64 + 2.0, n as f64 + 4.0);
@@ -162,7 +161,7 @@ pub fn accuracy_error(accuracy: f64, n: usize) -> Option<f64> {
     })
 }
 
-/// What fine-tuning must be better than on test before anything can be asked of what it learned.
+/// Baselines that fine-tuning must exceed on test for the questions to be applicable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floor {
     /// Accuracy of always answering the most frequent class: chance.
@@ -180,7 +179,7 @@ impl Floor {
     }
 }
 
-/// A figure with its interval, and how many samples would decide.
+/// A figure with its interval, and the number of samples that would decide.
 struct Figure {
     estimate: Estimate,
     needed: Option<usize>,
@@ -191,7 +190,7 @@ impl Figure {
         Self { estimate: ratio.estimate(CONFIDENCE), needed: ratio.needed(question.threshold(), CONFIDENCE) }
     }
 
-    /// A figure of which nothing more is known.
+    /// A figure without an interval.
     fn alone(value: f64) -> Self {
         Self { estimate: positive_mean(value, None, 0, CONFIDENCE), needed: None }
     }
@@ -199,11 +198,10 @@ impl Figure {
 
 /// Answers the three questions for every optimizer with its kernel analog.
 ///
-/// Solved compares test accuracies, kernel over fine-tuned; linearization the gains over the pre-trained model, whose answers
-/// are `before`. Both have the interval of a ratio over the same test examples. Where fine-tuning is at chance, there is
-/// nothing to solve and nothing to linearize, and neither question is applicable; nor is linearization where fine-tuning
-/// gained nothing. Fixed features uses the mean relative distance of the analog's training kernel, with the jackknife over
-/// training examples.
+/// Solved compares test accuracies, kernel over fine-tuned; linearization the gains over the pre-trained model, whose
+/// answers are `before`. Both have intervals of a ratio over the same test examples. If fine-tuning is at chance, neither
+/// question is applicable; nor is linearization if fine-tuning gained nothing. Fixed features uses the mean relative
+/// distance of the analog's training kernel, with the jackknife over training examples.
 pub fn judge(
     kernels: &[KernelFacts],
     fine_tuning: &[FineTuningResult],
@@ -219,7 +217,7 @@ pub fn judge(
             let of_examples = |other: &Answers, value: f64| {
                 let ratio = question.ratio(before, &run.test_answers, other);
                 let known = ratio.map(|r| Figure::of_ratio(question, &r));
-                // The value is the report's, whatever the answers say.
+                // The value is that of the report.
                 let mut figure = known.unwrap_or_else(|| Figure::alone(value));
                 figure.estimate.value = value;
                 figure
@@ -243,7 +241,8 @@ pub fn judge(
     verdicts
 }
 
-/// How many training examples would tell a drift from its threshold: its error falls as the square root of their number.
+/// How many training examples would distinguish a drift from its threshold: its error falls as the inverse square root of
+/// their number.
 fn drift_needed(estimate: &Estimate) -> Option<usize> {
     let bound = Question::FixedFeatures.threshold();
     let on_logs = Estimate {

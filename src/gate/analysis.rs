@@ -1,7 +1,7 @@
 //! An analysis as named metrics.
 //!
-//! Left out are figures that follow from others: learning rates that were chosen, plots. A gate over them would say everything
-//! twice. The answers to the paper's questions follow from figures, too: they are notes, named where they change.
+//! Figures that follow from others, such as chosen learning rates and plots, are left out: they would report everything
+//! twice. Answers to the paper's questions follow from figures too, and are reported as notes when they change.
 
 use serde_json::Value as Json;
 
@@ -9,7 +9,7 @@ use super::metric::{Reading, Rule, Scale, Value};
 use super::rounding::{Resolution, Rounding};
 use crate::evidence::{Analysis, FineTuningResult, KernelFacts, LayerShare, Verdict};
 
-/// What two analyses must have in common to be comparable at all.
+/// What two analyses must share to be comparable.
 pub fn analysis_identity(analysis: &Analysis) -> Vec<(String, String)> {
     let (model, task) = (&analysis.model, &analysis.task);
     let entry = |name: &str, value: &dyn std::fmt::Display| (name.to_owned(), value.to_string());
@@ -49,8 +49,8 @@ fn trace_of_sgd(kernels: &[KernelFacts]) -> Option<f64> {
     kernels.iter().find(|k| k.formula == "sgd").map(|k| k.mean_diagonal * k.rows as f64)
 }
 
-/// What rounding leaves of a contrast c = a/b of classes: means a and b over entries that may nearly cancel, each of which is
-/// resolved to the part `relative` of the entries' size.
+/// Resolution of a class contrast c = a/b: means a and b of entries that may nearly cancel, each resolved to `relative`
+/// times the entries' size.
 fn contrast(kernel: &KernelFacts, relative: f64) -> Resolution {
     let cells = &kernel.picture.cells;
     let mean = |size: fn(f64) -> f64| cells.iter().map(|c| size(*c)).sum::<f64>() / cells.len().max(1) as f64;
@@ -85,13 +85,13 @@ impl Readings {
         self.push(name.into(), Rule::Computed { relative, absolute }, false, Value::number(value));
     }
 
-    /// A share of `count` examples.
+    /// A fraction of `count` examples.
     fn accuracy(&mut self, name: impl Into<String>, count: usize, value: f64) {
         let step = 1.0 / count.max(1) as f64;
         self.push(name.into(), Rule::Random { scale: Scale::Share, step }, false, Value::number(value));
     }
 
-    /// A positive figure after training or regression, where a run has it.
+    /// A positive figure after training or regression, if a run has it.
     fn positive(&mut self, name: impl Into<String>, value: Option<f64>, resolution: Resolution) {
         if let Some(value) = value {
             let (scale, step) = resolution.step(value);
@@ -120,14 +120,14 @@ impl Readings {
         for (name, count) in [("train", task.train), ("dev", task.dev), ("test", task.test)] {
             self.count(format!("task.{name}"), count as f64);
         }
-        // Reports of programs that did not tell have empty ones.
+        // Empty in reports of older programs.
         if !task.tokenizer_digest.is_empty() {
             self.text(Rule::Exact, "task.tokenizer_digest", &task.tokenizer_digest);
         }
         if !task.prompts_digest.is_empty() {
             self.text(Rule::SameSeed, "task.prompts_digest", &task.prompts_digest);
         }
-        // The engine's batch changes nothing but rounding, and the seed is what runs differ by.
+        // The engine's batch size only affects rounding, and the seed differs between runs.
         for (name, value) in run.plan.as_object().into_iter().flatten() {
             if !["batch", "seed"].contains(&name.as_str()) {
                 self.text(Rule::Exact, format!("plan.{name}"), value);
@@ -139,7 +139,7 @@ impl Readings {
         self.text(Rule::Note, "model.name", &model.name);
     }
 
-    /// A question's answer, which may change with the seed wherever its interval is near the threshold.
+    /// A question's answer, which may change with the seed if its interval is near the threshold.
     fn answer(&mut self, verdict: &Verdict) {
         let name = format!("verdicts.{}.{}", verdict.optimizer, verdict.question.name());
         self.push(name, Rule::Note, true, Value::Text(verdict.outcome.name().to_owned()));
@@ -148,7 +148,7 @@ impl Readings {
     /// The model before any training.
     fn start(&mut self, analysis: &Analysis) {
         let Analysis { zero_shot, output_derivative: chi, task, .. } = analysis;
-        // Rounding may turn one answer where two classes are tied.
+        // Rounding may change one answer if two classes are tied.
         for (name, accuracy, count) in [("dev", zero_shot.dev, task.dev), ("test", zero_shot.test, task.test)] {
             self.computed(format!("zero_shot.{name}"), 0.0, 1.001 / count.max(1) as f64, accuracy);
         }
@@ -180,7 +180,7 @@ impl Readings {
         self.count(name("parameters"), layer.parameters as f64);
         let relative = self.rounding.smooth;
         match trace {
-            // Not the share: where one layer is nearly all of the kernel, its share hardly moves.
+            // Not the share: if one layer dominates the kernel, its share hardly moves.
             Some(trace) => self.computed(name("sgd_trace"), relative, 0.0, layer.sgd * trace),
             None => self.computed(name("sgd_share"), relative, 0.0, layer.sgd),
         }

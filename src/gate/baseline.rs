@@ -1,5 +1,5 @@
-//! The baseline: the metrics of one or more runs that differ in their seeds, as a versioned file with a line per metric,
-//! so that a change of it can be read in a review. A report is a baseline of one run.
+//! The baseline: the metrics of one or more runs with different seeds, as a versioned file with one line per metric, so that
+//! its changes can be reviewed. A report is a baseline of one run.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Analysis, SCHEMA_VERSION, Verification};
 use crate::files::{read_text, write_atomic};
 
-/// Version of the file's layout and of what its metrics mean. Grows with every change of either.
+/// Version of the file's layout and of the metrics' meaning; incremented with every change of either.
 pub const BASELINE_VERSION: u32 = 1;
 
 /// What was run.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As messages name it.
+    /// Name in messages.
     pub fn text(self) -> &'static str {
         match self {
             Self::Analysis => "an analysis",
@@ -43,7 +43,7 @@ pub struct Baseline {
     pub kind: Kind,
     /// Version of the program that ran it.
     pub program_version: String,
-    /// What another run must share to be comparable: name and value.
+    /// Names and values that another run must share to be comparable.
     pub identity: Vec<(String, String)>,
     /// The seeds of the runs.
     pub seeds: Vec<u64>,
@@ -51,7 +51,7 @@ pub struct Baseline {
     pub metrics: Vec<Metric>,
 }
 
-/// A run in the making of a baseline.
+/// A run from which a baseline is made.
 struct Run {
     seed: u64,
     identity: Vec<(String, String)>,
@@ -59,10 +59,10 @@ struct Run {
 }
 
 impl Baseline {
-    /// Of analyses that differ in their seeds.
+    /// From analyses with different seeds.
     ///
     /// # Errors
-    /// [`Error::Incomparable`] where they differ in more; [`Error::Duplicate`] where two have one seed.
+    /// [`Error::Incomparable`] if they differ in anything else; [`Error::Duplicate`] if two have the same seed.
     pub fn of_analyses(runs: &[Analysis]) -> Result<Self> {
         let version = runs.first().map(|a| a.run.program_version.clone());
         let run =
@@ -70,7 +70,7 @@ impl Baseline {
         Self::of(Kind::Analysis, version, runs.iter().map(run).collect())
     }
 
-    /// Of runs of the suite of claims that differ in their seeds.
+    /// From runs of the suite of claims with different seeds.
     ///
     /// # Errors
     /// As above.
@@ -87,7 +87,7 @@ impl Baseline {
             return Err(Error::Duplicate { what: "in a baseline the run of seed".into(), name: seed.to_string() });
         }
         let (Some(program_version), Some(first)) = (version, runs.first()) else {
-            return Err(Error::Missing { what: "runs".into(), needed: "a baseline needs one at least".into() });
+            return Err(Error::Missing { what: "runs".into(), needed: "a baseline needs at least one".into() });
         };
         let identity = first.identity.clone();
         if let Some(other) = runs.iter().find(|r| r.identity != identity) {
@@ -98,7 +98,7 @@ impl Baseline {
                 .next()
                 .unwrap_or_else(|| ("command".into(), "one".into(), "another".into()));
             let advice =
-                format!("a baseline's runs differ in their seeds alone (here {} and {})", seeds[0], other.seed);
+                format!("a baseline's runs may differ only in their seeds (here {} and {})", seeds[0], other.seed);
             return Err(Error::Incomparable { aspect, first, second, advice });
         }
         let count = runs.len();
@@ -123,9 +123,9 @@ impl Baseline {
     /// Reads a baseline, or a `report.json` of `kernelview analyze` or `kernelview verify` as a baseline of one run.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] where it is none of the three, or of a version that this program does not read.
+    /// [`Error::Io`]; [`Error::Format`] if it is none of the three, or of an unsupported version.
     pub fn read(path: &Path) -> Result<Self> {
-        /// What tells the kinds of file apart.
+        /// The fields that distinguish the kinds of files.
         #[derive(Deserialize)]
         struct Header {
             kernelview_baseline: Option<u32>,
@@ -138,11 +138,11 @@ impl Baseline {
             Error::format(path, format!("neither a baseline nor a report.json of `analyze` or `verify`: {reason}"))
         };
         let header: Header = serde_json::from_str(&text).map_err(|e| none(&e))?;
-        let damaged = |e: serde_json::Error| Error::format(path, format!("damaged, or written by hand: {e}"));
+        let damaged = |e: serde_json::Error| Error::format(path, format!("damaged or edited: {e}"));
         let version = |field: &str, found: u32, reads: u32| {
             let message = format!(
-                "field `{field}` is {found}, but kernelview {} reads version {reads}: write it anew with this program, or \
-                 compare with the program that wrote it",
+                "field `{field}` is {found}, but kernelview {} reads version {reads}: write it again with this \
+                 program, or compare with the program that wrote it",
                 env!("CARGO_PKG_VERSION")
             );
             if found == reads { Ok(()) } else { Err(Error::format(path, message)) }
@@ -165,7 +165,7 @@ impl Baseline {
         }
     }
 
-    /// Writes the file: a line for each metric.
+    /// Writes the file, one line per metric.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -185,7 +185,7 @@ impl Baseline {
     }
 }
 
-/// A baseline as its file has it, apart from the version.
+/// A baseline's file without the version.
 #[derive(Deserialize)]
 struct File {
     kind: Kind,
@@ -200,7 +200,7 @@ impl File {
     fn baseline(self) -> std::result::Result<Baseline, String> {
         let Self { kind, program_version, identity, seeds, metrics } = self;
         if seeds.is_empty() {
-            return Err("field `seeds` is empty: a baseline has at least one run".into());
+            return Err("field `seeds` is empty: a baseline needs at least one run".into());
         }
         let metrics =
             metrics.into_iter().map(|line| line.metric(seeds.len())).collect::<std::result::Result<_, _>>()?;

@@ -1,21 +1,20 @@
 //! A run of the suite of claims as named metrics.
 //!
-//! Checks without sampling error are left out: worst cases of rounding, and counts of violations. Their values are noise
-//! or zero; their verdict is here.
+//! Checks without sampling error (worst cases of rounding, counts of violations) are left out: their values are noise or
+//! zero, and their verdicts are included.
 
 use super::metric::{Reading, Rule, Scale, Value};
 use crate::evidence::{Check, ClaimVerdict, Verification};
 use crate::stats::{Estimate, Method};
 
-/// Values of means and slopes are compared no more finely than this: they come from training runs, along which
-/// rounding grows.
+/// Resolution of means and slopes: they come from training runs, in which rounding grows.
 const STEP: f64 = 1e-6;
 
-/// Nor more finely than this part of their interval: what is far below it changes no verdict, and training in single
-/// precision moves a slope by more than [`STEP`].
+/// The same relative to their interval: much smaller changes affect no verdict, and training in single precision moves a
+/// slope by more than [`STEP`].
 const OF_INTERVAL: f64 = 0.01;
 
-/// What two runs of the suite must have in common to be comparable at all.
+/// What two runs of the suite must share to be comparable.
 pub fn claims_identity(verification: &Verification) -> Vec<(String, String)> {
     vec![("profile".to_owned(), verification.run.profile.name().to_owned())]
 }
@@ -44,7 +43,7 @@ pub fn claims_metrics(verification: &Verification) -> Vec<Reading> {
         let fate = match () {
             () if mutant.survived() => "survived",
             () if mutant.mistaken() => "wrongly caught",
-            // At its tolerance a check may say either.
+            // At its tolerance a check may come out either way.
             () if mutant.strength == Some(1.0) => continue,
             () if mutant.caught_by.is_empty() => "passes",
             () => "caught",
@@ -67,7 +66,7 @@ fn text(name: String, rule: Rule, value: &str) -> Reading {
     Reading { name, rule, optional: false, value: Value::Text(value.to_owned()) }
 }
 
-/// Half the width of an estimate's interval; zero where it has no end.
+/// Half the width of an estimate's interval; zero if it is unbounded.
 fn interval(estimate: &Estimate) -> f64 {
     let half = 0.5 * (estimate.high - estimate.low);
     if half.is_finite() { half } else { 0.0 }

@@ -1,4 +1,4 @@
-//! Two baselines side by side: what is the same, what moved, and by how much it was allowed to.
+//! Compares two baselines: which metrics moved, and by how much they were allowed to.
 
 use super::baseline::Baseline;
 use super::ignore::Ignored;
@@ -7,37 +7,36 @@ use crate::error::{Error, Result};
 use crate::setting::Field;
 use crate::stats::prediction_margin;
 
-/// Probability that anything at all is said to have moved where nothing has, apart from figures that are not normal.
-/// It is divided by the number of metrics that are judged by their spread (Bonferroni), which holds however they
-/// depend on each other.
+/// Probability of any false alarm, if figures are normally distributed. Divided by the number of metrics judged by their
+/// spread (Bonferroni), which is valid however they depend on each other.
 pub const FALSE_ALARMS: f64 = 1e-3;
 
-/// How a metric came out.
+/// The outcome for a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// Beyond what it was allowed to differ by.
+    /// It differs by more than allowed.
     Moved,
     /// The old side lacks it.
     New,
     /// The new side lacks it.
     Vanished,
-    /// Other than before, and never a finding.
+    /// Changed, but never a finding.
     Noted,
-    /// Other than at the same seed before, within the spread over seeds.
+    /// Changed at the same seed, but within the spread over seeds.
     Within,
-    /// Nothing to compare: another seed, or a figure that the old side rarely has.
+    /// Nothing to compare: a different seed, or a figure that the old side rarely has.
     NotCompared,
-    /// As before.
+    /// Unchanged.
     Same,
 }
 
 impl Status {
-    /// Whether the gate closes.
+    /// Whether it fails the gate.
     pub fn is_finding(self) -> bool {
         matches!(self, Self::Moved | Self::New | Self::Vanished)
     }
 
-    /// As tables print it.
+    /// Text in tables.
     pub fn text(self) -> &'static str {
         match self {
             Self::Moved => "moved",
@@ -51,12 +50,12 @@ impl Status {
     }
 }
 
-/// What a metric was compared by.
+/// The criterion of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Basis {
     /// Equality.
     Equality,
-    /// What rounding may do, at the same seed.
+    /// Rounding, at the same seed.
     Rounding,
     /// The prediction interval of this many runs.
     Spread(usize),
@@ -67,37 +66,37 @@ pub enum Basis {
 pub struct Row {
     /// Its name.
     pub name: String,
-    /// How it came out.
+    /// Its outcome.
     pub status: Status,
-    /// The old value: at the seed where the two differ most, or the mean over seeds (on the metric's scale).
+    /// The old value: at the seed with the largest difference, or the mean over seeds (on the metric's scale).
     pub old: Option<Value>,
     /// The new value.
     pub new: Option<Value>,
-    /// The values that would have been accepted, for numbers.
+    /// The accepted values, for numbers.
     pub accepted: Option<(f64, f64)>,
-    /// What it was compared by.
+    /// The criterion.
     pub basis: Basis,
-    /// The seed of the two values, where they are of one seed.
+    /// The seed of the two values, if they have the same.
     pub seed: Option<u64>,
 }
 
 /// Two baselines, compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// The metrics, findings first, else in the order of the old side.
+    /// The metrics, findings first, then in the order of the old side.
     pub rows: Vec<Row>,
     /// Seeds of the old side.
     pub old_seeds: Vec<u64>,
     /// Seeds of the new side.
     pub new_seeds: Vec<u64>,
-    /// Metrics that were judged by a spread.
+    /// Number of metrics judged by their spread.
     pub judged_by_spread: usize,
-    /// Metrics that the user excluded.
+    /// Number of metrics excluded by the user.
     pub ignored: usize,
 }
 
 impl Comparison {
-    /// The rows that close the gate.
+    /// The rows that fail the gate.
     pub fn findings(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|r| r.status.is_finding())
     }
@@ -113,26 +112,26 @@ impl Comparison {
     }
 }
 
-/// How the user wants two sides to be compared.
+/// Options of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Metrics to leave out.
+    /// Metrics to ignore.
     pub ignored: Ignored,
-    /// Whether random metrics, too, must be the same at the same seed, up to rounding.
+    /// Whether random metrics, too, must be equal at the same seed up to rounding.
     pub strict: bool,
 }
 
 /// Compares two baselines.
 ///
 /// # Errors
-/// [`Error::Incomparable`] where they cannot be compared: of different commands, models or tasks, or single runs of
-/// different seeds, between which nothing tells how much a seed changes; and where a pattern of names to leave out fits nothing ([`Error::Setting`]).
+/// [`Error::Incomparable`] for different commands, models or tasks, or single runs with different seeds, for which the
+/// effect of the seed is unknown; [`Error::Setting`] if a pattern to ignore matches nothing.
 pub fn compare(old: &Baseline, new: &Baseline, options: &Options) -> Result<Comparison> {
     let Options { ignored, strict } = options;
     comparable(old, new)?;
     let names: Vec<&str> = old.metrics.iter().chain(&new.metrics).map(|m| m.name.as_str()).collect();
     if let Some(pattern) = ignored.unused(&names).first() {
-        return Err(Error::setting(Field::Ignored, pattern, "a pattern that fits the name of a metric"));
+        return Err(Error::setting(Field::Ignored, pattern, "a pattern that matches a metric's name"));
     }
     let kept = |m: &&Metric| !ignored.has(&m.name) && m.values.iter().any(Option::is_some);
     let new_metric = |name: &str| new.metrics.iter().filter(kept).find(|m| m.name == name);
@@ -176,7 +175,7 @@ fn comparable(old: &Baseline, new: &Baseline) -> Result<()> {
             aspect: "kind".into(),
             first: old.kind.text().into(),
             second: new.kind.text().into(),
-            advice: "these have no metric in common".into(),
+            advice: "the two have no metric in common".into(),
         });
     }
     for ((name, before), (_, after)) in old.identity.iter().zip(&new.identity) {
@@ -185,7 +184,7 @@ fn comparable(old: &Baseline, new: &Baseline) -> Result<()> {
                 aspect: name.clone(),
                 first: before.clone(),
                 second: after.clone(),
-                advice: "compare runs of one model and task, or write a new baseline".into(),
+                advice: "compare runs with the same model and task, or write a new baseline".into(),
             });
         }
     }
@@ -196,8 +195,8 @@ fn comparable(old: &Baseline, new: &Baseline) -> Result<()> {
             first: old.seeds[0].to_string(),
             second: new.seeds[0].to_string(),
             advice: format!(
-                "of a single run nothing tells how much a seed changes: compare runs of one seed, or write a baseline of several \
-                 ({})",
+                "a single run does not show the effect of the seed: compare runs with the same seed, or write a \
+                 baseline over several ({})",
                 Field::WriteBaseline
             ),
         });
@@ -217,7 +216,7 @@ impl Pair<'_> {
         self.old.0.rule
     }
 
-    /// Values of both sides at the seeds that both have.
+    /// Values of both sides at common seeds.
     fn shared(&self) -> Vec<(u64, &Value, &Value)> {
         let (olds, news) = (&self.old.0.values, &self.new.0.values);
         let pair = |(i, seed): (usize, &u64)| {
@@ -227,7 +226,7 @@ impl Pair<'_> {
         self.old.1.iter().enumerate().filter_map(pair).collect()
     }
 
-    /// Whether the prediction interval decides: the old side has a spread, and the rule asks for it.
+    /// Whether to use the prediction interval: the rule asks for it, and the old side has a spread.
     fn by_spread(&self) -> bool {
         let several = self.old.0.values.iter().flatten().count() >= 2;
         match self.rule() {
@@ -253,7 +252,7 @@ impl Pair<'_> {
         Row { name: self.old.0.name.clone(), status, old, new, accepted: None, basis, seed: None }
     }
 
-    /// All values are the same, or (`same_seed`) those of each seed.
+    /// Whether all values are equal, or (`same_seed`) those of each seed.
     fn equality(&self, otherwise: Status, same_seed: bool) -> Row {
         let shared = self.shared();
         let status = if same_seed && shared.is_empty() { Status::NotCompared } else { Status::Same };
@@ -276,14 +275,14 @@ impl Pair<'_> {
         row
     }
 
-    /// The values of each shared seed differ by no more than rounding may do.
+    /// Whether the values at each common seed are equal up to rounding.
     fn rounding(&self) -> Row {
         let shared = self.shared();
         let mut row = self.row(Status::Same, Basis::Rounding);
         if shared.is_empty() {
             return Row { status: Status::NotCompared, ..row };
         }
-        // The pair that is furthest beyond its margin, or nearest to it.
+        // The pair with the largest difference relative to its margin.
         let mut worst = f64::NEG_INFINITY;
         for (seed, old, new) in shared {
             let (excess, accepted) = match (old.as_number(), new.as_number()) {
@@ -302,7 +301,7 @@ impl Pair<'_> {
         Row { status: if worst > 0.0 { Status::Moved } else { Status::Same }, ..row }
     }
 
-    /// The values around `old` that rounding may make of it.
+    /// The values equal to `old` up to rounding.
     fn rounded(&self, old: f64, new: f64) -> (f64, f64) {
         let margin = match self.rule() {
             Rule::Computed { relative, absolute } => absolute + relative * old.abs().max(new.abs()),
@@ -313,7 +312,7 @@ impl Pair<'_> {
         (old - margin, old + margin)
     }
 
-    /// The new mean lies in the prediction interval of the old values.
+    /// Whether the new mean is in the prediction interval of the old values.
     fn spread(&self, error_rate: f64) -> Row {
         let (scale, step) = match self.rule() {
             Rule::Random { scale, step } => (scale, step),
@@ -325,7 +324,7 @@ impl Pair<'_> {
         };
         let row = self.row(Status::Same, Basis::Spread(self.old.0.values.iter().flatten().count()));
         let (Some(old), Some(new)) = (numbers(self.old.0), numbers(self.new.0)) else {
-            // A side has a value that is no finite number: the two must have the same ones.
+            // If a side has non-finite values, both must have the same.
             let status = if row.old == row.new { Status::Same } else { Status::Moved };
             return Row { status, ..row };
         };
@@ -343,12 +342,12 @@ impl Pair<'_> {
         let repeated = self.new.1.iter().all(|seed| self.old.1.contains(seed));
         let equal = shared.iter().all(|(_, old, new)| old == new);
         let status = if repeated && equal {
-            // Also where the seed is an outlier of its own baseline.
+            // Also if the seed is an outlier in its own baseline.
             Status::Same
         } else if (found - middle).abs() <= margin {
             if equal { Status::Same } else { Status::Within }
         } else {
-            // Reached by infinities and NaN too: what was positive and is no longer.
+            // Also for infinities and NaN: a value that was positive and is no longer.
             Status::Moved
         };
         let (low, high) = (from(middle - margin), from(middle + margin));
@@ -363,7 +362,7 @@ impl Pair<'_> {
     }
 }
 
-/// A metric's values, where all are numbers.
+/// A metric's values, if all are numbers.
 fn numbers(metric: &Metric) -> Option<Vec<f64>> {
     metric.values.iter().flatten().map(Value::as_number).collect()
 }

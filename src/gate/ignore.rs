@@ -1,6 +1,6 @@
 //! Metrics that the user has excluded by name.
 
-/// Patterns of names; `*` stands for any text.
+/// Patterns of names; `*` matches any text.
 #[derive(Clone, Debug, Default)]
 pub struct Ignored(Vec<String>);
 
@@ -15,13 +15,13 @@ impl Ignored {
         self.0.iter().any(|pattern| fits(pattern, name))
     }
 
-    /// The patterns that fit none of the names: likely mistyped.
+    /// The patterns that match none of the names, probably typing errors.
     pub fn unused<'a>(&'a self, names: &[&str]) -> Vec<&'a str> {
         self.0.iter().map(String::as_str).filter(|p| !names.iter().any(|n| fits(p, n))).collect()
     }
 }
 
-/// Each part between stars must follow the one before; the first and last are tied to the ends.
+/// The parts between stars must occur in order; the first and last are anchored at the ends.
 fn fits(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(first) else { return false };

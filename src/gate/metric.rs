@@ -1,4 +1,4 @@
-//! A named figure, and the rule by which two of its values are compared.
+//! A named figure, and the rule for comparing two of its values.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 pub enum Value {
     /// A finite number.
     Number(f64),
-    /// A name, a digest, a setting; also `NaN` and infinities, which JSON has no numbers for.
+    /// A name, digest or setting; also `NaN` and infinities, which are not numbers in JSON.
     Text(String),
 }
 
 impl Value {
-    /// A number, or its text where it is not finite.
+    /// A number, or its text if it is not finite.
     pub fn number(value: f64) -> Self {
         if value.is_finite() { Self::Number(value) } else { Self::Text(value.to_string()) }
     }
 
-    /// The number, where it is one.
+    /// The number, if it is one.
     pub fn as_number(&self) -> Option<f64> {
         if let Self::Number(value) = self { Some(*value) } else { None }
     }
 }
 
-/// The axis on which a random metric is taken to be normal.
+/// The scale on which a random metric is assumed to be normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// The number itself.
     Linear,
-    /// The number itself, which lies between 0 and 1.
+    /// The number itself, between 0 and 1.
     Share,
-    /// Its logarithm: losses, norms and distances, which are positive and spread by factors. Where they all were, one
-    /// that is not positive has moved.
+    /// Its logarithm: for losses, norms and distances, which are positive and vary by factors. If all were positive, one
+    /// that is not has moved.
     Log,
 }
 
@@ -41,44 +41,44 @@ pub enum Scale {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case")]
 pub enum Rule {
-    /// The same text or number whatever the seed: names, digests, settings, counts.
+    /// Equal for all seeds: names, digests, settings, counts.
     Exact,
-    /// The same at the same seed; between seeds it says nothing. Digests of what a seed draws.
+    /// Equal at the same seed, not comparable between seeds: digests of what a seed draws.
     SameSeed,
-    /// Determined by weights and prompts: at the same seed equal up to `absolute + relative · |value|`, which is what
-    /// rounding may do on another machine. Between seeds, with which prompts change, as random.
+    /// Determined by weights and prompts: at the same seed equal up to rounding on another machine, `absolute + relative ·
+    /// |value|`. Between seeds, with which prompts change, as random.
     Computed {
-        /// Part of the value.
+        /// Relative to the value.
         relative: f64,
-        /// In the value's own unit.
+        /// In the value's unit.
         absolute: f64,
     },
-    /// Drawn anew with every seed: the new mean must lie in the prediction interval of the baseline's values.
+    /// Drawn with every seed: the new mean must be in the prediction interval of the baseline's values.
     Random {
-        /// Where the values are taken to be normal.
+        /// The scale on which the values are assumed to be normal.
         scale: Scale,
         /// Distance of two neighbouring values on that scale: 1/n for an accuracy over n examples, or rounding.
         step: f64,
     },
-    /// Named where it changes, never a finding: versions, machine, paths.
+    /// Reported if it changes, but never a finding: versions, machine, paths.
     Note,
 }
 
 /// A metric of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Name, by parts from the general to the special: `layers.layer 0.sgd_trace`.
+    /// Hierarchical name: `layers.layer 0.sgd_trace`.
     pub name: String,
     /// How it is compared.
     pub rule: Rule,
-    /// Whether a run may lack it for reasons of its own, such as a residual where the outputs did not move. Its absence
-    /// is no finding then.
+    /// Whether a run may legitimately lack it, such as a residual if the outputs did not move. Its absence is then not a
+    /// finding.
     pub optional: bool,
     /// Its value.
     pub value: Value,
 }
 
-/// A metric over the runs of a baseline. In a file, `always` stands for values that are the same in every run.
+/// A metric over the runs of a baseline. In a file, `always` is a value common to all runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
     /// See [`Reading::name`].
@@ -87,11 +87,11 @@ pub struct Metric {
     pub rule: Rule,
     /// See [`Reading::optional`].
     pub optional: bool,
-    /// Its value in each run, in the order of the baseline's seeds; none where a run lacks it.
+    /// Its value in each run, in the order of the baseline's seeds; `None` if a run lacks it.
     pub values: Vec<Option<Value>>,
 }
 
-/// A metric as a file has it.
+/// A metric in a file.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Line {
     pub name: String,
@@ -114,7 +114,7 @@ impl Line {
         Self { name, rule, optional, always, values }
     }
 
-    /// The metric over this many runs; an error where it does not have one entry, a value or none, for each run.
+    /// The metric over this many runs; an error unless it has one entry per run.
     pub(super) fn metric(self, runs: usize) -> Result<Metric, String> {
         let Self { name, rule, optional, always, values } = self;
         let values = match (always, values) {

@@ -1,10 +1,9 @@
-//! The regression gate: have the figures of an analysis or of the claims moved since a baseline was written?
+//! The regression gate: compares the figures of an analysis or of the claims with a baseline.
 //!
-//! Knows evidence and numbers; knows no tensors, no terminal and no report. Evidence is flattened into named
-//! [`Metric`]s; a [`Baseline`] holds them for several seeds, as a versioned file; [`compare`] says of each metric
-//! whether it is the same, and what it was allowed to differ by. How much that is follows from what the metric is
-//! ([`Rule`]): nothing for a name or a digest, rounding for what weights and prompts determine, and the spread over
-//! the baseline's own seeds for what is random.
+//! Knows evidence and numbers; knows no tensors, no terminal and no report. Evidence is flattened into named [`Metric`]s; a
+//! [`Baseline`] holds them for several seeds, as a versioned file; [`compare`] determines for each metric whether it moved,
+//! and by how much it was allowed to. That depends on the metric ([`Rule`]): not at all for a name or digest, by rounding
+//! for what weights and prompts determine, and by the spread over the baseline's seeds for what is random.
 
 mod analysis;
 mod baseline;

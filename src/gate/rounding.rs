@@ -1,21 +1,21 @@
-//! How much rounding may move a figure that weights and prompts determine.
+//! The effect of rounding on a figure determined by weights and prompts.
 //!
-//! On one machine with one number of threads two runs give the same bytes. Another machine, another number of threads or
-//! a GPU adds in another order. The figures of [`Rounding`] are several times what the engines were found to differ by
-//! (README, "How far to trust it"), and hundreds of times less than the changes that the gate is for. What they leave of a
-//! figure that is made of such numbers, such as a drift or a loss, follows from how it is made: [`Resolution`].
+//! On one machine with the same number of threads two runs give the same bytes. Other machines, thread counts or GPUs sum in
+//! another order. The figures of [`Rounding`] are several times the observed differences (README, "How far to trust it"),
+//! and hundreds of times smaller than the changes that the gate should detect. The effect on derived figures, such as a
+//! drift or loss, follows from how they are computed: [`Resolution`].
 
 use super::metric::Scale;
 use crate::evidence::KernelDrift;
 
-/// Element types and precision of an analysis, as far as they matter here.
+/// Rounding of an analysis, by its element types and precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rounding {
     /// Sums of gradient products and of their absolute values, relative.
     pub smooth: f64,
-    /// Sums of products with signs, relative: entries of a gradient near zero change their sign.
+    /// Sums of products with signs, relative: gradient entries near zero change sign.
     pub signs: f64,
-    /// Losses and distances after training, relative: rounding grows along a run.
+    /// Losses and distances after training, relative: rounding grows during a run.
     pub trained: f64,
 }
 
@@ -28,7 +28,7 @@ impl Rounding {
         } else {
             Self { smooth: 1e-4, signs: 5e-3, trained: 1e-3 }
         };
-        // A factor of half the precision's last place: what one product can move by when its inputs do.
+        // Effect on one product of rounding its factors.
         let products = match precision {
             Some("bf16") => 4e-3,
             Some("tf32") => 5e-4,
@@ -37,45 +37,45 @@ impl Rounding {
         Self { smooth: base.smooth.max(products), signs: base.signs.max(products), ..base }
     }
 
-    /// Of the entries of a kernel, relative to their size.
+    /// Resolution of a kernel's entries, relative to their size.
     pub(super) fn kernel(&self, formula: &str) -> f64 {
         if formula == "sgd" { self.smooth } else { self.signs }
     }
 
-    /// Of what a run of an optimizer ends with, relative: SignGD's and Adam's updates turn with the signs of gradients near
+    /// Resolution of an optimizer's results, relative: SignGD's and Adam's updates flip with the signs of gradients near
     /// zero.
     pub(super) fn run(&self, optimizer: &str) -> f64 {
         if optimizer == "sgd" { self.trained } else { self.trained.max(self.signs) }
     }
 }
 
-/// What of a positive figure rounding leaves undecided: `absolute + relative · value`.
+/// The resolution of a positive figure: `absolute + relative · value`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Resolution {
-    /// Part of the value.
+    /// Relative to the value.
     pub relative: f64,
-    /// In the value's own unit.
+    /// In the value's unit.
     pub absolute: f64,
 }
 
 impl Resolution {
-    /// Of a loss or of |χ|, which is as small as `e^-m` where the outputs' margin m is large: the margin is resolved to the
-    /// part `trained` of itself, the loss to as much as the margin is.
+    /// Resolution of a loss or |χ|, which is about `e^-m` for a large margin m of the outputs: the margin is resolved to
+    /// `trained` times itself, and the loss relatively to as much as the margin absolutely.
     pub(super) fn of_loss(loss: f64, trained: f64) -> Self {
         let margin = if loss > 0.0 { -loss.ln() } else { 0.0 };
         Self { relative: trained * margin.max(1.0), absolute: 0.0 }
     }
 
-    /// Of a drift `d = |K' - K| / |K|` after a run, where both kernels are resolved to the part `kernel` of their size: their
-    /// errors move d by at most `kernel (|K'|/|K| + 1 + d)`, which is at most `2 kernel (1 + d)`.
+    /// Resolution of a drift `d = |K' - K| / |K|` after a run, with both kernels resolved to `kernel` times their size:
+    /// their errors move d by at most `kernel (|K'|/|K| + 1 + d)`, which is at most `2 kernel (1 + d)`.
     pub(super) fn of_drift(trained: f64, kernel: f64) -> Self {
         Self { relative: trained + 2.0 * kernel, absolute: 2.0 * kernel }
     }
 
-    /// Of the mean of `|k' - k| / |k|` over the entries k of a kernel of this many rows, given what there is of the whole kernel's
-    /// drift. The error of an entry is a part of the kernel's size, not of its own: of N² entries that have a density at zero,
-    /// the smallest are of the order 1/N² of that size, and where the error is as large, their quotients are anybody's.
-    /// What they carry of the mean is what the median does not explain.
+    /// Resolution of the mean of `|k' - k| / |k|` over the entries k of a kernel with this many rows, given the whole
+    /// kernel's drift. The error of an entry is relative to the kernel's size, not its own: of N² entries with a density at
+    /// zero, the smallest are of order 1/N² of that size, and if the error is as large, their quotients are arbitrary. Their
+    /// contribution to the mean is what the median does not explain.
     pub(super) fn of_mean_drift(drift: &KernelDrift, whole: Self, kernel: f64, rows: f64) -> Self {
         let carried = (1.0 - 2.0 * drift.median_relative / drift.mean_relative).clamp(0.0, 1.0);
         let carried = if carried.is_nan() { 0.0 } else { carried };
@@ -83,8 +83,8 @@ impl Resolution {
         Self { relative: whole.relative + carried * lost, ..whole }
     }
 
-    /// The scale on which a value is compared, and the smallest step on it that means something: factors, but for values
-    /// below their own resolution.
+    /// The scale on which a value is compared, and its resolution there: logarithmic, except for values below their own
+    /// resolution.
     pub(super) fn step(self, value: f64) -> (Scale, f64) {
         let whole = self.absolute + self.relative * value.abs();
         if whole < value.abs() { (Scale::Log, whole / value.abs()) } else { (Scale::Linear, whole) }

@@ -1,6 +1,6 @@
-//! The answer in words: one paragraph on all optimizers, one on each.
+//! The answer in words: a paragraph on all optimizers, and one on each.
 //!
-//! Every sentence is made from the verdicts and the figures beside them; nothing is concluded that they do not say.
+//! Every sentence follows from the verdicts and their figures.
 
 use super::format::{code, escape, optimizer_title, percent, with_error};
 use super::rows::{figure, interval, question, threshold, title_of, why_not, why_undecided};
@@ -136,7 +136,7 @@ impl Pair<'_> {
         sentences.join(" ")
     }
 
-    /// How well fine-tuning, the kernel and the model without training do.
+    /// Accuracies of fine-tuning, the kernel and the model without training.
     fn accuracies(&self, analysis: &Analysis) -> Vec<String> {
         let Some(run) = self.run else { return Vec::new() };
         let n = analysis.task.test;

@@ -1,11 +1,11 @@
-//! What one should know before relying on the answer.
+//! Caveats to the answer.
 
 use super::answer::join;
 use super::format::{code, escape, number, optimizer_title, percent, rate};
 use super::rows::title_of;
 use crate::evidence::{Analysis, FineTuningResult, Question, accuracy_error};
 
-/// What one should know before relying on the answer; Markdown.
+/// Caveats to the answer; Markdown.
 pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
     let mut caveats = Vec::new();
     if let Some(note) = analysis.model.note.as_deref().filter(|n| !n.trim().is_empty()) {
@@ -48,13 +48,13 @@ fn reduced_precision(analysis: &Analysis) -> Option<String> {
     })
 }
 
-/// By what products of parts of bf16 were computed, where there were any.
+/// How products of bf16 parts were computed, if any.
 fn products_by(analysis: &Analysis) -> String {
     let by = analysis.run.plan.get("products_by").and_then(serde_json::Value::as_str);
     by.map_or_else(String::new, |by| format!(", by {}", escape(by)))
 }
 
-/// What the precision of training changed in every measure.
+/// The effect of the training precision on every measure.
 fn trained_otherwise(analysis: &Analysis, run: &FineTuningResult) -> Option<String> {
     let effect = run.own_precision.as_ref()?;
     let value = |v: Option<f64>| v.map_or_else(|| "none".to_owned(), number);
@@ -71,7 +71,7 @@ fn trained_otherwise(analysis: &Analysis, run: &FineTuningResult) -> Option<Stri
     ))
 }
 
-/// Ways of solving the task that do no better than always naming one class.
+/// Ways of solving the task that are no better than always answering one class.
 fn near_majority(analysis: &Analysis) -> Option<String> {
     let majority = analysis.task.majority_accuracy;
     let weak: Vec<String> = super::rows::accuracies(analysis)
@@ -88,7 +88,7 @@ fn near_majority(analysis: &Analysis) -> Option<String> {
     })
 }
 
-/// Differences that the size of the test set does not resolve.
+/// Differences below the test set's resolution.
 fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
     let n = analysis.task.test;
     let close = |a: f64, b: f64| {
@@ -135,7 +135,7 @@ fn on_the_edge(run: &FineTuningResult) -> Vec<String> {
     found
 }
 
-/// A mean relative distance far from the median: a few entries near zero carry it.
+/// A mean relative distance far from the median, dominated by a few entries near zero.
 fn carried_by_few(analysis: &Analysis, run: &FineTuningResult) -> Option<String> {
     let drift = run.kernel_drift.iter().find(|(formula, _)| *formula == run.analog).map(|(_, drift)| drift)?;
     let threshold = Question::FixedFeatures.threshold();

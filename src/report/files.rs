@@ -1,4 +1,4 @@
-//! The files of every report, written by one hand: text for people, JSON for programs, plots for both.
+//! The files common to all reports: Markdown, JSON and plots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,33 +27,33 @@ pub struct Written {
 pub(super) struct Plot {
     /// Path in the report's directory.
     pub file: String,
-    /// What it shows, for those who cannot see it.
+    /// Alternative text.
     pub alt: String,
-    /// `None` where there was nothing that could be drawn.
+    /// `None` if there was nothing to draw.
     pub svg: Option<String>,
 }
 
 impl Plot {
-    /// The plot as Markdown; `None` where nothing was drawn.
+    /// The plot as Markdown; `None` if nothing was drawn.
     pub(super) fn image(&self) -> Option<String> {
         self.svg.as_ref().map(|_| format!("![{}]({})", escape(&self.alt), self.file))
     }
 }
 
-/// What a report consists of, made before anything is written.
+/// The rendered files of a report.
 pub(super) struct Files<'a> {
     pub markdown: String,
     pub json: String,
     pub plots: Vec<&'a Plot>,
-    /// Other files, by name; without a text, one that an earlier report left is removed.
+    /// Other files, by name; `None` removes one left by an earlier report.
     pub beside: Vec<(&'static str, Option<String>)>,
-    /// Plots of an earlier report in the same directory, by file; those that this one does not replace are removed.
+    /// Plots of an earlier report in the same directory; those not replaced are removed.
     pub earlier: Vec<String>,
 }
 
 impl Files<'_> {
-    /// Writes them into a directory, which is created where it is missing. `report.json`, which says what belongs to the report,
-    /// and `report.md` come last, so that where they are, the rest is too.
+    /// Writes them into a directory, creating it if missing. `report.json`, which lists the report's contents, and
+    /// `report.md` are written last, as the sign that all is complete.
     pub(super) fn write(&self, directory: &Path) -> Result<Written> {
         create_dir(&directory.join(PLOTS))?;
         let place = |name: &str| directory.join(name);
@@ -84,7 +84,7 @@ fn remove(path: &Path) -> Result<()> {
     if path.is_file() { fs::remove_file(path).map_err(Error::io("remove", path)) } else { Ok(()) }
 }
 
-/// `report.json`: the evidence, whole and exact. Numbers of tables that are not finite are null.
+/// `report.json`: the complete evidence in full precision. Non-finite numbers of tables are null.
 pub(super) fn json(data: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(data).map_err(|e| Error::document("report.json", e))?;
     Ok(text + "\n")

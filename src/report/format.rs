@@ -1,14 +1,14 @@
-//! Numbers, names and other people's texts as they appear in a report.
+//! Formats numbers, names and external texts for reports.
 //!
 //! Knows Markdown and the terminal, nothing of what an analysis is.
 
 use crate::evidence::accuracy_error;
 
-/// Below this, a statistic of order one is the round-off of double precision after a training run, which no two processors
-/// share: its digits are never printed.
+/// Below this, a statistic of order one is round-off of double precision after a training run, which differs between
+/// processors and is never printed.
 pub(super) const ROUND_OFF: f64 = 1e-9;
 
-/// A share as a percentage with one decimal; scientific where that would be a row of digits.
+/// A fraction as a percentage with one decimal; in scientific notation if very large.
 pub(super) fn percent(share: f64) -> String {
     let value = 100.0 * share;
     if value.is_finite() && value.abs() < 1e5 {
@@ -17,12 +17,12 @@ pub(super) fn percent(share: f64) -> String {
     if value.is_finite() { format!("{}%", number(value)) } else { format!("{} times 100%", number(share)) }
 }
 
-/// A number with three significant digits (whole numbers with all of theirs); scientific below 1e-3 and from 1e5 on.
+/// A number with three significant digits (whole numbers in full); in scientific notation below 1e-3 and from 1e5.
 pub(super) fn number(value: f64) -> String {
     significant(value, 3)
 }
 
-/// The same with another number of significant digits, one at least.
+/// The same with another number of significant digits, at least one.
 pub(super) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -39,23 +39,23 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// The unit of the last digit that a number with an interval is worth: the second digit of half the interval's width, since the
-/// number is not known better. Never finer than `finest`, what the reader asks about; than a millionth of the number; or
-/// than round-off of a statistic of order one, whose digits no two processors share.
+/// The unit of the last meaningful digit of a number with an interval: the second digit of half the interval's width. Never
+/// finer than `finest`, the relevant unit; than a millionth of the number; or than round-off of a statistic of order one,
+/// which differs between processors.
 pub(super) fn unit(low: f64, high: f64, finest: Option<f64>) -> f64 {
     let half = (high - low) / 2.0;
     let floor = [finest.unwrap_or(0.0), 1e-6 * low.abs().max(high.abs()), ROUND_OFF].into_iter().fold(0.0, f64::max);
     if half > 0.0 && half.is_finite() { floor.max(half / 10.0) } else { floor }
 }
 
-/// A number to the decimal place of a unit: the power of ten at or below it. What rounds to zero has no sign.
+/// A number rounded to the decimal place of a unit: the power of ten at or below it. Zero has no sign.
 pub(super) fn resolved(value: f64, unit: f64) -> String {
     if !value.is_finite() {
         return format!("{value}");
     }
     let place = unit.log10().floor() as i32;
     if place < -6 && value.abs() < 1e-3 {
-        // As many digits as reach the place, in scientific notation.
+        // In scientific notation, with digits up to that place.
         let lead = if value == 0.0 { place } else { value.abs().log10().floor() as i32 };
         let digits = (lead - place).max(0) as usize;
         return if lead < place { "0".to_owned() } else { format!("{value:.digits$e}") };
@@ -68,8 +68,8 @@ pub(super) fn resolved(value: f64, unit: f64) -> String {
     unsigned_zero(format!("{value:.*}", place.unsigned_abs() as usize))
 }
 
-/// A number with the ends of its interval, each to what the interval resolves (see [`unit`]); where it has no width, or is the
-/// whole line, as any [`number`].
+/// A number with the ends of its interval, rounded to its [`unit`]; as a plain [`number`] if the interval has no width or is
+/// the whole line.
 pub(super) fn interval(value: f64, low: f64, high: f64, finest: Option<f64>) -> (String, String, String) {
     let unit = unit(low, high, finest);
     if finest.is_none() && !(low < high && (high - low).is_finite()) {
@@ -79,7 +79,7 @@ pub(super) fn interval(value: f64, low: f64, high: f64, finest: Option<f64>) -> 
     (resolved(value, unit), resolved(low, unit), resolved(high, unit))
 }
 
-/// A number that somebody chose, in its shortest form where that is short: `0.05`, `1e-10`.
+/// A chosen number in its shortest form: `0.05`, `1e-10`.
 pub(super) fn chosen(value: f64) -> String {
     let plain = format!("{value}");
     if plain.len() <= 6 {
@@ -89,7 +89,7 @@ pub(super) fn chosen(value: f64) -> String {
     if scientific.len() <= 6 { scientific } else { number(value) }
 }
 
-/// A slope as theory writes it, `-1/2`, where it is a fraction of small numbers.
+/// A slope as a fraction, `-1/2`, if it is one of small numbers.
 pub(super) fn fraction(value: f64) -> String {
     for denominator in [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0] {
         let numerator = value * denominator;
@@ -107,7 +107,7 @@ pub(super) fn rate(value: f64) -> String {
     format!("{value:e}")
 }
 
-/// A count with a comma between thousands.
+/// A count with commas between thousands.
 pub(super) fn count(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::new();
@@ -152,7 +152,7 @@ pub(super) fn kernel_title(formula: &str) -> String {
     }
 }
 
-/// One line without control characters, so that no text of others can break a table, an XML file or a terminal.
+/// One line without control characters, so that external text cannot break a table, an XML file or a terminal.
 pub(super) fn plain(text: &str) -> String {
     let harmless = |c: char| {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { c }
@@ -160,7 +160,7 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(harmless).collect::<String>().trim().to_owned()
 }
 
-/// At most `limit` characters, the last one an ellipsis where something was cut.
+/// At most `limit` characters, ending in an ellipsis if truncated.
 pub(super) fn shorten(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
@@ -168,7 +168,7 @@ pub(super) fn shorten(text: &str, limit: usize) -> String {
     text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Text that Markdown shows as it is, also in a table.
+/// Text escaped for Markdown, including tables.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in plain(text).chars() {
@@ -183,14 +183,14 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// A code span that shows the text as it is, also in a table and with backticks in it.
+/// A code span, safe in a table and for text with backticks.
 pub(super) fn code(text: &str) -> String {
     let text = plain(text);
     if text.is_empty() {
         return "(empty)".to_owned();
     }
     if text.contains('|') {
-        // A table is split at bars before code spans are read; only character references are safe from that.
+        // Tables are split at bars before code spans are parsed; only character references avoid that.
         let literal = |c: char| if c.is_ascii_punctuation() { format!("&#{};", c as u32) } else { c.to_string() };
         return format!("<code>{}</code>", text.chars().map(literal).collect::<String>());
     }
@@ -200,7 +200,7 @@ pub(super) fn code(text: &str) -> String {
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-/// A name that is safe in a file name and a link.
+/// A name safe for file names and links.
 pub(super) fn slug(text: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let slug: String = text.chars().take(40).map(letter).collect();

@@ -1,4 +1,4 @@
-//! `report.json`: the evidence itself, whole and exact.
+//! `report.json`: the complete evidence in full precision.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Analysis, SCHEMA_VERSION};
 use crate::files::read_text;
 
-/// The file's content. JSON knows no infinity and no NaN: evidence that holds one is refused, with the field's name.
+/// The file's content. JSON has no infinity or NaN: evidence with one is refused, naming the field.
 pub(super) fn to_json(analysis: &Analysis) -> Result<String> {
     let value = minijinja::Value::from(Serde(analysis));
     if let Some(field) = not_finite(&value, "") {
@@ -41,7 +41,7 @@ fn not_finite(value: &minijinja::Value, path: &str) -> Option<String> {
     }
 }
 
-/// What every version of the file has.
+/// Fields common to all versions of the file.
 #[derive(serde::Deserialize)]
 struct Header {
     schema_version: Option<serde_json::Value>,
@@ -56,8 +56,8 @@ struct WrittenBy {
 /// Reads a `report.json`.
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be read; [`Error::Format`] where it is not a report, or one of another
-/// [`SCHEMA_VERSION`]: the message names both versions and the program that wrote it.
+/// [`Error::Io`] if the file cannot be read; [`Error::Format`] if it is not a report or has another [`SCHEMA_VERSION`],
+/// naming both versions and the program that wrote it.
 pub fn read_json(path: &Path) -> Result<Analysis> {
     let text = read_text(path)?;
     let header: Header =

@@ -1,6 +1,6 @@
-//! `report.md`: the evidence, poured into the template `report.md.j2`.
+//! `report.md`: renders the evidence with the template `report.md.j2`.
 //!
-//! The template has the words, this module the filters that turn figures and other people's texts into Markdown.
+//! The template has the text; this module has the filters that format figures and external texts as Markdown.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -61,14 +61,14 @@ fn context(analysis: &Analysis) -> Value {
         caveats => caveats::caveats(analysis),
         accuracies => Serde(rows::accuracies(analysis)),
         verdicts => Serde(rows::verdicts(analysis)),
-        // ‖χ‖ of a model that holds all classes for equally likely.
+        // ‖χ‖ of a model for which all classes are equally likely.
         guess => (classes > 0).then(|| (1.0 - 1.0 / classes as f64).sqrt()),
         features => rows::features(analysis),
         parameters => analysis.layers.iter().map(|l| l.parameters as f64).sum::<f64>(),
     }
 }
 
-/// Examples on which fine-tuned and linearized model agree in being right or wrong.
+/// Numbers of examples on which the fine-tuned and linearized models are both right or wrong, or differ.
 #[derive(serde::Serialize)]
 struct Agreement {
     count: usize,
@@ -107,7 +107,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// A figure as text, or `n/a` where there is none.
+/// A figure as text, or `n/a` if there is none.
 fn figure(value: &Value, text: fn(f64) -> String) -> String {
     f64::try_from(value.clone()).map_or_else(|_| "n/a".to_owned(), text)
 }

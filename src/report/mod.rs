@@ -1,7 +1,7 @@
-//! From evidence to files: `report.md` for people, `report.json` for programs, `plots/*.svg` for both.
+//! Renders evidence as files: `report.md` for people, `report.json` for programs, `plots/*.svg` for both.
 //!
-//! Reads nothing but evidence, and comparisons made of it: knows no tensors, no models and no data. Nothing in a report depends on the time,
-//! the machine or its fonts, so that two reports of one analysis are the same bytes.
+//! Reads only evidence and comparisons of it: knows no tensors, no models and no data. Reports do not depend on the time,
+//! the machine or its fonts, so that two reports of one analysis have the same bytes.
 
 mod answer;
 mod caveats;
@@ -33,11 +33,11 @@ pub use grid::{WrittenGrid, grid_summary, write_reproduction};
 pub use json::read_json;
 pub use terminal::terminal_summary;
 
-/// Writes a report into a directory, which is created where it is missing. Everything is made before anything is
-/// written; `report.md` comes last, so that where it is, the rest is too.
+/// Writes a report into a directory, creating it if missing. Everything is rendered before anything is written; `report.md`
+/// is written last, as the sign that all is complete.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFinite`] where a figure is not finite, with the field's name; [`crate::error::Error::Io`].
+/// [`crate::error::Error::NotFinite`] if a figure is not finite, naming the field; [`crate::error::Error::Io`].
 pub fn write(analysis: &Analysis, directory: &Path) -> Result<Written> {
     let json = json::to_json(analysis)?;
     let figures = plots::figures(analysis)?;
@@ -49,7 +49,7 @@ pub fn write(analysis: &Analysis, directory: &Path) -> Result<Written> {
 /// The text of `report.md`.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFinite`] where a figure is not finite, with the field's name.
+/// [`crate::error::Error::NotFinite`] if a figure is not finite, naming the field.
 pub fn render_markdown(analysis: &Analysis) -> Result<String> {
     json::to_json(analysis)?;
     markdown::render(analysis, &plots::figures(analysis)?)

@@ -1,11 +1,11 @@
-//! The two tables that a report begins with, as plain rows: accuracies, and the paper's questions.
+//! The first two tables of a report as plain rows: accuracies, and the paper's questions.
 //!
 //! The Markdown, the terminal summary and the bar chart all show these rows.
 
 use super::format::{ROUND_OFF, escape, kernel_title, number, optimizer_title, percent, with_error};
 use crate::evidence::{Analysis, Arithmetic, Computed, FineTuningResult, Outcome, Question, Verdict};
 
-/// What a row of accuracies is about.
+/// The kind of a row of accuracies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
@@ -20,7 +20,7 @@ pub(super) struct AccuracyRow {
     pub kind: Kind,
     /// `SGD-FT`, `K(SGD)`, …
     pub name: String,
-    /// What it is, in words.
+    /// Description.
     pub what: String,
     pub dev: f64,
     pub test: f64,
@@ -76,11 +76,11 @@ pub(super) struct VerdictRow {
     pub interval: String,
     pub threshold: String,
     pub outcome: &'static str,
-    /// Why there is no figure, or why it decides nothing.
+    /// Why there is no figure, or why it is undecided.
     pub reason: Option<String>,
 }
 
-/// The rows of the table of verdicts, in the evidence's order.
+/// The rows of verdicts, in the evidence's order.
 pub(super) fn verdicts(analysis: &Analysis) -> Vec<VerdictRow> {
     analysis
         .verdicts
@@ -99,7 +99,7 @@ pub(super) fn verdicts(analysis: &Analysis) -> Vec<VerdictRow> {
         .collect()
 }
 
-/// The kernel's title as the evidence has it, or made from its formula's name.
+/// The kernel's title in the evidence, or from its formula's name.
 pub(super) fn title_of(analysis: &Analysis, formula: &str) -> String {
     let known = analysis.kernels.iter().find(|k| k.formula == formula).map(|k| k.title.clone());
     known.unwrap_or_else(|| kernel_title(formula))
@@ -144,7 +144,7 @@ pub(super) fn interval(verdict: &Verdict) -> String {
     }
 }
 
-/// What a question's interval is over, counted.
+/// The number and kind of samples of a question's interval.
 pub(super) fn samples(question: Question, count: usize) -> String {
     let what = match question {
         Question::Solved | Question::Linearization => "test",
@@ -153,7 +153,7 @@ pub(super) fn samples(question: Question, count: usize) -> String {
     format!("{count} {what} example{}", if count == 1 { "" } else { "s" })
 }
 
-/// Why an interval decides nothing, and what would.
+/// Why an interval is undecided, and how many samples would decide.
 pub(super) fn why_undecided(verdict: &Verdict) -> Option<String> {
     if verdict.outcome != Outcome::Undecided {
         return None;
@@ -180,7 +180,7 @@ fn wanted(verdict: &Verdict) -> String {
     }
 }
 
-/// To two significant digits, upwards.
+/// Rounded up to two significant digits.
 pub(super) fn rounded_up(count: usize) -> usize {
     let mut step = 1;
     while count / step >= 100 {
@@ -194,7 +194,7 @@ pub(super) fn threshold(verdict: &Verdict) -> String {
     format!("{sign} {}", figure(verdict.question, verdict.threshold))
 }
 
-/// The share of a run's gain that its linearization recovers, or in a few words why there is none.
+/// The fraction of a run's gain recovered by its linearization, or in a few words why there is none.
 pub(super) fn recovered(analysis: &Analysis, run: &FineTuningResult) -> String {
     let floor = analysis.floor();
     match run.linearization.recovered_share {
@@ -205,7 +205,7 @@ pub(super) fn recovered(analysis: &Analysis, run: &FineTuningResult) -> String {
     }
 }
 
-/// Why a question could not be asked.
+/// Why a question is not applicable.
 pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> {
     if verdict.outcome != Outcome::NotApplicable {
         return None;
@@ -248,7 +248,7 @@ pub(super) fn computed(run: &FineTuningResult) -> Option<String> {
     ))
 }
 
-/// The steps that were measured along a run, but not where they are too many to read.
+/// The steps measured along a run; empty if there are too many to read.
 pub(super) fn steps(run: &FineTuningResult) -> Option<String> {
     let steps: Vec<String> = run.linearization.steps.iter().map(|s| s.step.to_string()).collect();
     (1..=16).contains(&steps.len()).then(|| steps.join(", "))
@@ -267,14 +267,14 @@ pub(super) fn drift_computed(run: &FineTuningResult) -> Option<String> {
     Some(format!("{}: in {}.", escape(&optimizer_title(&run.optimizer)), arithmetic(&computed)))
 }
 
-/// Training examples whose gradients were compared, where these are not all.
+/// Number of training examples whose gradients were compared, if not all.
 pub(super) fn features(analysis: &Analysis) -> Option<usize> {
     let rows = analysis.fine_tuning.iter().filter_map(|run| Some(run.gradient_drift?.relative.count)).max()?;
     let outputs = if analysis.task.output_mode == "difference" { 1 } else { analysis.task.label_words.len().max(1) };
     Some(rows / outputs).filter(|examples| *examples < analysis.task.train)
 }
 
-/// `double precision, with an estimated error below 1e-6`: an order of magnitude, since an estimate is no more.
+/// `double precision, with an estimated error below 1e-6`: only the order of magnitude of the estimate.
 fn arithmetic(computed: &Computed) -> String {
     let precision = match computed.arithmetic {
         Arithmetic::Single => "single precision",
@@ -283,7 +283,7 @@ fn arithmetic(computed: &Computed) -> String {
     match computed.error.filter(|e| *e > 0.0) {
         Some(error) => {
             let order = error.max(ROUND_OFF).log10().floor() as i32 + 1;
-            // Small ones differ between processors by more than a power of ten resolves: whole thousands.
+            // Small errors differ between processors by more than a factor of ten: rounded to powers of a thousand.
             let order = if order > -3 { order } else { (order + 2).div_euclid(3) * 3 };
             format!("{precision}, with an estimated error below 1e{order}")
         }

@@ -1,10 +1,10 @@
-//! A summary of an analysis for the end of a run in a terminal.
+//! A summary of an analysis for the terminal.
 
 use super::format::{optimizer_title, percent, plain, shorten};
 use super::rows::{AccuracyRow, Kind, VerdictRow, accuracies, verdicts};
 use crate::evidence::Analysis;
 
-/// No line is longer than this.
+/// Maximum line length.
 pub(super) const WIDTH: usize = 100;
 
 /// Accuracies and verdicts as plain text, at most 100 columns wide; ends with a newline.
@@ -61,7 +61,7 @@ fn verdict(row: &VerdictRow) -> [String; 7] {
     ]
 }
 
-/// Lines of whole words, the later ones indented.
+/// Wrapped lines, with the later ones indented.
 pub(super) fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,27 +1,27 @@
-//! What a cell will cost: the kernel engine's own estimate, and operations of kernel regression and fine-tuning over the rate
-//! that it measured.
+//! The estimated cost of a cell: the kernel engine's estimate, and operations of kernel regression and fine-tuning at the
+//! measured rate.
 
 use crate::analysis::{Plan, SplitName, Study, check_room, regression_cost};
 use crate::error::Result;
 use crate::jacobian::{Examples, Role};
 use crate::kernel::{FormulaSet, estimate_gram};
 
-/// Time and memory of a cell, roughly.
+/// Approximate time and memory of a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// Seconds.
     pub seconds: f64,
-    /// Bytes at the peak.
+    /// Peak bytes.
     pub bytes: f64,
 }
 
-/// Share of the measured rate of large products that whole passes of a network reach, as measured on two cores.
+/// Fraction of the rate of large products that whole passes of a network reach, measured on two cores.
 const REACHED: f64 = 0.5;
 
 /// Estimates an analysis.
 ///
 /// # Errors
-/// As the kernel engine's estimate; where kernel regression takes more memory than is free.
+/// As the kernel engine's estimate; [`Error::Memory`] if kernel regression needs more memory than is free.
 pub(super) fn estimate(study: &Study, plan: &Plan) -> Result<Estimate> {
     let train = study.examples(SplitName::Train, study.mode)?;
     let formulas = FormulaSet::of(&plan.settings.formulas);

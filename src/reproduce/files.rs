@@ -1,4 +1,4 @@
-//! Names and digests of what lies on disk.
+//! Names and digests of files.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::files::file_digest;
 /// Digest over names and contents of the files of a checkpoint directory, or of a single file.
 ///
 /// # Errors
-/// [`Error::Io`] where it cannot be read.
+/// [`Error::Io`] if it cannot be read.
 pub(super) fn directory_digest(path: &Path) -> Result<String> {
     if path.is_file() {
         return file_digest(path);
@@ -30,7 +30,7 @@ pub(super) fn directory_digest(path: &Path) -> Result<String> {
     Ok(crate::files::digest(parts.iter().map(Vec::as_slice)))
 }
 
-/// A model's name as a directory's: letters, digits, dots and dashes of its last two parts.
+/// A directory name for a model: letters, digits, dots and dashes of its last two components.
 pub(super) fn safe_name(model: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
     let name: String = model.trim_matches(['/', '\\', '.']).chars().map(letter).collect();

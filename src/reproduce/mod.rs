@@ -1,7 +1,8 @@
-//! The paper's study as a grid: every model on every task, k, seed and head, each cell an analysis of its own.
+//! The paper's study as a grid: every model on every task, k, seed and head, each cell a separate analysis.
 //!
-//! A finished cell is kept under the digest of its inputs, so that a killed run goes on, a changed setting computes what it
-//! concerns, and several processes can share a grid. A cell that fails is reported; the others go on. May not print.
+//! A finished cell is stored under the digest of its inputs, so that a killed run can continue, a changed setting recomputes
+//! only affected cells, and several processes can share a grid. A failed cell is reported, and the others continue. May not
+//! print.
 
 mod estimate;
 mod files;
@@ -27,41 +28,41 @@ use crate::report;
 use crate::subspace::Init;
 use crate::task::{Overrides, Splits, TaskDefinition, builtin};
 
-/// Grows whenever a stored cell means something else, so that those of older programs are made again.
+/// Incremented when the meaning of a stored cell changes, so that older ones are recomputed.
 const CELL_VERSION: &str = "2";
 
-/// The grid, and how its cells are computed.
+/// The grid and the settings of its cells.
 pub struct GridSettings {
-    /// Models: the name as given, and its directory.
+    /// Models: the given name, and the directory.
     pub models: Vec<(String, PathBuf)>,
-    /// Tasks, each of another name.
+    /// Tasks, with distinct names.
     pub tasks: Vec<TaskDefinition>,
     /// Training examples per class.
     pub k: Vec<usize>,
     /// Seeds of splits.
     pub seeds: Vec<u64>,
-    /// What reads the networks.
+    /// Output heads.
     pub heads: Vec<Head>,
-    /// Rank of adapters, for cells of their own: under the prompt, at N(0, 1/k) and factor 1, so that learning rates of the
-    /// weights suit them.
+    /// Rank of adapters, for additional cells: with the prompt, N(0, 1/k) and scaling 1, so that the weights' learning rates
+    /// suit them.
     pub lora_rank: Option<i64>,
     /// Directory of the few-shot splits.
     pub data_dir: PathBuf,
-    /// What replaces the tasks' own settings.
+    /// Overrides of the tasks' settings.
     pub overrides: Overrides,
-    /// Test examples at most.
+    /// Maximum number of test examples.
     pub test_limit: Option<usize>,
     /// Element type.
     pub dtype: Dtype,
     /// Device.
     pub device: Device,
-    /// Parameters that take part.
+    /// Parameters to include.
     pub subset: Subset,
-    /// Examples per pass, where it is given.
+    /// Examples per pass, if given.
     pub batch: Option<usize>,
     /// Settings of the analyses.
     pub analysis: AnalysisSettings,
-    /// This process's part of the cells: index and number of parts.
+    /// This process's shard of the cells.
     pub shard: Option<Place>,
 }
 
@@ -73,7 +74,7 @@ struct Planned {
     inputs: Result<Inputs>,
 }
 
-/// What reads the network, and what is trained.
+/// The head, and what is trained.
 #[derive(Clone, Copy, Debug)]
 struct Variant {
     head: Head,
@@ -100,20 +101,20 @@ struct Inputs {
     digest: String,
 }
 
-/// What a dry run tells of a cell.
+/// A dry run's information on a cell.
 pub struct Preview {
-    /// Which one.
+    /// Its key.
     pub key: GridKey,
-    /// Whether it is there already.
+    /// Whether it is already finished.
     pub stored: bool,
-    /// What it will cost, or why it cannot be computed; none where it is there.
+    /// Its estimated cost, or why it cannot be computed; `None` if it is finished.
     pub estimate: Option<Result<Estimate>>,
 }
 
-/// Computes every cell of this process's part that is not there yet, and returns the whole grid.
+/// Computes the missing cells of this process's shard, and returns the whole grid.
 ///
 /// # Errors
-/// [`Error::Interrupted`]; a model directory or an output directory that cannot be used. What concerns one cell is in it.
+/// [`Error::Interrupted`]; unusable model or output directories. Errors of a single cell are stored in it.
 pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Result<Reproduction> {
     let mut cells = Vec::new();
     let total = settings.size();
@@ -144,7 +145,7 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
                 cell.result = Some(result);
             } else if settings.shard.is_none_or(|place| place.has(number)) {
                 monitor.note(&title);
-                // libtorch reports its failures as panics; what was on their way is dropped.
+                // libtorch reports its failures as panics; unfinished work is dropped.
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
                     let network = settings.network(directory, &mut network)?;
                     settings.compute(network, &planned.key, planned.variant, &inputs, &planned.directory, monitor)
@@ -175,8 +176,8 @@ pub fn run(settings: &GridSettings, out_dir: &Path, monitor: &dyn Monitor) -> Re
     })
 }
 
-/// What a run would compute of this process's part, with estimates of its time and memory, made for one seed and taken for
-/// the others.
+/// What a run would compute for this process's shard, with estimates of time and memory, made for one seed and used for the
+/// others.
 ///
 /// # Errors
 /// As [`run`].
@@ -230,7 +231,7 @@ impl GridSettings {
         self.models.len() * self.tasks.len() * self.k.len() * self.seeds.len() * self.variants().len()
     }
 
-    /// Heads, and adapters behind them.
+    /// Heads, followed by adapters.
     fn variants(&self) -> Vec<Variant> {
         let heads = self.heads.iter().map(|head| Variant { head: *head, rank: None });
         heads.chain(self.lora_rank.map(|rank| Variant { head: Head::Prompt, rank: Some(rank) })).collect()
@@ -325,7 +326,7 @@ impl GridSettings {
         Ok(GridResult::of(&analysis))
     }
 
-    /// Settings as a report shows them.
+    /// Settings for the report.
     fn described(&self) -> Vec<(String, String)> {
         let list = |items: Vec<String>| items.join(", ");
         let rates = |o: &OptimizerGrid| {
@@ -364,7 +365,7 @@ impl GridSettings {
         rows
     }
 
-    /// What stands in place of the built-in tasks' own settings.
+    /// Overrides of the built-in tasks' settings.
     fn replaced(&self) -> Vec<(String, String)> {
         let own = |t: &&TaskDefinition| builtin(&t.name).is_ok_and(|b| b.label_words != t.label_words);
         let words = |t: &TaskDefinition| {

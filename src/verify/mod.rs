@@ -1,8 +1,8 @@
-//! Runs claims and their mutants, several at a time, and collects what came out.
+//! Runs claims and their mutants in parallel, and collects the results.
 //!
-//! Knows claims and evidence; knows no terminal (who wants to hear of progress is a [`Listener`]) and no report.
-//! Whatever finishes first, results come in the order of the claims. What is finished is stored at once, so that an
-//! interrupted run continues where it was; [`forget`] makes the next run measure anew.
+//! Knows claims and evidence; knows no terminal (progress goes to a [`Listener`]) and no report. Results are in the order of
+//! the claims, whichever finishes first. Finished experiments are stored at once, so that an interrupted run can continue;
+//! [`forget`] makes the next run start over.
 
 mod pool;
 mod store;
@@ -25,27 +25,26 @@ pub use store::forget;
 /// What to run.
 #[derive(Clone)]
 pub struct VerifySettings {
-    /// How much the claims spend. Mutants always have the quick profile: a check too weak to notice them there is too
-    /// weak everywhere.
+    /// Profile of the claims. Mutants always use the quick profile: a check too weak to notice them there is too weak.
     pub profile: Profile,
-    /// Seed from which every draw follows.
+    /// Seed of all random draws.
     pub seed: u64,
     /// The claims, in the order of the report.
     pub claims: Vec<&'static Claim>,
     /// Whether to run the claims' mutants as well.
     pub mutants: bool,
-    /// Where networks live.
+    /// Device of the networks.
     pub device: Device,
-    /// Experiments at a time, each on one thread of libtorch; on a GPU there is always only one.
+    /// Number of parallel experiments, each with one libtorch thread; on a GPU always one.
     pub jobs: usize,
-    /// Whether claims that cannot be decided are looked at again with more seeds, and for how long.
+    /// Whether to repeat undecided claims with more seeds, and for how long.
     pub until_decided: Option<UntilDecided>,
 }
 
-/// Adds seeds to a claim until it holds or is violated. The looks share its error rate.
+/// Adds seeds to a claim until it holds or is violated. Interim looks share its error rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UntilDecided {
-    /// No look is begun after this time.
+    /// No look starts after this time.
     pub at_most: Option<Duration>,
 }
 
@@ -61,12 +60,12 @@ impl VerifySettings {
     }
 }
 
-/// One claim, or one of its mutants in its place.
+/// A claim, or one of its mutants.
 #[derive(Clone, Copy)]
 pub struct Experiment {
     /// The claim.
     pub claim: &'static Claim,
-    /// The mutant, where it is one.
+    /// The mutant, if it is one.
     pub mutant: Option<Variant>,
 }
 
@@ -81,33 +80,33 @@ impl Experiment {
     }
 }
 
-/// What a listener learns of an experiment.
+/// Progress of an experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// It begins.
+    /// It starts.
     Started,
-    /// A stage begins, with this many units.
+    /// A stage starts, with this many units.
     Stage(String, u64),
-    /// So many units more are done.
+    /// This many more units are done.
     Advanced(u64),
     /// The stage is over.
     StageEnded,
-    /// Something the user should know.
+    /// A note for the user.
     Note(String),
     /// It is over.
     Finished {
-        /// What came out, in a few words.
+        /// The result in a few words.
         result: String,
         /// Run time.
         seconds: f64,
-        /// Whether an interrupted run had left the result.
+        /// Whether the result was stored by an interrupted run.
         stored: bool,
     },
 }
 
-/// Hears of progress, always on the thread that called [`run`].
+/// Receives progress, always on the thread that called [`run`].
 pub trait Listener {
-    /// An experiment has something to say.
+    /// Called for every event of an experiment.
     fn hear(&self, experiment: &Experiment, event: &Event);
 }
 
@@ -115,19 +114,18 @@ impl Listener for crate::progress::Silent {
     fn hear(&self, _: &Experiment, _: &Event) {}
 }
 
-/// What became of an experiment.
+/// The outcome of an experiment.
 enum Done {
     Claim(Box<ClaimEvidence>),
     Mutant(MutantResult),
     Error(ExperimentError),
 }
 
-/// Runs the claims. An experiment that fails or panics is among the errors of the result and takes no other with it.
-/// Finished experiments are stored below `out_dir`; call [`forget`] when their report is written.
+/// Runs the claims. An experiment that fails or panics is listed in the result's errors and does not affect others. Finished
+/// experiments are stored in `out_dir`; call [`forget`] after writing their report.
 ///
 /// # Errors
-/// [`crate::error::Error::Interrupted`] once a stop was requested; [`crate::error::Error::Io`] where a result cannot
-/// be stored.
+/// [`crate::error::Error::Interrupted`] after a cancellation; [`crate::error::Error::Io`] if a result cannot be stored.
 pub fn run(settings: &VerifySettings, out_dir: &Path, listener: &dyn Listener) -> Result<Verification> {
     let store = store::Store::open(out_dir, settings)?;
     let (claims_in_registry, error_rate) = suites(&settings.claims);

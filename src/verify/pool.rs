@@ -1,4 +1,4 @@
-//! Worker threads for experiments. All they have to say goes through one channel to the thread that waits for them.
+//! Worker threads for experiments, which report through one channel to the waiting thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::evidence::{ClaimVerdict, ExperimentError, Findings};
 use crate::progress::{Monitor, Tokens, check_cancelled};
 use crate::theorems::{Context, Memory};
 
-/// From a worker: about an experiment, by its number.
+/// A worker's message about an experiment, by index.
 enum Message {
     Event(Event),
     Done(Done),
@@ -24,21 +24,21 @@ enum Message {
     Fatal(Error),
 }
 
-/// What all workers share.
+/// State shared by all workers.
 struct Shared<'a> {
     settings: &'a VerifySettings,
     store: &'a Store<'a>,
     start: Instant,
     experiments: &'a [Experiment],
-    /// Number of the next experiment that nobody has begun.
+    /// Index of the next experiment to start.
     next: AtomicUsize,
-    /// What claims and their mutants measure alike.
+    /// Measurements common to claims and their mutants.
     memory: Memory,
-    /// Set when the run must end: no further experiment is begun.
+    /// Set when the run must end: no further experiment starts.
     ended: AtomicBool,
 }
 
-/// Runs all experiments; results in their order.
+/// Runs all experiments; returns results in order.
 pub(super) fn work(settings: &VerifySettings, store: &Store, listener: &dyn Listener) -> Result<Vec<Done>> {
     let experiments = settings.experiments();
     let jobs = if settings.device == Device::Cpu { settings.jobs } else { 1 };
@@ -82,7 +82,7 @@ pub(super) fn work(settings: &VerifySettings, store: &Store, listener: &dyn List
 impl Shared<'_> {
     fn worker(&self, sender: &Sender<(usize, Message)>) {
         if self.settings.device == Device::Cpu {
-            // The workers are the parallelism; a second level would only make them wait for each other.
+            // Workers run in parallel; more threads inside them would only make them wait for each other.
             if let Err(error) = set_threads(Some(1)) {
                 self.ended.store(true, Ordering::SeqCst);
                 // The other end outlives every worker.
@@ -107,7 +107,7 @@ impl Shared<'_> {
         }
     }
 
-    /// One experiment, from the store or by running it. An error here ends the run.
+    /// One experiment, loaded from the store or run. An error here ends the run.
     fn one(&self, experiment: &Experiment, say: &dyn Fn(Message)) -> Result<Done> {
         check_cancelled()?;
         say(Message::Event(Event::Started));
@@ -122,7 +122,7 @@ impl Shared<'_> {
         Ok(done)
     }
 
-    /// Looks at a claim with more and more seeds, until it is decided, the time is over, or more seeds change nothing.
+    /// Repeats a claim with more and more seeds until it is decided, time runs out, or more seeds have no effect.
     fn decide(&self, experiment: &Experiment, until: UntilDecided, say: &dyn Fn(Message)) -> Result<(Done, bool)> {
         let mut seen = None;
         for look in 0.. {
@@ -135,11 +135,11 @@ impl Shared<'_> {
             if is_decided || is_over || is_stuck {
                 let why = match (is_decided, is_over) {
                     (true, _) => "it is decided",
-                    (false, true) => "the time is over",
-                    (false, false) => "more seeds change nothing",
+                    (false, true) => "time ran out",
+                    (false, false) => "more seeds have no effect",
                 };
                 let looks =
-                    if look == 0 { "once".to_owned() } else { format!("{} times with ever more seeds", look + 1) };
+                    if look == 0 { "once".to_owned() } else { format!("{} times with more and more seeds", look + 1) };
                 claim
                     .findings
                     .notes
@@ -151,7 +151,7 @@ impl Shared<'_> {
         unreachable!("looks have no last one")
     }
 
-    /// One look at an experiment, from the store or by running it.
+    /// One look at an experiment, loaded from the store or run.
     fn look(&self, experiment: &Experiment, look: Option<usize>, say: &dyn Fn(Message)) -> Result<(Done, bool)> {
         match self.store.load(experiment, look) {
             Some(done) => Ok((done, true)),
@@ -165,7 +165,7 @@ impl Shared<'_> {
         let context = Context::new(profile, self.settings.seed, self.settings.device, &monitor).sharing(&self.memory);
         let context = look.into_iter().fold(context, Context::looking);
         let claim = experiment.claim;
-        // libtorch reports its failures as panics; what was on their way is dropped, nothing of it is seen again.
+        // libtorch reports its failures as panics; unfinished work is dropped and never used again.
         let outcome = catch_unwind(AssertUnwindSafe(|| match experiment.mutant {
             None => claim.examine(&context).map(|evidence| Done::Claim(Box::new(evidence))),
             Some(mutant) => claim.challenge(&mutant, &context).map(Done::Mutant),
@@ -189,13 +189,13 @@ impl Shared<'_> {
     }
 }
 
-/// Numbers of samples of everything that was measured.
+/// Numbers of samples of all measurements.
 fn samples(findings: &Findings) -> Vec<usize> {
     let all = findings.hypotheses.iter().chain(&findings.checks).chain(&findings.controls);
     all.map(|check| check.estimate.samples).collect()
 }
 
-/// What came out in a few words, and the time it took to measure.
+/// The result in a few words, and the time to measure it.
 fn ending(done: &Done) -> (String, Option<f64>) {
     match done {
         Done::Claim(claim) => (claim.verdict.text().to_owned(), Some(claim.seconds)),
@@ -215,7 +215,7 @@ fn ending(done: &Done) -> (String, Option<f64>) {
     }
 }
 
-/// Progress of an experiment, sent to the thread that waits.
+/// Progress of an experiment, sent to the waiting thread.
 struct Remote<'a> {
     say: &'a dyn Fn(Message),
 }

@@ -1,4 +1,4 @@
-//! Finished experiments on disk, until the whole run is finished.
+//! Stores finished experiments on disk until the whole run is finished.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use crate::device::device_kind;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, digest, load_result, store_result};
 
-/// How the names of our files begin: the directory may hold parts of an analysis, too.
+/// Prefix of file names: the directory may also contain parts of an analysis.
 const PREFIX: &str = "verify-";
 
 /// The store of one run.
 pub(super) struct Store<'a> {
     directory: PathBuf,
     settings: &'a VerifySettings,
-    /// Digest of this program: what another build of it has measured is measured anew.
+    /// Digest of this program: results of another build are measured again.
     program: String,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Store<'a> {
         Ok(Self { directory, settings, program: digest([program.as_slice()]) })
     }
 
-    /// The result that an interrupted run has left; of a look where there are several.
+    /// The result stored by an interrupted run, for one look if there are several.
     pub(super) fn load(&self, experiment: &Experiment, look: Option<usize>) -> Option<Done> {
         let digest = self.digest(experiment, look);
         let path = self.path(experiment, &digest);
@@ -38,7 +38,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Stores a result; errors are not kept, because the next run may not meet them.
+    /// Stores a result; errors are not stored, because the next run may not encounter them.
     pub(super) fn save(&self, experiment: &Experiment, look: Option<usize>, done: &Done) -> Result<()> {
         let digest = self.digest(experiment, look);
         let path = self.path(experiment, &digest);
@@ -68,7 +68,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Removes what runs have stored below `out_dir`, so that the next one measures anew.
+/// Removes the results stored in `out_dir`, so that the next run measures again.
 pub fn forget(out_dir: &Path) -> Result<()> {
     let directory = directory(out_dir);
     let Ok(entries) = fs::read_dir(&directory) else { return Ok(()) };
@@ -77,7 +77,7 @@ pub fn forget(out_dir: &Path) -> Result<()> {
             fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
         }
     }
-    // Fails where others keep files here, which is as it should be.
+    // Fails, as intended, if there are other files.
     let _ = fs::remove_dir(&directory);
     Ok(())
 }

@@ -219,13 +219,13 @@ fn claims_are_looked_at_until_they_are_decided() {
     let short = run(&until(Some(Duration::ZERO)), directory.path(), &Silent).unwrap();
     let note = |found: &Verification, at: usize| found.claims[at].findings.notes.join(" ");
     assert_eq!(short.claims[0].verdict, ClaimVerdict::Underpowered);
-    assert!(note(&short, 0).contains("the time is over"), "{}", note(&short, 0));
+    assert!(note(&short, 0).contains("time ran out"), "{}", note(&short, 0));
     assert_eq!(LOOKS.lock().unwrap().len(), 1);
 
     let whole = run(&until(None), directory.path(), &Silent).unwrap();
     assert_eq!(whole.claims[0].verdict, ClaimVerdict::Holds, "{}", note(&whole, 0));
     assert!(note(&whole, 0).contains("it is decided"), "{}", note(&whole, 0));
-    assert!(note(&whole, 1).contains("more seeds change nothing"), "{}", note(&whole, 1));
+    assert!(note(&whole, 1).contains("more seeds have no effect"), "{}", note(&whole, 1));
     // The first look was kept.
     let looks = LOOKS.lock().unwrap().clone();
     let seeds: Vec<usize> = looks.iter().map(|look| look.0).collect();

@@ -1,4 +1,4 @@
-//! What a run of the suite found, in plain words.
+//! The results of a run of the suite, in words.
 
 use crate::evidence::{ClaimVerdict, Figure, MutantResult, Verification};
 use crate::report::format::{code, fraction, plain};
@@ -49,10 +49,10 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     sentences.join(" ")
 }
 
-/// How the mutants fared, where there were any: those that must be noticed, and graded ones that must not be.
+/// The outcome for mutants, if any: those that must be noticed, and graded ones that must not be.
 pub(super) fn mutants(verification: &Verification) -> Option<String> {
     let failed = names(verification, true).len();
-    // At its tolerance a graded one may be called either.
+    // At its tolerance a graded one may come out either way.
     let gross = |m: &&MutantResult| m.strength.is_none_or(|strength| strength >= 2.0);
     let within = |m: &&MutantResult| m.strength.is_some_and(|strength| strength < 1.0);
     let all = verification.mutants.iter().filter(gross).count() + failed;
@@ -85,7 +85,7 @@ fn names(verification: &Verification, mutants: bool) -> Vec<String> {
     errors.map(|e| code(&e.name())).collect()
 }
 
-/// What a figure shows, for those who cannot see it.
+/// Alternative text of a figure.
 pub(super) fn alt(figure: &Figure) -> String {
     let series: Vec<String> = figure
         .series

@@ -1,4 +1,4 @@
-//! Reports of commands that are neither an analysis nor a run of the suite: a text, what was found, its plots.
+//! Reports of other commands than `analyze` and `verify`: text, findings and plots.
 
 use std::path::Path;
 
@@ -15,35 +15,35 @@ use crate::report::files::{Files, PLOTS, Plot, Written, json};
 pub struct Document {
     /// Heading.
     pub title: String,
-    /// What the reader should know first, in Markdown.
+    /// Introduction, in Markdown.
     pub paragraphs: Vec<String>,
     /// Settings, checks, tables and figures.
     pub findings: Findings,
-    /// Plots that are not of the findings' kind.
+    /// Additional plots.
     pub pictures: Vec<Picture>,
 }
 
-/// A plot that is drawn already.
+/// A finished plot.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// Its file is `plots/NAME.svg`.
     pub name: String,
-    /// What it shows, for those who cannot see it.
+    /// Alternative text.
     pub alt: String,
     /// The picture.
     pub svg: String,
 }
 
-/// Writes `report.md`, `report.json` (`data`, whole and exact) and plots into a directory, which is made where it is
-/// missing. Everything is made before anything is written.
+/// Writes `report.md`, `report.json` (`data`, whole and exact) and plots into a directory, creating it if missing.
+/// Everything is rendered before anything is written.
 ///
 /// # Errors
-/// [`Error::Document`](crate::error::Error::Document) where it cannot be made; [`Error::Io`](crate::error::Error::Io).
+/// [`Error::Document`](crate::error::Error::Document) if it cannot be rendered; [`Error::Io`](crate::error::Error::Io).
 pub fn write_document(report: &Document, data: &impl Serialize, directory: &Path) -> Result<Written> {
     write_with(report, data, Vec::new(), directory)
 }
 
-/// The same with other files beside, by name.
+/// The same with additional files, by name.
 pub(in crate::report) fn write_with(
     report: &Document,
     data: &impl Serialize,

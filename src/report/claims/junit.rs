@@ -13,7 +13,7 @@ use crate::report::junit_file::{non_success, skipped, text};
 /// The file's content.
 ///
 /// # Errors
-/// [`crate::error::Error::Document`] where it cannot be made.
+/// [`crate::error::Error::Document`] if it cannot be rendered.
 pub fn junit(verification: &Verification) -> Result<String> {
     // Suites are in the order in which their families first appear.
     let mut suites: Vec<TestSuite> = Vec::new();
@@ -34,7 +34,7 @@ pub fn junit(verification: &Verification) -> Result<String> {
     text(&report)
 }
 
-/// The suite of this name, made where it is missing.
+/// The suite of this name, created if missing.
 fn suite<'a>(suites: &'a mut Vec<TestSuite>, name: &str) -> &'a mut TestSuite {
     let index = suites.iter().position(|s| s.name.as_str() == name).unwrap_or_else(|| {
         suites.push(TestSuite::new(plain(name)));
@@ -80,7 +80,7 @@ fn of_error(error: &ExperimentError) -> TestCase {
 fn case(name: &str, class: &str, seconds: f64, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(plain(name), status);
     case.set_classname(plain(class));
-    // A stored time that is no time counts as none.
+    // An invalid stored time is omitted.
     case.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     case
 }

@@ -1,4 +1,4 @@
-//! `report.md` and `mutants.md`: the evidence of claims, poured into the templates `claims.md.j2` and `mutants.md.j2`.
+//! `report.md` and `mutants.md`: renders the evidence of claims with the templates `claims.md.j2` and `mutants.md.j2`.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -16,13 +16,13 @@ use crate::stats::{Expectation, Method, probability_of_violation};
 
 const CLAIMS: &str = include_str!("claims.md.j2");
 const MUTANTS: &str = include_str!("mutants.md.j2");
-/// Settings, checks, tables and plots, which reports of claims and other documents share.
+/// Settings, checks, tables and plots, shared by reports of claims and other documents.
 const FINDINGS: &str = include_str!("findings.md.j2");
 
 /// The text of `report.md`.
 ///
 /// # Errors
-/// [`Error::Document`] where it cannot be made.
+/// [`Error::Document`] if it cannot be rendered.
 pub fn claims_markdown(verification: &Verification) -> Result<String> {
     render(verification, &plots_of(verification)?)
 }
@@ -49,7 +49,7 @@ pub(super) fn render(verification: &Verification, plots: &[Vec<Plot>]) -> Result
 /// The text of `mutants.md`; `None` where no mutants were run.
 ///
 /// # Errors
-/// [`Error::Document`] where it cannot be made.
+/// [`Error::Document`] if it cannot be rendered.
 pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
     let Some(sentence) = answer::mutants(verification) else { return Ok(None) };
     let survivors = verification.mutants.iter().filter(|m| m.survived());
@@ -69,7 +69,7 @@ pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
     fill("mutants.md", MUTANTS, context).map(Some)
 }
 
-/// Mutants that make the run fail, with what went wrong.
+/// Mutants that make the run fail, with the reason.
 fn failed_mutants(verification: &Verification) -> Vec<Value> {
     let failed = verification.mutants.iter().filter(|m| m.survived() || m.mistaken());
     let view = |m: &MutantResult| {
@@ -80,7 +80,7 @@ fn failed_mutants(verification: &Verification) -> Vec<Value> {
     failed.map(view).collect()
 }
 
-/// Graded mutants, each with what became of it at every strength.
+/// Graded mutants, each with its outcome at every strength.
 fn graded(verification: &Verification) -> Vec<Value> {
     let mut rows: Vec<(&MutantResult, Vec<(String, String)>)> = Vec::new();
     for mutant in &verification.mutants {
@@ -112,7 +112,7 @@ fn errors(verification: &Verification) -> Vec<Value> {
     verification.errors.iter().map(view).collect()
 }
 
-/// What the template needs of one claim.
+/// The template's data on one claim.
 fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
     let reasons = reasons(claim);
     let headline = match reasons.as_slice() {
@@ -136,7 +136,7 @@ fn section(claim: &ClaimEvidence, plots: &[Plot]) -> Value {
     }
 }
 
-/// What `findings.md.j2` needs.
+/// The data of `findings.md.j2`.
 fn body(findings: &Findings, plots: &[Plot]) -> Value {
     let rows = |checks: &[Check], role: Role| -> Vec<Value> {
         checks.iter().map(|c| Value::from(Serde(CheckRow::of(c, role)))).collect()
@@ -157,7 +157,7 @@ fn body(findings: &Findings, plots: &[Plot]) -> Value {
 /// Deviations of a detection curve, in tolerances.
 const CURVE: [f64; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];
 
-/// How probable it is that a check of an equality calls a deviation violated, in percent.
+/// The probability, in percent, that a check of an equality calls a deviation violated.
 fn curve(check: &Check) -> Option<Value> {
     let Expectation::Within { target, tolerance } = check.expectation else { return None };
     if check.estimate.method == Method::Exact {
@@ -171,7 +171,7 @@ fn curve(check: &Check) -> Option<Value> {
     (cells.len() == CURVE.len()).then(|| context! { name => check.name.as_str(), cells })
 }
 
-/// A document of its own: a title, paragraphs in Markdown, and what was found.
+/// A separate document: a title, paragraphs in Markdown, and findings.
 pub(super) fn document(title: &str, paragraphs: &[String], findings: &Findings, plots: &[Plot]) -> Result<String> {
     const DOCUMENT: &str = "# {{ title }}{% for paragraph in paragraphs %}\n\n{{ paragraph }}{% endfor %}\
                             {% with level = \"##\" %}{% include \"findings.md\" %}{% endwith %}\n";
@@ -179,7 +179,7 @@ pub(super) fn document(title: &str, paragraphs: &[String], findings: &Findings, 
     fill("report.md", DOCUMENT, context! { title => escape(title), paragraphs => paragraphs.to_vec(), part })
 }
 
-/// A table with its cells as Markdown; columns of numbers are aligned to the right.
+/// A table with its cells as Markdown; columns of numbers are right-aligned.
 fn table(table: &Table) -> Value {
     let numeric = |column: usize| {
         let mut cells = table.rows.iter().filter_map(|row| row.get(column)).peekable();

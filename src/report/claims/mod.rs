@@ -1,8 +1,8 @@
 //! Reports of runs of the suite of claims: `report.md` and `mutants.md` for people, `report.json` and `junit.xml` for
 //! programs, `plots/*.svg` for both.
 //!
-//! Reads nothing but [`Verification`]: knows no experiment and no tensors. `report.md` has no times and no machine in
-//! it, so that two runs with one seed give the same bytes.
+//! Reads nothing but [`Verification`]: knows no experiment and no tensors. `report.md` contains no times or machine, so that
+//! two runs with the same seed give the same bytes.
 
 mod answer;
 mod document;
@@ -37,15 +37,15 @@ pub struct WrittenClaims {
     pub report: Written,
     /// `junit.xml`
     pub junit: PathBuf,
-    /// `mutants.md`, where mutants were run.
+    /// `mutants.md`, if mutants were run.
     pub mutants: Option<PathBuf>,
 }
 
-/// Writes the report into a directory, which is created where it is missing. Everything is made before anything is
-/// written. Plots and `mutants.md` of an earlier run of the suite that this one does not replace are removed.
+/// Writes the report into a directory, creating it if missing. Everything is rendered before anything is written. Plots and
+/// `mutants.md` of an earlier run that are not replaced are removed.
 ///
 /// # Errors
-/// [`Error::Format`] where the directory has the report of an analysis; [`Error::Io`].
+/// [`Error::Format`] if the directory has the report of an analysis; [`Error::Io`].
 pub fn write_claims(verification: &Verification, directory: &Path) -> Result<WrittenClaims> {
     let plots = plots_of(verification)?;
     let mutants = mutants_markdown(verification)?;
@@ -62,7 +62,7 @@ pub fn write_claims(verification: &Verification, directory: &Path) -> Result<Wri
     Ok(WrittenClaims { report, junit: place("junit.xml"), mutants: has_mutants.then(|| place("mutants.md")) })
 }
 
-/// Fails where a directory has the report of an analysis, which the report of claims would replace.
+/// Fails if the directory has the report of an analysis, which would be overwritten.
 ///
 /// # Errors
 /// [`Error::Format`].
@@ -70,9 +70,9 @@ pub fn check_directory(directory: &Path) -> Result<()> {
     earlier_plots(directory).map(drop)
 }
 
-/// Plots of the earlier run of the suite whose report is in the directory.
+/// Plots of an earlier run whose report is in the directory.
 fn earlier_plots(directory: &Path) -> Result<Vec<String>> {
-    /// Of `report.json`, what both kinds of reports and their versions have in common.
+    /// The fields of `report.json` common to both kinds of reports and all versions.
     #[derive(serde::Deserialize)]
     struct Earlier {
         claims: Option<Vec<EarlierClaim>>,
@@ -92,7 +92,7 @@ fn earlier_plots(directory: &Path) -> Result<Vec<String>> {
         name: String,
     }
     let path = directory.join("report.json");
-    // A file that is not ours is replaced as a whole, and names nothing to remove.
+    // Another program's file is replaced, and lists nothing to remove.
     let earlier = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Earlier>(&bytes).ok());
     match earlier {
         Some(Earlier { zero_shot: Some(_), .. }) => Err(Error::format(

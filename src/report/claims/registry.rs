@@ -1,8 +1,8 @@
-//! The claims there are, for people who choose among them and for the README.
+//! The list of claims, for the terminal and the README.
 
 use crate::report::format::{escape, plain};
 
-/// What a list of claims says of each.
+/// A claim in the list.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct ClaimFacts<'a> {
     /// Identifier.
@@ -15,11 +15,11 @@ pub struct ClaimFacts<'a> {
     pub source: &'a str,
     /// The prediction in a few words.
     pub prediction: &'a str,
-    /// How many mutants its checks must notice.
+    /// Number of mutants that its checks must notice.
     pub mutants: usize,
 }
 
-/// A Markdown table, without a line end at its end.
+/// A Markdown table, without a trailing newline.
 pub fn registry_markdown(claims: &[ClaimFacts]) -> String {
     let mut lines = vec!["| claim | statement | prediction | source |".to_owned(), "|---|---|---|---|".to_owned()];
     lines.extend(
@@ -30,7 +30,7 @@ pub fn registry_markdown(claims: &[ClaimFacts]) -> String {
     lines.join("\n")
 }
 
-/// For a terminal: families with their claims, three lines a claim.
+/// For a terminal: topics with their claims, three lines per claim.
 pub fn registry_list(claims: &[ClaimFacts]) -> String {
     let mut lines = Vec::new();
     let mut topic = "";

@@ -1,17 +1,17 @@
-//! Checks, verdicts and cells of claims in the words and digits of a report.
+//! Formats checks, verdicts and cells of claims.
 
 use crate::evidence::{Cell, Check, ClaimEvidence, ClaimVerdict, Findings};
 use crate::report::format::{ROUND_OFF, chosen, escape, interval, number, resolved, unit};
 use crate::stats::{Estimate, Expectation, Method, Outcome};
 
-/// The part that a check plays in its claim.
+/// The role of a check in its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A condition of the claim.
     Hypothesis,
     /// A prediction of the claim.
     Prediction,
-    /// A place where the prediction must fail.
+    /// A control, where the prediction must fail.
     Control,
 }
 
@@ -48,7 +48,7 @@ impl CheckRow {
     }
 }
 
-/// What a check asks for, e.g. `-0.5 ± 0.05`.
+/// A check's expectation, e.g. `-0.5 ± 0.05`.
 pub(super) fn expected(expectation: &Expectation) -> String {
     match *expectation {
         Expectation::Within { target, tolerance } => format!("{} ± {}", chosen(target), chosen(tolerance)),
@@ -57,14 +57,14 @@ pub(super) fn expected(expectation: &Expectation) -> String {
     }
 }
 
-/// A check's number with its interval, e.g. `-0.497 [-0.512, -0.482]`; a number without sampling error alone.
+/// A check's number with its interval, e.g. `-0.497 [-0.512, -0.482]`; just the number if it has no sampling error.
 pub(super) fn measured(check: &Check) -> String {
     let Estimate { value, low, high, method, .. } = check.estimate;
     if method == Method::Exact {
         return match check.expectation {
-            // A violated check shows all of its number, whatever its size.
+            // A violated check always shows its number in full.
             _ if check.outcome != Outcome::Holds => number(value),
-            // Round-off, and whether it is zero, differs between machines.
+            // Round-off, even whether it is zero, differs between machines.
             Expectation::AtMost { bound } if 0.0 < bound && bound <= ROUND_OFF => format!("< {}", chosen(bound)),
             _ => small(value),
         };
@@ -72,7 +72,7 @@ pub(super) fn measured(check: &Check) -> String {
     bracketed(value, low, high, finest(&check.expectation))
 }
 
-/// The finest unit that an expectation makes a reader ask about: a tenth of a tolerance, a thousandth of a bound.
+/// The finest relevant unit for an expectation: a tenth of a tolerance, a thousandth of a bound.
 fn finest(expectation: &Expectation) -> Option<f64> {
     match *expectation {
         Expectation::Within { tolerance, .. } => Some(tolerance / 10.0),
@@ -92,7 +92,7 @@ fn bracketed(value: f64, low: f64, high: f64, finest: Option<f64>) -> String {
     format!("{value} [{low}, {high}]")
 }
 
-/// A number, or that it is round-off.
+/// A number, or a note that it is round-off.
 fn small(value: f64) -> String {
     if value == 0.0 || !value.is_finite() || value.abs() >= ROUND_OFF {
         return number(value);
@@ -121,12 +121,12 @@ fn outcome(outcome: Outcome, role: Role) -> &'static str {
     }
 }
 
-/// A verdict, loud where the suite fails because of it.
+/// A verdict, emphasized if it fails the suite.
 pub(super) fn verdict(verdict: ClaimVerdict) -> String {
     if verdict.is_failure() { format!("**{}**", verdict.text().to_uppercase()) } else { verdict.text().to_owned() }
 }
 
-/// The checks that decide a claim's verdict: those that went wrong, or all predictions where nothing did.
+/// The checks that decide a claim's verdict: those that failed, or else all predictions.
 pub(super) fn deciding(claim: &ClaimEvidence) -> Vec<(&Check, Role)> {
     let Findings { hypotheses, checks, controls, .. } = &claim.findings;
     let all = || {
@@ -144,7 +144,7 @@ pub(super) fn deciding(claim: &ClaimEvidence) -> Vec<(&Check, Role)> {
     all().filter(|(c, r)| c.outcome == outcome && role.is_none_or(|role| role == *r)).collect()
 }
 
-/// What decides a claim's verdict, a text for each of its checks; where there are none, what is missing.
+/// The deciding checks of a claim's verdict as texts, or what is missing.
 pub(super) fn reasons(claim: &ClaimEvidence) -> Vec<String> {
     let text = |(check, role): &(&Check, Role)| {
         format!("{}: {}, expected {}", name(check, *role), measured(check), expected(&check.expectation))
@@ -157,7 +157,7 @@ pub(super) fn reasons(claim: &ClaimEvidence) -> Vec<String> {
     vec![format!("there is no {missing}, so nothing could have failed")]
 }
 
-/// A check's name, with its part in the claim where it is not a prediction.
+/// A check's name, with its role if it is not a prediction.
 pub(super) fn name(check: &Check, role: Role) -> String {
     let role = match role {
         Role::Hypothesis => "hypothesis: ",
@@ -167,7 +167,7 @@ pub(super) fn name(check: &Check, role: Role) -> String {
     format!("{role}{}", check.name)
 }
 
-/// What the controls did, in a few words.
+/// The outcome of the controls, in a few words.
 pub(super) fn controls(findings: &Findings) -> String {
     let all = findings.controls.len();
     let count = |outcome| findings.controls.iter().filter(|c| c.outcome == outcome).count();

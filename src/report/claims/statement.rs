@@ -1,15 +1,14 @@
-//! A claim's statement, written as a document of its own, fitted into a section of the report.
+//! Embeds a claim's statement, a separate document, in a section of the report.
 
-/// Level of the statement's highest headings inside a claim's section.
+/// Level of the statement's top headings in a claim's section.
 const LEVEL: usize = 3;
 
-/// The statement with its headings moved below that of its section, whatever their levels; code blocks stay as they
-/// are.
+/// The statement with its headings moved below that of its section; code blocks are unchanged.
 pub(super) fn fitted(statement: &str) -> String {
     let highest = lines(statement).filter_map(|(line, code)| level(line, code)).min().unwrap_or(LEVEL);
     let fit = |(line, code): (&str, bool)| match level(line, code) {
         Some(level) => {
-            // Six is the deepest heading there is.
+            // Headings have at most six levels.
             let moved = (level + LEVEL - highest).min(6);
             format!("{}{}", "#".repeat(moved), &line.trim_start()[level..])
         }

@@ -1,4 +1,4 @@
-//! A summary of a run of the suite for the end of a run in a terminal.
+//! A summary of a run of the suite for the terminal.
 
 use super::rows::{deciding, measured, name, reasons};
 use crate::evidence::{ClaimEvidence, Verification};
@@ -34,7 +34,7 @@ fn claim(claim: &ClaimEvidence) -> [String; 4] {
     let text = claim.verdict.text();
     let verdict = if claim.verdict.is_failure() { text.to_uppercase() } else { text.to_owned() };
     let figure = match deciding(claim).first() {
-        // The number first: the name is cut where the line ends.
+        // The number first: the name is truncated at the end of the line.
         Some((check, role)) => format!("{}: {}", measured(check), plain(&name(check, *role))),
         None => reasons(claim).join("; "),
     };

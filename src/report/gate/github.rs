@@ -1,13 +1,13 @@
-//! A comparison as workflow commands of GitHub Actions, which show as annotations of a pull request.
+//! A comparison as GitHub Actions workflow commands, which are shown as annotations of a pull request.
 
 use super::super::format::plain;
 use super::Comparison;
 use super::words::{accepted, headline, values};
 
-/// GitHub shows ten errors of a step; the tenth tells how many more there are.
+/// GitHub shows ten errors per step; the tenth states how many more there are.
 const MOST: usize = 9;
 
-/// An error for each finding, on the baseline's file as the repository has it; nothing where there is none.
+/// An error per finding, on the baseline's file in the repository; nothing without findings.
 pub fn gate_annotations(comparison: &Comparison, file: &str) -> String {
     let error = |title: &str, message: &str| {
         format!("::error file={},title={}::{}\n", property(file), property(title), data(message))
@@ -27,12 +27,12 @@ pub fn gate_annotations(comparison: &Comparison, file: &str) -> String {
     text
 }
 
-/// Text behind the second `::`.
+/// Escapes the message after the second `::`.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Text of a property, which ends at a comma or colon.
+/// Escapes a property, which ends at a comma or colon.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -12,7 +12,7 @@ use crate::gate::{Row, Status};
 /// The file's content.
 ///
 /// # Errors
-/// [`crate::error::Error::Document`] where it cannot be made.
+/// [`crate::error::Error::Document`] if it cannot be rendered.
 pub fn gate_junit(comparison: &Comparison) -> Result<String> {
     let mut suites: Vec<TestSuite> = Vec::new();
     for row in &comparison.rows {

@@ -6,7 +6,7 @@ use super::super::format::{code, escape};
 use super::Comparison;
 use super::words::{accepted, change, headline, remarks, values};
 
-/// What moved as a table, the remarks, and all metrics in a folded table.
+/// A table of what moved, remarks, and a collapsed table of all metrics.
 pub fn gate_markdown(comparison: &Comparison) -> String {
     let sign = if comparison.passed() { "✅" } else { "❌" };
     let mut text = format!("### kernelview: {sign} {}\n\n", headline(comparison));

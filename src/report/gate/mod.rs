@@ -1,5 +1,4 @@
-//! A comparison with a baseline, for four readers: the terminal, a pull request (Markdown), a test report (JUnit) and
-//! GitHub's annotations.
+//! A comparison with a baseline in four formats: terminal, Markdown (for a pull request), JUnit and GitHub annotations.
 //!
 //! Reads nothing but [`Comparison`]: runs nothing and writes no file.
 

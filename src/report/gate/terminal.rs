@@ -5,7 +5,7 @@ use super::super::terminal::{WIDTH, table, wrap};
 use super::Comparison;
 use super::words::{accepted, change, headline, remarks, values};
 
-/// What moved as a table, at most 100 columns wide but for long names, then what else there is to know.
+/// A table of what moved, at most 100 columns wide except for long names, then remarks.
 pub fn gate_summary(comparison: &Comparison) -> String {
     let mut lines = Vec::new();
     let mut rows = vec![["metric", "", "before", "now", "change", "accepted"].map(String::from)];

@@ -1,12 +1,12 @@
-//! What all forms of a comparison say: values, what was accepted, and the summary.
+//! Texts common to all formats of a comparison: values, accepted ranges and the summary.
 
 use super::super::format::{plain, shorten, significant};
 use crate::gate::{Basis, Comparison, FALSE_ALARMS, Row, Status, Value};
 
-/// Longest text of a value: digests are told apart by their beginning.
+/// Maximum length of a value: digests are distinguished by their beginning.
 const LONGEST: usize = 60;
 
-/// A value; numbers with as many digits (three to nine) as it takes to tell it from `other`.
+/// A value; numbers with as many digits (three to nine) as needed to distinguish it from `other`.
 pub(super) fn value(value: Option<&Value>, other: Option<&Value>) -> String {
     match value {
         None => "—".to_owned(),
@@ -28,7 +28,7 @@ pub(super) fn values(row: &Row) -> (String, String) {
     (value(row.old.as_ref(), row.new.as_ref()), value(row.new.as_ref(), row.old.as_ref()))
 }
 
-/// The change relative to the old value, where both are numbers.
+/// The change relative to the old value, if both are numbers.
 pub(super) fn change(row: &Row) -> String {
     let numbers = row.old.as_ref().and_then(Value::as_number).zip(row.new.as_ref().and_then(Value::as_number));
     match numbers {
@@ -40,7 +40,7 @@ pub(super) fn change(row: &Row) -> String {
     }
 }
 
-/// What would have been accepted, and why.
+/// The accepted range, and its criterion.
 pub(super) fn accepted(row: &Row) -> String {
     let seed = row.seed.map_or_else(String::new, |seed| format!(" at seed {seed}"));
     let range = row.accepted.map_or_else(String::new, |(low, high)| {
@@ -58,7 +58,7 @@ pub(super) fn accepted(row: &Row) -> String {
     }
 }
 
-/// One line: whether it passed, and how many metrics came out how.
+/// One line: whether it passed, and the number of metrics per outcome.
 pub(super) fn headline(comparison: &Comparison) -> String {
     let findings: Vec<String> = [Status::Moved, Status::New, Status::Vanished]
         .into_iter()
@@ -74,7 +74,7 @@ pub(super) fn headline(comparison: &Comparison) -> String {
     }
 }
 
-/// What else a reader should know, one sentence each.
+/// Remarks, one sentence each.
 pub(super) fn remarks(comparison: &Comparison) -> Vec<String> {
     let seeds = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut remarks =

@@ -1,4 +1,4 @@
-//! The report of a grid: tables in the shape of the paper's, a plot, JSON, and every figure as a line of CSV.
+//! The report of a grid: tables in the paper's form, a plot, JSON, and all figures as CSV.
 //!
 //! Reads nothing but [`Reproduction`]: knows no tensors and no models.
 

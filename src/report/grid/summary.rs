@@ -1,14 +1,14 @@
-//! Means over seeds, and what they say about the paper's findings.
+//! Means over seeds, and the answers to the paper's questions.
 
 use crate::evidence::{CONFIDENCE, Floor, GridKey, GridResult, METHODS, Outcome, Question, Reproduction, Verdict};
 use crate::report::format::optimizer_title;
 use crate::stats::{Estimate, Ratio, positive_mean, student_mean};
 
-/// Cells that differ in their seed alone.
+/// Cells that differ only in their seed.
 pub(super) struct Group<'a> {
     /// The first one's key.
     pub key: &'a GridKey,
-    /// Those with a result.
+    /// The cells with a result.
     pub results: Vec<&'a GridResult>,
 }
 
@@ -16,7 +16,7 @@ pub(super) struct Group<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Spread {
     pub mean: f64,
-    /// None for a single number.
+    /// `None` for a single number.
     pub deviation: Option<f64>,
 }
 
@@ -30,8 +30,8 @@ impl Spread {
         (!values.is_empty()).then_some(Self { mean, deviation })
     }
 
-    /// Whether the mean of some gains is above zero by more than noise: by more than twice its standard error over seeds. A
-    /// single seed has no spread; there `alone` says it, from the number of test examples.
+    /// Whether the mean of some gains exceeds twice its standard error over seeds. A single seed has no spread; then `alone`
+    /// decides, from the number of test examples.
     fn is_gain(gains: &[f64], alone: impl FnOnce() -> bool) -> bool {
         Self::of(gains).is_some_and(|gain| match gain.deviation {
             Some(deviation) => gain.mean > 2.0 * deviation / (gains.len() as f64).sqrt(),
@@ -47,7 +47,7 @@ pub(super) struct Answer {
     pub value: f64,
     /// Its interval; `None` where it is unbounded.
     pub interval: Option<(f64, f64)>,
-    /// What follows.
+    /// The answer.
     pub outcome: Outcome,
 }
 
@@ -61,12 +61,12 @@ impl Answer {
     /// The answer of a single analysis.
     fn of(verdict: &Verdict, value: f64) -> Self {
         let interval = verdict.low.zip(verdict.high);
-        // A report without intervals decides nothing.
+        // A report without intervals is undecided.
         Self { value, interval, outcome: if interval.is_some() { verdict.outcome } else { Outcome::Undecided } }
     }
 }
 
-/// The kernel that is a method's analog, with the optimizer as verdicts name it.
+/// A method's kernel analog, with the optimizer's name in verdicts.
 pub(super) const ANALOGS: [(&str, &str, &str); 3] =
     [("SGD-FT", "K(SGD)", "sgd"), ("Adam-FT", "K(A-SignGD)", "adam"), ("SignGD-FT", "K(A-SignGD)", "signgd")];
 
@@ -103,8 +103,8 @@ impl<'a> Group<'a> {
         Spread::is_gain(&gains, || self.any(tuned, Floor::learned))
     }
 
-    /// The share of fine-tuning's gain over zero-shot that the linearized model keeps, as a ratio of means over seeds, because a
-    /// single seed's gain may be next to nothing: per seed what is kept and what is gained.
+    /// The fraction of fine-tuning's gain over zero-shot that the linearized model keeps, as a ratio of means over seeds,
+    /// because a single seed's gain may be almost zero. Per seed: the gain kept, and the gain.
     fn gains(&self, tuned: &str, optimizer: &str) -> Vec<(f64, f64)> {
         let both = |r: &&GridResult| {
             let (before, after) = (accuracy(r, METHODS[0])?, accuracy(r, tuned)?);
@@ -122,7 +122,7 @@ impl<'a> Group<'a> {
         self.results.iter().filter_map(|r| of(r, kernel).zip(of(r, tuned))).collect()
     }
 
-    /// Whether fine-tuning of any cell is above what `above` asks.
+    /// Whether fine-tuning of any cell satisfies `above`.
     fn any(&self, tuned: &str, above: fn(&Floor, f64) -> bool) -> bool {
         let one = |r: &&GridResult| {
             let zero_shot = accuracy(r, METHODS[0])?;
@@ -132,8 +132,8 @@ impl<'a> Group<'a> {
         self.results.iter().filter_map(one).any(|found| found)
     }
 
-    /// The answer to a question; `None` where it cannot be asked. Over several seeds, Student's interval for the ratio of two means
-    /// over them (for fixed features, of the mean); of a single one, its own interval over examples.
+    /// The answer to a question; `None` if it is not applicable. Over several seeds, Student's interval for the ratio of two
+    /// means over them (for fixed features, of the mean); of a single one, its own interval over examples.
     pub fn answer(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<Answer> {
         let verdicts: Vec<&Verdict> = self
             .results
@@ -154,7 +154,7 @@ impl<'a> Group<'a> {
                     ([], _) => None,
                     ([value], [verdict]) => Some(Answer::of(verdict, *value)),
                     _ => {
-                        // A distance is not below 0: the interval is that of its logarithm.
+                        // A distance is positive: the interval is that of its logarithm.
                         let Estimate { value, standard_error, samples, .. } = student_mean(&values, CONFIDENCE);
                         let estimate = positive_mean(value, standard_error, samples, CONFIDENCE);
                         Some(Answer::over_seeds(question, &estimate))
@@ -188,7 +188,7 @@ pub(super) fn pairs(groups: &[Group<'_>]) -> Vec<(String, Vec<(f64, f64)>)> {
     all.into_iter().map(of).collect()
 }
 
-/// What the grid says, model by model and head by head.
+/// Summarizes the grid by model and head.
 pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<String> {
     let mut paragraphs = Vec::new();
     let (done, failed) = (
@@ -248,7 +248,7 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
     paragraphs
 }
 
-/// How a question came out over settings.
+/// The outcomes of a question over settings.
 struct Tally {
     holds: usize,
     fails: usize,
@@ -288,7 +288,7 @@ pub(super) fn head_title(head: &str) -> String {
     }
 }
 
-/// Methods that any of the groups has, in the paper's order.
+/// Methods in any of the groups, in the paper's order.
 pub(super) fn methods(groups: &[&Group<'_>]) -> Vec<&'static str> {
     METHODS.into_iter().filter(|m| groups.iter().any(|g| g.score(m).is_some())).collect()
 }

@@ -19,7 +19,7 @@ pub(super) fn tables(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Table> {
     tables
 }
 
-/// Groups that differ in their task alone.
+/// Groups that differ only in their task.
 fn blocks<'a, 'b>(groups: &'b [Group<'a>]) -> Vec<Vec<&'b Group<'a>>> {
     let mut blocks: Vec<Vec<&Group<'a>>> = Vec::new();
     for group in groups {
@@ -68,7 +68,7 @@ fn scores(block: &[&Group<'_>], title: String) -> Table {
     Table { title, columns: columns("method", block), rows }
 }
 
-/// Figures and answers; `None` where nothing was fine-tuned.
+/// Figures and answers; `None` if nothing was fine-tuned.
 fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
     let mut rows = Vec::new();
     for analog in ANALOGS {
@@ -97,7 +97,7 @@ fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
     (!rows.is_empty()).then(|| Table { title, columns: columns("question", block), rows })
 }
 
-/// Means over the tasks that all heads have, where there is more than one head.
+/// Means over the tasks common to all heads, if there are several.
 fn heads(groups: &[Group<'_>]) -> Option<Table> {
     let mut names: Vec<&str> = Vec::new();
     for group in groups {
@@ -134,7 +134,7 @@ fn heads(groups: &[Group<'_>]) -> Option<Table> {
 }
 
 fn failures(grid: &Reproduction) -> Option<Table> {
-    // Cells that differ in their seed alone mostly fail for one reason: they share a row.
+    // Cells that differ only in their seed usually fail for the same reason, and share a row.
     let mut failed: Vec<(&GridKey, &str, Vec<String>)> = Vec::new();
     for (key, why) in grid.cells.iter().filter_map(|c| Some((&c.key, c.error.as_deref()?))) {
         let same =

@@ -14,7 +14,7 @@ pub(super) struct Axis {
     ticks: Vec<(f64, String)>,
 }
 
-/// Smallest and largest of the values that can be drawn.
+/// Smallest and largest finite values.
 pub(super) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let drawable = values.into_iter().filter(|v| v.abs() < 1e30);
     drawable.fold(None, |range: Option<(f64, f64)>, v| Some(range.map_or((v, v), |(a, b)| (a.min(v), b.max(v)))))
@@ -31,7 +31,7 @@ impl Axis {
         Self { label: label.into(), low: first * step, high: last * step, logarithmic: false, ticks }
     }
 
-    /// Ticks within the range only, for quantities such as steps that end where they end.
+    /// Ticks only within the range, for quantities with fixed ends such as steps.
     pub(super) fn within(label: &str, low: f64, high: f64) -> Self {
         let (low, high) = widen(low, high);
         let mut axis = Self::linear(label, low, high);
@@ -49,8 +49,8 @@ impl Axis {
         axis
     }
 
-    /// Positive values on a logarithmic scale, with a little room at both ends. Ticks at powers of ten; where there are
-    /// fewer than two, at twos and fives as well.
+    /// Positive values on a logarithmic scale, with some margin at both ends. Ticks at powers of ten; if there are fewer
+    /// than two, also at twos and fives.
     pub(super) fn logarithmic(label: &str, low: f64, high: f64) -> Self {
         let (low, high) = (low.log10() - 0.1, high.log10() + 0.1);
         let powers = (high.floor() - low.ceil()).max(0.0);
@@ -76,13 +76,13 @@ impl Axis {
         Self { label: label.into(), low, high, logarithmic: true, ticks }
     }
 
-    /// Positive values on a logarithmic scale with ticks where the data are, as many as there is room for: widths are
-    /// powers of two, of which powers of ten say little. `values` are ascending.
+    /// Positive values on a logarithmic scale with ticks at the data, as many as fit: for widths, which are powers of two.
+    /// `values` are ascending.
     pub(super) fn of_marks(label: &str, values: &[f64]) -> Option<Self> {
         let (first, last) = (*values.first()?, *values.last()?);
         let mut axis = Self::logarithmic(label, first, last);
         let stride = values.len().div_ceil(9);
-        // From the right, because the largest is what a limit is read from.
+        // From the right, because limits are read off at the largest value.
         axis.ticks = values.iter().rev().step_by(stride).map(|v| (*v, chosen(*v))).collect();
         let apart = 0.06 * (axis.high - axis.low);
         let mut previous = f64::INFINITY;
@@ -108,7 +108,7 @@ impl Axis {
         &self.ticks
     }
 
-    /// Where a value lies between two pixels; values outside lie on the nearer end.
+    /// The position of a value between two pixels; values outside are clamped.
     pub(super) fn place(&self, value: f64, from: f64, to: f64) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
         from + (to - from) * ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
@@ -121,7 +121,7 @@ fn widen(low: f64, high: f64) -> (f64, f64) {
     if spread > 1e-9 * size { (low, high) } else { (low - 0.05 * size.max(1e-3), high + 0.05 * size.max(1e-3)) }
 }
 
-/// 1, 2 or 5 times a power of ten, so that four to nine of them make the span.
+/// 1, 2 or 5 times a power of ten, so that the span has four to nine steps.
 fn nice_step(span: f64) -> f64 {
     let raw = span / 6.0;
     let power = 10f64.powf(raw.log10().floor());
@@ -148,7 +148,7 @@ fn power_text(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The rectangle that a plot's data fill, with its axes.
+/// The rectangle of a plot's data, with its axes.
 pub(super) struct Frame<'a> {
     pub x: &'a Axis,
     pub y: &'a Axis,
@@ -157,7 +157,7 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Where a pair of values lies.
+    /// The position of a pair of values.
     pub(super) fn at(&self, x: f64, y: f64) -> Point {
         let ((left, top), (right, bottom)) = (self.left_top, self.right_bottom);
         (self.x.place(x, left, right), self.y.place(y, bottom, top))
@@ -187,13 +187,13 @@ impl Frame<'_> {
 pub(super) enum Swatch {
     Line(RGBColor),
     Dashes(RGBColor),
-    /// A line through marks of this shape; dotted where it is no real measurement of the thing itself.
+    /// A line through marks of this shape; dotted for controls.
     Points(usize, RGBColor, bool),
     Mark(usize, RGBColor),
     Box(RGBColor),
 }
 
-/// Entries side by side, in as many lines as they need; returns the y below them.
+/// Entries side by side, wrapped to several lines; returns the y coordinate below them.
 pub(super) fn legend(canvas: &Canvas, from: Point, right: f64, entries: &[(Swatch, String)]) -> Drawn<f64> {
     let (mut x, mut y) = from;
     for (swatch, text) in entries {

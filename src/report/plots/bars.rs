@@ -12,20 +12,20 @@ use crate::report::rows::{AccuracyRow, Kind};
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 690.0;
 
-/// One bar; its end may be uncertain.
+/// A bar, optionally with an error.
 struct Bar {
     value: f64,
     error: Option<f64>,
     colour: RGBColor,
 }
 
-/// Bars that belong together under one name.
+/// A named group of bars.
 struct Group {
     name: String,
     bars: Vec<Bar>,
 }
 
-/// Test accuracies of all ways of solving the task, and that of naming one class always.
+/// Test accuracies of all ways of solving the task, and that of always answering one class.
 pub(super) fn accuracies(
     rows: &[AccuracyRow],
     majority: f64,
@@ -125,7 +125,7 @@ fn scale(canvas: &Canvas, axis: &Axis, top: f64, bottom: f64) -> Drawn {
     canvas.write((f64::midpoint(LEFT, RIGHT), bottom + 36.0), axis.label(), LABEL, At::Middle, BLACK)
 }
 
-/// A bar with its value behind it. With an error, a whisker spans it both ways and the value stands in a column on the
+/// A bar followed by its value. With an error, a whisker spans it in both directions and the value is in a column on the
 /// right, clear of other lines.
 fn draw_bar(canvas: &Canvas, axis: &Axis, bar: &Bar, top: f64, thick: f64) -> Drawn {
     let end = axis.place(bar.value, LEFT, RIGHT);

@@ -1,7 +1,7 @@
-//! Paper and pens: an SVG of fixed size on white, drawn with plotters' primitives.
+//! The canvas: an SVG of fixed size on white, drawn with plotters' primitives.
 //!
-//! Lengths are displayed pixels. plotters writes whole pixels only, so everything is drawn at twice its size and shown
-//! at half. Texts are placed by anchors and never measured with a font: the bytes are the same on every machine.
+//! Lengths are in displayed pixels. plotters writes only whole pixels, so everything is drawn at twice its size and scaled
+//! down. Texts are placed by anchors and never measured with a font, so the bytes are the same on every machine.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -38,10 +38,10 @@ pub(super) const TICK: f64 = 12.0;
 /// A point in displayed pixels.
 pub(super) type Point = (f64, f64);
 
-/// What a drawing step returns; in memory it does not fail.
+/// The result of a drawing step, which does not fail in memory.
 pub(super) type Drawn<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Where a text lies relative to its point: horizontally centred, starting or ending there.
+/// The anchor of a text: middle, start or end.
 #[derive(Clone, Copy)]
 pub(super) enum At {
     Start,
@@ -54,7 +54,7 @@ pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, plotters::coord::Shift>,
 }
 
-/// Draws a figure with a title in its upper left corner; `description` is for those who cannot see it.
+/// Draws a figure with a title in its upper left corner; `description` is the alternative text.
 pub(super) fn draw(
     (width, height): (f64, f64),
     title: &str,
@@ -79,19 +79,19 @@ pub(super) fn draw(
     Ok(svg.replacen(">\n", &format!(">\n{words}"), 1))
 }
 
-/// Puts elements that plotters cannot write compactly in front of the closing tag.
+/// Inserts elements that plotters cannot write compactly before the closing tag.
 pub(super) fn append(svg: &mut String, elements: &str) {
     if let Some(end) = svg.rfind("</svg>") {
         svg.insert_str(end, elements);
     }
 }
 
-/// A length as the file has it.
+/// A length in the file.
 pub(super) fn fine(length: f64) -> i32 {
     (length * FINE).round() as i32
 }
 
-/// Roughly how wide a text is in most sans-serif fonts, on the generous side: only legends are spaced with it.
+/// A generous estimate of a text's width in most sans-serif fonts, used only to space legends.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     0.55 * size * text.chars().count() as f64
 }
@@ -121,7 +121,7 @@ impl Canvas<'_> {
         self.broken((from, to), (2.0, 2.5), colour, width)
     }
 
-    /// A line drawn for `on` pixels and left out for `off` in turn.
+    /// A dashed line, alternately drawn for `on` pixels and skipped for `off`.
     fn broken(&self, (from, to): (Point, Point), (on, off): (f64, f64), colour: RGBColor, width: f64) -> Drawn {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = dx.hypot(dy).max(1e-9);
@@ -143,7 +143,7 @@ impl Canvas<'_> {
         self.path(&[from, (to.0, from.1), to, (from.0, to.1), from], colour, 1.0)
     }
 
-    /// A mark of one of four shapes, slightly transparent so that a crowd shows as such.
+    /// A mark of one of four shapes, slightly transparent so that overlaps are visible.
     pub(super) fn mark(&self, (x, y): Point, shape: usize, colour: RGBColor) -> Drawn {
         let style = colour.mix(0.65).filled();
         let polygon = |corners: &[Point]| -> Drawn {
@@ -160,12 +160,12 @@ impl Canvas<'_> {
         Ok(())
     }
 
-    /// A text whose middle line runs through the point.
+    /// A text vertically centred at the point.
     pub(super) fn write(&self, point: Point, text: &str, size: f64, at: At, colour: RGBColor) -> Drawn {
         self.text(point, text, size, at, colour, FontTransform::None)
     }
 
-    /// The same, read from below to above.
+    /// The same, rotated to read upwards.
     pub(super) fn write_upwards(&self, point: Point, text: &str, size: f64, colour: RGBColor) -> Drawn {
         self.text(point, text, size, At::Middle, colour, FontTransform::Rotate270)
     }
@@ -176,7 +176,7 @@ impl Canvas<'_> {
             At::Middle => HPos::Center,
             At::End => HPos::Right,
         };
-        // plotters divides by 1.24 what it calls a font's size.
+        // plotters divides font sizes by 1.24.
         let font = ("sans-serif", (1.24 * FINE * size).round()).into_font().transform(turn);
         let style = TextStyle::from(font).color(&colour).pos(Pos::new(horizontal, VPos::Center));
         self.area.draw(&Text::new(plain(text), pixel(point), style))?;

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::evidence::MatrixPicture;
 use crate::report::format::{number, shorten};
 
-/// Colours of viridis, from low to high: even steps to every eye, also in grey.
+/// Viridis, from low to high: perceptually uniform, also in grey.
 const VIRIDIS: [(u8, u8, u8); 9] = [
     (68, 1, 84),
     (71, 44, 122),
@@ -23,7 +23,7 @@ const VIRIDIS: [(u8, u8, u8); 9] = [
     (253, 231, 37),
 ];
 
-/// Distinct colours in a picture.
+/// Number of distinct colours.
 const LEVELS: usize = 64;
 
 const LEFT: f64 = 110.0;
@@ -32,7 +32,7 @@ const SIDE: f64 = 432.0;
 const BAR: (f64, f64) = (LEFT + SIDE + 36.0, LEFT + SIDE + 56.0);
 const BOTTOM: f64 = TOP + SIDE;
 
-/// The picture, or `None` where there is nothing that could be drawn.
+/// The picture, or `None` if there is nothing to draw.
 pub(super) fn heatmap(picture: &MatrixPicture, title: &str, description: &str) -> Result<Option<String>> {
     let size = picture.size;
     if size == 0 || size > 96 || picture.cells.len() != size * size {
@@ -49,8 +49,8 @@ pub(super) fn heatmap(picture: &MatrixPicture, title: &str, description: &str) -
     Ok(Some(svg))
 }
 
-/// The span of the entries off the diagonal without their outermost hundredths: the diagonal alone would leave one
-/// colour for everything else.
+/// The range of the off-diagonal entries between their first and last percentiles: the diagonal alone would leave one colour
+/// for everything else.
 fn colour_range(picture: &MatrixPicture) -> Option<(f64, f64)> {
     let off = picture.cells.iter().enumerate().filter(|(i, _)| i / picture.size != i % picture.size);
     let mut values: Vec<f64> = off.map(|(_, v)| *v).filter(|v| v.abs() < 1e30).collect();
@@ -76,7 +76,7 @@ fn colour(level: usize) -> RGBColor {
     RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
 }
 
-/// All cells of one colour as one path: a tenth of the size of one element a cell, and no seams.
+/// All cells of one colour as one path: a tenth of the size of one element per cell, and no seams.
 fn cells(picture: &MatrixPicture, scale: &Axis) -> String {
     let mut by_level = vec![String::new(); LEVELS];
     let edge = |i: usize, start: f64| fine(start + SIDE * i as f64 / picture.size as f64);
@@ -95,7 +95,7 @@ fn cells(picture: &MatrixPicture, scale: &Axis) -> String {
     group + "</g>\n"
 }
 
-/// First and last cell of every class that has some, with its index.
+/// First and last cell of every non-empty class, with its index.
 fn spans(picture: &MatrixPicture) -> Vec<(usize, usize, usize)> {
     let starts = &picture.class_starts;
     let end = |i: usize| starts.get(i + 1).copied().unwrap_or(picture.size).min(picture.size);
@@ -117,7 +117,7 @@ fn class_borders(picture: &MatrixPicture) -> String {
     }
 }
 
-/// Names of the classes below and beside their cells.
+/// Names of the classes below and next to their cells.
 fn classes(canvas: &Canvas, picture: &MatrixPicture) -> Drawn {
     canvas.outline((LEFT - 1.0, TOP - 1.0), (LEFT + SIDE + 1.0, BOTTOM + 1.0), GREY)?;
     for (class, start, end) in spans(picture) {
@@ -136,11 +136,11 @@ fn classes(canvas: &Canvas, picture: &MatrixPicture) -> Drawn {
     canvas.write((LEFT + SIDE / 2.0, BOTTOM + 40.0), text, LABEL, At::Middle, BLACK)
 }
 
-/// Colours with the values they stand for, marked where values beyond the ends have the end's colour.
+/// The colour bar with its values; the ends are marked if values lie beyond them.
 fn colour_bar(canvas: &Canvas, picture: &MatrixPicture, scale: &Axis) -> Drawn {
     let step = SIDE / LEVELS as f64;
     for i in (0..LEVELS).rev() {
-        // Each reaches down to the bottom, below the next one: no seams between them.
+        // Each extends to the bottom, below the next one, to avoid seams.
         canvas.fill((BAR.0, BOTTOM - step * (i + 1) as f64), (BAR.1, BOTTOM), colour(i))?;
     }
     canvas.outline((BAR.0, TOP), (BAR.1, BOTTOM), GREY)?;

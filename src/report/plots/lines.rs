@@ -8,7 +8,7 @@ use plotters::prelude::RGBColor;
 
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 736.0;
-/// More points than this on a line no reader can tell apart.
+/// Maximum number of distinguishable points on a line.
 const POINTS: usize = 600;
 
 /// Dev accuracy above, losses below; `None` without evaluations.
@@ -81,7 +81,7 @@ pub(super) fn residuals(steps: &[StepResidual], title: &str, description: &str) 
     .map(Some)
 }
 
-/// A series; few points are marked, a single one is nothing but its mark.
+/// A series; if there are few points they are marked, and a single one is only a mark.
 fn line(canvas: &Canvas, frame: &Frame, series: &[Point], colour: RGBColor, width: f64, marks: bool) -> Drawn {
     let stride = series.len().div_ceil(POINTS).max(1);
     let points: Vec<Point> = series.iter().step_by(stride).map(|(x, y)| frame.at(*x, *y)).collect();

@@ -1,4 +1,4 @@
-//! The figures of a report, as SVG: what there is to draw, with the words that go with it.
+//! The figures of a report as SVG, with their titles and alternative texts.
 //!
 //! Knows no tensors; a figure is a function of the evidence, to the byte. White background, sans-serif texts whose size
 //! is never measured, colours that colour-blind readers can tell apart.
@@ -24,9 +24,9 @@ pub(super) use scaling::scaling;
 
 /// A figure of the report.
 pub(super) struct Figure {
-    /// Which kind it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Which of its kind: the number of the kernel or of the fine-tuning run.
+    /// Index of the kernel or fine-tuning run.
     pub index: usize,
     pub plot: Plot,
 }
@@ -43,7 +43,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The name by which the template asks for it, which is that of the files too.
+    /// The name in the template and of the files.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Accuracies => "accuracies",
@@ -102,7 +102,7 @@ fn fine_tuning(figures: &mut Figures, analysis: &Analysis, index: usize, run: &F
     Ok(())
 }
 
-/// Figures with file names of which no two are equal.
+/// Figures with distinct file names.
 #[derive(Default)]
 struct Figures {
     all: Vec<Figure>,

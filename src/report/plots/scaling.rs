@@ -1,5 +1,4 @@
-//! How statistics scale with width (or rank, or learning rate) on logarithmic axes, beside the slopes that the theory
-//! predicts.
+//! Scaling of statistics with width (or rank, or learning rate) on logarithmic axes, with the predicted slopes.
 
 use plotters::prelude::RGBColor;
 
@@ -12,11 +11,11 @@ use crate::report::format::{fraction, shorten};
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 736.0;
 const BOTTOM: f64 = 426.0;
-/// Least height of the frame, and height of a line of the legend.
+/// Minimum height of the frame, and height of a legend line.
 const FRAME: f64 = 250.0;
 const LINE: f64 = 19.0;
 
-/// The picture, or `None` where there is nothing that could be drawn.
+/// The picture, or `None` if there is nothing to draw.
 pub(in crate::report) fn scaling(figure: &Figure, description: &str) -> Result<Option<String>> {
     let series: Vec<Drawable> = figure.series.iter().enumerate().filter_map(|(i, s)| Drawable::of(i, s)).collect();
     let marks = || series.iter().flat_map(|s| &s.marks);
@@ -44,7 +43,7 @@ pub(in crate::report) fn scaling(figure: &Figure, description: &str) -> Result<O
     .map(Some)
 }
 
-/// A series without what logarithmic axes cannot show.
+/// A series without values that logarithmic axes cannot show.
 struct Drawable<'a> {
     name: &'a str,
     marks: Vec<Mark>,
@@ -64,7 +63,7 @@ impl<'a> Drawable<'a> {
             ..*m
         });
         let marks: Vec<Mark> = bounded.collect();
-        // Shapes repeat after four and colours after seven: together they tell 28 series apart.
+        // Shapes repeat after four and colours after seven: together they distinguish 28 series.
         (!marks.is_empty()).then(|| Self {
             name: &series.name,
             marks,
@@ -76,7 +75,7 @@ impl<'a> Drawable<'a> {
     }
 }
 
-/// Every series, and every predicted slope once, in the colour of its series where it has only one.
+/// Every series, and every predicted slope once, in the colour of its series if it has only one.
 fn entries(series: &[Drawable]) -> Vec<(Swatch, String)> {
     let of_series = series.iter().map(|s| {
         let control = if s.control { " (control)" } else { "" };
@@ -95,12 +94,12 @@ fn entries(series: &[Drawable]) -> Vec<(Swatch, String)> {
     entries
 }
 
-/// The line of the predicted slope through the last mark, as far as the frame goes.
+/// The line of the predicted slope through the last mark, across the frame.
 fn prediction(canvas: &Canvas, frame: &Frame, series: &Drawable) -> Drawn {
     let (Some(slope), Some(last)) = (series.slope, series.marks.last()) else { return Ok(()) };
     let ((x_low, x_high), (y_low, y_high)) = (frame.x.range(), frame.y.range());
     let (x0, y0) = (last.x.log10(), last.y.log10());
-    // Where the line meets the frame's lower and upper edge, in logarithms.
+    // Intersections of the line with the frame's lower and upper edges, in logarithms.
     let (mut from, mut to) = (x_low, x_high);
     if slope != 0.0 {
         let (a, b) = (x0 + (y_low - y0) / slope, x0 + (y_high - y0) / slope);

@@ -1,4 +1,4 @@
-//! Margins of test examples: as trained, against the linearized model.
+//! Margins of test examples: fine-tuned against linearized model.
 
 use super::axis::{Axis, Frame, Swatch, extent, legend};
 use super::canvas::{BLACK, GREY, PALETTE, draw};
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::evidence::Movement;
 use crate::report::format::shorten;
 
-/// The picture, or `None` where there is nothing that could be drawn.
+/// The picture, or `None` if there is nothing to draw.
 pub(super) fn scatter(
     movements: &[Movement],
     classes: &[&str],
@@ -59,7 +59,7 @@ fn class_name(classes: &[&str], class: usize) -> String {
     classes.get(class).map_or_else(|| format!("class {class}"), |name| shorten(name, 16))
 }
 
-/// One range for both axes, unless one of the models hardly moves in it.
+/// A common range for both axes, unless one of the models barely varies in it.
 fn shared(a: (f64, f64), b: (f64, f64)) -> ((f64, f64), (f64, f64)) {
     let both = (a.0.min(b.0), a.1.max(b.1));
     let span = |r: (f64, f64)| r.1 - r.0;

@@ -79,7 +79,7 @@ fn what_cannot_be_compared_is_refused() {
         "the seed was 1 and is 2; of a single run nothing tells how much a seed changes",
     );
     let ignored = Options { ignored: Ignored::new(&["no.such.*".to_owned()]), strict: false };
-    refused(&old, &ignored, "setting `ignored` is no.such.*, expected a pattern that fits the name of a metric");
+    refused(&old, &ignored, "setting `ignored` is no.such.*, expected a pattern that matches a metric's name");
     let error = Baseline::of_analyses(&[run.clone(), run]).expect_err("one seed twice");
     assert!(error.to_string().contains("in a baseline the run of seed `1` is given twice"), "{error}");
 }
