@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::arguments::{AdapterArgs, DEFAULT_SEED, EngineArgs, FineTuningArgs, ModelArgs, TaskArgs};
 use super::gate::GateArgs;
-use super::output::outln;
+use super::output::{outln, quoted};
 use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
@@ -158,8 +158,7 @@ fn command_of(typed: &[String], seed: u64) -> String {
                 None if is_path => without_directory(Path::new(word)),
                 None => word.clone(),
             };
-            let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
-            words.push(if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) });
+            words.push(quoted(&word));
         }
         is_path = PATHS.contains(&word.as_str());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::DEFAULT_K;
-use super::output::outln;
+use super::output::{outln, quoted};
 use super::places::check_out;
 use crate::error::{Error, Result};
 use crate::files::{read_unpacked, write_atomic};
@@ -55,7 +55,7 @@ pub(super) fn run(args: &ClozeArgs) -> Result<()> {
     let k = if each > 2 * DEFAULT_K { String::new() } else { format!(" --k {}", each / 3) };
     outln!(
         "kernelview analyze --data {}{k} \\\n    --template '{TEMPLATE}' --label-words '{}'",
-        shell_word(&args.out.display().to_string()),
+        quoted(&args.out.display().to_string()),
         label_words(&args.words)
     )?;
     Ok(())
@@ -73,10 +73,4 @@ fn check_names(text: &Path, out: &Path) -> Result<()> {
         return Err(Error::format(out, "--out is the text itself; give another name"));
     }
     Ok(())
-}
-
-/// A word quoted for a shell.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "._-/+,".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -51,3 +51,9 @@ fn to_stdout(write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>)
 pub(super) fn note(text: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", spoken(&text.to_string()));
 }
+
+/// A word quoted for a shell.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::output::quoted;
 use crate::error::Result;
 use crate::files::{create_dir, write_atomic};
 
@@ -54,10 +55,4 @@ pub(super) fn write_submission(submission: &Submission, directory: &Path) -> Res
     let path = directory.join("submit.sh");
     write_atomic(&path, submit.as_bytes())?;
     Ok(path)
-}
-
-/// A word quoted for a shell.
-fn quoted(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:+@%".contains(c));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

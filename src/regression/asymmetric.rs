@@ -1,11 +1,11 @@
-//! Least squares for asymmetric kernels: two coefficient vectors, one for each side of the kernel. Knows no grid.
+//! Least squares for asymmetric kernels, with a coefficient vector for each side of the kernel. Knows no grid.
 //!
 //! The system is that of He et al., "Learning with asymmetric kernels: least squares and feature interpretation",
 //! without biases, as Malladi et al. 2023 use it for the A-SignGD kernel:
 //!
 //! `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = [1; 1]`, `H = diag(y) K diag(y)`.
 //!
-//! Its first row asks `Σ_j k(i, j) y_j β_j ≈ y_i`, the second `Σ_j k(j, i) y_j α_j ≈ y_i`. Hence `α` belongs to
+//! Its first row requires `Σ_j k(i, j) y_j β_j ≈ y_i`, the second `Σ_j k(j, i) y_j α_j ≈ y_i`. Hence `α` belongs to
 //! `k(train, eval)` and `β` to `k(eval, train)`, and the prediction is `λ·Keᵀ(α∘y) + (1 - λ)·Kfᵀ(β∘y)`, `Kf` being the
 //! flipped kernel.
 //!
@@ -22,11 +22,11 @@ use faer::Mat;
 use nalgebra::{DMatrix, DVector};
 use std::cell::OnceCell;
 
-/// Rows up to which singular values are computed at once.
+/// Maximum number of rows for which singular values are computed directly.
 const FEW: usize = 256;
 
-/// Smallest singular values of the system up to this multiple of the cutoff leave the decision to a decomposition: inverse
-/// iteration finds them within a factor of four.
+/// If the system's smallest singular value is within this multiple of the cutoff, a decomposition decides: inverse iteration
+/// finds it only within a factor of four.
 const NEAR: f64 = 8.0;
 
 /// A training kernel and targets, factored once for all γ.
@@ -35,7 +35,7 @@ pub struct AsymmetricLeastSquares<'a> {
     targets: DVector<f64>,
     /// For many rows.
     band: Option<Band>,
-    /// For few rows, or once it was needed.
+    /// For few rows, or once needed.
     decomposed: OnceCell<Singular>,
 }
 
@@ -50,7 +50,7 @@ pub struct AsymmetricSolution {
 }
 
 impl<'a> AsymmetricLeastSquares<'a> {
-    /// Factors `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, less `f₀/s`).
+    /// Factors `diag(y) K diag(y)` for a training kernel `[n, n]` and targets `[n]` of one output (±1, minus `f₀/s`).
     ///
     /// # Errors
     /// Bad input: mismatched, empty or non-square shapes; `NotFinite` for non-finite entries or a failed decomposition;
@@ -59,7 +59,7 @@ impl<'a> AsymmetricLeastSquares<'a> {
         Self::with_few(kernel, targets, FEW)
     }
 
-    /// The same with another number of rows up to which singular values are computed at once.
+    /// The same with another maximum number of rows for direct singular values.
     pub(super) fn with_few(kernel: &'a DMatrix<f64>, targets: &DVector<f64>, few: usize) -> Result<Self> {
         checks::training_kernel(kernel)?;
         checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
@@ -70,7 +70,7 @@ impl<'a> AsymmetricLeastSquares<'a> {
         Ok(Self { kernel, targets: targets.clone(), band, decomposed: OnceCell::new() })
     }
 
-    /// Both coefficient vectors for `γ > 0` (large γ: little regularization).
+    /// Both coefficient vectors for `γ > 0` (large γ means weak regularization).
     ///
     /// # Errors
     /// Bad input: a γ that is not finite and above zero; `NotFinite` for a solution that is not finite; `Interrupted`.

@@ -1,10 +1,10 @@
-//! A square matrix brought to a band by reflections from both sides, `H = Q·B·Pᵀ`, and the asymmetric system solved in it.
-//! Knows no targets and no kernel.
+//! Reduces a square matrix to a band by reflections from both sides, `H = Q·B·Pᵀ`, and solves the asymmetric system in that
+//! basis. Knows no targets and no kernel.
 //!
-//! `B` is upper triangular with [`WIDTH`] diagonals above its own. The reduction is made of products of matrices alone, a
-//! third of the work of a singular value decomposition's and none of its memory-bound steps. In the basis of Q and P the
-//! system `[[I/γ, H], [Hᵀ, I/γ]]` is `[[I/γ, B], [Bᵀ, I/γ]]`; with the entries of both halves in turn it is a symmetric band,
-//! which is eliminated with partial pivoting in O(n·WIDTH²) for every γ.
+//! `B` is upper triangular with [`WIDTH`] diagonals above its own. The reduction consists of matrix products, with a third
+//! of the work of a singular value decomposition and none of its memory-bound steps. In the basis of Q and P the system
+//! `[[I/γ, H], [Hᵀ, I/γ]]` is `[[I/γ, B], [Bᵀ, I/γ]]`; with the entries of both halves interleaved it is a symmetric band
+//! matrix, which is eliminated with partial pivoting in O(n·WIDTH²) for every γ.
 
 use super::factor::{Solves, smallest_singular_value};
 use super::linear::{parallelism, unless_stopped};
@@ -30,7 +30,7 @@ pub(super) struct Band {
     rows: usize,
     left: Vec<Reflections>,
     right: Vec<Reflections>,
-    /// Row i of B from its diagonal on, `[n, WIDTH + 1]`.
+    /// Row i of B, starting at the diagonal, `[n, WIDTH + 1]`.
     entries: Vec<f64>,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct Band {
 pub(super) struct BandSolution {
     pub alpha: Vec<f64>,
     pub beta: Vec<f64>,
-    /// The smallest singular value of the system from above, as a share of its norm.
+    /// An upper bound on the system's smallest singular value, relative to its norm.
     pub smallest: f64,
 }
 
-/// Reflections that leave the first `start` coordinates alone.
+/// Reflections that fix the first `start` coordinates.
 struct Reflections {
     start: usize,
     basis: Mat<f64>,
@@ -50,7 +50,7 @@ struct Reflections {
 }
 
 impl Reflections {
-    /// Those that bring `panel` to a triangle, which is left in the panel's upper part.
+    /// The reflections that triangularize `panel`; the triangle is left in its upper part.
     fn of(start: usize, mut panel: Mat<f64>) -> Self {
         let (rows, columns) = (panel.nrows(), panel.ncols());
         let size = rows.min(columns);
@@ -90,7 +90,7 @@ impl Band {
         unless_stopped(matrix.nrows(), move || reduce(matrix))?
     }
 
-    /// The solution of `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = 1`; `None` where a pivot is zero.
+    /// The solution of `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = 1`; `None` if a pivot is zero.
     ///
     /// # Errors
     /// `Interrupted`.
@@ -165,10 +165,10 @@ fn reduce(mut matrix: Mat<f64>) -> Result<Band> {
     Ok(Band { rows: n, left, right, entries })
 }
 
-/// Half the bandwidth of the system in which the entries of α and β take turns.
+/// Half the bandwidth of the system with interleaved entries of α and β.
 const HALF: usize = 2 * WIDTH + 1;
 
-/// Entries kept of a row: columns `r - HALF` to `r + 2·HALF`, which exchanged rows fill.
+/// Entries kept per row: columns `r - HALF` to `r + 2·HALF`, the range filled by row exchanges.
 const STRIDE: usize = 3 * HALF + 1;
 
 /// `L·U` of a symmetric band with partial pivoting.
@@ -178,7 +178,7 @@ struct Elimination {
 }
 
 impl Elimination {
-    /// Of `[[sI, B], [Bᵀ, sI]]`, entries of both halves in turn. `None` where a pivot is zero.
+    /// Of `[[sI, B], [Bᵀ, sI]]`, entries of both halves in turn. `None` if a pivot is zero.
     fn new(entries: &[f64], shift: f64) -> Option<Self> {
         let n = entries.len() / (WIDTH + 1);
         let size = 2 * n;

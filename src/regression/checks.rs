@@ -1,20 +1,20 @@
-//! Preconditions that every solver shares, each with the shapes in its message. Knows no solver.
+//! Preconditions common to all solvers, with shapes in the messages. Knows no solver.
 
 use crate::error::{Error, Result};
 use nalgebra::{DMatrix, DVector};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Largest relative asymmetry `max|K - Kᵀ| / max|K|` of a kernel that is called symmetric. A Gram matrix accumulated in
-/// float32 in another order above than below the diagonal differs by a few 1e-7; a truly asymmetric kernel by about 1.
+/// Largest relative asymmetry `max|K - Kᵀ| / max|K|` of a symmetric kernel. A Gram matrix accumulated in float32 in another
+/// order above than below the diagonal differs by a few 1e-7; a truly asymmetric kernel by about 1.
 pub(super) const SYMMETRY_TOLERANCE: f64 = 1e-5;
 
-/// `[rows, columns]`, as messages show it.
+/// `[rows, columns]` in messages.
 pub(super) fn shape(matrix: &DMatrix<f64>) -> [usize; 2] {
     [matrix.nrows(), matrix.ncols()]
 }
 
-/// A matrix whose shape does not fit.
+/// The error for a wrong shape.
 pub(super) fn misshapen(what: &str, matrix: &DMatrix<f64>, expected: impl Into<String>) -> Error {
     Error::Shape { what: what.into(), found: shape(matrix).to_vec(), expected: expected.into() }
 }
@@ -34,12 +34,12 @@ pub(super) fn evaluation_kernel(name: &str, kernel: &DMatrix<f64>, rows: usize) 
         return Err(misshapen(&format!("the {name} kernel"), kernel, expected));
     }
     if kernel.ncols() == 0 {
-        return Err(misshapen(&format!("the {name} kernel"), kernel, "it has no example to predict"));
+        return Err(misshapen(&format!("the {name} kernel"), kernel, "it has no examples to predict"));
     }
     finite(&format!("{name} kernel"), kernel)
 }
 
-/// Every entry finite; the first that is not is named.
+/// Checks that every entry is finite; names the first that is not.
 pub(super) fn finite(name: &str, matrix: &DMatrix<f64>) -> Result<()> {
     match matrix.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
@@ -66,10 +66,10 @@ pub(super) fn vector(name: &str, values: &[f64], length: usize) -> Result<()> {
     }
 }
 
-/// Side of the tiles by which a matrix is compared with its transpose: both fit a cache.
+/// Side of the tiles in which a matrix is compared with its transpose: both fit in a cache.
 pub(super) const TILE: usize = 64;
 
-/// The tiles of a lower triangle with its diagonal, as ranges of rows and columns.
+/// The tiles of a lower triangle with the diagonal, as ranges of rows and columns.
 pub(super) fn lower_tiles(n: usize, side: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let range = move |tile: usize| tile * side..((tile + 1) * side).min(n);
     let tiles = n.div_ceil(side);
@@ -93,7 +93,7 @@ pub(super) fn symmetric(kernel: &DMatrix<f64>) -> Result<f64> {
     Ok(gap)
 }
 
-/// The symmetric part of a kernel that must be [`symmetric`]: itself where it is so to the last bit.
+/// The symmetric part of a kernel that must be [`symmetric`]: the kernel itself if it is exactly symmetric.
 pub(super) fn symmetric_part(kernel: &DMatrix<f64>) -> Result<Cow<'_, DMatrix<f64>>> {
     if symmetric(kernel)? > 0.0 {
         return Ok(Cow::Owned((kernel + kernel.transpose()) * 0.5));

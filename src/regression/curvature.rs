@@ -1,4 +1,4 @@
-//! The Hessian W of the cross-entropy in the outputs: block-diagonal, one block an example. Knows no kernel.
+//! The Hessian W of the cross-entropy in the outputs: block-diagonal, one block per example. Knows no kernel.
 //!
 //! For one output a block is `p(1 - p)`. For C outputs it is `diag(p) - ppᵀ = S(I - ssᵀ)S` with `s = √p` and `S = diag(s)`:
 //! of rank C - 1, since adding a constant to all outputs changes no probability. With `u = s + e_C` the Householder
@@ -36,7 +36,7 @@ impl Curvature {
         Self { outputs, width, factors }
     }
 
-    /// The factors, an example at a time.
+    /// The factors, by example.
     fn each(&self) -> impl Iterator<Item = &[f64]> {
         self.factors.chunks(self.outputs * self.width)
     }

@@ -1,23 +1,22 @@
-//! What a grid of solvers costs, from shapes alone. Knows no solver's numbers.
+//! The cost of a grid of solvers, from shapes. Knows no numbers of a solver.
 
 /// Time and memory of the solvers on one kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effort {
-    /// Operations in double precision, in units of those of matrix products.
+    /// Operations in double precision, as equivalents in matrix products.
     pub operations: f64,
-    /// Bytes at the peak, the kernels included.
+    /// Peak bytes, including the kernels.
     pub bytes: f64,
     /// Bytes of the kernels alone.
     pub kernels: f64,
 }
 
-/// Rows up to which the solvers take a spectrum; beyond, factorizations.
+/// Maximum number of rows for which solvers use a spectrum; beyond, factorizations.
 const FEW: usize = 256;
 
-/// The paper's grids on a training kernel of `rows` rows and evaluation kernels of `columns` columns in all.
+/// The paper's grids on a training kernel of `rows` rows and evaluation kernels of `columns` columns in total.
 ///
-/// Factors of n³ are measured at 1000 to 4000 rows: work that is bound by memory counts with the products that would have
-/// been made in its time.
+/// Factors of n³ are measured at 1000 to 4000 rows: memory-bound work counts as the products that would take the same time.
 pub fn effort(rows: usize, columns: usize, outputs: usize, symmetric: bool) -> Effort {
     let (n, m) = (rows as f64, columns as f64);
     let sides = if symmetric { 1.0 } else { 2.0 };

@@ -1,8 +1,8 @@
 //! Factorizations of `K + shift·I` for kernels of many rows: a tenth of the cost of a spectrum. Knows no targets.
 //!
-//! A symmetric system is factored as `L·Lᵀ` where it is positive definite and as `L·B·Lᵀ` with pivots (Bunch and Kaufman)
-//! where not; one without symmetry as `L·U` with partial pivoting. None of them decides on a rank: where the smallest
-//! singular value is near zero the caller takes a spectrum.
+//! A symmetric system is factored as `L·Lᵀ` if it is positive definite, otherwise as `L·B·Lᵀ` with pivoting (Bunch and
+//! Kaufman); an asymmetric one as `L·U` with partial pivoting. None of them determines a rank: if the smallest singular
+//! value is near zero, the caller uses a spectrum.
 
 use super::checks::{self, TILE};
 use super::linear::{parallelism, product, scale, unless_stopped, view};
@@ -17,14 +17,14 @@ use nalgebra::DMatrix;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Steps of inverse iteration for the smallest singular value. It comes out too large by at most n^(1/8) for what a random
-/// start misses, which the distance between "near zero" and the cutoff allows for.
+/// Steps of inverse iteration for the smallest singular value. A random start makes it too large by at most n^(1/8), for
+/// which the gap between "near zero" and the cutoff allows.
 const INVERSE_STEPS: usize = 4;
 
 /// A factored system.
 pub(super) struct Factor {
     form: Form,
-    /// The system was divided by it.
+    /// The divisor of the system.
     unit: f64,
     rows: usize,
 }
@@ -37,7 +37,7 @@ enum Form {
 }
 
 impl Factor {
-    /// Factors `K + shift·I`; for a symmetric kernel its symmetric part is taken.
+    /// Factors `K + shift·I`; for a symmetric kernel, its symmetric part.
     pub fn new(kernel: &DMatrix<f64>, symmetric: bool, shift: f64) -> Result<Self> {
         let (rows, unit) = (kernel.nrows(), scale(kernel).max(shift));
         let form = if !symmetric {
@@ -53,7 +53,7 @@ impl Factor {
         Ok(Self { form, unit, rows })
     }
 
-    /// Factors a symmetric system, of which the lower triangle is read; `None` where it is not positive definite.
+    /// Factors a symmetric system, reading its lower triangle; `None` if it is not positive definite.
     pub fn definite(system: &DMatrix<f64>) -> Result<Option<Self>> {
         let unit = scale(system);
         let lower = definite(view(system) * faer::Scale(1.0 / unit))?;
@@ -79,8 +79,8 @@ impl Factor {
         }
     }
 
-    /// The smallest singular value of the system, from above, by inverse iteration from a fixed random vector; zero where
-    /// the factorization met a pivot of zero.
+    /// An upper bound on the system's smallest singular value, by inverse iteration from a fixed random vector; zero if the
+    /// factorization found a zero pivot.
     pub fn smallest(&self) -> Result<f64> {
         let found = smallest_singular_value(self.rows, |vector| {
             self.solve_in_place(vector);
@@ -94,7 +94,7 @@ impl Factor {
     }
 }
 
-/// What a step of inverse iteration solves with.
+/// The solver of an inverse iteration step.
 pub(super) enum Solves {
     /// The system, which is symmetric.
     Once,
@@ -102,8 +102,8 @@ pub(super) enum Solves {
     Twice,
 }
 
-/// The smallest singular value of a system, from above, by inverse iteration from a fixed random vector; zero where it has a pivot of
-/// zero.
+/// An upper bound on a system's smallest singular value, by inverse iteration from a fixed random vector; zero if it has a
+/// zero pivot.
 pub(super) fn smallest_singular_value(rows: usize, solve: impl Fn(&mut Mat<f64>) -> Solves) -> Result<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(rows as u64);
     let mut vector = Mat::from_fn(rows, 1, |_, _| random.random_range(-1.0..1.0));
@@ -136,7 +136,7 @@ fn add_to_diagonal(system: &mut Mat<f64>, shift: f64) {
 fn symmetric_system(kernel: &DMatrix<f64>, shift: f64, unit: f64) -> Mat<f64> {
     let n = kernel.nrows();
     let mut system = Mat::zeros(n, n);
-    // By tiles: the other triangle is read across columns.
+    // By tiles, because the other triangle is read across columns.
     for (rows, columns) in checks::lower_tiles(n, TILE) {
         for j in columns {
             for i in rows.start.max(j)..rows.end {
@@ -148,12 +148,12 @@ fn symmetric_system(kernel: &DMatrix<f64>, shift: f64, unit: f64) -> Mat<f64> {
     system
 }
 
-/// Share of the norm up to which the part of a kernel that no pivot reaches counts as rounding.
+/// Fraction of the norm up to which the residual of a pivoted factorization counts as rounding.
 const ROUNDING: f64 = 1e-13;
 
-/// The solution of least norm of `K x = rhs` for a positive semi-definite kernel whose rank is beyond doubt: `K = LLᵀ` with
+/// The minimum-norm solution of `K x = rhs` for a positive semi-definite kernel with an unambiguous rank: `K = LLᵀ` with
 /// pivots up to `ROUNDING·norm`, and the eigenvalues that remain, those of `LᵀL`, above `clear·norm`. Then the solution is
-/// `L (LᵀL)⁻² Lᵀ rhs`. `None` where it is not so.
+/// `L (LᵀL)⁻² Lᵀ rhs`. `None` otherwise.
 pub(super) fn of_rank(
     kernel: &DMatrix<f64>,
     norm: f64,
@@ -213,7 +213,7 @@ pub(super) fn of_rank(
     Ok(Some(solution))
 }
 
-/// L of a system whose lower triangle is given; `None` where it is not positive definite.
+/// L of a system given by its lower triangle; `None` if it is not positive definite.
 fn definite(mut system: Mat<f64>) -> Result<Option<Mat<f64>>> {
     let n = system.nrows();
     unless_stopped(n, move || {

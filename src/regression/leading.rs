@@ -1,9 +1,9 @@
-//! The leading part of a symmetric kernel, `K ≈ BBᵀ` of low rank, as a preconditioner. Knows no targets.
+//! A low-rank approximation of a symmetric kernel, `K ≈ BBᵀ`, as a preconditioner. Knows no targets.
 //!
-//! A kernel of gradients has a few hundred large eigenvalues and a tail: conjugate gradients on `λI + VᵀKV` take as many
-//! steps as the root of the tail's size over λ, once the leading part is taken out. It is Nyström's approximation on a
-//! random range, `B = (KQ)·S·θ^(-1/2)` with `Q` an orthonormal basis of `KΩ` and `QᵀKQ = SθSᵀ`: two products with the kernel.
-//! Any B makes a positive definite preconditioner; a poor one costs steps, never digits.
+//! A kernel of gradients has a few hundred large eigenvalues and a tail: with the leading part preconditioned, conjugate
+//! gradients on `λI + VᵀKV` take a number of steps of about the square root of the tail's size over λ. This is the Nyström
+//! approximation on a random range, `B = (KQ)·S·θ^(-1/2)` with `Q` an orthonormal basis of `KΩ` and `QᵀKQ = SθSᵀ`: two
+//! products with the kernel. Any B gives a positive definite preconditioner; a poor one costs steps, not accuracy.
 
 use super::linear::product;
 use crate::error::{Error, Result};
@@ -13,10 +13,10 @@ use faer::{Mat, MatRef, Side};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Most columns of B.
+/// Maximum number of columns of B.
 const MOST: usize = 512;
 
-/// Eigenvalues of the range below this share of the largest are left out: what they say is rounding.
+/// Eigenvalues of the range below this fraction of the largest are omitted as rounding.
 const SMALLEST: f64 = 1e-10;
 
 /// B, `[n, r]`.

@@ -1,9 +1,8 @@
 //! Kernel regression: `(K + r·‖K‖₂·I) α = y`, predictions `Keᵀα`. Knows no labels and no logits (see `offset.rs`).
 //!
-//! The regularization is relative to the kernel's operator norm, so that a kernel and its multiple predict alike
-//! (Malladi et al. 2023). Where the system is singular the least-squares solution of least norm is taken, as
-//! `torch.linalg.lstsq` (LAPACK's `gelsy`) does; singular values up to [`super::relative_cutoff`] of the largest count
-//! as zero.
+//! The regularization is relative to the kernel's operator norm, so that a multiple of a kernel gives the same predictions
+//! (Malladi et al. 2023). For a singular system the minimum-norm least-squares solution is used, as in `torch.linalg.lstsq`
+//! (LAPACK's `gelsy`); singular values up to [`super::relative_cutoff`] of the largest count as zero.
 //!
 //! - symmetric kernel of few rows: one spectrum serves the whole grid of regularizations;
 //! - symmetric kernel of many rows: one factorization a regularization, together a third of a spectrum's cost; of very many
@@ -25,22 +24,22 @@ use faer::Mat;
 use nalgebra::{DMatrix, DVector};
 use std::cell::OnceCell;
 
-/// Smallest singular values below this share of the largest leave the decision on the rank to a spectrum.
+/// If the smallest singular value is below this fraction of the largest, a spectrum determines the rank.
 const NEARLY_SINGULAR: f64 = 1e-10;
 
-/// Rows up to which a symmetric kernel's spectrum is computed at once.
+/// Maximum number of rows for which a symmetric kernel's spectrum is computed directly.
 const FEW: usize = 256;
 
-/// Rows beyond which several strong regularizations of a symmetric kernel are solved by conjugate gradients.
+/// Number of rows beyond which several strong regularizations of a symmetric kernel are solved by conjugate gradients.
 const MANY: usize = 6000;
 
 /// Regularizations that count as strong: systems of a condition up to about 1e4.
 const STRONG: f64 = 1e-4;
 
-/// Residual of conjugate gradients, a share of norm times solution: a small multiple of what a factorization leaves.
+/// Residual of conjugate gradients, relative to norm times solution: a small multiple of a factorization's.
 const BACKWARD: f64 = 4.0 * f64::EPSILON;
 
-/// Most steps of conjugate gradients, and how often they begin anew from the true residual.
+/// Maximum number of steps of conjugate gradients, and of restarts from the true residual.
 const STEPS: usize = 400;
 const ROUNDS: usize = 4;
 
@@ -49,23 +48,23 @@ pub struct LeastSquares<'a> {
     kernel: &'a DMatrix<f64>,
     symmetric: bool,
     norm: f64,
-    /// Of a symmetric kernel, once it was needed.
+    /// Spectrum of a symmetric kernel, once needed.
     spectrum: OnceCell<Spectrum>,
     /// Rows beyond which conjugate gradients may serve.
     pub(super) many: usize,
 }
 
 impl<'a> LeastSquares<'a> {
-    /// Prepares a training kernel `[n, n]`. `symmetric` is a promise that is checked: its symmetric part is used.
+    /// Prepares a training kernel `[n, n]`. `symmetric` is checked; the symmetric part is used.
     ///
     /// # Errors
-    /// Bad input: an empty or non-square kernel or a broken promise of symmetry; `NotFinite` for non-finite entries or a
+    /// Bad input: an empty, non-square or unexpectedly asymmetric kernel; `NotFinite` for non-finite entries or a
     /// decomposition that fails; `Interrupted`.
     pub fn new(kernel: &'a DMatrix<f64>, symmetric: bool) -> Result<Self> {
         Self::with_few(kernel, symmetric, FEW)
     }
 
-    /// The same with another number of rows up to which a spectrum is computed at once.
+    /// The same with another maximum number of rows for a direct spectrum.
     pub(super) fn with_few(kernel: &'a DMatrix<f64>, symmetric: bool, few: usize) -> Result<Self> {
         checks::training_kernel(kernel)?;
         if symmetric {
@@ -145,18 +144,18 @@ impl<'a> LeastSquares<'a> {
         solutions.collect()
     }
 
-    /// Solutions of the strong regularizations by conjugate gradients, where these pay and converge.
+    /// Solutions of the strong regularizations by conjugate gradients, if these are worthwhile and converge.
     fn strong(&self, targets: &DMatrix<f64>, regularizations: &[f64]) -> Result<Vec<Option<DMatrix<f64>>>> {
         let mut found: Vec<Option<DMatrix<f64>>> = vec![None; regularizations.len()];
         let strong: Vec<usize> = (0..found.len()).filter(|i| regularizations[*i] >= STRONG).collect();
         if !self.symmetric || self.size() <= self.many || strong.len() < 2 || self.norm <= 0.0 {
             return Ok(found);
         }
-        // Itself, and no second matrix of this size, where it is symmetric to the last bit, as this program's are.
+        // The kernel itself, without a copy, if it is exactly symmetric, as this program's are.
         let kernel = checks::symmetric_part(self.kernel)?;
         let times = |x: &Mat<f64>| transposed_times(&kernel, x);
         let leading = Leading::new(self.size(), &times)?;
-        // Column by column, all targets of a regularization one behind the other.
+        // By column, with all targets of a regularization adjacent.
         let columns = targets.ncols();
         let all: Vec<(usize, DVector<f64>)> =
             strong.iter().flat_map(|i| (0..columns).map(|c| (*i, targets.column(c).into_owned()))).collect();
@@ -164,7 +163,7 @@ impl<'a> LeastSquares<'a> {
         let mut solutions: Vec<DVector<f64>> = all.iter().map(|(_, y)| DVector::zeros(y.len())).collect();
         let mut failed: Vec<usize> = Vec::new();
         for round in 0..=ROUNDS {
-            // The true residuals, which the recurrence loses sight of.
+            // The true residuals, from which the recurrence deviates.
             let block = Mat::from_fn(self.size(), solutions.len(), |i, j| solutions[j][i]);
             let images = times(&block)?;
             let mut open = Vec::new();
@@ -206,7 +205,7 @@ impl<'a> LeastSquares<'a> {
 
     fn factored(&self, targets: &DMatrix<f64>, shift: f64) -> Result<DMatrix<f64>> {
         if self.norm <= 0.0 {
-            // Nothing but zeros: the solution of least norm.
+            // Zeros: the minimum-norm solution.
             return Ok(DMatrix::zeros(targets.nrows(), targets.ncols()));
         }
         let factor = Factor::new(self.kernel, self.symmetric, shift)?;
@@ -233,8 +232,8 @@ impl<'a> LeastSquares<'a> {
 
 /// Predictions `Σ_i eval[i, e]·α_i`, `[m]`, from an evaluation kernel `[n, m]` and coefficients `[n]`.
 ///
-/// `eval[i, e]` must be what a unit of `α_i` adds to the prediction of `e`: `k(e, i)` for the training system
-/// `Σ_j k(i, j) α_j = y_i`. For an asymmetric kernel that is the flipped evaluation kernel.
+/// `eval[i, e]` must be the contribution of a unit of `α_i` to the prediction of `e`: `k(e, i)` for the training system `Σ_j
+/// k(i, j) α_j = y_i`. For an asymmetric kernel that is the flipped evaluation kernel.
 ///
 /// # Errors
 /// Bad input: mismatched shapes or no column; `NotFinite` for a non-finite entry.

@@ -1,7 +1,7 @@
-//! Norms, spectra and factorizations of kernels, by `faer`, and the decision on what counts as zero. Knows no targets.
+//! Norms, spectra and factorizations of kernels with `faer`, and the criterion for zero singular values. Knows no targets.
 //!
-//! Each decomposition is scaled by a power of two, so that no product of entries overflows or vanishes, and is multiplied
-//! out once: one that does not reproduce its matrix is an error, never a wrong prediction.
+//! Each decomposition is scaled by a power of two, to avoid overflow and underflow, and checked by multiplying it out: one
+//! that does not reproduce its matrix is an error, never a wrong prediction.
 
 use super::checks;
 use crate::error::{Error, Result};
@@ -12,35 +12,34 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Largest accepted relative Frobenius error of a decomposition: a backward stable one stays near 1e-14, also at n =
-/// 4000.
+/// Largest accepted relative Frobenius error of a decomposition: a backward stable one is near 1e-14, even at n = 4000.
 const RECONSTRUCTION_TOLERANCE: f64 = 1e-12;
 
-/// Rows up to which all singular values are computed where the largest is asked for.
+/// Maximum number of rows for which all singular values are computed to find the largest.
 const FEW: usize = 64;
 
-/// Most steps of Lanczos' iteration for a norm; kernels need ten to fifty.
+/// Maximum number of Lanczos steps for a norm; kernels need ten to fifty.
 const LANCZOS_STEPS: usize = 400;
 
-/// Residual, relative to the eigenvalue, at which that iteration stops: an eigenvalue is as near.
+/// Residual, relative to the eigenvalue, at which the iteration stops; it bounds the eigenvalue's error.
 const LANCZOS_TOLERANCE: f64 = 1e-13;
 
-/// Singular values up to this share of the largest count as zero: `ε·max(n, 10)`, ε the distance of 1 to the next
+/// Singular values up to this fraction of the largest count as zero: `ε·max(n, 10)`, ε the distance of 1 to the next
 /// float64.
 ///
-/// `ε·n` is the rule of LAPACK's `gelsy` as `torch.linalg.lstsq` calls it. The floor of 10 serves tiny matrices: the
-/// null eigenvalues of exactly singular Gram matrices come out at a few ε of the largest at every size, which `ε·n`
-/// alone would take for a rank when n is 2 or 3.
+/// `ε·n` is the rule of LAPACK's `gelsy` as `torch.linalg.lstsq` calls it. The minimum of 10 is for tiny matrices: null
+/// eigenvalues of exactly singular Gram matrices are computed as a few ε of the largest at any size, which `ε·n` alone would
+/// count as nonzero for n = 2 or 3.
 pub fn relative_cutoff(n: usize) -> f64 {
     f64::EPSILON * n.max(10) as f64
 }
 
-/// Threads of the factorizations: those that the process was told to use.
+/// Number of threads of the factorizations.
 pub(super) fn parallelism() -> Par {
     faer::get_global_parallelism()
 }
 
-/// A matrix as faer reads it, without a copy.
+/// A faer view of a matrix, without a copy.
 pub(super) fn view(matrix: &DMatrix<f64>) -> MatRef<'_, f64> {
     MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
 }
@@ -60,10 +59,10 @@ pub(super) fn transposed_product(left: &DMatrix<f64>, right: &DMatrix<f64>) -> D
     back(product(view(left).transpose(), view(right)).as_ref())
 }
 
-/// Rows up to which a decomposition takes a fraction of a second and is not worth a thread.
+/// Maximum number of rows for which a decomposition takes a fraction of a second and needs no separate thread.
 const SHORT: usize = 256;
 
-/// Runs a decomposition of this many rows: one call that may take minutes.
+/// Runs a decomposition of this many rows, a single call that may take minutes.
 ///
 /// # Errors
 /// `Interrupted`.
@@ -74,7 +73,7 @@ pub(super) fn unless_stopped<T: Send + 'static>(rows: usize, work: impl FnOnce()
 /// The power of two just above the largest entry; 1 for a matrix of zeros.
 pub(super) fn scale(matrix: &DMatrix<f64>) -> f64 {
     let largest = matrix.amax();
-    // Beyond 2^±1000 the reciprocal would leave the range of numbers.
+    // Beyond 2^±1000 the reciprocal would overflow.
     if largest > 0.0 { largest.log2().ceil().clamp(-1000.0, 1000.0).exp2() } else { 1.0 }
 }
 
@@ -84,7 +83,7 @@ pub(super) fn scale(matrix: &DMatrix<f64>) -> f64 {
 /// `NotFinite` for a non-finite entry, `Shape` for an empty matrix, `Interrupted`.
 pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     if matrix.is_empty() {
-        return Err(checks::misshapen("a matrix", matrix, "an empty one has no operator norm"));
+        return Err(checks::misshapen("a matrix", matrix, "an empty matrix has no operator norm"));
     }
     checks::finite("matrix", matrix)?;
     let unit = scale(matrix);
@@ -100,10 +99,10 @@ pub fn operator_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     Ok(singular_values(matrix)?.amax())
 }
 
-/// `‖K‖₂` of a symmetric matrix, whose symmetry is not checked.
+/// `‖K‖₂` of a matrix that is assumed to be symmetric.
 ///
 /// # Errors
-/// `NoSolution` where eigenvalues do not converge; `Interrupted`.
+/// `NoSolution` if eigenvalues do not converge; `Interrupted`.
 pub fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
     let unit = scale(matrix);
     if matrix.nrows() > FEW {
@@ -116,7 +115,7 @@ pub fn symmetric_norm(matrix: &DMatrix<f64>) -> Result<f64> {
 }
 
 /// The largest absolute eigenvalue of a symmetric operator, by Lanczos' iteration with full orthogonalization from a fixed
-/// random vector; `None` where it does not converge, as with thousands of eigenvalues that crowd at the end.
+/// random vector; `None` if it does not converge, e.g. with thousands of clustered extreme eigenvalues.
 fn largest_eigenvalue(n: usize, apply: impl Fn(&Mat<f64>) -> Mat<f64>) -> Result<Option<f64>> {
     let mut random = ChaCha8Rng::seed_from_u64(n as u64);
     let mut next = Mat::from_fn(n, 1, |_, _| random.random_range(-1.0..1.0));
@@ -170,8 +169,7 @@ pub(super) fn singular_values(matrix: &DMatrix<f64>) -> Result<DVector<f64>> {
     Ok(DVector::from_vec(values) * unit)
 }
 
-/// `exp` of the entropy of the shares of singular values: from 1 to n, how many directions a kernel effectively has; 0 for
-/// a kernel of zeros.
+/// Effective rank: `exp` of the entropy of the normalized singular values, from 1 to n; 0 for a kernel of zeros.
 ///
 /// # Errors
 /// `NotFinite` for a non-finite entry, `NoSolution` for values that do not converge, `Interrupted`.
@@ -190,7 +188,7 @@ fn not_converged(what: &str, shape: [usize; 2]) -> Error {
     Error::no_solution(what, format!("it did not converge for a {shape:?} kernel"))
 }
 
-/// Fails where a decomposition misses its matrix by more than round-off.
+/// Fails if a decomposition differs from its matrix by more than round-off.
 fn check_error(what: &str, n: usize, error: f64, size: f64) -> Result<()> {
     if error <= RECONSTRUCTION_TOLERANCE * size {
         return Ok(());
@@ -208,7 +206,7 @@ pub(super) struct Spectrum {
 }
 
 impl Spectrum {
-    /// Decomposes a matrix, of which the lower triangle is read.
+    /// Decomposes a matrix given by its lower triangle.
     pub fn new(matrix: &DMatrix<f64>) -> Result<Self> {
         let (n, unit) = (matrix.nrows(), scale(matrix));
         let mut scaled = view(matrix) * faer::Scale(1.0 / unit);
@@ -225,7 +223,7 @@ impl Spectrum {
         Ok(Self { values, vectors: found.U().to_owned() })
     }
 
-    /// The solution of least norm of `(K + shift·I) x = rhs`, one column per column of `rhs`, `[n, t]`.
+    /// The minimum-norm solution of `(K + shift·I) x = rhs`, one column per column of `rhs`, `[n, t]`.
     pub fn solve(&self, rhs: &DMatrix<f64>, shift: f64) -> DMatrix<f64> {
         let mut inner = back(product(self.vectors.transpose(), view(rhs)).as_ref());
         divide_rows(&mut inner, &self.values.add_scalar(shift), relative_cutoff(rhs.nrows()));
@@ -235,7 +233,7 @@ impl Spectrum {
 
 /// `U·diag(σ)·Vᵀ` of a square matrix.
 pub(super) struct Singular {
-    /// σ, `[n]`, from the largest.
+    /// σ, `[n]`, in descending order.
     pub values: DVector<f64>,
     /// U, `[n, n]`.
     pub left: Mat<f64>,
@@ -261,7 +259,7 @@ impl Singular {
         Ok(Self { values, left: found.U().to_owned(), right: found.V().to_owned() })
     }
 
-    /// The least-squares solution of least norm of `K x = rhs`, one column per column of `rhs`, `[n, t]`.
+    /// The minimum-norm least-squares solution of `K x = rhs`, one column per column of `rhs`, `[n, t]`.
     pub fn solve(&self, rhs: &DMatrix<f64>) -> DMatrix<f64> {
         let mut inner = back(product(self.left.transpose(), view(rhs)).as_ref());
         divide_rows(&mut inner, &self.values, relative_cutoff(rhs.nrows()));
@@ -269,7 +267,7 @@ impl Singular {
     }
 }
 
-/// Divides row `i` by `values[i]`; rows whose value is at most `cutoff` of the largest become zero (pseudo-inverse).
+/// Divides row `i` by `values[i]`; rows whose value is at most `cutoff` times the largest become zero (pseudo-inverse).
 pub(super) fn divide_rows(rows: &mut DMatrix<f64>, values: &DVector<f64>, cutoff: f64) {
     let zero = cutoff * values.amax();
     for (mut row, &value) in rows.row_iter_mut().zip(values.iter()) {

@@ -1,8 +1,8 @@
 //! Conjugate gradients for many systems of one kernel side by side, `(λ_j·I + V_jᵀ K V_j) z_j = b_j`. Knows no labels.
 //!
-//! A product with a large kernel waits for memory: with ten vectors at once it takes hardly longer than with one. Systems
-//! that have converged drop out. Each is preconditioned by the kernel's leading part ([`Leading`]), which Woodbury's
-//! identity inverts: `(λI + AᵀA)⁻¹ = (I - Aᵀ(λI + AAᵀ)⁻¹A)/λ` with `A = BᵀV`.
+//! A product with a large kernel is memory-bound: with ten vectors it takes hardly longer than with one. Converged systems
+//! drop out. Each is preconditioned by the kernel's leading part ([`Leading`]), which Woodbury's identity inverts: `(λI +
+//! AᵀA)⁻¹ = (I - Aᵀ(λI + AAᵀ)⁻¹A)/λ` with `A = BᵀV`.
 
 use super::curvature::Curvature;
 use super::leading::{Leading, solve_inner};
@@ -20,7 +20,7 @@ pub(super) struct System<'a> {
     pub shift: f64,
     /// b.
     pub rhs: DVector<f64>,
-    /// Norm of the residual at which it is solved, unless rounding keeps it from there.
+    /// Residual norm at which it counts as solved, if rounding permits.
     pub enough: f64,
 }
 
@@ -40,7 +40,7 @@ impl System<'_> {
     }
 }
 
-/// A system under way.
+/// The state of a system.
 struct Running<'a> {
     at: usize,
     system: &'a System<'a>,
@@ -50,7 +50,7 @@ struct Running<'a> {
     direction: DVector<f64>,
     /// `restᵀ·M⁻¹·rest`.
     size: f64,
-    /// Norm of the residual that is enough.
+    /// Sufficient residual norm.
     enough: f64,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn solve(
     }
     for step in 0..=most {
         check_cancelled()?;
-        // What is solved leaves; a norm that is no number never is.
+        // Solved systems leave; one with a NaN norm never counts as solved.
         running.retain_mut(|one| {
             let solved = one.rest.norm() <= one.enough;
             if solved {
@@ -125,7 +125,7 @@ pub(super) fn solve(
     Ok(found)
 }
 
-/// The next directions: the preconditioned residuals, conjugate to the last ones.
+/// The next directions: preconditioned residuals, made conjugate to the previous directions.
 fn turn(rows: usize, leading: &Leading, running: &mut [Running<'_>]) {
     let mut block = Mat::zeros(rows, running.len());
     for (j, one) in running.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Kernel logistic regression: `min_α Σ_i CE(f_i, y_i) + λ/2 αᵀKα`, `f = Kα + f₀`. Knows no grid.
 //!
-//! With C outputs the cross-entropy is that of a softmax over an example's C entries of `f`; with one output it is that
-//! of `σ(f)` and the classes 0 and 1. For a positive semi-definite `K` the objective is convex, and its minimum is
-//! where `λα = y - p`: a unique α whatever the rank of `K`, bounded by `1/λ`, also on separable data.
+//! With C outputs the cross-entropy is that of a softmax over an example's C entries of `f`; with one output it is that of
+//! `σ(f)` and the classes 0 and 1. For a positive semi-definite `K` the objective is convex, and its minimum is where `λα =
+//! y - p`: a unique α for any rank of `K`, bounded by `1/λ`, even on separable data.
 //!
 //! Newton's method on that condition: `(λI + WK) α⁺ = W(f - f₀) + (y - p)`, W the Hessian of the cross-entropy in `f`. An
 //! example's block of W is `V·Vᵀ` with one column fewer than outputs (`curvature.rs`), so a step solves the smaller
@@ -27,13 +27,13 @@ use std::cell::OnceCell;
 /// See [`Logistic::few`].
 const FEW: usize = 256;
 
-/// Most steps of conjugate gradients in one of Newton's.
+/// Maximum number of conjugate gradient steps per Newton step.
 const MOST_GRADIENTS: usize = 2000;
 
 /// λ and when to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogisticSettings {
-    /// Strength of the penalty, above zero. Absolute: `c·K` with `c·λ` predicts what K with λ does, so `r·‖K‖₂` is
+    /// Strength of the penalty, above zero. Absolute: `c·K` with `c·λ` predicts the same as K with λ, so `r·‖K‖₂` is
     /// relative.
     pub lambda: f64,
     /// Largest accepted entry of `|λα - (y - p)|`.
@@ -56,24 +56,24 @@ pub struct Logistic<'a> {
     /// One-hot for several outputs, 0 or 1 for one.
     wanted: DVector<f64>,
     offset: DVector<f64>,
-    /// Rows up to which a step's system is factored.
+    /// Maximum number of rows for which a step's system is factored.
     pub(super) few: usize,
-    /// The kernel's leading part, once it was needed.
+    /// The kernel's leading part, once needed.
     leading: OnceCell<Leading>,
 }
 
-/// A minimum that is looked for.
+/// A minimum to find.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogisticTask<'a> {
     /// λ and when to stop.
     pub settings: LogisticSettings,
-    /// Whether the problem's offset is added to the outputs; `false`: as if it were zero.
+    /// Whether the problem's offset is added to the outputs; if `false`, it counts as zero.
     pub offset: bool,
-    /// Where to begin; zero if absent.
+    /// The start; zero if absent.
     pub start: Option<&'a DVector<f64>>,
 }
 
-/// One minimum on the way.
+/// The state of a descent.
 struct Descent {
     at: usize,
     settings: LogisticSettings,
@@ -84,7 +84,7 @@ struct Descent {
     objective: f64,
 }
 
-/// What a step of Newton's is solved from.
+/// The data of a Newton step.
 struct Turn {
     from: Descent,
     curvature: Curvature,
@@ -96,14 +96,14 @@ struct Turn {
 enum Kernel<'a> {
     /// `[n·C, n·C]`.
     Whole(Cow<'a, DMatrix<f64>>),
-    /// `[n, n]`, the same for each output, and none between two: the whole is `K ⊗ 1`.
+    /// `[n, n]`, the same for each output and zero between outputs: the whole is `K ⊗ 1`.
     EachOutput(Cow<'a, DMatrix<f64>>),
 }
 
 /// A minimum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogisticFit {
-    /// Coefficients, `[n·C]`: predictions are `Keᵀα` plus the evaluation set's logits where an offset was given.
+    /// Coefficients, `[n·C]`: predictions are `Keᵀα` plus the evaluation set's logits if an offset was given.
     pub alpha: DVector<f64>,
     /// The objective there.
     pub objective: f64,
@@ -114,7 +114,7 @@ pub struct LogisticFit {
 }
 
 impl Kernel<'_> {
-    /// `K·X`, `[n·C, t]`; hears a request to stop.
+    /// `K·X`, `[n·C, t]`; can be cancelled.
     fn times(&self, x: &Mat<f64>, outputs: usize) -> Result<Mat<f64>> {
         match self {
             Self::Whole(kernel) => transposed_times(kernel, x),
@@ -150,7 +150,7 @@ impl<'a> Logistic<'a> {
         Self::with(Kernel::Whole(checks::symmetric_part(kernel)?), kernel, outputs, outputs, labels, logits)
     }
 
-    /// The same for a kernel `[n, n]` of the examples that every output has alike, `K ⊗ 1`.
+    /// The same for a kernel `[n, n]` of the examples common to all outputs, `K ⊗ 1`.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -269,7 +269,7 @@ impl<'a> Logistic<'a> {
         Ok(found.into_iter().map(|end| end.expect("every descent ends")).collect())
     }
 
-    /// What Newton's next step of a descent starts from; or its end.
+    /// The data of a descent's next Newton step, or its end.
     fn turn(&self, from: Descent, steps: usize) -> std::result::Result<Turn, Result<LogisticFit>> {
         let lambda = from.settings.lambda;
         let probabilities = self.probabilities(&(&from.change + &from.offset));
@@ -286,15 +286,15 @@ impl<'a> Logistic<'a> {
         Ok(Turn { from, curvature, rhs, residual })
     }
 
-    /// The longest of the steps 1, 1/2, 1/4, … that lowers the objective; within the objective's rounding (1e-12 of it)
-    /// a step counts as well if it halves the residual, which stays exact where differences of the objective drown.
+    /// The longest of the steps 1, 1/2, 1/4, … that lowers the objective; within the objective's rounding (relative 1e-12) a
+    /// step is also accepted if it halves the residual, which stays accurate when differences of the objective do not.
     fn halve(&self, turn: Turn, next: &DVector<f64>, next_change: &DVector<f64>) -> Option<Descent> {
         let Turn { from, residual, .. } = turn;
         let lambda = from.settings.lambda;
         let noise = 1e-12 * (1.0 + from.objective.abs());
         for halvings in 0..60 {
             let share = 0.5_f64.powi(halvings);
-            // K is linear: no step needs a product of its own.
+            // By linearity, steps need no additional products.
             let between =
                 |a: &DVector<f64>, b: &DVector<f64>| if halvings == 0 { b.clone() } else { a + (b - a) * share };
             let (alpha, change) = (between(&from.alpha, next), between(&from.change, next_change));
@@ -311,8 +311,8 @@ impl<'a> Logistic<'a> {
         None
     }
 
-    /// Newton's next α of each: `(λI + WK) α⁺ = rhs`, hence `λα⁺ = rhs - V·z` with `(λI + VᵀKV) z = VᵀK·rhs`. `None` where
-    /// that system is not positive definite.
+    /// Newton's next α of each: `(λI + WK) α⁺ = rhs`, hence `λα⁺ = rhs - V·z` with `(λI + VᵀKV) z = VᵀK·rhs`. `None` if that
+    /// system is not positive definite.
     fn newton(&self, turns: &[Turn]) -> Result<Vec<Option<DVector<f64>>>> {
         let images = self.times(&turns.iter().map(|turn| &turn.rhs).collect::<Vec<_>>())?;
         let inner = turns.iter().zip(images).map(|(turn, image)| turn.curvature.reduce(image.as_slice()));
@@ -325,7 +325,8 @@ impl<'a> Logistic<'a> {
                     curvature: Some(&turn.curvature),
                     shift: turn.from.settings.lambda,
                     rhs,
-                    // V·rest/λ is what an inexact step leaves of the optimality: a share that falls as the steps converge.
+                    // V·rest/λ is the optimality residual of an inexact step: a fraction that decreases as the steps
+                    // converge.
                     enough: turn.from.settings.lambda * turn.residual * turn.residual.clamp(1e-4, 1e-2),
                 })
                 .collect();
@@ -372,7 +373,7 @@ impl<'a> Logistic<'a> {
         Ok((0..columns.len()).map(|j| DVector::from_column_slice(product.col_as_slice(j))).collect())
     }
 
-    /// The objective where `Kα` is known.
+    /// The objective, given `Kα`.
     fn value(&self, alpha: &DVector<f64>, change: &DVector<f64>, offset: &DVector<f64>, lambda: f64) -> f64 {
         0.5 * lambda * alpha.dot(change) + self.cross_entropy(&(change + offset))
     }
@@ -382,7 +383,7 @@ impl<'a> Logistic<'a> {
         alpha * lambda - &self.wanted + probabilities
     }
 
-    /// `σ(f)` for one output, the softmax of each example's outputs for more.
+    /// `σ(f)` for one output, otherwise the softmax of each example's outputs.
     fn probabilities(&self, outputs: &DVector<f64>) -> DVector<f64> {
         if self.outputs == 1 {
             return outputs.map(|f| if f >= 0.0 { 1.0 / (1.0 + (-f).exp()) } else { f.exp() / (1.0 + f.exp()) });
@@ -415,7 +416,7 @@ impl<'a> Logistic<'a> {
     }
 }
 
-/// The largest absolute entry; infinite where one is not a number, which `amax` would pass over.
+/// The largest absolute entry; infinite if one is NaN, which `amax` would ignore.
 fn largest(values: &DVector<f64>) -> f64 {
     values.iter().fold(0.0, |most: f64, x| if x.is_nan() { f64::INFINITY } else { most.max(x.abs()) })
 }

@@ -1,7 +1,7 @@
-//! Products of a large matrix's transpose with few columns, `AᵀX`, at the speed at which memory gives A. Knows no kernel.
+//! Products of a large matrix's transpose with few columns, `AᵀX`, at memory bandwidth. Knows no kernel.
 //!
-//! A general product copies A into an order of its own first, which costs more than the product where X has ten columns. Here
-//! inner products of four columns of A with four of X are summed in registers, and each thread takes columns of A of its own.
+//! A general product first repacks A, which costs more than the product if X has ten columns. Here inner products of four
+//! columns of A with four of X are summed in registers, and each thread takes separate columns of A.
 
 use super::linear::{parallelism, product};
 use crate::error::Result;
@@ -11,13 +11,13 @@ use kernelview_loops::pairs::{SIDE, dots};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-/// Columns of X up to which this is the faster way.
+/// Maximum number of columns of X for which this is faster.
 const NARROW: usize = 40;
 
-/// Columns of A between two looks for a request to stop.
+/// Columns of A between checks for cancellation.
 const STRIP: usize = 2048;
 
-/// `AᵀX`, `[m, t]` of `[n, m]` and `[n, t]`; hears a request to stop.
+/// `AᵀX`, `[m, t]` of `[n, m]` and `[n, t]`; can be cancelled.
 ///
 /// # Errors
 /// `Interrupted`.
@@ -58,7 +58,7 @@ fn block(columns: &[f64], n: usize, x: &Mat<f64>, rows: &mut [f64]) {
     let t = x.ncols();
     let own: Vec<&[f64]> = columns.chunks(n).collect();
     for from in (0..t).step_by(SIDE) {
-        // What a block lacks is computed twice: no form of its own for every size.
+        // Missing columns of a block are computed twice, to avoid special cases for every size.
         let a: [&[f64]; SIDE] = std::array::from_fn(|i| own[i.min(own.len() - 1)]);
         let b: [&[f64]; SIDE] = std::array::from_fn(|j| x.col_as_slice((from + j).min(t - 1)));
         let found = dots(a, b);

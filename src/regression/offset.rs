@@ -1,8 +1,7 @@
-//! How far a solver trusts the network's own logits. Knows no solver.
+//! How much a solver relies on the network's own logits. Knows no solver.
 //!
-//! With scaling s a solver fits `y - f₀/s` and predicts `(…) + f₀/s`: at `s = 1` it learns a correction to the network
-//! as it stands, at `s = ∞` it ignores it (Malladi et al. 2023 choose s from {10, 100, 1000, 10000, ∞} on development
-//! data).
+//! With scaling s a solver fits `y - f₀/s` and predicts `(…) + f₀/s`: at `s = 1` it learns a correction to the network, at
+//! `s = ∞` it ignores the network (Malladi et al. 2023 choose s from {10, 100, 1000, 10000, ∞} on development data).
 
 use super::checks;
 use crate::error::{Error, Result};
@@ -25,7 +24,7 @@ enum Written {
 }
 
 impl F0Scaling {
-    /// The logits play no part.
+    /// The logits are ignored.
     pub const INFINITE: Self = Self(f64::INFINITY);
 
     /// A scaling above zero; infinity is allowed.

@@ -1,8 +1,7 @@
-//! A kernel regression problem with its labels, and how predictions are scored. Knows no solver.
+//! A kernel regression problem with labels, and the scoring of predictions. Knows no solver.
 //!
-//! One output (`C = 1`, the difference of two logits): classes 0 and 1 are the targets -1 and 1, and a prediction means
-//! class 1 where it is above zero. `C > 1`: one-hot targets, the class of the largest prediction, the lower index on a
-//! tie.
+//! One output (`C = 1`, the difference of two logits): classes 0 and 1 are the targets -1 and 1, and a positive prediction
+//! means class 1. `C > 1`: one-hot targets, the class of the largest prediction, the lower index on a tie.
 
 use super::checks;
 use crate::error::{Error, Result};
@@ -36,14 +35,14 @@ pub struct KernelProblem {
     pub dev_logits: Vec<f64>,
     /// The same on the test set.
     pub test_logits: Vec<f64>,
-    /// Whether `k(a, b) = k(b, a)`: checked, and decides how plain least squares is solved.
+    /// Whether `k(a, b) = k(b, a)`: checked, and selects the solver of plain least squares.
     pub symmetric: bool,
 }
 
 /// How well predictions fit labels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Share of examples whose class is right.
+    /// Fraction of correctly classified examples.
     pub accuracy: f64,
     /// F1 of class 1, for tasks of two classes.
     pub f1: Option<f64>,
@@ -52,7 +51,7 @@ pub struct Score {
 }
 
 impl KernelProblem {
-    /// Checks every shape, entry and label.
+    /// Checks all shapes, entries and labels.
     ///
     /// # Errors
     /// Bad input: shapes that do not fit, empty sets, labels out of range or a training set of one class; `Numeric` for
@@ -85,7 +84,7 @@ impl KernelProblem {
         Ok(())
     }
 
-    /// Labels and logits of one set against the size of its side of the kernel.
+    /// Checks a set's labels and logits against its side of the kernel.
     fn set(&self, name: &str, size: usize, labels: &[usize], logits: &[f64]) -> Result<()> {
         if labels.len() * self.outputs != size {
             let what = format!("{name}: rows of {} labels with {} outputs each", labels.len(), self.outputs);
@@ -112,7 +111,7 @@ impl KernelProblem {
         if self.symmetric { Ok((&self.dev, &self.test)) } else { self.flipped() }
     }
 
-    /// `(dev, test)` flipped: the straight ones where the kernel is symmetric and they are absent.
+    /// `(dev, test)` flipped: the unflipped ones if the kernel is symmetric and they are absent.
     ///
     /// # Errors
     /// As [`Self::influence`].
@@ -176,7 +175,7 @@ pub fn classified<'a>(
     predictions.chunks(outputs).map(class).zip(labels.iter().copied())
 }
 
-/// The class that one example's outputs mean.
+/// The class predicted by an example's outputs.
 fn class(outputs: &[f64]) -> usize {
     if let [difference] = outputs {
         return usize::from(*difference > 0.0);

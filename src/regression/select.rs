@@ -1,8 +1,8 @@
 //! Model selection on development data over the paper's grids, and predictions on test data. Knows no kernel formula.
 //!
-//! The best development accuracy wins; ties go to the lower development loss, then to the stronger regularization
-//! (larger r, smaller γ), then to the larger f0 scaling (less of the network's own logits), then to the earlier row.
-//! Test labels serve the final score only.
+//! The best development accuracy wins; ties go to the lower development loss, then to the stronger regularization (larger r,
+//! smaller γ), then to the larger f0 scaling (less of the network's own logits), then to the earlier row. Test labels are
+//! used only for the final score.
 
 use super::linear::transposed_product;
 use super::{AsymmetricLeastSquares, F0Scaling, KernelProblem, LeastSquares, Score, predict, score};
@@ -54,7 +54,7 @@ pub enum Setting {
     },
 }
 
-/// A setting and how it did on the development set.
+/// A setting and its score on the development set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GridRow {
     /// The setting.
@@ -64,7 +64,7 @@ pub struct GridRow {
     pub dev: Score,
 }
 
-/// The chosen setting, why, and what it predicts.
+/// The chosen setting with its score and predictions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Selection {
     /// The chosen setting with its development score.
@@ -110,7 +110,7 @@ impl Setting {
 }
 
 impl GridRow {
-    /// `Greater` where `self` is to be preferred.
+    /// `Greater` if `self` is preferred.
     fn preference(&self, other: &Self) -> Ordering {
         (self.dev.accuracy.total_cmp(&other.dev.accuracy))
             .then(other.dev.loss.total_cmp(&self.dev.loss))
@@ -121,7 +121,7 @@ impl GridRow {
 
 /// Plain kernel regression, chosen on the development set. `monitor` advances by one for every regularization.
 ///
-/// An asymmetric problem predicts with its flipped kernels (see the module's page for the reason).
+/// An asymmetric problem predicts with its flipped kernels (see the module's documentation).
 ///
 /// # Errors
 /// Those of [`KernelProblem::validate`] and [`LeastSquares`]; Bad input: an empty grid or missing flipped kernels;
@@ -206,7 +206,7 @@ fn dev_row(problem: &KernelProblem, setting: Setting, raw: &DVector<f64>) -> Res
     Ok(GridRow { setting, dev: score(&predictions, &problem.dev_labels, problem.outputs)? })
 }
 
-/// The index of the preferred row, the earliest among equals.
+/// The index of the preferred row, the earliest among ties.
 fn best(rows: &[GridRow]) -> usize {
     (1..rows.len()).fold(0, |best, i| if rows[i].preference(&rows[best]).is_gt() { i } else { best })
 }

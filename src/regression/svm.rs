@@ -1,9 +1,8 @@
-//! Support vector regression and classification on a kernel, by `libsvm-rs`. Knows no grid and no logits.
+//! Support vector regression and classification on a kernel, with `libsvm-rs`. Knows no grid and no logits.
 //!
-//! The kernel is regularized as everywhere, `K + r·‖K‖₂·I`; `C`, the tube's half-width and the stopping tolerance
-//! default to scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality
-//! conditions are violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values to
-//! about that, not to rounding.
+//! The kernel is regularized as elsewhere, `K + r·‖K‖₂·I`; `C`, the tube's half-width and the stopping tolerance default to
+//! scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality conditions are
+//! violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values only to about that.
 
 use super::linear::unless_stopped;
 use super::{checks, operator_norm, predict};
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 use libsvm_rs::{KernelType, SvmNode, SvmParameter, SvmProblem, SvmType, check_parameter, train::svm_train};
 use nalgebra::{DMatrix, DVector};
 
-/// Which machine was fitted.
+/// The kind of machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SvmKind {
     /// ε-insensitive regression (SVR).
@@ -27,7 +26,7 @@ pub struct SvmSettings {
     pub regularization: f64,
     /// Bound of each dual coefficient.
     pub cost: f64,
-    /// Half-width of the tube within which a regression error is free.
+    /// Half-width of the tube within which regression errors do not count.
     pub tube: f64,
     /// Largest violation of the optimality conditions at which the solver stops.
     pub tolerance: f64,
@@ -42,7 +41,7 @@ impl Default for SvmSettings {
 /// A fitted machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Svm {
-    /// What [`Svm::predict`] returns.
+    /// The kind of machine, which determines [`Svm::predict`].
     pub kind: SvmKind,
     /// Signed dual coefficient per training row, `[n]`; zero for all but the support vectors.
     pub coefficients: DVector<f64>,
@@ -97,7 +96,7 @@ impl Svm {
     }
 }
 
-/// Hands the kernel to the library as rows `0:serial 1:k(i, 1) 2:k(i, 2) …` and reads the coefficients back.
+/// Passes the kernel to the library as rows `0:serial 1:k(i, 1) 2:k(i, 2) …` and reads the coefficients back.
 fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Svm> {
     let n = kernel.nrows();
     let row = |i: usize| {
@@ -117,7 +116,7 @@ fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings:
         ..SvmParameter::default()
     };
     check_parameter(&problem, &parameters)
-        .map_err(|e| Error::value("a setting of the SVM", format!("refused ({e})"), "one that libsvm takes"))?;
+        .map_err(|e| Error::value("a setting of the SVM", format!("refused ({e})"), "one that libsvm accepts"))?;
     libsvm_rs::set_quiet(true);
     let model = unless_stopped(n, move || svm_train(&problem, &parameters))?;
     // A two-class model is positive for its first label; of -1 and 1 the library puts 1 first.

@@ -2,7 +2,7 @@
 //!
 //! Every sentence follows from the verdicts and their figures.
 
-use super::format::{code, escape, optimizer_title, percent, with_error};
+use super::format::{code, escape, join, optimizer_title, percent, with_error};
 use super::rows::{figure, interval, question, threshold, title_of, why_not, why_undecided};
 use crate::evidence::{Analysis, FineTuningResult, Outcome, Question, Verdict};
 
@@ -182,14 +182,5 @@ impl Pair<'_> {
                 if good { "stay" } else { "move" }
             ),
         }
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-pub(super) fn join(parts: &[String]) -> String {
-    match parts {
-        [] => String::new(),
-        [one] => one.clone(),
-        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
     }
 }

@@ -1,7 +1,6 @@
 //! Caveats to the answer.
 
-use super::answer::join;
-use super::format::{code, escape, number, optimizer_title, percent, rate};
+use super::format::{code, escape, join, number, optimizer_title, percent, rate};
 use super::rows::title_of;
 use crate::evidence::{Analysis, FineTuningResult, Question, accuracy_error};
 

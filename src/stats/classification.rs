@@ -1,7 +1,7 @@
-//! How good predicted classes are.
+//! Scores of predicted classes.
 
-/// F1 of class 1 over pairs of predicted and true class: the harmonic mean of precision and recall,
-/// `2 TP / (2 TP + FP + FN)`; 0 where class 1 is neither predicted nor present.
+/// F1 of class 1 over pairs of predicted and true class: the harmonic mean of precision and recall, `2 TP / (2 TP + FP +
+/// FN)`; 0 if class 1 is neither predicted nor present.
 pub fn f1(pairs: impl Iterator<Item = (usize, usize)>) -> f64 {
     let (mut right, mut wrong) = (0usize, 0usize);
     for (found, label) in pairs {

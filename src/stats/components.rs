@@ -1,23 +1,23 @@
-//! Random effects: where the scatter of nested samples comes from.
+//! Random effects: components of variance of nested samples.
 
 use super::Estimate;
 use super::distribution::mean_and_error;
 use super::student_mean;
 
-/// A mean over groups with what scatters.
+/// A mean over groups with its components of variance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components {
-    /// The mean over groups, with Student's interval over them: whatever is drawn anew in each group, on whatever level, is in the
-    /// scatter of the groups' means, so that the interval covers over all of it.
+    /// The mean over groups, with Student's interval over them: the scatter of group means includes everything drawn per
+    /// group on any level, so the interval covers all of it.
     pub mean: Estimate,
-    /// Variance of the groups' own means: what is left with infinitely many members of each. 0 where the members explain all.
+    /// Variance between groups: that of the group means with infinitely many members. 0 if the members explain everything.
     pub between: f64,
     /// Variance of members within groups.
     pub within: f64,
 }
 
-/// Means, and components of variance, of groups of equally many members each: seeds of pre-training with the tasks that each draws,
-/// tasks with their sentences. One-way analysis of variance.
+/// Mean and components of variance of groups of equal size: seeds of pre-training with their tasks, tasks with their
+/// sentences. One-way analysis of variance.
 ///
 /// # Panics
 /// If there are no two groups of two members, or groups of different sizes.

@@ -1,15 +1,14 @@
-//! Quantiles that stay accurate far out in the tails, and the two moments that every interval here starts from.
+//! Quantiles that are accurate far out in the tails, and the mean and standard error on which all intervals here are based.
 //!
-//! `statrs` inverts the Student distribution by a Newton iteration that loses digits where these checks live (relative
-//! error 1e-5 with one degree of freedom at confidence 1 - 1e-7, and with 10^5 or more at any confidence). Its
-//! regularized incomplete beta function is good to 1e-9 throughout, so the quantiles here are found from that by
-//! bisection.
+//! `statrs` inverts the Student distribution by a Newton iteration that loses digits in the range of these checks (relative
+//! error 1e-5 with one degree of freedom at confidence 1 - 1e-7, and with 10^5 or more at any confidence). Its regularized
+//! incomplete beta function is good to 1e-9 throughout, so quantiles are computed from that by bisection.
 
 use statrs::function::beta::beta_reg;
 
-/// Error probability of each side of a two-sided interval.
+/// Error probability of each limit of a two-sided interval.
 pub(super) fn tail(confidence: f64) -> f64 {
-    assert!(confidence > 0.0 && confidence < 1.0, "a confidence lies strictly between 0 and 1, not at {confidence}");
+    assert!(confidence > 0.0 && confidence < 1.0, "a confidence must be strictly between 0 and 1, not {confidence}");
     (1.0 - confidence) / 2.0
 }
 
@@ -44,7 +43,7 @@ pub(super) fn binomial_at_least(successes: usize, trials: usize, p: f64) -> f64 
     }
 }
 
-/// Where a condition that is false at `low` and true at `high` turns true, to the last bit.
+/// The point where a condition that is false at `low` and true at `high` becomes true, to the last bit.
 fn bisect(mut low: f64, mut high: f64, reached: impl Fn(f64) -> bool) -> f64 {
     loop {
         let middle = 0.5 * (low + high);
@@ -61,7 +60,7 @@ fn bisect(mut low: f64, mut high: f64, reached: impl Fn(f64) -> bool) -> f64 {
 
 /// Mean of at least two samples and its standard error (the unbiased standard deviation over √n).
 pub(super) fn mean_and_error(samples: &[f64]) -> (f64, f64) {
-    // Taken relative to the first sample, so that equal samples have that mean and the error 0 exactly.
+    // Computed relative to the first sample, so that equal samples have exactly that mean and error 0.
     let (n, origin) = (samples.len() as f64, samples[0]);
     let shift = samples.iter().map(|x| x - origin).sum::<f64>() / n;
     let squares = samples.iter().map(|x| (x - origin - shift).powi(2)).sum::<f64>();

@@ -1,4 +1,4 @@
-//! A number with its interval, and the ways to get one.
+//! A number with its confidence interval, and methods to compute one.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +26,7 @@ pub enum Method {
 
 /// A number with a two-sided confidence interval: each limit is wrong with probability at most (1 - confidence) / 2.
 ///
-/// What could not be computed is written as infinite limits or a value of NaN; both survive JSON, as text.
+/// What could not be computed is an infinite limit or a NaN value; both are stored as text in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Estimate {
@@ -41,7 +41,7 @@ pub struct Estimate {
     pub high: f64,
     /// Probability with which such an interval contains the truth; 1 for [`Method::Exact`].
     pub confidence: f64,
-    /// Standard error of the value; `None` where the interval is not made from one.
+    /// Standard error of the value; `None` if the interval is not based on one.
     pub standard_error: Option<f64>,
     /// Number of samples, trials or cases.
     pub samples: usize,
@@ -64,8 +64,8 @@ impl Estimate {
         Self { low: self.value - margin, high: self.value + margin, confidence, ..self.clone() }
     }
 
-    /// A mean about which the samples say too little: fewer than two, or some not finite (the value is NaN then: a mean
-    /// over the rest would hide a run that diverged). The interval is the whole line.
+    /// A mean of insufficient samples: fewer than two, or some not finite (then the value is NaN, because a mean over the
+    /// rest would hide a diverged run). The interval is the whole line.
     pub(super) fn undetermined(samples: &[f64], confidence: f64, method: Method) -> Option<Self> {
         let finite = samples.iter().all(|x| x.is_finite());
         if samples.len() >= 2 && finite {
@@ -79,8 +79,8 @@ impl Estimate {
 
 /// Mean with Student's interval: exact for normal samples, approximate for others.
 ///
-/// Fewer than two samples give an infinite interval, samples that are not finite also the value NaN. Equal samples give
-/// an interval of width zero: they show no spread.
+/// Fewer than two samples give an infinite interval, non-finite samples also the value NaN. Equal samples give an interval
+/// of width zero.
 pub fn student_mean(samples: &[f64], confidence: f64) -> Estimate {
     let (tail, method) = (tail(confidence), Method::Student);
     if let Some(estimate) = Estimate::undetermined(samples, confidence, method) {
@@ -99,8 +99,8 @@ pub fn student_mean(samples: &[f64], confidence: f64) -> Estimate {
     }
 }
 
-/// A positive mean with its standard error over `samples`: Student's interval of its logarithm, so that it stays above 0.
-/// The whole line where there is no error; a mean of 0 has no width.
+/// A positive mean with its standard error over `samples`: Student's interval of its logarithm, so that it is positive. The
+/// whole line without an error; a mean of 0 has width zero.
 pub fn positive_mean(value: f64, standard_error: Option<f64>, samples: usize, confidence: f64) -> Estimate {
     let method = Method::Student;
     let standard_error = standard_error.filter(|_| samples >= 2);
@@ -115,14 +115,14 @@ pub fn positive_mean(value: f64, standard_error: Option<f64>, samples: usize, co
     Estimate { value, low, high, confidence, standard_error, samples, method }
 }
 
-/// What one more sample stays below with this probability, if the samples are normal: their mean plus Student's quantile
-/// times their standard deviation, widened by √(1 + 1/n) for the mean's own error. Infinite for fewer than two samples.
+/// An upper prediction limit for one more sample, if the samples are normal: their mean plus Student's quantile times their
+/// standard deviation, widened by √(1 + 1/n) for the mean's own error. Infinite for fewer than two samples.
 pub fn prediction_bound(samples: &[f64], confidence: f64) -> f64 {
     if samples.len() < 2 {
         return f64::INFINITY;
     }
     let (n, (mean, error)) = (samples.len() as f64, mean_and_error(samples));
-    // One-sided: the error lies on this side alone.
+    // One-sided.
     let quantile = if confidence > 0.5 { student_quantile(1.0 - confidence, n - 1.0) } else { 0.0 };
     mean + quantile * error * n.sqrt() * (1.0 + 1.0 / n).sqrt()
 }
@@ -164,9 +164,9 @@ pub fn bootstrap_mean(samples: &[f64], confidence: f64, replicates: usize, seed:
 
 /// Proportion with the interval of Clopper and Pearson (1934): coverage is at least the confidence for every truth.
 ///
-/// Both limits keep the error (1 - confidence)/2, also at the edges, where they are the closed forms
-/// 1 - ((1 - confidence)/2)^(1/trials) for no success and its mirror image for success in all trials. Without trials
-/// the interval is [0, 1] and the value NaN. More successes than trials are a defect of the caller.
+/// Both limits keep the error (1 - confidence)/2, also at the edges, where they are the closed forms 1 - ((1 -
+/// confidence)/2)^(1/trials) for no success and its mirror image for success in all trials. Without trials the interval is
+/// [0, 1] and the value NaN. Panics if there are more successes than trials.
 pub fn clopper_pearson(successes: usize, trials: usize, confidence: f64) -> Estimate {
     assert!(successes <= trials, "{successes} successes in {trials} trials");
     let tail = tail(confidence);
@@ -188,8 +188,8 @@ pub fn clopper_pearson(successes: usize, trials: usize, confidence: f64) -> Esti
     }
 }
 
-/// JSON has no NaN and no infinities: they are written as text (`"NaN"`, `"inf"`, `"-inf"`), so that an estimate that
-/// failed can be stored and read again.
+/// JSON has no NaN and no infinities: they are written as text (`"NaN"`, `"inf"`, `"-inf"`), so that a failed estimate can
+/// be stored and read back.
 mod any_float {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

@@ -1,10 +1,10 @@
-//! What a check expects of a number, and the three ways in which it can come out.
+//! The expectation of a check, and its three possible outcomes.
 
 use serde::{Deserialize, Serialize};
 
 use super::Estimate;
 
-/// The values of a number that are accepted; the edges belong to them.
+/// The accepted values of a number, including the edges.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expectation {
@@ -12,7 +12,7 @@ pub enum Expectation {
     Within {
         /// The predicted value.
         target: f64,
-        /// How far from it is still accepted.
+        /// The accepted deviation.
         tolerance: f64,
     },
     /// At most `bound`.
@@ -27,7 +27,7 @@ pub enum Expectation {
     },
 }
 
-/// How an expectation came out.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -40,7 +40,7 @@ pub enum Outcome {
 }
 
 impl Expectation {
-    /// Smallest and largest accepted value, infinite where there is none.
+    /// Smallest and largest accepted values, possibly infinite.
     pub(super) fn region(self) -> (f64, f64) {
         match self {
             Self::Within { target, tolerance } => (target - tolerance, target + tolerance),
@@ -49,11 +49,11 @@ impl Expectation {
         }
     }
 
-    /// Compares an interval with the accepted values. Wherever the truth is, the probability of a wrong `Holds` is at
-    /// most (1 - confidence)/2, and so is that of a wrong `Violated` (up to what the interval's method itself is wrong
-    /// by): each needs one particular limit to be wrong.
+    /// Compares an interval with the accepted values. Whatever the truth, the probability of a wrong `Holds` is at most (1 -
+    /// confidence)/2, and so is that of a wrong `Violated` (up to the error of the interval's method): each requires one
+    /// particular limit to be wrong.
     ///
-    /// A value that is not finite is a violation, whatever its interval (a diverged run must not pass for a lack of
+    /// A value that is not finite is a violation, whatever its interval (a diverged run must not count as a lack of
     /// samples); a finite value with an infinite limit is underpowered.
     pub fn judge(&self, estimate: &Estimate) -> Outcome {
         let (lower, upper) = self.region();

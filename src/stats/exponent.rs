@@ -1,11 +1,11 @@
-//! The exponent with which a statistic grows or falls with width.
+//! The exponent of a statistic's growth with width.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Estimate, bootstrap_mean, student_mean};
 use crate::error::{Error, Result};
 
-/// Confidence of [`Exponent::bootstrap`].
+/// Confidence level of [`Exponent::bootstrap`].
 const BOOTSTRAP_CONFIDENCE: f64 = 0.95;
 /// Resamples for it: with 1999, both limits are resampled ratios themselves (the 50th from either end).
 const BOOTSTRAP_REPLICATES: usize = 1999;
@@ -17,7 +17,7 @@ const BOOTSTRAP_SEED: u64 = 0x5ca1_1196;
 pub struct Scaling<'a> {
     /// Widths, positive and strictly increasing.
     pub widths: &'a [f64],
-    /// `values[seed][width]`, positive. Values of one seed may depend on each other, seeds may not.
+    /// `values[seed][width]`, positive. Values of one seed may be dependent; seeds must be independent.
     pub values: &'a [Vec<f64>],
 }
 
@@ -28,16 +28,16 @@ pub struct Scaling<'a> {
 pub struct Exponent {
     /// The exponent of the width: mean of the seeds' slopes, with Student's interval over them.
     pub slope: Estimate,
-    /// log y where the other terms vanish.
+    /// log y with the other terms zero.
     pub intercept: f64,
     /// p as given and d as fitted; `None` without a correction.
     pub correction: Option<(f64, f64)>,
-    /// The slope's 95% bootstrap-t interval over the seeds, beside Student's: far apart, the seeds' slopes are not
+    /// The slope's 95% bootstrap-t interval over the seeds. If it differs much from Student's, the seeds' slopes are not
     /// normal.
     pub bootstrap: Estimate,
-    /// Root mean square over the widths of what the curve misses of the seeds' mean log value: lack of fit and noise.
+    /// Root mean square residual over the widths of the seeds' mean log value: lack of fit and noise.
     pub residual_rms: f64,
-    /// Slopes between neighbouring widths of the seeds' mean log value: a drift shows a finite-size effect.
+    /// Slopes of the seeds' mean log value between neighbouring widths: a drift indicates a finite-size effect.
     pub local_slopes: Vec<f64>,
 }
 
@@ -55,8 +55,8 @@ impl Exponent {
 
 /// Fits a power law, with a finite-size correction n^(-p) where `correction` is p.
 ///
-/// The fit is linear in the log values, so one line per seed averages to the line of all seeds; the interval is taken
-/// over the seeds' slopes, which are independent although the widths of one seed need not be.
+/// The fit is linear in the log values, so the lines of all seeds average to the common line; the interval is over the
+/// seeds' slopes, which are independent even if the widths of one seed are not.
 ///
 /// # Errors
 /// [`Error::NoSolution`] when widths are not positive and strictly increasing, a value is not positive and finite, rows differ
@@ -136,7 +136,7 @@ impl Weights {
         };
         // Relative to the first width, so that the regressor is of order one whatever the widths.
         let z = centred(widths.iter().map(|n| (n / widths[0]).powf(-p)).collect());
-        // A coefficient is the regression on what its regressor has beyond the other one (Frisch and Waugh).
+        // A coefficient is the regression on the part of its regressor orthogonal to the other one (Frisch and Waugh).
         let (own_x, own_z) = (beyond(&x, &z), beyond(&z, &x));
         // Below this ratio the correction makes the slope's standard error more than a thousand times the plain fit's.
         if dot(&own_x, &own_x) < 1e-6 * dot(&x, &x) {

@@ -1,11 +1,10 @@
-//! What a sample says about a statement: estimates with intervals, exponents of power laws, three-way judgements that
-//! can also say "too few samples", and the size of what a check could have found.
+//! Statistics of claims: estimates with intervals, exponents of power laws, three-way judgements that include "too few
+//! samples", and the power of checks.
 //!
-//! Knows only numbers: no tensors, no claims, no files. Every function is a function of its arguments; where one draws
-//! random numbers, the seed is an argument.
+//! Knows only numbers: no tensors, no claims, no files. Functions are pure; the seeds of random numbers are arguments.
 //!
-//! Confidences lie strictly between 0 and 1 and may be as close to 1 as 1 - 1e-9 (the error rate of a suite split over
-//! many checks); another confidence is a defect of the caller and panics.
+//! Confidences lie strictly between 0 and 1 and may be as close to 1 as 1 - 1e-9 (the error rate of a suite split over many
+//! checks); any other confidence panics.
 
 mod classification;
 mod components;

@@ -1,8 +1,8 @@
 //! Means over pairs of examples: entries of a kernel share examples and are not independent.
 
-/// Standard error of the mean of a statistic of pairs, `(first example, second example, value)`, over the examples as the
-/// sample: the jackknife, which leaves out one example with all of its pairs at a time (Efron and Stein 1981; on average it is
-/// not too small). `None` for fewer than two examples, or where leaving one out leaves nothing.
+/// Standard error of the mean of a statistic of pairs, `(first example, second example, value)`, over examples: the
+/// jackknife, which leaves out one example with all of its pairs at a time (Efron and Stein 1981; its mean is not too
+/// small). `None` for fewer than two examples, or if leaving one out leaves nothing.
 pub fn pair_mean_error(entries: &[(usize, usize, f64)], examples: usize) -> Option<f64> {
     if examples < 2 {
         return None;

@@ -1,11 +1,11 @@
-//! What a check could have found: the smallest violation that it would detect, the probability that it confirms a true
-//! statement, and how many seeds that takes.
+//! The power of a check: the smallest violation that it would detect, the probability that it confirms a true statement, and
+//! the number of seeds needed for that.
 //!
-//! All of it takes the observed standard error for the true one. Means use the normal approximation of the non-central
-//! t (Abramowitz & Stegun 26.7.10): a limit at distance c·s from the mean, s the estimated standard error with ν
-//! degrees of freedom, has mean distance c·(1 - 1/(4ν)) and variance 1 + c²/(2ν) in units of the true standard error.
-//! Compared with numerical integration, the power at a distance found for 0.9 is between 0.898 and 0.903 from two
-//! samples on, for confidences from 0.9 to 1 - 1e-7. Proportions use the binomial distribution itself.
+//! The observed standard error is taken as the true one. Means use the normal approximation of the non-central t (Abramowitz
+//! & Stegun 26.7.10): a limit at distance c·s from the mean, s the estimated standard error with ν degrees of freedom, has
+//! mean distance c·(1 - 1/(4ν)) and variance 1 + c²/(2ν) in units of the true standard error. Compared with numerical
+//! integration, the power at a distance found for 0.9 is between 0.898 and 0.903 from two samples on, for confidences from
+//! 0.9 to 1 - 1e-7. Proportions use the binomial distribution itself.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -20,8 +20,8 @@ const MOST_SEEDS: usize = 1 << 20;
 /// `power` (from one half to below 1), in the estimate's unit. With two edges it is the larger of theirs. 0 for exact
 /// values.
 ///
-/// `None` where nothing can be detected: a value or a limit that is not finite, too few trials, or an edge that no
-/// proportion exceeds.
+/// `None` if nothing can be detected: a value or limit is not finite, there are too few trials, or no proportion exceeds the
+/// edge.
 pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) -> Option<f64> {
     if !decided(estimate) {
         return None;
@@ -35,7 +35,7 @@ pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) ->
                 let (mean, spread) = limit_distance(margin, error, freedom);
                 Some(mean + Normal::standard().inverse_cdf(power) * spread)
             };
-            // A mean that is too large is found by its lower limit.
+            // A mean that is too large is detected by its lower limit.
             (
                 upper.is_finite().then(|| reach(estimate.value - estimate.low)),
                 lower.is_finite().then(|| reach(estimate.high - estimate.value)),
@@ -56,7 +56,7 @@ pub fn detectable(estimate: &Estimate, expectation: &Expectation, power: f64) ->
 /// Probability that [`Expectation::judge`] says `Holds` if the truth is the target, or, for a bound, the observed
 /// value.
 ///
-/// `None` where a value or a limit is not finite.
+/// `None` if a value or limit is not finite.
 pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) -> Option<f64> {
     if !decided(estimate) {
         return None;
@@ -66,7 +66,7 @@ pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) ->
         Expectation::Within { target, .. } => *target,
         Expectation::AtMost { .. } | Expectation::AtLeast { .. } => estimate.value,
     };
-    // Both limits must be inside: for means, one minus the probabilities that either is not, a lower bound.
+    // Both limits must be inside: for means, a lower bound is one minus the probabilities that each is not.
     match estimate.method {
         Method::Exact => Some(f64::from(u8::from(lower <= truth && truth <= upper))),
         Method::Student | Method::Bootstrap | Method::Sequence | Method::Ratio => {
@@ -93,7 +93,7 @@ pub fn probability_of_holding(estimate: &Estimate, expectation: &Expectation) ->
 
 /// Probability that [`Expectation::judge`] says `Violated` if the truth is `truth`, for means; exact values are certain.
 ///
-/// `None` where a value or a limit is not finite, and for proportions and ratios.
+/// `None` if a value or limit is not finite, and for proportions and ratios.
 pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, truth: f64) -> Option<f64> {
     if !decided(estimate) {
         return None;
@@ -121,8 +121,8 @@ pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, 
 /// Smallest number of samples of the same spread with which Student's interval at the same confidence, or the confidence
 /// sequence where the estimate is one, gives [`probability_of_holding`] of at least `power`.
 ///
-/// `None` where the estimate has no standard error, or a million samples do not suffice (the truth is on the edge or
-/// beyond it).
+/// `None` if the estimate has no standard error, or a million samples do not suffice (the truth is on the edge or beyond
+/// it).
 pub fn seeds_needed(estimate: &Estimate, expectation: &Expectation, power: f64) -> Option<usize> {
     let (error, _) = error_and_freedom(estimate)?;
     let tail = tail(estimate.confidence);
@@ -172,8 +172,7 @@ fn excess(trials: usize, confidence: f64, bound: f64, power: f64) -> Option<f64>
     }
 }
 
-/// The first count from 0 to `trials` that satisfies a condition which stays true once it is; `trials + 1` if none
-/// does.
+/// The first count from 0 to `trials` that satisfies a monotone condition; `trials + 1` if none does.
 fn first(trials: usize, condition: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, trials + 1);
     while low < high {

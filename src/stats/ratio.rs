@@ -1,38 +1,37 @@
-//! The ratio of two means that are measured on the same examples, or over the same seeds.
+//! The ratio of two means measured on the same examples or seeds.
 //!
-//! A ratio a/b is tested against a value θ through the mean of a - θb: the values of θ that are not rejected are the
-//! interval (Fieller 1954). Where the mean of b cannot be told from 0, no ratio is excluded for certain and the interval
-//! is the whole line.
+//! A ratio a/b is tested against a value θ through the mean of a - θb: the values of θ that are not rejected form the
+//! interval (Fieller 1954). If the mean of b is not distinguishable from 0, no ratio can be excluded and the interval is the
+//! whole line.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::distribution::{mean_and_error, student_quantile, tail};
 use super::{Estimate, Method};
 
-/// Probability with which [`Ratio::needed`] examples decide, if they are of the kind that was seen.
+/// Probability with which [`Ratio::needed`] similar examples decide.
 const POWER: f64 = 0.9;
 
-/// More examples than this are no plan.
+/// Maximum useful number of examples.
 const MOST: f64 = 1e6;
 
-/// Examples that are alike: what each adds to the numerator and to the denominator, and how many there are of them.
+/// A kind of examples: the contribution of each to the numerator and denominator, and their number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alike {
-    /// Of the numerator.
+    /// Contribution to the numerator.
     pub numerator: f64,
-    /// Of the denominator.
+    /// Contribution to the denominator.
     pub denominator: f64,
-    /// How many; 0 for a kind that could have been drawn and was not.
+    /// Their number; 0 for a kind that could occur but did not.
     pub count: usize,
 }
 
-/// A ratio of means over the same examples or seeds, with what an interval needs.
+/// A ratio of means over the same examples or seeds, with the data for an interval.
 #[derive(Clone, Debug)]
 pub enum Ratio {
-    /// Examples of finitely many kinds. All kinds that can occur must be listed: those that were not seen may still have a
-    /// probability.
+    /// Examples of finitely many kinds. All possible kinds must be listed: unseen ones may still have a probability.
     Kinds(Vec<Alike>),
-    /// Numerator and denominator per seed, taken to be normal.
+    /// Numerator and denominator per seed, assumed to be normal.
     Seeds(Vec<(f64, f64)>),
 }
 
@@ -56,9 +55,9 @@ impl Ratio {
         numerator / denominator
     }
 
-    /// The test statistic of "the mean of `a`·numerator + `b`·denominator is 0": standard normal, or Student's over seeds. It
-    /// grows as the square root of the number of samples. Infinite where the samples show no spread around another mean, 0
-    /// around 0.
+    /// The test statistic of "the mean of `a`·numerator + `b`·denominator is 0": standard normal, or Student's over seeds.
+    /// It grows as the square root of the number of samples. Infinite if the samples have no spread and another mean, 0 if
+    /// they are all 0.
     fn statistic(&self, a: f64, b: f64) -> f64 {
         match self {
             Self::Kinds(kinds) => {
@@ -74,7 +73,7 @@ impl Ratio {
         }
     }
 
-    /// What a statistic must exceed in size, over this many samples.
+    /// The critical value for this many samples.
     fn critical(&self, confidence: f64, samples: f64) -> f64 {
         match self {
             Self::Kinds(_) => Normal::standard().inverse_cdf(1.0 - tail(confidence)),
@@ -85,9 +84,10 @@ impl Ratio {
     /// The ratio with its interval. Fewer than two seeds or no example, and a denominator whose mean may be 0, give the whole
     /// line.
     ///
-    /// For examples of finitely many kinds the test is the score test with the kinds' most likely probabilities under each θ:
-    /// Nam and Blackwelder's (2002) interval where both numbers are 0 or 1, its extension where they are others. It holds
-    /// its confidence for a few dozen examples, and where all examples agree, where an error estimated from the samples is 0.
+    /// For examples of finitely many kinds the test is the score test with the kinds' most likely probabilities under each
+    /// θ: Nam and Blackwelder's (2002) interval where both numbers are 0 or 1, its extension where they are others. Its
+    /// confidence level holds for a few dozen examples, and even if all examples agree, where an error estimated from the
+    /// samples would be 0.
     pub fn estimate(&self, confidence: f64) -> Estimate {
         let (samples, value) = (self.samples(), self.value());
         let anything = Estimate {
@@ -111,11 +111,11 @@ impl Ratio {
         Estimate { low: edge(value, -1.0, rejected), high: edge(value, 1.0, rejected), ..anything }
     }
 
-    /// How many samples of the kind that was seen would tell the ratio from `threshold`, nine times out of ten. `None` where
-    /// that is more than a million: the ratio lies at the threshold.
+    /// How many similar samples would distinguish the ratio from `threshold` nine times out of ten. `None` if more than a
+    /// million: the ratio is at the threshold.
     pub fn needed(&self, threshold: f64, confidence: f64) -> Option<usize> {
         let samples = self.samples() as f64;
-        // Both the comparison and the sign of the denominator must be known.
+        // Both the comparison and the sign of the denominator must be decided.
         let statistic = self.statistic(1.0, -threshold).abs().min(self.statistic(0.0, 1.0).abs());
         if statistic.is_nan() || statistic <= 0.0 {
             return None;
@@ -133,7 +133,7 @@ impl Ratio {
     }
 }
 
-/// Where, from a value that is not rejected outwards, rejection begins.
+/// Searches outwards from a value that is not rejected for the start of rejection.
 fn edge(value: f64, direction: f64, rejected: impl Fn(f64) -> bool) -> f64 {
     let mut step = 1e-3 * (1.0 + value.abs());
     while !rejected(value + direction * step) {
@@ -157,8 +157,8 @@ fn edge(value: f64, direction: f64, rejected: impl Fn(f64) -> bool) -> f64 {
 /// Score statistic of "the mean is 0" for samples that take finitely many values, each with its count: √n · mean/σ, with σ²
 /// the variance under the most likely probabilities that have mean 0.
 ///
-/// With p̂ the observed frequencies these are p̂/(1 + μv) for the μ that makes the mean 0; where a value that was not
-/// seen is the most extreme one on its side, it may hold the rest. The statistic is then Pearson's X of frequencies and
+/// With p̂ the observed frequencies these are p̂/(1 + μv) for the μ that makes the mean 0; if an unseen value is the most
+/// extreme one on its side, it may take the remaining probability. The statistic is then Pearson's X of frequencies and
 /// probabilities (its square is X²).
 fn score_statistic(values: &[(f64, usize)]) -> f64 {
     let n: usize = values.iter().map(|v| v.1).sum();
@@ -167,7 +167,7 @@ fn score_statistic(values: &[(f64, usize)]) -> f64 {
     if mean == 0.0 {
         return 0.0;
     }
-    // Turned so that the mean is positive, and the probability must move to negative values.
+    // Oriented so that the mean is positive, and probability must move to negative values.
     let sign = mean.signum();
     let least = values.iter().map(|(v, _)| sign * v).fold(f64::INFINITY, f64::min);
     if least >= 0.0 {

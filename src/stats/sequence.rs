@@ -1,10 +1,10 @@
-//! Intervals that may be looked at after every sample: a confidence sequence.
+//! A confidence sequence: intervals that may be computed after every sample.
 
 use super::distribution::{mean_and_error, tail};
 use super::{Estimate, Method};
 
-/// Prior deviation, to the power -2, of the mean in units of the samples' deviation: wide, since what is asked about is many
-/// deviations away or near.
+/// Prior deviation, to the power -2, of the mean in units of the samples' deviation: wide, because the values of interest
+/// may be near or many deviations away.
 const PRIOR: f64 = 0.01;
 
 /// Mean of normal samples of unknown variance with an interval that may be computed after every sample, and sampling stopped
@@ -28,14 +28,14 @@ pub fn sequential_mean(samples: &[f64], confidence: f64) -> Estimate {
     Estimate { value, low, high, confidence, standard_error: Some(error), samples: samples.len(), method }
 }
 
-/// Share of an error rate for a look at growing samples, counted from 0: all looks together have the whole of it, however many there
-/// are. An interval of any kind that misses with at most its share at each look misses at any of them with at most the rate.
+/// Share of an error rate for an interim look, counted from 0: the shares of any number of looks sum to at most the rate.
+/// Intervals of any kind that miss with at most this share at each look miss at any of them with at most the rate.
 pub fn look_share(look: usize) -> f64 {
     // Σ 1/k² = π²/6.
     6.0 / (std::f64::consts::PI * (look + 1) as f64).powi(2)
 }
 
-/// How many standard errors the mean of n samples may be away.
+/// How many standard errors the mean of n samples may deviate.
 pub(super) fn sequential_quantile(n: f64, alpha: f64) -> f64 {
     let ratio = (((n + PRIOR) / PRIOR).sqrt() / alpha).powf(2.0 / n);
     // Share of V that S²/(n+c) may be.

@@ -1,7 +1,7 @@
 //! The results of a run of the suite, in words.
 
 use crate::evidence::{ClaimVerdict, Figure, MutantResult, Verification};
-use crate::report::format::{code, fraction, plain};
+use crate::report::format::{code, fraction, join, plain};
 
 /// The verdicts in one paragraph.
 pub(super) fn paragraph(verification: &Verification) -> String {
@@ -20,7 +20,7 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     let mut tell = |ids: Vec<String>, one: &str, many: &str| {
         if !ids.is_empty() {
             let text = if ids.len() == 1 { one } else { many };
-            sentences.push(format!("{} {text}.", listed(&ids)));
+            sentences.push(format!("{} {text}.", join(&ids)));
         }
     };
     tell(of(ClaimVerdict::Violated), "is **violated**", "are **violated**");
@@ -113,14 +113,5 @@ fn hold(count: usize) -> String {
         0 => "none holds".to_owned(),
         1 => "1 holds".to_owned(),
         n => format!("{n} hold"),
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed(items: &[String]) -> String {
-    match items {
-        [] => String::new(),
-        [one] => one.clone(),
-        [head @ .., last] => format!("{} and {last}", head.join(", ")),
     }
 }
