@@ -1,4 +1,4 @@
-//! Random numbers of a named seed, the same on every machine.
+//! Seeded random numbers, the same on every machine.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

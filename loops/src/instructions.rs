@@ -1,8 +1,8 @@
-//! Which instructions of the processor the loops may use.
+//! The processor instructions that the loops may use.
 
 use std::sync::OnceLock;
 
-/// Instructions in which the loops are written.
+/// Instruction sets of the loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
     /// Ordinary code.
@@ -15,14 +15,14 @@ pub enum Instructions {
     Amx,
 }
 
-/// The variable that caps the instructions, as libraries have theirs, so that one machine computes as an older one.
+/// The variable that limits the instruction set, so that one machine can compute like an older one.
 pub const VARIABLE: &str = "KERNELVIEW_INSTRUCTIONS";
 
 impl Instructions {
-    /// The most that the environment allows; what the machine has is another question.
+    /// The highest instruction set allowed by the environment, whether or not the machine has it.
     ///
     /// # Errors
-    /// The variable's value, where it is none of `portable`, `avx2`, `avx512` and `amx`.
+    /// The variable's value, if it is not one of `portable`, `avx2`, `avx512` and `amx`.
     pub fn most() -> Result<Self, &'static str> {
         static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
         let read = || match std::env::var(VARIABLE).as_deref() {
@@ -35,13 +35,13 @@ impl Instructions {
         MOST.get_or_init(read).as_ref().map(|most| *most).map_err(String::as_str)
     }
 
-    /// Whether these may be used; what the machine has is another question.
+    /// Whether the environment allows these, whether or not the machine has them.
     pub fn allowed(self) -> bool {
         Self::most().is_ok_and(|most| self <= most)
     }
 }
 
-/// Whether the loops of AVX-512 may run here; without them matrix products of a library take their place.
+/// Whether the AVX-512 loops may run here; otherwise a library's matrix products replace them.
 pub fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f") && Instructions::Avx512.allowed();

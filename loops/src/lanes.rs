@@ -1,5 +1,5 @@
-//! The instruction sets in which signs are packed and counted, chosen at run time, and the element types they take.
-//! Every function here is a loop over one row; what the rows mean is the caller's affair.
+//! The instruction sets for packing and counting signs, chosen at run time, and their element types. Every function here is
+//! a loop over one row, independent of its meaning.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
@@ -24,7 +24,7 @@ pub enum Lanes {
 }
 
 impl Lanes {
-    /// The sets that this machine has, the fastest first.
+    /// The sets available on this machine, fastest first.
     pub fn available() -> Vec<Self> {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -139,7 +139,7 @@ fn signs_f32(values: &[f32], signs: &mut [f32]) {
     }
 }
 
-/// Number of bits that are set. Not inlined: who counts is generic, and is compiled with its caller.
+/// Number of set bits. Not inlined, because generic callers are compiled in other crates.
 #[inline(never)]
 pub(crate) fn ones(words: &[u64]) -> u64 {
     words.iter().map(|w| u64::from(w.count_ones())).sum()

@@ -1,7 +1,7 @@
 //! The innermost loops of kernelview, each over slices of numbers, none over tensors: this crate knows neither libtorch nor networks.
 //!
-//! They are a crate of their own so that they are always compiled for speed, also where the program around them is compiled
-//! for tests: most of its lines only say what libtorch should do, and optimizing those takes minutes and gains nothing.
+//! A separate crate, so that it is always optimized, even in test builds of the rest of the program, which mostly calls
+//! libtorch and would take minutes to optimize without benefit.
 
 pub mod dots;
 pub mod draws;

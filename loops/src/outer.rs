@@ -2,7 +2,7 @@
 //! gradients.
 //!
 //! The sums are short (a few dozen tokens) and the results are small, so general matrix products spend much of their time
-//! on packing operands. Here the operands are read where they are; six rows of 64 columns are summed in registers.
+//! packing operands. Here operands are read in place; six rows of 64 columns are summed in registers.
 
 use crate::instructions::has_avx512;
 

@@ -1,12 +1,12 @@
-//! Inner products in double precision of long vectors, four with four: each number that memory gives takes part in four
-//! products, whose sums stay in registers.
+//! Inner products in double precision of long vectors, four with four: each number loaded is used in four products, whose
+//! sums stay in registers.
 
 use crate::instructions::{Instructions, has_avx512};
 
-/// Vectors on either side.
+/// Vectors on each side.
 pub const SIDE: usize = 4;
 
-/// Numbers that are summed side by side.
+/// Numbers summed in parallel.
 const LANES: usize = 8;
 
 /// Inner products of four vectors of one length with four others.

@@ -1,4 +1,4 @@
-//! Signs of gradient blocks, packed to bits as they are made, and their exact inner products.
+//! Signs of gradient blocks, packed to bits, and their exact inner products.
 //!
 //! A row of a block becomes two bit strings: whether an entry is negative, and whether it is different from zero. Then
 //! `<sign a, sign b> = |m| - 2 |(s_a ⊕ s_b) ∧ m|` with `m = m_a ∧ m_b`: three bit operations and two population counts for 64
@@ -7,7 +7,7 @@
 
 use crate::lanes::{Lanes, Real, ones};
 
-/// Packed signs of the rows of one block, in a buffer that is used again for the next block.
+/// Packed signs of the rows of a block, in a buffer reused for the next block.
 #[derive(Debug, Default)]
 pub struct Signs {
     /// Entries per row.
@@ -22,7 +22,7 @@ pub struct Signs {
     counts: Vec<u64>,
 }
 
-/// Why signs could not be taken: the row holds a number that has none.
+/// The error for NaN, which has no sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotANumber {
     /// Which row.

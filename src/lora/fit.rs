@@ -1,22 +1,23 @@
-//! From distances over ranks to the rank that a distance needs: the fit of `c/√k`. Numbers only.
+//! Fits `c/√k` to distances over ranks, to find the rank needed for a distance. Numbers only.
 
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{Estimate, Exponent, Scaling, exponent, prediction_bound, student_mean};
 
-/// The law `c/√k` of the root mean square distance over draws at rank k, and the rank that an asked distance needs.
+/// The law `c/√k` of the root mean square distance over draws at rank k, and the rank needed for a given distance.
 ///
-/// The kernel of rank k is a mean of k independent ones of rank one, so that the mean of the squared distance is exactly `c²/k`
-/// at every rank. The mean distance is not `c/√k` for any c: it is below the root mean square, by more the fewer the ranks.
+/// The kernel of rank k is a mean of k independent ones of rank one, so that the mean of the squared distance is exactly
+/// `c²/k` at every rank. The mean distance is not `c/√k` for any c: it is below the root mean square.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankFit {
     /// The constant c: root of the mean of `k·distance²` over ranks and draws, with an interval over draws.
     pub constant: Estimate,
-    /// The exponent of the rank, fitted freely; the law says -1/2. `None` for fewer than two ranks or draws.
+    /// The fitted exponent of the rank; the law predicts -1/2. `None` for fewer than two ranks or draws.
     pub exponent: Option<Exponent>,
-    /// The rank at which the root mean square distance is the asked one, `(c/ε)²`, with its interval.
+    /// The rank at which the root mean square distance equals the given one, `(c/ε)²`, with its interval.
     pub rank: Estimate,
-    /// The rank at which a single draw comes so near with the asked probability; `None` for fewer than two distances.
+    /// The rank at which a single draw is within the given distance with the given probability; `None` for fewer than two
+    /// distances.
     pub rank_for_a_draw: Option<f64>,
 }
 
@@ -27,7 +28,7 @@ pub fn fit(ranks: &[i64], distances: &[Vec<f64>], asked: f64, confidence: f64) -
     let squares: Vec<Vec<f64>> = distances.iter().map(scaled).collect();
     let by_draw: Vec<f64> = squares.iter().map(|row| row.iter().sum::<f64>() / row.len() as f64).collect();
     let square = student_mean(&by_draw, confidence);
-    // Intervals go through increasing functions, but for what lies below zero; standard errors do not.
+    // Intervals transform under increasing functions, except below zero; standard errors do not.
     let through = |f: &dyn Fn(f64) -> f64| Estimate {
         value: f(square.value),
         low: f(square.low.max(0.0)),
@@ -36,7 +37,7 @@ pub fn fit(ranks: &[i64], distances: &[Vec<f64>], asked: f64, confidence: f64) -
         ..square.clone()
     };
     let rank_of = |square: f64| square / (asked * asked);
-    // A single distance spreads by factors.
+    // Single distances vary by factors.
     let logs: Vec<f64> = squares.iter().flatten().map(|square| square.ln()).collect();
     let bound = prediction_bound(&logs, confidence);
     RankFit {

@@ -1,4 +1,4 @@
-//! Kernels of adapters and projections over ranks and draws, beside the kernel that they compress.
+//! Kernels of adapters and projections over ranks and draws, compared with the kernel that they compress.
 
 use std::path::Path;
 
@@ -18,14 +18,14 @@ use crate::progress::Monitor;
 use crate::setting::Field;
 use crate::subspace::{Init, Lora, Projection, Streaming, Target, Trained, projected_gradients};
 
-/// How much of the full kernel's trace the adapted weights of a layer have.
+/// The share of the full kernel's trace from a layer's adapted weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerCoverage {
-    /// The layer as reports name it.
+    /// The layer's name in reports.
     pub layer: String,
     /// The layer's share of the trace of the full kernel.
     pub share: f64,
-    /// The part of that share which the adapted weights have.
+    /// The part of that share from adapted weights.
     pub adapted: f64,
 }
 
@@ -34,18 +34,18 @@ pub struct LayerCoverage {
 pub struct Sweep {
     /// Ranks, or dimensions, increasing.
     pub ranks: Vec<i64>,
-    /// Distance to the kernel that is compressed (the adapted weights' share, or the whole), rescaled by the factor that its
-    /// expectation is known to have: `distances[draw][rank]`.
+    /// Distance to the compressed kernel (the adapted weights' share, or the whole), after division by the known factor of
+    /// its mean: `distances[draw][rank]`.
     pub distances: Vec<Vec<KernelDistance>>,
     /// Distance of the same kernel to the full one.
     pub to_full: Vec<Vec<KernelDistance>>,
-    /// Trace of the compressed kernel over its Frobenius norm, which the bound on the rank depends on.
+    /// Trace of the compressed kernel over its Frobenius norm, for the bound on the rank.
     pub trace_over_norm: f64,
     /// Rows N·C of the kernel.
     pub rows: usize,
 }
 
-/// Everything that was found: `report.json`.
+/// All results: `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraReport {
     /// [`SCHEMA_VERSION`] of the writer.
@@ -56,13 +56,13 @@ pub struct LoraReport {
     pub model: ModelFacts,
     /// The task.
     pub task: TaskFacts,
-    /// What was asked.
+    /// The settings.
     pub settings: LoraSettings,
     /// The adapted weights, by name.
     pub targets: Vec<String>,
     /// Share of the full kernel's trace that the adapted weights have, by layer.
     pub coverage: Vec<LayerCoverage>,
-    /// Distance of the adapted weights' share to the full kernel: what no rank makes up for.
+    /// Distance of the adapted weights' share to the full kernel, which does not depend on the rank.
     pub share_to_full: Option<KernelDistance>,
     /// Adapters over ranks.
     pub adapters: Option<Sweep>,
@@ -72,7 +72,7 @@ pub struct LoraReport {
     pub projections: Option<Sweep>,
 }
 
-/// Measures what the settings ask for; every kernel's distances are stored in `directory`.
+/// Measures as the settings say; every kernel's distances are stored in `directory`.
 ///
 /// # Errors
 /// Unknown targets; an adapter that does not fit; kernels that are zero or not finite; interruption.
@@ -102,7 +102,7 @@ pub fn measure(
     }
     if let Some(left_out) = chosen.iter().find(|p| !study.include[p.0]) {
         let problem =
-            format!("it is a target, but {} {} leaves it out of the kernel", Field::Subset, study.subset_name());
+            format!("it is a target, but {} {} excludes it from the kernel", Field::Subset, study.subset_name());
         return Err(Error::Adapter { weight: specs[left_out.0].name.clone(), problem });
     }
     let full = asked.kernel("full kernel", &study.parameters, &examples, &study.include)?;
@@ -172,7 +172,7 @@ pub fn measure(
     })
 }
 
-/// What every kernel has in common.
+/// Data common to all kernels.
 struct Asked<'a> {
     study: &'a Study,
     settings: &'a LoraSettings,
@@ -211,7 +211,7 @@ impl Asked<'_> {
         Ok([of(compressed)?, of(full)?])
     }
 
-    /// Distances of every draw and rank; finished ones are kept.
+    /// Distances of every draw and rank; finished ones are stored.
     fn over(
         &self,
         what: &str,
@@ -236,17 +236,17 @@ impl Asked<'_> {
 }
 
 fn sgd(gram: &Gram) -> &Tensor {
-    gram.sgd.as_ref().expect("the formula that was asked for")
+    gram.sgd.as_ref().expect("the requested formula")
 }
 
-/// The sum of the adapters' kernels, each over the factor that its expectation has.
+/// The sum of the adapters' kernels, each divided by the factor of its mean.
 fn rescaled(lora: &Lora, gram: &Gram, init: Init) -> Tensor {
     let mut sum = sgd(gram).zeros_like();
     for adapter in lora.adapters() {
         let [rank, input] = lora.specs()[adapter.a.0].shape[..] else { continue };
         let share = gram.shares.iter().find(|s| s.parameter == adapter.b.0).and_then(|s| s.sgd.as_ref());
-        sum +=
-            share.expect("shares were asked for, and adapters take part") / init.factor(rank, input, adapter.scaling);
+        sum += share.expect("shares were requested, and adapters are included")
+            / init.factor(rank, input, adapter.scaling);
     }
     sum
 }

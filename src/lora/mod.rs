@@ -1,7 +1,7 @@
-//! What LoRA adapters and random subspaces keep of a language model's kernel, over ranks: measured, fitted and reported so
-//! that a rank can be chosen by it.
+//! How much of a language model's kernel LoRA adapters and random subspaces preserve over ranks: measurements, fits and a
+//! report for choosing a rank.
 //!
-//! Joins models and tasks ([`Study`](crate::analysis::Study)) with adapters and projections
+//! Combines models and tasks ([`Study`](crate::analysis::Study)) with adapters and projections
 //! ([`subspace`](crate::subspace)); trains nothing and knows no claim.
 
 mod fit;

@@ -1,4 +1,4 @@
-//! The comparison as a report: what the targets cover, distances over ranks, and the rank that a distance needs.
+//! The report: coverage of the targets, distances over ranks, and the rank needed for a distance.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is asked of a comparison of adapters with the full kernel.
+//! Settings of a comparison of adapters with the full kernel.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +33,15 @@ pub struct LoraSettings {
     pub init: Init,
     /// The factor of the adapters; it changes the size of their kernel, not its shape.
     pub scaled: Scaled,
-    /// Draws of every rank.
+    /// Random draws per rank.
     pub draws: usize,
     /// Dimensions of random projections of all parameters, increasing.
     pub dimensions: Vec<i64>,
     /// The asked distance ε.
     pub distance: f64,
-    /// Probability of intervals and bounds.
+    /// Confidence level of intervals and bounds.
     pub confidence: f64,
-    /// Seed from which every draw follows.
+    /// Seed of all random draws.
     pub seed: u64,
 }
 

@@ -1,6 +1,6 @@
-//! abc-parametrizations: with which powers of the width a network's multipliers, initial weights and learning rates
-//! scale (G. Yang, E. Hu, "Tensor Programs IV: Feature Learning in Infinite-Width Neural Networks", Definition 3.1).
-//! Knows exponents only.
+//! abc-parametrizations: the powers of the width by which a network's multipliers, initial weights and learning rates scale
+//! (G. Yang, E. Hu, "Tensor Programs IV: Feature Learning in Infinite-Width Neural Networks", Definition 3.1). Knows
+//! exponents only.
 
 /// Exponents of one layer: its multiplier is n^-a, its weights are drawn from N(0, n^-2b).
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -73,8 +73,8 @@ impl Abc {
         self
     }
 
-    /// The same function and the same SGD training written differently: layer l becomes
-    /// (a + θ_l, b - θ_l, c - 2θ_l), for gradients carry the multiplier once and updates once more.
+    /// An equivalent parametrization under SGD: layer l becomes (a + θ_l, b - θ_l, c - 2θ_l), because gradients contain the
+    /// multiplier once and updates once more.
     ///
     /// # Panics
     /// If there is not one θ per layer.
@@ -83,8 +83,8 @@ impl Abc {
         self.shifted(theta, 2.0)
     }
 
-    /// The same function and the same sign training written differently: (a + θ_l, b - θ_l, c - θ_l), for signs
-    /// of gradients forget the multiplier.
+    /// An equivalent parametrization under sign updates: (a + θ_l, b - θ_l, c - θ_l), because signs of gradients do not
+    /// depend on the multiplier.
     ///
     /// # Panics
     /// If there is not one θ per layer.

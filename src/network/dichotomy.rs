@@ -1,6 +1,6 @@
-//! What theory predicts of training in an abc-parametrization, from its exponents alone: how fast features move with
-//! width, and whether training is stable at all. SGD after G. Yang, E. Hu, "Tensor Programs IV" (Dynamical Dichotomy);
-//! sign updates, and Adam, after G. Yang, E. Littwin, "Tensor Programs IVb". Knows exponents only.
+//! Theoretical predictions for training in an abc-parametrization from its exponents: how fast features move with width, and
+//! whether training is stable. SGD after G. Yang, E. Hu, "Tensor Programs IV" (Dynamical Dichotomy); sign updates, and Adam,
+//! after G. Yang, E. Littwin, "Tensor Programs IVb". Knows exponents only.
 //!
 //! Derivation, with a learning-rate exponent per layer. Let x^l have entries of order one.
 //!
@@ -20,19 +20,19 @@ use super::abc::Abc;
 /// Differences below it count as ties: exponents are sums of a few simple fractions, perhaps shifted at random.
 const TIE: f64 = 1e-9;
 
-/// What the exponents of a parametrization say of training at large width.
+/// Predictions for training at large width.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     /// Features (pre-activations of hidden layers) move as n^-r over a training run; negative r: they blow up.
     pub r: f64,
     /// Whether outputs and features stay bounded as n grows, at initialization and in training.
     pub stable: bool,
-    /// Whether training moves the outputs at all as n grows.
+    /// Whether training still moves the outputs as n grows.
     pub non_trivial: bool,
     /// Whether features move in the limit: stable, non-trivial and r = 0. A stable and non-trivial parametrization with
     /// r > 0 is in the kernel regime.
     pub feature_learning: bool,
-    /// What keeps it from being stable or non-trivial, one inequality each, with its numbers; empty when nothing does.
+    /// Violated conditions of stability and non-triviality, one inequality each, with numbers; empty if none.
     pub reasons: Vec<String>,
 }
 
@@ -69,8 +69,8 @@ fn hidden(abc: &Abc) -> impl Iterator<Item = (usize, f64, f64)> {
     abc.layers.iter().zip(&abc.c).take(abc.hidden()).enumerate().map(|(l, (s, c))| (l, s.a, *c))
 }
 
-/// The conditions that both update rules share; `update` is the name and value of the exponent that says how the output
-/// layer's own update moves f.
+/// The conditions common to both update rules; `update` is the name and value of the exponent with which the output layer's
+/// own update moves f.
 fn classify(abc: &Abc, r: f64, update: (&str, f64)) -> Classification {
     let mut reasons = Vec::new();
     for (l, scale) in abc.layers.iter().take(abc.hidden()).enumerate() {
@@ -90,8 +90,8 @@ fn classify(abc: &Abc, r: f64, update: (&str, f64)) -> Classification {
     };
     at_least("the initial output grows with width", "a_{L+1} + b_{L+1}", a + b, 0.5);
     at_least("features blow up in training", "r", r, 0.0);
-    at_least("the output layer's update moves the output ever further", update.0, update.1, 1.0);
-    at_least("moving features move the output ever further", "a_{L+1} + b_{L+1} + r", a + b + r, 1.0);
+    at_least("the output layer's update moves the output without bound", update.0, update.1, 1.0);
+    at_least("moving features move the output without bound", "a_{L+1} + b_{L+1} + r", a + b + r, 1.0);
     let stable = reasons.is_empty();
     let non_trivial = update.1.min(a + b + r) <= 1.0 + TIE;
     if !non_trivial {

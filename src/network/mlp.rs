@@ -34,7 +34,7 @@ impl Mlp {
     /// Specifications of its L + 1 weights, in order: `layer 1`, …, `layer L`, `output`.
     ///
     /// # Panics
-    /// If the parametrization is one of another number of layers.
+    /// If the parametrization has another number of layers.
     pub fn specs(&self) -> Arc<[ParameterSpec]> {
         assert!(self.depth > 0, "a network has at least one hidden layer");
         assert_eq!(self.abc.hidden(), self.depth, "hidden layers of the parametrization and of the network");
@@ -53,7 +53,7 @@ impl Mlp {
             .collect()
     }
 
-    /// Random initial weights; every weight has a random stream of its own (see [`normal_tensor`]).
+    /// Random initial weights, each from a separate random stream (see [`normal_tensor`]).
     pub fn parameters(&self, seed: u64, kind: Kind, device: Device) -> Parameters {
         let specs = self.specs();
         let values = specs

@@ -1,6 +1,5 @@
-//! Synthetic networks whose width can be chosen, and what theory says of their infinite width: multilayer perceptrons
-//! and small transformers in any abc-parametrization. Knows networks and limits; knows no data, no training run and no
-//! claim.
+//! Synthetic networks of any width and their infinite-width theory: multilayer perceptrons and small transformers in any
+//! abc-parametrization. Knows networks and limits; knows no data, training or claims.
 
 mod abc;
 mod activation;

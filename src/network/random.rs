@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 /// seed are independent.
 const INPUT_STREAM: u64 = 1 << 32;
 
-/// Independent N(0, deviation²) entries from ChaCha8. Tensors with the same seed and different streams are independent,
-/// and a tensor's entries do not depend on which others are drawn.
+/// Independent N(0, deviation²) entries from ChaCha8. Tensors with the same seed and different streams are independent, and
+/// a tensor's entries do not depend on other draws.
 pub fn normal_tensor(shape: &[i64], deviation: f64, seed: u64, stream: u64, kind: Kind, device: Device) -> Tensor {
     let count: i64 = shape.iter().product();
     Tensor::from_slice(&Draws::new(seed, stream).normal(0.0, deviation, count as usize))

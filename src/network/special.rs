@@ -1,9 +1,9 @@
-//! The error function and the normal distribution to full double precision. (statrs' erf, 0.19, errs by up to 4e-11,
-//! which would show in closed forms that are checked to 1e-12.)
+//! The error function and the normal distribution to full double precision. (statrs' erf, 0.19, has errors up to 4e-11, too
+//! large for closed forms that are checked to 1e-12.)
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// Where the series of erf gives way to the continued fraction of erfc.
+/// The argument at which the series of erf is replaced by the continued fraction of erfc.
 const SWITCH: f64 = 2.0;
 
 /// The error function; absolute error below 1e-15.

@@ -1,4 +1,4 @@
-//! Writing a program line by line, and the checks that make it well-formed.
+//! Builds a program line by line, and checks that it is well-formed.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,13 @@ use super::expression::{Expression, Leaf, Matrix, Scalar, Vector};
 use super::lines::{Line, Program};
 use crate::error::{Error, Result};
 
-/// Asymmetry and negative eigenvalues of a covariance that rounding explains, relative to its largest entry.
+/// Tolerance for rounding in a covariance's asymmetry and negative eigenvalues, relative to its largest entry.
 const ROUNDING: f64 = 1e-10;
 
-/// Writes a program. Every method adds a line and returns a handle to what it makes; what is wrong with a line is reported by
-/// [`Self::build`], so that a program reads without a `?` on every line.
+/// Builds a program. Every method adds a line and returns a handle to its result; errors are reported by [`Self::build`], so
+/// that programs do not need a `?` on every line.
 ///
-/// Names must not repeat: random draws are named after what they make.
+/// Names must be unique: random draws are identified by them.
 pub struct Builder {
     id: u64,
     lines: Vec<Line>,
@@ -23,7 +23,7 @@ pub struct Builder {
     scalars: Vec<String>,
     matrices: Vec<String>,
     names: HashSet<String>,
-    /// The first thing that is wrong.
+    /// The first error.
     fault: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl Default for Builder {
 impl Builder {
     /// A program without lines.
     pub fn new() -> Self {
-        // Tells the handles of two programs apart; no draw depends on it.
+        // Distinguishes the handles of different programs; draws do not depend on it.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -49,8 +49,8 @@ impl Builder {
         }
     }
 
-    /// Initial vectors whose entries are jointly Gaussian with mean zero and this covariance, independently from entry to
-    /// entry. The covariance may be singular.
+    /// Initial vectors whose entries are jointly Gaussian with mean zero and this covariance, independent across entries.
+    /// The covariance may be singular.
     pub fn gaussians(&mut self, names: &[&str], covariance: &DMatrix<f64>) -> Vec<Vector> {
         if let Some(fault) = covariance_fault(names.len(), covariance) {
             self.fail(format!("{}: {fault}", names.join(", ")));
@@ -127,9 +127,7 @@ impl Builder {
     pub fn width_power(&mut self, name: impl Into<String>, exponent: f64) -> Scalar {
         let name = name.into();
         if !(exponent.is_finite() && exponent < 0.0) {
-            self.fail(format!(
-                "{name}: n^{exponent} has no limit that a program could use; the exponent must be negative"
-            ));
+            self.fail(format!("{name}: n^{exponent} does not vanish in the limit; the exponent must be negative"));
         }
         let output = self.new_scalar(name);
         self.lines.push(Line::WidthPower { output: output.slot, exponent });
@@ -139,9 +137,9 @@ impl Builder {
     /// The finished program.
     ///
     /// # Errors
-    /// [`Error::Program`] with the first line that is not well-formed: a name that is empty or used twice, a handle of
-    /// another program, a covariance that is none or has another size than its names, a σ that is not positive, a map or
-    /// an average without vectors, a scalar with vectors, a power of the width that does not vanish.
+    /// [`Error::Program`] with the first error: an empty or repeated name, a handle of another program, an invalid
+    /// covariance or one of the wrong size, a σ that is not positive, a map or average without vectors, a scalar with
+    /// vectors, a power of the width that does not vanish.
     pub fn build(self) -> Result<Program> {
         match self.fault {
             Some(fault) => Err(Error::Program(fault)),
@@ -195,12 +193,12 @@ impl Builder {
         if let Some(what) = foreign {
             self.fail(format!("{name}: uses a {what} of another program"));
         } else if theta {
-            self.fail(format!("{name}: the θ of a change must be made of scalars, and this one has a vector in it"));
+            self.fail(format!("{name}: the θ of a change must consist of scalars, but this one contains a vector"));
         } else if entries && first.is_none() {
-            self.fail(format!("{name}: has no vector in it; what scalars make is a `scalar`"));
+            self.fail(format!("{name}: contains no vector; use `scalar` for functions of scalars"));
         } else if let Some(slot) = first.filter(|_| !entries) {
             let vector = self.vectors[slot].clone();
-            self.fail(format!("{name}: a scalar cannot be made of the vector `{vector}`; take an `average` of it"));
+            self.fail(format!("{name}: a scalar cannot be made from the vector `{vector}`; use an `average` of it"));
         }
     }
 
@@ -209,11 +207,11 @@ impl Builder {
     }
 }
 
-/// What keeps a matrix from being the covariance of this many vectors.
+/// Why a matrix is not a covariance of this many vectors.
 fn covariance_fault(count: usize, covariance: &DMatrix<f64>) -> Option<String> {
     let (rows, columns) = covariance.shape();
     if count == 0 {
-        return Some("no name, so no vector".into());
+        return Some("no names, hence no vectors".into());
     }
     if (rows, columns) != (count, count) {
         return Some(format!("{count} vectors need a covariance of {count} x {count}, not {rows} x {columns}"));

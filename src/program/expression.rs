@@ -1,5 +1,5 @@
-//! Expressions: what a program computes entry by entry from vectors, or from scalars alone. Knows no program: vectors and
-//! scalars are places in lists of values, and their names come from outside.
+//! Expressions, which a program evaluates elementwise on vectors, or on scalars. Knows no program: vectors and scalars are
+//! indices into lists of values, and the caller supplies their names.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -7,21 +7,21 @@ use tch::Tensor;
 
 use crate::network::Activation;
 
-/// A vector of a program: a handle that its builder gave out.
+/// A vector of a program: a handle from its builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vector {
     pub(super) program: u64,
     pub(super) slot: usize,
 }
 
-/// A random matrix of a program: a handle that its builder gave out.
+/// A random matrix of a program: a handle from its builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matrix {
     pub(super) program: u64,
     pub(super) slot: usize,
 }
 
-/// A scalar of a program: a handle that its builder gave out.
+/// A scalar of a program: a handle from its builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scalar {
     pub(super) program: u64,
@@ -43,13 +43,13 @@ pub enum Function {
     Sqrt,
 }
 
-/// A formula over vectors, scalars and numbers. Handles become expressions by `+`, `-`, `*`, `/` and the functions of
-/// [`Term`].
+/// A formula over vectors, scalars and numbers. Handles are combined to expressions by `+`, `-`, `*`, `/` and the functions
+/// of [`Term`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expression {
     /// A number.
     Number(f64),
-    /// A vector, entry by entry.
+    /// A vector, elementwise.
     Vector(Vector),
     /// A scalar, the same for every entry.
     Scalar(Scalar),
@@ -67,16 +67,16 @@ pub enum Expression {
     Change {
         /// The nonlinearity φ.
         phi: Activation,
-        /// Where.
+        /// The argument.
         at: Box<Expression>,
-        /// By how much, in units of θ.
+        /// The change, in units of θ.
         by: Box<Expression>,
-        /// θ, made of scalars and numbers.
+        /// θ, of scalars and numbers.
         theta: Box<Expression>,
     },
 }
 
-/// What vectors, scalars and expressions have in common: functions of them are expressions.
+/// Common to vectors, scalars and expressions: functions of them are expressions.
 pub trait Term: Into<Expression> + Sized {
     /// φ of this.
     fn activation(self, phi: Activation) -> Expression {
@@ -108,8 +108,8 @@ pub trait Term: Into<Expression> + Sized {
         Expression::Apply(function, Box::new(self.into()))
     }
 
-    /// `(φ(this + θ by) - φ(this)) / θ`, and its limit `φ'(this) by` for θ = 0: how a network in NTK parametrization,
-    /// whose pre-activations move by θ = n^-1/2, changes its activations.
+    /// `(φ(this + θ by) - φ(this)) / θ`, and its limit `φ'(this) by` for θ = 0: the change of activations in NTK
+    /// parametrization, where pre-activations move by θ = n^-1/2.
     fn change(self, phi: Activation, by: impl Into<Expression>, theta: impl Into<Expression>) -> Expression {
         let (at, by, theta) = (Box::new(self.into()), Box::new(by.into()), Box::new(theta.into()));
         Expression::Change { phi, at, by, theta }
@@ -164,14 +164,14 @@ macro_rules! operators {
 
 operators!(Expression, Vector, Scalar);
 
-/// A sum of expressions; 0 where there is none.
+/// A sum of expressions; 0 if there are none.
 impl std::iter::Sum for Expression {
     fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
         terms.reduce(|a, b| a + b).unwrap_or(Self::Number(0.0))
     }
 }
 
-/// What an expression comes to: a number where it has no vector, otherwise one number an entry.
+/// The value of an expression: a number if it has no vector, otherwise one number per entry.
 pub(super) enum Value {
     Number(f64),
     Entries(Tensor),
@@ -200,7 +200,7 @@ impl Expression {
         }
     }
 
-    /// Whether it has an entry for every entry of some vector.
+    /// Whether it contains a vector.
     pub(super) fn has_vectors(&self) -> bool {
         let mut any = false;
         self.visit(&mut |leaf| any |= matches!(leaf, Leaf::Vector(_)));
@@ -232,13 +232,13 @@ impl Expression {
         }
     }
 
-    /// The formula as text; `name` tells what vectors and scalars are called.
+    /// The formula as text; `name` gives the names of vectors and scalars.
     pub(super) fn text(&self, name: &dyn Fn(Leaf) -> String) -> String {
         self.bound(0, name)
     }
 
-    /// The formula as text, in parentheses where it binds less strongly than `strength`: 0 sums, 1 what follows a minus,
-    /// 2 products, 3 what follows a division.
+    /// The formula as text, in parentheses if it binds less strongly than `strength`: 0 for sums, 1 after a minus, 2 for
+    /// products, 3 after a division.
     fn bound(&self, strength: u8, name: &dyn Fn(Leaf) -> String) -> String {
         let (own, text) = match self {
             Self::Number(x) => return if *x < 0.0 && strength > 0 { format!("({})", digits(*x)) } else { digits(*x) },
@@ -265,18 +265,18 @@ impl Expression {
     }
 }
 
-/// A number as programs print it, to six digits.
+/// A number to six digits.
 pub(super) fn digits(x: f64) -> String {
     let rounded: f64 = format!("{x:.5e}").parse().expect("a number that was just written");
     rounded.to_string()
 }
 
-/// A place in an expression that refers to something else.
+/// A reference in an expression.
 #[derive(Clone, Copy)]
 pub(super) enum Leaf {
     Vector(Vector),
     Scalar(Scalar),
-    /// The θ of a change has a vector in it: a defect.
+    /// The θ of a change contains a vector, which is an error.
     VectorInTheta,
 }
 

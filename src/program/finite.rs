@@ -19,11 +19,11 @@ pub struct FiniteRun<'a> {
 
 impl Program {
     /// Runs the program with vectors of n = `width` entries and n × n matrices, in double precision on a device. Every
-    /// initial vector and every matrix is a draw of its own, named after it: two programs with the same names and the
-    /// same seed share their draws.
+    /// initial vector and matrix is a separate draw identified by its name: two programs with the same names and seed share
+    /// their draws.
     ///
     /// # Errors
-    /// [`Error::Value`] for a width below 1, [`Error::NotFinite`] where a scalar is not finite.
+    /// [`Error::Value`] for a width below 1, [`Error::NotFinite`] if a scalar is not finite.
     pub fn run(&self, width: usize, seed: u64, device: Device) -> Result<FiniteRun<'_>> {
         if width == 0 {
             return Err(Error::value("the width of a program", width, "1 or more"));
@@ -57,7 +57,7 @@ impl Program {
     }
 }
 
-/// Appends what a line with a formula makes; the same in both interpreters.
+/// Appends the result of a line with a formula; common to both interpreters.
 pub(super) fn evaluate(
     program: &Program,
     line: &Line,
@@ -95,8 +95,8 @@ pub(super) fn evaluate(
     Ok(())
 }
 
-/// Jointly Gaussian vectors from independent standard ones: the symmetric root of the covariance applied to them. It
-/// exists for singular covariances too, and does not depend on an order.
+/// Jointly Gaussian vectors from independent standard ones by the symmetric root of the covariance, which exists for
+/// singular covariances too and does not depend on the order.
 pub(super) fn mixed(covariance: &DMatrix<f64>, standard: &[Tensor]) -> Vec<Tensor> {
     let eigen = covariance.clone().symmetric_eigen();
     let roots = DMatrix::from_diagonal(&eigen.eigenvalues.map(|e| e.max(0.0).sqrt()));

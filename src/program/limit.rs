@@ -1,5 +1,5 @@
-//! A program in the limit of infinite width: every vector is samples of its random variable, every average a mean over
-//! them. Knows what a matrix does from `operator`; draws none.
+//! A program in the infinite-width limit: every vector is a sample of its random variable, every average a mean over the
+//! sample. Uses `operator` for matrices and draws none.
 
 use tch::{Device, Kind, Tensor};
 
@@ -16,18 +16,17 @@ use crate::stats::{Estimate, student_mean};
 /// How to sample a limit.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitOptions {
-    /// Samples per vector M, all replicas together.
+    /// Samples per vector M, over all replicas.
     pub samples: usize,
     /// Independent runs that share the samples; their spread gives the standard errors. They run one after another, so
     /// that memory holds M / replicas samples.
     pub replicas: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// Where samples live.
+    /// Device of the samples.
     pub device: Device,
-    /// Whether W knows of its transpose. Without the correction term W and Wᵀ are independent matrices: the gradient
-    /// independence assumption of mean-field theory, which is wrong where a vector depends on Wᵀ through more than a
-    /// mean of zero.
+    /// Whether to add the correction term for the dependence of W and Wᵀ. Without it they are independent matrices: the
+    /// gradient independence assumption of mean-field theory, which is wrong in general.
     pub correction: bool,
 }
 
@@ -40,10 +39,10 @@ impl LimitOptions {
 
 /// A program's scalars in the limit.
 ///
-/// A scalar's value is the mean over the replicas, its standard error comes from their spread. Both are honest up to a
-/// bias of order 1/M', for M' samples a replica: a scalar that depends on means over the samples in a way that is not
-/// linear has it. (Measured on outputs near 1 after six steps of SGD on three examples: 0.5/M'.) The standard error is of
-/// order 1/√(R M') for R replicas, so the bias is small against it while M' is large against R.
+/// A scalar's value is the mean over the replicas, its standard error comes from their spread. Both have a bias of order
+/// 1/M', for M' samples per replica, if the scalar depends nonlinearly on means over the samples. (Measured on outputs near
+/// 1 after six steps of SGD on three examples: 0.5/M'.) The standard error is of order 1/√(R M') for R replicas, so the bias
+/// is small against it while M' is large against R.
 pub struct LimitRun<'a> {
     program: &'a Program,
     /// `replicas[slot][replica]`.
@@ -51,8 +50,8 @@ pub struct LimitRun<'a> {
 }
 
 impl Program {
-    /// Runs the program in the limit. Draws are named as in [`Self::run`], so that programs which begin with the same
-    /// lines begin with the same samples.
+    /// Runs the program in the limit. Draws are identified as in [`Self::run`], so that programs with the same first lines
+    /// have the same first samples.
     ///
     /// # Errors
     /// [`Error::Value`] for fewer than two replicas or fewer samples in each than the program has Gaussians, [`Error::NotFinite`] where a
@@ -88,7 +87,7 @@ impl Program {
         let mut initial = Basis::new(1 + self.initial(), samples, options.device);
         initial.extend(&Tensor::ones([samples], (Kind::Double, options.device)));
         let uses = self.uses();
-        // Every initial Gaussian is drawn first, whatever the order of lines: operators must know them all.
+        // All initial Gaussians are drawn first, whatever the order of lines, because operators need them all.
         let mut standard = Vec::new();
         for line in &self.lines {
             if let Line::Gaussians { vectors, .. } = line {
@@ -145,7 +144,7 @@ impl LimitRun<'_> {
 
     /// Standard error of a scalar's limit.
     pub fn standard_error(&self, scalar: Scalar) -> f64 {
-        // The confidence concerns the interval only.
+        // The confidence level only affects the interval.
         self.estimate(scalar, 0.95).standard_error.expect("two replicas or more, all finite")
     }
 }

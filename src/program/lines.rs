@@ -1,4 +1,4 @@
-//! A finished program: its lines, what they are called, and how they read.
+//! A finished program: its lines, their names, and their text.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) enum Line {
     WidthPower { output: usize, exponent: f64 },
 }
 
-/// A well-formed program, as [`Builder::build`](super::Builder::build) returns it. It prints as text, one line a line.
+/// A well-formed program, made by [`Builder::build`](super::Builder::build). Displays as text, one line per line.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(super) id: u64,
@@ -30,7 +30,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// All averages, in the order of the program: what the Master Theorem speaks of.
+    /// All averages, in program order: the subject of the Master Theorem.
     pub fn averages(&self) -> Vec<Scalar> {
         let slots = self.lines.iter().filter_map(|line| match line {
             Line::Average { output, .. } => Some(*output),
@@ -62,7 +62,7 @@ impl Program {
         matrix.slot
     }
 
-    /// How often each matrix is multiplied by, and how often its transpose.
+    /// The number of products with each matrix and with its transpose.
     pub(super) fn uses(&self) -> Vec<[usize; 2]> {
         let mut uses = vec![[0, 0]; self.matrices.len()];
         for line in &self.lines {

@@ -3,8 +3,8 @@
 //!
 //! A program has initial Gaussian vectors, n × n Gaussian matrices, products by W and Wᵀ, functions of the entries of any
 //! number of vectors, averages over the entries, and scalars made of averages. The Master Theorem says that every average
-//! converges, and to what: each vector's entries become independent copies of a random variable, averages become
-//! expectations, and products follow a rule of their own, see `operator`. [`Program::run`] is the network of a width;
+//! converges, and gives its limit: each vector's entries become independent copies of a random variable, averages become
+//! expectations, and products follow the rule in `operator`. [`Program::run`] is the network at a finite width;
 //! [`Program::limit`] samples the random variables, with a standard error for every scalar.
 //!
 //! Nonlinearities may be any that the theorem allows, and signs, which it does not speak of but whose limits are found in

@@ -1,4 +1,4 @@
-//! What a Gaussian matrix does in the limit, in terms of samples.
+//! The limit of a Gaussian matrix, in terms of samples.
 //!
 //! In the limit the entries of a vector x are independent copies of a random variable `Z^x`, and the Master Theorem (G.
 //! Yang, "Tensor Programs III: Neural Matrix Laws") says `Z^{Wx} = Ẑ + Ż`:
@@ -23,13 +23,12 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// The part of a vector that earlier ones do not span is taken for rounding where its length is below this share of the
-/// vector's.
+/// The component of a vector orthogonal to earlier ones counts as rounding if its relative length is below this.
 const RANK_TOLERANCE: f64 = 1e-10;
 
 /// Orthonormal rows, in the sense that means of products over the samples are 0 and 1.
 pub(super) struct Basis {
-    /// \[capacity, M\]; the first `len` rows are there.
+    /// \[capacity, M\]; the first `len` rows are used.
     rows: Tensor,
     len: i64,
 }
@@ -59,7 +58,7 @@ impl Basis {
         self.len += 1;
     }
 
-    /// Coefficients of x and the rest of it. A second pass removes what rounding left of the first.
+    /// Coefficients of x and the remainder. A second pass removes rounding errors of the first.
     fn split(&self, x: &Tensor) -> (Tensor, Tensor) {
         let first = self.coefficients(x);
         let rest = x - self.combine(&first);
@@ -68,7 +67,7 @@ impl Basis {
         (first + second, rest)
     }
 
-    /// Adds what x has beyond the basis, scaled to length 1; whether it has anything.
+    /// Adds the component of x orthogonal to the basis, scaled to length 1; returns whether there is one.
     pub fn extend(&mut self, x: &Tensor) -> bool {
         let (_, rest) = self.split(x);
         let length = length(&rest);
@@ -79,7 +78,7 @@ impl Basis {
         new
     }
 
-    /// The row that was added last.
+    /// The last row added.
     pub fn last(&self) -> Tensor {
         self.rows.get(self.len - 1)
     }
@@ -92,11 +91,11 @@ fn length(x: &Tensor) -> f64 {
 
 /// One direction of a matrix: W, or Wᵀ.
 struct Direction {
-    /// q_k: a basis of what was multiplied.
+    /// q_k: a basis of the multiplied vectors.
     inputs: Basis,
     /// g_k: a Gaussian for each.
     outputs: Basis,
-    /// What a new Gaussian must be orthogonal to.
+    /// Directions to which a new Gaussian must be orthogonal.
     taken: Basis,
 }
 
@@ -110,8 +109,8 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// The matrix of variance `sigma`²/n of a program that multiplies by it, and by its transpose, `uses` times at most.
-    /// `initial` is a basis of the constant and the initial Gaussians.
+    /// A matrix of variance `sigma`²/n, for at most `uses` products with it and with its transpose. `initial` is a basis of
+    /// the constant and the initial Gaussians.
     pub fn new(sigma: f64, uses: [usize; 2], initial: &Basis, correction: bool) -> Self {
         let (samples, device) = (initial.rows.size()[1], initial.rows.device());
         let direction = |own: usize| {
@@ -124,7 +123,7 @@ impl Operator {
     }
 
     /// Samples of Wx, or of Wᵀx. `fresh` draws independent standard Gaussians \[M\]; it is called if x is not spanned by
-    /// what came before.
+    /// earlier vectors.
     pub fn apply(&mut self, x: &Tensor, transposed: bool, fresh: impl FnOnce() -> Tensor) -> Tensor {
         let [forward, backward] = &mut self.directions;
         let (own, other) = if transposed { (backward, forward) } else { (forward, backward) };

@@ -1,8 +1,8 @@
-//! Matrix products of single precision by a processor's matrix units for bf16.
+//! Single-precision matrix products on a processor's bf16 matrix units.
 //!
-//! A number of single precision is a sum of parts of bf16, eight significant bits each: `x = x₁ + x₂ + x₃`, exact but for what
-//! is below the range of bf16. The units multiply parts exactly and sum in single precision, several times as fast as single
-//! precision is multiplied:
+//! A single-precision number is a sum of bf16 parts with eight significant bits each, `x = x₁ + x₂ + x₃`, exact except below
+//! the range of bf16. The units multiply parts exactly and sum in single precision, several times as fast as
+//! single-precision products:
 //!
 //! | parts | products | relative error of a product |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | two | `a₁b₁ + a₁b₂ + a₂b₁` | 2⁻¹⁶ |
 //! | three | those and `a₂b₂ + a₁b₃ + a₃b₁` | 2⁻²³, that of single precision |
 //!
-//! Parts that leave out nothing that single precision has are another order of summation; one part is a rounding of the factors,
-//! and means the same on every processor, with or without such units.
+//! Three parts only change the order of summation; one part rounds the factors, with the same meaning on every processor,
+//! with or without such units.
 
 #[cfg(target_arch = "x86_64")]
 mod pack;
@@ -28,7 +28,7 @@ mod tests;
 use crate::instructions::Instructions;
 use units::present;
 
-/// How many parts of bf16 factors are split in.
+/// The number of bf16 parts into which factors are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Parts {
     /// Rounds factors to bf16.
@@ -62,12 +62,12 @@ impl Parts {
     }
 }
 
-/// What computes products of parts here, for files and reports.
+/// How products of parts are computed here, for files and reports.
 pub fn computed_by() -> &'static str {
     if has_units() { "matrix units" } else { "single precision" }
 }
 
-/// Whether products are split here: the processor has matrix units for bf16, the system lets this process use them, and the
+/// Whether products are split here: the processor has bf16 matrix units, the system lets this process use them, and the
 /// environment does not forbid it.
 pub fn has_units() -> bool {
     Instructions::Amx.allowed() && present()

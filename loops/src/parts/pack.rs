@@ -1,4 +1,4 @@
-//! Splits numbers in parts of bf16 and lays them out as the matrix units read them.
+//! Splits numbers into bf16 parts, in the layout of the matrix units.
 //!
 //! The units sum over pairs of numbers: a tile of rows has 16 pairs of one row of the factor in each of its 16 rows, a tile of columns
 //! one pair for each of 16 columns. One is the other with its pairs transposed. A pair is two numbers 16 apart: the order of a sum

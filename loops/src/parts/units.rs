@@ -1,5 +1,5 @@
-//! The matrix units (AMX) of x86-64 processors: whether there are any that this process may use, and their innermost loop over
-//! packed factors.
+//! The matrix units (AMX) of x86-64 processors: their availability to this process, and their innermost loop over packed
+//! factors.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ pub(super) struct Line(pub [u16; STEP]);
 /// Rows of 64 bytes that one part of a strip of [`SIDE`] rows takes in a step: two tiles, one behind the other.
 pub(super) const PART: usize = SIDE;
 
-/// Whether the processor has matrix units for bf16, and the system lets this process use them. It is asked once.
+/// Whether the processor has matrix units for bf16, and the system lets this process use them. Checked once.
 pub(super) fn present() -> bool {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     *PRESENT.get_or_init(detect)
@@ -26,7 +26,7 @@ pub(super) fn present() -> bool {
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn detect() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
-    /// Asks for the right to a state of the processor that is not saved for every process.
+    /// Requests permission to use a processor state that is not saved for every process.
     const REQUEST: libc::c_long = 0x1023;
     /// The state of the tiles.
     const TILES: libc::c_long = 18;

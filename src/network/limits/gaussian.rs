@@ -1,5 +1,5 @@
-//! Expectations of a nonlinearity, its derivative and their signs under two correlated Gaussians: what the limits of
-//! kernels are made of. Closed forms where there are some, quadrature otherwise; error below 1e-10. Knows no network.
+//! Expectations of a nonlinearity, its derivative and their signs under two correlated Gaussians: the ingredients of kernel
+//! limits. Closed forms if available, quadrature otherwise; error below 1e-10. Knows no network.
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, PI, SQRT_2};
 
@@ -22,7 +22,7 @@ pub struct GaussianPair {
     pub covariance: f64,
 }
 
-/// Which function of h an expectation concerns.
+/// The function of h in an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// ψ = φ.

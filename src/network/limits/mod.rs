@@ -1,5 +1,5 @@
-//! Closed limits of a multilayer perceptron's kernels as its width grows: NNGP, NTK, and the sign kernels per layer.
-//! Knows the network's formula, no tensors and no draw of its weights.
+//! Closed limits of a multilayer perceptron's kernels as its width grows: NNGP, NTK, and the sign kernels per layer. Knows
+//! the network's formula, but no tensors and no random weights.
 //!
 //! The network, in NTK parametrization without biases: `h¹ = g W¹ξ/√d`, `h^l = g W^l x^{l-1}/√n`, `x = φ(h)`, `f = g
 //! v·x^L/√n`, Gaussian entries. As n grows the entries of h^l become independent Gaussian functions of the input with
@@ -25,7 +25,7 @@ use nalgebra::DMatrix;
 use super::Activation;
 use crate::kernel::Formula;
 
-/// One layer's part in the kernels as n → ∞, each N × N.
+/// One layer's share of the kernels as n → ∞, each N × N.
 #[derive(Clone, Debug)]
 pub struct LayerLimit {
     /// Limit of its share of the SGD kernel.
@@ -118,7 +118,7 @@ pub fn limit_kernels(inputs: &DMatrix<f64>, depth: usize, phi: Activation, gain:
 }
 
 impl LayerLimit {
-    /// The product of what comes from a layer's input, from φ' and from z, each in the order of [`Formula::ALL`].
+    /// The product of the factors from a layer's input, φ' and z, each in the order of [`Formula::ALL`].
     fn new(
         features: &[DMatrix<f64>; 3],
         slopes: &[DMatrix<f64>; 3],

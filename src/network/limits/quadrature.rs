@@ -1,5 +1,5 @@
-//! Integrals against the standard normal density: the trapezoidal rule for analytic integrands, Gauss-Legendre panels
-//! for integrands with kinks and steep places that the caller names. Knows no network.
+//! Integrals against the standard normal density: the trapezoidal rule for analytic integrands, Gauss-Legendre panels for
+//! integrands with kinks and steep places given by the caller. Knows no network.
 
 use std::sync::LazyLock;
 
@@ -46,8 +46,8 @@ fn grid(scale: f64) -> (f64, i32) {
     (step, (RANGE / step).ceil() as i32)
 }
 
-/// E\[ψ(Z)\] of a standard normal Z for ψ that varies over lengths of order 1/`scale` between the breaks: kinks, jumps
-/// and the surroundings of steep places. Breaks may come in any order and lie outside the range, or not be finite.
+/// E\[ψ(Z)\] of a standard normal Z for ψ that varies over lengths of order 1/`scale` between the breaks: kinks, jumps and
+/// the surroundings of steep places. Breaks may be in any order, outside the range or not finite.
 pub fn normal_mean_between(scale: f64, breaks: &[f64], psi: impl Fn(f64) -> f64) -> f64 {
     let panels = (RANGE * scale.max(1.0)).ceil();
     let mut edges: Vec<f64> = (0..=2 * panels as usize).map(|i| RANGE * (i as f64 / panels - 1.0)).collect();

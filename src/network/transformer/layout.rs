@@ -4,7 +4,7 @@ use crate::jacobian::{Param, ParameterSpec, Role};
 
 use super::scales::{Kind, TransformerShape};
 
-/// What a vector begins with, before it is divided by its multiplier.
+/// Initial value of a vector, before division by its multiplier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Start {
     /// Random Gaussian entries (everything but vectors).
@@ -13,7 +13,7 @@ pub(super) enum Start {
     Constant(f64),
 }
 
-/// A parameter with what its scaling depends on.
+/// A parameter with the data for its scaling.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) spec: ParameterSpec,
@@ -41,7 +41,7 @@ pub(super) struct Layer {
     pub(super) down: Affine,
 }
 
-/// Where every parameter of the network is.
+/// The index of every parameter of the network.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) tokens: Param,
@@ -61,7 +61,7 @@ struct Builder {
 impl Builder {
     fn push(&mut self, name: &str, shape: Vec<i64>, kind: Kind, start: Start) -> Param {
         let name = format!("{}.{name}", self.layer.replace(' ', "."));
-        // Softmax does not see a number added to all logits of one query, which is all that a key bias does.
+        // A key bias only adds a constant to all logits of a query, which softmax ignores.
         let structural_zeros =
             if name.ends_with("attention.key.bias") { std::iter::once(0..shape[0]).collect() } else { Vec::new() };
         let spec = ParameterSpec { name, shape, role: self.role, layer: self.layer.clone(), structural_zeros };
@@ -84,7 +84,7 @@ impl Builder {
     }
 }
 
-/// All parameters of a shape, and where they are.
+/// All parameters of a shape, and their indices.
 pub(super) fn layout(shape: &TransformerShape) -> (Vec<Entry>, Layout) {
     let n = shape.width;
     let inner = shape.inner * n;

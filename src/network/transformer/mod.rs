@@ -58,8 +58,8 @@ impl Transformer {
         self.entries.iter().map(|e| e.kind).collect()
     }
 
-    /// Initial parameters: Gaussian matrices and tables, each from a random stream of its own (see
-    /// [`normal_tensor`]); gains whose product with their multiplier is 1; biases and shifts of 0.
+    /// Initial parameters: Gaussian matrices and tables, each from a separate random stream (see [`normal_tensor`]); gains
+    /// whose product with their multiplier is 1; biases and shifts of 0.
     pub fn parameters(&self, seed: u64, kind: Element, device: Device) -> Parameters {
         let values = self
             .entries
@@ -115,7 +115,7 @@ impl Transformer {
         ids
     }
 
-    /// What counts as the width n for a parameter.
+    /// The width n for a parameter's scaling.
     fn fan(&self, entry: &Entry) -> f64 {
         (if entry.kind == Kind::Hidden { entry.spec.shape[1] } else { self.shape.width }) as f64
     }
@@ -153,8 +153,7 @@ impl Transformer {
         x
     }
 
-    /// Softmax attention with explicit products: libtorch's fused kernel would not keep what gradients of single
-    /// examples need.
+    /// Softmax attention with explicit products: libtorch's fused kernel does not keep what per-example gradients need.
     fn attention(&self, tap: &mut dyn Tap, x: &Tensor, layer: &Layer) -> Tensor {
         let (batch, length, width) = x.size3().expect("hidden states have three axes");
         let (heads, dimension) = (self.shape.head_count(), self.shape.head_dimension());

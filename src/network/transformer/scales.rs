@@ -1,14 +1,14 @@
-//! Shape and parametrization of a transformer: which parameters are of which kind, and with which powers of the width
-//! their multipliers, initial values and learning rates scale. Knows numbers only.
+//! Shape and parametrization of a transformer: kinds of parameters, and the powers of the width by which their multipliers,
+//! initial values and learning rates scale. Knows numbers only.
 
 use crate::network::Activation;
 
 /// How attention grows with the width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heads {
-    /// This many heads, each the wider the wider the network.
+    /// A fixed number of heads, whose dimension grows with the width.
     Number(i64),
-    /// Heads of this dimension, the more of them the wider the network.
+    /// Heads of fixed dimension, whose number grows with the width.
     Dimension(i64),
 }
 
@@ -37,7 +37,7 @@ impl TransformerShape {
     /// Number of heads.
     ///
     /// # Panics
-    /// If the width is not a multiple of what it is divided by.
+    /// If the width is not divisible.
     pub fn head_count(&self) -> i64 {
         let (Heads::Number(divisor) | Heads::Dimension(divisor)) = self.heads;
         assert!(divisor > 0 && self.width % divisor == 0, "width {} is not a multiple of {divisor}", self.width);
@@ -53,8 +53,7 @@ impl TransformerShape {
     }
 }
 
-/// What sort of parameter a tensor is, by which of its axes grow with the width (G. Yang et al., "Tensor Programs V",
-/// Section 4).
+/// The kind of a tensor, by which of its axes grow with the width (G. Yang et al., "Tensor Programs V", Section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Token and position tables: from finitely many ids to n.
@@ -63,7 +62,7 @@ pub enum Kind {
     Hidden,
     /// The readout: from n to finitely many outputs.
     Output,
-    /// Biases, gains and shifts: n entries that act one by one.
+    /// Biases, gains and shifts: n entries that act elementwise.
     Vector,
 }
 
@@ -73,8 +72,8 @@ pub enum Kind {
 pub struct Exponents {
     /// Multiplier exponent.
     pub a: f64,
-    /// Initialization exponent. Vectors have none: gains begin at n^a, so that gain times multiplier is 1; biases and
-    /// shifts begin at 0.
+    /// Initialization exponent. Vectors have none: gains start at n^a, so that gain times multiplier is 1; biases and shifts
+    /// start at 0.
     pub b: f64,
     /// Learning-rate exponent.
     pub c: f64,
@@ -116,8 +115,8 @@ impl TransformerAbc {
         Self::from_parts([(-0.5, 0.5), (0.0, 0.5), (0.5, 0.5), (-0.5, 0.5)], 1.0)
     }
 
-    /// The same with learning rates for sign updates, of [`Self::ntk`] and [`Self::mup`] alike: c = 1 for hidden
-    /// matrices, 1/2 otherwise (see [`crate::network::Abc::ntk_sign`]).
+    /// The same with learning rates for sign updates, for both [`Self::ntk`] and [`Self::mup`]: c = 1 for hidden matrices,
+    /// 1/2 otherwise (see [`crate::network::Abc::ntk_sign`]).
     #[must_use]
     pub fn with_sign_rates(mut self) -> Self {
         for kind in [&mut self.embedding, &mut self.output, &mut self.vector] {

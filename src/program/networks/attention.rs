@@ -9,7 +9,7 @@ use crate::program::{Builder, Expression, Program, Scalar, Term, Vector};
 pub struct Attention {
     /// The program.
     pub program: Program,
-    /// Attention weights: row i is what token i pays to each token.
+    /// Attention weights: row i is the attention of token i to each token.
     pub weights: Vec<Vec<Scalar>>,
     /// Averages of products of the outputs of two tokens: the layer's kernel.
     pub kernel: Vec<Vec<Scalar>>,

@@ -1,4 +1,4 @@
-//! Networks as programs: what `network` has as code over tensors, written down once for every width and for the limit.
+//! Networks of `network` as programs, for every width and for the limit.
 
 mod attention;
 mod perceptron;

@@ -32,8 +32,8 @@ pub struct PerceptronKernels {
     pub layers: Vec<LayerKernels>,
 }
 
-/// Kernels of the perceptron in NTK parametrization of [`crate::network::limits`], `h¹ = g W¹ξ/√d`, `h^l = g W^l φ(h^{l-1})/√n`, `f = g
-/// v·φ(h^L)/√n`, at inputs ξ \[N, d\]: of its width when run at one, and their limits in the limit.
+/// Kernels of the perceptron in NTK parametrization of [`crate::network::limits`], `h¹ = g W¹ξ/√d`, `h^l = g W^l
+/// φ(h^{l-1})/√n`, `f = g v·φ(h^L)/√n`, at inputs ξ \[N, d\]: at a finite width, and their limits in the limit.
 ///
 /// # Panics
 /// If there is no hidden layer or no input.
@@ -80,7 +80,7 @@ pub fn perceptron_kernels(
     let signs = inputs.map(|x| if x == 0.0 { 0.0 } else { x.signum() });
     let sign_gram = &signs * signs.transpose();
     let mixed_gram = inputs * signs.transpose() / root;
-    // One layer: what comes from its input, and what comes from its output's gradient.
+    // One layer: the factors from its input and from its output's gradient.
     let column = |of: &[Vec<Vector>], l: usize| -> Vec<Vector> { of.iter().map(|v| v[l]).collect() };
     let mut layers = Vec::new();
     for l in 0..=depth {

@@ -16,12 +16,12 @@ pub struct Recurrent {
     pub weight_gradient: Scalar,
 }
 
-/// `h_1 = u`, `h_{t+1} = W x_t + u`, `x_t = φ(h_t)` over T steps, with a Gaussian input u of this `variance`, the same at every
-/// step, and entries of W from N(0, σ²/n). The loss is half the sum of the squared entries of the last state, so that the
-/// gradient which goes back through Wᵀ, `b_T = φ'(h_T) x_T`, `b_t = φ'(h_t) Wᵀb_{t+1}`, depends on the very vectors that W
-/// made: `Wᵀ b` is not Gaussian, and the assumption that W and Wᵀ were independent is wrong.
+/// `h_1 = u`, `h_{t+1} = W x_t + u`, `x_t = φ(h_t)` over T steps, with a Gaussian input u of this `variance`, the same at
+/// every step, and entries of W from N(0, σ²/n). The loss is half the sum of the squared entries of the last state, so that
+/// the gradient which goes back through Wᵀ, `b_T = φ'(h_T) x_T`, `b_t = φ'(h_t) Wᵀb_{t+1}`, depends on the vectors produced
+/// by W: `Wᵀ b` is not Gaussian, and the assumption that W and Wᵀ are independent is wrong.
 ///
-/// With `shared` false every step has a matrix of its own, used in both directions by that step.
+/// If `shared` is false, every step has a separate matrix, used by that step in both directions.
 ///
 /// # Panics
 /// If there are fewer than two steps.

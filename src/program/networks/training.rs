@@ -1,4 +1,4 @@
-//! Training a perceptron, step by step, as a program: the finite network exactly, and its limit.
+//! Training a perceptron step by step as a program: exact for the finite network, and its limit.
 //!
 //! With `θ` = 1 in muP and n^-1/2 in NTK parametrization, and entries of order one everywhere, the weights after some steps
 //! are `U + θ δU`, `W^l + θ δW^l`, `v + θ δv`, where every step on an example ξ_s adds `a_s b^l_s ⊗ x^{l-1}_s/n` to δW^l, `a_s b¹_s ⊗ ξ_s/√d` to
@@ -32,7 +32,7 @@ pub enum Regime {
 pub enum Update {
     /// SGD.
     Sgd,
-    /// SignGD, one example a step.
+    /// SignGD, one example per step.
     Sign,
 }
 
@@ -51,7 +51,7 @@ pub struct Network {
     pub update: Update,
 }
 
-/// An input with a name, after which the program's lines are called.
+/// An input with a name, used in the names of the program's lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Name.
@@ -60,7 +60,7 @@ pub struct Input {
     pub entries: Vec<f64>,
 }
 
-/// Output and gradient of the network at some moment, as factors.
+/// Output and gradient of the network at some step, as factors.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     /// The output f.
@@ -70,11 +70,11 @@ pub struct Gradient {
     active: Vec<Vector>,
     /// b^1, …, b^L: gradients in the pre-activations.
     errors: Vec<Vector>,
-    /// Whether it is the signs of a gradient.
+    /// Whether it holds the signs of a gradient.
     signs: bool,
 }
 
-/// What one example of one step added to the weights.
+/// The update of the weights from one example in one step.
 #[derive(Clone, Debug)]
 pub struct Movement {
     /// Gradient of the example before the step; its signs for sign updates.
@@ -93,7 +93,7 @@ struct Start {
     active: Vec<Vector>,
 }
 
-/// A forward pass with the weights of some moment.
+/// A forward pass with the weights at some step.
 #[derive(Clone)]
 struct Pass {
     hidden: Vec<Expression>,
@@ -101,7 +101,7 @@ struct Pass {
     output: Scalar,
 }
 
-/// A network in training, as lines of a program under construction.
+/// A network in training, as a program under construction.
 pub struct Training {
     /// The program so far; lines may be added between steps.
     pub builder: Builder,
@@ -115,7 +115,7 @@ pub struct Training {
     /// n^-1/2 in NTK parametrization.
     theta: Option<Scalar>,
     movements: Vec<Movement>,
-    /// Moments: the number of changes of the weights so far.
+    /// Number of changes of the weights so far.
     moment: usize,
     starts: HashMap<String, Start>,
     passes: HashMap<Occasion, Pass>,
@@ -123,7 +123,7 @@ pub struct Training {
     directions: HashMap<Occasion, Gradient>,
 }
 
-/// An input at a moment: what was computed there is not computed again.
+/// Cached forward passes by input and step.
 type Occasion = (usize, String);
 
 impl Training {
@@ -155,20 +155,20 @@ impl Training {
         }
     }
 
-    /// The vectors that a network of finite width is made of: the columns of U, the matrices W^2, …, W^L, and v.
+    /// The initial values of a finite network: the columns of U, the matrices W^2, …, W^L, and v.
     pub fn weights(&self) -> (&[Vector], &[Matrix], Vector) {
         (&self.columns, &self.matrices, self.readout)
     }
 
-    /// The output with the weights of the moment.
+    /// The output with the current weights.
     ///
     /// # Panics
-    /// If the input has another number of entries than the network takes, or the name of another input.
+    /// If the input has the wrong number of entries, or another input's name.
     pub fn output(&mut self, input: &Input) -> Scalar {
         self.pass(input).output
     }
 
-    /// Output and gradient with the weights of the moment.
+    /// Output and gradient with the current weights.
     ///
     /// # Panics
     /// As [`Self::output`].
@@ -209,8 +209,7 @@ impl Training {
         gradient
     }
 
-    /// What a step on an example moves the weights along, per unit of its coefficient: its gradient, for sign updates the
-    /// gradient's signs.
+    /// The direction in which a step on an example moves the weights: its gradient, for sign updates the gradient's signs.
     pub fn direction(&mut self, input: &Input) -> Gradient {
         let gradient = self.gradient(input);
         if self.network.update == Update::Sgd {
@@ -232,13 +231,13 @@ impl Training {
     }
 
     /// One step of gradient descent on the sum of the losses of some examples; `chi` gives the output derivative from the
-    /// example's place and its output.
+    /// example's index and output.
     ///
     /// # Panics
-    /// If sign updates get more than one example: the sign of a sum is not made of factors.
+    /// If sign updates get more than one example: the sign of a sum does not factor.
     pub fn step(&mut self, examples: &[&Input], rate: f64, chi: impl Fn(usize, Scalar) -> Expression) -> Vec<Movement> {
         let sign = self.network.update == Update::Sign;
-        assert!(!sign || examples.len() == 1, "sign updates take one example a step");
+        assert!(!sign || examples.len() == 1, "sign updates take one example per step");
         let mut movements = Vec::new();
         for (i, input) in examples.iter().enumerate() {
             let label = format!("{}({})", self.moment, input.name);
@@ -259,11 +258,10 @@ impl Training {
         movements
     }
 
-    /// Puts a new random readout in the place of the trained one, with entries as large, so that only what it had learned is
-    /// lost.
+    /// Replaces the trained readout by a random one of the same size, so that only what it had learned is lost.
     ///
     /// # Panics
-    /// In NTK parametrization, whose program holds changes since initialization only.
+    /// In NTK parametrization, whose program only holds changes since initialization.
     pub fn replace_readout(&mut self) {
         assert_eq!(self.network.regime, Regime::MaximalUpdate, "a new readout needs muP");
         let trained = self.readout_change.map_or(self.readout.into(), |change| self.readout + change);
@@ -275,8 +273,8 @@ impl Training {
         self.moment += 1;
     }
 
-    /// The kernel by which a movement in `direction` moves the output whose gradient is `left`, per unit of its coefficient:
-    /// K_SGD for a gradient, K_A-SignGD for the signs of one.
+    /// The kernel between the output with gradient `left` and a movement in `direction`: K_SGD for a gradient, K_A-SignGD
+    /// for signs.
     pub fn kernel(&mut self, name: &str, left: &Gradient, direction: &Gradient) -> Scalar {
         let last = self.network.depth - 1;
         let mut sum = vec![];
@@ -294,7 +292,7 @@ impl Training {
         self.builder.scalar(name, total)
     }
 
-    /// First-order prediction of what some movements changed an output by, from its gradient before them.
+    /// First-order prediction of an output's change by some movements, from its gradient before them.
     pub fn first_order(&mut self, name: &str, before: &Gradient, movements: &[Movement]) -> Scalar {
         let mut terms = Vec::new();
         for (s, movement) in movements.iter().enumerate() {
@@ -329,7 +327,7 @@ impl Training {
         }
     }
 
-    /// `Σ_s a_s avg(left_s vector) right_s` over all movements; nothing where there is none.
+    /// `Σ_s a_s avg(left_s vector) right_s` over all movements; `None` if there are none.
     fn learned(
         &mut self,
         name: &str,

@@ -278,16 +278,16 @@ fn what_is_not_well_formed_is_refused() {
     refused("x: uses a vector of another program", &|p, _, _| _ = p.map("x", foreign * 2.0));
     refused("x: uses a scalar of another program", &|p, h, _| _ = p.map("x", h * scalar));
     refused("x: uses a matrix of another program", &|p, h, _| _ = p.multiply("x", matrix, h));
-    refused("x: has no vector in it; what scalars make is a `scalar`", &|p, _, s| _ = p.map("x", s * 2.0));
-    refused("m: has no vector in it; what scalars make is a `scalar`", &|p, _, s| _ = p.average("m", s * 2.0));
-    refused("t: a scalar cannot be made of the vector `h`; take an `average` of it", &|p, h, s| {
+    refused("x: contains no vector; use `scalar` for functions of scalars", &|p, _, s| _ = p.map("x", s * 2.0));
+    refused("m: contains no vector; use `scalar` for functions of scalars", &|p, _, s| _ = p.average("m", s * 2.0));
+    refused("t: a scalar cannot be made from the vector `h`; use an `average` of it", &|p, h, s| {
         _ = p.scalar("t", s + h);
     });
-    refused("x: the θ of a change must be made of scalars, and this one has a vector in it", &|p, h, _| {
+    refused("x: the θ of a change must consist of scalars, but this one contains a vector", &|p, h, _| {
         p.map("x", h.change(Activation::Tanh, h, h));
     });
     refused("W: σ is 0; it must be positive", &|p, _, _| _ = p.matrix("W", 0.0));
-    refused("θ: n^0.5 has no limit that a program could use; the exponent must be negative", &|p, _, _| {
+    refused("θ: n^0.5 does not vanish in the limit; the exponent must be negative", &|p, _, _| {
         p.width_power("θ", 0.5);
     });
     refused("a, b: the covariance has the negative eigenvalue -1", &|p, _, _| {
@@ -300,7 +300,7 @@ fn what_is_not_well_formed_is_refused() {
         p.gaussians(&["a", "b"], &DMatrix::from_element(1, 1, 1.0));
     });
     refused("a: the covariance has an entry NaN", &|p, _, _| _ = p.gaussian("a", f64::NAN));
-    refused(": no name, so no vector", &|p, _, _| _ = p.gaussians(&[], &DMatrix::zeros(0, 0)));
+    refused(": no names, hence no vectors", &|p, _, _| _ = p.gaussians(&[], &DMatrix::zeros(0, 0)));
 
     let mut p = Builder::new();
     let h = p.gaussian("h", 1.0);
