@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::attention::{Places, Shared, attend};
-use super::layout::{AroundMaps, LayerMaps, Layout, Map, layout};
+use super::layout::{AroundMaps, LayerMaps, Layout, layout};
 use super::model::{LanguageModel, NetworkFacts, Reads, Roundings, TokenBatch, filler};
 use super::operations::{gather, linear, norm};
 use super::parts::{Around, Count, Description, FeedForward, FeedKind, Layer, Projection};
