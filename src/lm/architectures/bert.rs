@@ -7,8 +7,9 @@ use super::super::config::{Architecture, ModelConfig};
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, FieldNames, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{
-    Around, Count, Description, Embeddings, FeedKind, Head, Layer, Norm, Positions, Projection, Rounding, Transform,
+    Around, Count, Description, Embeddings, FeedKind, Head, Layer, Norm, Positions, Projection, Transform,
 };
+use super::super::rounding::Rounding;
 use super::llama;
 use super::settings::{Defaults, Sizes, refuse};
 use crate::error::Result;

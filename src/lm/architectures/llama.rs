@@ -5,8 +5,9 @@ use super::super::activation::Activation;
 use super::super::fields::Fields;
 use super::super::names::{FIELDS, HeadNames, LAYER, LayerNames, Names};
 use super::super::parts::{
-    Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, Projections, Rounding, Span,
+    Around, Attention, Description, Embeddings, FeedForward, FeedKind, Head, Layer, Norm, Projections, Span,
 };
+use super::super::rounding::Rounding;
 use super::rope::ROPE;
 use super::settings::{Defaults, Sizes, Windows, is_eager, refuse_windows};
 use crate::error::Result;
