@@ -284,5 +284,5 @@ fn prompts_without_a_token_to_read_are_refused() {
     definition.max_length = 1;
     let cut = refused(&definition, &splits);
     assert!(cut.contains("the token before the mask would be token "), "{cut}");
-    assert!(cut.contains("of a prompt cut at 1 tokens: setting `max_length` must be 2 at least"), "{cut}");
+    assert!(cut.contains("of a prompt truncated to 1 tokens: setting `max_length` must be at least 2"), "{cut}");
 }

@@ -163,7 +163,7 @@ fn a_task_of_multiple_choice_runs_through_the_program() {
     assert_eq!(file.metadata["output_mode"], "log-probabilities");
     let answer = run("--all-rows --head random --out H.safetensors");
     assert_eq!(answer.code, Some(2));
-    assert!(answer.stderr.contains("a multiple choice has other choices in every row"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("a multiple choice has different choices in every row"), "{}", answer.stderr);
     // The longest choice's room is kept: shorter prompts, or a message that says how much is needed.
     let answer = run("--all-rows --max-length 9 --out S.safetensors");
     assert_eq!(answer.code, Some(2));

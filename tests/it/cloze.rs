@@ -333,9 +333,9 @@ fn a_cloze_task_by_name_has_its_own_sentences() {
         ),
         (
             "--task cloze-he-it",
-            "unknown built-in cloze task `cloze-he-it`; there are cloze-he-she, cloze-his-her, cloze-him-them, \
+            "unknown built-in cloze task `cloze-he-it`; the tasks are cloze-he-she, cloze-his-her, cloze-him-them, \
              cloze-was-were, cloze-has-have, cloze-this-these, cloze-in-on, cloze-to-of; for other words make a data file \
-             of a text with `kernelview cloze`",
+             from a text with `kernelview cloze`",
         ),
         ("--task RTE", "--task RTE: no examples given; add --data-dir DIR (few-shot splits) or --data FILE"),
     ] {

@@ -48,7 +48,7 @@ fn rows_that_would_be_read_wrongly_are_refused_by_number() {
     for (file, bytes, said) in [
         ("t.csv", &b"label,text\n1,fine\n0,great, and funny\n"[..], "row 3: has 3 fields, but the file has 2 columns"),
         ("t.tsv", b"label\ttext\n1\tgreat\tand funny\n", "row 2: has 3 fields, but the file has 2 columns"),
-        ("t.csv", b"label,text\n1, \"fine\"\n", "row 2: a space stands in front of a quotation mark"),
+        ("t.csv", b"label,text\n1, \"fine\"\n", "row 2: a space precedes a quotation mark"),
         (
             "t.csv",
             b"label,text\n1,\"fine\" he said\n",
@@ -59,7 +59,7 @@ fn rows_that_would_be_read_wrongly_are_refused_by_number() {
             b"label\ttext\n1\tfine\n0\t\"open\n1\tother\n",
             "row 3: a quotation mark opens here and is not closed",
         ),
-        ("t.csv", b"label,text\n1,fi\0ne\n", "row 2: holds a NUL character"),
+        ("t.csv", b"label,text\n1,fi\0ne\n", "row 2: contains a NUL character"),
         ("t.csv", b"\xff\xfel\0a\0b\0", "is UTF-16 text"),
         ("t.jsonl", b"{\"text\": \"a\", \"label\": 1}\n[1]\n", "row 2: is not a JSON object"),
         ("t.jsonl", b"{\"text\": \"a\"}\n", "row 1: has the fields `text`, but `label` is missing"),

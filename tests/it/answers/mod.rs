@@ -324,9 +324,9 @@ fn answers_that_do_not_fit_are_refused_by_name() {
         (refused(two, &[&[5], &[40]], OutputMode::Logits), "has token id 40"),
         (
             refused(two, &[&[5], &[6; 30]], OutputMode::Difference),
-            "example 1 has 36 tokens, the model's position table covers 24",
+            "example 1 has 36 tokens, but the model has only 24 positions",
         ),
-        (refused(&[&[5]], &[&[5]], OutputMode::Difference), "the task has 1 classes, a difference is of two"),
+        (refused(&[&[5]], &[&[5]], OutputMode::Difference), "the task has 1 classes, but a difference needs two"),
     ] {
         assert!(message.contains(expected), "{message}");
     }

@@ -82,7 +82,7 @@ fn prompts_that_do_not_fit() {
     // How many tokens the first remark has belongs to the demonstration, not to this test.
     let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
     assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
-    assert!(rest.contains(" of a prompt cut at 3 tokens: --max-length must be "), "{rest}");
+    assert!(rest.contains(" of a prompt truncated to 3 tokens: --max-length must be at least "), "{rest}");
     assert!(!scratch.path("K.safetensors").exists());
 
     kernel_refused(
@@ -114,7 +114,7 @@ fn tasks_and_splits_that_are_not_there() {
         &scratch,
         &["--task", "SST2", "--data-dir", "data"],
         "unknown built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
-         RTE, MNLI, SNLI; for other data give a file of your own with a template and label words, or a task TOML",
+         RTE, MNLI, SNLI; for other data give your own file with a template and label words, or a task TOML",
     );
     kernel_refused(
         &scratch,
