@@ -91,7 +91,7 @@ fn help_texts_show_examples_that_parse() {
             let words: Vec<&str> = line.split_whitespace().collect();
             assert_eq!(words[..2], ["kernelview", command]);
             let answer = scratch.run(&words[1..]);
-            let expected = if command == "verify" { "--out-dir names a file" } else { "" };
+            let expected = if command == "verify" { "--out-dir is a file" } else { "" };
             assert!(answer.stderr.contains(expected) && !answer.stderr.contains("--help"), "{line}: {}", answer.stderr);
         }
     }

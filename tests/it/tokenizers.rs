@@ -162,7 +162,7 @@ fn chats_that_cannot_be_are_refused() {
     };
     let config = |template: &str| json!({"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}});
     let none = said(&config(""), "*sent_0**mask*", true);
-    assert!(none.contains("does not write the user's message once"), "{none}");
+    assert!(none.contains("does not write the user's message exactly once"), "{none}");
     let absent = said(&json!({}), "*sent_0**mask*", true);
     assert!(absent.contains("has no chat template"), "{absent}");
     let failing = said(&config("{{ raise_exception('no users here') }}"), "*sent_0**mask*", true);
@@ -217,7 +217,7 @@ fn special_tokens_in_texts_and_beginnings_that_come_twice_are_told() {
     let (_, plain) = prompts(&tokenizer, "*sent_0*_It_was*mask*", false, "great").expect("a prompt");
     assert!(plain.is_empty(), "{plain:?}");
     let (_, special) = prompts(&tokenizer, "*sent_0*_It_was*mask*", false, "a </s> b").expect("a prompt");
-    assert!(special[0].contains("hold a special token") && special[0].contains("`</s>` in row 2"), "{special:?}");
+    assert!(special[0].contains("contain a special token") && special[0].contains("`</s>` in row 2"), "{special:?}");
     let (ids, twice) = prompts(&tokenizer, "<s>*sent_0*_It_was*mask*", false, "great").expect("a prompt");
     assert_eq!(ids[0], ids[1]);
     assert!(twice[0].contains("begin with the tokenizer's first token twice"), "{twice:?}");

@@ -338,7 +338,7 @@ fn copies_must_be_equal() {
     // Under the wrapper's name and without it.
     let model = Model::of(Architecture::Bert);
     let model = model.changed(|t| drop(t.insert(format!("{QUERY}._orig_mod"), zeros(&t[QUERY]))));
-    model.is_refused(&["stand for one tensor", "_orig_mod`", "differ"]);
+    model.is_refused(&["are the same tensor", "_orig_mod`", "differ"]);
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn what_lies_in_place_of_weights_is_named() {
         ("adapter_model.safetensors", "an adapter"),
         ("tf_model.h5", "from_tf=True"),
         ("flax_model.msgpack", "from_flax=True"),
-        ("consolidated.00.pth", "under their maker's own names"),
+        ("consolidated.00.pth", "in the publisher's own format"),
         ("model-00001-of-00002.safetensors", "model.safetensors.index.json; download it too"),
         ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json; download it too"),
         ("x.incomplete", "an interrupted download"),

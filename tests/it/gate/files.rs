@@ -46,7 +46,7 @@ fn what_is_no_baseline_is_refused() {
         (good.replace("\"seeds\": [1,2]", "\"seeds\": []"), "field `seeds` is empty"),
         (good.replace("\"seeds\": [1,2]", "\"seeds\": [1,2,3]"), "values, but there are 3 seeds"),
         (good.replace("\"always\":\"f32\"", "\"never\":\"f32\""), "must have either `always` or `values`"),
-        (good.replace("\"rule\":\"exact\"", "\"rule\":\"exactly\""), "damaged, or written by hand"),
+        (good.replace("\"rule\":\"exact\"", "\"rule\":\"exactly\""), "damaged or edited"),
     ] {
         fs::write(&path, text).expect("written");
         let error = Baseline::read(&path).expect_err("refused");

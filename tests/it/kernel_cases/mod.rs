@@ -301,7 +301,7 @@ fn memory_that_never_suffices_is_an_error() {
         let mut options = GramOptions::new(FormulaSet::ALL, built.double.len());
         (options.arithmetic, options.pretended_memory) = (Some(arithmetic), Some(0));
         let error = structured_gram(&built.double, &left, None, &options, &notes).expect_err("no room at all");
-        assert!(error.to_string().contains("out of memory for the least tiles"), "{error}");
+        assert!(error.to_string().contains("out of memory for the smallest tiles"), "{error}");
         let notes = notes.0.into_inner().expect("not poisoned");
         assert!(notes.len() > 5 && notes.iter().all(|n| n.contains("half the size")), "{arithmetic:?}: {notes:?}");
     }
