@@ -141,7 +141,7 @@ fn what_does_not_fit_is_refused_by_name() {
         "llama-layers",
         &[("layers_to_transform", json!(0))],
         &same,
-        "target_modules of adapter_config.json does not match",
+        "target_modules in adapter_config.json does not match",
     );
     refused(
         "llama-layers",
@@ -153,7 +153,7 @@ fn what_does_not_fit_is_refused_by_name() {
         "llama-layers",
         &[("layers_pattern", json!("h"))],
         &same,
-        "target_modules of adapter_config.json does not match",
+        "target_modules in adapter_config.json does not match",
     );
     refused("bert-dora", &[("use_dora", json!(false))], &same, "holds magnitudes, but use_dora");
     refused("llama-tables", &[("use_dora", json!(true))], &same, "lora_magnitude_vector");
