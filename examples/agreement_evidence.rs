@@ -1,7 +1,7 @@
 //! The evidence of `reports/agreement`: networks of the small language, pre-trained and measured.
 //!
 //! ```sh
-//! cargo run --release --example agreement_evidence -- reports/agreement 64,128 1,2,3
+//! cargo run --release --example agreement_evidence -- reports/agreement 32,64 1,2,3
 //! ```
 
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     kernelview::device::set_threads(Some(1))?;
     let directory = PathBuf::from(directory);
-    for width in widths.split(',') {
-        for seed in seeds.split(',') {
+    for seed in seeds.split(',') {
+        for width in widths.split(',') {
             let start = Instant::now();
             collect_evidence(width.parse()?, seed.parse()?, &directory, Device::Cpu)?;
             println!("width {width}, seed {seed}: {:.1} s", start.elapsed().as_secs_f64());

@@ -17,14 +17,14 @@
 //! **Meaning.** An identity: it tests this program's kernels and steps on language models, not the paper's Theorem 5.5. What it gives is a unit:
 //! how far one step is from its kernel per unit of χ, and where the second order begins to count.
 
-use super::chi_law::{Step, departure};
-use super::context::Context;
+use super::chi_law::{HARD_LABELS, MISSING_FACTOR, Step, departure};
+use super::context::{Context, SHIFTED};
 use super::family::{Family, tasks, tasks_setting};
 use super::scan::{Scan, list};
-use super::{Claim, Mutant, Topic};
+use super::{Claim, Topic};
 use crate::analysis::{SplitName, Study, StudyExamples};
 use crate::error::Result;
-use crate::evidence::{Figure, Findings};
+use crate::evidence::{Collected, Figure, Findings};
 use crate::lm::OutputMode;
 use crate::stats::Expectation;
 use crate::train::OptimizerKind;
@@ -36,17 +36,17 @@ pub(super) const CLAIM: Claim = Claim {
     source: "Taylor's theorem; the mechanism of the paper's Theorem 5.5",
     prediction: "slope 1 in χ (SGD); slope 0 in χ (SignGD)",
     text: include_str!("chi_law_prose.rs"),
-    mutants: &[
-        Mutant { name: "missing-factor", change: "the kernel's prediction halved" },
-        Mutant { name: "hard-labels", change: "labels at a fixed distance instead of δ" },
-    ],
-    graded: &[],
+    mutants: &[MISSING_FACTOR, HARD_LABELS],
+    graded: &[SHIFTED],
     experiment,
 };
 
 const RESIDUAL: &str = "residual";
 const DRIFT: &str = "gradient drift";
 const PROBES: usize = 6;
+
+/// As in chi-law: the next term of the expansion is a tenth of the leading one at the largest δ at most.
+const TOLERANCE: f64 = 0.02;
 
 /// As in chi-law; the steps are smaller because the outputs of these networks bend sooner.
 const SGD_MOVE: f64 = 0.25;
@@ -57,18 +57,16 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = family.widths();
     let seeds = context.seeds(8, 32, 64);
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
-    let confidence = context.family_confidence(5 * widths.len());
-    let mut findings = Findings {
+    let mut collected = Collected {
         settings: vec![
             family.setting(),
             tasks_setting(),
             ("seeds (sentences stepped on)".into(), seeds.to_string()),
             ("χ".into(), list(&deltas)),
         ],
-        ..Findings::default()
+        ..Collected::default()
     };
-    // As in chi-law: the next term of the expansion is a tenth of the leading one at the largest δ at most.
-    let slope = |target: f64| Expectation::Within { target, tolerance: 0.02 };
+    let slope = |target: f64| context.expected(target, TOLERANCE);
     let mut series = Vec::new();
     for (member, width) in widths.iter().enumerate() {
         let studies: Vec<Study> = tasks()
@@ -86,22 +84,23 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let (sgd, sign) = (scan(OptimizerKind::Sgd, SGD_MOVE)?, scan(OptimizerKind::Signgd, SIGN_MOVE)?);
         for statistic in [RESIDUAL, DRIFT] {
             let title = |update: &str| format!("width {width}, {update}: exponent of the {statistic} in χ");
-            findings.checks.push(sgd.slope(title("SGD"), statistic, slope(1.0), confidence)?);
-            findings.checks.push(sign.slope(title("SignGD"), statistic, slope(0.0), confidence)?);
+            collected.checks.push(sgd.scaling(title("SGD"), statistic, slope(1.0))?);
+            collected.checks.push(sign.scaling(title("SignGD"), statistic, slope(0.0))?);
         }
         let title = format!("width {width}, SignGD: exponent of the {RESIDUAL} in χ against SGD's");
-        findings.controls.push(sign.slope(title, RESIDUAL, slope(1.0), confidence)?);
+        let one = Expectation::Within { target: 1.0, tolerance: TOLERANCE };
+        collected.controls.push(sign.scaling(title, RESIDUAL, one)?);
         series.push(sgd.series(&format!("width {width}, SGD"), RESIDUAL, Some(1.0), false));
         series.push(sign.series(&format!("width {width}, SignGD"), RESIDUAL, Some(0.0), false));
     }
-    findings.figures.push(Figure {
+    collected.figures.push(Figure {
         name: "chi".into(),
         title: "Departure from the kernel after one step at pre-trained weights".into(),
         x_label: "output derivative χ".into(),
         y_label: "residual relative to the kernel's prediction".into(),
         series,
     });
-    Ok(findings)
+    Ok(context.judged(collected))
 }
 
 /// One sentence to step on, and others to measure on.

@@ -183,11 +183,6 @@ impl Context<'_> {
         collected.judged(self.error_rate() / claims as f64)
     }
 
-    /// Confidence of each of `intervals` intervals of a claim on pre-trained networks.
-    pub fn family_confidence(&self, intervals: usize) -> f64 {
-        1.0 - self.error_rate() / (super::family_registry().len() * intervals) as f64
-    }
-
     /// What a suite may spend in this look.
     fn error_rate(&self) -> f64 {
         ERROR_RATE * self.look.map_or(1.0, look_share)

@@ -1,5 +1,8 @@
-//! How far a short fine-tuning run departs from its kernel: five full-batch steps on true labels, with muP's learning rates and a base rate
-//! at which a step on one sentence alone would move its own output by a fixed share of its χ to first order.
+//! How far a short fine-tuning run departs from its kernel: a few steps on the true label of one sentence (the theory's batch size of one),
+//! with muP's learning rates and a base rate at which the first would move the sentence's own output by a fixed share of χ.
+//!
+//! Batches would not do: where a network does not know which word is right, the gradients of sentences with either label are nearly the
+//! same and cancel, so that the run is shorter the less is known, whatever χ is.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -10,13 +13,18 @@ use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
 use crate::lm::MaskedLm;
 use crate::measure::relative_residual;
+use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
 /// Steps of a run.
 const STEPS: usize = 5;
 
-/// What a step on one example alone would do to its own output, to first order: under SGD this times its χ, under sign updates this
-/// times 2|χ|, which is 1 for an undecided network. So the rate of sign updates is in proportion to χ, as the theorem needs it.
+/// Sentences with a run each, as many of either label, and sentences that are measured on.
+const RUNS: i64 = 2;
+const MEASURED: i64 = 6;
+
+/// What a first step does to its own output, to first order: under SGD this times its χ, under sign updates this times 2|χ|, which is 1
+/// for an undecided network, with the mean |χ| of all runs.
 const SGD_MOVE: f64 = 0.5;
 const SIGN_MOVE: f64 = 0.05;
 
@@ -30,8 +38,6 @@ pub(super) enum Update {
 }
 
 impl Update {
-    pub const ALL: [Self; 3] = [Self::Sgd, Self::Signgd, Self::Adam];
-
     pub fn kind(self) -> OptimizerKind {
         match self {
             Self::Sgd => OptimizerKind::Sgd,
@@ -39,9 +45,30 @@ impl Update {
             Self::Adam => OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 },
         }
     }
+
+    /// As reports print it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Sgd => "SGD",
+            Self::Signgd => "SignGD",
+            Self::Adam => "Adam",
+        }
+    }
 }
 
-/// What was measured of a run, on other sentences.
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Length {
+    /// As far as χ: the learning rate of sign updates is in proportion to it, as the theorem needs it.
+    Natural,
+    /// As far as with χ = 1/2, whatever it is: a control under sign updates.
+    Fixed,
+    /// With outputs counted from where they begin, so that χ is 1/2.
+    Centred,
+}
+
+/// What was measured of runs, on other sentences: means over the runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Departure {
     /// `|Δf - <∇f_0, Δθ>| / |Δf|`.
@@ -52,7 +79,7 @@ pub(super) struct Departure {
     pub gradient: f64,
     /// `|K_T - K_0| / |K_0|` of the update's own kernel.
     pub kernel: f64,
-    /// Mean |χ| of the training sentences before the run.
+    /// |χ| of the sentences before the run.
     pub chi: f64,
     /// Root mean square of the outputs before the run.
     pub output: f64,
@@ -61,69 +88,91 @@ pub(super) struct Departure {
 }
 
 /// The kernel \[N, N\] of some gradients \[N, P\] with a learning rate for every entry.
-pub(super) fn kernel(gradients: &Tensor, rate: &Tensor, sign: bool) -> Tensor {
+fn kernel(gradients: &Tensor, rate: &Tensor, sign: bool) -> Tensor {
     let other = if sign { gradients.sign() } else { gradients.shallow_clone() };
     (gradients * rate).matmul(&other.transpose(0, 1))
 }
 
-/// The tensors' shares of the mean diagonal of SGD's kernel, in muP's learning rates.
-pub(super) fn shares(model: &MaskedLm, at: &Parameters, probes: &Prompts<'_>) -> Result<Vec<f64>> {
-    let rate = entries(at, &rates(model, at, false));
-    let sizes = gradients(at, probes)?.square() * rate;
-    let mean = sizes.mean_dim([0i64].as_slice(), false, Kind::Double);
-    let lengths: Vec<i64> = at.values().iter().map(|v| v.numel() as i64).collect();
-    let parts = mean.split_with_sizes(lengths.as_slice(), 0);
-    Ok(parts.iter().map(|s| s.sum(Kind::Double).double_value(&[])).collect())
+/// A question's sentences at the weights that are fine-tuned.
+pub(super) struct Start<'a> {
+    model: &'a MaskedLm,
+    at: &'a Parameters,
+    train: Prompts<'a>,
+    probes: Prompts<'a>,
+    /// Of the probes \[N, P\].
+    gradients: Tensor,
 }
 
-/// Fine-tunes on `train` and measures on `probes`. Where `centred`, outputs are counted from where they begin, so that χ is 1/2.
-pub(super) fn departure(
-    model: &MaskedLm,
-    start: &Parameters,
-    (train, probes): (&Prompts<'_>, &Prompts<'_>),
-    update: Update,
-    centred: bool,
-) -> Result<Departure> {
-    let sign = update != Update::Sgd;
-    let of_tensor = rates(model, start, sign);
-    let rate = entries(start, &of_tensor);
-    let base = outputs(start, train) * f64::from(u8::from(centred));
-    let derivative = |p: &Parameters| output_derivative(&(outputs(p, train) - &base), &train.labels);
-    let chi = derivative(start).abs().mean(Kind::Double).double_value(&[]);
-
-    let before = gradients(start, probes)?;
-    let sizes = if sign { before.abs() } else { before.square() } * &rate;
-    let diagonal = sizes.sum(Kind::Double).double_value(&[]) / probes.len() as f64;
-    drop(sizes);
-
-    let movement = if sign { SIGN_MOVE * 2.0 * chi } else { SGD_MOVE };
-    let own = of_tensor.iter().map(|r| r * movement / diagonal).collect();
-    let mut optimizer = Optimizer::with_rates(update.kind(), own);
-    let indices: Vec<usize> = (0..train.len()).collect();
-    let mut end = start.detached_copy();
-    for _ in 0..STEPS {
-        let pull = loss_gradient(&end, train, &indices, &(derivative(&end) / train.len() as f64));
-        end = optimizer.step(&end, &pull);
+impl<'a> Start<'a> {
+    pub fn new(model: &'a MaskedLm, at: &'a Parameters, train: &Prompts<'a>, probes: &Prompts<'a>) -> Result<Self> {
+        let (train, probes) = (train.part(0, RUNS), probes.part(0, MEASURED));
+        let gradients = gradients(at, &probes)?;
+        Ok(Self { model, at, train, probes, gradients })
     }
-    let slope = before.matmul(&(flat(&end) - flat(start)).unsqueeze(1));
-    let value = outputs(start, probes);
-    let moved = outputs(&end, probes) - &value;
-    let residual = |slope: &Tensor| relative_residual(&moved, slope).unwrap_or(f64::NAN);
 
-    let after = gradients(&end, probes)?;
-    // In the coordinates in which one learning rate is right for all tensors.
-    let weight = if sign { rate.square() } else { rate.shallow_clone() };
-    let norm = |g: &Tensor| (g.square() * &weight).sum(Kind::Double).sqrt().double_value(&[]);
-    let gradient = norm(&(&after - &before)) / norm(&before);
-    let (first, last) = (kernel(&before, &rate, sign), kernel(&after, &rate, sign));
-    let kernel = (last - &first).norm().double_value(&[]) / first.norm().double_value(&[]);
-    Ok(Departure {
-        residual: residual(&slope),
-        half_residual: residual(&(&slope * 0.5)),
-        gradient,
-        kernel,
-        chi,
-        output: rms(&value),
-        diagonal,
-    })
+    /// The tensors' shares of the mean diagonal of SGD's kernel, in muP's learning rates.
+    pub fn shares(&self) -> Vec<f64> {
+        let sizes = self.gradients.square() * entries(self.at, &rates(self.model, self.at, false));
+        let mean = sizes.mean_dim([0i64].as_slice(), false, Kind::Double);
+        let lengths: Vec<i64> = self.at.values().iter().map(|v| v.numel() as i64).collect();
+        let parts = mean.split_with_sizes(lengths.as_slice(), 0);
+        parts.iter().map(|s| s.sum(Kind::Double).double_value(&[])).collect()
+    }
+
+    /// Fine-tunes on each sentence.
+    pub fn departure(&self, update: Update, length: Length) -> Result<Departure> {
+        let sign = update != Update::Sgd;
+        let of_tensor = rates(self.model, self.at, sign);
+        let rate = entries(self.at, &of_tensor);
+        let before = &self.gradients;
+        let sizes = if sign { before.abs() } else { before.square() } * &rate;
+        let diagonal = sizes.sum(Kind::Double).double_value(&[]) / self.probes.len() as f64;
+        drop(sizes);
+
+        let base = outputs(self.at, &self.train) * f64::from(u8::from(length == Length::Centred));
+        let chi = output_derivative(&(outputs(self.at, &self.train) - &base), &self.train.labels);
+        let chi = chi.abs().mean(Kind::Double).double_value(&[]);
+        let movement = match (sign, length) {
+            (false, _) => SGD_MOVE,
+            (true, Length::Fixed) => SIGN_MOVE,
+            (true, _) => SIGN_MOVE * 2.0 * chi,
+        };
+        let own: Vec<f64> = of_tensor.iter().map(|r| r * movement / diagonal).collect();
+
+        // In the coordinates in which one learning rate is right for all tensors.
+        let weight = if sign { rate.square() } else { rate.shallow_clone() };
+        let norm = |g: &Tensor| (g.square() * &weight).sum(Kind::Double).sqrt().double_value(&[]);
+        let (value, size, first) = (outputs(self.at, &self.probes), norm(before), kernel(before, &rate, sign));
+        let mut found = Departure {
+            residual: 0.0,
+            half_residual: 0.0,
+            gradient: 0.0,
+            kernel: 0.0,
+            chi,
+            output: rms(&value),
+            diagonal,
+        };
+        for run in 0..self.train.len() {
+            check_cancelled()?;
+            let (label, base) = (self.train.labels.narrow(0, run as i64, 1), base.narrow(0, run as i64, 1));
+            let sentence = self.train.part(run as i64, 1);
+            let mut optimizer = Optimizer::with_rates(update.kind(), own.clone());
+            let mut end = self.at.detached_copy();
+            for _ in 0..STEPS {
+                let chi = output_derivative(&(outputs(&end, &sentence) - &base), &label);
+                end = optimizer.step(&end, &loss_gradient(&end, &sentence, &[0], &chi));
+            }
+            let slope = before.matmul(&(flat(&end) - flat(self.at)).unsqueeze(1));
+            let moved = outputs(&end, &self.probes) - &value;
+            let residual = |slope: &Tensor| relative_residual(&moved, slope).unwrap_or(f64::NAN);
+            let after = gradients(&end, &self.probes)?;
+            let share = 1.0 / self.train.len() as f64;
+            found.residual += share * residual(&slope);
+            found.half_residual += share * residual(&(slope * 0.5));
+            found.gradient += share * norm(&(&after - before)) / size;
+            let change = (kernel(&after, &rate, sign) - &first).norm().double_value(&[]);
+            found.kernel += share * change / first.norm().double_value(&[]);
+        }
+        Ok(found)
+    }
 }

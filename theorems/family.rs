@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::context::Context;
 use super::scan::list;
-use crate::analysis::{Pretrained, SplitName, Study, StudyRequest};
+use crate::analysis::{Pretrained, Study, StudyRequest};
 use crate::device::Dtype;
 use crate::error::Result;
 use crate::evidence::Profile;
@@ -72,9 +72,4 @@ impl Family {
 /// The tasks, as a report's settings name them.
 pub(super) fn tasks_setting() -> (String, String) {
     ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", "))
-}
-
-/// Class of every example of a split, as the two-word difference counts it.
-pub(super) fn labels(study: &Study, split: SplitName) -> Vec<i64> {
-    study.labels(split).iter().map(|l| *l as i64).collect()
 }

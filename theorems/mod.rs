@@ -8,6 +8,7 @@ pub mod adam_bound;
 pub mod adam_epsilon;
 pub mod adam_first_step;
 mod agreement;
+mod agreement_network;
 mod analog;
 mod batch;
 pub mod cases;
@@ -41,8 +42,10 @@ mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
 mod program;
+mod prompt_kernel_analog;
 mod prompt_kernel_limit;
 mod prompt_kernel_regime;
+mod prompt_readout;
 mod questions;
 mod scan;
 pub mod sign_factorization;
@@ -216,7 +219,13 @@ pub const SHARES: usize = 18;
 /// The claims on pre-trained networks: a suite of its own, with an error rate of its own, because what it measures was
 /// trained before and is not drawn anew.
 pub fn family_registry() -> &'static [Claim] {
-    &[chi_law_prose::CLAIM, natural_task::CLAIM, prompt_kernel_regime::CLAIM]
+    &[
+        chi_law_prose::CLAIM,
+        natural_task::CLAIM,
+        prompt_kernel_regime::CLAIM,
+        prompt_kernel_analog::CLAIM,
+        prompt_readout::CLAIM,
+    ]
 }
 
 /// Pre-trains networks on the small language with every length of the shipped evidence, measures them, and keeps the evidence of

@@ -1,133 +1,246 @@
-//! Over pre-trained networks that differ only in width, |χ| falls on prompted downstream examples, before any update.
+//! χ of questions that sentences answer vanishes as width and length of pre-training grow together; of open questions it does not, and width alone does not do it.
 //!
 //! **Statement.** A downstream task is natural in a pre-training scheme if the output derivative χ of its prompt vanishes as the
-//! width grows (the paper, Definition 5.3). The paper's cheap test: over pre-trained models of one scheme that differ only in width,
-//! `|χ| = 1 - p(y)` falls on the downstream examples, no update made. (Necessary for the kernel regime of prompt-based fine-tuning,
-//! not sufficient.)
+//! width grows (the paper, Definition 5.3). In muP a network of infinite width is trained, too: after a fixed number of steps it knows what it has learnt by
+//! then, and χ tends to a constant that need not be 0. So of three limits, length of pre-training at a fixed width, width at a fixed length, and both
+//! together, the definition can be met in the last, and this claim says that it is, by questions that the sentence answers.
 //!
-//! **Hypotheses.** The networks are pre-trained: the smallest already chooses the right word more often than chance.
+//! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often than chance.
 //!
-//! **Derivation.** A prompt turns the task into the pre-training task. If a network of infinite width trained by the scheme has loss zero
-//! on it, χ, the derivative of that loss in the logits, is zero there, and networks of finite width approach it. Real text has
-//! irreducible loss, so that what can be seen at finite width is the fall, not the zero.
+//! **Derivation.** A prompt turns the task into the pre-training task. Where the text determines the hidden word, the least loss is zero, and so is χ, the
+//! derivative of that loss in the logits; a network that becomes wide and is trained long approaches it. Where the text leaves it open between two
+//! equally likely words, the least loss is `log 2`, and |χ| is 1/2 for every network that knows no more than the text.
 //!
-//! **Experiment.** A family of masked language models of English prose, pre-trained in muP with one recipe
-//! (`fixtures/family/recipe.toml`), on eight cloze tasks of sentences written for this project: two words of one kind, one of which the
-//! sentence's author wrote. Exponent of the mean |χ| in width, with an interval over examples. The interval says nothing about other
-//! seeds of pre-training.
+//! **Experiment.** Networks pre-trained on a language with both kinds of questions (`fixtures/family/agreement.toml`), one for every width, length and seed; each seed draws
+//! weights, text, questions (tasks) and sentences anew, so that intervals over seeds cover all of these. Width and length together: mean |χ| of the largest network
+//! after the longest pre-training, which bounds χ∞ from above where |χ| falls, must be 0 to 0.05, and from each network to the next, larger in both, |χ| must halve. Length alone, at each
+//! width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ| falls faster than the power, they give a χ∞ below 0.
+//! The evidence is in `reports/agreement`.
 //!
-//! **Control.** The same sentences with labels in random order, with unrelated words of the vocabulary as label words, and without a
-//! prompt (a random head on the first token, scaled as muP has it): there |χ| must not fall.
+//! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the shortest length.
 //!
-//! **Meaning.** How natural a task is can be read off models of growing width before anything is fine-tuned.
+//! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it so: the text must answer the question, and
+//! the network must have had the time to learn that it does.
 
-use super::context::Context;
-use super::family::{Family, tasks, tasks_setting};
-use super::{Claim, Mutant, Topic, check};
+use super::agreement::{Evidence, LENGTHS, LONGEST};
+use super::agreement_network::Record;
+use super::context::{Context, SHIFTED};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
-use crate::evidence::{Cell, Figure, Findings, Mark, Series, Table};
-use crate::natural::{FALLS, Measured, Variant, measure, slope};
-use crate::progress::check_cancelled;
-use crate::stats::{Expectation, student_mean};
+use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Series, Table};
+use crate::pretrain::language::Topic as Question;
+use crate::stats::{Expectation, components, student_mean};
+
+const OTHER_WORD: Mutant = Mutant { name: "other-word", change: "χ of the other label word" };
+const REVERSED: Mutant = Mutant { name: "reversed-widths", change: "widths and lengths in the wrong order" };
+const OPEN: Mutant = Mutant { name: "open-questions", change: "questions that the sentences leave open" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "natural-task",
     topic: Topic::Prompt,
-    title: "|χ| falls with the width of the pre-trained network on prompted examples",
+    title: "|χ| of questions that sentences answer vanishes as width and length of pre-training grow together",
     source: "the paper, Definition 5.3 and the test of its Section 6",
-    prediction: "exponent of the mean |χ| in width below 0",
+    prediction: "|χ| falls to 0 where the text answers and stays 1/2 where it does not; width alone leaves it above 0",
     text: include_str!("natural_task.rs"),
-    mutants: &[
-        Mutant { name: "reversed-widths", change: "the networks in the wrong order" },
-        Mutant { name: "other-word", change: "χ of the other label word" },
-    ],
-    graded: &[],
+    mutants: &[OTHER_WORD, REVERSED, OPEN],
+    graded: &[SHIFTED],
     experiment,
 };
 
-fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let mut family = Family::whole()?;
-    let (widths, setting) = (family.widths(), family.setting());
-    if context.is("reversed-widths") {
-        family.members.reverse();
-    }
-    context.monitor.begin("output derivative", (widths.len() * tasks().len()) as u64);
-    // measured[task][width][variant]
-    let mut measured: Vec<Vec<Vec<Measured>>> = Vec::new();
-    for task in tasks() {
-        let mut row = Vec::new();
-        for member in 0..widths.len() {
-            check_cancelled()?;
-            let study = family.study(member, task, 1, context.device)?;
-            let mut found = measure(&study, context.seed(task.name))?;
-            if context.is("other-word") {
-                found[0].chi.iter_mut().for_each(|chi| *chi = 1.0 - *chi);
-            }
-            row.push(found);
-            context.monitor.advance(1);
-        }
-        measured.push(row);
-    }
-    context.monitor.end();
+/// Accepted distance of |χ| from 0: a tenth of what an undecided network has.
+const NONE: f64 = 0.05;
 
-    let confidence = context.family_confidence(Variant::ALL.len() + 1);
-    let pooled = |variant: usize, width: usize| -> Vec<f64> {
-        measured.iter().flat_map(|task| task[width][variant].chi.iter().copied()).collect()
-    };
-    let exponent = |variant: usize, confidence: f64| {
-        let chi: Vec<Vec<f64>> = (0..widths.len()).map(|w| pooled(variant, w)).collect();
-        slope(&widths, &chi.iter().map(Vec::as_slice).collect::<Vec<_>>(), confidence)
-    };
-    let examples = pooled(0, 0).len();
-    let mut findings = Findings {
-        settings: vec![setting, tasks_setting(), ("examples".into(), examples.to_string())],
-        ..Findings::default()
-    };
-    // χ of an example is above a half where the wrong word is the likelier one.
-    let chosen: Vec<f64> = pooled(0, 0).iter().map(|chi| f64::from(u8::from(*chi < 0.5))).collect();
-    let chance = Expectation::AtLeast { bound: 0.5 };
-    let title = "pre-trained: share of examples on which the smallest network prefers the right word";
-    findings.hypotheses.push(check(title, chance, student_mean(&chosen, confidence)));
-    let falls = Expectation::AtMost { bound: FALLS };
-    for (v, variant) in Variant::ALL.into_iter().enumerate() {
-        let title = format!("{}: exponent of the mean |χ| in width", variant.text());
-        let row = check(title, falls, exponent(v, confidence));
-        if variant == Variant::Task { &mut findings.checks } else { &mut findings.controls }.push(row);
-    }
-    findings.tables.push(by_task(&widths, &measured));
-    let series = |(v, variant): (usize, Variant)| Series {
-        name: variant.text().into(),
-        marks: widths.iter().enumerate().map(|(w, x)| Mark::mean(*x, &pooled(v, w))).collect(),
-        predicted_slope: None,
-        control: variant != Variant::Task,
-    };
-    findings.figures.push(Figure {
-        name: "output-derivative".into(),
-        title: "Output derivative over widths, all tasks".into(),
-        x_label: "width n".into(),
-        y_label: "mean |χ|".into(),
-        series: Variant::ALL.into_iter().enumerate().map(series).collect(),
-    });
-    Ok(findings)
+/// Powers of the width in fits.
+const POWERS: [f64; 3] = [1.0, 2.0, 4.0];
+
+/// The networks whose width and length grow together, up to the largest: width and length.
+fn diagonal() -> Vec<(i64, usize)> {
+    let widths = Evidence::WIDTHS;
+    widths.iter().copied().zip(LENGTHS[LENGTHS.len() - widths.len()..].iter().copied()).collect()
 }
 
-/// Mean |χ| of every task by width, its exponent, and the share of examples on which it falls.
-fn by_task(widths: &[f64], measured: &[Vec<Vec<Measured>>]) -> Table {
-    let mut columns = vec!["task".to_owned()];
-    columns.extend(widths.iter().map(|w| format!("mean |χ| at {w}")));
-    columns.extend(
-        ["exponent", "share of examples on which |χ| falls", "accuracy at the largest width"].map(str::to_owned),
-    );
-    let row = |(task, found): (&crate::task::cloze::BuiltinCloze, &Vec<Vec<Measured>>)| {
-        let chi: Vec<&[f64]> = found.iter().map(|m| m[0].chi.as_slice()).collect();
-        let (first, last) = (chi[0], chi[chi.len() - 1]);
-        let falling = first.iter().zip(last).filter(|(a, b)| b < a).count();
-        let mut cells = vec![Cell::from(task.name)];
-        cells.extend(chi.iter().map(|c| Cell::from(c.iter().sum::<f64>() / c.len() as f64)));
-        cells.push(Cell::from(slope(widths, &chi, 0.95)));
-        cells.push(Cell::from(falling as f64 / first.len() as f64));
-        cells.push(Cell::from(found[found.len() - 1][0].accuracy));
-        cells
+/// `y∞` of the least-squares fit `y = y∞ + c (n/n_0)^-p`.
+fn limit(points: &[(f64, f64)], power: f64) -> f64 {
+    let z: Vec<f64> = points.iter().map(|(n, _)| (n / points[0].0).powf(-power)).collect();
+    let (count, mean) = (points.len() as f64, |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64);
+    let y: Vec<f64> = points.iter().map(|(_, y)| *y).collect();
+    let (z_mean, y_mean) = (mean(&z), mean(&y));
+    let covariance: f64 = z.iter().zip(&y).map(|(z, y)| (z - z_mean) * (y - y_mean)).sum::<f64>() / count;
+    let variance: f64 = z.iter().map(|z| (z - z_mean).powi(2)).sum::<f64>() / count;
+    y_mean - z_mean * covariance / variance
+}
+
+/// χ∞ of each seed along some networks.
+fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl Fn(&Record) -> f64) -> Vec<f64> {
+    evidence.over_seeds(|seed| {
+        let point = |(width, steps): &(i64, usize)| (*width as f64, chi(evidence.of(seed, *width, *steps)));
+        limit(&networks.iter().map(point).collect::<Vec<_>>(), power)
+    })
+}
+
+/// Logarithm of |χ| after the longest pre-training over that after the shortest, of each seed at a width.
+fn falls(evidence: &Evidence, width: i64, lengths: (usize, usize), chi: impl Fn(&Record) -> f64) -> Vec<f64> {
+    let (from, to) = lengths;
+    evidence.over_seeds(|seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let evidence = Evidence::shipped()?;
+    let answered = |record: &Record| record.chi(&Question::ANSWERED);
+    let open = |record: &Record| record.chi(&Question::OPEN);
+    let measured = |record: &Record| {
+        let chi = if context.is(OPEN) { open(record) } else { answered(record) };
+        if context.is(OTHER_WORD) { 1.0 - chi } else { chi }
     };
-    Table { title: "By task".into(), columns, rows: tasks().iter().zip(measured).map(row).collect() }
+    let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
+    let smallest = Evidence::WIDTHS[0];
+    let right = evidence.over_seeds(|seed| evidence.of(seed, smallest, LONGEST).right(&Question::ANSWERED));
+    let title =
+        "pre-trained: share of answered questions' sentences on which the smallest network prefers the right word";
+    collected.hypotheses.push(Open::mean(title, Expectation::AtLeast { bound: 0.5 }, right));
+
+    let mut path = diagonal();
+    let mut lengths = (LENGTHS[0], LONGEST);
+    if context.is(REVERSED) {
+        path.reverse();
+        lengths = (lengths.1, lengths.0);
+    }
+    let title = "width and length together: |χ| of the largest network after the longest pre-training";
+    let last = |path: &[(i64, usize)], chi: &dyn Fn(&Record) -> f64| {
+        let (width, steps) = path[path.len() - 1];
+        evidence.over_seeds(|seed| chi(evidence.of(seed, width, steps)))
+    };
+    collected.checks.push(Open::mean(title, context.expected(0.0, NONE), last(&path, &measured)));
+    let half = Expectation::AtMost { bound: 0.5f64.ln() };
+    for pair in path.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let title = format!(
+            "width and length together: logarithm of |χ| at width {}, {} steps, over width {}, {} steps",
+            to.0, to.1, from.0, from.1
+        );
+        let ratios = evidence.over_seeds(|seed| {
+            (measured(evidence.of(seed, to.0, to.1)) / measured(evidence.of(seed, from.0, from.1))).ln()
+        });
+        collected.checks.push(Open::mean(title, half, ratios));
+    }
+    for width in Evidence::WIDTHS {
+        let title =
+            format!("length alone, width {width}: logarithm of |χ| after the longest pre-training over the shortest");
+        collected.checks.push(Open::mean(title, half, falls(&evidence, *width, lengths, measured)));
+    }
+    let none = Expectation::Within { target: 0.0, tolerance: NONE };
+    let title = "width and length together: |χ| of open questions in the same network";
+    collected.controls.push(Open::mean(title, none, last(&diagonal(), &open)));
+    let widest = Evidence::WIDTHS[Evidence::WIDTHS.len() - 1];
+    let title = format!("length alone, width {widest}: the same of open questions");
+    collected.controls.push(Open::mean(title, half, falls(&evidence, widest, (LENGTHS[0], LONGEST), open)));
+    let title = format!("width alone: |χ| of answered questions at width {widest} after {} steps", LENGTHS[0]);
+    collected.controls.push(Open::mean(title, none, last(&[(widest, LENGTHS[0])], &answered)));
+
+    collected.tables.extend([levels(&evidence), by_power(&evidence), effects(&evidence)]);
+    collected.figures.push(figure(&evidence));
+    Ok(context.judged(collected))
+}
+
+fn interval(samples: &[f64]) -> Cell {
+    Cell::from(student_mean(samples, Mark::CONFIDENCE))
+}
+
+/// Mean |χ| of every kind of question by width and length.
+fn levels(evidence: &Evidence) -> Table {
+    let mut columns = vec!["width".to_owned(), "steps".to_owned(), "answered".to_owned()];
+    columns.extend(Question::ANSWERED.map(|q| q.text().to_owned()));
+    columns.push("open".into());
+    let mut rows = Vec::new();
+    for width in Evidence::WIDTHS {
+        for steps in LENGTHS {
+            let chi = |questions: &[Question]| {
+                interval(&evidence.over_seeds(|s| evidence.of(s, *width, steps).chi(questions)))
+            };
+            let mut row = vec![Cell::from(*width as f64), Cell::from(steps as f64), chi(&Question::ANSWERED)];
+            row.extend(Question::ANSWERED.map(|question| chi(&[question])));
+            row.push(chi(&Question::OPEN));
+            rows.push(row);
+        }
+    }
+    Table { title: "Mean |χ| with 95% intervals".into(), columns, rows }
+}
+
+/// χ∞ for several powers of the correction, in the limits that let the width grow.
+fn by_power(evidence: &Evidence) -> Table {
+    let mut columns = vec!["limit".to_owned()];
+    columns.extend(POWERS.map(|power| format!("χ∞, correction n^-{power}")));
+    let answered = |record: &Record| record.chi(&Question::ANSWERED);
+    let row = |name: String, path: &[(i64, usize)]| {
+        let mut row = vec![Cell::from(name)];
+        row.extend(POWERS.map(|power| interval(&limits(evidence, path, power, answered))));
+        row
+    };
+    let alone = LENGTHS.map(|steps| {
+        let path: Vec<(i64, usize)> = Evidence::WIDTHS.iter().map(|width| (*width, steps)).collect();
+        row(format!("width alone, {steps} steps"), &path)
+    });
+    let rows = std::iter::once(row("width and length together".into(), &diagonal())).chain(alone).collect();
+    Table { title: "χ∞ of answered questions with 95% intervals".into(), columns, rows }
+}
+
+/// Where the scatter of |χ| comes from at the largest width.
+fn effects(evidence: &Evidence) -> Table {
+    let widest = *Evidence::WIDTHS.last().expect("several widths");
+    let rows = LENGTHS.map(|steps| {
+        let networks: Vec<&Record> = evidence.seeds.iter().map(|seed| evidence.of(*seed, widest, steps)).collect();
+        let own = |record: &Record| {
+            let answered = record.answers.iter().filter(|a| Question::ANSWERED.contains(&a.topic));
+            answered.map(|a| (a.chi, a.deviation)).collect::<Vec<_>>()
+        };
+        let groups: Vec<Vec<f64>> = networks.iter().map(|r| own(r).into_iter().map(|a| a.0).collect()).collect();
+        let variances: Vec<f64> = networks.iter().flat_map(|r| own(r)).map(|a| a.1 * a.1).collect();
+        let found = components(&groups, Mark::CONFIDENCE);
+        let sentences = (variances.iter().sum::<f64>() / variances.len() as f64).sqrt();
+        let numbers = [found.between.sqrt(), found.within.sqrt(), sentences].map(Cell::from);
+        [Cell::from(steps as f64), Cell::from(found.mean)].into_iter().chain(numbers).collect()
+    });
+    let columns =
+        ["steps", "mean |χ|", "deviation over seeds", "over questions of a seed", "over sentences of a question"];
+    let title = format!("Random effects at width {widest}, answered questions");
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
+}
+
+fn figure(evidence: &Evidence) -> Figure {
+    let series = |width: i64, questions: &'static [Question], name: String, control: bool| Series {
+        name,
+        marks: LENGTHS
+            .iter()
+            .map(|steps| {
+                let chi = evidence.over_seeds(|seed| evidence.of(seed, width, *steps).chi(questions));
+                Mark::mean(*steps as f64, &chi)
+            })
+            .collect(),
+        predicted_slope: None,
+        control,
+    };
+    let widest = *Evidence::WIDTHS.last().expect("several widths");
+    let answered = Evidence::WIDTHS.iter().map(|w| series(*w, &Question::ANSWERED, format!("width {w}"), false));
+    let open = series(widest, &Question::OPEN, format!("width {widest}, open questions"), true);
+    Figure {
+        name: "output-derivative".into(),
+        title: "Output derivative over lengths of pre-training".into(),
+        x_label: "steps of pre-training".into(),
+        y_label: "mean |χ|".into(),
+        series: answered.chain([open]).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_that_of_the_fit() {
+        for power in POWERS {
+            let points: Vec<(f64, f64)> =
+                [32.0, 64.0, 128.0, 256.0].map(|n: f64| (n, 0.3 + 5.0 * n.powf(-power))).to_vec();
+            assert!((limit(&points, power) - 0.3).abs() < 1e-12);
+        }
+    }
 }

@@ -1,328 +1,363 @@
-//! Prompt-based fine-tuning of pre-trained networks stays near its kernel, nearer as naturalness grows with the width; a random head
-//! does not.
+//! Fine-tuning on a prompt's true labels departs from its kernel in proportion to the χ that pre-training has left.
 //!
-//! **Statement.** If the pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be updated),
-//! and the task is natural in it (χ vanishes), then prompt-based fine-tuning shows kernel behaviour in the limit of infinite width (the
-//! paper, Theorem 5.5). At finite width: the departure from the kernel is that of an unnatural task times the share that χ is of the
-//! unnatural task's, so that it falls faster with the width; and standard fine-tuning, with a random head in place of the prompt, departs by
-//! far more.
+//! **Statement.** If a pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be updated), and a task is
+//! natural in it (χ, the loss's derivative in the output, vanishes on the true labels), then fine-tuning on the task's prompt shows kernel behaviour (the
+//! paper, Theorem 5.5): under SGD, and under SignGD and early Adam with a learning rate in proportion to χ. At finite width and length of
+//! pre-training: every departure from the kernel is proportional to the χ that is left, whether width or length has made it small.
 //!
-//! **Hypotheses.** Measured first, on the same networks and tasks: the mean |χ| is below an undecided network's 1/2; with three widths or more also
-//! the exponents of the outputs' size (stable: it must not grow), of the kernel's diagonal in the parametrization's own learning rates
-//! (non-trivial: it must neither vanish nor explode), and of |χ| (natural: it must fall).
+//! **Hypotheses.** Measured first, over seeds of pre-training. Natural: from the smallest network with the shortest pre-training to the largest with the longest, the mean |χ| of
+//! questions that sentences answer falls by half or more. Stable and non-trivial, after the longest pre-training, on questions that sentences leave open, which no network can learn
+//! whatever its width: in the width the outputs' size does not grow, and the kernels' diagonals in the parametrization's own learning rates neither grow nor fall; exponents to
+//! 0.15.
 //!
-//! **Derivation.** In muP one step with output derivative χ of order one changes features by order one at every width (`r = 0`,
-//! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to χ (chi-law); where χ falls, so do the departures from
-//! the kernel. A wide but finite network has corrections of its own, which fall with the width whatever the task is; the same prompt
-//! with unrelated words as labels has these corrections and nothing else, so it is what the task is compared with.
+//! **Derivation.** In muP a step with output derivative χ of order one changes features by order one at every width (`r = 0`,
+//! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to `ηχ` under SGD and to η under sign updates, and so is the second order of
+//! the outputs over the first (chi-law). How much a change of given size bends the outputs is a property of the weights, which pre-training changes, too: the
+//! theorem holds it to be of order one. If it is, departures over networks have the exponent 1 in χ; if pre-training bends networks the more, the more
+//! they know, a smaller one. Exponents come in halves in this theory, so that a quarter is accepted on either side.
 //!
-//! **Experiment.** The family of natural-task on its cloze tasks: full-batch fine-tuning in muP's learning rates, of several few-shot draws, with a
-//! base rate at which a step on one sentence alone would move its own output by half its χ to first order, at every width and for every variant;
-//! relative residual of the linearization, gradient drift and kernel drift on other sentences. SignGD and early Adam, with a learning rate in proportion to the
-//! mean |χ|, where there are three widths: described, not judged. The intervals are over tasks and draws; they say nothing of
-//! other seeds of pre-training.
+//! **Experiment.** Networks pre-trained on a language with questions that sentences answer (`fixtures/family/agreement.toml`), one for every width, length and
+//! seed. Five steps on the true label of one sentence, in muP's learning rates; relative residual of the linearization, drift of the gradients and of the kernel on other
+//! sentences, mean over two sentences, one with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of question: one exponent for each
+//! seed, which draws weights, text, questions and sentences anew, and an interval over seeds. The evidence is in `reports/agreement`, a file for each network.
 //!
-//! **Control.** Unrelated label words in place of the random head: a residual far above the prompt's is the work of the head and the lost prompt,
-//! not of wrong words.
+//! **Control.** Questions that the sentences leave open, in the same networks, against the χ of those that they answer: what pre-training does to any task is not
+//! what χ does. SignGD with a learning rate that does not know χ.
 //!
-//! **Meaning.** What makes fine-tuning of pre-trained networks lazy is the prompt, not the width alone.
+//! **Meaning.** What a prompt must do to make fine-tuning a kernel's work is to make χ small. The limit is that of length and width together: in muP neither alone makes χ vanish.
 
-use tch::{Kind, Tensor};
-
-use super::context::Context;
-use super::family::{Family, PER_WORD, labels, tasks, tasks_setting};
-use super::scan::Scan;
-use super::training::{loss_gradient, outputs, rms};
-use super::{Claim, Mutant, Topic, check};
-use crate::analysis::{SplitName, Study};
+use super::agreement::Evidence;
+use super::agreement_network::Record;
+use super::context::{Context, SHIFTED};
+use super::departure::{Departure, Length, Update};
+use super::{Claim, Mutant, Topic};
 use crate::error::Result;
-use crate::evidence::{Cell, Figure, Findings, Table};
-use crate::jacobian::{Examples, Parameters, Rescaled};
-use crate::kernel::{FormulaSet, GramOptions, structured_gram};
-use crate::lm::{LanguageModel, NetworkFacts, OutputMode, Parametrization, Scaling, with_head};
-use crate::measure::{gradient_drift, kernel_drift, relative_residual, taylor};
-use crate::natural::{random_head, unrelated_words};
-use crate::progress::Silent;
-use crate::stats::{Expectation, student_mean};
-use crate::train::{Optimizer, OptimizerKind, output_derivative};
+use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Series, Table};
+use crate::pretrain::language::Topic as Question;
+use crate::stats::{Estimate, Expectation, Levelled, Scaling, components, exponent, levelled_slope, student_mean};
+
+const HALF: Mutant = Mutant { name: "half-expansion", change: "the residual against half of the Taylor expansion" };
+const SQUARED: Mutant = Mutant { name: "squared-chi", change: "χ² in the place of χ" };
+const UNMATCHED: Mutant =
+    Mutant { name: "unmatched-rate", change: "sign updates with a learning rate that does not know χ" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-regime",
     topic: Topic::Prompt,
-    title: "With a prompt, fine-tuning of pre-trained networks stays near its kernel, by as much as χ is small; with a random head it does not",
+    title: "With a prompt, fine-tuning of pre-trained networks on true labels departs from its kernel in proportion to the χ that is left",
     source: "the paper, Theorem 5.5",
-    prediction: "residual of a random head at least 10 times the prompt's; drift falls faster than an unnatural task's",
+    prediction: "residual, gradient drift and kernel drift have the exponent 1 in the natural χ, under SGD and, with η in proportion to χ, SignGD and early Adam",
     text: include_str!("prompt_kernel_regime.rs"),
-    mutants: &[
-        Mutant { name: "half-direction", change: "the Taylor expansion uses half of θ_T - θ_0" },
-        Mutant { name: "no-prompt", change: "the random head in place of the prompt" },
-    ],
-    graded: &[],
+    mutants: &[HALF, SQUARED, UNMATCHED],
+    graded: &[SHIFTED],
     experiment,
 };
 
-const STEPS: usize = 5;
-const PROBES: usize = 16;
-/// What a step on one example alone would do to its own output, to first order, at every width alike: under SGD this times its χ,
-/// under sign updates this times 2|χ|, which is 1 for an undecided network.
-const SGD_MOVE: f64 = 0.5;
-const SIGN_MOVE: f64 = 0.05;
+/// Accepted distance of an exponent in χ from 1: half of what exponents of this theory differ by.
+const QUARTER: f64 = 0.25;
 
-const RESIDUAL: &str = "linearization residual";
-const GRADIENT: &str = "gradient drift";
-const KERNEL: &str = "kernel drift";
-const CHI: &str = "mean |χ|";
-const OUTPUT: &str = "size of the outputs";
-const DIAGONAL: &str = "kernel diagonal";
-const MOVES: &str = "output change";
-const STATISTICS: [&str; 7] = [RESIDUAL, GRADIENT, KERNEL, CHI, OUTPUT, DIAGONAL, MOVES];
-
-/// How many times the prompt's residual a random head's must be. Ten is far from either side: a hundred was seen for the head, and two for
-/// unrelated words.
-const FAR: f64 = 10.0;
-
-/// Mean |χ| of a network that does not know which word is right.
-const UNDECIDED: f64 = 0.5;
-
-/// Accepted distance of a hypothesis' exponent from the theory's 0.
+/// Accepted distance of a hypothesis' exponent in width from the theory's 0.
 const STILL: f64 = 0.15;
 
-/// Widths that exponents need: two points have no deviation from a line.
-const EXPONENT_WIDTHS: usize = 3;
+const UPDATES: [Update; 3] = [Update::Sgd, Update::Signgd, Update::Adam];
 
-/// What is fine-tuned on the sentences.
+/// A statistic of a departure.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Task {
-    /// The prompt with the task's label words.
-    Prompt,
-    /// The prompt with other words of the vocabulary as label words: the task is not natural, all else is the same.
-    Unrelated,
-    /// No prompt: a random head on the first token.
-    Head,
+enum Statistic {
+    Residual,
+    Gradient,
+    Kernel,
 }
 
-/// How a network is fine-tuned.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Way {
-    task: Task,
-    /// `sgd`, `signgd` or `adam`.
-    update: &'static str,
-}
+impl Statistic {
+    const ALL: [Self; 3] = [Self::Residual, Self::Gradient, Self::Kernel];
 
-impl Way {
-    fn optimizer(self) -> OptimizerKind {
-        match self.update {
-            "sgd" => OptimizerKind::Sgd,
-            "signgd" => OptimizerKind::Signgd,
-            _ => OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 },
+    fn text(self) -> &'static str {
+        match self {
+            Self::Residual => "linearization residual",
+            Self::Gradient => "gradient drift",
+            Self::Kernel => "kernel drift",
         }
     }
 
-    fn name(self) -> String {
-        let update = match self.update {
-            "sgd" => "SGD",
-            "signgd" => "SignGD",
-            _ => "Adam",
-        };
-        let task = match self.task {
-            Task::Prompt => "",
-            Task::Unrelated => ", unrelated label words",
-            Task::Head => ", no prompt, random head",
-        };
-        format!("{update}{task}")
+    fn of(self, found: &Departure) -> f64 {
+        match self {
+            Self::Residual => found.residual,
+            Self::Gradient => found.gradient,
+            Self::Kernel => found.kernel,
+        }
     }
 }
 
-const PROMPT: Way = Way { task: Task::Prompt, update: "sgd" };
-const SIGNS: [Way; 2] = [Way { task: Task::Prompt, update: "signgd" }, Way { task: Task::Prompt, update: "adam" }];
-const UNRELATED: Way = Way { task: Task::Unrelated, update: "sgd" };
-const HEAD: Way = Way { task: Task::Head, update: "sgd" };
+/// Which networks of a seed share a level, beside the kind of question.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// All: width and length vary together.
+    Both,
+    /// Those of a width: the length alone varies.
+    LengthAlone,
+    /// Those of a length.
+    WidthAlone,
+}
+
+impl Limit {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Both => "width and length",
+            Self::LengthAlone => "length at a fixed width",
+            Self::WidthAlone => "width at a fixed length",
+        }
+    }
+
+    fn level(self, record: &Record) -> i64 {
+        match self {
+            Self::Both => 0,
+            Self::LengthAlone => record.width,
+            Self::WidthAlone => record.steps as i64,
+        }
+    }
+}
+
+/// A seed's exponent of a departure over some questions, in a χ; NaN where χ does not vary.
+fn slope(
+    evidence: &Evidence,
+    seed: u64,
+    limit: Limit,
+    questions: &[Question],
+    of: impl Fn(&Record, Question) -> (f64, f64),
+) -> f64 {
+    let mut levels = Vec::new();
+    let mut points = Vec::new();
+    for record in evidence.networks(seed) {
+        for question in questions {
+            let level = (*question, limit.level(record));
+            let group = levels.iter().position(|l| *l == level).unwrap_or(levels.len());
+            if group == levels.len() {
+                levels.push(level);
+            }
+            let (chi, departure) = of(record, *question);
+            points.push(Levelled { group, x: chi.ln(), y: departure.ln() });
+        }
+    }
+    levelled_slope(&points).unwrap_or(f64::NAN)
+}
+
+/// Exponents of a departure in the questions' own χ, one for each seed.
+fn natural(evidence: &Evidence, limit: Limit, update: Update, length: Length, statistic: Statistic) -> Vec<f64> {
+    evidence.over_seeds(|seed| {
+        slope(evidence, seed, limit, &Question::ANSWERED, |record, question| {
+            let chi = record.run(question, update, Length::Natural).chi;
+            (chi, statistic.of(record.run(question, update, length)))
+        })
+    })
+}
+
+/// Exponents of open questions' departures in the χ of the answered ones of the same network.
+fn open(evidence: &Evidence, update: Update, statistic: Statistic) -> Vec<f64> {
+    evidence.over_seeds(|seed| {
+        slope(evidence, seed, Limit::Both, &Question::OPEN, |record, question| {
+            (record.chi(&Question::ANSWERED), statistic.of(record.run(question, update, Length::Natural)))
+        })
+    })
+}
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let family = Family::open(context)?;
-    let widths = family.widths();
-    // Many where exponents are compared, few for what is told apart by orders of magnitude.
-    let (draws, few) = (context.seeds(4, 16, 32), context.seeds(4, 4, 8));
-    let scan = |way: Way, draws: usize| {
-        Scan::over(context, &way.name(), &widths, draws * tasks().len(), &STATISTICS, |width, seed| {
-            let member = widths.iter().position(|w| *w == width).expect("one of the widths");
-            let (task, draw) = (&tasks()[seed % tasks().len()], seed / tasks().len());
-            let name = format!("{}, draw {draw}", task.name);
-            let study = family.study(member, task, context.seed(&name), context.device)?;
-            one_run(context, &study, way, &name)
-        })
-    };
-    // The prompt last: mutants change it alone, and share the others.
-    let (unrelated, head) = (scan(UNRELATED, draws)?, scan(HEAD, few)?);
-    let prompt = scan(PROMPT, draws)?;
-    let exponents = widths.len() >= EXPONENT_WIDTHS;
-
-    let confidence = context.family_confidence(3 * widths.len() + 4);
-    let mut findings = Findings {
-        settings: vec![
-            family.setting(),
-            tasks_setting(),
-            ("few-shot draws of each".into(), format!("{draws}; {few} of the random head and of sign updates")),
-            ("fine-tuning".into(), format!("{STEPS} full-batch steps on {} sentences", 2 * PER_WORD)),
-        ],
-        ..Findings::default()
-    };
-    let natural = Expectation::AtMost { bound: UNDECIDED };
-    let far = Expectation::AtLeast { bound: FAR.ln() };
-    for (at, width) in widths.iter().enumerate() {
-        let title = format!("width {width}: mean |χ| of the task (an undecided network has 1/2)");
-        findings.hypotheses.push(check(title, natural, student_mean(&prompt.at(CHI, at), confidence)));
-        let title = |what: &str| format!("width {width}: logarithm of the {RESIDUAL} {what} over the prompt's");
-        let ratio = |other: &Scan| student_mean(&other.log_ratios(&prompt, RESIDUAL, at), confidence);
-        findings.checks.push(check(title("of a random head"), far, ratio(&head)));
-        findings.controls.push(check(title("with unrelated words"), far, ratio(&unrelated)));
-    }
-    let mut shown = vec![(PROMPT.name(), prompt), (UNRELATED.name(), unrelated), (HEAD.name(), head)];
-    if exponents {
-        let (prompt, unrelated) = (&shown[0].1, &shown[1].1);
-        let stable = Expectation::AtMost { bound: STILL };
-        let nontrivial = Expectation::Within { target: 0.0, tolerance: STILL };
-        let falls = Expectation::AtMost { bound: 0.0 };
-        for (what, statistic, expected) in
-            [("stable", OUTPUT, stable), ("non-trivial", DIAGONAL, nontrivial), ("natural", CHI, falls)]
-        {
-            let title = format!("{what}: exponent of the {statistic}");
-            findings.hypotheses.push(prompt.slope(title, statistic, expected, confidence)?);
+    let evidence = Evidence::shipped()?;
+    let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
+    hypotheses(&evidence, &mut collected)?;
+    for update in UPDATES {
+        for statistic in Statistic::ALL {
+            let sign = update != Update::Sgd;
+            let length = if sign && context.is(UNMATCHED) { Length::Fixed } else { Length::Natural };
+            let of = |found: &Departure| match statistic {
+                Statistic::Residual if context.is(HALF) => found.half_residual,
+                _ => statistic.of(found),
+            };
+            let power = if context.is(SQUARED) { 2.0 } else { 1.0 };
+            let update_of = if length == Length::Fixed { Update::Signgd } else { update };
+            let slopes = evidence.over_seeds(|seed| {
+                slope(&evidence, seed, Limit::Both, &Question::ANSWERED, |record, question| {
+                    let chi = record.run(question, update, Length::Natural).chi;
+                    (chi.powf(power), of(record.run(question, update_of, length)))
+                })
+            });
+            let title = format!("{}: exponent of the {} in χ", update.text(), statistic.text());
+            collected.checks.push(Open::mean(title, context.expected(1.0, QUARTER), slopes));
         }
-        let title = format!("exponent of the {GRADIENT} less that with unrelated words");
-        findings.checks.push(check(title, falls, prompt.slope_against(unrelated, GRADIENT, confidence)?));
-        for way in SIGNS {
-            shown.push((way.name(), scan(way, few)?));
-        }
-        let mut columns = vec!["fine-tuning".to_owned()];
-        columns.extend(STATISTICS.map(|s| format!("exponent of the {s}")));
-        let rows = shown.iter().map(|(name, scan)| {
-            let mut row = vec![Cell::from(name.as_str())];
-            for statistic in STATISTICS {
-                row.push(Cell::from(scan.exponent(statistic, 0.95)?.slope));
-            }
-            Ok(row)
-        });
-        let rows = rows.collect::<Result<_>>()?;
-        findings.tables.push(Table { title: "Exponents in width with 95% intervals".into(), columns, rows });
     }
-    findings.tables.push(levels(&widths, &shown));
-    for (name, statistic) in [("residual", RESIDUAL), ("gradient-drift", GRADIENT), ("chi", CHI)] {
-        findings.figures.push(Figure {
-            name: name.into(),
-            title: format!("Fine-tuning over widths: {statistic}"),
-            x_label: "width n".into(),
-            y_label: statistic.into(),
-            series: shown
-                .iter()
-                .enumerate()
-                .map(|(i, (name, scan))| scan.series(name, statistic, None, i == 1 || i == 2))
-                .collect(),
-        });
+    let one = Expectation::Within { target: 1.0, tolerance: QUARTER };
+    for statistic in Statistic::ALL {
+        let title = format!("open questions, SGD: exponent of the {} in the χ of answered ones", statistic.text());
+        collected.controls.push(Open::mean(title, one, open(&evidence, Update::Sgd, statistic)));
+        let title = format!("SignGD with a fixed rate: exponent of the {} in χ", statistic.text());
+        let slopes = natural(&evidence, Limit::Both, Update::Signgd, Length::Fixed, statistic);
+        collected.controls.push(Open::mean(title, one, slopes));
     }
-    Ok(findings)
+    collected.tables.extend([by_limit(&evidence), effects(&evidence), by_tensor(&evidence)?]);
+    collected.figures.extend(Statistic::ALL.map(|statistic| figure(&evidence, statistic)));
+    Ok(context.judged(collected))
 }
 
-/// Geometric means of what was measured, by width.
-fn levels(widths: &[f64], shown: &[(String, Scan)]) -> Table {
-    let mut columns = vec!["fine-tuning".to_owned(), "width".to_owned()];
-    columns.extend(STATISTICS.map(str::to_owned));
+/// Exponent in width of a number of the networks after the longest pre-training, over seeds.
+fn in_width(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Result<Estimate> {
+    let widths: Vec<f64> = Evidence::WIDTHS.iter().map(|w| *w as f64).collect();
+    let longest = super::agreement::LONGEST;
+    let row = |seed: &u64| Evidence::WIDTHS.iter().map(|width| of(evidence.of(*seed, *width, longest))).collect();
+    let values: Vec<Vec<f64>> = evidence.seeds.iter().map(row).collect();
+    Ok(exponent(&Scaling { widths: &widths, values: &values }, None, Mark::CONFIDENCE)?.slope)
+}
+
+/// Geometric mean over open questions: what no network can learn, whatever its width.
+fn typical(record: &Record, update: Update, of: fn(&Departure) -> f64) -> f64 {
+    let logs = Question::OPEN.map(|question| of(record.run(question, update, Length::Natural)).ln());
+    (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+}
+
+fn hypotheses(evidence: &Evidence, collected: &mut Collected) -> Result<()> {
+    let falls = evidence.over_seeds(|seed| {
+        let chi = |record: Option<&Record>| record.expect("networks of every seed").chi(&Question::ANSWERED).ln();
+        // In the order of widths and lengths.
+        chi(evidence.networks(seed).last()) - chi(evidence.networks(seed).next())
+    });
+    let half = Expectation::AtMost { bound: 0.5f64.ln() };
+    let title = "natural: logarithm of the mean |χ| of the largest network with the longest pre-training over that of the first";
+    collected.hypotheses.push(Open::mean(title, half, falls));
+    let still = Expectation::Within { target: 0.0, tolerance: STILL };
+    let bounded = Expectation::AtMost { bound: STILL };
+    let diagonal = |update: Update| in_width(evidence, move |record| typical(record, update, |found| found.diagonal));
+    for (title, expected, slope) in [
+        (
+            "stable: exponent of open questions' outputs in width",
+            bounded,
+            in_width(evidence, |record| record.small_outputs(&Question::OPEN))?,
+        ),
+        ("non-trivial: exponent of the diagonal of SGD's kernel in width", still, diagonal(Update::Sgd)?),
+        ("non-trivial: exponent of the diagonal of SignGD's kernel in width", still, diagonal(Update::Signgd)?),
+    ] {
+        collected.hypotheses.push(Open::new(title, expected, move |confidence| slope.student_at(confidence)));
+    }
+    Ok(())
+}
+
+/// Exponents in each limit, for description.
+fn by_limit(evidence: &Evidence) -> Table {
+    let mut columns = vec!["fine-tuning".to_owned(), "limit".to_owned()];
+    columns.extend(Statistic::ALL.map(|s| s.text().to_owned()));
+    let mean = |samples: Vec<f64>| Cell::from(student_mean(&samples, Mark::CONFIDENCE));
     let mut rows = Vec::new();
-    for (name, scan) in shown {
-        for (at, width) in widths.iter().enumerate() {
-            let mut row = vec![Cell::from(name.as_str()), Cell::from(*width)];
-            for statistic in STATISTICS {
-                let values = scan.at(statistic, at);
-                let mean = values.iter().map(|v| v.ln()).sum::<f64>() / values.len() as f64;
-                row.push(Cell::from(mean.exp()));
-            }
+    for update in UPDATES {
+        for limit in [Limit::Both, Limit::LengthAlone, Limit::WidthAlone] {
+            let mut row = vec![Cell::from(update.text()), Cell::from(limit.text())];
+            row.extend(Statistic::ALL.map(|s| mean(natural(evidence, limit, update, Length::Natural, s))));
             rows.push(row);
         }
     }
-    Table { title: "Geometric means over tasks and draws".into(), columns, rows }
+    Table { title: "Exponents in χ with 95% intervals".into(), columns, rows }
 }
 
-/// Fine-tunes one network and measures the statistics.
-fn one_run(context: &Context<'_>, study: &Study, way: Way, name: &str) -> Result<Vec<f64>> {
-    let chosen: Vec<usize> = (0..PROBES).collect();
-    let task = if way.task == Task::Prompt && context.is("no-prompt") { Task::Head } else { way.task };
-    match task {
-        Task::Prompt => {
-            let train = study.examples(SplitName::Train, OutputMode::Difference)?;
-            let probes = study.examples(SplitName::Test, OutputMode::Difference)?.select(&chosen);
-            behaviour(context, study, &study.parameters, (&train, &probes), way)
-        }
-        Task::Unrelated => {
-            let words = unrelated_words(study, context.seed(name), 1)?;
-            let train = study.examples_for(SplitName::Train, &words, OutputMode::Difference)?;
-            let probes = study.examples_for(SplitName::Test, &words, OutputMode::Difference)?.select(&chosen);
-            behaviour(context, study, &study.parameters, (&train, &probes), way)
-        }
-        Task::Head => {
-            let width = study.model.facts().width;
-            let head = random_head(study, 1, context.seed(&format!("head of {name}, width {width}")));
-            let train = study.head_examples(SplitName::Train, 1)?;
-            let probes = study.head_examples(SplitName::Test, 1)?.select(&chosen);
-            behaviour(context, study, &with_head(&study.parameters, &head, None), (&train, &probes), way)
-        }
-    }
+/// Where the scatter of exponents comes from, for SGD.
+fn effects(evidence: &Evidence) -> Table {
+    let rows = Statistic::ALL.map(|statistic| {
+        let groups: Vec<Vec<f64>> = evidence
+            .seeds
+            .iter()
+            .map(|seed| {
+                let of = |record: &Record, question| {
+                    let found = record.run(question, Update::Sgd, Length::Natural);
+                    (found.chi, statistic.of(found))
+                };
+                Question::ANSWERED.map(|question| slope(evidence, *seed, Limit::Both, &[question], of)).to_vec()
+            })
+            .collect();
+        let found = components(&groups, Mark::CONFIDENCE);
+        let name = Cell::from(statistic.text());
+        vec![name, Cell::from(found.mean), Cell::from(found.between.sqrt()), Cell::from(found.within.sqrt())]
+    });
+    let columns =
+        ["SGD", "mean of single questions' exponents", "deviation over seeds", "deviation over questions of a seed"];
+    Table { title: "Random effects".into(), columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
 }
 
-/// Square roots of SGD's learning rates, or the sign updates' rates: the coordinates in which one rate is right for all.
-fn factors(model: &dyn LanguageModel, start: &Parameters, sign: bool) -> Vec<f64> {
-    let NetworkFacts { width, mup_base_width, .. } = model.facts();
-    let base_width = mup_base_width.unwrap_or(width);
-    let scale = Parametrization { scaling: Scaling::Mup, base_width, embedding_deviation: 1.0 };
-    let own = model.specs().len();
-    let of = |(p, spec): (usize, &crate::jacobian::ParameterSpec)| match (p < own, sign) {
-        (true, true) => scale.sign_rate(width, spec),
-        (true, false) => scale.sgd_rate(width, spec).sqrt(),
-        // A head from n numbers to one.
-        (false, true) => scale.shrinkage(width),
-        (false, false) => scale.shrinkage(width).sqrt(),
+/// Where the kernel's diagonal grows or falls with the width.
+fn by_tensor(evidence: &Evidence) -> Result<Table> {
+    const PARTS: [(&str, fn(&str) -> bool); 5] = [
+        ("embeddings", |name| name.contains("embeddings.")),
+        ("attention", |name| name.contains(".attention.")),
+        ("feed-forward layers", |name| name.contains("encoder.") && !name.contains(".attention.")),
+        ("the head's transform", |name| {
+            name.starts_with("lm_head.") && !name.contains("decoder") && name != "lm_head.bias"
+        }),
+        ("decoder", |name| name.contains("decoder") || name == "lm_head.bias"),
+    ];
+    let columns = ["part", "exponent in width of its share of the diagonal", "share at the largest width"];
+    let rows = PARTS.map(|(part, is_own)| {
+        let size =
+            move |record: &Record| record.shares.iter().filter(|(name, _)| is_own(name)).map(|s| s.1).sum::<f64>();
+        let widest = *Evidence::WIDTHS.last().expect("several widths");
+        let share = evidence.over_seeds(|seed| {
+            let record = evidence.of(seed, widest, super::agreement::LONGEST);
+            size(record) / record.shares.iter().map(|s| s.1).sum::<f64>()
+        });
+        let share = student_mean(&share, Mark::CONFIDENCE);
+        Ok(vec![Cell::from(part), Cell::from(in_width(evidence, size)?), Cell::from(share)])
+    });
+    let rows = rows.into_iter().collect::<Result<_>>()?;
+    Ok(Table {
+        title: "SGD's kernel by part, 95% intervals".into(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+    })
+}
+
+/// A departure against χ: a point for each width and length.
+fn figure(evidence: &Evidence, statistic: Statistic) -> Figure {
+    let points = |questions: &'static [Question], update: Update, of_open: bool| {
+        let mut marks: Vec<Mark> = Evidence::WIDTHS
+            .iter()
+            .flat_map(|width| {
+                super::agreement::LENGTHS.map(|steps| {
+                    let logs = |of: &dyn Fn(&Record, Question) -> f64| {
+                        evidence.over_seeds(|seed| {
+                            let record = evidence.of(seed, *width, steps);
+                            questions.iter().map(|q| of(record, *q).ln()).sum::<f64>() / questions.len() as f64
+                        })
+                    };
+                    let chi = logs(&|record, question| {
+                        if of_open {
+                            record.chi(&Question::ANSWERED)
+                        } else {
+                            record.run(question, update, Length::Natural).chi
+                        }
+                    });
+                    let x = (chi.iter().sum::<f64>() / chi.len() as f64).exp();
+                    let y = logs(&|record, question| statistic.of(record.run(question, update, Length::Natural)));
+                    Mark::geometric_mean(x, &y.into_iter().map(f64::exp).collect::<Vec<_>>())
+                })
+            })
+            .collect();
+        marks.sort_by(|a, b| a.x.total_cmp(&b.x));
+        marks
     };
-    start.specs().iter().enumerate().map(of).collect()
-}
-
-fn behaviour(
-    context: &Context<'_>,
-    study: &Study,
-    own: &Parameters,
-    (train, probes): (&dyn Examples, &dyn Examples),
-    way: Way,
-) -> Result<Vec<f64>> {
-    let sign = way.update != "sgd";
-    let factors = factors(study.masked()?, own, sign);
-    let (train, probes) = (Rescaled::new(train, &factors), Rescaled::new(probes, &factors));
-    let start = Rescaled::parameters(own, &factors);
-    let labels = Tensor::from_slice(&labels(study, SplitName::Train));
-    let derivative = |p: &Parameters| output_derivative(&outputs(p, &train), &labels);
-    let chi = derivative(&start).abs().mean(Kind::Double).double_value(&[]);
-
-    let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: sign, signgd: false }, start.len());
-    let gram = structured_gram(&start, &probes, None, &options, &Silent)?;
-    let sgd = gram.sgd.expect("asked for");
-    let own_kernel = if sign { gram.asymmetric.expect("asked for") } else { sgd.shallow_clone() };
-    let diagonal = own_kernel.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]);
-    let movement = if sign { SIGN_MOVE * 2.0 * chi } else { SGD_MOVE };
-    let rate = movement / diagonal;
-
-    let indices: Vec<usize> = (0..train.len()).collect();
-    let mut optimizer = Optimizer::new(way.optimizer(), rate, start.len());
-    let mut end = start.detached_copy();
-    for _ in 0..STEPS {
-        let gradients = loss_gradient(&end, &train, &indices, &(derivative(&end) / train.len() as f64));
-        end = optimizer.step(&end, &gradients);
+    let mut series: Vec<Series> = UPDATES
+        .into_iter()
+        .map(|update| Series {
+            name: update.text().into(),
+            marks: points(&Question::ANSWERED, update, false),
+            predicted_slope: Some(1.0),
+            control: false,
+        })
+        .collect();
+    series.push(Series {
+        name: "SGD, open questions".into(),
+        marks: points(&Question::OPEN, Update::Sgd, true),
+        predicted_slope: None,
+        control: true,
+    });
+    Figure {
+        name: statistic.text().replace(' ', "-"),
+        title: format!("Departure from the kernel over networks: {}", statistic.text()),
+        x_label: "mean |χ| of answered questions".into(),
+        y_label: statistic.text().into(),
+        series,
     }
-    let include = vec![true; start.len()];
-    let direction = end.minus(&start);
-    let direction = if way == PROMPT && context.is("half-direction") { direction.map(|d| d * 0.5) } else { direction };
-    let expansion = taylor(&start, &direction, &probes, &include, PROBES)?;
-    let moved = outputs(&end, &probes) - &expansion.value;
-    let residual = relative_residual(&moved, &expansion.slope).unwrap_or(f64::NAN);
-    let gradient = gradient_drift(&start, &end, &probes, &include, PROBES)?.map_or(f64::NAN, |d| d.total);
-    let options = GramOptions::new(FormulaSet::SGD, start.len());
-    let after = structured_gram(&end, &probes, None, &options, &Silent)?.sgd.expect("asked for");
-    let kernel = kernel_drift(&sgd, &after, 1).map_or(f64::NAN, |d| d.frobenius);
-    Ok(vec![residual, gradient, kernel, chi, rms(&expansion.value), diagonal, rms(&moved)])
 }

@@ -1,11 +1,10 @@
 //! Statistics measured over widths (or ranks, or learning rates) and seeds, their exponents, and their plots.
 
-use super::check;
 use super::context::Context;
 use crate::error::Result;
-use crate::evidence::{Cell, Check, Mark, Open, Series, Table};
+use crate::evidence::{Cell, Mark, Open, Series, Table};
 use crate::progress::check_cancelled;
-use crate::stats::{Estimate, Expectation, Exponent, Scaling, exponent};
+use crate::stats::{Expectation, Exponent, Scaling, exponent};
 
 /// Points that a fit of three coefficients needs, to be more than an interpolation.
 const CORRECTED_POINTS: usize = 5;
@@ -97,32 +96,9 @@ impl Scan {
         Open::mean(title, expectation, self.last(name))
     }
 
-    /// A check on the exponent of a statistic.
-    pub fn slope(
-        &self,
-        title: impl Into<String>,
-        name: &str,
-        expectation: Expectation,
-        confidence: f64,
-    ) -> Result<Check> {
-        Ok(check(title, expectation, self.exponent(name, confidence)?.slope))
-    }
-
     /// The seeds' values at the x of this place.
     pub fn at(&self, name: &str, place: usize) -> Vec<f64> {
         self.values[self.index(name)].iter().map(|v| v[place]).collect()
-    }
-
-    /// Logarithms of a statistic over another scan's, seed by seed, at the x of this place.
-    pub fn log_ratios(&self, other: &Self, name: &str, place: usize) -> Vec<f64> {
-        self.at(name, place).iter().zip(other.at(name, place)).map(|(own, other)| (own / other).ln()).collect()
-    }
-
-    /// Exponent of a statistic over another scan's with the same seeds and x.
-    pub fn slope_against(&self, other: &Self, name: &str, confidence: f64) -> Result<Estimate> {
-        let pairs = self.values[self.index(name)].iter().zip(&other.values[other.index(name)]);
-        let ratios: Vec<Vec<f64>> = pairs.map(|(a, b)| a.iter().zip(b).map(|(a, b)| a / b).collect()).collect();
-        Ok(exponent(&Scaling { widths: &self.x, values: &ratios }, None, confidence)?.slope)
     }
 
     /// The seeds' values at the largest x.

@@ -14,33 +14,56 @@ const STEPS: usize = 6;
 /// What the first step on an undecided example would do to its own output, to first order.
 const MOVE: f64 = 0.05;
 
-/// How much of what steps did to the outputs of other examples each kernel leaves unexplained: `|Δf - prediction| / |Δf|` over all steps
-/// and probes.
+/// A prediction beside what steps did to the outputs of other examples: both as vectors over all steps and probes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Fit {
+    /// `|prediction| / |Δf|`.
+    pub size: f64,
+    /// Cosine of the angle between them.
+    pub cosine: f64,
+}
+
+impl Fit {
+    /// `|Δf - factor · prediction| / |Δf|`.
+    pub fn left_by(self, factor: f64) -> f64 {
+        let size = factor * self.size;
+        (1.0 - 2.0 * size * self.cosine + size * size).max(0.0).sqrt()
+    }
+
+    /// The same with the factor that fits best.
+    pub fn left_at_best(self) -> f64 {
+        (1.0 - self.cosine * self.cosine).max(0.0).sqrt()
+    }
+}
+
+/// What each kernel says of steps as they are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Unexplained {
-    /// `-η sign(χ_t) K_A(ξ, ξ_t)`, nothing fitted.
-    pub asymmetric: f64,
-    /// With χ_t in place of its sign, times the number that fits best.
-    pub unsigned: f64,
-    /// K_SGD in its place, times the number that fits best.
-    pub sgd: f64,
-    /// K_SignGD, likewise.
-    pub signgd: f64,
-    /// K_A with its arguments exchanged, likewise.
-    pub transposed: f64,
+pub(super) struct Predictions {
+    /// `-η sign(χ_t) K_A(ξ, ξ_t)`.
+    pub asymmetric: Fit,
+    /// With χ_t in place of its sign.
+    pub unsigned: Fit,
+    /// K_SGD in place of K_A.
+    pub sgd: Fit,
+    /// K_SignGD.
+    pub signgd: Fit,
+    /// K_A with its arguments exchanged.
+    pub transposed: Fit,
+    /// Mean |χ| of the examples before the steps.
+    pub chi: f64,
 }
 
 /// One step on each training example in turn (SignGD), or steps on the first alone (Adam, whose memory mixes examples), with learning
 /// rates `rates` of sign updates and `plain` of SGD in the units of the base width. `gradients` are those at the start
 /// \[N, P\] of train and probes.
-pub(super) fn unexplained(
+pub(super) fn predictions(
     start: &Parameters,
     (train, probes): (&dyn Examples, &dyn Examples),
     labels: &Tensor,
     (of_train, of_probes): (&Tensor, &Tensor),
     (rates, rate, plain): (&[f64], &Tensor, &Tensor),
     update: Update,
-) -> Unexplained {
+) -> Predictions {
     let diagonal = (of_train.abs() * rate).sum(Kind::Double).double_value(&[]) / train.len() as f64;
     let chi = output_derivative(&outputs(start, train), labels).abs().mean(Kind::Double).double_value(&[]);
     let eta = MOVE * 2.0 * chi / diagonal;
@@ -71,16 +94,36 @@ pub(super) fn unexplained(
         let column = |(example, chi): &(i64, f64)| kernel.narrow(1, *example, 1) * (-eta * of(*chi));
         Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1)
     };
-    let left = |p: &Tensor| (&moved - p).norm().double_value(&[]) / moved.norm().double_value(&[]);
-    let fitted = |p: Tensor| {
-        let factor = (&p * &moved).sum(Kind::Double).double_value(&[]) / p.square().sum(Kind::Double).double_value(&[]);
-        left(&(p * factor))
+    let fit = |p: Tensor| {
+        let (size, actual) = (p.norm().double_value(&[]), moved.norm().double_value(&[]));
+        Fit { size: size / actual, cosine: (p * &moved).sum(Kind::Double).double_value(&[]) / (size * actual) }
     };
-    Unexplained {
-        asymmetric: left(&predicted(&asymmetric, f64::signum)),
-        unsigned: fitted(predicted(&asymmetric, |chi| chi)),
-        sgd: fitted(predicted(&sgd, f64::signum)),
-        signgd: fitted(predicted(&signgd, f64::signum)),
-        transposed: fitted(predicted(&reversed, f64::signum)),
+    Predictions {
+        asymmetric: fit(predicted(&asymmetric, f64::signum)),
+        unsigned: fit(predicted(&asymmetric, |chi| chi)),
+        sgd: fit(predicted(&sgd, f64::signum)),
+        signgd: fit(predicted(&signgd, f64::signum)),
+        transposed: fit(predicted(&reversed, f64::signum)),
+        chi,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_the_distance() {
+        let (actual, prediction) = ([3.0f64, -1.0, 2.0], [1.0, 0.5, 2.0]);
+        let dot = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let (size, own) = (dot(&prediction, &prediction).sqrt(), dot(&actual, &actual).sqrt());
+        let fit = Fit { size: size / own, cosine: dot(&actual, &prediction) / (size * own) };
+        for factor in [0.5, 1.0, 1.7] {
+            let apart = [0, 1, 2].map(|i| actual[i] - factor * prediction[i]);
+            assert!((fit.left_by(factor) - dot(&apart, &apart).sqrt() / own).abs() < 1e-12);
+            assert!(fit.left_at_best() <= fit.left_by(factor));
+        }
+        let best = dot(&actual, &prediction) / (size * size);
+        assert!((fit.left_at_best() - fit.left_by(best)).abs() < 1e-12);
     }
 }

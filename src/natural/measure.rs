@@ -160,7 +160,7 @@ fn over_splits(outputs: impl Fn(SplitName) -> Result<Tensor>) -> Result<Tensor> 
 }
 
 /// A random head \[C, hidden\] as muP has it: entries of order 1/n, so that its outputs vanish with the width.
-pub fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
+fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
     let width = study.model.facts().width;
     normal_tensor(&[outputs as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
 }
@@ -170,7 +170,7 @@ pub fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
 ///
 /// # Errors
 /// [`Error::Missing`] where the tokenizer has too few words.
-pub fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
+fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
     let words = words_of(study)?;
     Ok((0..draws).flat_map(|draw| unrelated(study, &words, seed, draw, study.classes())).collect())
 }

@@ -7,5 +7,5 @@
 mod measure;
 mod report;
 
-pub use measure::{Measured, Naturalness, Variant, measure, random_head, unrelated_words};
-pub use report::{FALLS, Verdict, naturalness_findings, slope, verdict, write_naturalness};
+pub use measure::{Measured, Naturalness, Variant, measure};
+pub use report::{Verdict, naturalness_findings, verdict, write_naturalness};

@@ -9,7 +9,7 @@ use crate::report::{Document, Written, write_document};
 use crate::stats::{Estimate, Expectation, Outcome, clopper_pearson, student_mean};
 
 /// Smallest fall of |χ| that counts, as an exponent in width: a doubling that takes less than 3% off is none.
-pub const FALLS: f64 = -0.04;
+const FALLS: f64 = -0.04;
 
 /// Confidence of every interval.
 const CONFIDENCE: f64 = 0.99;
@@ -41,7 +41,7 @@ impl Verdict {
 /// The exponent is a function of the models' means; to first order an example moves it by its influence
 /// `Σ_w a_w χ_w/mean_w`, with a the weights of the least-squares slope (which sum to zero), and the influences of
 /// examples are independent.
-pub fn slope(widths: &[f64], chi: &[&[f64]], confidence: f64) -> Estimate {
+fn slope(widths: &[f64], chi: &[&[f64]], confidence: f64) -> Estimate {
     let logs: Vec<f64> = widths.iter().map(|w| w.ln()).collect();
     let centre = logs.iter().sum::<f64>() / logs.len() as f64;
     let spread: f64 = logs.iter().map(|x| (x - centre).powi(2)).sum();

@@ -49,14 +49,14 @@ fn parses(words: &[Word]) -> bool {
         }
         let Word::Auxiliary { number: of_auxiliary, .. } = rest.next()? else { return None };
         let Word::Verb { class: of_verb, .. } = rest.next()? else { return None };
-        rest.noun_phrase(false)?;
         let Word::Case { class: of_case } = rest.next()? else { return None };
+        let (of_object, _) = rest.noun_phrase(false)?;
         let Word::Particle { class: of_particle } = rest.next()? else { return None };
         while matches!(rest.0.first(), Some(Word::Adverb(_))) {
             rest.next();
         }
         let ends = matches!(rest.next()?, Word::Time(_)) && rest.0 == [Word::Stop];
-        Some(ends && of_auxiliary == number && of_case == of_verb && of_particle == class)
+        Some(ends && of_auxiliary == number && of_case == of_verb && of_particle == of_object)
     };
     words.len() == SENTENCE && whole() == Some(true)
 }
@@ -117,7 +117,7 @@ proptest! {
 #[test]
 fn what_is_free_is_even() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let (mut times, mut determiners) = ([0usize; 4], [0usize; 6]);
+    let (mut times, mut determiners) = ([0usize; 4], [0usize; 4]);
     let count = 12_000;
     for _ in 0..count {
         let sentence = Sentence::draw(&mut rng);
@@ -134,14 +134,14 @@ fn what_is_free_is_even() {
     let near =
         |n: usize, p: f64| (n as f64 - f64::from(count) * p).abs() < 5.0 * (f64::from(count) * p * (1.0 - p)).sqrt();
     assert!(times.iter().all(|n| near(*n, 0.25)), "{times:?}");
-    assert!(determiners.iter().all(|n| near(*n, 1.0 / 6.0)), "{determiners:?}");
+    assert!(determiners.iter().all(|n| near(*n, 0.25)), "{determiners:?}");
 }
 
 #[test]
 fn words_are_different_and_have_a_token_each() {
     let texts: HashSet<String> = WORDS.iter().map(|w| w.text()).collect();
     assert_eq!(texts.len(), WORDS.len());
-    assert!((100..150).contains(&WORDS.len()), "{}", WORDS.len());
+    assert!((60..100).contains(&WORDS.len()), "{}", WORDS.len());
     assert!(WORDS.iter().enumerate().all(|(id, word)| word.id() == id));
     let (tokenizer, ids) = (language_tokenizer(), language_ids());
     let mut rng = ChaCha8Rng::seed_from_u64(6);

@@ -1,0 +1,126 @@
+//! From pre-trained weights and on a prompt's true labels, sign updates move outputs by the asymmetric kernel, and by no other.
+//!
+//! **Statement.** Where fine-tuning is in the kernel regime, each step of SignGD on one example moves outputs by `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t)
+//! K_A(ξ, ξ_t)` with the asymmetric kernel `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` of the pre-trained weights, and so do Adam's first steps (the paper, Theorem 4.3). At
+//! finite width and length of pre-training: up to a tenth of the change.
+//!
+//! **Hypotheses.** The question is natural to the networks measured: its mean |χ| before any step is below half of an undecided network's.
+//!
+//! **Derivation.** With one output `sign ∇ℓ = sign(χ) sign(∇f)` (sign-factorization), so a step is `-η sign(χ) sign ∇f(ξ_t)` whatever χ's size, and Taylor's formula gives
+//! the rest. Nothing is fitted in it. K_SGD and K_SignGD have other entries, and K_A is not symmetric: exchanged, it says what another algorithm would do.
+//!
+//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), with a question that they have learnt; six steps on the true labels of a
+//! sentence each (SignGD), or of one (Adam, whose memory mixes sentences), with a learning rate in proportion to the mean |χ|. Share of what the steps did to the outputs of sixteen
+//! other sentences that the prediction leaves, `|Δf - prediction| / |Δf|`; mean over widths for each seed, and an interval over seeds.
+//!
+//! **Control.** The other kernels, and χ in place of its sign, each times the number that fits best: K_A has none.
+//!
+//! **Meaning.** The kernel of sign updates on a real network is the asymmetric one. Symmetric ones, though they may solve the task, do not say what the optimizer does.
+
+use super::agreement::{Evidence, LONGEST};
+use super::agreement_network::Record;
+use super::context::{Context, SHIFTED};
+use super::departure::Update;
+use super::steps::{Fit, Predictions};
+use super::{Claim, Graded, Mutant, Topic};
+use crate::error::Result;
+use crate::evidence::{Cell, Collected, Findings, Mark, Open, Table};
+use crate::stats::{Expectation, student_mean};
+
+const TRANSPOSED: Mutant = Mutant { name: "transposed", change: "K_A with its arguments exchanged" };
+const SYMMETRIC: Mutant = Mutant { name: "symmetric", change: "K_SGD in the place of K_A, at its best scale" };
+const SCALED: Graded = Graded { name: "scaled", change: "K_A a tenth too large" };
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "prompt-kernel-analog",
+    topic: Topic::Prompt,
+    title: "From pre-trained weights and on true labels, SignGD and early Adam move outputs by the asymmetric kernel",
+    source: "the paper, Theorem 4.3",
+    prediction: "K_A leaves at most a tenth of the change of outputs, nothing fitted; factor 1",
+    text: include_str!("prompt_kernel_analog.rs"),
+    mutants: &[TRANSPOSED, SYMMETRIC],
+    graded: &[SHIFTED, SCALED],
+    experiment,
+};
+
+/// Largest accepted share of the outputs' change that is left.
+const TENTH: f64 = 0.1;
+
+/// Accepted distance from 1 of the factor with which the kernel fits best.
+const FACTOR: f64 = 0.1;
+
+/// |χ| below which a question is called natural here: half of an undecided network's.
+const NATURAL: f64 = 0.25;
+
+/// A prediction of what steps do, and a number of it.
+type Of = fn(&Predictions) -> Fit;
+
+const CONTROLS: [(&str, Of); 4] = [
+    ("K_SGD", |p| p.sgd),
+    ("K_SignGD", |p| p.signgd),
+    ("K_A with its arguments exchanged", |p| p.transposed),
+    ("K_A and χ in place of its sign", |p| p.unsigned),
+];
+
+fn made(record: &Record, update: Update) -> &Predictions {
+    &record.steps_made.iter().find(|(of, _)| *of == update).expect("steps of both updates").1
+}
+
+/// Means over the widths for each seed.
+fn over_widths(evidence: &Evidence, update: Update, of: impl Fn(&Predictions) -> f64) -> Vec<f64> {
+    let all = |seed| Evidence::WIDTHS.iter().map(move |width| evidence.of(seed, *width, LONGEST));
+    evidence.over_seeds(|seed| all(seed).map(|r| of(made(r, update))).sum::<f64>() / Evidence::WIDTHS.len() as f64)
+}
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let evidence = Evidence::shipped()?;
+    let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
+    let title = "natural: mean |χ| of the sentences before the steps (an undecided network has 1/2)";
+    let natural = Expectation::AtMost { bound: NATURAL };
+    collected.hypotheses.push(Open::mean(title, natural, over_widths(&evidence, Update::Signgd, |p| p.chi)));
+    let tenth = Expectation::AtMost { bound: TENTH };
+    let factor = 1.0 + TENTH * context.off(SCALED);
+    let left = |p: &Predictions| {
+        if context.is(TRANSPOSED) {
+            p.transposed.left_at_best()
+        } else if context.is(SYMMETRIC) {
+            p.sgd.left_at_best()
+        } else {
+            p.asymmetric.left_by(factor)
+        }
+    };
+    for update in [Update::Signgd, Update::Adam] {
+        let title = format!("{}: share of the outputs' change that K_A leaves", update.text());
+        collected.checks.push(Open::mean(title, tenth, over_widths(&evidence, update, left)));
+        let title = format!("{}: factor of K_A that fits best", update.text());
+        let best = |p: &Predictions| p.asymmetric.cosine / p.asymmetric.size / factor;
+        collected.checks.push(Open::mean(title, context.expected(1.0, FACTOR), over_widths(&evidence, update, best)));
+    }
+    for (name, of) in CONTROLS {
+        let title = format!("SignGD: share that {name} leaves at its best scale");
+        let left = over_widths(&evidence, Update::Signgd, |p| of(p).left_at_best());
+        collected.controls.push(Open::mean(title, tenth, left));
+    }
+    collected.tables.push(by_width(&evidence));
+    Ok(context.judged(collected))
+}
+
+/// What every prediction leaves, by width.
+fn by_width(evidence: &Evidence) -> Table {
+    let mut columns = vec!["steps".to_owned(), "width".to_owned(), "mean |χ| before".to_owned(), "K_A".to_owned()];
+    columns.extend(CONTROLS.map(|(name, _)| format!("{name}, best scale")));
+    let mut rows = Vec::new();
+    for update in [Update::Signgd, Update::Adam] {
+        for width in Evidence::WIDTHS {
+            let mean = |of: &dyn Fn(&Predictions) -> f64| {
+                let samples = evidence.over_seeds(|seed| of(made(evidence.of(seed, *width, LONGEST), update)));
+                Cell::from(student_mean(&samples, Mark::CONFIDENCE))
+            };
+            let mut row = vec![Cell::from(update.text()), Cell::from(*width as f64), mean(&|p| p.chi)];
+            row.push(mean(&|p| p.asymmetric.left_by(1.0)));
+            row.extend(CONTROLS.map(|(_, of)| mean(&|p| of(p).left_at_best())));
+            rows.push(row);
+        }
+    }
+    Table { title: "Share of the outputs' change that is left, 95% intervals".into(), columns, rows }
+}

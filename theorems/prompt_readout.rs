@@ -1,0 +1,173 @@
+//! What a trained readout does for kernel behaviour, and what the place that is read and the head's transform do.
+//!
+//! **Statement.** Prompt-based fine-tuning differs from fine-tuning with a new head in three things: it reads the hidden word and not the first token, it goes through
+//! the pre-trained transform, and its readout is trained. All states that are read and all readouts given one size, a random readout departs further from its
+//! kernel than the trained one, by as much as its χ is larger (Theorem 5.5 of the paper, for its comparison with standard fine-tuning in Section 5).
+//!
+//! **Hypotheses.** The prompt is natural: its mean |χ|, read with the trained readout, is below half of an undecided network's.
+//!
+//! **Derivation.** Departures under SGD are proportional to χ (prompt-kernel-regime). A random readout does not know the answer: its |χ| is 1/2. So with all else equal
+//! the ratio of departures is that of χ, up to what the two readouts' second derivatives differ by, a factor of order one: a factor of two is accepted on either
+//! side.
+//!
+//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), two kinds of questions, all eight combinations of place (hidden word,
+//! first token), transform (with, without) and readout (the network's own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of
+//! SGD on the true label of one sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over seeds. The
+//! readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a table.
+//!
+//! **Control.** One random readout against another.
+//!
+//! **Meaning.** The head matters by the χ that it leaves, not by being new. What else standard fine-tuning changes has effects of its own, which a comparison with a new head
+//! on the first token confounds with it.
+
+use super::agreement::{Evidence, LONGEST};
+use super::agreement_network::{NORMS, Read, Record};
+use super::context::{Context, SHIFTED};
+use super::departure::Departure;
+use super::{Claim, Mutant, Topic};
+use crate::error::Result;
+use crate::evidence::{Cell, Collected, Findings, Mark, Open, Table};
+use crate::stats::{Expectation, student_mean};
+
+const EXCHANGED: Mutant = Mutant { name: "exchanged", change: "the trained readout in the random one's place" };
+const NO_CHI: Mutant = Mutant { name: "without-chi", change: "departures compared as if χ were the same" };
+
+pub(super) const CLAIM: Claim = Claim {
+    id: "prompt-readout",
+    topic: Topic::Prompt,
+    title: "A random readout departs further from its kernel than the trained one, by as much as its χ is larger",
+    source: "the paper, Theorem 5.5 and Section 5, against standard fine-tuning",
+    prediction: "ratio of departures at least 2, and that of χ to a factor of 2, all else equal",
+    text: include_str!("prompt_readout.rs"),
+    mutants: &[EXCHANGED, NO_CHI],
+    graded: &[SHIFTED],
+    experiment,
+};
+
+/// |χ| below which a prompt is called natural here: half of an undecided network's.
+const NATURAL: f64 = 0.25;
+
+/// A way of reading: at the hidden word, through the transform, with the trained readout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    at_mask: bool,
+    transform: bool,
+    trained: bool,
+}
+
+const PROMPT: Way = Way { at_mask: true, transform: true, trained: true };
+const RANDOM: Way = Way { trained: false, ..PROMPT };
+
+/// Mean over questions and draws of the logarithm of a number of the runs with a way of reading; of one draw where it is given.
+fn typical(record: &Record, way: Way, draw: Option<usize>, of: fn(&Departure) -> f64) -> f64 {
+    let is_own = |r: &&Read| {
+        (r.at_mask, r.transform, r.trained) == (way.at_mask, way.transform, way.trained)
+            && draw.is_none_or(|draw| r.draw == draw)
+    };
+    let logs: Vec<f64> = record.read.iter().filter(is_own).map(|r| of(&r.found).ln()).collect();
+    logs.iter().sum::<f64>() / logs.len() as f64
+}
+
+/// Means over the widths for each seed.
+fn over_widths(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Vec<f64> {
+    let widths = Evidence::WIDTHS;
+    evidence.over_seeds(|seed| {
+        widths.iter().map(|width| of(evidence.of(seed, *width, LONGEST))).sum::<f64>() / widths.len() as f64
+    })
+}
+
+const RESIDUAL: fn(&Departure) -> f64 = |found| found.residual;
+const GRADIENT: fn(&Departure) -> f64 = |found| found.gradient;
+const CHI: fn(&Departure) -> f64 = |found| found.chi;
+
+fn experiment(context: &Context<'_>) -> Result<Findings> {
+    let evidence = Evidence::shipped()?;
+    let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
+    let other = if context.is(EXCHANGED) { PROMPT } else { RANDOM };
+    let title = "natural: mean |χ| with the trained readout (an undecided network has 1/2)";
+    let chi = over_widths(&evidence, |record| typical(record, PROMPT, None, CHI).exp());
+    collected.hypotheses.push(Open::mean(title, Expectation::AtMost { bound: NATURAL }, chi));
+    let twice = Expectation::AtLeast { bound: 2f64.ln() };
+    let ratio = |record: &Record, of| typical(record, other, None, of) - typical(record, PROMPT, None, of);
+    let of_chi = f64::from(u8::from(!context.is(NO_CHI)));
+    for (name, of) in [("residual", RESIDUAL), ("gradient drift", GRADIENT)] {
+        let title = format!("logarithm of the {name} of a random readout over the trained one's");
+        collected.checks.push(Open::mean(&title, twice, over_widths(&evidence, |record| ratio(record, of))));
+        let left = over_widths(&evidence, |record| ratio(record, of) - of_chi * ratio(record, CHI));
+        collected.checks.push(Open::mean(format!("{title}, less that of χ"), context.expected(0.0, 2f64.ln()), left));
+    }
+    let draws =
+        |record: &Record| typical(record, RANDOM, Some(1), RESIDUAL) - typical(record, RANDOM, Some(0), RESIDUAL);
+    let title = "logarithm of the residual of a random readout over another's";
+    collected.controls.push(Open::mean(title, twice, over_widths(&evidence, draws)));
+    collected.tables.extend([levels(&evidence), effects(&evidence), norms(&evidence)]);
+    Ok(context.judged(collected))
+}
+
+fn interval(samples: &[f64]) -> Cell {
+    Cell::from(student_mean(samples, Mark::CONFIDENCE))
+}
+
+fn levels(evidence: &Evidence) -> Table {
+    let mut rows = Vec::new();
+    for at_mask in [true, false] {
+        for transform in [true, false] {
+            for trained in [true, false] {
+                let way = Way { at_mask, transform, trained };
+                let words = [
+                    if at_mask { "hidden word" } else { "first token" },
+                    if transform { "with" } else { "without" },
+                    if trained { "trained" } else { "random" },
+                ];
+                let mut row: Vec<Cell> = words.map(Cell::from).to_vec();
+                row.extend(
+                    [CHI, RESIDUAL, GRADIENT, |d: &Departure| d.kernel]
+                        .map(|of| interval(&over_widths(evidence, |record| typical(record, way, None, of)))),
+                );
+                rows.push(row);
+            }
+        }
+    }
+    let columns = ["read", "transform", "readout", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
+    let title = "Logarithms of χ and of departures, 95% intervals".into();
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows }
+}
+
+/// Main effects of the three factors: means over the other two.
+fn effects(evidence: &Evidence) -> Table {
+    let factors: [(&str, fn(Way, bool) -> Way); 3] = [
+        ("random readout against the trained one", |way, new| Way { trained: !new, ..way }),
+        ("first token against the hidden word", |way, new| Way { at_mask: !new, ..way }),
+        ("without the transform against with it", |way, new| Way { transform: !new, ..way }),
+    ];
+    let others = [(true, true), (true, false), (false, true), (false, false)];
+    let rows = factors.map(|(name, with)| {
+        let effect = |of: fn(&Departure) -> f64| {
+            interval(&over_widths(evidence, |record| {
+                // The factor itself is overwritten: every other combination comes twice or once, equally often.
+                let all = others.iter().flat_map(|(at_mask, transform)| {
+                    [true, false].map(|trained| Way { at_mask: *at_mask, transform: *transform, trained })
+                });
+                let differences = all.map(|way| {
+                    typical(record, with(way, true), None, of) - typical(record, with(way, false), None, of)
+                });
+                differences.sum::<f64>() / 8.0
+            }))
+        };
+        vec![Cell::from(name), effect(CHI), effect(RESIDUAL), effect(GRADIENT), effect(|d| d.kernel)]
+    });
+    let columns = ["factor", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
+    let title = "Main effects, means over the other two factors, 95% intervals".into();
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
+}
+
+/// A random head of growing norm, with χ = 1/2 throughout.
+fn norms(evidence: &Evidence) -> Table {
+    let rows = NORMS.iter().enumerate().map(|(at, factor)| {
+        let of = |of: fn(&Departure) -> f64| interval(&over_widths(evidence, |record| of(&record.norms[at].1).ln()));
+        vec![Cell::from(*factor), of(RESIDUAL), of(GRADIENT), of(|d| d.kernel)]
+    });
+    let columns = ["norm over the trained readout's", "log residual", "log gradient drift", "log kernel drift"];
+    let title = "The norm of a random head, 95% intervals".into();
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
+}
