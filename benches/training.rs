@@ -1,28 +1,41 @@
-//! Time and peak memory of fine-tuning steps at the shape of RoBERTa-base (125M parameters, random weights, two label words, single
-//! precision). Every row of the table is a process of its own. `benches/peers/training.py` prints the same for PyTorch with
+//! Time and peak memory of fine-tuning steps at the shapes of RoBERTa-base and SmolLM2-135M (125M and 135M parameters, random weights,
+//! two label words, single precision). Every row of the table is a process of its own. `benches/peers/training.py` prints the same for PyTorch with
 //! transformers.
 //!
 //! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples a step,
 //! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes; behind that `:bf16`,
-//! `:bf16x2` or `:bf16x3` for linear maps in parts of bf16.
+//! `:bf16x2` or `:bf16x3` for linear maps in parts of bf16. In front `smollm2/` for that shape.
 
 mod rows;
 
 use std::time::Instant;
 
-use kernelview::lm::{MaskedLm, OutputMode, PromptExample, PromptExamples, random};
+use kernelview::lm::{
+    Activation, Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, OutputMode, PromptExample,
+    PromptExamples, random,
+};
 use kernelview::progress::Silent;
 use kernelview::split::Parts;
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 use tch::{Device, Kind};
 
-const ROWS: [&str; 7] =
-    ["sgd:8:64", "adam:8:64", "sgd:8:16-64", "adam:8:16-64", "adam:8:64:bf16", "adam:8:64:bf16x2", "adam:8:64:bf16x3"];
+const ROWS: [&str; 9] = [
+    "sgd:8:64",
+    "adam:8:64",
+    "sgd:8:16-64",
+    "adam:8:16-64",
+    "smollm2/adam:8:64",
+    "smollm2/adam:8:16-64",
+    "adam:8:64:bf16",
+    "adam:8:64:bf16x2",
+    "adam:8:64:bf16x3",
+];
 
 /// Steps of a row; the first, which touches its memory for the first time, does not count.
 const STEPS: usize = 8;
 
 struct Row {
+    causal: bool,
     optimizer: OptimizerKind,
     batch: usize,
     tokens: (usize, usize),
@@ -31,6 +44,7 @@ struct Row {
 
 impl Row {
     fn parse(text: &str) -> Option<Self> {
+        let (causal, text) = text.strip_prefix("smollm2/").map_or((false, text), |rest| (true, rest));
         let mut fields = text.split(':');
         let (optimizer, batch, tokens) = (fields.next()?, fields.next()?, fields.next()?);
         let parts = match fields.next() {
@@ -45,6 +59,7 @@ impl Row {
         };
         let (shortest, longest) = tokens.split_once('-').unwrap_or((tokens, tokens));
         Some(Self {
+            causal,
             optimizer,
             batch: batch.parse().ok()?,
             tokens: (shortest.parse().ok()?, longest.parse().ok()?),
@@ -61,6 +76,27 @@ impl Row {
     }
 }
 
+/// The shape of SmolLM2-135M.
+fn smollm2() -> CausalConfig {
+    CausalConfig {
+        architecture: CausalArchitecture::Llama,
+        vocab_size: 49_152,
+        hidden_size: 576,
+        layers: 30,
+        heads: 9,
+        kv_heads: 3,
+        head_size: 64,
+        intermediate_size: 1536,
+        max_positions: 8192,
+        norm_eps: 1e-5,
+        activation: Activation::Silu,
+        rope_theta: 1e5,
+        biases: Biases { qkv: false, output: false, feed_forward: false },
+        pad_token_id: 2,
+        tied_decoder: true,
+    }
+}
+
 fn main() {
     rows::run(
         &ROWS,
@@ -70,21 +106,24 @@ fn main() {
 }
 
 fn measure(text: &str) {
-    let row = Row::parse(text)
-        .unwrap_or_else(|| panic!("`{text}` is not sgd|signgd|adam:EXAMPLES:TOKENS[-TOKENS][:bf16|bf16x2|bf16x3]"));
-    let model = MaskedLm::new(random::roberta_base());
-    let parameters = random::parameters(&model, 1, 1.0, Kind::Float, Device::Cpu);
+    let row = Row::parse(text).unwrap_or_else(|| {
+        panic!("`{text}` is not [smollm2/]sgd|signgd|adam:EXAMPLES:TOKENS[-TOKENS][:bf16|bf16x2|bf16x3]")
+    });
+    let model: Box<dyn LanguageModel> =
+        if row.causal { Box::new(CausalLm::new(smollm2())) } else { Box::new(MaskedLm::new(random::roberta_base())) };
+    let model = &*model;
+    let parameters = random::parameters(model, 1, 1.0, Kind::Float, Device::Cpu);
     let prompt = |i: usize| {
         let tokens = row.length(i);
         let id = |t: usize| ((i * 7919 + t * 104_729) % 30_000 + 5) as i64;
         PromptExample {
             input_ids: (0..tokens).map(id).collect(),
             segment_ids: vec![0; tokens],
-            mask_position: tokens - 3,
+            mask_position: if row.causal { tokens - 1 } else { tokens - 3 },
         }
     };
     let prompts = (0..row.batch).map(prompt).collect();
-    let all = PromptExamples::new(&model, prompts, &[7, 11], OutputMode::Logits, Device::Cpu).expect("valid prompts");
+    let all = PromptExamples::new(model, prompts, &[7, 11], OutputMode::Logits, Device::Cpu).expect("valid prompts");
     let labels: Vec<usize> = (0..row.batch).map(|i| i % 2).collect();
     let one = all.select(&[0]);
     let train = LabelledExamples { examples: &all, labels: &labels };

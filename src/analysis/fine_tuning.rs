@@ -31,9 +31,6 @@ const MOVEMENTS: usize = 400;
 /// Examples on which precisions are compared.
 const COMPARED: usize = 4;
 
-/// Most training examples whose gradients are compared before and after a run.
-const FEATURES: usize = 32;
-
 /// A run of the grid.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Run {
@@ -327,7 +324,7 @@ impl Measured {
         let linear_accuracy = accuracy(&linearized, labels);
         let gradients = if plan.settings.measures == Measures::Full {
             let all = study.examples(SplitName::Train, study.mode)?.exact();
-            let features = all.select(&evenly(all.len().min(FEATURES), all.len()));
+            let features = all.select(&evenly(plan.settings.features(all.len()), all.len()));
             let ends = (&study.parameters, network);
             // Factors of both ends are in memory at a time.
             sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(COMPARED))?

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use tch::Tensor;
 
+use super::examples::StudyExamples;
 use super::plan::Plan;
 use super::splits::SplitName;
 use super::store::ResultStore;
 use super::study::Study;
 use crate::error::Result;
 use crate::jacobian::{Examples, Parameters};
-use crate::kernel::{
-    self, Formula, FormulaSet, Gram, GramMatrix, KernelFile, ParameterShare, gram_units, structured_gram,
-};
+use crate::kernel::{self, Formula, FormulaSet, Gram, GramMatrix, GramsOf, KernelFile, ParameterShare, gram_units};
 use crate::progress::Monitor;
 
 /// Test examples per stored piece of the train x test kernel: an interruption loses at most one piece.
@@ -30,11 +29,13 @@ pub(super) struct Grams {
 pub(super) fn kernels(study: &Study, plan: &Plan, store: &ResultStore, monitor: &dyn Monitor) -> Result<Grams> {
     let kernels = KernelStore { study, plan, store, monitor };
     let tests = study.labels(SplitName::Test).len();
+    let examples = study.examples(SplitName::Train, study.mode)?;
+    let mut of_train = OfTrain { study, plan, examples: &examples, grams: GramsOf::new(&study.parameters, &examples) };
     let train = kernels.kernel(&store.kernel_path("train"), "train", (SplitName::Train, None), || {
-        train_kernel(study, &study.parameters, plan, "kernel of train", monitor)
+        of_train.with_itself("kernel of train", monitor)
     })?;
     let dev = kernels.kernel(&store.kernel_path("dev"), "dev", (SplitName::Dev, None), || {
-        between(study, plan, SplitName::Dev, None, monitor)
+        of_train.with(SplitName::Dev, None, monitor)
     })?;
     let piece_path = |i: usize| store.path(&format!("kernel-test-{i}.safetensors"));
     let test = kernels.kernel(&store.kernel_path("test"), "test", (SplitName::Test, None), || {
@@ -43,7 +44,7 @@ pub(super) fn kernels(study: &Study, plan: &Plan, store: &ResultStore, monitor: 
             let columns = (SplitName::Test, Some(range.clone()));
             let indices: Vec<usize> = range.collect();
             pieces.push(kernels.kernel(&piece_path(i), &format!("test, piece {i}"), columns, || {
-                between(study, plan, SplitName::Test, Some(&indices), monitor)
+                of_train.with(SplitName::Test, Some(&indices), monitor)
             })?);
         }
         Ok(join_columns(&pieces))
@@ -94,6 +95,39 @@ impl KernelStore<'_> {
     }
 }
 
+/// Kernels of the training examples with others at some parameters.
+struct OfTrain<'a> {
+    study: &'a Study,
+    plan: &'a Plan,
+    examples: &'a StudyExamples<'a>,
+    grams: GramsOf<'a>,
+}
+
+impl OfTrain<'_> {
+    fn with_itself(&mut self, stage: &str, monitor: &dyn Monitor) -> Result<Gram> {
+        self.gram(None, stage, monitor)
+    }
+
+    /// With a split, or with some of it.
+    fn with(&mut self, split: SplitName, indices: Option<&[usize]>, monitor: &dyn Monitor) -> Result<Gram> {
+        let mut other = self.study.examples(split, self.study.mode)?;
+        if let Some(indices) = indices {
+            other = other.select(indices);
+        }
+        self.gram(Some(&other), &format!("kernel of train x {}", split.name()), monitor)
+    }
+
+    fn gram(&mut self, right: Option<&dyn Examples>, stage: &str, monitor: &dyn Monitor) -> Result<Gram> {
+        let formulas = FormulaSet::of(&self.plan.settings.formulas);
+        let parameters = self.grams.parameters();
+        let options = self.plan.engine().options(self.study, parameters, formulas, self.examples, right)?;
+        monitor.begin(stage, gram_units(self.examples.len(), right.map(Examples::len)));
+        let gram = self.grams.with(right, &options, monitor);
+        monitor.end();
+        gram
+    }
+}
+
 /// The training kernel at any parameters.
 pub fn train_kernel(
     study: &Study,
@@ -103,12 +137,8 @@ pub fn train_kernel(
     monitor: &dyn Monitor,
 ) -> Result<Gram> {
     let examples = study.examples(SplitName::Train, study.mode)?;
-    let formulas = FormulaSet::of(&plan.settings.formulas);
-    let options = plan.engine().options(study, parameters, formulas, &examples, None)?;
-    monitor.begin(stage, gram_units(examples.len(), None));
-    let gram = structured_gram(parameters, &examples, None, &options, monitor);
-    monitor.end();
-    gram
+    let grams = GramsOf::new(parameters, &examples);
+    OfTrain { study, plan, examples: &examples, grams }.with_itself(stage, monitor)
 }
 
 /// Errors that the plan's precision makes, by formula; empty where it asks for none.
@@ -120,26 +150,6 @@ pub(super) fn precision_errors(study: &Study, plan: &Plan) -> Result<Vec<(Formul
     let formulas = FormulaSet::of(&plan.settings.formulas);
     let options = plan.engine().options(study, &study.parameters, formulas, &examples, None)?;
     kernel::precision_errors(&study.parameters, &examples, &options)
-}
-
-fn between(
-    study: &Study,
-    plan: &Plan,
-    split: SplitName,
-    indices: Option<&[usize]>,
-    monitor: &dyn Monitor,
-) -> Result<Gram> {
-    let train = study.examples(SplitName::Train, study.mode)?;
-    let mut other = study.examples(split, study.mode)?;
-    if let Some(indices) = indices {
-        other = other.select(indices);
-    }
-    let formulas = FormulaSet::of(&plan.settings.formulas);
-    let options = plan.engine().options(study, &study.parameters, formulas, &train, Some(&other))?;
-    monitor.begin(&format!("kernel of train x {}", split.name()), gram_units(train.len(), Some(other.len())));
-    let gram = structured_gram(&study.parameters, &train, Some(&other), &options, monitor);
-    monitor.end();
-    gram
 }
 
 /// Traces per parameter as JSON: `[[name, trace of sgd, trace of signgd], …]`.

@@ -47,6 +47,9 @@ pub enum Measures {
 /// Default number of examples on which residuals along a run are measured.
 const PROBES: usize = 8;
 
+/// Most training examples whose gradients are compared before and after a run.
+const FEATURES: usize = 32;
+
 /// Default number of fine-tuning steps for each measured one: a measured step then costs about a tenth of those
 /// that it stands for.
 const STEPS_PER_MEASURE: usize = 25;
@@ -163,6 +166,13 @@ impl AnalysisSettings {
         steps
     }
 
+    /// How many of `count` training examples have their gradients compared before and after a run: so many that it costs about a
+    /// tenth of the run, since a comparison takes two gradients, between the usual number of probes and [`FEATURES`].
+    pub(super) fn features(&self, count: usize) -> usize {
+        let affordable = self.steps * self.batch_size / 20;
+        affordable.clamp(PROBES, FEATURES).min(count)
+    }
+
     /// How many of `count` examples are probes of the measures along a run.
     pub fn probes(&self, count: usize) -> usize {
         self.probes.unwrap_or(PROBES).min(count)
@@ -200,6 +210,13 @@ mod tests {
             probes: None,
             train_precision: None,
         }
+    }
+
+    #[test]
+    fn gradients_are_compared_as_far_as_a_run_is_long() {
+        let of = |steps, count| settings(steps, None).features(count);
+        assert_eq!([of(1, 100), of(20, 100), of(40, 100), of(500, 100)], [8, 8, 16, 32]);
+        assert_eq!([of(1, 3), of(500, 20)], [3, 20]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::files::{create_dir, digest, load_result, store_result};
 use crate::progress::Monitor;
 
 /// Grows whenever the meaning of a stored result changes, so that results of older programs are computed again.
-const VERSION: &str = "4";
+const VERSION: &str = "5";
 
 /// Where results go, in the output directory.
 const DIRECTORY: &str = "parts";

@@ -50,12 +50,7 @@ impl Point<'_> {
         if self.share == 1.0 {
             return end;
         }
-        let start = at(self.line.from);
-        // A new tensor even if the end already has this type, so that the parameter is not modified.
-        let mut moved = end - &start;
-        moved *= self.share;
-        moved += start;
-        moved
+        at(self.line.from).lerp(&end, self.share)
     }
 
     fn whole(&self, parameter: Param) -> Tensor {
@@ -88,6 +83,10 @@ impl Tap for Point<'_> {
 
     fn value(&self, parameter: Param) -> Tensor {
         self.whole(parameter).detach()
+    }
+
+    fn joins_texts(&self) -> bool {
+        true
     }
 }
 

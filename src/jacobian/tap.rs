@@ -31,6 +31,11 @@ pub trait Tap {
 
     /// A parameter's value as a constant, without gradients.
     fn value(&self, parameter: Param) -> Tensor;
+
+    /// Whether nothing is kept apart by example, so that tokens of several texts may be joined to one row of the batch axis.
+    fn joins_texts(&self) -> bool {
+        false
+    }
 }
 
 /// Computes without recording anything. Differentiable in the usual way if the parameters require gradients.
@@ -78,6 +83,10 @@ impl Tap for PlainTap<'_> {
 
     fn value(&self, parameter: Param) -> Tensor {
         self.parameters.get(parameter).detach()
+    }
+
+    fn joins_texts(&self) -> bool {
+        true
     }
 }
 

@@ -13,7 +13,7 @@ mod reference;
 
 pub use blocks::{Block, BlockGrid};
 pub use engine::{
-    Arithmetic, GramOptions, KernelEstimate, LayerEstimate, MemoryEstimate, Method, estimate_gram, gram_units,
+    Arithmetic, GramOptions, GramsOf, KernelEstimate, LayerEstimate, MemoryEstimate, Method, estimate_gram, gram_units,
     structured_gram,
 };
 pub use file::{KernelFile, KernelHeader};

@@ -8,6 +8,7 @@ use super::angles::Angles;
 use super::layout::{Inputs, LayerMaps, Map};
 use super::model::TokenBatch;
 use super::operations::{gather, linear, norm};
+use super::packing::Packing;
 use super::parts::{Attention, Description, Disentangled, Norm, NormKind, Projections, Relative, Span};
 use super::relative::{self, Distances};
 use super::rotary::Rotary;
@@ -24,10 +25,13 @@ pub(super) struct Places<'a> {
     /// Mask of padding \[B, 1, 1, T\]; not needed for causal models, whose padding follows everything that is read.
     absent: Option<Tensor>,
     angles: Vec<(&'a Rotary, Angles)>,
+    /// Where states are those of the tokens alone \[1, N, width\], and not padded.
+    packing: Option<Packing>,
 }
 
 impl<'a> Places<'a> {
-    pub fn new(d: &'a Description, batch: &'a TokenBatch, kind: Kind) -> Self {
+    /// For states of this element type, without padding where `packed` allows it.
+    pub fn new(d: &'a Description, batch: &'a TokenBatch, kind: Kind, packed: bool) -> Self {
         let tokens = batch.ids.size()[1];
         let lengths = match &batch.present {
             None => vec![tokens; batch.ids.size()[0] as usize],
@@ -38,7 +42,8 @@ impl<'a> Places<'a> {
         };
         let absent = batch.present.as_ref().filter(|_| !d.causal);
         let absent = absent.map(|p| p.logical_not().unsqueeze(1).unsqueeze(1));
-        let mut places = Self { d, batch, tokens, lengths, absent, angles: Vec::new() };
+        let packing = batch.present.as_ref().filter(|_| packed).and_then(|p| Packing::of(p, &lengths));
+        let mut places = Self { d, batch, tokens, lengths, absent, angles: Vec::new(), packing };
         for rotary in d.layers.iter().filter_map(|l| l.attention.rotary.as_ref()) {
             if !places.angles.iter().any(|(known, _)| *known == rotary) {
                 let angles = Angles::of(rotary, &places.lengths, tokens, kind, batch.ids.device());
@@ -46,6 +51,25 @@ impl<'a> Places<'a> {
             }
         }
         places
+    }
+
+    /// Padded states \[B, T, width\] as layers read them.
+    pub fn packed(&self, x: &Tensor) -> Tensor {
+        self.packing.as_ref().map_or_else(|| x.shallow_clone(), |packing| packing.pack(x))
+    }
+
+    /// States of a layer as padded ones \[B, T, width\].
+    pub fn padded(&self, x: &Tensor) -> Tensor {
+        self.packing.as_ref().map_or_else(|| x.shallow_clone(), |packing| packing.unpack(x))
+    }
+
+    /// States of a layer at positions \[B, M\], or all of them.
+    pub fn read(&self, x: &Tensor, at: Option<&Tensor>) -> Tensor {
+        match (at, &self.packing) {
+            (None, _) => x.shallow_clone(),
+            (Some(at), None) => gather(x, at),
+            (Some(at), Some(packing)) => packing.at(x, at),
+        }
     }
 
     fn angles(&self, rotary: &Rotary) -> &Angles {
@@ -129,7 +153,7 @@ impl<'a> Shared<'a> {
 }
 
 /// Softmax attention of the positions `at` \[B, M\], or of all, to the tokens in their view: from normalized states x \[B,
-/// T, width\] and those of the queries \[B, Q, width\] to \[B, Q, width\].
+/// T, width\] and those of the queries \[B, Q, width\] to \[B, Q, width\]. States of all tokens may be packed.
 pub(super) fn attend(
     tap: &mut dyn Tap,
     places: &Places<'_>,
@@ -139,10 +163,11 @@ pub(super) fn attend(
     (blocked, shared): (Option<&Tensor>, &Shared<'_>),
 ) -> Tensor {
     let Attention { heads, kv_heads, head_size, .. } = *attention;
-    let b = x.size()[0];
-    let (q, k, v) = inputs(tap, (attention, maps), (asking, x), at);
-    let (mut q, mut k) = (by_head(&q, heads), by_head(&k, kv_heads));
-    let v = by_head(&v, kv_heads);
+    let b = places.batch.ids.size()[0];
+    let (q, k, v) = inputs(tap, places, (attention, maps), (asking, x), at);
+    let q = if at.is_some() { q } else { places.padded(&q) };
+    let (mut q, mut k) = (by_head(&q, heads), by_head(&places.padded(&k), kv_heads));
+    let v = by_head(&places.padded(&v), kv_heads);
     if let Some(rotary) = &attention.rotary {
         let angles = places.angles(rotary);
         q = at.map_or_else(|| angles.turn(&q), |at| angles.turn_at(&q, at));
@@ -177,7 +202,8 @@ pub(super) fn attend(
     } else {
         weights.matmul(&v)
     };
-    linear(tap, &mixed.transpose(1, 2).reshape([b, queries, heads * head_size]), maps.attention_output)
+    let mixed = mixed.transpose(1, 2).reshape([b, queries, heads * head_size]);
+    linear(tap, &if at.is_some() { mixed } else { places.packed(&mixed) }, maps.attention_output)
 }
 
 /// \[B, T, heads · d\] → \[B, heads, T, d\]
@@ -189,11 +215,12 @@ fn by_head(x: &Tensor, heads: i64) -> Tensor {
 /// Queries, keys and values, side by side for all heads, normalized if the architecture does so.
 fn inputs(
     tap: &mut dyn Tap,
+    places: &Places<'_>,
     (attention, maps): (&Attention, &LayerMaps),
     (asking, x): (&Tensor, &Tensor),
     at: Option<&Tensor>,
 ) -> (Tensor, Tensor, Tensor) {
-    let here = |y: Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(&y, at));
+    let here = |y: Tensor| places.read(&y, at);
     let (b, t, _) = x.size3().expect("states have three axes");
     let (queries, keys) = (attention.heads * attention.head_size, attention.kv_heads * attention.head_size);
     // In single precision, sums over all tokens differ from those over the queries alone.

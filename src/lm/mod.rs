@@ -25,6 +25,7 @@ mod mup;
 mod names;
 mod network;
 mod operations;
+mod packing;
 mod parts;
 mod peft;
 #[cfg(test)]

@@ -48,8 +48,9 @@ impl Network {
     /// these, from the keys and values of all tokens.
     pub fn states(&self, tap: &mut dyn Tap, batch: &TokenBatch) -> Tensor {
         let (d, layout) = (self.parts(batch), &self.layout);
-        let mut x = self.embed(tap, batch);
-        let places = Places::new(d, batch, x.kind());
+        let x = self.embed(tap, batch);
+        let places = Places::new(d, batch, x.kind(), tap.joins_texts() && !d.steps.is_empty());
+        let mut x = places.packed(&x);
         let table = (layout.relative, layout.relative_norm);
         let read = Some(&batch.mask_positions);
         let last = d.steps.len().saturating_sub(1);
@@ -139,7 +140,7 @@ impl Network {
     }
 }
 
-/// One layer: x \[B, T, width\] → the same, or only the positions read \[B, M, width\].
+/// One layer: x \[B, T, width\], or its packed tokens, → the same, or only the positions read \[B, M, width\].
 fn step(
     tap: &mut dyn Tap,
     places: &Places<'_>,
@@ -148,7 +149,7 @@ fn step(
     at: Option<&Tensor>,
     seen: (Option<&Tensor>, &Shared<'_>),
 ) -> Tensor {
-    let here = |y: &Tensor| at.map_or_else(|| y.shallow_clone(), |at| gather(y, at));
+    let here = |y: &Tensor| places.read(y, at);
     let around = (&parts.attention.norms, &maps.attention_norms);
     let normed = before(tap, x, around);
     let residual = here(x);

@@ -230,7 +230,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    /// All tokens asking, and the last ones alone.
+    /// All tokens asking, and the last ones alone; states padded, and packed where there is padding.
     #[test]
     fn attention_is_that_of_a_plain_computation(case in case()) {
         let description = case.description();
@@ -242,14 +242,20 @@ proptest! {
         });
         let parameters = Parameters::new(specs.clone(), weights.collect());
         let (batch, states) = case.batch();
-        let places = Places::new(&description, &batch, Kind::Double);
         let parts = (&description.layers[0].attention, &layout.layers[0]);
         let mut tap = PlainTap::new(&parameters);
-        let blocked = places.blocked(parts.0, None);
-        let all = attend(&mut tap, &places, parts, (&states, &states), None, (blocked.as_ref(), &Shared::None));
         let at = Some(&batch.mask_positions);
-        let (blocked, asking) = (places.blocked(parts.0, at), gather(&states, &batch.mask_positions));
-        let last = attend(&mut tap, &places, parts, (&asking, &states), at, (blocked.as_ref(), &Shared::None));
+        let asking = gather(&states, &batch.mask_positions);
+        let mut attended = |packed: bool| {
+            let places = Places::new(&description, &batch, Kind::Double, packed);
+            let states = places.packed(&states);
+            let blocked = places.blocked(parts.0, None);
+            let all = attend(&mut tap, &places, parts, (&states, &states), None, (blocked.as_ref(), &Shared::None));
+            let blocked = places.blocked(parts.0, at);
+            let last = attend(&mut tap, &places, parts, (&asking, &states), at, (blocked.as_ref(), &Shared::None));
+            (places.padded(&all), last)
+        };
+        let both = [attended(false), attended(true)];
         let plain = Plain { attention: parts.0, causal: case.causal, parameters: &parameters, layout: &layout };
         for (text, length) in (0i64..).zip(&case.lengths) {
             let state = |t: i64| numbers(&states.get(text).get(t));
@@ -259,12 +265,14 @@ proptest! {
                 let pairs = numbers(&found).into_iter().zip(expected);
                 pairs.fold(0.0f64, |m, (a, b)| m.max((a - b).abs())) / scale
             };
-            for (t, expected) in (0i64..).zip(&expected) {
-                let error = distance(all.get(text).get(t), expected);
-                prop_assert!(error <= 1e-12, "text {text}, token {t}: {error:.1e}");
+            for (all, last) in &both {
+                for (t, expected) in (0i64..).zip(&expected) {
+                    let error = distance(all.get(text).get(t), expected);
+                    prop_assert!(error <= 1e-12, "text {text}, token {t}: {error:.1e}");
+                }
+                let error = distance(last.get(text).get(0), expected.last().expect("a token"));
+                prop_assert!(error <= 1e-12, "text {text}, read: {error:.1e}");
             }
-            let error = distance(last.get(text).get(0), expected.last().expect("a token"));
-            prop_assert!(error <= 1e-12, "text {text}, read: {error:.1e}");
         }
     }
 }

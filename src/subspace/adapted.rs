@@ -107,4 +107,8 @@ impl Tap for AdaptedTap<'_> {
     fn value(&self, parameter: Param) -> Tensor {
         self.inner.value(parameter)
     }
+
+    fn joins_texts(&self) -> bool {
+        self.inner.joins_texts()
+    }
 }

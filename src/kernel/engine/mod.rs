@@ -12,6 +12,7 @@
 
 mod arithmetic;
 mod estimate;
+mod grams;
 mod memory;
 mod method;
 mod options;
@@ -26,6 +27,7 @@ use std::collections::VecDeque;
 
 pub use arithmetic::Arithmetic;
 pub use estimate::{KernelEstimate, LayerEstimate, estimate_gram};
+pub use grams::{GramsOf, structured_gram};
 pub use memory::MemoryEstimate;
 pub use method::Method;
 pub use options::GramOptions;
@@ -33,7 +35,6 @@ pub use options::GramOptions;
 use self::panel::{Panel, batches};
 use self::shortage::attempt;
 use self::sums::Sums;
-use super::gram::{Gram, no_examples};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters};
 use crate::progress::Monitor;
@@ -42,36 +43,6 @@ use crate::progress::Monitor;
 /// recomputed for every held one, and the held one's tiles for every streamed one; if a pass costs three times as much as
 /// writing tiles, the total is smallest at a ratio of √3.
 const HELD: f64 = 0.63;
-
-/// Kernels between `left` and itself (`right` absent) or `right`.
-///
-/// `monitor` advances by one for every pair of examples, see [`gram_units`]. Can be cancelled between tiles.
-pub fn structured_gram(
-    parameters: &Parameters,
-    left: &dyn Examples,
-    right: Option<&dyn Examples>,
-    options: &GramOptions,
-    monitor: &dyn Monitor,
-) -> Result<Gram> {
-    if left.is_empty() || right.is_some_and(Examples::is_empty) {
-        return Err(no_examples());
-    }
-    options.check_arithmetic(parameters.device())?;
-    // The smaller set is held, the larger one streamed.
-    let exchange = right.is_some_and(|r| r.len() < left.len());
-    let options = GramOptions { parts: options.parts_used(parameters), ..options.clone() };
-    let parameters = &parameters.in_parts(options.parts);
-    let sums = Sums::new(parameters, left, right, &options, exchange);
-    let mut run = Run { parameters, options, monitor, sums, per_token: None, short: false };
-    match right {
-        None => run.symmetric(left)?,
-        Some(right) if exchange => run.between(right, left)?,
-        Some(right) => run.between(left, right)?,
-    }
-    let gram = run.sums.finish();
-    gram.check_finite()?;
-    Ok(gram)
-}
 
 /// Number of units that [`structured_gram`] reports: pairs of examples.
 pub fn gram_units(left: usize, right: Option<usize>) -> u64 {
@@ -91,31 +62,48 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn symmetric(&mut self, examples: &dyn Examples) -> Result<()> {
+    /// Returns the panel of all examples, if there is one and others fit beside it.
+    fn symmetric(&mut self, examples: &dyn Examples, kept: Option<Panel>) -> Result<Option<Panel>> {
         let mut batches = VecDeque::from(batches(examples, self.options.batch));
         let keep = self.options.keep_bytes as f64;
+        if let Some(whole) = kept {
+            self.sums.put_outputs(&whole, true);
+            self.multiply(&whole, None)?;
+            return Ok(Some(whole));
+        }
         while !batches.is_empty() {
             let held = self.fill(examples, &mut batches, |all| if all <= keep { keep } else { HELD * keep })?;
             self.sums.put_outputs(&held, true);
             self.multiply(&held, None)?;
             self.pass_by(&held, examples, batches.clone(), (1.0 - HELD) * keep, false)?;
+            if held.len() == examples.len() && held.bytes() as f64 <= HELD * keep {
+                return Ok(Some(held));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn between(&mut self, held: &dyn Examples, passing: &dyn Examples) -> Result<()> {
+    /// Returns the panel of all held examples, if there is one.
+    fn between(&mut self, held: &dyn Examples, passing: &dyn Examples, kept: Option<Panel>) -> Result<Option<Panel>> {
         let mut held_batches = VecDeque::from(batches(held, self.options.batch));
         let passing_batches = VecDeque::from(batches(passing, self.options.batch));
         let keep = self.options.keep_bytes as f64;
+        let mut kept = kept.filter(|panel| panel.bytes() as f64 <= HELD * keep);
         let mut first = true;
         while !held_batches.is_empty() {
-            let panel = self.fill(held, &mut held_batches, |_| HELD * keep)?;
+            let panel = match kept.take() {
+                Some(whole) => whole,
+                None => self.fill(held, &mut held_batches, |_| HELD * keep)?,
+            };
             self.sums.put_outputs(&panel, true);
             let rest = keep - panel.bytes() as f64;
             self.pass_by(&panel, passing, passing_batches.clone(), rest, first)?;
             first = false;
+            if panel.len() == held.len() {
+                return Ok(Some(panel));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Multiplies the held panel with the given batches, in panels of at most `bytes`.
