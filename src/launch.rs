@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         for (text, set, message) in [
-            ("5/5", &[][..], "part 5 of 5"),
+            ("5/5", &[][..], "shard 5 of 5"),
             ("x", &[], "write I/N"),
-            ("auto", &[], "no part is set"),
+            ("auto", &[], "found neither SLURM_ARRAY_TASK_ID"),
             ("auto", &[("RANK", "a"), ("WORLD_SIZE", "2")], "RANK is `a`"),
             ("auto", &[("SLURM_ARRAY_TASK_ID", "9"), ("SLURM_ARRAY_TASK_COUNT", "4")], "no gaps"),
         ] {

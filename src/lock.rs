@@ -53,7 +53,7 @@ mod tests {
         let place = scratch.path().join("new/out");
         let first = DirectoryLock::alone(&place).expect("nobody has it");
         let refused = DirectoryLock::alone(&place).expect_err("taken").to_string();
-        assert!(refused.contains("new/out: another kernelview is writing here"), "{refused}");
+        assert!(refused.contains("new/out: another kernelview process is writing here"), "{refused}");
         assert!(DirectoryLock::shared(&place).is_err());
         drop(first);
         let (a, b) = (DirectoryLock::shared(&place), DirectoryLock::shared(&place));

@@ -87,6 +87,9 @@ mod tests {
         check_within(&cost, "K", "", Some(9_000_000_000)).expect("room enough");
         check_within(&cost, "K", "", None).expect("a system that does not say");
         let message = check_within(&cost, "K", "use less", Some(4_000_000_000)).expect_err("too large").to_string();
-        assert_eq!(message, "K: regression with 18432 rows needs about 8.7 GB of memory, 4.0 GB are free; use less");
+        assert_eq!(
+            message,
+            "K: regression with 18432 rows needs about 8.7 GB of memory, but 4.0 GB are free; use less"
+        );
     }
 }

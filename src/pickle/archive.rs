@@ -16,6 +16,9 @@ use crate::files::read_whole;
 /// Maximum number of axes of a tensor.
 const MOST_AXES: usize = 32;
 
+/// Bytes on whose multiples libtorch's own tensors begin.
+const ALIGNMENT: usize = 64;
+
 /// The beginning of files from before PyTorch 1.6: a pickled number.
 const OLD: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
 
@@ -26,7 +29,7 @@ pub(crate) struct Archive {
     storages: HashMap<String, (Kind, Tensor)>,
     /// Bytes that may still be read: entries that share bytes cannot hold more than the file.
     readable: u64,
-    /// Bytes that may still be allocated for tensors with another memory layout than their storages.
+    /// Bytes that may still be allocated for tensors that are copied out of their storages.
     copyable: u64,
 }
 
@@ -122,14 +125,16 @@ impl Archive {
             return Err(self.wrong(&format!("tensor `{name}`: storage {key} holds {stored:?}, not {kind:?}")));
         }
         let view = view(flat, *offset, shape, stride).map_err(|m| self.wrong(&format!("tensor `{name}`: {m}")))?;
-        if view.is_contiguous() {
+        // Within a storage of several tensors one may begin anywhere, and products round by where numbers begin.
+        if view.is_contiguous() && (view.data_ptr() as usize).is_multiple_of(ALIGNMENT) {
             return Ok(Some(view));
         }
         let size = (view.numel() * kind.elt_size_in_bytes()) as u64;
         self.copyable = self.copyable.checked_sub(size).ok_or_else(|| {
             self.wrong(&format!("tensor `{name}`: the tensors are several times as large as the file"))
         })?;
-        view.f_contiguous().map(Some).map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))
+        let copy = if view.is_contiguous() { view.f_to_dtype(*kind, false, true) } else { view.f_contiguous() };
+        copy.map(Some).map_err(|e| self.wrong(&format!("tensor `{name}`: {}", Error::from(e))))
     }
 
     fn storage(&mut self, key: &str) -> Result<Vec<u8>> {

@@ -321,7 +321,7 @@ mod tests {
         let target = |i, rank| Target { weight: Param(i), rank, scaling: 1.0 };
         for (targets, message) in [
             (vec![], "no targets"),
-            (vec![target(3, 1)], "there is no parameter tensor `3`"),
+            (vec![target(3, 1)], "unknown parameter tensor `3`"),
             (vec![target(1, 0)], "not positive"),
             (vec![target(1, 1), target(1, 2)], "twice"),
         ] {

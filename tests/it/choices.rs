@@ -167,5 +167,5 @@ fn a_task_of_multiple_choice_runs_through_the_program() {
     // The longest choice's room is kept: shorter prompts, or a message that says how much is needed.
     let answer = run("--all-rows --max-length 9 --out S.safetensors");
     assert_eq!(answer.code, Some(2));
-    assert!(answer.stderr.contains("of a prompt cut at 9 tokens"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("of a prompt truncated to 9 tokens"), "{}", answer.stderr);
 }

@@ -80,7 +80,7 @@ fn help_texts_show_examples_that_parse() {
     assert!(top.stdout.contains("Exit status: 0"), "{}", top.stdout);
     for (arguments, texts) in [
         (["kernel", "--help"], ["[N, C, M, C]", "safetensors", "--against", "--label-words"]),
-        (["analyze", "--help"], ["--out-dir", "interrupted run continues", "--lr-adam", "built-in task"]),
+        (["analyze", "--help"], ["--out-dir", "continue an interrupted run", "--lr-adam", "built-in task"]),
     ] {
         let help = scratch.run(&arguments).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
         for text in texts {

@@ -371,7 +371,7 @@ fn a_changed_download_is_not_kept() {
         &kernel(&scratch, "org/tiny", endpoint, &[]),
         &format!(
             "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and \
-could not download              model.safetensors from {endpoint}: the SHA-256 differs from the one stated by the hub; try again"
+could not download model.safetensors from {endpoint}: the SHA-256 differs from the one stated by the hub; try again"
         ),
     );
     let answer = kernel(&scratch, "org/tiny", endpoint, &[]);
@@ -413,7 +413,7 @@ fn what_neither_has_is_refused() {
     );
     let nowhere = nowhere();
     let answer = kernel(&scratch, "org/tiny", &nowhere, &[]);
-    let message = format!("{}, and the hub at {nowhere} cannot be asked: ", start("org/tiny", "without a tokenizer"));
+    let message = format!("{}, and cannot reach the hub at {nowhere}: ", start("org/tiny", "without a tokenizer"));
     assert!(answer.stderr.starts_with(&format!("error: {message}")), "{answer:?}");
     assert!(answer.stderr.ends_with(&format!("; {ELSEWHERE}\n")), "{answer:?}");
     assert_eq!(answer.code, Some(2));
@@ -436,7 +436,7 @@ fn repositories_without_what_this_program_reads_are_refused() {
     refused(
         &kernel(&scratch, "org/tiny", endpoint, &[]),
         &format!(
-            "{start} its repository at {endpoint} has not all of config.json, weights (model.safetensors, \
+            "{start} its repository at {endpoint} lacks some of config.json, weights (model.safetensors, \
              model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json) and a tokenizer \
              (tokenizer.json, vocab.txt, vocab.json, tokenizer.model, spiece.model, sentencepiece.bpe.model, spm.model)"
         ),

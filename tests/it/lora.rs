@@ -134,7 +134,7 @@ fn adapters_that_cannot_be_used_are_refused_by_name() {
     refused("{", "not a JSON document");
     refused(&good.replace("\"LORA\"", "\"IA3\""), "peft_type `IA3` is not supported");
     refused(&good.replace("\"use_dora\": false", "\"use_dora\": true"), "query.lora_magnitude_vector.weight");
-    refused(&good.replace("\"bias\": \"none\"", "\"bias\": \"some\""), "bias `some` is not known");
+    refused(&good.replace("\"bias\": \"none\"", "\"bias\": \"some\""), "bias `some` is not supported");
     refused(&good.replace("\"r\": 2", "\"r\": 4"), "expected [4,");
     refused(&good.replace("\"query\"", "\"key\""), "lora_A.weight");
     fs::write(&config, &good).expect("written");

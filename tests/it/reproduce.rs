@@ -100,7 +100,7 @@ fn bad_settings_are_refused() {
         assert!(answer.stderr.contains(message), "{arguments}: {}", answer.stderr);
     };
     refused("reproduce --models model --data-dir nowhere", "--data-dir is not a directory");
-    refused("reproduce --models model --data-dir . --tasks sst2x", "no built-in task `sst2x`");
-    refused("reproduce --models model --data-dir . --shard 2/2", "part 2 of 2: parts are counted from 0");
+    refused("reproduce --models model --data-dir . --tasks sst2x", "unknown built-in task `sst2x`");
+    refused("reproduce --models model --data-dir . --shard 2/2", "shard 2 of 2: shards are counted from 0");
     refused("reproduce --models absent --data-dir .", "absent");
 }

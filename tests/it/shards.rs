@@ -99,7 +99,7 @@ fn submission_scripts() {
     for (words, message) in [
         (&["kernel", "--model", "model"][..], "-- kernel: --out FILE is missing"),
         (&["analyze"], "-- analyze: after --, give the command to submit: kernel or reproduce, with its arguments"),
-        (&["kernel", "--shard", "0/2"], "--shard: leave it out"),
+        (&["kernel", "--shard", "0/2"], "--shard: remove it"),
     ] {
         let refused = scratch.run(&[&["submit", "--slurm", "--"], words].concat());
         assert_eq!(refused.code, Some(2));

@@ -210,10 +210,10 @@ fn bad_input_is_refused() {
     refused(run(&scratch, "--block 0 --out c"), "--block: it must be at least 1");
     refused(run(&scratch, "--out file"), "--out is a file");
     refused(run(&scratch, "--size 17 --out a"), "a: this is another sketch");
-    refused(run(&scratch, "--precision bf16 --out c"), "leave it out");
+    refused(run(&scratch, "--precision bf16 --out c"), "remove it");
     refused(run(&scratch, "--shard 3/2 --out c"), "shards are counted from 0");
     refused(kernel(&scratch, "nowhere --out K.safetensors"), "nowhere: no manifest.json here");
-    refused(kernel(&scratch, "a --against b --out K.safetensors"), "b: sketch_seed is 1, and 0 in a");
+    refused(kernel(&scratch, "a --against b --out K.safetensors"), "b: sketch_seed is 1, but 0 in a");
     refused(kernel(&scratch, "a --first 0 --out K.safetensors"), "the number of examples of a is 0; it must be 1 to ");
     refused(
         kernel(&scratch, "a --first 1000000 --out K.safetensors"),

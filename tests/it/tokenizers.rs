@@ -107,8 +107,8 @@ fn ids_are_those_of_transformers_or_the_tokenizer_is_refused() {
     for words in [
         format!("{} cases made by transformers", cases.len()),
         format!("{texts} texts each", texts = texts.len()),
-        format!("transformers itself refuses {of_both}, of which {both} are refused here too"),
-        format!("{disagreed} that it reads are refused"),
+        format!("Transformers itself refuses {of_both} of the cases, of which {both} are refused here too"),
+        format!("{disagreed} that it reads are refused here"),
     ] {
         assert!(said.replace('\n', " ").contains(&words), "docs/tokenizers.md does not say: {words}");
     }

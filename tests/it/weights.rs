@@ -397,8 +397,8 @@ fn what_lies_in_place_of_weights_is_named() {
         ("tf_model.h5", "from_tf=True"),
         ("flax_model.msgpack", "from_flax=True"),
         ("consolidated.00.pth", "in the publisher's own format"),
-        ("model-00001-of-00002.safetensors", "model.safetensors.index.json; download it too"),
-        ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json; download it too"),
+        ("model-00001-of-00002.safetensors", "model.safetensors.index.json is missing; download it too"),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json is missing; download it too"),
         ("x.incomplete", "an interrupted download"),
     ] {
         bert().bare().write(name, "").is_refused(&[words, name]);

@@ -149,7 +149,7 @@ mod tests {
         let error = enough_space("libtorch", Path::new("/cache"), 1_300_000_000, 12_000_000).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "not enough disk space in /cache: libtorch needs 1300 MB free while unpacking, and there are 12 MB. Free \
+            "not enough disk space in /cache: libtorch needs 1300 MB free while unpacking, but 12 MB are free. Free \
              some space, or set KERNELVIEW_CACHE to a directory on a larger disk, then run the command again"
         );
         assert!(enough_space("libtorch", Path::new("/cache"), 12, 12).is_ok());

@@ -382,7 +382,7 @@ mod tests {
         let error = Model::named("bert").unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no model `bert`; there are: bert-tiny-splade, antiberty, smollm2-135m, gemma3-270m"
+            "there is no model `bert`; known models: bert-tiny-splade, antiberty, smollm2-135m, gemma3-270m"
         );
     }
 

@@ -52,7 +52,7 @@ fn problems_are_validated() {
         "train: rows of 7 labels with 1 outputs each: 7 given, 8 needed",
     );
     settings_error(changed(|p| p.test_labels[1] = 2), "test: label 1 is 2; it must be below 2 with 1 outputs");
-    settings_error(changed(|p| p.train_labels.fill(1)), "all 8 training examples are of class 1");
+    settings_error(changed(|p| p.train_labels.fill(1)), "all 8 training examples belong to class 1");
     settings_error(changed(|p| p.dev_logits.truncate(5)), "dev logits: 5 given, 6 needed");
     numeric_error(changed(|p| p.test_logits[3] = f64::NAN), "test logits is not finite (entry 3 of 5 is NaN)");
     let mut three = problem(1, 3, true);
@@ -110,7 +110,7 @@ fn classifiers_refuse_unusable_targets_and_kernels() {
     let (k, y) = (DMatrix::<f64>::identity(3, 3), DVector::from_vec(vec![1.0, -1.0, 1.0]));
     let svm =
         |kernel: &DMatrix<f64>, y: &DVector<f64>| Svm::fit(SvmKind::Classification, kernel, y, &SvmSettings::default());
-    settings_error(svm(&k, &DVector::from_element(3, 1.0)), "all 3 training examples are of class 1");
+    settings_error(svm(&k, &DVector::from_element(3, 1.0)), "all 3 training examples belong to class 1");
     settings_error(svm(&k, &DVector::from_vec(vec![1.0, -1.0, 0.5])), "training targets: label 2 is 0.5");
     let mut skewed = k.clone();
     skewed[(0, 1)] = 1.0;
@@ -118,7 +118,7 @@ fn classifiers_refuse_unusable_targets_and_kernels() {
     let free = SvmSettings { cost: 0.0, ..Default::default() };
     settings_error(Svm::fit(SvmKind::Regression, &k, &y, &free), "SVM cost is 0");
     settings_error(Logistic::new(&skewed, 1, &[0, 1, 0], None), "is not symmetric");
-    settings_error(Logistic::new(&k, 1, &[1, 1, 1], None), "all 3 training examples are of class 1");
+    settings_error(Logistic::new(&k, 1, &[1, 1, 1], None), "all 3 training examples belong to class 1");
     settings_error(Logistic::new(&k, 2, &[1, 0], None), "2 labels with 2 outputs");
     settings_error(Logistic::new(&k, 1, &[0, 1, 0], Some(&[0.0])), "training logits: 1 given, 3 needed");
     let model = Logistic::new(&k, 1, &[0, 1, 0], None).unwrap();

@@ -123,7 +123,7 @@ fn errors_name_the_part_and_list_the_variables() {
         ("*cls**sent_0*", "it has no `mask` part, but exactly one is needed"),
         ("", "it has no `mask` part"),
         ("*mask**mask*", "it has 2 `mask` parts, but exactly one is needed"),
-        (r"a\x*mask*", r"`\x` is not known; known are \n, \t, \r, \_, \* and \\"),
+        (r"a\x*mask*", r"unknown escape `\x`; known are \n, \t, \r, \_, \* and \\"),
         (r"*mask*a\", r"it ends in a single `\`"),
         ("*reply**reply**mask*", "it has several `reply` parts"),
     ] {

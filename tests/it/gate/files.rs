@@ -76,7 +76,7 @@ fn what_cannot_be_compared_is_refused() {
     refused(
         &single(&|a| a.run.seed = 2),
         &plain,
-        "the seed was 1 and is 2; of a single run nothing tells how much a seed changes",
+        "the seed was 1 and is 2; a single run does not show the effect of the seed",
     );
     let ignored = Options { ignored: Ignored::new(&["no.such.*".to_owned()]), strict: false };
     refused(&old, &ignored, "setting `ignored` is no.such.*, expected a pattern that matches a metric's name");

@@ -82,7 +82,7 @@ impl Task {
     pub fn named(name: &str) -> Result<&'static Self> {
         TASKS.iter().find(|task| task.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let known: Vec<_> = TASKS.iter().map(|task| task.name).collect();
-            Error::Arguments(format!("there is no task `{name}`; the tasks are {}", known.join(", ")))
+            Error::Arguments(format!("unknown task `{name}`; the tasks are {}", known.join(", ")))
         })
     }
 
