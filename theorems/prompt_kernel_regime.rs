@@ -278,9 +278,12 @@ fn effects(evidence: &Evidence) -> Table {
     Table { title: "Random effects".into(), columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
 }
 
+/// A part of the network: its name, and which parameters are its own.
+type Part = (&'static str, fn(&str) -> bool);
+
 /// Where the kernel's diagonal grows or falls with the width.
 fn by_tensor(evidence: &Evidence) -> Result<Table> {
-    const PARTS: [(&str, fn(&str) -> bool); 5] = [
+    const PARTS: [Part; 5] = [
         ("embeddings", |name| name.contains("embeddings.")),
         ("attention", |name| name.contains(".attention.")),
         ("feed-forward layers", |name| name.contains("encoder.") && !name.contains(".attention.")),

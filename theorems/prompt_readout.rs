@@ -133,9 +133,12 @@ fn levels(evidence: &Evidence) -> Table {
     Table { title, columns: columns.map(str::to_owned).to_vec(), rows }
 }
 
+/// What is varied, and a way of reading with the new or the old of it.
+type Factor = (&'static str, fn(Way, bool) -> Way);
+
 /// Main effects of the three factors: means over the other two.
 fn effects(evidence: &Evidence) -> Table {
-    let factors: [(&str, fn(Way, bool) -> Way); 3] = [
+    let factors: [Factor; 3] = [
         ("random readout against the trained one", |way, new| Way { trained: !new, ..way }),
         ("first token against the hidden word", |way, new| Way { at_mask: !new, ..way }),
         ("without the transform against with it", |way, new| Way { transform: !new, ..way }),

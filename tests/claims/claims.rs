@@ -58,7 +58,10 @@ fn mutants_are_noticed(claim: &Claim, context: &Context<'_>) {
         // What the evidence cannot decide, it cannot tell from a mutant either.
         let may_survive = verdict(claim) == ClaimVerdict::Underpowered;
         assert!(!result.survived() || may_survive, "nothing noticed `{}`: {}", mutant.label(), mutant.change);
-        assert!(!result.mistaken(), "`{}` lies within its tolerance: {:?}", mutant.label(), result.caught_by);
+        // Where the claim itself does not hold, what is off by less than the tolerance may be caught with it.
+        let may_be_caught = verdict(claim) != ClaimVerdict::Holds;
+        let within = !result.mistaken() || may_be_caught;
+        assert!(within, "`{}` lies within its tolerance: {:?}", mutant.label(), result.caught_by);
     }
 }
 
@@ -66,8 +69,7 @@ fn mutants_are_noticed(claim: &Claim, context: &Context<'_>) {
 const OTHERWISE: &[(&str, ClaimVerdict)] = &[
     ("natural-task", ClaimVerdict::Underpowered),
     ("prompt-kernel-regime", ClaimVerdict::Underpowered),
-    ("prompt-kernel-analog", ClaimVerdict::Underpowered),
-    ("prompt-readout", ClaimVerdict::Underpowered),
+    ("prompt-readout", ClaimVerdict::Violated),
 ];
 
 fn verdict(claim: &Claim) -> ClaimVerdict {

@@ -79,7 +79,7 @@ fn two_runs_in_one_directory() {
     first.kill().expect("a signal");
     first.wait().expect("an end");
     assert_eq!(second.code, Some(2), "{}", second.stderr);
-    assert!(second.stderr.contains("out: another kernelview is writing here"), "{}", second.stderr);
+    assert!(second.stderr.contains("out: another kernelview process is writing here"), "{}", second.stderr);
     // The lock went with its process.
     assert_eq!(scratch.run(&words).code, Some(0));
 }

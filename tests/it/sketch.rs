@@ -222,6 +222,6 @@ fn bad_input_is_refused() {
     let manifest = scratch.path("a/manifest.json");
     let text = fs::read_to_string(&manifest).expect("a manifest");
     fs::write(&manifest, text.replace("\"kernelview_sketch\": 1", "\"kernelview_sketch\": 9")).expect("written");
-    refused(kernel(&scratch, "a --out K.safetensors"), "field `kernelview_sketch` is 9, this program reads 1");
+    refused(kernel(&scratch, "a --out K.safetensors"), "field `kernelview_sketch` is 9, but this program reads 1");
     assert!(!scratch.path("K.safetensors").exists() && !scratch.path("c").exists());
 }
