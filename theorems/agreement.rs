@@ -17,10 +17,12 @@ use super::agreement_network::{Record, Subject};
 use super::context::Context;
 use super::scan::list;
 use crate::error::{Error, Result};
+use crate::evidence::{Cell, Mark};
 use crate::files::{create_dir, digest, load_result, store_result};
 use crate::lm::MaskedLm;
 use crate::pretrain::{Corpus, Recipe, train};
 use crate::progress::Silent;
+use crate::stats::student_mean;
 
 /// Changes when the same network would be measured otherwise.
 const VERSION: &str = "2";
@@ -142,6 +144,12 @@ impl Evidence {
         self.seeds.iter().map(|seed| of(*seed)).collect()
     }
 
+    /// A number of the networks after the longest pre-training: the mean over widths of each seed.
+    pub fn over_widths(&self, of: impl Fn(&Record) -> f64) -> Vec<f64> {
+        let sum = |seed| WIDTHS.iter().map(|width| of(self.of(seed, *width, LONGEST))).sum::<f64>();
+        self.over_seeds(|seed| sum(seed) / WIDTHS.len() as f64)
+    }
+
     /// The networks, as a report's settings name them.
     pub fn settings(&self) -> Vec<(String, String)> {
         let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
@@ -151,6 +159,11 @@ impl Evidence {
             ("seeds".into(), self.seeds.len().to_string()),
         ]
     }
+}
+
+/// Mean over seeds with its interval, as tables show it.
+pub(super) fn interval(samples: &[f64]) -> Cell {
+    Cell::from(student_mean(samples, Mark::CONFIDENCE))
 }
 
 #[cfg(test)]

@@ -22,14 +22,14 @@
 //! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it so: the text must answer the question, and
 //! the network must have had the time to learn that it does.
 
-use super::agreement::{Evidence, LENGTHS, LONGEST};
+use super::agreement::{Evidence, LENGTHS, LONGEST, interval};
 use super::agreement_network::Record;
 use super::context::{Context, SHIFTED};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Series, Table};
 use crate::pretrain::language::Topic as Question;
-use crate::stats::{Expectation, components, student_mean};
+use crate::stats::{Expectation, components};
 
 const OTHER_WORD: Mutant = Mutant { name: "other-word", change: "χ of the other label word" };
 const REVERSED: Mutant = Mutant { name: "reversed-widths", change: "widths and lengths in the wrong order" };
@@ -140,10 +140,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     collected.tables.extend([levels(&evidence), by_power(&evidence), effects(&evidence)]);
     collected.figures.push(figure(&evidence));
     Ok(context.judged(collected))
-}
-
-fn interval(samples: &[f64]) -> Cell {
-    Cell::from(student_mean(samples, Mark::CONFIDENCE))
 }
 
 /// Mean |χ| of every kind of question by width and length.

@@ -17,15 +17,15 @@
 //!
 //! **Meaning.** The kernel of sign updates on a real network is the asymmetric one. Symmetric ones, though they may solve the task, do not say what the optimizer does.
 
-use super::agreement::{Evidence, LONGEST};
+use super::agreement::{Evidence, LONGEST, interval};
 use super::agreement_network::Record;
 use super::context::{Context, SHIFTED};
 use super::departure::Update;
 use super::steps::{Fit, Predictions};
 use super::{Claim, Graded, Mutant, Topic};
 use crate::error::Result;
-use crate::evidence::{Cell, Collected, Findings, Mark, Open, Table};
-use crate::stats::{Expectation, student_mean};
+use crate::evidence::{Cell, Collected, Findings, Open, Table};
+use crate::stats::Expectation;
 
 const TRANSPOSED: Mutant = Mutant { name: "transposed", change: "K_A with its arguments exchanged" };
 const SYMMETRIC: Mutant = Mutant { name: "symmetric", change: "K_SGD in the place of K_A, at its best scale" };
@@ -68,8 +68,7 @@ fn made(record: &Record, update: Update) -> &Predictions {
 
 /// Means over the widths for each seed.
 fn over_widths(evidence: &Evidence, update: Update, of: impl Fn(&Predictions) -> f64) -> Vec<f64> {
-    let all = |seed| Evidence::WIDTHS.iter().map(move |width| evidence.of(seed, *width, LONGEST));
-    evidence.over_seeds(|seed| all(seed).map(|r| of(made(r, update))).sum::<f64>() / Evidence::WIDTHS.len() as f64)
+    evidence.over_widths(|record| of(made(record, update)))
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
@@ -79,7 +78,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let natural = Expectation::AtMost { bound: NATURAL };
     collected.hypotheses.push(Open::mean(title, natural, over_widths(&evidence, Update::Signgd, |p| p.chi)));
     let tenth = Expectation::AtMost { bound: TENTH };
-    let factor = 1.0 + TENTH * context.off(SCALED);
+    let factor = 1.0 + FACTOR * context.off(SCALED);
     let left = |p: &Predictions| {
         if context.is(TRANSPOSED) {
             p.transposed.left_at_best()
@@ -113,8 +112,7 @@ fn by_width(evidence: &Evidence) -> Table {
     for update in [Update::Signgd, Update::Adam] {
         for width in Evidence::WIDTHS {
             let mean = |of: &dyn Fn(&Predictions) -> f64| {
-                let samples = evidence.over_seeds(|seed| of(made(evidence.of(seed, *width, LONGEST), update)));
-                Cell::from(student_mean(&samples, Mark::CONFIDENCE))
+                interval(&evidence.over_seeds(|seed| of(made(evidence.of(seed, *width, LONGEST), update))))
             };
             let mut row = vec![Cell::from(update.text()), Cell::from(*width as f64), mean(&|p| p.chi)];
             row.push(mean(&|p| p.asymmetric.left_by(1.0)));

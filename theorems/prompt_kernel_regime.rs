@@ -26,7 +26,7 @@
 //!
 //! **Meaning.** What a prompt must do to make fine-tuning a kernel's work is to make χ small. The limit is that of length and width together: in muP neither alone makes χ vanish.
 
-use super::agreement::Evidence;
+use super::agreement::{Evidence, LENGTHS, LONGEST, interval};
 use super::agreement_network::Record;
 use super::context::{Context, SHIFTED};
 use super::departure::{Departure, Length, Update};
@@ -34,7 +34,7 @@ use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Series, Table};
 use crate::pretrain::language::Topic as Question;
-use crate::stats::{Estimate, Expectation, Levelled, Scaling, components, exponent, levelled_slope, student_mean};
+use crate::stats::{Estimate, Expectation, Levelled, Scaling, components, exponent, levelled_slope};
 
 const HALF: Mutant = Mutant { name: "half-expansion", change: "the residual against half of the Taylor expansion" };
 const SQUARED: Mutant = Mutant { name: "squared-chi", change: "χ² in the place of χ" };
@@ -201,8 +201,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 /// Exponent in width of a number of the networks after the longest pre-training, over seeds.
 fn in_width(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Result<Estimate> {
     let widths: Vec<f64> = Evidence::WIDTHS.iter().map(|w| *w as f64).collect();
-    let longest = super::agreement::LONGEST;
-    let row = |seed: &u64| Evidence::WIDTHS.iter().map(|width| of(evidence.of(*seed, *width, longest))).collect();
+    let row = |seed: &u64| Evidence::WIDTHS.iter().map(|width| of(evidence.of(*seed, *width, LONGEST))).collect();
     let values: Vec<Vec<f64>> = evidence.seeds.iter().map(row).collect();
     Ok(exponent(&Scaling { widths: &widths, values: &values }, None, Mark::CONFIDENCE)?.slope)
 }
@@ -243,12 +242,11 @@ fn hypotheses(evidence: &Evidence, collected: &mut Collected) -> Result<()> {
 fn by_limit(evidence: &Evidence) -> Table {
     let mut columns = vec!["fine-tuning".to_owned(), "limit".to_owned()];
     columns.extend(Statistic::ALL.map(|s| s.text().to_owned()));
-    let mean = |samples: Vec<f64>| Cell::from(student_mean(&samples, Mark::CONFIDENCE));
     let mut rows = Vec::new();
     for update in UPDATES {
         for limit in [Limit::Both, Limit::LengthAlone, Limit::WidthAlone] {
             let mut row = vec![Cell::from(update.text()), Cell::from(limit.text())];
-            row.extend(Statistic::ALL.map(|s| mean(natural(evidence, limit, update, Length::Natural, s))));
+            row.extend(Statistic::ALL.map(|s| interval(&natural(evidence, limit, update, Length::Natural, s))));
             rows.push(row);
         }
     }
@@ -298,11 +296,10 @@ fn by_tensor(evidence: &Evidence) -> Result<Table> {
             move |record: &Record| record.shares.iter().filter(|(name, _)| is_own(name)).map(|s| s.1).sum::<f64>();
         let widest = *Evidence::WIDTHS.last().expect("several widths");
         let share = evidence.over_seeds(|seed| {
-            let record = evidence.of(seed, widest, super::agreement::LONGEST);
+            let record = evidence.of(seed, widest, LONGEST);
             size(record) / record.shares.iter().map(|s| s.1).sum::<f64>()
         });
-        let share = student_mean(&share, Mark::CONFIDENCE);
-        Ok(vec![Cell::from(part), Cell::from(in_width(evidence, size)?), Cell::from(share)])
+        Ok(vec![Cell::from(part), Cell::from(in_width(evidence, size)?), interval(&share)])
     });
     let rows = rows.into_iter().collect::<Result<_>>()?;
     Ok(Table {
@@ -318,7 +315,7 @@ fn figure(evidence: &Evidence, statistic: Statistic) -> Figure {
         let mut marks: Vec<Mark> = Evidence::WIDTHS
             .iter()
             .flat_map(|width| {
-                super::agreement::LENGTHS.map(|steps| {
+                LENGTHS.map(|steps| {
                     let logs = |of: &dyn Fn(&Record, Question) -> f64| {
                         evidence.over_seeds(|seed| {
                             let record = evidence.of(seed, *width, steps);

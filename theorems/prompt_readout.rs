@@ -20,14 +20,14 @@
 //! **Meaning.** The head matters by the χ that it leaves, not by being new. What else standard fine-tuning changes has effects of its own, which a comparison with a new head
 //! on the first token confounds with it.
 
-use super::agreement::{Evidence, LONGEST};
+use super::agreement::{Evidence, interval};
 use super::agreement_network::{NORMS, Read, Record};
 use super::context::{Context, SHIFTED};
 use super::departure::Departure;
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
-use crate::evidence::{Cell, Collected, Findings, Mark, Open, Table};
-use crate::stats::{Expectation, student_mean};
+use crate::evidence::{Cell, Collected, Findings, Open, Table};
+use crate::stats::Expectation;
 
 const EXCHANGED: Mutant = Mutant { name: "exchanged", change: "the trained readout in the random one's place" };
 const NO_CHI: Mutant = Mutant { name: "without-chi", change: "departures compared as if χ were the same" };
@@ -55,6 +55,17 @@ struct Way {
     trained: bool,
 }
 
+impl Way {
+    /// All eight.
+    fn all() -> impl Iterator<Item = Self> {
+        (0u8..8).map(|n| [4, 2, 1].map(|bit| n & bit == 0)).map(|[at_mask, transform, trained]| Self {
+            at_mask,
+            transform,
+            trained,
+        })
+    }
+}
+
 const PROMPT: Way = Way { at_mask: true, transform: true, trained: true };
 const RANDOM: Way = Way { trained: false, ..PROMPT };
 
@@ -68,14 +79,6 @@ fn typical(record: &Record, way: Way, draw: Option<usize>, of: fn(&Departure) ->
     logs.iter().sum::<f64>() / logs.len() as f64
 }
 
-/// Means over the widths for each seed.
-fn over_widths(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Vec<f64> {
-    let widths = Evidence::WIDTHS;
-    evidence.over_seeds(|seed| {
-        widths.iter().map(|width| of(evidence.of(seed, *width, LONGEST))).sum::<f64>() / widths.len() as f64
-    })
-}
-
 const RESIDUAL: fn(&Departure) -> f64 = |found| found.residual;
 const GRADIENT: fn(&Departure) -> f64 = |found| found.gradient;
 const CHI: fn(&Departure) -> f64 = |found| found.chi;
@@ -85,52 +88,39 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
     let other = if context.is(EXCHANGED) { PROMPT } else { RANDOM };
     let title = "natural: mean |χ| with the trained readout (an undecided network has 1/2)";
-    let chi = over_widths(&evidence, |record| typical(record, PROMPT, None, CHI).exp());
+    let chi = evidence.over_widths(|record| typical(record, PROMPT, None, CHI).exp());
     collected.hypotheses.push(Open::mean(title, Expectation::AtMost { bound: NATURAL }, chi));
     let twice = Expectation::AtLeast { bound: 2f64.ln() };
     let ratio = |record: &Record, of| typical(record, other, None, of) - typical(record, PROMPT, None, of);
     let of_chi = f64::from(u8::from(!context.is(NO_CHI)));
     for (name, of) in [("residual", RESIDUAL), ("gradient drift", GRADIENT)] {
         let title = format!("logarithm of the {name} of a random readout over the trained one's");
-        collected.checks.push(Open::mean(&title, twice, over_widths(&evidence, |record| ratio(record, of))));
-        let left = over_widths(&evidence, |record| ratio(record, of) - of_chi * ratio(record, CHI));
+        collected.checks.push(Open::mean(&title, twice, evidence.over_widths(|record| ratio(record, of))));
+        let left = evidence.over_widths(|record| ratio(record, of) - of_chi * ratio(record, CHI));
         collected.checks.push(Open::mean(format!("{title}, less that of χ"), context.expected(0.0, 2f64.ln()), left));
     }
     let draws =
         |record: &Record| typical(record, RANDOM, Some(1), RESIDUAL) - typical(record, RANDOM, Some(0), RESIDUAL);
     let title = "logarithm of the residual of a random readout over another's";
-    collected.controls.push(Open::mean(title, twice, over_widths(&evidence, draws)));
+    collected.controls.push(Open::mean(title, twice, evidence.over_widths(draws)));
     collected.tables.extend([levels(&evidence), effects(&evidence), norms(&evidence)]);
     Ok(context.judged(collected))
 }
 
-fn interval(samples: &[f64]) -> Cell {
-    Cell::from(student_mean(samples, Mark::CONFIDENCE))
-}
-
 fn levels(evidence: &Evidence) -> Table {
-    let mut rows = Vec::new();
-    for at_mask in [true, false] {
-        for transform in [true, false] {
-            for trained in [true, false] {
-                let way = Way { at_mask, transform, trained };
-                let words = [
-                    if at_mask { "hidden word" } else { "first token" },
-                    if transform { "with" } else { "without" },
-                    if trained { "trained" } else { "random" },
-                ];
-                let mut row: Vec<Cell> = words.map(Cell::from).to_vec();
-                row.extend(
-                    [CHI, RESIDUAL, GRADIENT, |d: &Departure| d.kernel]
-                        .map(|of| interval(&over_widths(evidence, |record| typical(record, way, None, of)))),
-                );
-                rows.push(row);
-            }
-        }
-    }
+    let rows = Way::all().map(|way| {
+        let words = [
+            if way.at_mask { "hidden word" } else { "first token" },
+            if way.transform { "with" } else { "without" },
+            if way.trained { "trained" } else { "random" },
+        ];
+        let numbers = [CHI, RESIDUAL, GRADIENT, |d: &Departure| d.kernel];
+        let mean = |of| interval(&evidence.over_widths(|record| typical(record, way, None, of)));
+        words.map(Cell::from).into_iter().chain(numbers.map(mean)).collect()
+    });
     let columns = ["read", "transform", "readout", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
     let title = "Logarithms of χ and of departures, 95% intervals".into();
-    Table { title, columns: columns.map(str::to_owned).to_vec(), rows }
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
 }
 
 /// What is varied, and a way of reading with the new or the old of it.
@@ -143,15 +133,11 @@ fn effects(evidence: &Evidence) -> Table {
         ("first token against the hidden word", |way, new| Way { at_mask: !new, ..way }),
         ("without the transform against with it", |way, new| Way { transform: !new, ..way }),
     ];
-    let others = [(true, true), (true, false), (false, true), (false, false)];
     let rows = factors.map(|(name, with)| {
         let effect = |of: fn(&Departure) -> f64| {
-            interval(&over_widths(evidence, |record| {
-                // The factor itself is overwritten: every other combination comes twice or once, equally often.
-                let all = others.iter().flat_map(|(at_mask, transform)| {
-                    [true, false].map(|trained| Way { at_mask: *at_mask, transform: *transform, trained })
-                });
-                let differences = all.map(|way| {
+            interval(&evidence.over_widths(|record| {
+                // The factor itself is overwritten, so that every combination of the others comes twice.
+                let differences = Way::all().map(|way| {
                     typical(record, with(way, true), None, of) - typical(record, with(way, false), None, of)
                 });
                 differences.sum::<f64>() / 8.0
@@ -167,7 +153,7 @@ fn effects(evidence: &Evidence) -> Table {
 /// A random head of growing norm, with χ = 1/2 throughout.
 fn norms(evidence: &Evidence) -> Table {
     let rows = NORMS.iter().enumerate().map(|(at, factor)| {
-        let of = |of: fn(&Departure) -> f64| interval(&over_widths(evidence, |record| of(&record.norms[at].1).ln()));
+        let of = |of: fn(&Departure) -> f64| interval(&evidence.over_widths(|record| of(&record.norms[at].1).ln()));
         vec![Cell::from(*factor), of(RESIDUAL), of(GRADIENT), of(|d| d.kernel)]
     });
     let columns = ["norm over the trained readout's", "log residual", "log gradient drift", "log kernel drift"];
