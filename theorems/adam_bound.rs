@@ -33,7 +33,7 @@ use tch::{Kind, Tensor};
 use super::adam_first_step::{parameters_like, random_decay, without_correction};
 use super::cases::{generator, larger, worst};
 use super::context::Context;
-use super::{Claim, Mutant, Topic, check, identity};
+use super::{Claim, Graded, Mutant, Topic, check, identity};
 use crate::error::Result;
 use crate::evidence::{Findings, Table};
 use crate::stats::{Estimate, Expectation};
@@ -43,6 +43,7 @@ const NO_BIAS_CORRECTION: Mutant = Mutant { name: "no-bias-correction", change: 
 const NARROW_BOUND: Mutant =
     Mutant { name: "narrow-bound", change: "the bound [1-ρ, 1+ρ], which forgets that the second moment varies too" };
 const LOOSE_BOUND: Mutant = Mutant { name: "loose-bound", change: "the bound with 2ρ in place of ρ" };
+const WIDER: Graded = Graded { name: "wider", change: "the bound a hundredth of itself too far from 1" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-bound",
@@ -52,13 +53,17 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "update / (-η sign g) within [(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]",
     text: include_str!("adam_bound.rs"),
     mutants: &[NO_BIAS_CORRECTION, NARROW_BOUND, LOOSE_BOUND],
-    graded: &[],
+    graded: &[WIDER],
     experiment,
 };
 
 /// A weighted mean's weights sum to one up to roundings of `1.1e-16 / (1-β)`, at most 1.1e-12 for β ≤ 0.9999, each
 /// taken into the result a few times; the bound itself has a margin of a rounding.
 const TOLERANCE: f64 = 1e-11;
+
+/// Part of the bound that extremal sequences may miss. With β2 = 0.999 the last step weighs 0.001 in the second moment: at
+/// ρ = 0.4 it misses the ends by 0.2%.
+const SLACK: f64 = 0.01;
 
 /// How gradients vary around their reference, in units of ρ|g|.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +190,8 @@ fn sharpness(beta1: f64, beta2: f64, steps: i32, rho: f64, context: &Context<'_>
     let ratios = case.run(&g, &(0..steps).map(gradient).collect::<Vec<_>>(), true).get(i64::from(steps) - 1);
     let rho = if context.is(LOOSE_BOUND) { (2.0 * rho).min(0.99) } else { rho };
     let (low, high) = Case { rho, ..case }.interval();
+    let wider = 1.0 + SLACK * context.off(WIDER);
+    let (low, high) = (low / wider, high * wider);
     (ratios.max().double_value(&[]) / high, low / ratios.min().double_value(&[]))
 }
 
@@ -198,10 +205,9 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let nearness = reached[0].0.min(reached[0].1);
     let checks = vec![
         identity("part by which an update leaves the interval", TOLERANCE, overstep, cases),
-        // With β2 = 0.999 the last step weighs 0.001 in the second moment: at ρ = 0.4 it misses the ends by 0.2%.
         check(
             "part of the bound that extremal sequences reach (β1 = 0, β2 = 0.999)",
-            Expectation::AtLeast { bound: 0.99 },
+            Expectation::AtLeast { bound: 1.0 - SLACK },
             Estimate::exact(nearness, 2),
         ),
     ];

@@ -28,7 +28,7 @@ use tch::Tensor;
 
 use super::cases::{larger, relative, worst};
 use super::context::Context;
-use super::{Claim, Mutant, Topic, identity};
+use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::jacobian::{ParameterSpec, Parameters, Role};
@@ -37,6 +37,7 @@ use crate::train::{Optimizer, OptimizerKind};
 const NO_BIAS_CORRECTION: Mutant = Mutant { name: "no-bias-correction", change: "moments are not bias-corrected" };
 const DEFAULT_EPSILON: Mutant = Mutant { name: "default-epsilon", change: "ε = 1e-8 in place of 0" };
 const SIGN_OF_ZERO: Mutant = Mutant { name: "sign-of-zero", change: "an entry without gradient is expected to move" };
+const SCALED: Graded = Graded { name: "scaled", change: "updates 1e-14 of themselves too large" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "adam-first-step",
@@ -46,7 +47,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "first update = -η sign(g) for ε = 0",
     text: include_str!("adam_first_step.rs"),
     mutants: &[NO_BIAS_CORRECTION, DEFAULT_EPSILON, SIGN_OF_ZERO],
-    graded: &[],
+    graded: &[SCALED],
     experiment,
 };
 
@@ -122,6 +123,7 @@ pub(super) fn without_correction(beta1: f64, beta2: f64, step: i32) -> f64 {
 /// Largest difference between the first update and -η sign(g), relative to η.
 pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
     let factor = if context.is(NO_BIAS_CORRECTION) { without_correction(case.beta1, case.beta2, 1) } else { 1.0 };
+    let factor = factor * (1.0 + TOLERANCE * context.off(SCALED));
     let epsilon = if context.is(DEFAULT_EPSILON) { 1e-8 } else { case.epsilon };
     Ok(difference(case, epsilon, factor, context))
 }

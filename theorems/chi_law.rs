@@ -23,7 +23,7 @@
 
 use tch::Tensor;
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::pretraining::{Choice, Masked, pretrain, transformer};
 use super::scan::{Scan, list};
 use super::training::{loss_gradient, outputs};
@@ -35,7 +35,6 @@ use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::measure::{gradient_drift, relative_residual};
 use crate::network::Transformer;
 use crate::progress::Silent;
-use crate::stats::Expectation;
 use crate::train::{Optimizer, OptimizerKind};
 
 pub(super) const MISSING_FACTOR: Mutant = Mutant { name: "missing-factor", change: "the kernel's prediction halved" };
@@ -51,7 +50,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "slope 1 in χ (SGD); slope 0 in χ and 1 in η (SignGD)",
     text: include_str!("chi_law.rs"),
     mutants: &[MISSING_FACTOR, HARD_LABELS, WRONG_UPDATE],
-    graded: &[],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -118,9 +117,9 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     // Slopes over two decades of an expansion whose next term is a tenth of the leading one at the largest δ: the slope
     // is off by less than 0.01.
-    let slope = |target: f64| Expectation::Within { target, tolerance: 0.02 };
+    let slope = |target: f64| context.expected(target, 0.02);
     // Random networks have directions that hardly bend, where the next term counts sooner.
-    let at_random_slope = Expectation::Within { target: 1.0, tolerance: 0.05 };
+    let at_random_slope = context.expected(1.0, 0.05);
     for statistic in statistics {
         let title = |update: &str, x: &str| format!("{update}: exponent of the {statistic} in {x}");
         findings.checks.push(in_chi.scaling(title("SGD", "χ"), statistic, slope(1.0))?);

@@ -152,10 +152,15 @@ impl Context<'_> {
         }
     }
 
-    /// A number of seeds for this run's profile; a mutant, which is wrong by much, needs only half.
+    /// The number of samples of an interval for this run's profile, and more at each further look.
+    pub fn samples(&self, quick: usize, standard: usize, full: usize) -> usize {
+        let samples = self.pick(quick, standard, full);
+        self.look.map_or(samples, |look| (samples as f64 * GROWTH.powi(look as i32)).ceil() as usize)
+    }
+
+    /// The same where each sample is a seed's; a mutant, which is wrong by much, needs only half.
     pub fn seeds(&self, quick: usize, standard: usize, full: usize) -> usize {
-        let seeds = self.pick(quick, standard, full);
-        let seeds = self.look.map_or(seeds, |look| (seeds as f64 * GROWTH.powi(look as i32)).ceil() as usize);
+        let seeds = self.samples(quick, standard, full);
         // A graded one is as hard to see as what the claim asks about.
         if self.mutant.is_some_and(|m| m.strength.is_none()) { seeds / 2 } else { seeds }
     }

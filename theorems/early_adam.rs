@@ -25,7 +25,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs};
 use super::{Claim, Mutant, Topic, exactly};
@@ -51,7 +51,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "no update outside the bound; residual falls as 1/n; leaving step as computed",
     text: include_str!("early_adam.rs"),
     mutants: &[NO_BIAS_CORRECTION, EXCHANGED_BETAS, TRANSPOSED_KERNEL],
-    graded: &[],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -124,7 +124,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     })?;
     let wrong = trajectory(context, BETAS[0], 1, widths[0], 0, true, false)?;
     let (uncorrected_outside, uncorrected_compared) = (wrong.outside, wrong.compared);
-    let falls = Expectation::Within { target: -1.0, tolerance: MARGIN };
+    let falls = context.expected(-1.0, MARGIN);
     let mut findings = Collected {
         settings: vec![
             ("network".into(), format!("tanh, two hidden layers, NTK parametrization, learning rate {ETA}/n, ε = 0")),

@@ -169,7 +169,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let bound = union_bound(BOUND_RANK);
     let at_most = Expectation::AtMost { bound };
 
-    let draws = context.pick(1500, 6000, 20_000);
+    let draws = context.samples(1500, 6000, 20_000);
     let (mut kernels, mut sign_kernels) = (Vec::with_capacity(draws), Vec::with_capacity(draws));
     for i in 0..draws {
         crate::progress::check_cancelled()?;
@@ -254,7 +254,7 @@ fn cosines_of_signs(gradients: &Tensor) -> Tensor {
 
 /// Root mean square errors over k: of the kernel, and of the sign kernel's cosines.
 fn scan(jacobian: &Tensor, kernel: &Tensor, context: &Context<'_>) -> Result<Scan> {
-    let (seeds, draws) = (context.pick(60, 60, 100), context.pick(3, 15, 40));
+    let (seeds, draws) = (context.samples(60, 60, 100), context.pick(3, 15, 40));
     let sign_kernel = cosines_of_signs(jacobian);
     Scan::over(context, "intrinsic-dimension", &RANKS, seeds, &["error", "sign"], |k, seed| {
         let (mut error, mut sign) = (0.0, 0.0);

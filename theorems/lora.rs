@@ -206,7 +206,7 @@ impl Compressed {
         context: &Context<'_>,
     ) -> Result<Vec<Tensor>> {
         let lora = adapters(&self.network, rank, scaling)?;
-        let flat = context.shared(&format!("draws, {name}"), rank as f64, 0, || {
+        let flat = context.shared(&format!("{count} draws, {name}"), rank as f64, 0, || {
             let mut numbers = Vec::with_capacity(count * EXAMPLES * EXAMPLES);
             for i in 0..count {
                 check_cancelled()?;
@@ -247,7 +247,7 @@ impl Compressed {
     /// Root mean square errors over k: of the adapted weights' kernel, of the first layer's adapters as a stand-in for
     /// all, and of the sign kernel's cosines.
     fn scan(&self, context: &Context<'_>) -> Result<Scan> {
-        let (seeds, draws) = (context.pick(40, 60, 100), context.pick(3, 12, 30));
+        let (seeds, draws) = (context.samples(40, 60, 100), context.pick(3, 12, 30));
         let names = ["error", "first layer", "sign"];
         Scan::over(context, "lora", &RANKS, seeds, &names, |k, seed| {
             let lora = adapters(&self.network, k as i64, 1.0)?;
@@ -283,7 +283,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let exceeded = off.iter().filter(|off| **off >= EPSILON).count();
     let bound = union_bound(BOUND_RANK);
 
-    let draws = context.pick(2500, 4000, 10_000);
+    let draws = context.samples(2500, 4000, 10_000);
     let mut agreement = Agreement::default();
     let kernels: [_; KERNELS] = [
         (&perceptron, Init::Gaussian, 1.0, "perceptron"),

@@ -29,8 +29,8 @@
 
 use nalgebra::DMatrix;
 
-use super::context::Context;
-use super::program::{CONVERGES, Comparison, sampled};
+use super::context::{Context, SHIFTED};
+use super::program::{Comparison, converges, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -58,7 +58,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "distance falls as n^-1/2",
     text: include_str!("master_theorem.rs"),
     mutants: &[NO_CORRECTION, SMALLER_VARIANCE, MATRIX_DRAWN_ANEW],
-    graded: &[],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -120,7 +120,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             Comparison { name, program, scalars: &scalars, values: &values, widths: &widths, seeds, block };
         let scan = comparison.scan(context)?;
         let title = format!("{name}: exponent of the {DISTANCE}");
-        findings.checks.push(scan.scaling(title, DISTANCE, CONVERGES)?);
+        findings.checks.push(scan.scaling(title, DISTANCE, converges(context))?);
         figure.series.push(scan.series(name, DISTANCE, Some(-0.5), false));
         let mut table = scan.local_slopes(&[(DISTANCE, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {name}");
@@ -128,7 +128,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         if with_controls {
             for wrong in [WITHOUT, ANEW] {
                 let title = format!("{name}: exponent of the {wrong}");
-                findings.controls.push(scan.scaling(title, wrong, CONVERGES)?);
+                findings.controls.push(scan.scaling(title, wrong, converges(context))?);
                 figure.series.push(scan.series(&format!("{name}, {wrong}"), wrong, None, true));
             }
         }
@@ -234,7 +234,7 @@ fn closed_forms(context: &Context<'_>, findings: &mut Collected) -> Result<()> {
         let ratios: Vec<f64> = limit.replicas(scalar).iter().map(|v| v / exact).collect();
         let title = format!("kernels of a perceptron: sampled limit of the {name} over its closed form");
         // A gain that is a tenth too small is off by ten times this.
-        let expectation = Expectation::Within { target: 1.0, tolerance: 0.02 };
+        let expectation = context.expected(1.0, 0.02);
         findings.checks.push(Open::mean(title, expectation, ratios));
     }
     Ok(())

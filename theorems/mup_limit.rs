@@ -22,8 +22,8 @@
 //! **Meaning.** Feature learning does not stand in the way of an infinite-width theory, only of one that knows no more than a
 //! kernel. Pre-training in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
 
-use super::context::Context;
-use super::program::{CONVERGES, Comparison, sampled};
+use super::context::{Context, SHIFTED};
+use super::program::{Comparison, converges, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "distance from the limit falls as n^-1/2; the kernel's prediction is elsewhere",
     text: include_str!("mup_limit.rs"),
     mutants: &[NO_CORRECTION, ONE_STEP_LESS, KERNEL_REGIME],
-    graded: &[],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -114,7 +114,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         findings.hypotheses.push(Open::mean(title, Expectation::Within { target: 2.0, tolerance: 1.5 }, sizes));
 
         let title = format!("{name}: exponent of the {DISTANCE}");
-        findings.checks.push(scan.scaling(title, DISTANCE, CONVERGES)?);
+        findings.checks.push(scan.scaling(title, DISTANCE, converges(context))?);
         // A tenth of the outputs is far beyond the limits' errors, which are below a hundredth.
         let elsewhere = Expectation::AtLeast { bound: 0.1 };
         let gap = |l: &LimitRun<'_>, r: &Run| ratios(l, &r.outputs, &r.predicted, &r.outputs);
@@ -122,7 +122,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         findings.checks.push(Open::mean(title, elsewhere, gap(&compared_limit, &compared)));
 
         let title = format!("{name}: exponent of the {KERNEL}");
-        findings.controls.push(scan.scaling(title, KERNEL, CONVERGES)?);
+        findings.controls.push(scan.scaling(title, KERNEL, converges(context))?);
         let lazy = train(Regime::NeuralTangent, update, STEPS)?;
         let lazy_limit = lazy.program.limit(&options)?;
         let title = format!("{name}, NTK parametrization: relative distance of the limit and the kernel's prediction");

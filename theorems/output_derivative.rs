@@ -32,7 +32,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::cases::{NetworkCase, larger, largest, relative, worst};
 use super::context::Context;
-use super::{Claim, Mutant, Topic, identity};
+use super::{Claim, Graded, Mutant, Topic, identity};
 use crate::error::Result;
 use crate::evidence::Findings;
 use crate::kernel::dense_jacobian;
@@ -42,6 +42,7 @@ use crate::train::{cross_entropy, loss_gradient, output_derivative};
 const NO_ONE_HOT: Mutant = Mutant { name: "no-one-hot", change: "χ = softmax(f), without subtracting the true class" };
 const WRONG_SIDE: Mutant = Mutant { name: "wrong-side", change: "χ = -yσ(yf) for the logistic loss" };
 const HALF_SQUARE: Mutant = Mutant { name: "half-square", change: "χ = 2(f - y), the derivative of |f - y|²" };
+const SCALED: Graded = Graded { name: "scaled", change: "Σ χ_c ∇f_c is 1e-11 of itself too large" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "output-derivative",
@@ -51,7 +52,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "χ = softmax(f) - e_y, -yσ(-yf), f - y; ∇ℓ = Σ χ_c ∇f_c",
     text: include_str!("output_derivative.rs"),
     mutants: &[NO_ONE_HOT, WRONG_SIDE, HALF_SQUARE],
-    graded: &[],
+    graded: &[SCALED],
     experiment,
 };
 
@@ -120,7 +121,8 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let f = crate::jacobian::outputs(&built.parameters, &*built.examples, network.examples).to_device(context.device);
     let chi = output_derivative(&f, &labels).reshape([1, -1]) / examples;
     let jacobian = dense_jacobian(&built.parameters, &*built.examples)?;
-    let chain = relative(&chi.matmul(&jacobian).squeeze_dim(0), &Tensor::cat(&direct, 0));
+    let sum = chi.matmul(&jacobian).squeeze_dim(0) * (1.0 + GRADIENT_TOLERANCE * context.off(SCALED));
+    let chain = relative(&sum, &Tensor::cat(&direct, 0));
     Ok([cross, logistic, squared, chain])
 }
 

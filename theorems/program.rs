@@ -21,7 +21,9 @@ const PILOTS: usize = 48;
 const CONSTANT: f64 = 1e-9;
 
 /// What the exponent of a distance from the limit must be.
-pub(super) const CONVERGES: Expectation = Expectation::Within { target: -0.5, tolerance: 0.1 };
+pub(super) fn converges(context: &Context<'_>) -> Expectation {
+    context.expected(-0.5, 0.1)
+}
 
 /// Options of a limit with a name, after which its draws are called.
 pub(super) fn sampled(context: &Context<'_>, name: &str, samples: usize) -> LimitOptions {

@@ -21,7 +21,7 @@
 //! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite width is at work. It
 //! is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
 
-use super::context::Context;
+use super::context::{Context, SHIFTED};
 use super::program::sampled;
 use super::scan::{Scan, list};
 use super::{Claim, Mutant, Topic};
@@ -44,7 +44,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "residual and drift have slope 1 in χ",
     text: include_str!("prompt_kernel_limit.rs"),
     mutants: &[HARD_LABELS, HALF_PREDICTION, RANDOM_HEAD],
-    graded: &[],
+    graded: &[SHIFTED],
     experiment,
 };
 
@@ -108,7 +108,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     hypotheses(context, samples, &mut findings)?;
     // The next term of the expansion is below a tenth of the leading one at the largest δ, over two decades.
-    let slope = Expectation::Within { target: 1.0, tolerance: 0.05 };
+    let slope = context.expected(1.0, 0.05);
     for statistic in [RESIDUAL, DRIFT] {
         let title = |what: &str| format!("{what}exponent of the {statistic} in χ");
         findings.checks.push(natural.scaling(title(""), statistic, slope)?);

@@ -46,6 +46,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "sign(∇ℓ) = sign(χ) sign(∇f) for C = 1",
     text: include_str!("sign_factorization.rs"),
     mutants: &[NO_SIGN_OF_CHI, OPPOSITE_LABEL],
+    // Signs are equal or not: there is no tolerance to be off by.
     graded: &[],
     experiment,
 };

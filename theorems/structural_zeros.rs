@@ -56,6 +56,7 @@ pub(super) const CLAIM: Claim = Claim {
     prediction: "key biases and absent tokens have zero gradient; sign kernels agree bit for bit",
     text: include_str!("structural_zeros.rs"),
     mutants: &[NO_RULE, QUERY_BIAS],
+    // Signs are equal or not: there is no tolerance to be off by.
     graded: &[],
     experiment,
 };

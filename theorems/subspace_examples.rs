@@ -101,7 +101,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let in_examples = over_examples(context)?;
     let parameters = context.pick(vec![8.0, 24.0, 64.0], doubled(8.0, 4), doubled(16.0, 5));
     let numbers: Vec<f64> = parameters.iter().map(|n| n * n + (INPUT + 1) as f64 * n).collect();
-    let seeds = context.pick(40, 48, 64);
+    let seeds = context.samples(40, 48, 64);
     let in_parameters = Scan::over(context, "parameters", &numbers, seeds, &[LARGEST], |number, seed| {
         let place = numbers.iter().position(|n| *n == number).expect("one of the sizes");
         let rows = jacobian(context, parameters[place], FEW, seed)?;
@@ -164,7 +164,7 @@ fn over_examples(context: &Context<'_>) -> Result<Scan> {
     let rows = jacobian(context, 16.0, 64, 0)?;
     let kernel = rows.matmul(&rows.tr());
     let logs: Vec<f64> = EXAMPLES.iter().map(|n| ((n * (n - 1.0) / 2.0).ln() * 100.0).round() / 100.0).collect();
-    let (seeds, draws) = (context.pick(24, 40, 60), context.pick(4, 10, 20));
+    let (seeds, draws) = (context.samples(24, 40, 60), context.pick(4, 10, 20));
     let sets = |seed: usize| -> Result<Vec<f64>> {
         let mut sums = vec![[0.0; 2]; EXAMPLES.len()];
         for draw in 0..draws {

@@ -136,10 +136,10 @@ fn perceptron(context: &Context<'_>, width: i64, seed: u64) -> (Parameters, Box<
 /// Draws of steps in units of -ηχ \[N, N\] by differences of outputs, then of steps by the sign of `<g, z>`, and the kernel.
 fn steps(context: &Context<'_>) -> Result<([Vec<Tensor>; 2], Tensor)> {
     let (parameters, examples) = perceptron(context, 10, context.seed("zeroth-order network"));
-    let (numel, draws, n) = (parameters.numel(), context.pick(2000, 6000, 20_000), EXAMPLES as i64);
+    let (numel, draws, n) = (parameters.numel(), context.samples(2000, 6000, 20_000), EXAMPLES as i64);
     let seed = context.seed("zeroth-order draws");
     // No mutant moves differently.
-    let moves = context.shared("steps", 0.0, 0, || {
+    let moves = context.shared(&format!("steps, {draws} draws"), 0.0, 0, || {
         let mut numbers = Vec::with_capacity(draws * EXAMPLES * DIRECTIONS as usize);
         for draw in 0..draws as u64 * DIRECTIONS as u64 {
             check_cancelled()?;
@@ -204,7 +204,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let (draws, kernel) = steps(context)?;
     let widths =
         context.pick(vec![8.0, 16.0, 32.0, 64.0], vec![16.0, 32.0, 64.0, 128.0], vec![32.0, 64.0, 128.0, 256.0]);
-    let seeds = context.pick(32, 40, 40);
+    let seeds = context.samples(32, 40, 40);
     // Parameters of a perceptron with six inputs, two hidden layers and one output.
     let numbers: Vec<f64> = widths.iter().map(|n| n * n + 7.0 * n).collect();
     let names = [CURVATURE, CLOSED, SIZE, COUNTED, "P"];

@@ -1,6 +1,7 @@
 //! Evidence for a claim of the theory: expectations, measurements and controls. Plain data, from which the verdict follows
 //! by one rule.
 
+use super::mutant::{Fate, MutantResult};
 use crate::stats::{Estimate, Expectation, Outcome, detectable, student_mean};
 
 /// The amount of computation of an experiment.
@@ -282,43 +283,6 @@ pub struct ClaimEvidence {
     pub seconds: f64,
 }
 
-/// The outcome for a deliberately wrong implementation or formula.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct MutantResult {
-    /// The claim that must notice it.
-    pub claim: String,
-    /// Its name.
-    pub mutant: String,
-    /// Its deviation, in tolerances of the check that must notice it; `None` for a gross error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strength: Option<f64>,
-    /// What was changed.
-    pub change: String,
-    /// The claim's verdict under it.
-    pub verdict: ClaimVerdict,
-    /// The checks that were violated, by name.
-    pub caught_by: Vec<String>,
-    /// Run time.
-    pub seconds: f64,
-}
-
-impl MutantResult {
-    /// Whether nothing noticed it although something must: for graded mutants from two tolerances on.
-    pub fn survived(&self) -> bool {
-        self.caught_by.is_empty() && self.strength.is_none_or(|strength| strength >= 2.0)
-    }
-
-    /// Whether a check called a deviation within its tolerance violated.
-    pub fn mistaken(&self) -> bool {
-        !self.caught_by.is_empty() && self.strength.is_some_and(|strength| strength < 1.0)
-    }
-
-    /// Its name with its strength.
-    pub fn label(&self) -> String {
-        self.strength.map_or_else(|| self.mutant.clone(), |strength| format!("{} x{strength}", self.mutant))
-    }
-}
-
 /// A claim or a mutant whose experiment ended without findings.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExperimentError {
@@ -375,10 +339,19 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Whether no claim is violated, no control passes, no mutant survives, and every experiment finished.
+    /// Whether no claim is violated, no control passes, no mutant survives or is wrongly caught, and every experiment
+    /// finished.
     pub fn succeeded(&self) -> bool {
         self.errors.is_empty()
             && !self.claims.iter().any(|c| c.verdict.is_failure())
-            && !self.mutants.iter().any(|m| m.survived() || m.mistaken())
+            && !self.fates().any(|(_, fate)| fate.is_failure())
+    }
+
+    /// The mutants with what became of each.
+    pub fn fates(&self) -> impl Iterator<Item = (&MutantResult, Fate)> {
+        self.mutants.iter().map(|mutant| {
+            let claim = self.claims.iter().find(|c| c.id == mutant.claim);
+            (mutant, mutant.fate(claim.map(|c| &c.findings)))
+        })
     }
 }

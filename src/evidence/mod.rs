@@ -8,13 +8,14 @@ mod collected;
 mod grid;
 mod kernels;
 mod measures;
+mod mutant;
 mod setting;
 mod verdict;
 
 pub use answers::Answers;
 pub use claim::{
-    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile, Series,
-    Table, Verification, VerificationFacts,
+    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, Profile, Series, Table,
+    Verification, VerificationFacts,
 };
 pub use collected::{Collected, Open};
 pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
@@ -23,6 +24,7 @@ pub use measures::{
     Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, GradientDrift, KernelDrift, LayerShare,
     Linearization, Movement, OutputDerivative, OwnPrecision, StepResidual, Summary,
 };
+pub use mutant::{Fate, MutantResult};
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{CONFIDENCE, Floor, Outcome, Question, Verdict, accuracy_error, judge};
 

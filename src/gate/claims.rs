@@ -39,16 +39,9 @@ pub fn claims_metrics(verification: &Verification) -> Vec<Reading> {
             found.extend(checks.iter().filter_map(|check| reading(name(&format!("{role}.{}", check.name)), check)));
         }
     }
-    for mutant in &verification.mutants {
-        let fate = match () {
-            () if mutant.survived() => "survived",
-            () if mutant.mistaken() => "wrongly caught",
-            // At its tolerance a check may come out either way.
-            () if mutant.strength == Some(1.0) => continue,
-            () if mutant.caught_by.is_empty() => "passes",
-            () => "caught",
-        };
-        found.push(text(format!("mutants.{}.{}", mutant.claim, mutant.label()), Rule::Exact, fate));
+    // At its tolerance a check may come out either way.
+    for (mutant, fate) in verification.fates().filter(|(mutant, _)| mutant.strength != Some(1.0)) {
+        found.push(text(format!("mutants.{}.{}", mutant.claim, mutant.label()), Rule::Exact, fate.text()));
     }
     for error in &verification.errors {
         let name = match &error.mutant {

@@ -12,7 +12,7 @@ use super::store::Store;
 use super::{Done, Event, Experiment, Listener, UntilDecided, VerifySettings};
 use crate::device::set_threads;
 use crate::error::{Error, Result, panic_text};
-use crate::evidence::{ClaimVerdict, ExperimentError, Findings};
+use crate::evidence::{ClaimVerdict, ExperimentError, Fate, Findings};
 use crate::progress::{Monitor, Tokens, check_cancelled};
 use crate::theorems::{Context, Memory};
 
@@ -200,14 +200,12 @@ fn ending(done: &Done) -> (String, Option<f64>) {
     match done {
         Done::Claim(claim) => (claim.verdict.text().to_owned(), Some(claim.seconds)),
         Done::Mutant(mutant) => {
-            let result = if mutant.survived() {
-                "SURVIVED"
-            } else if mutant.mistaken() {
-                "WRONGLY CAUGHT"
-            } else if mutant.caught_by.is_empty() {
-                "passes, as it may"
-            } else {
-                "caught"
+            // Whether it is caught wrongly depends on the claim, which may not be measured yet.
+            let result = match mutant.fate(None) {
+                Fate::Survived => "SURVIVED",
+                Fate::WronglyCaught => "caught within its tolerance",
+                Fate::Passes => "passes, as it may",
+                Fate::Undecided | Fate::Caught => "caught",
             };
             (result.to_owned(), Some(mutant.seconds))
         }

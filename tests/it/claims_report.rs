@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::common::svg::texts_of;
 use kernelview::evidence::{
-    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, MutantResult, Profile,
+    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Fate, Figure, Findings, Mark, MutantResult, Profile,
     SCHEMA_VERSION, Series, Table, Verification, VerificationFacts,
 };
 use kernelview::report::{claims_markdown, claims_summary, junit, mutants_markdown, write_claims};
@@ -182,7 +182,7 @@ fn realistic() -> Verification {
 fn successful() -> Verification {
     let mut verification = realistic();
     verification.claims.retain(|c| c.verdict == ClaimVerdict::Holds);
-    verification.mutants.retain(|m| !m.survived());
+    verification.mutants.retain(|m| !m.caught_by.is_empty());
     verification.errors.clear();
     verification
 }
@@ -204,6 +204,37 @@ fn every_verdict_is_reported() {
     insta::assert_snapshot!("mutants", mutants_markdown(&verification).unwrap().unwrap());
     insta::assert_snapshot!("junit", junit(&verification).unwrap());
     insta::assert_snapshot!("summary", claims_summary(&verification));
+}
+
+/// A check that the claim itself violates says nothing of a mutant; any other check does.
+#[test]
+fn a_violated_claim_does_not_blame_its_mutants() {
+    let mut verification = realistic();
+    verification.errors.clear();
+    verification.claims.retain(|c| c.id == "violated-one");
+    let own = verification.claims[0].findings.checks.iter().find(|c| c.outcome == Outcome::Violated).unwrap();
+    let mutant = |strength: Option<f64>, by: &str| MutantResult {
+        claim: "violated-one".into(),
+        mutant: "off".into(),
+        strength,
+        change: "off by a part of its tolerance".into(),
+        verdict: ClaimVerdict::Violated,
+        caught_by: vec![by.to_owned()],
+        seconds: 1.0,
+    };
+    let all = |by: &str| [Some(0.5), Some(2.0), None].map(|strength| mutant(strength, by));
+    verification.mutants = [all(&own.name), all("another")].concat();
+    let fates: Vec<Fate> = verification.fates().map(|(_, fate)| fate).collect();
+    let undecided = Fate::Undecided;
+    assert_eq!(fates, [undecided, undecided, undecided, Fate::WronglyCaught, Fate::Caught, Fate::Caught]);
+    verification.mutants.truncate(3);
+    let summary = claims_summary(&verification);
+    assert!(
+        summary.contains("3 mutants were noticed only by checks that their claims themselves violate."),
+        "{summary}"
+    );
+    assert!(!summary.contains("WRONGLY") && !summary.contains("All 0"), "{summary}");
+    assert!(mutants_markdown(&verification).unwrap().unwrap().contains("## Undecided"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use kernelview::error::{Error, Result};
-use kernelview::evidence::{Check, ClaimVerdict, Collected, Findings, Open, Profile, Verification};
+use kernelview::evidence::{Check, ClaimVerdict, Collected, Fate, Findings, Open, Profile, Verification};
 use kernelview::progress::Silent;
 use kernelview::stats::{Estimate, Expectation, Outcome, student_mean};
 use kernelview::theorems::{Claim, Context, ERROR_RATE, Mutant, Topic};
@@ -86,8 +86,8 @@ fn results_come_in_the_order_of_the_plan() {
         let directory = tempfile::tempdir().unwrap();
         let verification = run(&settings(&claims, jobs), directory.path(), &Silent).unwrap();
         assert_eq!(ids(&verification), ["slow", "mutated", "quick"]);
-        let mutants: Vec<_> = verification.mutants.iter().map(|m| (m.mutant.as_str(), m.survived())).collect();
-        assert_eq!(mutants, [("noticed", false), ("unnoticed", true)]);
+        let mutants: Vec<_> = verification.fates().map(|(m, fate)| (m.mutant.as_str(), fate)).collect();
+        assert_eq!(mutants, [("noticed", Fate::Caught), ("unnoticed", Fate::Survived)]);
         assert_eq!((verification.errors.as_slice(), verification.succeeded()), (&[][..], false));
         assert_eq!(parts(directory.path()), 5);
         forget(directory.path()).unwrap();

@@ -1,6 +1,6 @@
 //! The results of a run of the suite, in words.
 
-use crate::evidence::{ClaimVerdict, Figure, MutantResult, Verification};
+use crate::evidence::{ClaimVerdict, Fate, Figure, MutantResult, Verification};
 use crate::report::format::{code, fraction, join, plain};
 
 /// The verdicts in one paragraph.
@@ -49,34 +49,43 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     sentences.join(" ")
 }
 
-/// The outcome for mutants, if any: those that must be noticed, and graded ones that must not be.
+/// The outcome for mutants, if any: those that must be noticed, graded ones that must not be, and those of which a violated
+/// claim cannot tell.
 pub(super) fn mutants(verification: &Verification) -> Option<String> {
+    let count =
+        |among: &dyn Fn(&MutantResult, Fate) -> bool| verification.fates().filter(|(m, f)| among(m, *f)).count();
     let failed = names(verification, true).len();
     // At its tolerance a graded one may come out either way.
-    let gross = |m: &&MutantResult| m.strength.is_none_or(|strength| strength >= 2.0);
-    let within = |m: &&MutantResult| m.strength.is_some_and(|strength| strength < 1.0);
-    let all = verification.mutants.iter().filter(gross).count() + failed;
-    let small = verification.mutants.iter().filter(within).count();
-    let survivors = verification.mutants.iter().filter(|m| m.survived()).count();
-    let mistaken = verification.mutants.iter().filter(|m| m.mistaken()).count();
-    if all + small == 0 {
-        return None;
+    let all = failed + count(&|m, fate| fate != Fate::Undecided && m.strength.is_none_or(|strength| strength >= 2.0));
+    let small = count(&|m, fate| fate != Fate::Undecided && m.strength.is_some_and(|strength| strength < 1.0));
+    let undecided = count(&|_, fate| fate == Fate::Undecided);
+    let mut sentences = Vec::new();
+    if all + small > 0 {
+        let noticed = all - failed;
+        let text = match count(&|_, fate| fate == Fate::Survived) {
+            0 if failed == 0 && all == 1 => "The one mutant was noticed".to_owned(),
+            0 if failed == 0 => format!("All {all} mutants were noticed"),
+            0 => format!("Of {all} mutants, {noticed} {} noticed", if noticed == 1 { "was" } else { "were" }),
+            1 => format!("**1 of {all} mutants survived**"),
+            n => format!("**{n} of {all} mutants survived**"),
+        };
+        let unrun = if failed > 0 { format!(", and {failed} could **not be run**") } else { String::new() };
+        let within = match (small, count(&|_, fate| fate == Fate::WronglyCaught)) {
+            (0, _) => String::new(),
+            (1, 0) => "; the one that is off by less than its tolerance passed".to_owned(),
+            (small, 0) => format!("; all {small} that are off by less than their tolerance passed"),
+            (small, wrong) => {
+                format!("; **{wrong} of {small} that are off by less than their tolerance did not pass**")
+            }
+        };
+        sentences.push(format!("{text}{unrun}{within}."));
     }
-    let text = match survivors {
-        0 if failed == 0 && all == 1 => "The one mutant was noticed".to_owned(),
-        0 if failed == 0 => format!("All {all} mutants were noticed"),
-        0 => format!("Of {all} mutants, {} {} noticed", all - failed, if all - failed == 1 { "was" } else { "were" }),
-        1 => format!("**1 of {all} mutants survived**"),
-        n => format!("**{n} of {all} mutants survived**"),
-    };
-    let unrun = if failed > 0 { format!(", and {failed} could **not be run**") } else { String::new() };
-    let within = match (small, mistaken) {
-        (0, _) => String::new(),
-        (1, 0) => "; the one that is off by less than its tolerance passed".to_owned(),
-        (small, 0) => format!("; all {small} that are off by less than their tolerance passed"),
-        (small, wrong) => format!("; **{wrong} of {small} that are off by less than their tolerance did not pass**"),
-    };
-    Some(format!("{text}{unrun}{within}."))
+    match undecided {
+        0 => {}
+        1 => sentences.push("One mutant was noticed only by checks that its claim itself violates.".to_owned()),
+        n => sentences.push(format!("{n} mutants were noticed only by checks that their claims themselves violate.")),
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 /// Claims, or mutants, whose experiments failed.

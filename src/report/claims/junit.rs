@@ -6,7 +6,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::rows::reasons;
 use crate::error::Result;
-use crate::evidence::{ClaimEvidence, ClaimVerdict, ExperimentError, MutantResult, Verification};
+use crate::evidence::{ClaimEvidence, ClaimVerdict, ExperimentError, Fate, MutantResult, Verification};
 use crate::report::format::plain;
 use crate::report::junit_file::{non_success, skipped, text};
 
@@ -23,8 +23,8 @@ pub fn junit(verification: &Verification) -> Result<String> {
     for error in verification.errors.iter().filter(|e| e.mutant.is_none()) {
         suite(&mut suites, &error.topic).add_test_case(of_error(error));
     }
-    for mutant in &verification.mutants {
-        suite(&mut suites, "mutants").add_test_case(of_mutant(mutant));
+    for (mutant, fate) in verification.fates() {
+        suite(&mut suites, "mutants").add_test_case(of_mutant(mutant, fate));
     }
     for error in verification.errors.iter().filter(|e| e.mutant.is_some()) {
         suite(&mut suites, "mutants").add_test_case(of_error(error));
@@ -55,16 +55,19 @@ fn of_claim(claim: &ClaimEvidence) -> TestCase {
     case(&claim.id, &claim.topic, claim.seconds, status)
 }
 
-fn of_mutant(mutant: &MutantResult) -> TestCase {
-    let status = if mutant.survived() {
-        let text = format!("nothing noticed it: {}", mutant.change);
-        non_success(NonSuccessKind::Failure, "survived", &text)
-    } else if mutant.mistaken() {
-        let text =
-            format!("within its tolerance, but {} called it violated: {}", mutant.caught_by.join("; "), mutant.change);
-        non_success(NonSuccessKind::Failure, "wrongly caught", &text)
-    } else {
-        TestCaseStatus::success()
+fn of_mutant(mutant: &MutantResult, fate: Fate) -> TestCase {
+    let by = mutant.caught_by.join("; ");
+    let status = match fate {
+        Fate::Survived => {
+            let text = format!("nothing noticed it: {}", mutant.change);
+            non_success(NonSuccessKind::Failure, fate.text(), &text)
+        }
+        Fate::WronglyCaught => {
+            let text = format!("within its tolerance, but {by} called it violated: {}", mutant.change);
+            non_success(NonSuccessKind::Failure, fate.text(), &text)
+        }
+        Fate::Undecided => skipped(&format!("{}: the claim itself violates {by}", fate.text())),
+        Fate::Passes | Fate::Caught => TestCaseStatus::success(),
     };
     case(&mutant.label(), &mutant.claim, mutant.seconds, status)
 }

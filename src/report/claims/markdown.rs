@@ -8,7 +8,7 @@ use super::statement::fitted;
 use super::{answer, plots_of, slug};
 use crate::error::{Error, Result};
 use crate::evidence::{
-    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Findings, MutantResult, Table, Verification,
+    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Fate, Findings, MutantResult, Table, Verification,
 };
 use crate::report::files::Plot;
 use crate::report::format::{chosen, code, escape};
@@ -52,17 +52,22 @@ pub(super) fn render(verification: &Verification, plots: &[Vec<Plot>]) -> Result
 /// [`Error::Document`] if it cannot be rendered.
 pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
     let Some(sentence) = answer::mutants(verification) else { return Ok(None) };
-    let survivors = verification.mutants.iter().filter(|m| m.survived());
-    let mistaken = verification.mutants.iter().filter(|m| m.mistaken());
-    let caught = verification.mutants.iter().filter(|m| m.strength.is_none() && !m.survived());
-    let view = |m: &MutantResult| {
-        context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), caught_by => m.caught_by.clone(), verdict => m.verdict.text() }
+    let of = |wanted: Fate| -> Vec<Value> {
+        // Graded mutants have a table of their own, with what noticed them.
+        let graded = |m: &MutantResult| m.strength.is_some() && matches!(wanted, Fate::Caught | Fate::Undecided);
+        let found = verification.fates().filter(|(m, fate)| *fate == wanted && !graded(m));
+        found
+            .map(|(m, _)| {
+                context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), caught_by => m.caught_by.clone(), verdict => m.verdict.text() }
+            })
+            .collect()
     };
     let context = context! {
         sentence,
-        survivors => survivors.map(view).collect::<Vec<_>>(),
-        mistaken => mistaken.map(view).collect::<Vec<_>>(),
-        caught => caught.map(view).collect::<Vec<_>>(),
+        survivors => of(Fate::Survived),
+        mistaken => of(Fate::WronglyCaught),
+        undecided => of(Fate::Undecided),
+        caught => of(Fate::Caught),
         graded => graded(verification),
         errors => errors(verification),
     };
@@ -71,10 +76,10 @@ pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
 
 /// Mutants that make the run fail, with the reason.
 fn failed_mutants(verification: &Verification) -> Vec<Value> {
-    let failed = verification.mutants.iter().filter(|m| m.survived() || m.mistaken());
-    let view = |m: &MutantResult| {
-        let (fate, how) =
-            if m.survived() { ("SURVIVED", "did not notice") } else { ("WRONGLY CAUGHT", "does not accept") };
+    let failed = verification.fates().filter(|(_, fate)| fate.is_failure());
+    let view = |(m, fate): (&MutantResult, Fate)| {
+        let how = if fate == Fate::Survived { "did not notice" } else { "does not accept" };
+        let fate = fate.text().to_uppercase();
         context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), fate, how }
     };
     failed.map(view).collect()

@@ -1,7 +1,7 @@
 //! A summary of a run of the suite for the terminal.
 
 use super::rows::{deciding, measured, name, reasons};
-use crate::evidence::{ClaimEvidence, Verification};
+use crate::evidence::{ClaimEvidence, Fate, Verification};
 use crate::report::format::{plain, shorten};
 use crate::report::terminal::{WIDTH, table, wrap};
 
@@ -17,12 +17,11 @@ pub fn claims_summary(verification: &Verification) -> String {
         lines.push(String::new());
         lines.push(sentence.replace("**", ""));
     }
-    for mutant in verification.mutants.iter().filter(|m| m.survived()) {
-        lines.extend(wrap(&format!("SURVIVED: {} / {}: {}", mutant.claim, mutant.label(), plain(&mutant.change))));
-    }
-    for mutant in verification.mutants.iter().filter(|m| m.mistaken()) {
-        let text = format!("WRONGLY CAUGHT: {} / {}: {}", mutant.claim, mutant.label(), plain(&mutant.change));
-        lines.extend(wrap(&text));
+    for failure in [Fate::Survived, Fate::WronglyCaught] {
+        for (mutant, _) in verification.fates().filter(|(_, fate)| *fate == failure) {
+            let name = format!("{} / {}", mutant.claim, mutant.label());
+            lines.extend(wrap(&format!("{}: {name}: {}", failure.text().to_uppercase(), plain(&mutant.change))));
+        }
     }
     for error in verification.errors.iter().filter(|e| e.mutant.is_some()) {
         lines.extend(wrap(&format!("ERROR: {}: {}", error.name(), plain(&error.message))));

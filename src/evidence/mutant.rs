@@ -1,0 +1,81 @@
+//! What became of a mutant, a deliberately wrong implementation or formula.
+
+use super::claim::{ClaimVerdict, Findings};
+use crate::stats::Outcome;
+
+/// The outcome for a deliberately wrong implementation or formula.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MutantResult {
+    /// The claim that must notice it.
+    pub claim: String,
+    /// Its name.
+    pub mutant: String,
+    /// Its deviation, in tolerances of the check that must notice it; `None` for a gross error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// What was changed.
+    pub change: String,
+    /// The claim's verdict under it.
+    pub verdict: ClaimVerdict,
+    /// The checks that were violated, by name.
+    pub caught_by: Vec<String>,
+    /// Run time.
+    pub seconds: f64,
+}
+
+/// What became of a mutant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing noticed it although something must.
+    Survived,
+    /// A check called a deviation within its tolerance violated.
+    WronglyCaught,
+    /// Only checks noticed it that the claim itself violates: they say nothing of the mutant.
+    Undecided,
+    /// It passes, as it may: it is graded, and below two tolerances.
+    Passes,
+    /// A check noticed it.
+    Caught,
+}
+
+impl Fate {
+    /// Whether a check proved too weak or too strict.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Survived | Self::WronglyCaught)
+    }
+
+    /// In a few words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Survived => "survived",
+            Self::WronglyCaught => "wrongly caught",
+            Self::Undecided => "undecided",
+            Self::Passes => "passes",
+            Self::Caught => "caught",
+        }
+    }
+}
+
+impl MutantResult {
+    /// What became of it, given what was found for the claim itself, if anything. Graded mutants must be noticed from two
+    /// tolerances on, and must not be below one.
+    pub fn fate(&self, claim: Option<&Findings>) -> Fate {
+        let violated = |name: &str| {
+            claim.is_some_and(|c| c.checks.iter().any(|c| c.outcome == Outcome::Violated && c.name == name))
+        };
+        if self.caught_by.is_empty() {
+            if self.strength.is_none_or(|strength| strength >= 2.0) { Fate::Survived } else { Fate::Passes }
+        } else if self.caught_by.iter().all(|check| violated(check)) {
+            Fate::Undecided
+        } else if self.strength.is_some_and(|strength| strength < 1.0) {
+            Fate::WronglyCaught
+        } else {
+            Fate::Caught
+        }
+    }
+
+    /// Its name with its strength.
+    pub fn label(&self) -> String {
+        self.strength.map_or_else(|| self.mutant.clone(), |strength| format!("{} x{strength}", self.mutant))
+    }
+}
