@@ -1,7 +1,7 @@
 //! Fine-tuning over a grid of learning rates, and the measures of the selected run.
 //!
-//! Every run is trained once: residuals along it are measured while it trains, and the best network of each optimizer waits in
-//! a file ([`Kept`]) until the whole grid is known.
+//! Every run is trained once: residuals along it are measured during training, and each optimizer's best network is kept in a
+//! file ([`Kept`]) until the whole grid is finished.
 
 use tch::{Kind, Tensor};
 
@@ -25,10 +25,10 @@ use crate::progress::Monitor;
 use crate::task::Prompt;
 use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, accuracy, answers, f1, fine_tune};
 
-/// Test examples whose movement is kept for the scatter plot.
+/// Number of test examples in the scatter plot of movements.
 const MOVEMENTS: usize = 400;
 
-/// Examples on which precisions are compared.
+/// Number of examples on which precisions are compared.
 const COMPARED: usize = 4;
 
 /// A run of the grid.
@@ -39,7 +39,7 @@ struct Run {
     residuals: Vec<StepResidual>,
 }
 
-/// Runs the grids of all optimizers and measures the best run of each; every run and its measures are stored.
+/// Runs the grids of all optimizers and measures each optimizer's best run; stores every run and its measures.
 pub(super) fn fine_tuning(
     study: &Study,
     plan: &Plan,
@@ -88,12 +88,12 @@ pub(super) fn fine_tuning(
     Ok(results)
 }
 
-/// The selected run of an optimizer, among all of its runs.
+/// An optimizer's selected run, with all of its runs.
 struct Chosen {
     settings: FineTuning,
     runs: Vec<Run>,
     best: usize,
-    /// Dev examples that were watched along the runs.
+    /// Number of dev examples measured along the runs.
     probes: usize,
 }
 
@@ -110,13 +110,13 @@ impl Chosen {
     }
 }
 
-/// All runs of all optimizers.
+/// The runs of all optimizers.
 struct Grid<'a> {
     study: &'a Study,
     data: &'a TrainingData<'a>,
     probes: Probes<'a>,
     kept: Kept<'a>,
-    /// By optimizer.
+    /// One per optimizer.
     chosen: Vec<Chosen>,
 }
 
@@ -190,7 +190,7 @@ impl<'a> Grid<'a> {
         Ok(Self { study, data, probes, kept, chosen })
     }
 
-    /// The network at the end of a run that is no part of the grid.
+    /// Trains a run outside the grid and returns its final network.
     fn train(&self, chosen: &Chosen, monitor: &dyn Monitor) -> Result<Parameters> {
         let settings = &chosen.settings;
         monitor.begin(&format!("{}, in the network's own precision", title(settings)), settings.steps as u64);
@@ -199,13 +199,13 @@ impl<'a> Grid<'a> {
         Ok(run?.parameters)
     }
 
-    /// What the residuals along the runs depend on.
+    /// What the residuals along the runs depend on: steps and number of probes.
     fn watched(&self) -> (&[usize], usize) {
         (&self.probes.steps, self.probes.examples.len())
     }
 
-    /// Trains selected runs again whose networks are not kept, up to their selected steps: those of an analysis that was ended
-    /// and of which files were removed.
+    /// Repeats selected runs whose networks were not kept, up to their selected steps: those of an interrupted analysis whose
+    /// files were removed.
     fn repeat(&self, chosen: &[&Chosen], monitor: &dyn Monitor) -> Result<()> {
         let kept = |c: &Chosen| self.kept.read(&c.settings, &self.study.parameters).is_some();
         let again: Vec<&Chosen> = chosen.iter().copied().filter(|c| !kept(c)).collect();
@@ -233,7 +233,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// `count` of `all` indices, evenly spaced.
+/// `count` evenly spaced indices below `all`.
 fn evenly(count: usize, all: usize) -> Vec<usize> {
     (0..count).map(|i| i * all / count).collect()
 }
@@ -254,17 +254,17 @@ fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
     }
 }
 
-/// Index of the best dev accuracy, ties by lower dev loss, then by the smaller rate.
+/// Index of the best dev accuracy; ties by lower dev loss, then by smaller rate.
 fn best_rate<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<usize> {
     let ranks: Vec<_> = candidates.into_iter().map(rank).collect();
     (0..ranks.len()).filter(|i| ranks[*i].is_some()).reduce(|best, i| if ranks[i] > ranks[best] { i } else { best })
 }
 
-/// Train and dev with label-word logits.
+/// Train and dev as label-word logits.
 struct TrainingData<'a> {
     train: StudyExamples<'a>,
     dev: StudyExamples<'a>,
-    /// Of train and dev.
+    /// Labels of train and of dev.
     labels: [&'a [usize]; 2],
 }
 
@@ -291,16 +291,16 @@ impl<'a> TrainingData<'a> {
     }
 }
 
-/// What measures of several runs share.
+/// What the measures of several runs share.
 #[derive(Default)]
 struct Measured {
     rounding: Option<Rounding>,
-    /// Outputs on test before training, in double precision, once they were needed.
+    /// Outputs on test before training, in double precision, once needed.
     at_start: Option<Tensor>,
 }
 
 impl Measured {
-    /// Measures where the selected run ended.
+    /// Measures the final network of the selected run.
     fn end_of(
         &mut self,
         study: &Study,
@@ -326,7 +326,7 @@ impl Measured {
             let all = study.examples(SplitName::Train, study.mode)?.exact();
             let features = all.select(&evenly(plan.settings.features(all.len()), all.len()));
             let ends = (&study.parameters, network);
-            // Factors of both ends are in memory at a time.
+            // The factors of both networks are in memory at once.
             sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(COMPARED))?
         } else {
             None
@@ -380,7 +380,7 @@ impl Measured {
         })
     }
 
-    /// The expansion on test from the start to a trained network.
+    /// The expansion from the start to a trained network, on test.
     fn expansion(
         &mut self,
         study: &Study,
@@ -397,7 +397,7 @@ impl Measured {
         let line = Line::new(&study.parameters, network);
         let start = &start.logits.test;
         if study.parameters.kind() == Kind::Double {
-            // The start's logits may be rounded as transformers rounds them; differences are of exact ones.
+            // The start's logits may be rounded as in transformers; differences need exact ones.
             let known = Known { start: None, end: None };
             return Expansion::double(line, test, plan.batch, rounding, known);
         }
@@ -405,21 +405,21 @@ impl Measured {
     }
 }
 
-/// Label-word logits \[N, C\] of the left examples of a kernel, up to what is added to all of an example's; the output derivative
-/// does not see that.
+/// Label-word logits \[N, C\] of a kernel's left examples, up to a constant per example, which does not change the output
+/// derivative.
 fn class_logits(kernel: &Gram) -> Tensor {
     let outputs = &kernel.left_outputs;
     if kernel.outputs > 1 { outputs.shallow_clone() } else { Tensor::cat(&[&outputs.zeros_like(), outputs], 1) }
 }
 
-/// Sizes of a movement of parameters.
+/// Size of a movement of the parameters.
 struct Direction {
     moved: f64,
     from: f64,
 }
 
 impl Direction {
-    /// Tensor by tensor, in double precision.
+    /// Computed tensor by tensor, in double precision.
     fn of(start: &Parameters, end: &Parameters) -> Self {
         let square = |t: Tensor| t.square().sum(Kind::Double).double_value(&[]);
         let wide = |t: &Tensor| t.detach().to_kind(Kind::Double);
@@ -437,7 +437,7 @@ impl Direction {
     }
 }
 
-/// Margins of the right class over the best other one, of the first [`MOVEMENTS`] examples.
+/// Margins of the right class over the best other class, for the first [`MOVEMENTS`] examples.
 fn movements(trained: &Tensor, linearized: &Tensor, prompts: &[Prompt]) -> Vec<Movement> {
     let margins = |logits: &Tensor| -> Vec<f64> {
         let count = logits.size()[1] as usize;
