@@ -7,8 +7,8 @@
 //! expectations, and products follow the rule in `operator`. [`Program::run`] is the network at a finite width;
 //! [`Program::limit`] samples the random variables, with a standard error for every scalar.
 //!
-//! Nonlinearities may be any that the theorem allows, and signs, which it does not speak of but whose limits are found in
-//! the same way. Knows nonlinearities from `network`, intervals from `stats`; knows no language model and no claim.
+//! Nonlinearities may be any that the theorem allows, and also signs, which the theorem does not cover but whose limits are
+//! found in the same way. Knows nonlinearities from `network`, intervals from `stats`; knows no language model and no claim.
 //!
 //! # Your architecture
 //!
