@@ -1,9 +1,11 @@
-//! χ of questions that sentences answer vanishes as width and length of pre-training grow together; of open questions it does not, and width alone does not do it.
+//! For questions that sentences answer, χ vanishes as width and length of pre-training grow together; not for open questions,
+//! and not with width alone.
 //!
-//! **Statement.** A downstream task is natural in a pre-training scheme if the output derivative χ of its prompt vanishes as the
-//! width grows (the paper, Definition 5.3). In muP a network of infinite width is trained, too: after a fixed number of steps it knows what it has learnt by
-//! then, and χ tends to a constant that need not be 0. So of three limits, length of pre-training at a fixed width, width at a fixed length, and both
-//! together, the definition can be met in the last, and this claim says that it is, by questions that the sentence answers.
+//! **Statement.** A downstream task is natural in a pre-training scheme if the output derivative χ of its prompt vanishes as
+//! the width grows (the paper, Definition 5.3). In muP an infinitely wide network is trained, too: after a fixed number of
+//! steps it knows what it has learned so far, and χ tends to a constant that need not be 0. So of three limits, length of
+//! pre-training at a fixed width, width at a fixed length, and both together, the definition can be met in the last, and this
+//! claim says that questions answered by the sentence meet it.
 //!
 //! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often than chance.
 //!
@@ -19,8 +21,8 @@
 //!
 //! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the shortest length.
 //!
-//! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it so: the text must answer the question, and
-//! the network must have had the time to learn that it does.
+//! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it
+//! so: the text must answer the question, and the network must have had time to learn it.
 
 use super::agreement::{Evidence, LENGTHS, LONGEST, interval};
 use super::agreement_network::Record;
@@ -47,13 +49,13 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance of |χ| from 0: a tenth of what an undecided network has.
+/// Accepted distance of |χ| from 0: a tenth of an undecided network's.
 const NONE: f64 = 0.05;
 
 /// Powers of the width in fits.
 const POWERS: [f64; 3] = [1.0, 2.0, 4.0];
 
-/// The networks whose width and length grow together, up to the largest: width and length.
+/// Width and length of the networks in which both grow together, up to the largest.
 fn diagonal() -> Vec<(i64, usize)> {
     let widths = Evidence::WIDTHS;
     widths.iter().copied().zip(LENGTHS[LENGTHS.len() - widths.len()..].iter().copied()).collect()
@@ -70,7 +72,7 @@ fn limit(points: &[(f64, f64)], power: f64) -> f64 {
     y_mean - z_mean * covariance / variance
 }
 
-/// χ∞ of each seed along some networks.
+/// χ∞ per seed, along a sequence of networks.
 fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl Fn(&Record) -> f64) -> Vec<f64> {
     evidence.over_seeds(|seed| {
         let point = |(width, steps): &(i64, usize)| (*width as f64, chi(evidence.of(seed, *width, *steps)));
@@ -78,7 +80,7 @@ fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl 
     })
 }
 
-/// Logarithm of |χ| after the longest pre-training over that after the shortest, of each seed at a width.
+/// Logarithm of the ratio of |χ| after the longest to after the shortest pre-training, per seed, at one width.
 fn falls(evidence: &Evidence, width: i64, lengths: (usize, usize), chi: impl Fn(&Record) -> f64) -> Vec<f64> {
     let (from, to) = lengths;
     evidence.over_seeds(|seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
@@ -162,7 +164,7 @@ fn levels(evidence: &Evidence) -> Table {
     Table { title: "Mean |χ| with 95% intervals".into(), columns, rows }
 }
 
-/// χ∞ for several powers of the correction, in the limits that let the width grow.
+/// χ∞ for several powers of the correction, in the limits of growing width.
 fn by_power(evidence: &Evidence) -> Table {
     let mut columns = vec!["limit".to_owned()];
     columns.extend(POWERS.map(|power| format!("χ∞, correction n^-{power}")));
@@ -180,7 +182,7 @@ fn by_power(evidence: &Evidence) -> Table {
     Table { title: "χ∞ of answered questions with 95% intervals".into(), columns, rows }
 }
 
-/// Where the scatter of |χ| comes from at the largest width.
+/// Components of the scatter of |χ| at the largest width.
 fn effects(evidence: &Evidence) -> Table {
     let widest = *Evidence::WIDTHS.last().expect("several widths");
     let rows = LENGTHS.map(|steps| {

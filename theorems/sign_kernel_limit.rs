@@ -22,8 +22,9 @@
 //! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and the SignGD limit without the
 //! factor `E[sign φ' sign φ']`.
 //!
-//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and can be computed without drawing weights, for relu in closed form. It weighs layers differently:
-//! hidden layers outgrow the first and the last, because a sign forgets how small a gradient is.
+//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and can be computed without drawing
+//! weights, for relu in closed form. It weighs layers differently: hidden layers outgrow the first and the last, because a sign
+//! does not depend on the size of the gradient.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -65,10 +66,10 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance from 1 of the mean ratio of K(SignGD), whose entries all count alike, and its limit.
+/// Accepted distance from 1 of the mean ratio of K(SignGD), in which all entries have equal weight, to its limit.
 const SIGN_BIAS: f64 = 0.02;
 
-/// Formulas of a layer's kernels, in the order in which they are kept.
+/// Formulas of a layer's kernels, in the order of storage.
 const FORMULAS: [Formula; 2] = [Formula::Asymmetric, Formula::Signgd];
 
 const ASYMMETRIC: &str = "K(A-SignGD)";
@@ -110,7 +111,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         for (k, (name, bias)) in [(ASYMMETRIC, BIAS), (SIGNGD, SIGN_BIAS)].into_iter().enumerate() {
             let title = format!("{}: exponent of the relative error of {name}", setting.name());
             findings.checks.push(scan.scaling(title, name, error_exponent(context))?);
-            // Per seed the mean over layers; the table has each layer's.
+            // For each seed, the mean over layers; the table shows each layer.
             let means: Vec<f64> = (0..seeds * block)
                 .map(|s| ratios.iter().map(|layer| layer[k][s]).sum::<f64>() / ratios.len() as f64)
                 .collect();
@@ -154,7 +155,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// The limits, or a mutant's.
+/// The limits, or a mutant's limits.
 fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
     let mut limit = limit_kernels(&matrix(&inputs(context)), setting.depth, setting.activation, setting.gain());
     for layer in &mut limit.per_layer {
@@ -181,8 +182,8 @@ fn without_derivative(layer: &LayerLimit) -> DMatrix<f64> {
     features.component_mul(errors)
 }
 
-/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both
-/// kernels and their limits.
+/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and for each layer the ratios of both kernels
+/// to their limits.
 fn errors(kernels: &[DMatrix<f64>], limit: &LimitKernels, width: f64) -> (Vec<f64>, Vec<[f64; 2]>) {
     let mut squares = [0.0; 4];
     let mut ratios = Vec::new();

@@ -14,8 +14,8 @@
 //! along the optimizer's step, by a central difference of fourth order, against the equation. Along training: a tanh perceptron of
 //! growing width, batches of three of five examples, three outputs, cross-entropy; the exponent of the residual of all steps on probes.
 //!
-//! **Control.** The equation in which outputs do not see each other (`d = c` alone), whose error falls as `n^-1/2` only, for these
-//! blocks vanish in the limit and not before; and `K(A-SignGD)` with the best scale.
+//! **Control.** The equation without interaction of outputs (`d = c` only), whose error falls only as `n^-1/2`, because the
+//! other blocks vanish only in the limit; and `K(A-SignGD)` with its best-fitting scale.
 //!
 //! **Meaning.** Kernel regression with several classes needs the kernel of all pairs of outputs; dropping blocks costs an order in width.
 
@@ -53,7 +53,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance of the residual's exponent from -1: -1/2 is out.
+/// Accepted distance of the residual's exponent from -1; it excludes -1/2.
 const MARGIN: f64 = 0.25;
 
 const CLAIMED: &str = "K(SGD) of all outputs";
