@@ -1,4 +1,5 @@
-//! Taylor's theorem in χ: the departure of one SGD step from its kernel is proportional to the output derivative χ, whatever the network.
+//! Taylor's theorem in χ: the departure of one SGD step from its kernel is proportional to the output derivative χ, whatever
+//! the network.
 //!
 //! **Statement.** At any weights `θ_0`, one SGD step on `(ξ', y)` moves outputs by `Δf(ξ) = -ηχK(ξ,ξ') + ½η²χ²
 //! ∇f(ξ')ᵀH(ξ)∇f(ξ') + …`, with `H` the Hessian of `f`: relative to the kernel's prediction the residual is proportional to χ,
@@ -8,8 +9,8 @@
 //!
 //! **Hypotheses.** Two continuous derivatives of the network in its parameters. Nothing else.
 //!
-//! **Derivation.** Taylor's formula in the update `-ηχ∇f(ξ')`, respectively `-η sign(χ) sign ∇f(ξ')`. No width, no pre-training and no task
-//! is involved.
+//! **Derivation.** Taylor's formula in the update `-ηχ∇f(ξ')`, respectively `-η sign(χ) sign ∇f(ξ')`. No width, no pre-training
+//! and no task is involved.
 //!
 //! **Experiment.** Transformers pre-trained (Adam, muP) to fill in masked tokens of arithmetic progressions, and the same
 //! transformers at their random initial weights; `f` is the difference of two tokens' logits. Soft labels `σ(f_0) ± δ` make χ

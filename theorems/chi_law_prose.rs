@@ -8,9 +8,9 @@
 //!
 //! **Derivation.** Taylor's formula, see chi-law. It requires nothing of width, data or architecture.
 //!
-//! **Experiment.** Every network of the family in `fixtures/family`; sentences of the eight built-in cloze tasks, `f` the difference of the two words'
-//! logits. One step on a sentence with the soft label `σ(f_0) ± δ`, which makes χ equal to `δ`; residual and drift on six others. Slopes in
-//! `δ`, one for each network.
+//! **Experiment.** Every network of the family in `fixtures/family`; sentences of the eight built-in cloze tasks, `f` the
+//! difference of the two words' logits. One step on a sentence with the soft label `σ(f_0) ± δ`, which makes χ equal to `δ`;
+//! residual and drift on six others. Slopes in `δ`, one for each network.
 //!
 //! **Control.** SignGD against SGD's slope in χ.
 //!

@@ -8,9 +8,9 @@
 //!
 //! **Hypotheses.** Kernel behaviour under sign updates (`r = 1/2`), one training example and one output, `ε = 0`.
 //!
-//! **Derivation.** With bias correction `m̂` is a weighted mean of the gradients so far and `v̂` one of their squares. In the kernel
-//! regime entry `i` of the gradient at step `s` is `χ_s g_i`, so `m̂_i/√v̂_i = sign(g_i) m̂(χ)/√v̂(χ)`: the entry's size cancels. The outputs then
-//! follow as for SignGD, up to a residual that falls as `1/n` (kernel-analog-signgd).
+//! **Derivation.** With bias correction `m̂` is a weighted mean of the gradients so far and `v̂` one of their squares. In the
+//! kernel regime entry `i` of the gradient at step `s` is `χ_s g_i`, so `m̂_i/√v̂_i = sign(g_i) m̂(χ)/√v̂(χ)`: the entry's size
+//! cancels. The outputs then follow as for SignGD, up to a residual that falls as `1/n` (kernel-analog-signgd).
 //!
 //! **Experiment.** A tanh perceptron of growing width, Adam with several `(β₁, β₂)`, one example whose χ falls from 1 to 0 as
 //! it is fitted, and overshoots. Entry by entry: updates against the adam-bound with the measured `ρ`. Outputs: the residual of

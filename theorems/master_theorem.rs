@@ -1,8 +1,8 @@
 //! Averages of a tensor program converge to its limit at the rate n^-1/2, whatever the program computes.
 //!
-//! **Statement.** Write a network, its gradients or its training as a program over vectors of `n` entries: Gaussian vectors and matrices,
-//! products by `W` and `Wᵀ`, functions of entries, averages. As `n` grows every average converges to a number that the program's
-//! limit gives, and its distance from it falls as `n^-1/2`.
+//! **Statement.** Write a network, its gradients or its training as a program over vectors of `n` entries: Gaussian vectors and
+//! matrices, products by `W` and `Wᵀ`, functions of entries, averages. As `n` grows every average converges to a number that
+//! the program's limit gives, and its distance from it falls as `n^-1/2`.
 //!
 //! **Hypotheses.** Entries of matrices are independent Gaussians of variance `σ²/n`. Nonlinearities grow at most polynomially;
 //! signs, which have a jump, are not covered by the theorem, and are measured here. One of the programs needs the correction
@@ -15,11 +15,11 @@
 //! whose fluctuation gives `Ẑ` (Yang's Gaussian conditioning). Averages over `n` entries that are independent up to order `1/n`
 //! fluctuate by `n^-1/2`. By Stein's lemma `E[∂Z^x/∂Ẑ_j] = (Cov(Ẑ)⁻¹ E[Ẑ Z^x])_j`, without a derivative.
 //!
-//! **Experiment.** Five programs: the kernels of a perceptron, forward and backward; a recurrent network with a loss on its last state,
-//! backward through time; a layer of attention; three steps of SGD in muP; three steps of SignGD in NTK parametrization. Each is
-//! run in the limit, with samples in independent replicas, and as random networks of growing width. The statistic is the root mean
-//! square distance of all averages, each in units of its distance at the narrowest width. The perceptron's limits are
-//! compared with closed forms as well.
+//! **Experiment.** Five programs: the kernels of a perceptron, forward and backward; a recurrent network with a loss on its
+//! last state, backward through time; a layer of attention; three steps of SGD in muP; three steps of SignGD in NTK
+//! parametrization. Each is run in the limit, with samples in independent replicas, and as random networks of growing width.
+//! The statistic is the root mean square distance of all averages, each in units of its distance at the narrowest width. The
+//! perceptron's limits are compared with closed forms as well.
 //!
 //! **Control.** The recurrent network against a limit that takes `W` and `Wᵀ` for independent, and against one with a separate
 //! matrix for each step: the distances must not fall as `n^-1/2`.

@@ -1,10 +1,10 @@
 //! In muP the limit of training is a program's, not a kernel's: features are learned.
 //!
-//! **Statement.** A network in muP, trained for T steps, has a limit as its width grows, and its outputs converge to it as `n^-1/2`. That limit is
-//! not what the kernel at initialization predicts. In NTK parametrization it is.
+//! **Statement.** A network in muP, trained for T steps, has a limit as its width grows, and its outputs converge to it as
+//! `n^-1/2`. That limit is not what the kernel at initialization predicts. In NTK parametrization it is.
 //!
-//! **Hypotheses.** A perceptron in muP; a number of steps and a learning rate that do not grow with the width; the limit's outputs are
-//! of order one: measured.
+//! **Hypotheses.** A perceptron in muP; a number of steps and a learning rate that do not grow with the width; the limit's
+//! outputs are of order one: measured.
 //!
 //! **Derivation.** In muP all of training is a tensor program: after `s` steps `W` is its initial value plus `Σ_s a_s b_s ⊗
 //! x_s/n`, with `a_s = -η χ_s` a scalar, so `Wx` is a product by the initial matrix plus `Σ_s a_s avg(x_s x) b_s`, entries of
@@ -13,9 +13,10 @@
 //! becomes linear in them, and its limit is gradient descent with the initial kernel. SignGD is the same with signs, and its
 //! kernel is `<∇f, sign ∇f'>`.
 //!
-//! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its limit from samples, then
-//! networks of growing width (which are the networks of `network`, trained by autograd: a test holds them to 1e-10). The statistic is
-//! the root mean square distance of the outputs on the examples and on an input not trained on.
+//! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its
+//! limit from samples, then networks of growing width (which are the networks of `network`, trained by autograd: a test holds
+//! them to 1e-10). The statistic is the root mean square distance of the outputs on the examples and on an input not trained
+//! on.
 //!
 //! **Control.** The prediction of the kernel, by kernel descent with the limit of the kernel at initialization: networks must
 //! not converge to it. And in NTK parametrization the limit must not differ from it.

@@ -7,19 +7,23 @@
 //! pre-training at a fixed width, width at a fixed length, and both together, the definition can be met in the last, and this
 //! claim says that questions answered by the sentence meet it.
 //!
-//! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often than chance.
+//! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often
+//! than chance.
 //!
-//! **Derivation.** A prompt turns the task into the pre-training task. Where the text determines the hidden word, the least loss is zero, and so is χ, the
-//! derivative of that loss in the logits; a network that becomes wide and is trained long approaches it. Where the text leaves it open between two
-//! equally likely words, the least loss is `log 2`, and |χ| is 1/2 for every network that knows no more than the text.
+//! **Derivation.** A prompt turns the task into the pre-training task. Where the text determines the hidden word, the least
+//! loss is zero, and so is χ, the derivative of that loss in the logits; a network that becomes wide and is trained long
+//! approaches it. Where the text leaves it open between two equally likely words, the least loss is `log 2`, and |χ| is 1/2 for
+//! every network that knows no more than the text.
 //!
-//! **Experiment.** Networks pre-trained on a language with both kinds of questions (`fixtures/family/agreement.toml`), one for every width, length and seed; each seed draws
-//! weights, text, questions (tasks) and sentences anew, so that intervals over seeds cover all of these. Width and length together: mean |χ| of the largest network
-//! after the longest pre-training, which bounds χ∞ from above where |χ| falls, must be 0 to 0.05, and from each network to the next, larger in both, |χ| must halve. Length alone, at each
-//! width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ| falls faster than the power, they give a χ∞ below 0.
-//! The evidence is in `reports/agreement`.
+//! **Experiment.** Networks pre-trained on a language with both kinds of questions (`fixtures/family/agreement.toml`), one for
+//! every width, length and seed; each seed draws weights, text, questions (tasks) and sentences anew, so that intervals over
+//! seeds cover all of these. Width and length together: mean |χ| of the largest network after the longest pre-training, which
+//! bounds χ∞ from above where |χ| falls, must be 0 to 0.05, and from each network to the next, larger in both, |χ| must halve.
+//! Length alone, at each width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ|
+//! falls faster than the power, they give a χ∞ below 0. The evidence is in `reports/agreement`.
 //!
-//! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the shortest length.
+//! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the
+//! shortest length.
 //!
 //! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it
 //! so: the text must answer the question, and the network must have had time to learn it.

@@ -1,9 +1,9 @@
 //! In NTK parametrization wide networks train like their kernel: linearization and fixed features.
 //!
 //! **Statement.** Kernel behaviour (the paper's Definition 3.2) is (1) linearization, `f_T ≈ f_0 + <∇f_0, θ_T - θ_0>`, and (2)
-//! fixed features, `∇f_T ≈ ∇f_0`. For networks in NTK parametrization, from random initialization, the relative residual of (1),
-//! the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n`: the gradient
-//! drift as `n^-1/2`, residual and kernel drift as `1/n`.
+//! fixed features, `∇f_T ≈ ∇f_0`. For networks in NTK parametrization, from random initialization, the relative residual of
+//! (1), the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n`:
+//! the gradient drift as `n^-1/2`, residual and kernel drift as `1/n`.
 //!
 //! (The residual of single steps along the trajectory is what kernel-analog-sgd measures.)
 //!

@@ -5,7 +5,8 @@
 //! weights, and so do Adam's first steps (the paper, Theorem 4.3). At finite width and length of pre-training, up to a tenth of
 //! the change.
 //!
-//! **Hypotheses.** The question is natural to the networks measured: its mean |χ| before any step is below half of an undecided network's.
+//! **Hypotheses.** The question is natural to the networks measured: its mean |χ| before any step is below half of an undecided
+//! network's.
 //!
 //! **Derivation.** With one output `sign ∇ℓ = sign(χ) sign(∇f)` (sign-factorization), so a step is `-η sign(χ) sign ∇f(ξ_t)`
 //! whatever χ's size, and Taylor's formula gives the rest. Nothing is fitted. K_SGD and K_SignGD have other entries, and K_A is

@@ -1,5 +1,5 @@
-//! Taylor's theorem in χ at infinite width: from the limit of a pre-trained network, fine-tuning on soft labels departs from its kernel in
-//! proportion to χ.
+//! Taylor's theorem in χ at infinite width: from the limit of a pre-trained network, fine-tuning on soft labels departs from
+//! its kernel in proportion to χ.
 //!
 //! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on labels that make its output
 //! derivative `χ` equal to `δ`: the outputs' change differs from the kernel's first-order prediction by a share proportional to
@@ -13,15 +13,16 @@
 //! infinite width no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ`
 //! times the first.
 //!
-//! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with one more token hidden.
-//! Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three steps on one prompt. The residual is that of
-//! `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T - ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
+//! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with
+//! one more token hidden. Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three
+//! steps on one prompt. The residual is that of `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T -
+//! ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
 //!
 //! **Control.** SignGD, whose steps do not shrink with `χ`. And a new random head on the same body with the old head's labels,
 //! which are unrelated to its own output: its χ does not depend on δ, and nothing falls.
 //!
-//! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite width is at work. It
-//! is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
+//! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite
+//! width is at work. It is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
 
 use super::context::Context;
 use super::program::sampled;

@@ -1,14 +1,16 @@
 //! Fine-tuning on a prompt's true labels departs from its kernel in proportion to the χ that pre-training has left.
 //!
-//! **Statement.** If a pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be updated), and a task is
-//! natural in it (χ, the loss's derivative in the output, vanishes on the true labels), then fine-tuning on the task's prompt shows kernel behaviour (the
-//! paper, Theorem 5.5): under SGD, and under SignGD and early Adam with a learning rate in proportion to χ. At finite width and length of
-//! pre-training: every departure from the kernel is proportional to the χ that is left, whether width or length has made it small.
+//! **Statement.** If a pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be
+//! updated), and a task is natural in it (χ, the loss's derivative in the output, vanishes on the true labels), then
+//! fine-tuning on the task's prompt shows kernel behaviour (the paper, Theorem 5.5): under SGD, and under SignGD and early Adam
+//! with a learning rate in proportion to χ. At finite width and length of pre-training: every departure from the kernel is
+//! proportional to the χ that is left, whether width or length has made it small.
 //!
-//! **Hypotheses.** Measured first, over seeds of pre-training. Natural: from the smallest network with the shortest pre-training to the largest with the longest, the mean |χ| of
-//! questions that sentences answer falls by half or more. Stable and non-trivial, after the longest pre-training, on questions that sentences leave open, which no network can learn
-//! whatever its width: in the width the outputs' size does not grow, and the kernels' diagonals in the parametrization's own learning rates neither grow nor fall; exponents to
-//! 0.15.
+//! **Hypotheses.** Measured first, over seeds of pre-training. Natural: from the smallest network with the shortest
+//! pre-training to the largest with the longest, the mean |χ| of questions that sentences answer falls by half or more. Stable
+//! and non-trivial, after the longest pre-training, on questions that sentences leave open, which no network can learn whatever
+//! its width: in the width the outputs' size does not grow, and the kernels' diagonals in the parametrization's own learning
+//! rates neither grow nor fall; exponents to 0.15.
 //!
 //! **Derivation.** In muP a step with a χ of order one changes features by order one at every width (`r = 0`,
 //! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to `ηχ` under SGD and to η under sign updates, and
@@ -17,10 +19,12 @@
 //! networks have the exponent 1 in χ; if it grows with what networks learn in pre-training, a smaller one. Exponents in this
 //! theory are multiples of a half, so a quarter is accepted on either side.
 //!
-//! **Experiment.** Networks pre-trained on a language with questions that sentences answer (`fixtures/family/agreement.toml`), one for every width, length and
-//! seed. Five steps on the true label of one sentence, in muP's learning rates; relative residual of the linearization, drift of the gradients and of the kernel on other
-//! sentences, mean over two sentences, one with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of question: one exponent for each
-//! seed, which draws weights, text, questions and sentences anew, and an interval over seeds. The evidence is in `reports/agreement`, a file for each network.
+//! **Experiment.** Networks pre-trained on a language with questions that sentences answer (`fixtures/family/agreement.toml`),
+//! one for every width, length and seed. Five steps on the true label of one sentence, in muP's learning rates; relative
+//! residual of the linearization, drift of the gradients and of the kernel on other sentences, mean over two sentences, one
+//! with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of
+//! question: one exponent for each seed, which draws weights, text, questions and sentences anew, and an interval over seeds.
+//! The evidence is in `reports/agreement`, a file for each network.
 //!
 //! **Control.** Questions that the sentences leave open, in the same networks, against the χ of those that they answer: effects
 //! of pre-training on any task are not effects of χ. SignGD with a learning rate that does not depend on χ.

@@ -11,10 +11,12 @@
 //! answer: its |χ| is 1/2. So with all else equal the ratio of departures is that of χ, up to the ratio of the two readouts'
 //! second derivatives, which is of order one: a factor of two is accepted on either side.
 //!
-//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), two kinds of questions, all eight combinations of place (hidden word,
-//! first token), transform (with, without) and readout (the network's own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of
-//! SGD on the true label of one sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over seeds. The
-//! readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a table.
+//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), two kinds of
+//! questions, all eight combinations of place (hidden word, first token), transform (with, without) and readout (the network's
+//! own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of SGD on the true label of one
+//! sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over
+//! seeds. The readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a
+//! table.
 //!
 //! **Control.** One random readout against another.
 //!

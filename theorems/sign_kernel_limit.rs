@@ -1,23 +1,25 @@
 //! The sign kernels of wide perceptrons have closed limits too, layer by layer.
 //!
-//! **Statement.** In NTK parametrization, with `Σ^l` the limiting covariance of `h^l`, `Γ^l` that of the back-propagated `z^l` and
-//! `b^l = φ'(h^l) z^l`, a hidden layer's share of the asymmetric kernel `<∇f, sign ∇f'>` grows as `n`, and of the SignGD kernel
-//! `<sign ∇f, sign ∇f'>` as `n²`: `K_A/n → g E[b sign b'] E[x sign x']`, `K_SignGD/n² → E[sign b sign b'] E[sign x sign x']`. In the first and the output
-//! layer the powers are `n^1/2` and `n`. The relative error falls as `n^-1/2`.
+//! **Statement.** In NTK parametrization, with `Σ^l` the limiting covariance of `h^l`, `Γ^l` that of the back-propagated `z^l`
+//! and `b^l = φ'(h^l) z^l`, a hidden layer's share of the asymmetric kernel `<∇f, sign ∇f'>` grows as `n`, and of the SignGD
+//! kernel `<sign ∇f, sign ∇f'>` as `n²`: `K_A/n → g E[b sign b'] E[x sign x']`, `K_SignGD/n² → E[sign b sign b'] E[sign x sign
+//! x']`. In the first and the output layer the powers are `n^1/2` and `n`. The relative error falls as `n^-1/2`.
 //!
 //! **Hypotheses.** Gaussian weights at initialization, no biases, one output, a fixed number of layers.
 //!
-//! **Derivation.** `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]`, `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}` (ntk-limit). The gradient of a
-//! hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs, so both
-//! kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z` are independent in the
-//! limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π) Γ(ξ,ξ')/√Γ(ξ',ξ')` and
-//! `E[sign z sign z'] = (2/π) arcsin ρ`. The first layer's is `g/√(dn) b¹_i ξ_j`, the output
-//! layer's `g x^L_i/√n`: the sums over inputs are `ξ·sign ξ'/√d` and `sign ξ·sign ξ'` there, and the output layer has no `b`. For relu `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`,
-//! `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' > 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after
-//! conditioning on one variable, which removes the jump.
+//! **Derivation.** `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]`, `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}`
+//! (ntk-limit). The gradient of a hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs,
+//! so both kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z`
+//! are independent in the limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π)
+//! Γ(ξ,ξ')/√Γ(ξ',ξ')` and `E[sign z sign z'] = (2/π) arcsin ρ`. The first layer's is `g/√(dn) b¹_i ξ_j`, the output layer's `g
+//! x^L_i/√n`: the sums over inputs are `ξ·sign ξ'/√d` and `sign ξ·sign ξ'` there, and the output layer has no `b`. For relu
+//! `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`, `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' >
+//! 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after conditioning on one variable, which
+//! removes the jump.
 //!
-//! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the mean ratio of kernel
-//! and limit at the largest width. Constants layer by layer, to 2%: the limit as a tensor program samples it over its closed form.
+//! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the
+//! mean ratio of kernel and limit at the largest width. Constants layer by layer, to 2%: the limit as a tensor program samples
+//! it over its closed form.
 //!
 //! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and the SignGD limit without the
 //! factor `E[sign φ' sign φ']`.

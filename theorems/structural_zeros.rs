@@ -15,10 +15,10 @@
 //! terms. (With a tied decoder the label word's row is looked up too.) So it is with positions, segments and the
 //! decoder's rows of other words; and a softmax over one key is 1 whatever queries and keys are. No other entry is zero.
 //!
-//! **Experiment.** Random BERT and RoBERTa models and prompts. Measured: key-bias gradients relative to the largest
-//! gradient; gradients of rows that occur neither in the prompt nor as label word, one example at a time and in padded
-//! batches; entries without gradient for none of these reasons; differences between the sign kernels of the reference engine and of the structured engine for three
-//! batchings and blockings; the change of key biases under a step of sign descent.
+//! **Experiment.** Random BERT and RoBERTa models and prompts. Measured: key-bias gradients relative to the largest gradient;
+//! gradients of rows that occur neither in the prompt nor as label word, one example at a time and in padded batches; entries
+//! without gradient for none of these reasons; differences between the sign kernels of the reference engine and of the
+//! structured engine for three batchings and blockings; the change of key biases under a step of sign descent.
 //!
 //! **Control.** Without the rule the same comparisons of sign kernels must show differences, and the query bias, a
 //! tensor of the same shape beside the key bias, must not pass for a structural zero.

@@ -12,9 +12,9 @@
 //!
 //! # Your architecture
 //!
-//! A residual network `y = h + W relu(h)`, `f = v·y/√n` with first pre-activations `h = Uξ/√d`, at two inputs with |ξ|² = d and cosine 0.6. First
-//! the forward pass, then `b = √n ∂f/∂h = v + relu'(h) Wᵀv`, then the kernels: gradients of f are `y/√n` in v, `v ⊗ x/n` in W and
-//! `b ⊗ ξ/√(dn)` in U.
+//! A residual network `y = h + W relu(h)`, `f = v·y/√n` with first pre-activations `h = Uξ/√d`, at two inputs with |ξ|² = d and
+//! cosine 0.6. First the forward pass, then `b = √n ∂f/∂h = v + relu'(h) Wᵀv`, then the kernels: gradients of f are `y/√n` in
+//! v, `v ⊗ x/n` in W and `b ⊗ ξ/√(dn)` in U.
 //!
 //! ```
 //! use kernelview::network::Activation::Relu;

@@ -1,9 +1,9 @@
 //! Training a perceptron step by step as a program: exact for the finite network, and its limit.
 //!
-//! With `θ` = 1 in muP and n^-1/2 in NTK parametrization, and entries of order one everywhere, the weights after some steps
-//! are `U + θ δU`, `W^l + θ δW^l`, `v + θ δv`, where every step on an example ξ_s adds `a_s b^l_s ⊗ x^{l-1}_s/n` to δW^l, `a_s b¹_s ⊗ ξ_s/√d` to
-//! δU and `a_s x^L_s` to δv, with `a_s = -η χ_s` (for sign updates `-η sign χ_s` and the signs of the vectors). Pre-activations are
-//! `h^l = h^l_0 + θ δh^l` with
+//! With `θ` = 1 in muP and n^-1/2 in NTK parametrization, and entries of order one everywhere, the weights after some steps are
+//! `U + θ δU`, `W^l + θ δW^l`, `v + θ δv`, where every step on an example ξ_s adds `a_s b^l_s ⊗ x^{l-1}_s/n` to δW^l, `a_s b¹_s
+//! ⊗ ξ_s/√d` to δU and `a_s x^L_s` to δv, with `a_s = -η χ_s` (for sign updates `-η sign χ_s` and the signs of the vectors).
+//! Pre-activations are `h^l = h^l_0 + θ δh^l` with
 //!
 //! - `δh¹(ξ) = Σ_s a_s (ξ_s·ξ/d) b¹_s`, where sign updates have `sign ξ_s·ξ/√d`,
 //! - `δh^l = W^l δx^{l-1} + Σ_s a_s avg(x_s^{l-1} x^{l-1}) b^l_s` with `δx = (φ(h_0 + θ δh) - φ(h_0))/θ`.
