@@ -1,5 +1,5 @@
-//! Everything that is refused by name, with its message: `docs/refused.md` is made of what the program says to each input
-//! (`KERNELVIEW_BLESS=1` writes it), so that it cannot go stale.
+//! Everything that is refused by name, with its message: `docs/refused.md` is made from the program's messages to each input
+//! (`KERNELVIEW_BLESS=1` writes it), so that it cannot become outdated.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,15 +20,15 @@ use kernelview::task::{
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// In place of a message where nothing was refused.
+/// Stands in place of a message if nothing was refused.
 const READ: &str = "(it was read)";
 
-/// What is wrong, and what is said.
+/// What is wrong, and the message.
 type Refusal = (&'static str, String);
 
 type Answer<T> = Result<T, kernelview::error::Error>;
 
-/// What the program says to input that is refused; the place of the files is not part of it.
+/// The program's message for refused input, without the location of the files.
 fn said<T>(answer: Answer<T>, place: &Path) -> String {
     let Err(error) = answer else { return READ.to_owned() };
     assert_eq!(error.exit_code(), 2, "{error}");
@@ -122,7 +122,7 @@ fn tokenizers() -> Vec<Refusal> {
     ]
 }
 
-/// The message to a task of one text on a tokenizer of the fixtures, for a model that continues texts or fills in a mask.
+/// The message for a task of one text with a tokenizer of the fixtures, for a causal or a masked model.
 fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefinition>) -> String {
     let directory = lay_out(&json!({"base": base, "overlay": overlay}));
     let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");

@@ -1,8 +1,8 @@
-//! Checkpoints as transformers reads them: what absent settings mean, the head's activation, where a setting stands, which
-//! of several copies of a tensor counts; and what is said of files that hold something else.
+//! Checkpoints as transformers reads them: defaults of absent settings, the head's activation, the location of settings, which
+//! of several copies of a tensor counts; and messages for files with other content.
 //!
-//! fixtures/checkpoints holds values by transformers and the script that made them. 1e-12: a few hundred roundings in
-//! double precision.
+//! fixtures/checkpoints has values by transformers and the script that made them. 1e-12: a few hundred roundings in double
+//! precision.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints")
 }
 
-/// The settings that a `config.json` stands for, or why it is refused.
+/// The settings in a `config.json`, or why it is refused.
 fn settings(config: &Value) -> Result<Value, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     fs::write(directory.path().join("config.json"), config.to_string()).expect("config.json");
@@ -34,7 +34,7 @@ fn settings(config: &Value) -> Result<Value, String> {
     Ok(serde_json::from_str(&text).expect("JSON"))
 }
 
-/// Breaks when a size that `config.json` does not give is another one than transformers takes.
+/// Fails for: a size missing in `config.json` that is not transformers' default.
 #[test]
 fn absent_settings_are_those_of_transformers() {
     let text = fs::read_to_string(fixtures().join("defaults.json")).expect("a file");
@@ -48,7 +48,7 @@ fn absent_settings_are_those_of_transformers() {
     }
 }
 
-/// Two names of one size are one setting.
+/// Two names of one size mean the same setting.
 #[test]
 fn sizes_have_two_names() {
     for (name, field, alias) in [
@@ -70,7 +70,7 @@ fn sizes_have_two_names() {
     }
 }
 
-/// RoBERTa's and ELECTRA's heads are exact GELU whatever the layers' activation is, the others' have the layers'.
+/// The heads of RoBERTa and ELECTRA use exact GELU whatever the layers' activation, the others use the layers'.
 #[test]
 fn the_head_has_the_activation_of_its_class() {
     for name in ["bert", "roberta", "distilbert", "electra", "albert"] {
@@ -81,7 +81,7 @@ fn the_head_has_the_activation_of_its_class() {
     }
 }
 
-/// The base of the rotary angles counts wherever it stands, and must be one.
+/// The base of the rotary angles is read from any of its places, which must not contradict one another.
 #[test]
 fn the_rotary_base_is_found_wherever_it_stands() {
     for name in ["llama", "qwen2"] {
@@ -106,7 +106,7 @@ fn the_rotary_base_is_found_wherever_it_stands() {
     }
 }
 
-/// A padding id that never occurs is nobody's business; RoBERTa's decides where positions begin.
+/// A padding id that never occurs is irrelevant; RoBERTa's determines where positions begin.
 #[test]
 fn padding_need_not_be_in_the_vocabulary() {
     for name in ["bert", "albert", "gpt2", "llama", "qwen2"] {
@@ -123,7 +123,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 pub const FILE: &str = "model.safetensors";
 pub const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
-/// A tiny checkpoint whose files are about to change.
+/// A tiny checkpoint, whose files are to be changed.
 pub struct Model {
     directory: TempDir,
     tensors: Tensors,
@@ -153,7 +153,7 @@ impl Model {
         self.directory.path().join(name)
     }
 
-    /// Takes the weights away.
+    /// Removes the weights.
     pub fn bare(self) -> Self {
         fs::remove_file(self.at(FILE)).expect("a file");
         self
@@ -175,7 +175,7 @@ impl Model {
         Tensor::write_safetensors(&tensors.iter().collect::<Vec<_>>(), self.at(name)).expect("a file");
     }
 
-    /// The weights again after a change.
+    /// Writes the weights again after a change.
     pub fn changed(self, change: impl FnOnce(&mut Tensors)) -> Self {
         let mut tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect();
         change(&mut tensors);
@@ -197,7 +197,7 @@ impl Model {
         }
     }
 
-    /// Fails unless the message has all of these words.
+    /// Fails unless the message contains all of these texts.
     fn is_refused(&self, words: &[&str]) {
         let message = self.load().expect_err(words[0]);
         assert!(words.iter().all(|word| message.contains(word)), "{words:?} in: {message}");
@@ -213,7 +213,7 @@ fn zeros(like: &Tensor) -> Tensor {
     like.zeros_like()
 }
 
-/// Tensors in two shards, with a stale copy of one of the first in the second; the index by names.
+/// Tensors in two shards, with an outdated copy of one of the first in the second, and the index by names.
 fn shards(tensors: &Tensors, stale: &str) -> ([Tensors; 2], BTreeMap<String, usize>) {
     let half = tensors.len() / 2;
     let mut parts = [Tensors::new(), Tensors::new()];
@@ -227,7 +227,7 @@ fn shards(tensors: &Tensors, stale: &str) -> ([Tensors; 2], BTreeMap<String, usi
     (parts, map)
 }
 
-/// Breaks when a tensor of shards comes from another one than the index names.
+/// Fails for: a tensor from another shard than the index names.
 #[test]
 fn the_index_decides_the_shard() {
     for binary in [false, true] {
@@ -255,7 +255,7 @@ fn the_index_decides_the_shard() {
     }
 }
 
-/// What data-parallel training, compilation and training programs put around names is taken off.
+/// Prefixes of names by data-parallel training, compilation and training programs are removed.
 #[test]
 fn names_and_dictionaries_lose_what_training_put_around_them() {
     let model = Model::of(Architecture::Bert);
@@ -299,7 +299,7 @@ fn names_and_dictionaries_lose_what_training_put_around_them() {
     }
 }
 
-/// Files of PyTorch before 1.6, in which many checkpoints still are.
+/// Files from PyTorch before 1.6, still used for many checkpoints.
 #[test]
 fn old_pytorch_files_are_read() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -403,7 +403,7 @@ fn what_lies_in_place_of_weights_is_named() {
     ] {
         bert().bare().write(name, "").is_refused(&[words, name]);
     }
-    // As interrupted downloads leave Hugging Face's cache.
+    // Hugging Face's cache as left by an interrupted download.
     let model = bert().bare();
     symlink("../../blobs/0123", model.at(FILE)).expect("a link");
     model.is_refused(&[FILE, "../../blobs/0123", "an interrupted download"]);
