@@ -12,6 +12,7 @@ mod architectures;
 mod cancellation;
 mod causal_checkpoints;
 mod checkpoint_errors;
+mod checkpoint_settings;
 mod checkpoints;
 mod choices;
 mod claims_report;
