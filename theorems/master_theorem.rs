@@ -30,7 +30,7 @@
 use nalgebra::DMatrix;
 
 use super::context::Context;
-use super::program::{CONVERGES, Comparison, sampled};
+use super::convergence::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;

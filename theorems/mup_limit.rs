@@ -25,7 +25,7 @@
 //! in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
 
 use super::context::Context;
-use super::program::{CONVERGES, Comparison, sampled};
+use super::convergence::{CONVERGES, Comparison, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;

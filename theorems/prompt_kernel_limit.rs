@@ -25,7 +25,7 @@
 //! width is at work. It is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
 
 use super::context::Context;
-use super::program::sampled;
+use super::convergence::sampled;
 use super::scan::{Scan, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;

@@ -1,16 +1,10 @@
-//! The suite of claims on tensor programs, and what they share: networks of growing width against the limits of their program.
+//! Shared by the claims on tensor programs: networks of growing width against the limits of their program. Not a claim.
 
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, master_theorem, mup_limit, prompt_kernel_limit};
 use crate::error::Result;
 use crate::program::{LimitOptions, Program, Scalar};
 use crate::stats::Expectation;
-
-/// The claims on tensor programs: a separate suite with its own error rate, because half of its measurements have no width.
-pub fn program_registry() -> &'static [Claim] {
-    &[master_theorem::CLAIM, mup_limit::CLAIM, prompt_kernel_limit::CLAIM]
-}
 
 /// Number of networks at the narrowest width that determine how much each scalar fluctuates there.
 const PILOTS: usize = 48;
