@@ -28,7 +28,7 @@ pub enum Accident {
 pub struct Hub {
     pub endpoint: String,
     /// The requested paths.
-    pub asked: Arc<Mutex<BTreeSet<String>>>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Hub {
