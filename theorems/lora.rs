@@ -1,13 +1,13 @@
 //! LoRA keeps the kernel of the weights that it adapts, and drops that of the others
 //!
-//! **Statement.** Adapt some weights by `W + s B A`, `B = 0`, with `A` of `k x in` independent entries of variance
-//! `v`. Let `G_l(ξ)` be the gradient of the `l`-th adapted weight and `M_l = G_l(ξ)ᵀ G_l(ξ')`. Then the expectation
-//! of `K_LoRA(ξ,ξ')` is `Σ_l k s² v_l tr M_l`: with `s = 1`, `v = 1/k` exactly the share of `K_SGD` that the adapted
-//! weights have, with PEFT's default (Kaiming-uniform, `v = 1/(3 in)`) that share times `s² k / (3 in)`, weight by
-//! weight. For normal entries the variance is `k s⁴ Σ_l v_l² (|M_l|² + tr M_l²)`; where a weight sees one token per
-//! example, `G = b xᵀ`, a term is `<b,b'>² (|x|²|x'|² + <x,x'>²)/k`. For uniform entries `-(6/5) Σ_a (M_l)_aa²` is
-//! added in the bracket. With `v = 1/k` the bound of intrinsic-dimension holds unchanged:
-//! `Pr[some entry is off by at least cε] ≤ 4N² exp(-(ε² - ε³) k / 4)`, for any number of adapted weights and tokens.
+//! **Statement.** Adapt some weights by `W + s B A`, `B = 0`, with `A` of `k x in` independent entries of variance `v`. Let
+//! `G_l(ξ)` be the gradient of the `l`-th adapted weight and `M_l = G_l(ξ)ᵀ G_l(ξ')`. Then the expectation of `K_LoRA(ξ,ξ')` is
+//! `Σ_l k s² v_l tr M_l`: with `s = 1`, `v = 1/k` exactly the share of `K_SGD` that the adapted weights have, with PEFT's
+//! default (Kaiming-uniform, `v = 1/(3 in)`) that share times `s² k / (3 in)`, weight by weight. For normal entries the
+//! variance is `k s⁴ Σ_l v_l² (|M_l|² + tr M_l²)`; if a weight sees one token per example, `G = b xᵀ`, a term is `<b,b'>²
+//! (|x|²|x'|² + <x,x'>²)/k`. For uniform entries `-(6/5) Σ_a (M_l)_aa²` is added in the bracket. With `v = 1/k` the bound of
+//! intrinsic-dimension holds unchanged: `Pr[some entry is off by at least cε] ≤ 4N² exp(-(ε² - ε³) k / 4)`, for any number of
+//! adapted weights and tokens.
 //!
 //! **Hypotheses.** `A` independent of network and examples and between weights; `B = 0`, before training.
 //!

@@ -22,8 +22,8 @@
 //! Length alone, at each width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ|
 //! falls faster than the power, they give a χ∞ below 0. The evidence is in `reports/agreement`.
 //!
-//! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the
-//! shortest length.
+//! **Control.** Open questions, at the same positions of similar sentences, in the same networks. The limit of width alone, at
+//! the shortest length.
 //!
 //! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it
 //! so: the text must answer the question, and the network must have had time to learn it.

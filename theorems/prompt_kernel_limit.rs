@@ -22,7 +22,7 @@
 //! which are unrelated to its own output: its χ does not depend on δ, and nothing falls.
 //!
 //! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite
-//! width is at work. It is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
+//! width is at work. It is no evidence for the paper's Theorem 5.5, which is about the χ of true labels.
 
 use super::context::Context;
 use super::convergence::sampled;

@@ -48,7 +48,7 @@ fn sgd_and_adam_equal_the_golden_trajectories() {
     }
 }
 
-/// Adam's first step with ε = 0 is SignGD's, entry by entry, wherever the gradient is not structurally zero.
+/// Adam's first step with ε = 0 is SignGD's, entry by entry, except for structurally zero gradients.
 #[test]
 fn adams_first_step_is_signgd() {
     let Some(golden) = Golden::load("bert", Kind::Double) else { return };

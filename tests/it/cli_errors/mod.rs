@@ -22,7 +22,7 @@ fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     assert!(before == after, "{about}: {:?}, now {:?}", before.keys(), after.keys());
 }
 
-/// The same for `kernel --model model --out old.safetensors ARGUMENTS`, where the file exists already.
+/// The same for `kernel --model model --out old.safetensors ARGUMENTS`, whose output file exists already.
 fn kernel_refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     scratch.write("old.safetensors", "an older kernel");
     let kernel = ["kernel", "--model", "model", "--out", "old.safetensors"];

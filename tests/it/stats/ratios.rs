@@ -60,7 +60,7 @@ fn of_a_proportion_the_interval_is_wilsons() {
     }
 }
 
-/// At a ratio of 1 the score test is McNemar's, (x - y)/√(x + y): where that is the quantile, 1 is an end of the interval.
+/// At a ratio of 1 the score test is McNemar's, (x - y)/√(x + y): if that is the quantile, 1 is an end of the interval.
 #[test]
 fn at_a_ratio_of_one_the_test_is_mcnemars() {
     // (20 - 6)/√26 = 2.7456, whose two-sided probability is 0.0060398.
