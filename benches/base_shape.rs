@@ -1,24 +1,22 @@
-//! Whole-process time and peak memory of the kernel engines at the shape of RoBERTa-base (125M parameters, random
-//! weights), one output, single precision. Every row of the table is a process of its own, so that peak memory is that
-//! row's. Prints a markdown table for `benches/record/`.
+//! Whole-process time and peak memory of the kernel engines at the shape of RoBERTa-base (125M parameters, random weights), one
+//! output, single precision. Every row of the table is measured in a separate process, so that peak memory is the row's own.
+//! Prints a markdown table for `benches/record/`.
 //!
 //! usage: cargo bench --bench `base_shape` \[-- ROW...\] with rows like `structured:32:sgd:64`:
 //!
 //! - engine: `structured` (the plan's choice), `ghost`, `tiles` (one method for every weight), `bf16`, `bf16x2`, `bf16x3` (the
-//!   plan's choice in that precision), `reference`; with
-//!   `tiny-` before it at the shape of BERT-tiny instead, with `mlp-` on a relu perceptron of width 1024 with three
-//!   hidden layers and 64 inputs, with `error-` compared with the structured engine in double precision: the relative
-//!   error of every formula in the Frobenius norm (its time is that of the kernel in single precision); with `again-` the
-//!   second of two kernels, in memory that the first has touched (the first touch of a page can cost a virtual machine
-//!   more than the arithmetic on it);
-//!   `floor` is not a measurement but what forward and backward pass, weight gradients and their Gram matrix would
-//!   take at libtorch's rate of matrix products, measured beside it;
+//!   plan's choice in that precision), `reference`; with `tiny-` before it at the shape of BERT-tiny instead, with `mlp-` on a
+//!   relu perceptron of width 1024 with three hidden layers and 64 inputs, with `error-` compared with the structured engine in
+//!   double precision: the relative error of every formula in the Frobenius norm (its time is that of the kernel in single
+//!   precision); with `again-` the second of two kernels, in memory that the first has touched (the first touch of a page can
+//!   cost a virtual machine more than the arithmetic on it); `floor` is not a measurement, but the time of forward and backward
+//!   pass, weight gradients and their Gram matrix at libtorch's rate of matrix products, which is measured;
 //! - examples N, or NxM for a kernel between two sets;
 //! - formulas: `sgd`, `signgd` or `all`;
-//! - tokens (64 where left out);
-//! - memory limit in GB (none where left out).
+//! - tokens (default 64);
+//! - memory limit in GB (default none).
 //!
-//! A kernel that takes less than a second is computed again, and the best of eight counts.
+//! For a kernel that takes less than a second, the best of eight measurements counts.
 
 mod rows;
 
@@ -60,7 +58,7 @@ const ROWS: [&str; 23] = [
 /// Seconds from which one measurement of a kernel is enough.
 const LONG: f64 = 1.0;
 
-/// Measurements of a kernel that takes less.
+/// Number of measurements of faster kernels.
 const AGAIN: usize = 8;
 
 struct Row {
@@ -68,7 +66,7 @@ struct Row {
     engine: Engine,
     /// Whether to compare with double precision.
     error: bool,
-    /// Whether the second computation counts, not the first.
+    /// Whether the second computation counts instead of the first.
     again: bool,
     left: usize,
     right: Option<usize>,
@@ -138,7 +136,7 @@ impl Row {
     }
 }
 
-/// What was measured.
+/// The measurements.
 struct Figures {
     seconds: f64,
     more: String,
@@ -258,9 +256,9 @@ fn errors(own: &Gram, exact: &Gram) -> String {
     format!("relative error: {}", all.join(", "))
 }
 
-/// Seconds that the matrix products alone take at the measured rate: forward pass, backward pass, weight gradients, and
-/// (for a symmetric matrix half of) their Gram matrix. The last layer is counted whole; beside it is what is left where
-/// only its keys and values are computed for every token, as the engine does it.
+/// Seconds for the matrix products alone at the measured rate: forward pass, backward pass, weight gradients, and (for a
+/// symmetric matrix half of) their Gram matrix. The first figure counts the whole last layer; the second, as in the engine,
+/// only its keys and values for every token.
 fn floor(row: &Row) -> Figures {
     let shape = random::roberta_base();
     let (h, f) = (shape.hidden_size as f64, shape.intermediate_size as f64);
@@ -282,7 +280,7 @@ fn floor(row: &Row) -> Figures {
     }
 }
 
-/// Operations a second of libtorch's matrix products at a shape where they are fastest.
+/// Operations per second of libtorch's matrix products, at a shape for which they are fastest.
 fn matrix_rate() -> f64 {
     let (a, b) = (random_matrix(2048, 768), random_matrix(768, 3072));
     let out = Tensor::empty([2048, 3072], (Kind::Float, Device::Cpu));

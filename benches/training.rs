@@ -1,10 +1,10 @@
-//! Time and peak memory of fine-tuning steps at the shapes of RoBERTa-base and SmolLM2-135M (125M and 135M parameters, random weights,
-//! two label words, single precision). Every row of the table is a process of its own. `benches/peers/training.py` prints the same for PyTorch with
-//! transformers.
+//! Time and peak memory of fine-tuning steps at the shapes of RoBERTa-base and SmolLM2-135M (125M and 135M parameters, random
+//! weights, two label words, single precision). Every row of the table is measured in a separate process.
+//! `benches/peers/training.py` prints the same for PyTorch with transformers.
 //!
-//! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples a step,
-//! and tokens an example; `16-64` for examples of lengths evenly spaced between the two, as a batch comes; behind that `:bf16`,
-//! `:bf16x2` or `:bf16x3` for linear maps in parts of bf16. In front `smollm2/` for that shape.
+//! usage: cargo bench --bench training \[-- ROW...\] with rows like `adam:8:64`: optimizer (`sgd`, `signgd`, `adam`), examples
+//! per step, and tokens per example, or `16-64` for examples with evenly spaced lengths, as in a mixed batch; then optionally
+//! `:bf16`, `:bf16x2` or `:bf16x3` for linear maps in bf16 parts. The prefix `smollm2/` selects that shape.
 
 mod rows;
 
@@ -31,7 +31,7 @@ const ROWS: [&str; 9] = [
     "adam:8:64:bf16x3",
 ];
 
-/// Steps of a row; the first, which touches its memory for the first time, does not count.
+/// Steps per row; the first, which touches its memory for the first time, does not count.
 const STEPS: usize = 8;
 
 struct Row {
@@ -70,7 +70,7 @@ impl Row {
     /// Tokens of an example.
     fn length(&self, example: usize) -> usize {
         let (shortest, longest) = self.tokens;
-        // Lengths in another order than that of the examples.
+        // Lengths are not in the examples' order.
         let place = (example * 5) % self.batch;
         shortest + (longest - shortest) * place / self.batch.saturating_sub(1).max(1)
     }

@@ -1,5 +1,5 @@
-//! Kernels of a network that this crate does not know: written once over the tap, it gets every engine and formula.
-//! `cargo run --example network_of_ones_own`.
+//! Kernels of your own network: written once over the tap, it works with every engine and formula. `cargo run --example
+//! network_of_ones_own`.
 
 use kernelview::error::Result;
 use kernelview::jacobian::{Examples, Frozen, Param, ParameterSpec, Parameters, Role, Tap};
@@ -8,7 +8,7 @@ use kernelview::network::normal_tensor;
 use kernelview::progress::Silent;
 use kernelview::tch::{Device, Kind, Tensor};
 
-/// Two layers, gated: `f(x) = v · (tanh(W x) ∘ σ(U x))`.
+/// A gated network of two layers: `f(x) = v · (tanh(W x) ∘ σ(U x))`.
 struct Gated {
     inputs: Frozen,
 }

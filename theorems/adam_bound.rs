@@ -8,22 +8,20 @@
 //! **Hypotheses.** Moments start at zero and are bias-corrected; `ε = 0`; `ρ < 1`, so that no gradient changes its
 //! sign.
 //!
-//! **Derivation.** `m̂_t = Σ_s w_s g_s` with weights `w_s = (1-β1) β1^(t-s) / (1-β1^t)`, positive and of sum one:
-//! bias correction makes the moment a weighted mean. A mean lies between the extremes, so `m̂ = a g` with `a` in
-//! `[1-ρ, 1+ρ]`. Likewise `v̂` is a weighted mean of `g_s²`, so `√v̂ = b |g|` with `b` in the same interval. The
-//! update is `-η m̂/√v̂ = -η (a/b) sign(g)`. Sharpness: `β1 = 0`, gradients `(1-ρ) g` until the last one, `(1+ρ) g`,
-//! make `a = 1+ρ`, and `b → 1-ρ` as `β2 → 1`, `t → ∞`.
+//! **Derivation.** `m̂_t = Σ_s w_s g_s` with weights `w_s = (1-β1) β1^(t-s) / (1-β1^t)`, positive and of sum one: bias
+//! correction makes the moment a weighted mean. A mean lies between the extremes, so `m̂ = a g` with `a` in `[1-ρ, 1+ρ]`.
+//! Likewise `v̂` is a weighted mean of `g_s²`, so `√v̂ = b |g|` with `b` in the same interval. The update is `-η m̂/√v̂ = -η
+//! (a/b) sign(g)`. They are sharp: `β1 = 0`, gradients `(1-ρ) g` until the last one, `(1+ρ) g`, make `a = 1+ρ`, and `b → 1-ρ`
+//! as `β2 → 1`, `t → ∞`.
 //!
-//! **Experiment.** The optimizer of the fine-tuning runs on random gradient sequences: uniform and two-valued noise,
-//! and sequences that switch once from one extreme to the other, at a different step in every entry. Measured is by
-//! how much any update of any step leaves the interval. Then the two extremal sequences: how near they come to its
-//! ends.
+//! **Experiment.** The optimizer of the fine-tuning runs on random gradient sequences: uniform and two-valued noise, and
+//! sequences that switch once from one extreme to the other, at a different step in every entry. The measure is how far any
+//! update of any step leaves the interval. Then the two extremal sequences: how close they come to its ends.
 //!
 //! **Control.** Sequences with twice the variation must leave the interval, and so must Adam without bias correction.
 //!
-//! **Meaning.** A certificate, from gradients alone, for how long the kernel analog of sign descent may stand in for
-//! Adam: with gradients that vary by 10% updates are within 23% of sign descent's; beyond `ρ = 1/2` they may differ
-//! threefold.
+//! **Meaning.** A certificate, from gradients alone, for how long the kernel analog of sign descent describes Adam: with
+//! gradients that vary by 10% updates are within 23% of sign descent's; beyond `ρ = 1/2` they may differ threefold.
 
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
@@ -57,8 +55,8 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// A weighted mean's weights sum to one up to roundings of `1.1e-16 / (1-β)`, at most 1.1e-12 for β ≤ 0.9999, each
-/// taken into the result a few times; the bound itself has a margin of a rounding.
+/// A weighted mean's weights sum to one up to roundings of `1.1e-16 / (1-β)`, at most 1.1e-12 for β ≤ 0.9999, which enter the
+/// result a few times; the bound itself has a margin of one rounding.
 const TOLERANCE: f64 = 1e-11;
 
 /// Part of the bound that extremal sequences may miss. With β2 = 0.999 the last step weighs 0.001 in the second moment: at
@@ -85,7 +83,7 @@ pub struct Case {
     pub variation: Variation,
     /// Relative size ρ of the variation.
     pub rho: f64,
-    /// Number of entries; a switch happens at another step in each.
+    /// Number of entries; each switches at another step.
     pub entries: i64,
     /// Number of steps.
     pub steps: i32,
@@ -98,7 +96,7 @@ pub struct Case {
 }
 
 impl Variation {
-    /// All of them.
+    /// All variations.
     pub const ALL: [Self; 4] = [Self::Uniform, Self::TwoValued, Self::Rising, Self::Falling];
 }
 
@@ -135,8 +133,8 @@ impl Case {
         (0..steps).map(|step| (0..entries).map(|entry| at(step, entry)).collect()).collect()
     }
 
-    /// Ratios r of every update \[steps, entries\] to a step of sign descent at the same rate. `spread` multiplies the
-    /// variation, `corrected` says whether moments are bias-corrected.
+    /// Ratios r of every update \[steps, entries\] to a step of sign descent at the same rate. `spread` is a factor of the
+    /// variation; `corrected`, whether moments are bias-corrected.
     fn ratios(&self, spread: f64, corrected: bool, context: &Context<'_>) -> Tensor {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut entry = || 10f64.powf(rng.random_range(-10.0..10.0)) * if rng.random() { 1.0 } else { -1.0 };
@@ -164,7 +162,7 @@ impl Case {
     }
 }
 
-/// By what part of itself an end of the interval is overstepped; at least 1 for an update of the wrong sign.
+/// How far an update lies beyond an end of the interval, relative to that end; at least 1 for an update of the wrong sign.
 fn excess(ratios: &Tensor, (low, high): (f64, f64)) -> f64 {
     let (smallest, largest) = (ratios.min().double_value(&[]), ratios.max().double_value(&[]));
     larger(larger(largest / high - 1.0, 1.0 - smallest / low), 0.0)
@@ -176,8 +174,8 @@ pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
     Ok(excess(&case.ratios(1.0, !context.is(NO_BIAS_CORRECTION), context), interval))
 }
 
-/// Largest and smallest r that extremal sequences reach, as parts of the bounds: entries rise (fall) from one extreme
-/// to the other 1, 2, …, 64 steps before the end.
+/// Largest and smallest r of extremal sequences, relative to the bounds: entries rise (fall) from one extreme to the other 1,
+/// 2, …, 64 steps before the end.
 fn sharpness(beta1: f64, beta2: f64, steps: i32, rho: f64, context: &Context<'_>) -> (f64, f64) {
     let case = Case { variation: Variation::Rising, rho, entries: 128, steps, beta1, beta2, seed: 0 };
     let g = Tensor::ones([case.entries], (Kind::Double, context.device));

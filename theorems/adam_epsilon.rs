@@ -11,15 +11,15 @@
 //! sign(χ) ∂f'/(|∂f'| + ε/|χ|)`: only the ratio of ε and |χ| counts. Expand `|g|²/(|g|+s) = |g| - s|g|/(|g|+s)` for small s and
 //! `s|g|²/(|g|+s) = |g|² - |g|³/(|g|+s)` for large s.
 //!
-//! **Experiment.** The optimizer of the fine-tuning runs on random gradients over 20 orders of magnitude and random ε. Then random
-//! networks with χ and ε over six orders: the derivative of outputs along Adam's own step (central difference of fourth order)
-//! against `K_{ε/|χ|}`; and both ends of the diagonal, a thousandth of the smallest gradient entry and a thousand times the
-//! largest.
+//! **Experiment.** The optimizer of the fine-tuning runs on random gradients over 20 orders of magnitude and random ε. Then
+//! random networks with χ and ε over six orders of magnitude: the derivative of outputs along Adam's own step (central
+//! difference of fourth order) against `K_{ε/|χ|}`; and both ends of the diagonal, a thousandth of the smallest gradient entry
+//! and a thousand times the largest.
 //!
-//! **Control.** `K_A` and `K_SGD/s` where s is the median gradient entry; and ε where ε/|χ| belongs.
+//! **Control.** `K_A` and `K_SGD/s` with the median gradient entry for s; and ε in place of ε/|χ|.
 //!
-//! **Meaning.** Whether Adam is sign descent is a question of ε against χ times the gradient's entries: a prompt that makes χ
-//! small, or a wide network in muP with its small gradients, can turn the default ε = 1e-8 into SGD.
+//! **Meaning.** Whether Adam is sign descent depends on the size of ε relative to χ times the gradient's entries: a prompt that
+//! makes χ small, or a wide network in muP with its small gradients, can turn the default ε = 1e-8 into SGD.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -59,7 +59,7 @@ pub(super) const CLAIM: Claim = Claim {
 const UPDATE: f64 = 1e-14;
 /// See vector-equation.
 const DERIVATIVE: f64 = 1e-8;
-/// The next term of either expansion is a thousandth of the leading one at most.
+/// The next term of either expansion is at most a thousandth of the leading one.
 const ENDS: f64 = 1e-3;
 
 /// A network with an ε and a χ.
@@ -84,19 +84,19 @@ impl Case {
     }
 }
 
-/// A gradient over its size and s.
+/// A gradient divided by its size plus s.
 fn damped(g: &Tensor, s: f64, context: &Context<'_>) -> Tensor {
     if context.is(INSIDE) { g / (g.square() + s * s).sqrt() } else { g / (g.abs() + s) }
 }
 
-/// Relative errors: of the first update; of the kernel as the derivative of outputs; of the rates at either end.
+/// Relative errors of the first update, of the kernel as the derivative of outputs, and of the rates at either end.
 pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
     let network = case.network.smooth().build(context);
     let (parameters, examples) = (&network.parameters, &*network.examples);
     let jacobian = dense_jacobian(parameters, examples)?;
     let own = jacobian.get(0);
     let sizes = own.abs();
-    // Smaller entries would drown in the round-off of the others' departures.
+    // The departures of smaller entries are lost in the round-off of the others'.
     let moving = sizes.masked_select(&sizes.gt_tensor(&(sizes.max() * 1e-6)));
     let median = moving.median().double_value(&[]);
     let chi = 10f64.powf(case.chi.0) * if case.chi.1 { 1.0 } else { -1.0 };
@@ -117,7 +117,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
 
     let sum = |t: Tensor| t.sum(Kind::Double).double_value(&[]);
     let small = moving.min().double_value(&[]) * 1e-3;
-    // Entry by entry, so that nothing cancels.
+    // Computed entry by entry, so that nothing cancels.
     let departure = sum(&moving - &moving * damped(&moving, small, context));
     let low = (departure / small / moving.numel() as f64 - 1.0).abs();
     let large = moving.max().double_value(&[]) * 1e3;
@@ -178,7 +178,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     })
 }
 
-/// How much of either kernel the diagonal has, over s in units of the median gradient entry, for one network.
+/// Ratios of the diagonal to both kernels' for one network, over s in units of the median gradient entry.
 fn crossover(context: &Context<'_>) -> Result<Table> {
     let network = NetworkCase::random_mlp(&mut generator(context, "adam-epsilon crossover")).smooth().build(context);
     let own = dense_jacobian(&network.parameters, &*network.examples)?.get(0);

@@ -12,12 +12,11 @@
 //! **Experiment.** The optimizer that fine-tuning runs use, on random tensors whose entries span 200 orders of
 //! magnitude and include zeros, with random decay rates and learning rates.
 //!
-//! **Control.** The same comparison with `ε` of the size of the gradients, and with the correction taken out, must
-//! fail.
+//! **Control.** The same comparison with `ε` of the size of the gradients, and without the correction must fail.
 //!
-//! **Meaning.** This is the link between the optimizer that everybody uses and sign descent, for which a kernel
-//! analog exists. It also says when the link is weak: gradients as small as `ε`, which a well-suited prompt (small
-//! `χ`) makes more likely, turn Adam's first step towards plain gradient descent.
+//! **Meaning.** This links the optimizer that everybody uses to sign descent, which has a kernel analog. It also says when the
+//! link is weak: gradients as small as `ε`, which are more likely with a good prompt (small `χ`), turn Adam's first step
+//! towards plain gradient descent.
 
 use std::sync::Arc;
 
@@ -103,19 +102,19 @@ impl Case {
     }
 }
 
-/// A decay rate between 0 and 0.9999, with as many near the upper end as near the lower.
+/// A decay rate between 0 and 0.9999, as likely near the upper end as near the lower.
 pub(super) fn random_decay(rng: &mut ChaCha8Rng) -> f64 {
     1.0 - 10f64.powf(rng.random_range(-4.0..0.0))
 }
 
-/// Parameters at zero of the shapes of these tensors.
+/// Zero parameters with the shapes of these tensors.
 pub(super) fn parameters_like(tensors: &[Tensor]) -> Parameters {
     let spec = |(i, t): (usize, &Tensor)| ParameterSpec::new(format!("tensor.{i}"), &t.size(), Role::Body, "body");
     let specs: Arc<[ParameterSpec]> = tensors.iter().enumerate().map(spec).collect();
     Parameters::new(specs, tensors.iter().map(Tensor::zeros_like).collect())
 }
 
-/// What an update is multiplied by when the bias correction of step t is taken out of it.
+/// The factor of an update that removes the bias correction of step t.
 pub(super) fn without_correction(beta1: f64, beta2: f64, step: i32) -> f64 {
     (1.0 - beta1.powi(step)) / (1.0 - beta2.powi(step)).sqrt()
 }

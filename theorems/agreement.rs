@@ -1,11 +1,11 @@
-//! Networks pre-trained on the small language, by width, length of pre-training and seed, and what was measured of each: the evidence that
-//! the claims on pre-training and prompts are judged from.
+//! Networks pre-trained on the small language, by width, length of pre-training and seed, with the measurements of each: the
+//! evidence for the claims on pre-training and prompts.
 //!
-//! A seed stands for everything that is drawn: initial weights, the sentences trained on and their masks, the questions asked and their
-//! sentences. So what is measured of different seeds is independent, and its scatter over seeds is that of all of these. Widths and lengths of
-//! one seed have sentences and questions in common.
+//! A seed determines everything random: initial weights, training sentences and their masks, questions and their sentences. So
+//! measurements of different seeds are independent, and their scatter includes all of these. The networks of one seed share
+//! sentences and questions across widths and lengths.
 //!
-//! The evidence of each network is a file under a digest of its recipe.
+//! The evidence of each network is a file, stored with a digest of its recipe.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,19 +24,19 @@ use crate::pretrain::{Corpus, Recipe, train};
 use crate::progress::Silent;
 use crate::stats::student_mean;
 
-/// Changes when the same network would be measured otherwise.
+/// Changes whenever the measurements of a network change.
 const VERSION: &str = "2";
 
 /// The lengths of pre-training of the shipped evidence, in steps.
 pub(super) const LENGTHS: [usize; 3] = [50, 100, 200];
 
-/// The longest of them.
+/// The longest length.
 pub(super) const LONGEST: usize = LENGTHS[LENGTHS.len() - 1];
 
 /// The widths of the shipped evidence.
 const WIDTHS: [i64; 2] = [32, 64];
 
-/// Seeds are counted from 1 on; evidence is looked for up to this one.
+/// Seeds are counted from 1; evidence is looked for up to this one.
 const MOST_SEEDS: u64 = 64;
 
 /// The recipe of all networks.
@@ -49,7 +49,7 @@ fn file(directory: &Path, width: i64, steps: usize, seed: u64) -> PathBuf {
     directory.join(format!("{width}-{steps}-{seed}.json"))
 }
 
-/// What a network's evidence depends on.
+/// Digest of everything that a network's evidence depends on.
 fn key(width: i64, steps: usize, seed: u64) -> String {
     let mut own = recipe().with_seed(seed).with_steps(steps);
     own.model.widths = vec![width];
@@ -57,10 +57,10 @@ fn key(width: i64, steps: usize, seed: u64) -> String {
     digest([text.as_bytes(), VERSION.as_bytes()])
 }
 
-/// Pre-trains a network on the small language and measures it, unless `directory` has its evidence, and keeps that there.
+/// Pre-trains a network on the small language, measures it and stores the evidence in `directory`, unless it is there already.
 ///
 /// # Errors
-/// As [`train`].
+/// Those of [`train`].
 pub(super) fn collect(width: i64, steps: usize, seed: u64, directory: &Path, device: Device) -> Result<()> {
     let (own, key) = (file(directory, width, steps, seed), key(width, steps, seed));
     if load_result::<Record>(&own, &key).is_some() {
@@ -75,12 +75,12 @@ pub(super) fn collect(width: i64, steps: usize, seed: u64, directory: &Path, dev
     let (model, parameters) = MaskedLm::load(&trained.directory, Context::KIND, device)?;
     let network = Subject { model: &model, own: &parameters, seed };
     store_result(&own, &key, &network.record(steps, steps >= LONGEST, trained.curve.final_loss())?)?;
-    // The weights have done their duty; evidence is complete where they cannot be removed, too.
+    // The weights are no longer needed; if they cannot be removed, the evidence is complete nevertheless.
     let _ = fs::remove_dir_all(&weights).and_then(|()| fs::remove_dir(&networks));
     Ok(())
 }
 
-/// The evidence in a directory: every width and length of the seeds that have them all.
+/// The evidence in a directory: all widths and lengths of every complete seed.
 pub(super) struct Evidence {
     pub seeds: Vec<u64>,
     records: BTreeMap<(u64, i64, usize), Record>,
@@ -89,18 +89,18 @@ pub(super) struct Evidence {
 impl Evidence {
     pub const WIDTHS: &'static [i64] = &WIDTHS;
 
-    /// The evidence that comes with the sources.
+    /// The evidence in the program's sources.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Those of [`Self::read`].
     pub fn shipped() -> Result<Self> {
         Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/agreement"))
     }
 
-    /// What a directory has of this recipe.
+    /// The evidence in a directory for this recipe.
     ///
     /// # Errors
-    /// [`Error::Format`] where fewer than two seeds are complete.
+    /// [`Error::Format`] if fewer than two seeds are complete.
     fn read(directory: &Path) -> Result<Self> {
         let (mut seeds, mut records) = (Vec::new(), BTreeMap::new());
         for seed in 1..=MOST_SEEDS {
@@ -129,7 +129,7 @@ impl Evidence {
         Ok(Self { seeds, records })
     }
 
-    /// What was measured of a network.
+    /// The measurements of a network.
     pub fn of(&self, seed: u64, width: i64, steps: usize) -> &Record {
         &self.records[&(seed, width, steps)]
     }
@@ -139,18 +139,18 @@ impl Evidence {
         self.records.range((seed, 0, 0)..(seed + 1, 0, 0)).map(|(_, record)| record)
     }
 
-    /// A number of each seed.
+    /// One number per seed.
     pub fn over_seeds(&self, of: impl Fn(u64) -> f64) -> Vec<f64> {
         self.seeds.iter().map(|seed| of(*seed)).collect()
     }
 
-    /// A number of the networks after the longest pre-training: the mean over widths of each seed.
+    /// One number per seed: the mean over the widths of the networks with the longest pre-training.
     pub fn over_widths(&self, of: impl Fn(&Record) -> f64) -> Vec<f64> {
         let sum = |seed| WIDTHS.iter().map(|width| of(self.of(seed, *width, LONGEST))).sum::<f64>();
         self.over_seeds(|seed| sum(seed) / WIDTHS.len() as f64)
     }
 
-    /// The networks, as a report's settings name them.
+    /// The networks, for a report's settings.
     pub fn settings(&self) -> Vec<(String, String)> {
         let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
         vec![
@@ -161,7 +161,7 @@ impl Evidence {
     }
 }
 
-/// Mean over seeds with its interval, as tables show it.
+/// Mean over seeds with its interval, for tables.
 pub(super) fn interval(samples: &[f64]) -> Cell {
     Cell::from(student_mean(samples, Mark::CONFIDENCE))
 }
@@ -170,7 +170,7 @@ pub(super) fn interval(samples: &[f64]) -> Cell {
 mod tests {
     use super::*;
 
-    /// No file of another recipe or of an unfinished seed lies about, and what a record says of itself is what its name says.
+    /// There are no files of other recipes or incomplete seeds, and every record agrees with its file's name.
     #[test]
     fn every_committed_file_is_evidence() {
         let evidence = Evidence::shipped().expect("evidence");
@@ -190,7 +190,7 @@ mod tests {
             let path = at.expect("an entry").path();
             let text = fs::read_to_string(&path).expect("JSON");
             let name = path.file_name().expect("a name");
-            // The first digit of the digest, which is the file's first text.
+            // Changes the first digit of the digest, with which the file begins.
             let other = text.replacen("{\"digest\":\"", "{\"digest\":\"0", 1);
             fs::write(directory.path().join(name), other).expect("written");
         }

@@ -1,4 +1,4 @@
-//! What is measured of one network that was pre-trained on the small language.
+//! Measurements of one network pre-trained on the small language.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -17,11 +17,11 @@ use crate::pretrain::language::{Question, Topic};
 use crate::progress::check_cancelled;
 use crate::train::output_derivative;
 
-/// Questions of each topic that a seed draws, for χ and for fine-tuning.
+/// Questions of each topic drawn by a seed, for χ and for fine-tuning.
 const QUESTIONS: usize = 2;
-/// Sentences of a question, for χ.
+/// Sentences per question, for χ.
 const SENTENCES: usize = 48;
-/// Sentences of a question that is fine-tuned on, and others.
+/// Sentences per question for fine-tuning, and others as probes.
 const TRAIN: i64 = 16;
 const PROBES: i64 = 16;
 
@@ -32,7 +32,7 @@ pub(super) const NORMS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Answers {
     pub topic: Topic,
-    /// Mean |χ|, and its deviation over the sentences.
+    /// Mean |χ|, and its standard deviation over the sentences.
     pub chi: f64,
     pub deviation: f64,
     /// Share of the sentences whose right word has the larger logit.
@@ -48,19 +48,19 @@ pub(super) struct Tuned {
     pub found: Departure,
 }
 
-/// A way of reading, and runs with it.
+/// A way of reading, with its runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Read {
     pub topic: Topic,
     pub at_mask: bool,
     pub transform: bool,
-    /// Whether the readout is the network's own; else one of two random ones.
+    /// Whether the readout is the network's own, instead of one of two random ones.
     pub trained: bool,
     pub draw: usize,
     pub found: Departure,
 }
 
-/// What was measured of one network.
+/// The measurements of one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub width: i64,
@@ -69,16 +69,16 @@ pub(super) struct Record {
     /// SHA-256 of the weights.
     pub weights: String,
     pub heldout_loss: f64,
-    /// Topics in order, as many questions of each.
+    /// By topic, with equally many questions of each.
     pub answers: Vec<Answers>,
-    /// Tensors with their shares of the mean diagonal of SGD's kernel.
+    /// Tensors, with their shares of the mean diagonal of the SGD kernel.
     pub shares: Vec<(String, f64)>,
     pub tuned: Vec<Tuned>,
-    /// After the longest pre-training alone: the ways of reading.
+    /// Only after the longest pre-training: the ways of reading.
     pub read: Vec<Read>,
-    /// The same with a random head of a norm, outputs counted from where they begin.
+    /// Likewise: runs with a random head by its norm, with outputs relative to their initial values.
     pub norms: Vec<(f64, Departure)>,
-    /// The same: what kernels say of steps as they are made.
+    /// Likewise: the kernels' predictions of actual steps.
     pub steps_made: Vec<(Update, Predictions)>,
 }
 
@@ -93,12 +93,12 @@ impl Record {
         self.mean(topics, |a| a.chi)
     }
 
-    /// Share of their sentences whose right word has the larger logit.
+    /// Share of these sentences whose right word has the larger logit.
     pub fn right(&self, topics: &[Topic]) -> f64 {
         self.mean(topics, |a| a.right)
     }
 
-    /// Root mean square of the outputs of some topics' sentences where they are small: to first order `|χ| = 1/2 ± f/4`.
+    /// Root mean square of the outputs of some topics' sentences, if outputs are small: to first order `|χ| = 1/2 ± f/4`.
     pub fn small_outputs(&self, topics: &[Topic]) -> f64 {
         4.0 * self.mean(topics, |a| a.deviation.powi(2) + (a.chi - 0.5).powi(2)).sqrt()
     }
@@ -110,10 +110,10 @@ impl Record {
     }
 }
 
-/// Topics of the ways of reading.
+/// Topics for the ways of reading.
 const READ: [Topic; 2] = [Topic::DeterminerNumber, Topic::RelativeClass];
 
-/// Runs with a question that the sentence answers, and with one that it does not.
+/// Runs for questions that the sentence answers, and for those that it does not.
 const ANSWERED: [(Update, Length); 4] = [
     (Update::Sgd, Length::Natural),
     (Update::Signgd, Length::Natural),
@@ -122,7 +122,7 @@ const ANSWERED: [(Update, Length); 4] = [
 ];
 const OPEN: [(Update, Length); 2] = [(Update::Sgd, Length::Natural), (Update::Signgd, Length::Natural)];
 
-/// A network with the seed that its questions are drawn from.
+/// A network, with the seed of its questions.
 pub(super) struct Subject<'a> {
     pub model: &'a MaskedLm,
     pub own: &'a Parameters,
@@ -134,7 +134,7 @@ impl<'a> Subject<'a> {
         self.own.device()
     }
 
-    /// A question of a topic and its sentences as prompts, those of a name and number.
+    /// The sentences of a topic's question as prompts; `what` and `at` name the draw.
     fn ask(&self, topic: Topic, at: usize, what: &str, count: usize) -> Prompts<'a> {
         let seed = named_seed(self.seed, &format!("{}, question {at}", topic.text()));
         let question = Question::draw(topic, seed);
@@ -146,7 +146,7 @@ impl<'a> Subject<'a> {
         self.ask(topic, 0, "fine-tuning", (TRAIN + PROBES) as usize)
     }
 
-    /// Everything; the ways of reading, norms and steps after the longest pre-training alone.
+    /// All measurements; ways of reading, norms and steps only after the longest pre-training.
     pub fn record(&self, steps: usize, is_longest: bool, heldout_loss: f64) -> Result<Record> {
         let own = self.own;
         let bytes: Vec<u8> = own
@@ -209,7 +209,7 @@ impl<'a> Subject<'a> {
             let readout = trained_readout(self.own, &self.tuning(topic));
             let reference = self.tuning(topic).state_size(self.own, true);
             for (at_mask, transform) in [(true, true), (true, false), (false, true), (false, false)] {
-                // What is read has one size, whichever state it is.
+                // All states that are read have the same size.
                 let size = self.tuning(topic).read_by(Readout::Words, at_mask).state_size(self.own, transform);
                 for (trained, draw) in [(true, 0), (false, 0), (false, 1)] {
                     let name = format!("random readout {draw}, {}", topic.text());

@@ -1,5 +1,5 @@
-//! What both kernel analogs measure: every step of a trajectory with batches of one example, against the step that a
-//! kernel of the initial parameters predicts.
+//! The measurement of both kernel analogs: every step of a trajectory with batches of one example, against the step predicted
+//! by a kernel at the initial parameters.
 
 use tch::{Kind, Tensor};
 
@@ -19,7 +19,7 @@ const TRAIN: i64 = 4;
 const PROBES: i64 = 6;
 const STEPS: usize = 12;
 
-/// Accepted distance of the residual's exponent from -1: -1/2 is out.
+/// Accepted distance of the residual's exponent from -1; it excludes -1/2.
 const MARGIN: f64 = 0.4;
 
 /// Accepted distance of the exponent of the outputs' movement from 0.
@@ -27,9 +27,9 @@ const STILL: f64 = 0.15;
 
 const MOVES: &str = "movement of the outputs";
 
-/// A kernel between probes (rows) and training examples (columns) with the factor that χ contributes.
+/// A kernel between probes (rows) and training examples (columns), with the factor made of χ.
 pub(super) struct Prediction {
-    /// What it is, e.g. "K(SGD)".
+    /// Name, e.g. "K(SGD)".
     pub name: &'static str,
     /// The kernel \[probes, train\] at the initial parameters.
     pub kernel: fn(&Gram) -> Tensor,
@@ -37,7 +37,7 @@ pub(super) struct Prediction {
     pub factor: fn(f64) -> f64,
 }
 
-/// An analog with the predictions that must fail in its place.
+/// An analog, with the predictions that must fail in its place.
 pub(super) struct Analog {
     pub optimizer: OptimizerKind,
     pub abc: Abc,
@@ -47,8 +47,8 @@ pub(super) struct Analog {
     pub setting: &'static str,
 }
 
-/// Runs the trajectories and compares. Controls are granted the best scale, so that what is refuted is their shape and
-/// not their unit; the claimed prediction has none.
+/// Runs the trajectories and compares. Controls get the best-fitting scale, so that their shape is refuted and not their unit;
+/// the claimed prediction gets none.
 pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findings> {
     let widths = context.pick(doubled(128.0, 4), doubled(128.0, 5), doubled(256.0, 7));
     let seeds = context.seeds(32, 32, 24);
@@ -106,14 +106,14 @@ fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) ->
     let mut parameters = mlp.parameters(weights, Context::KIND, context.device);
     let draw = context.seed(&format!("inputs, seed {seed}"));
     let inputs = unit_inputs(TRAIN + PROBES, INPUT, draw, Context::KIND, context.device);
-    // Lengths between 1/2 and 2: with equal lengths <∇f, sign ∇f'> would be nearly symmetric.
+    // Different lengths, because <∇f, sign ∇f'> is nearly symmetric for equal ones.
     let lengths =
         (normal_tensor(&[TRAIN + PROBES, 1], 0.5, draw, 7, Context::KIND, context.device)).clamp(-0.7, 0.7).exp();
     let inputs = inputs * lengths;
     let train = mlp.examples(inputs.narrow(0, 0, TRAIN));
     let probes = mlp.examples(inputs.narrow(0, TRAIN, PROBES));
     let gram = structured_gram(&parameters, &probes, Some(&train), &GramOptions::new(FormulaSet::ALL, 3), &Silent)?;
-    // Distances to the targets between 1/2 and 2, so that χ and its sign are told apart.
+    // Distances to the targets between 1/2 and 2, to distinguish χ from its sign.
     let distances = Tensor::from_slice(&[0.5, -1.0, 2.0, -0.7]).view([TRAIN, 1]);
     let targets = outputs(&parameters, &train) + distances;
     let rates = mlp.learning_rates(analog.eta);
@@ -148,7 +148,7 @@ fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) ->
     Ok(predicted.iter().enumerate().map(residual).chain([moved]).collect())
 }
 
-/// A matrix of a Gram that was asked for.
+/// A requested matrix of a Gram.
 pub(super) fn asked(matrix: Option<&Tensor>) -> Tensor {
     matrix.expect("all formulas were asked for").shallow_clone()
 }

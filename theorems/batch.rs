@@ -1,5 +1,5 @@
-//! What the vector equations share: trajectories with batches of several examples and outputs, every step against the steps that
-//! predictions from the initial parameters say. Not a claim.
+//! Shared by the vector equations: trajectories with batches of several examples and outputs, each step against predictions
+//! from the initial parameters. Not a claim.
 
 use tch::{Kind, Tensor};
 
@@ -24,28 +24,28 @@ const STEPS: usize = 8;
 /// The statistic of the outputs' movement.
 const MOVES: &str = "movement of the outputs";
 
-/// Of exact equations. A central difference of fourth order with steps of a fifty-thousandth: round-off over the step, 1e-11, times
-/// what cancels in gradients.
+/// For exact equations. A central difference of fourth order with steps of a fifty-thousandth has an error of round-off over
+/// the step, 1e-11, times cancellation in gradients.
 pub(super) const TOLERANCE: f64 = 1e-8;
 
 /// Accepted distance of the exponent of the outputs' movement from 0.
 const STILL: f64 = 0.15;
 
-/// A tenth of what a kernel that is wrong by a factor 2 leaves.
+/// A tenth of the residual of a kernel that is wrong by a factor of 2.
 const SMALL: Expectation = Expectation::AtMost { bound: 0.05 };
 
-/// That outputs move by order one.
+/// The check that outputs move by order one.
 pub(super) fn movement(scan: &Scan) -> Result<Open> {
     let moves = Expectation::Within { target: 0.0, tolerance: STILL };
     scan.scaling("exponent of the outputs' movement", MOVES, moves)
 }
 
-/// How the residual of a prediction falls with the width.
+/// The check of a residual's exponent in width.
 pub(super) fn fall(scan: &Scan, prediction: &'static str, expected: Expectation) -> Result<Open> {
     scan.scaling(format!("{prediction}: exponent of the relative residual along training"), prediction, expected)
 }
 
-/// That the residual of a prediction is small where the network is widest.
+/// The check that a prediction's residual is small at the largest width.
 pub(super) fn smallness(scan: &Scan, prediction: &'static str) -> Open {
     scan.level(format!("{prediction}: relative residual at the largest width"), prediction, SMALL)
 }
@@ -61,7 +61,7 @@ pub(super) fn figure(title: &str, series: Vec<Series>) -> Figure {
     }
 }
 
-/// A network at its initial parameters, seen by predictions.
+/// What predictions use of a network at its initial parameters.
 pub(super) struct Start {
     /// Gradients \[probes · C, P\] of the probes' outputs.
     probes: Tensor,
@@ -69,11 +69,11 @@ pub(super) struct Start {
     train: Tensor,
     /// Learning rate of each parameter entry \[P\].
     rates: Tensor,
-    /// η K(SGD) \[probes · C, examples · C\], by the structured engine.
+    /// η K(SGD) \[probes · C, examples · C\], from the structured engine.
     kernel: Tensor,
 }
 
-/// Gradients of one batch with its χ, mean over examples.
+/// Gradients and χ of one batch, for means over examples.
 pub(super) struct Batch<'a> {
     start: &'a Start,
     /// Rows `example · C + output` of the batch.
@@ -84,9 +84,9 @@ pub(super) struct Batch<'a> {
 
 /// A prediction of a step of all probes' outputs \[probes · C\].
 pub(super) struct Predicted {
-    /// What is predicted with.
+    /// Name of the prediction.
     pub name: &'static str,
-    /// Whether it is granted the best scale, so that its shape is refuted and not its unit.
+    /// Whether it gets the best-fitting scale, so that its shape is refuted and not its unit.
     pub scaled: bool,
     /// The step.
     pub step: fn(&Batch<'_>) -> Tensor,
@@ -98,7 +98,7 @@ impl Batch<'_> {
         self.chi.reshape([-1])
     }
 
-    /// χ in the order output by output, which is not that of the rows.
+    /// χ in order of outputs, which is not that of the rows.
     pub fn chi_by_output(&self) -> Tensor {
         self.chi.tr().reshape([-1])
     }
@@ -108,7 +108,7 @@ impl Batch<'_> {
         self.start.kernel.index_select(1, &self.rows).matmul(x) / -(BATCH as f64)
     }
 
-    /// The same where outputs do not see each other: only d = c.
+    /// The same without interaction of outputs: only d = c.
     pub fn sgd_of_own_outputs(&self, x: &Tensor) -> Tensor {
         let kernel = self.start.kernel.index_select(1, &self.rows);
         let blocks = kernel.view([PROBES, OUTPUTS, BATCH as i64, OUTPUTS]);
@@ -133,7 +133,7 @@ impl Batch<'_> {
         -self.moved(&examples.sign().mean_dim(0i64, false, Kind::Double))
     }
 
-    /// What a movement of the parameters in units of their learning rates does to the probes' outputs.
+    /// Movement of the probes' outputs, for a movement of the parameters in units of their learning rates.
     fn moved(&self, direction: &Tensor) -> Tensor {
         self.start.probes.matmul(&(direction * &self.start.rates))
     }
@@ -158,7 +158,7 @@ impl Trajectories {
         context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 5))
     }
 
-    /// As reports describe it, with the number of random networks on which the equation was tried exactly.
+    /// Settings for reports, with the number of random networks on which the equation was tested exactly.
     pub fn settings(&self, context: &Context<'_>, seeds: usize, cases: usize) -> Vec<(String, String)> {
         vec![
             ("network".into(), format!("tanh, two hidden layers, {OUTPUTS} outputs")),

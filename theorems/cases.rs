@@ -1,4 +1,4 @@
-//! Random cases of identities: networks of every kind and shape, and the worst error over many of them. Not a claim.
+//! Random cases of identities: networks of all kinds and shapes, and the largest error over many of them. Not a claim.
 
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
@@ -17,7 +17,7 @@ pub const VOCABULARY: i64 = 23;
 /// The first token id that prompts use: 0 and 1 pad BERT and RoBERTa.
 const FIRST_TOKEN: i64 = 2;
 
-/// What a random network is.
+/// Kind and shape of a random network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
     /// A multilayer perceptron in NTK parametrization.
@@ -50,7 +50,7 @@ pub enum Shape {
     },
 }
 
-/// A network, its parameters and its examples, as numbers to draw them from.
+/// A network with parameters and examples, as the numbers from which they are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NetworkCase {
     /// Kind and shape.
@@ -63,7 +63,7 @@ pub struct NetworkCase {
     pub seed: u64,
 }
 
-/// A case built.
+/// The network of a case.
 pub struct Network {
     /// Its parameters, in double precision.
     pub parameters: Parameters,
@@ -97,7 +97,7 @@ impl NetworkCase {
         Self { shape, examples: rng.random_range(1..5), outputs: rng.random_range(1..4), seed: rng.random() }
     }
 
-    /// A random network: mostly perceptrons, for the others cost as much as many of them.
+    /// A random network: mostly perceptrons, because the others cost as much as many of them.
     pub fn random(rng: &mut ChaCha8Rng) -> Self {
         match rng.random_range(0..6) {
             0 => Self::random_language_model(rng),
@@ -106,7 +106,7 @@ impl NetworkCase {
         }
     }
 
-    /// The same with derivatives of every order: tanh in place of relu.
+    /// The same, but with derivatives of every order: tanh in place of relu.
     #[must_use]
     pub fn smooth(self) -> Self {
         let shape = match self.shape {
@@ -152,7 +152,7 @@ impl NetworkCase {
                 let mut config = random::tiny(architecture, VOCABULARY);
                 config.tied_decoder = tied;
                 let model = MaskedLm::new(config);
-                // Scale 1.5: attention and outputs vary between examples, so that kernels are not nearly of rank one.
+                // With scale 1.5 attention and outputs vary among examples, so that kernels are not nearly of rank one.
                 let parameters = random::parameters(&model, self.seed, 1.5, Context::KIND, context.device);
                 Network { parameters, examples: Box::new(self.prompts(model, context)) }
             }
@@ -238,8 +238,8 @@ impl Examples for Prompts {
     }
 }
 
-/// Random cases of an identity and the worst error of each of its `L` laws over them. Every case has a random stream of
-/// its own, named after the claim and the case's number.
+/// The largest error of each of an identity's `L` laws over random cases. Every case has its own random stream, named after the
+/// claim and the case's number.
 pub(super) fn worst<Case, const L: usize>(
     context: &Context<'_>,
     claim: &str,
@@ -261,12 +261,12 @@ pub(super) fn worst<Case, const L: usize>(
     Ok(worst)
 }
 
-/// The random stream of this name.
+/// The random stream with this name.
 pub(super) fn generator(context: &Context<'_>, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(context.seed(name))
 }
 
-/// The larger of two errors; an error that is not a number is the largest (`f64::max` would forget it).
+/// The larger of two errors; NaN counts as the largest (`f64::max` would drop it).
 pub(super) fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }

@@ -1,25 +1,26 @@
-//! Taylor's theorem in χ: the departure of one SGD step from its kernel is proportional to the output derivative χ, whatever the network.
+//! Taylor's theorem in χ: the departure of one SGD step from its kernel is proportional to the output derivative χ, whatever
+//! the network.
 //!
-//! **Statement.** At any weights `θ_0`, one SGD step on `(ξ', y)` moves outputs by
-//! `Δf(ξ) = -ηχK(ξ,ξ') + ½η²χ² ∇f(ξ')ᵀH(ξ)∇f(ξ') + …`, with `H` the Hessian of `f`: relative to the kernel's prediction the residual is
-//! proportional to χ, and so is the gradient drift `|∇f_1 - ∇f_0|/|∇f_0|`. Under SignGD, whose update does not shrink with χ, both
-//! are proportional to η and independent of χ's size (the slope in χ is exactly 0: the update does not see it); Adam's first step is the
-//! same (adam-first-step).
+//! **Statement.** At any weights `θ_0`, one SGD step on `(ξ', y)` moves outputs by `Δf(ξ) = -ηχK(ξ,ξ') + ½η²χ²
+//! ∇f(ξ')ᵀH(ξ)∇f(ξ') + …`, with `H` the Hessian of `f`: relative to the kernel's prediction the residual is proportional to χ,
+//! and so is the gradient drift `|∇f_1 - ∇f_0|/|∇f_0|`. Under SignGD, whose update does not shrink with χ, both are
+//! proportional to η and independent of χ's size (the slope in χ is exactly 0, because the update does not depend on it);
+//! Adam's first step is the same (adam-first-step).
 //!
 //! **Hypotheses.** Two continuous derivatives of the network in its parameters. Nothing else.
 //!
-//! **Derivation.** Taylor's formula in the update `-ηχ∇f(ξ')`, respectively `-η sign(χ) sign ∇f(ξ')`. No width, no pre-training and no task
-//! is involved.
+//! **Derivation.** Taylor's formula in the update `-ηχ∇f(ξ')`, respectively `-η sign(χ) sign ∇f(ξ')`. No width, no pre-training
+//! and no task is involved.
 //!
-//! **Experiment.** Transformers pre-trained (Adam, muP) to fill in masked tokens of arithmetic progressions, and the same transformers at
-//! their random initial weights; `f` is the difference of two tokens' logits. Soft labels `σ(f_0) ± δ` make χ equal to `δ` exactly: χ is set, not
-//! found. Slopes in `δ`, and for SignGD in η.
+//! **Experiment.** Transformers pre-trained (Adam, muP) to fill in masked tokens of arithmetic progressions, and the same
+//! transformers at their random initial weights; `f` is the difference of two tokens' logits. Soft labels `σ(f_0) ± δ` make χ
+//! equal to `δ` exactly: χ is set, not measured. Slopes in `δ`, and for SignGD in η.
 //!
 //! **Control.** SignGD against SGD's slope in χ.
 //!
-//! **Meaning.** An identity, no evidence for the paper's Theorem 5.5, which it serves as mechanism: the theorem is about the χ that true labels
-//! have at pre-trained weights, and about how small pre-training makes it. What follows for Adam: a small χ does not shrink its steps; it is the
-//! small learning rate, or the short run that a natural task allows, that keeps it near its kernel.
+//! **Meaning.** An identity: it is no evidence for the paper's Theorem 5.5, but its mechanism. The theorem is about the χ of
+//! true labels at pre-trained weights, and how small pre-training makes it. For Adam it follows that a small χ does not shrink
+//! the steps; what keeps Adam near its kernel is the small learning rate, or the short run, that a natural task allows.
 
 use tch::Tensor;
 
@@ -58,12 +59,12 @@ const RESIDUAL: &str = "residual";
 const DRIFT: &str = "gradient drift";
 const PROBES: usize = 6;
 
-/// Learning rates are chosen by how far the step moves the output of its own example, to first order: SGD by χ times
-/// this, SignGD by this at most. The next term of the expansion is then a small part of the first.
+/// Learning rates are chosen by the step's first-order effect on the output of its own example: χ times this for SGD, at most
+/// this for SignGD. The next term of the expansion is then a small part of the first.
 const SGD_MOVE: f64 = 1.0;
 const SIGN_MOVE: f64 = 0.1;
 
-/// A network with a task.
+/// A network and its task.
 struct Model {
     parameters: Parameters,
     prompt: Masked,
@@ -118,7 +119,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     // Slopes over two decades of an expansion whose next term is a tenth of the leading one at the largest δ: the slope
     // is off by less than 0.01.
     let slope = |target: f64| context.expected(target, 0.02);
-    // Random networks have directions that hardly bend, where the next term counts sooner.
+    // Random networks have directions of little curvature, where the next term matters sooner.
     let at_random_slope = context.expected(1.0, 0.05);
     for statistic in statistics {
         let title = |update: &str, x: &str| format!("{update}: exponent of the {statistic} in {x}");
@@ -178,14 +179,14 @@ fn one_step(
 pub(super) struct Step {
     /// SGD or SignGD.
     pub update: OptimizerKind,
-    /// Size of the output derivative, made so by a soft label.
+    /// Size of the output derivative, set by a soft label.
     pub delta: f64,
-    /// What the step does to the output of its own example, to first order: under SGD in units of χ.
+    /// First-order change of the output of the step's own example; under SGD, in units of χ.
     pub movement: f64,
 }
 
-/// Residual against the kernel's prediction and gradient drift of one step on an example of one output, measured on
-/// probes. The mutants of the claims that ask this are wrong here.
+/// Residual of the kernel's prediction, and gradient drift, after one step on an example with one output, measured on probes.
+/// The claims' mutants apply here.
 pub(super) fn departure(
     context: &Context<'_>,
     start: &Parameters,

@@ -1,21 +1,21 @@
 //! Taylor's theorem in χ at the weights of language models pre-trained on text.
 //!
-//! **Statement.** As chi-law, at pre-trained weights of masked language models of English prose and prompts of real words: the
-//! residual of one SGD step against `-ηχK(ξ,ξ')` and its gradient drift are proportional to χ, those of a SignGD step independent of
-//! χ's size.
+//! **Statement.** As chi-law, but at the weights of masked language models pre-trained on English prose, with prompts of real
+//! words: the residual of one SGD step against `-ηχK(ξ,ξ')` and its gradient drift are proportional to χ; those of a SignGD
+//! step do not depend on χ's size.
 //!
 //! **Hypotheses.** Two continuous derivatives. Labels are soft ones that set χ: neither pre-training nor a task is presupposed.
 //!
-//! **Derivation.** Taylor's formula, see chi-law. It asks nothing of width, data or architecture.
+//! **Derivation.** Taylor's formula, see chi-law. It requires nothing of width, data or architecture.
 //!
-//! **Experiment.** Every network of the family in `fixtures/family`; sentences of the eight built-in cloze tasks, `f` the difference of the two words'
-//! logits. One step on a sentence with the soft label `σ(f_0) ± δ`, which makes χ equal to `δ`; residual and drift on six others. Slopes in
-//! `δ`, one for each network.
+//! **Experiment.** Every network of the family in `fixtures/family`; sentences of the eight built-in cloze tasks, `f` the
+//! difference of the two words' logits. One step on a sentence with the soft label `σ(f_0) ± δ`, which makes χ equal to `δ`;
+//! residual and drift on six others. Slopes in `δ`, one for each network.
 //!
 //! **Control.** SignGD against SGD's slope in χ.
 //!
-//! **Meaning.** An identity: it tests this program's kernels and steps on language models, not the paper's Theorem 5.5. What it gives is a unit:
-//! how far one step is from its kernel per unit of χ, and where the second order begins to count.
+//! **Meaning.** An identity: it tests this program's kernels and steps on language models, not the paper's Theorem 5.5. What it
+//! gives is a unit: how far one step departs from its kernel per unit of χ, and where the second order begins to matter.
 
 use super::chi_law::{HARD_LABELS, MISSING_FACTOR, Step, departure};
 use super::context::{Context, SHIFTED};
@@ -45,10 +45,10 @@ const RESIDUAL: &str = "residual";
 const DRIFT: &str = "gradient drift";
 const PROBES: usize = 6;
 
-/// As in chi-law: the next term of the expansion is a tenth of the leading one at the largest δ at most.
+/// As in chi-law: at the largest δ the next term of the expansion is at most a tenth of the leading one.
 const TOLERANCE: f64 = 0.02;
 
-/// As in chi-law; the steps are smaller because the outputs of these networks bend sooner.
+/// As in chi-law; steps are smaller because the outputs of these networks have more curvature.
 const SGD_MOVE: f64 = 0.25;
 const SIGN_MOVE: f64 = 0.02;
 
@@ -103,7 +103,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(collected))
 }
 
-/// One sentence to step on, and others to measure on.
+/// One sentence for the step, and others for measurements.
 fn sentences(study: &Study, draw: usize) -> Result<(StudyExamples<'_>, StudyExamples<'_>)> {
     let all = study.examples(SplitName::Test, OutputMode::Difference)?;
     let first = draw * (1 + PROBES);

@@ -1,5 +1,5 @@
-//! What the claims about compressed kernels share: the union bound, exact moments of the entries, and tests of draws
-//! against them. Not a claim.
+//! Shared by the claims on compressed kernels: the union bound, exact moments of the entries, and tests of draws against them.
+//! Not a claim.
 //!
 //! Every compressed kernel here has entries `Σ_r z_rᵀ M z_r` with k independent standard normal (or uniform) vectors
 //! `z_r` and a fixed matrix `M` per entry: a quadratic form, whose moments are known exactly.
@@ -16,12 +16,12 @@ use crate::stats::{Estimate, Expectation, Method, Outcome, detectable, student_m
 pub(super) const EXAMPLES: usize = 8;
 /// ε of the union bound.
 pub(super) const EPSILON: f64 = 0.5;
-/// Rank at which the bound is tested: there it is 0.086; below 180 it exceeds 1 and says nothing.
+/// Rank at which the bound is tested: it is 0.086 there; below 180 it exceeds 1 and is empty.
 pub(super) const BOUND_RANK: i64 = 256;
 /// Ranks over which errors must fall.
 pub(super) const RANKS: [f64; 5] = [16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Probability that any of the N² entries is off by cε, at most.
+/// Bound on the probability that any of the N² entries is off by cε.
 pub(super) fn union_bound(rank: i64) -> f64 {
     crate::subspace::union_bound(EXAMPLES, EPSILON, rank as f64)
 }
@@ -37,7 +37,7 @@ pub(super) fn frobenius_error(kernel: &Tensor, expected: &Tensor) -> f64 {
     ((kernel - expected).norm() / expected.norm()).double_value(&[])
 }
 
-/// A kernel with its diagonal divided out: entries are cosines.
+/// A kernel divided by the roots of its diagonal: its entries are cosines.
 pub(super) fn cosines(kernel: &Tensor) -> Tensor {
     let lengths = kernel.diagonal(0, 0, 1).sqrt();
     kernel / (lengths.unsqueeze(0) * lengths.unsqueeze(1))
@@ -67,38 +67,39 @@ fn samples(draws: &[Tensor], (i, j): (i64, i64)) -> Vec<f64> {
 /// Accepted distance of an entry's mean from the stated one, in units of the entry's standard deviation.
 const MEAN: f64 = 0.25;
 
-/// Accepted factor between an entry's variance and the stated one, either way.
+/// Accepted factor between an entry's variance and the stated one, up or down.
 const VARIANCE: f64 = 1.5;
 
 /// Accepted distance of the mean over all entries of variance over stated variance from 1.
 const OVERALL: f64 = 0.2;
 
-/// Stated variances that are off by a multiple of what is accepted on average over the entries.
+/// Stated variances that are off by a multiple of the tolerance of their average over the entries.
 pub(super) const VARIANCE_OFF: Graded = Graded {
     name: "variance-off",
     change: "stated variances larger by the factor exp(0.2), the tolerance of their average",
 };
 
-/// Moments as stated, or by the graded mutant.
+/// The stated moments, or the graded mutant's.
 pub(super) fn variance_off(context: &Context<'_>, moments: Moments) -> Moments {
     let factor = (OVERALL * context.off(VARIANCE_OFF)).exp();
     Moments { variance: moments.variance * factor, ..moments }
 }
 
-/// Blocks of draws, the logarithm of whose mean is one sample: single squares are too skewed for Student's interval.
+/// Number of blocks of draws. The logarithm of a block's mean is one sample: single squares are too skewed for Student's
+/// interval.
 const BLOCKS: usize = 40;
 
-/// An interval at a confidence.
+/// The interval at a confidence level.
 type Interval = Box<dyn Fn(f64) -> Estimate>;
 
-/// What draws of a random kernel say about the stated moments of its entries.
+/// Tests of the stated moments of a random kernel's entries against draws.
 #[derive(Default)]
 pub(super) struct Agreement {
-    /// Per entry the distance of its mean from the stated one, in standard deviations.
+    /// For each entry, the distance of its mean from the stated one, in standard deviations.
     means: Vec<Interval>,
-    /// Per entry the logarithm of its variance over the stated one.
+    /// For each entry, the logarithm of its variance over the stated one.
     variances: Vec<Interval>,
-    /// Per kernel the logarithm of the mean ratio of squares and stated variances over all entries.
+    /// For each kernel, the logarithm of the mean ratio of squares to stated variances over all entries.
     overall: Vec<Interval>,
 }
 
@@ -125,8 +126,8 @@ impl Agreement {
         self.overall.push(mean_of(&blocks));
     }
 
-    /// Adds draws of a kernel with a fixed diagonal, of which only the means off the diagonal are stated; distances are in
-    /// units of each entry's own standard deviation.
+    /// Adds draws of a kernel with a fixed diagonal, for which only the means off the diagonal are stated; distances are in
+    /// units of each entry's measured standard deviation.
     pub fn add_means(&mut self, draws: &[Tensor], mean: &Tensor) {
         for pair in pairs(false) {
             let samples = samples(draws, pair);
@@ -138,12 +139,12 @@ impl Agreement {
         }
     }
 
-    /// The means of all entries are the stated ones.
+    /// The check that the means of all entries are the stated ones.
     pub fn of_means(&mut self, name: &'static str) -> Open {
         together(name, std::mem::take(&mut self.means), Expectation::Within { target: 0.0, tolerance: MEAN })
     }
 
-    /// So are the variances, up to a factor entry by entry.
+    /// The check that each entry's variance is the stated one up to a factor.
     pub fn of_variances(&mut self, name: &'static str) -> Open {
         together(
             name,
@@ -152,7 +153,7 @@ impl Agreement {
         )
     }
 
-    /// And more narrowly on average over the entries.
+    /// The narrower check of the variances' average over the entries.
     pub fn overall(&mut self, name: &'static str) -> Open {
         together(name, std::mem::take(&mut self.overall), Expectation::Within { target: 0.0, tolerance: OVERALL })
     }
@@ -164,7 +165,7 @@ fn mean_of(samples: &[f64]) -> Interval {
     Box::new(move |confidence| found.student_at(confidence))
 }
 
-/// One check of many intervals that hold together and divide its error probability among them.
+/// One check of many simultaneous intervals, which divide its error probability among them.
 fn together(name: &'static str, intervals: Vec<Interval>, expectation: Expectation) -> Open {
     Open::judged(move |confidence| {
         let each = 1.0 - (1.0 - confidence) / intervals.len() as f64;
@@ -172,9 +173,9 @@ fn together(name: &'static str, intervals: Vec<Interval>, expectation: Expectati
     })
 }
 
-/// The logarithm of a variance over the stated one, from distances in units of the stated deviation whose mean is known to be 0.
-/// T times the mean square is nearly χ² with `2T / (2 + excess)` degrees of freedom (its first two moments are exact). Student's
-/// interval would not do: squares are skewed, and confidences of 1 - 1e-7 matter here.
+/// The logarithm of a variance over the stated one, from T distances of known mean 0 in units of the stated deviation. T times
+/// the mean square is approximately scaled χ² with `2T / (2 + excess)` degrees of freedom (its first two moments are exact).
+/// Student's interval does not suffice: squares are skewed, and confidences of 1 - 1e-7 matter here.
 fn log_variance_ratio(distances: &[f64], excess: f64, confidence: f64) -> Estimate {
     let count = distances.len() as f64;
     let ratio = distances.iter().map(|d| d * d).sum::<f64>() / count;
@@ -201,8 +202,8 @@ fn log_variance_ratio(distances: &[f64], excess: f64, confidence: f64) -> Estima
     }
 }
 
-/// One check of many intervals that hold together: the interval of the entry that is furthest outside, where one is wholly so;
-/// otherwise from the lowest end to the highest, with the value furthest from the target.
+/// One check of many simultaneous intervals. Its interval is that of the entry furthest outside, if one lies wholly outside;
+/// otherwise it extends from the lowest end to the highest, with the value furthest from the target.
 fn equivalence(name: impl Into<String>, intervals: &[Estimate], expectation: Expectation) -> Check {
     let apart = |e: &&Estimate| e.value.abs();
     let worst = |from: &mut dyn Iterator<Item = &Estimate>| -> Option<Estimate> {
@@ -264,14 +265,14 @@ mod tests {
         assert_eq!(found.value, 0.0);
         assert!((found.low - (1000.0_f64 / 1154.4).ln()).abs() < 2e-3, "{found:?}");
         assert!((found.high - (1000.0_f64 / 858.66).ln()).abs() < 2e-3, "{found:?}");
-        // A deviation that is a tenth too large is a variance that is 21% too large; more excess, a wider interval.
+        // A deviation that is a tenth too large gives a variance that is 21% too large; a larger excess gives a wider interval.
         let larger = log_variance_ratio(&distances(1.1), 0.0, 0.999);
         assert!((larger.value - 1.21_f64.ln()).abs() < 1e-12 && larger.low > 0.0, "{larger:?}");
         assert!(log_variance_ratio(&distances(1.1), 6.0, 0.999).low < 0.0);
         assert!(log_variance_ratio(&[f64::NAN], 0.0, 0.9).value.is_nan());
     }
 
-    /// One entry that is clearly off violates a family, one that is not known well enough leaves it open.
+    /// One entry that is clearly off violates the check of a family; one that is not known well enough leaves it undecided.
     #[test]
     fn a_family_is_as_good_as_its_worst_entry() {
         let entry = |value: f64, half: f64| Estimate {

@@ -1,4 +1,4 @@
-//! What every experiment gets: how much it may spend, its seeds, its device, and which mutant to be.
+//! The context of an experiment: its budget, seeds, device and mutant.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,31 +16,31 @@ use crate::stats::{Expectation, look_share};
 /// Probability that any interval of a whole run of the suite misses its true value.
 pub const ERROR_RATE: f64 = 1e-3;
 
-/// By how much the seeds of a look exceed those of the one before.
+/// Factor by which each look increases the number of seeds.
 const GROWTH: f64 = 1.5;
 
-/// The prediction itself, off by so many tolerances: the plainest graded mutant, see [`Context::expected`].
+/// The prediction itself, off by a number of tolerances: the simplest graded mutant, see [`Context::expected`].
 pub(super) const SHIFTED: Graded = Graded { name: "shifted", change: "every predicted value a tolerance too large" };
 
-/// Surroundings of one experiment.
+/// The context of one experiment.
 pub struct Context<'a> {
-    /// How much to spend.
+    /// The budget.
     pub profile: Profile,
     /// Seed of the whole run.
     pub seed: u64,
-    /// Where networks live.
+    /// Device of the networks.
     pub device: Device,
-    /// Who hears of progress.
+    /// Receives progress.
     pub monitor: &'a dyn Monitor,
-    /// The deliberately wrong variant to run, by name; none in a real run. Private, so that nothing depends on it unasked.
+    /// The deliberately wrong variant to run; `None` in a real run. Private, so that every dependence on it is recorded.
     mutant: Option<Variant>,
-    /// Where the claim and its mutants share measurements; each measures everything itself where there is none.
+    /// Measurements shared by the claim and its mutants; without it each measures everything itself.
     memory: Option<&'a Memory>,
-    /// How often the experiment was looked at before with fewer seeds, where it is looked at until it is decided.
+    /// Number of earlier looks with fewer seeds, if the experiment is repeated until it is decided.
     look: Option<usize>,
     /// The claim.
     claim: &'static str,
-    /// Mutants that were asked for.
+    /// Mutants that were asked about.
     asked: RefCell<BTreeSet<String>>,
 }
 
@@ -52,13 +52,13 @@ impl Context<'static> {
 }
 
 impl<'a> Context<'a> {
-    /// Surroundings of the real experiment, not of a mutant.
+    /// The context of the real experiment, not of a mutant.
     pub fn new(profile: Profile, seed: u64, device: Device, monitor: &'a dyn Monitor) -> Self {
         let asked = RefCell::default();
         Self { profile, seed, device, monitor, mutant: None, memory: None, look: None, claim: "", asked }
     }
 
-    /// The same, where measurements are shared.
+    /// The same with shared measurements.
     #[must_use]
     pub fn sharing<'b>(self, memory: &'b Memory) -> Context<'b>
     where
@@ -67,14 +67,14 @@ impl<'a> Context<'a> {
         Context { memory: Some(memory), ..self }
     }
 
-    /// The same for one of several looks, counted from 0: each has half as many seeds again as the one before, and a share of the error
-    /// rate, so that they may end with any of them.
+    /// The same for one of several looks, counted from 0. Each has half as many seeds again as the one before, and a share of
+    /// the error rate, so that any of them may be the last.
     #[must_use]
     pub fn looking(self, look: usize) -> Self {
         Self { look: Some(look), ..self }
     }
 
-    /// The same for an experiment of a claim or of its mutant, which has asked for nothing yet.
+    /// The same for an experiment of a claim or of its mutant, with no questions asked yet.
     pub(super) fn of<'b>(&self, claim: &'static str, mutant: Option<Variant>) -> Context<'b>
     where
         'a: 'b,
@@ -85,10 +85,10 @@ impl<'a> Context<'a> {
 }
 
 impl Context<'_> {
-    /// Every experiment runs in double precision: what it measures are differences of nearly equal numbers.
+    /// Every experiment runs in double precision, because it measures differences of nearly equal numbers.
     pub const KIND: Kind = Kind::Double;
 
-    /// Whether this run is this mutant. What is measured after the question may depend on it.
+    /// Whether this run is this mutant. Anything measured after this question may depend on the answer.
     pub fn is(&self, mutant: impl Into<&'static str>) -> bool {
         let mutant = mutant.into();
         if !self.asked.borrow().contains(mutant) {
@@ -97,32 +97,33 @@ impl Context<'_> {
         self.mutant.is_some_and(|m| m.name == mutant)
     }
 
-    /// How far off this graded mutant is, in units of a tolerance; 0 where this run is not it.
+    /// How far off this graded mutant is, in units of a tolerance; 0 if this run is not this mutant.
     pub fn off(&self, mutant: impl Into<&'static str>) -> f64 {
         let mutant = mutant.into();
-        // A measurement depends on the strength too: one that was made at another does not stand for it.
+        // A measurement also depends on the strength: one made at another strength does not replace it.
         self.asked.borrow_mut().extend(STRENGTHS.map(|strength| label(mutant, strength)));
         self.strength(mutant)
     }
 
-    /// An expected equality; for the graded mutant `SHIFTED` with a target that is so many tolerances too large. No measurement
-    /// depends on what is expected, so that this is no question in the sense of [`Memory`]: the mutant shares them all.
+    /// An expected equality; for the graded mutant `SHIFTED`, with a target too large by its strength in tolerances.
+    /// Measurements do not depend on expectations, so this does not count as a question for [`Memory`]: the mutant shares all
+    /// of them.
     pub fn expected(&self, target: f64, tolerance: f64) -> Expectation {
         Expectation::Within { target: target + tolerance * self.strength(SHIFTED.name), tolerance }
     }
 
-    /// The strength of this run's mutant, where it is the named one; 0 otherwise.
+    /// The strength of this run's mutant if it has this name, otherwise 0.
     fn strength(&self, mutant: &str) -> f64 {
         self.mutant.filter(|m| m.name == mutant).and_then(|m| m.strength).unwrap_or(0.0)
     }
 
-    /// Whether this run is a mutant's: this may decide how much is measured, never what.
+    /// Whether this run is a mutant's. It may decide how much is measured, never what.
     pub fn is_mutant(&self) -> bool {
         self.mutant.is_some()
     }
 
-    /// A measurement at an x of a stage of the experiment for a seed: from the claim or another mutant where it did not depend
-    /// on which of them was run, else `measure`'s. It must depend on nothing else.
+    /// A measurement of a stage of the experiment at one x for one seed: that of the claim or of another mutant if it did not
+    /// depend on which of them was run, otherwise `measure`'s. It must depend on nothing else.
     pub(super) fn shared(
         &self,
         stage: &str,
@@ -158,14 +159,15 @@ impl Context<'_> {
         self.look.map_or(samples, |look| (samples as f64 * GROWTH.powi(look as i32)).ceil() as usize)
     }
 
-    /// The same where each sample is a seed's; a mutant, which is wrong by much, needs only half.
+    /// The same if each sample is a seed's; half of it for a gross mutant, which is far off.
     pub fn seeds(&self, quick: usize, standard: usize, full: usize) -> usize {
         let seeds = self.samples(quick, standard, full);
-        // A graded one is as hard to see as what the claim asks about.
+        // A graded mutant is as hard to detect as a violation of the claim.
         if self.mutant.is_some_and(|m| m.strength.is_none()) { seeds / 2 } else { seeds }
     }
 
-    /// A number of random cases of an identity for this run's profile; a mutant is wrong in nearly every case.
+    /// The number of random cases of an identity for this run's profile; fewer for a mutant, which is wrong in nearly every
+    /// case.
     pub fn cases(&self, quick: usize, standard: usize, full: usize) -> usize {
         let cases = self.pick(quick, standard, full);
         if self.is_mutant() { cases / 4 } else { cases }
@@ -176,19 +178,19 @@ impl Context<'_> {
         crate::files::named_seed(self.seed, name)
     }
 
-    /// Judges what a claim of this crate collected: its intervals together miss with probability at most its equal part of
-    /// [`ERROR_RATE`], whichever other claims are run.
+    /// Judges what a claim of this crate collected: the probability that any of its intervals misses is at most the claim's
+    /// equal part of [`ERROR_RATE`], whichever other claims are run.
     pub fn judged(&self, collected: Collected) -> Findings {
         let parts = super::all_suites().into_iter().find(|(suite, _)| suite.iter().any(|c| c.id == self.claim));
         self.judged_among(parts.map_or(1, |(_, parts)| parts), collected)
     }
 
-    /// The same for a claim outside this crate, one of `claims` of a suite of its own.
+    /// The same for a claim of another crate, one of `claims` in its suite.
     pub fn judged_among(&self, claims: usize, collected: Collected) -> Findings {
         collected.judged(self.error_rate() / claims as f64)
     }
 
-    /// What a suite may spend in this look.
+    /// The error rate of a suite in this look.
     fn error_rate(&self) -> f64 {
         ERROR_RATE * self.look.map_or(1.0, look_share)
     }

@@ -1,8 +1,9 @@
-//! How far a short fine-tuning run departs from its kernel: a few steps on the true label of one sentence (the theory's batch size of one),
-//! with muP's learning rates and a base rate at which the first would move the sentence's own output by a fixed share of χ.
+//! How far a short fine-tuning run departs from its kernel: a few steps on the true label of one sentence (the theory's batch
+//! size of one), with muP's learning rates and a base rate at which the first step moves the sentence's own output by a fixed
+//! share of χ, to first order.
 //!
-//! Batches would not do: where a network does not know which word is right, the gradients of sentences with either label are nearly the
-//! same and cancel, so that the run is shorter the less is known, whatever χ is.
+//! Batches are unsuitable: if a network does not know which word is right, the gradients of sentences with opposite labels
+//! nearly cancel, so that the run is shorter the less the network knows, whatever χ is.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -16,15 +17,15 @@ use crate::measure::relative_residual;
 use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
-/// Steps of a run.
+/// Steps per run.
 const STEPS: usize = 5;
 
-/// Sentences with a run each, as many of either label, and sentences that are measured on.
+/// Number of sentences with one run each, half of them with either label, and of sentences for measurements.
 const RUNS: i64 = 2;
 const MEASURED: i64 = 6;
 
-/// What a first step does to its own output, to first order: under SGD this times its χ, under sign updates this times 2|χ|, which is 1
-/// for an undecided network, with the mean |χ| of all runs.
+/// First-order change of the sentence's own output in the first step: under SGD this times its χ; under sign updates this times
+/// 2|χ| (1 for an undecided network), with the mean |χ| of all runs.
 const SGD_MOVE: f64 = 0.5;
 const SIGN_MOVE: f64 = 0.05;
 
@@ -46,7 +47,7 @@ impl Update {
         }
     }
 
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Sgd => "SGD",
@@ -56,50 +57,50 @@ impl Update {
     }
 }
 
-/// How far a run goes.
+/// The size of a run's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Length {
-    /// As far as χ: the learning rate of sign updates is in proportion to it, as the theorem needs it.
+    /// In proportion to χ: so is the learning rate of sign updates, as the theorem requires.
     Natural,
-    /// As far as with χ = 1/2, whatever it is: a control under sign updates.
+    /// As for χ = 1/2, whatever χ is: a control for sign updates.
     Fixed,
-    /// With outputs counted from where they begin, so that χ is 1/2.
+    /// With outputs relative to their initial values, so that χ is 1/2.
     Centred,
 }
 
-/// What was measured of runs, on other sentences: means over the runs.
+/// Measurements of runs on other sentences: means over the runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Departure {
     /// `|Δf - <∇f_0, Δθ>| / |Δf|`.
     pub residual: f64,
-    /// The same with half the expansion: a wrong one.
+    /// The same with half the slope, which is wrong.
     pub half_residual: f64,
     /// `|∇f_T - ∇f_0| / |∇f_0|`.
     pub gradient: f64,
     /// `|K_T - K_0| / |K_0|` of the update's own kernel.
     pub kernel: f64,
-    /// |χ| of the sentences before the run.
+    /// Mean |χ| of the training sentences before the run.
     pub chi: f64,
-    /// Root mean square of the outputs before the run.
+    /// Root mean square of the probes' outputs before the run.
     pub output: f64,
-    /// Mean diagonal of the kernel in muP's learning rates.
+    /// Mean diagonal of the kernel, with muP's learning rates.
     pub diagonal: f64,
 }
 
-/// The kernel \[N, N\] of some gradients \[N, P\] with a learning rate for every entry.
+/// The kernel \[N, N\] of gradients \[N, P\], with a learning rate for every entry.
 fn kernel(gradients: &Tensor, rate: &Tensor, sign: bool) -> Tensor {
     let other = if sign { gradients.sign() } else { gradients.shallow_clone() };
     (gradients * rate).matmul(&other.transpose(0, 1))
 }
 
-/// A question's sentences at the weights that are fine-tuned.
+/// A question's sentences, at the weights to be fine-tuned.
 pub(super) struct Start<'a> {
     model: &'a MaskedLm,
     at: &'a Parameters,
     train: Prompts<'a>,
     probes: Prompts<'a>,
-    /// Of the probes \[N, P\].
+    /// Gradients of the probes \[N, P\].
     gradients: Tensor,
 }
 
@@ -110,7 +111,7 @@ impl<'a> Start<'a> {
         Ok(Self { model, at, train, probes, gradients })
     }
 
-    /// The tensors' shares of the mean diagonal of SGD's kernel, in muP's learning rates.
+    /// The tensors' shares of the mean diagonal of the SGD kernel, with muP's learning rates.
     pub fn shares(&self) -> Vec<f64> {
         let sizes = self.gradients.square() * entries(self.at, &rates(self.model, self.at, false));
         let mean = sizes.mean_dim([0i64].as_slice(), false, Kind::Double);
@@ -139,7 +140,7 @@ impl<'a> Start<'a> {
         };
         let own: Vec<f64> = of_tensor.iter().map(|r| r * movement / diagonal).collect();
 
-        // In the coordinates in which one learning rate is right for all tensors.
+        // Norms are in coordinates that give all tensors the same learning rate.
         let weight = if sign { rate.square() } else { rate.shallow_clone() };
         let norm = |g: &Tensor| (g.square() * &weight).sum(Kind::Double).sqrt().double_value(&[]);
         let (value, size, first) = (outputs(self.at, &self.probes), norm(before), kernel(before, &rate, sign));

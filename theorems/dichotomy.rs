@@ -1,5 +1,5 @@
-//! What both dynamical dichotomies share: random abc-parametrizations, and how features and outputs of a network move
-//! with width in a few steps of training.
+//! Shared by both dynamical dichotomies: random abc-parametrizations, and how the changes of a network's features and outputs
+//! in a few training steps scale with width.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,11 +24,10 @@ const INPUT: i64 = 6;
 const TRAIN: i64 = 3;
 const PROBES: i64 = 8;
 
-/// Accepted distance between a measured and a predicted exponent: half of 1/4, the grid on
-/// which r is drawn.
+/// Accepted distance between a measured and a predicted exponent: half of 1/4, the spacing of the grid on which r is drawn.
 const TOLERANCE: f64 = 0.125;
 
-/// Exponents of unstable and trivial draws lie at least 1/4 from zero; half of it is demanded.
+/// Exponents of unstable and trivial draws are at least 1/4 from zero; half of that is required.
 const CLEARLY: f64 = 0.125;
 
 const FEATURES: &str = "feature change";
@@ -36,22 +35,22 @@ const OUTPUTS: &str = "output change";
 const INITIAL: &str = "initial output";
 const STATISTICS: [&str; 3] = [FEATURES, OUTPUTS, INITIAL];
 
-/// An update rule with its theory.
+/// An update rule, with its theory.
 pub(super) struct Rule {
-    /// What is drawn: exponents that are stable and non-trivial by construction.
+    /// Draws exponents that are stable and non-trivial by construction.
     pub draw: fn(&mut Draws, usize) -> Draw,
     /// The theory's classification.
     pub classify: fn(&Abc) -> Classification,
-    /// The predicted r; the classification's own, or a mutant's.
+    /// The predicted r: the classification's, or a mutant's.
     pub predicted: fn(&Context<'_>, &Abc) -> f64,
     /// The parametrizations of the controls: with feature learning and in the kernel regime.
     pub feature_learning: fn(usize) -> Abc,
     pub kernel_regime: fn(usize) -> Abc,
-    /// How controls and unstable draws are trained.
+    /// The optimizer for controls and unstable draws.
     pub optimizer: OptimizerKind,
 }
 
-/// A drawn parametrization with what it takes to measure it.
+/// A drawn parametrization, with the settings for measuring it.
 pub(super) struct Draw {
     pub abc: Abc,
     pub optimizer: OptimizerKind,
@@ -59,8 +58,8 @@ pub(super) struct Draw {
     pub eta: f64,
 }
 
-/// Trains a tanh network and measures root mean squares over probe inputs: of the change of the last hidden layer's
-/// features, of the change of the output, and of the initial output.
+/// Trains a tanh network and measures root mean squares over probe inputs: change of the last hidden layer's features, change
+/// of the output, initial output.
 fn movement(context: &Context<'_>, draw: &Draw, steps: usize, width: f64, seed: &str) -> Vec<f64> {
     let mlp = Mlp {
         input: INPUT,
@@ -73,15 +72,15 @@ fn movement(context: &Context<'_>, draw: &Draw, steps: usize, width: f64, seed: 
     };
     let weights = context.seed(&format!("{seed}, weights of width {width}"));
     let mut parameters = mlp.parameters(weights, Context::KIND, context.device);
-    // One seed has the same inputs at every width: their spread then cancels in the seed's slope.
+    // One seed has the same inputs at every width, so that their spread cancels in the seed's slope.
     let inputs = context.seed(&format!("{seed}, inputs"));
     let inputs = unit_inputs(TRAIN + PROBES, INPUT, inputs, Context::KIND, context.device);
     let train = mlp.examples(inputs.narrow(0, 0, TRAIN));
     let probes = mlp.examples(inputs.narrow(0, TRAIN, PROBES));
     let last = |p: &_| Activation::Tanh.apply(mlp.hidden(p, probes.inputs()).last().expect("a hidden layer"));
     let (features, start) = (last(&parameters), outputs(&parameters, &probes));
-    // Targets one unit above and below the initial outputs: χ starts at ∓1 whatever the network, so that the random
-    // initial output does not add its spread to that of the measured change.
+    // Targets one unit above and below the initial outputs: χ starts at ∓1 for every network, so that the spread of the initial
+    // output is not added to that of the measured change.
     let targets = outputs(&parameters, &train) + Tensor::from_slice(&[1.0, -1.0, 1.0]).view([TRAIN, 1]);
     let indices: Vec<usize> = (0..TRAIN as usize).collect();
     let rates = if context.is(UNSCALED_LEARNING_RATE) {
@@ -111,7 +110,7 @@ impl Size {
         Self {
             widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
             seeds: context.seeds(28, 24, 16),
-            // A mutant is wrong for every draw of some kind; all kinds are among the first four.
+            // A mutant is wrong for all draws of some kind, and the first four draws include all kinds.
             draws: if context.is_mutant() { 4 } else { context.pick(6, 12, 12) },
         }
     }
@@ -123,11 +122,11 @@ impl Size {
     }
 }
 
-/// One drawn parametrization with its prediction and its measurement.
+/// A drawn parametrization, with its prediction and measurement.
 pub struct Measured {
     /// The exponents.
     pub abc: Abc,
-    /// What the theory says of them.
+    /// Their classification by the theory.
     pub class: Classification,
     /// Measured exponent of the feature change, which must be -r.
     pub features: Exponent,
@@ -146,7 +145,7 @@ pub(super) fn measure(context: &Context<'_>, rule: &Rule, number: usize) -> Resu
     Ok(Measured { class, features: exponent(FEATURES)?, outputs: exponent(OUTPUTS)?, abc: draw.abc })
 }
 
-/// Steps of training: features respond to what the output layer has learned only from the second step on.
+/// Training steps: only from the second step on do features respond to what the output layer has learned.
 const STEPS: usize = 3;
 
 /// The whole experiment of a dichotomy.
@@ -177,7 +176,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
         let class = (rule.classify)(&draw.abc);
         misjudged += usize::from(!(class.stable && class.non_trivial));
         let scan = size.scan(context, &format!("parametrization {number}"), &draw, STEPS)?;
-        // After the measurement, which mutants of the prediction share.
+        // After the measurement, so that mutants of the prediction share it.
         let r = (rule.predicted)(context, &draw.abc);
         let title = format!("parametrization {number}: outputs move by order one (stable, non-trivial), exponent");
         let moves = Expectation::Within { target: 0.0, tolerance: 2.0 * TOLERANCE };
@@ -219,7 +218,7 @@ pub(super) fn experiment(context: &Context<'_>, rule: &Rule) -> Result<Findings>
     Ok(context.judged(findings))
 }
 
-/// Draws that violate one inequality: the theory must say so, and the first step must show it.
+/// Draws that violate one inequality: the theory must recognize it, and the first step must show it.
 fn recognitions(context: &Context<'_>, rule: &Rule, size: &Size, findings: &mut Collected) -> Result<()> {
     let base = || (rule.kernel_regime)(2);
     let changed = |change: &dyn Fn(&mut Abc)| {
@@ -290,8 +289,8 @@ impl Draws {
         if self.rng.random() { one } else { other }
     }
 
-    /// By which power of n each of 1 to 3 hidden layers lies behind the fastest, 0 or 1: in odd draws the first is the
-    /// fastest, in even ones it is not; every fourth network has but one.
+    /// Power of n, 0 or 1, by which each of 1 to 3 hidden layers is slower than the fastest. In odd draws the first is the
+    /// fastest, in even ones it is not; every fourth network has only one layer.
     pub(super) fn lags(&mut self, number: usize) -> Vec<f64> {
         let depth = if number % 4 == 3 { 1 } else { self.rng.random_range(2..=3) };
         let fastest = if number % 2 == 1 { 0 } else { self.rng.random_range(1..depth) };
@@ -301,7 +300,7 @@ impl Draws {
         lags
     }
 
-    /// Hidden layers with these a, and b such that initial features are of order one.
+    /// Hidden layers with these a, and with b such that initial features are of order one.
     pub(super) fn layers(a: &[f64], last: Scale) -> Vec<Scale> {
         let hidden = a.iter().enumerate().map(|(l, a)| Scale { a: *a, b: if l == 0 { -a } else { 0.5 - a } });
         hidden.chain([last]).collect()

@@ -17,12 +17,12 @@
 //! move by `n^(1-2a_{L+1}-c)` through the output layer and by `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Hu,
 //! Tensor Programs IV).
 //!
-//! **Experiment.** Parametrizations are drawn at random among the stable, non-trivial ones, with `r` on a grid of 1/4, with 1 to 3 hidden
-//! layers. Networks of growing width are trained for three steps; the slope of the features' change on logarithmic axes must
-//! be `-r`. A sum of two powers of `n` shows the larger one's exponent only where they differ enough: layers are drawn to be equally fast
-//! or `n` times slower, gradients through initial and through learned output weights to be at least a factor `n` apart or of different
-//! order in the step size, which is small then. Inequalities are then broken, and the outputs must blow up or stand
-//! still.
+//! **Experiment.** Parametrizations are drawn at random among the stable, non-trivial ones, with `r` on a grid of 1/4, with 1
+//! to 3 hidden layers. Networks of growing width are trained for three steps; the slope of the features' change on logarithmic
+//! axes must be `-r`. A sum of two powers of `n` shows the larger one's exponent only if they differ enough: layers are drawn
+//! to be equally fast or `n` times slower, and gradients through initial and through learned output weights to be at least a
+//! factor `n` apart, or of different order in the step size, which is then small. Then inequalities are violated, and the
+//! outputs must blow up or stand still.
 //!
 //! **Control.** A feature-learning parametrization (muP) measured against the kernel regime's exponent, and the NTK parametrization
 //! against feature learning's.

@@ -13,8 +13,8 @@
 //! one for inputs. The fastest layer decides. Outputs move by `n^(1-a_{L+1}-c_{L+1})` through the output layer and by
 //! `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Littwin, Tensor Programs IVb).
 //!
-//! **Experiment.** As for SGD: random stable, non-trivial parametrizations with `r` on a grid of 1/4, SignGD and Adam (with ε = 0) in
-//! turn, three steps, the slope of the features' change against `-r`; then inequalities are broken.
+//! **Experiment.** As for SGD: random stable, non-trivial parametrizations with `r` on a grid of 1/4, SignGD and Adam (with ε =
+//! 0) in turn, three steps, the slope of the features' change against `-r`; then inequalities are violated.
 //!
 //! **Control.** A feature-learning parametrization (muP with the learning rates of sign updates) measured against the kernel
 //! regime's exponent, and the NTK parametrization against feature learning's.
@@ -49,7 +49,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Adam without ε: it would set a scale of its own, which the exponents do not know.
+/// Adam without ε, which would introduce a scale that the exponents do not account for.
 const ADAM: OptimizerKind = OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 0.0 };
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {

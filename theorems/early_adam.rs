@@ -1,27 +1,27 @@
-//! Early Adam is SignGD, for as long as gradients keep near the first one; then it leaves, when χ says.
+//! Early Adam is SignGD as long as gradients stay near the first one; χ determines when it departs.
 //!
-//! **Statement.** While every later gradient stays within a relative distance `ρ` of the first, entry by entry, Adam's updates are those of
-//! SignGD up to a factor in `[(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]` (adam-bound). In the kernel regime with one training example the gradient is
-//! `χ_t ∇f_0`, so all entries share the factor `a_t = m̂_t/√v̂_t` of the scalar sequence χ, and outputs move by
-//! `f_t(ξ) - f_{t-1}(ξ) ≈ -η a_t K_A(ξ, ξ_1)`, `a_1 = sign χ_1`. Adam leaves SignGD at the step where `|a_t|` leaves 1, which depends on
-//! `β₁`, `β₂` and how χ varies.
+//! **Statement.** While every later gradient stays within a relative distance `ρ` of the first, entry by entry, Adam's updates
+//! are those of SignGD up to a factor in `[(1-ρ)/(1+ρ), (1+ρ)/(1-ρ)]` (adam-bound). In the kernel regime with one training
+//! example the gradient is `χ_t ∇f_0`, so all entries share the factor `a_t = m̂_t/√v̂_t` of the scalar sequence χ, and outputs
+//! move by `f_t(ξ) - f_{t-1}(ξ) ≈ -η a_t K_A(ξ, ξ_1)`, `a_1 = sign χ_1`. Adam departs from SignGD at the step at which `|a_t|`
+//! departs from 1, which depends on `β₁`, `β₂` and how χ varies.
 //!
 //! **Hypotheses.** Kernel behaviour under sign updates (`r = 1/2`), one training example and one output, `ε = 0`.
 //!
-//! **Derivation.** With bias correction `m̂` is a weighted mean of the gradients so far and `v̂` one of their squares. In the kernel
-//! regime entry `i` of the gradient at step `s` is `χ_s g_i`, so `m̂_i/√v̂_i = sign(g_i) m̂(χ)/√v̂(χ)`: the entry's size cancels. The outputs then
-//! follow as for SignGD, up to a residual that falls as `1/n` (kernel-analog-signgd).
+//! **Derivation.** With bias correction `m̂` is a weighted mean of the gradients so far and `v̂` one of their squares. In the
+//! kernel regime entry `i` of the gradient at step `s` is `χ_s g_i`, so `m̂_i/√v̂_i = sign(g_i) m̂(χ)/√v̂(χ)`: the entry's size
+//! cancels. The outputs then follow as for SignGD, up to a residual that falls as `1/n` (kernel-analog-signgd).
 //!
-//! **Experiment.** A tanh perceptron of growing width, Adam with several `(β₁, β₂)`, one example whose χ falls from 1 to 0 while it is fitted and
-//! overshoots. Entry by entry: updates against the adam-bound with the measured `ρ`. Outputs: the residual of the prediction with `a_t`, in
-//! width; and the step at which a step's size on probes is 10% off SignGD's, measured at the largest width, against the step that the scalar
-//! recursion gives.
+//! **Experiment.** A tanh perceptron of growing width, Adam with several `(β₁, β₂)`, one example whose χ falls from 1 to 0 as
+//! it is fitted, and overshoots. Entry by entry: updates against the adam-bound with the measured `ρ`. Outputs: the residual of
+//! the prediction with `a_t`, in width; and the step at which a step's size on probes is 10% off SignGD's, measured at the
+//! largest width, against the step that the scalar recursion gives.
 //!
 //! **Control.** Two training examples with opposite targets, where the sign of a sum is not the sum of signs; and Adam without bias
 //! correction, whose updates leave the bound.
 //!
-//! **Meaning.** "Adam is SignGD early on" has a range of validity that can be computed: with the usual `β₂ = 0.999` it is the factor by which χ has
-//! fallen, not the number of steps, that ends it.
+//! **Meaning.** "Adam is SignGD early on" has a computable range of validity: with the usual `β₂ = 0.999` it ends when χ has
+//! fallen by a certain factor, not after a certain number of steps.
 
 use tch::{Kind, Tensor};
 
@@ -55,7 +55,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// β₁, β₂: the usual ones, faster second moments, slower and no first moments.
+/// β₁, β₂: the usual ones, faster second moments, faster first moments, no first moments.
 const BETAS: [(f64, f64); 4] = [(0.9, 0.999), (0.9, 0.95), (0.5, 0.999), (0.0, 0.9)];
 
 const ONE: &str = "one training example";
@@ -69,13 +69,13 @@ const INPUT: i64 = 6;
 const STEPS: usize = 20;
 const ETA: f64 = 0.2;
 
-/// Accepted distance of the residual's exponent from -1: -1/2 is out.
+/// Accepted distance of the residual's exponent from -1; it excludes -1/2.
 const MARGIN: f64 = 0.4;
 
-/// A step whose size differs by this much from SignGD's has left it.
+/// A step whose size differs by this much from SignGD's counts as a departure.
 const LEFT: f64 = 0.1;
 
-/// What one trajectory shows.
+/// Measurements of one trajectory.
 struct Trajectory {
     /// χ before each step.
     chi: Vec<f64>,
@@ -83,9 +83,9 @@ struct Trajectory {
     factors: Vec<f64>,
     /// Root mean square of the steps on the probes.
     moved: f64,
-    /// Residual of the predicted outputs, relative, over all steps.
+    /// Relative residual of the predicted outputs, over all steps.
     residual: f64,
-    /// Updates outside the adam-bound, and how many were compared.
+    /// Number of updates outside the adam-bound, and of all compared updates.
     outside: usize,
     compared: usize,
 }
@@ -99,10 +99,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mut rows = Vec::new();
     let mut worst_step = 0.0f64;
     let scan = Scan::watched(context, "trajectories", &widths, seeds, &names, |width, seed| {
-        // One network per pair of decays: the root mean square over them is one sample.
+        // One network per pair of decay rates; the root mean square over them is one sample.
         let (mut squares, mut moved) = (0.0, 0.0);
         for (k, betas) in BETAS.into_iter().enumerate() {
-            // The bound is exact at every width: the smallest is the cheapest.
+            // The bound is exact at every width, and the smallest is the cheapest.
             let compare = Some(&width) == widths.first();
             let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare, corrected)?;
             outside += run.outside;
@@ -148,7 +148,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let title = "exponent of the outputs' movement (there is something to predict)";
     findings.hypotheses.push(scan.scaling(title, MOVES, moves)?);
     findings.checks.push(exactly("updates outside the adam-bound", 0.5, outside as f64, compared));
-    // The factor passes the threshold within a step, and finite width moves it by a few percent: one step either way.
+    // The factor crosses the threshold within a step, and finite width shifts it by a few percent: hence one step either way.
     let steps = "steps between the measured and the computed departure from SignGD, at the largest width";
     findings.checks.push(exactly(steps, 1.0, worst_step, BETAS.len() * seeds));
     let title = |name: &str| format!("{name}: exponent of the residual of -η a_t K(A-SignGD)");
@@ -167,7 +167,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// The factor between Adam's updates without and with bias correction at step t (ε = 0).
+/// Ratio of Adam's updates without and with bias correction at step t (ε = 0).
 fn uncorrected(step: i32, (beta1, beta2): (f64, f64)) -> f64 {
     (1.0 - beta1.powi(step)) / (1.0 - beta2.powi(step)).sqrt()
 }
@@ -240,7 +240,7 @@ fn trajectory(
         chis.push(chi);
         parameters = after;
     }
-    // With two examples each has a recursion of its own: what would hold if signs of sums were sums of signs.
+    // With two examples each has its own recursion, which would hold if signs of sums were sums of signs.
     let mut predicted: Vec<Tensor> =
         (0..STEPS).map(|_| Tensor::zeros([PROBES], (Kind::Double, tch::Device::Cpu))).collect();
     let mut first = Vec::new();

@@ -1,5 +1,4 @@
-//! The pre-trained family that the claims on prompts measure: networks of one recipe that differ in width, and the built-in
-//! cloze tasks they are asked.
+//! The pre-trained family of the claims on prompts: networks of one recipe that differ in width, with the built-in cloze tasks.
 
 use tch::Device;
 
@@ -16,7 +15,7 @@ use crate::task::cloze::BuiltinCloze;
 
 pub(super) use crate::task::cloze::builtin as tasks;
 
-/// Training examples of each label word.
+/// Training examples per label word.
 pub(super) const PER_WORD: usize = 8;
 
 /// The family's networks, by width.
@@ -25,10 +24,10 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// The networks for a profile: the two smallest in the quick one, all otherwise.
+    /// The networks for a profile: the two smallest in the quick profile, otherwise all.
     ///
     /// # Errors
-    /// [`crate::error::Error::Format`] where there are fewer than two.
+    /// [`crate::error::Error::Format`] if there are fewer than two.
     pub fn open(context: &Context<'_>) -> Result<Self> {
         let mut family = Self::whole()?;
         if context.profile == Profile::Quick {
@@ -40,7 +39,7 @@ impl Family {
     /// All networks, in any profile.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Those of [`Self::open`].
     pub fn whole() -> Result<Self> {
         Ok(Self { members: family_members()? })
     }
@@ -50,12 +49,12 @@ impl Family {
         self.members.iter().map(|m| m.width as f64).collect()
     }
 
-    /// The networks, as a report's settings name them.
+    /// The networks, for a report's settings.
     pub fn setting(&self) -> (String, String) {
         ("networks".into(), format!("RoBERTa, muP, widths {}", list(&self.widths())))
     }
 
-    /// A network with a cloze task, examples divided by a seed.
+    /// A network with a cloze task, whose examples are split by a seed.
     pub fn study(&self, member: usize, task: &BuiltinCloze, seed: u64, device: Device) -> Result<Study> {
         let own = OwnSplit { k: PER_WORD, seed, test_limit: None, dev: None, test: None };
         let (definition, splits) = (task.definition()?, task.splits(&own)?);
@@ -69,7 +68,7 @@ impl Family {
     }
 }
 
-/// The tasks, as a report's settings name them.
+/// The tasks, for a report's settings.
 pub(super) fn tasks_setting() -> (String, String) {
     ("tasks".into(), tasks().iter().map(|t| t.name).collect::<Vec<_>>().join(", "))
 }

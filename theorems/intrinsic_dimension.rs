@@ -17,12 +17,10 @@
 //! the bound. Signs: `<π_r,g>` and `<π_r,g'>` are normal with the gradients' cosine `ρ` as correlation, so the mean
 //! product of their signs is `(2/π) arcsin ρ` (Sheppard), a function of `K_SGD` alone.
 //!
-//! **Experiment.** First, on random networks, `∂f/∂u` by automatic differentiation against `Πᵀ∇f`. Then a perceptron
-//! with eight inputs and many draws of `Π`: how often any entry is off by `c/2` at `k = 256` (upper confidence limit
-//! against the bound); means and variances of all 36 entries, with simultaneous intervals that must lie around the
-//! stated ones; the
-//! exponent of the root mean square error in `k`; and the means of the sign kernel in the subspace against
-//! `(2/π) arcsin ρ`.
+//! **Experiment.** First, on random networks, `∂f/∂u` by automatic differentiation against `Πᵀ∇f`. Then a perceptron with eight
+//! inputs and many draws of `Π`: how often any entry is off by `c/2` at `k = 256` (upper confidence limit against the bound);
+//! means and variances of all 36 entries, with simultaneous intervals that must lie close around the stated ones; the exponent
+//! of the root mean square error in `k`; and the means of the sign kernel in the subspace against `(2/π) arcsin ρ`.
 //!
 //! **Control.** The sign kernel is not preserved, however large `k`: the same means must fail to be the cosines of
 //! the gradients' signs, which are `K_SignGD` with its diagonal divided out. And the bound must fail for `Π` with
@@ -73,8 +71,8 @@ pub(super) const CLAIM: Claim = Claim {
 
 /// Sums of P ≤ 1e4 products in another order.
 const TOLERANCE: f64 = 1e-11;
-/// What the exponent may be off: the power law is exact for the mean square, and the mean of its logarithm over a
-/// finite number of draws adds less than 0.01.
+/// Accepted error of the exponent: the power law is exact for the mean square, and the mean of its logarithm over a finite
+/// number of draws adds less than 0.01.
 const SLOPE_TOLERANCE: f64 = 0.1;
 /// Rank at which means and variances are tested; they are exact at every rank.
 const MOMENT_RANK: i64 = 16;
@@ -123,10 +121,10 @@ fn moved(parameters: &Parameters, projection: &Projection, u: &Tensor) -> Parame
     })
 }
 
-/// The Jacobian \[N, P\] of the network that is compressed.
+/// The Jacobian \[N, P\] of the compressed network.
 fn jacobian(context: &Context<'_>) -> Result<Tensor> {
     let width = context.pick(16, 24, 48);
-    // Of the activations relu's sign kernel is the farthest from what random projections make of it.
+    // relu, because its sign kernel differs most from that of random projections.
     let gain = std::f64::consts::SQRT_2;
     let mlp = Mlp { input: 8, width, depth: 3, outputs: 1, activation: Activation::Relu, gain, abc: Abc::ntk(3) };
     let seed = context.seed("intrinsic-dimension network");
@@ -134,7 +132,7 @@ fn jacobian(context: &Context<'_>) -> Result<Tensor> {
     dense_jacobian(&mlp.parameters(seed, Context::KIND, context.device), &mlp.examples(inputs))
 }
 
-/// The projection of a draw, or what a mutant takes for it.
+/// The projection of a draw, or a mutant's.
 fn projection(rank: i64, name: &str, numel: i64, context: &Context<'_>) -> Projection {
     let seed = context.seed(&format!("intrinsic-dimension {name}"));
     match () {

@@ -25,10 +25,9 @@
 //! **Control.** `K_A-SignGD` must fail the symmetry that the other two have, and a kernel that skips one parameter
 //! tensor must fail to be the whole.
 //!
-//! **Meaning.** These are the properties on which kernel solvers rely (a symmetric positive semi-definite Gram
-//! matrix) or which they must do without (`K_A-SignGD` is the kernel of sign descent, yet no Mercer kernel). Scale
-//! invariance of `K_SignGD` shows what signs forget; the engines' agreement carries every other measurement of this
-//! suite.
+//! **Meaning.** These are the properties on which kernel solvers rely (a symmetric positive semi-definite Gram matrix) or must
+//! do without (`K_A-SignGD` is the kernel of sign descent, but not a Mercer kernel). The scale invariance of `K_SignGD` shows
+//! what signs discard; all other measurements of this suite rest on the agreement of the engines.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -64,14 +63,14 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Sums of up to 1e4 products in another order, and factors formed along another path of the network: 1e4 roundings of
-/// 1.1e-16 at worst, and cancellation between them. Measured errors stay below 1e-13.
+/// Sums of up to 1e4 products in another order, and factors computed in another way: 1e4 roundings of 1.1e-16 at worst, and
+/// cancellation between them. Measured errors stay below 1e-13.
 const TOLERANCE: f64 = 1e-10;
 
 /// The laws, in the order of [`errors`], with their tolerances.
 pub const LAWS: [(&str, f64); 12] = [
     ("K_SGD and K_SignGD are symmetric", 1e-13),
-    // Eigenvalues of a matrix are computed to 1e-16 of its norm, times its order.
+    // The error of a matrix's eigenvalues is 1e-16 of its norm, times its order.
     ("K_SGD and K_SignGD are positive semi-definite: -(smallest eigenvalue) / trace", TOLERANCE),
     ("K_SignGD has integer entries", 0.0),
     ("K_SignGD(ξ,ξ) counts the non-zero gradient entries", 0.0),
@@ -85,7 +84,7 @@ pub const LAWS: [(&str, f64); 12] = [
     ("the engines agree (infinite where sign kernels differ at all)", TOLERANCE),
 ];
 
-/// A network and how its kernels are computed.
+/// A network, with the settings for computing its kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The network.
@@ -94,7 +93,7 @@ pub struct Case {
     pub batch: usize,
     /// Entries per materialized block.
     pub block_entries: i64,
-    /// What outputs are multiplied by.
+    /// Factor of the outputs.
     pub scale: f64,
 }
 
@@ -135,7 +134,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 12]> {
     let diagonal = |k: &Tensor| k.diagonal(0, 0, 1).copy();
     let sum_rows = |t: Tensor| t.sum_dim_intlist(1, false, Kind::Double).to_device(tch::Device::Cpu);
     let counts = largest(&(diagonal(signgd) - sum_rows(signs.abs())));
-    // Entries that are structurally zero are round-off in the gradient and zero in the kernel.
+    // Structurally zero entries are round-off in the gradient, but zero in the kernel.
     let norms = relative(&diagonal(asymmetric), &sum_rows(&jacobian * &signs));
 
     let parts = parts(case.network, parameters.len());
@@ -215,12 +214,12 @@ impl Kernels {
         self.signgd += &other.signgd;
     }
 
-    /// Larger relative error of the kernels that are no integers.
+    /// The larger relative error of the two kernels that are not integers.
     fn real_error(&self, expected: &Self) -> f64 {
         larger(relative(&self.sgd, &expected.sgd), relative(&self.asymmetric, &expected.asymmetric))
     }
 
-    /// The kernels of examples that were given in this order, in the original one.
+    /// The kernels of examples in the given order, rearranged into the original one.
     fn reordered(&self, order: &[usize], outputs: usize) -> Self {
         let mut rows = vec![0; order.len() * outputs];
         for (place, example) in order.iter().enumerate() {
@@ -245,11 +244,11 @@ fn compute(network: &Network, examples: &dyn Examples, batch: usize, block: i64,
     Ok(Kernels::of(&structured_gram(&network.parameters, examples, None, &options, &Silent)?))
 }
 
-/// A partition of the parameter tensors: every tensor alone in a perceptron, three parts in other networks, whose
-/// dozens of kernels would cost as much as everything else.
+/// A partition of the parameter tensors: single tensors for a perceptron, three parts for other networks, whose dozens of
+/// tensors would cost as much as everything else.
 fn parts(network: NetworkCase, tensors: usize) -> Vec<Vec<bool>> {
     let count = if matches!(network.shape, Shape::Mlp { .. }) { tensors } else { 3 };
-    // The seed makes the three parts different ones in every case.
+    // The seed varies the three parts from case to case.
     let part = |i: usize| (i + (network.seed as usize >> (i % 32)) % 2) % count;
     let mut parts: Vec<Vec<bool>> = vec![vec![false; tensors]; count];
     for i in 0..tensors {
@@ -258,11 +257,11 @@ fn parts(network: NetworkCase, tensors: usize) -> Vec<Vec<bool>> {
     parts
 }
 
-/// How far the smallest eigenvalue lies below zero, relative to the trace.
+/// How far the smallest eigenvalue is below zero, relative to the trace.
 fn negative_part(kernel: &Tensor) -> f64 {
     let trace = kernel.trace().double_value(&[]);
     let smallest = kernel.linalg_eigvalsh("L").min().double_value(&[]);
-    // A network of dead units has no gradient at all: its kernels are zero.
+    // A network of dead units has no gradients: its kernels are zero.
     if trace == 0.0 { -smallest } else { larger(-smallest / trace, 0.0) }
 }
 

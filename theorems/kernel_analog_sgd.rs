@@ -12,9 +12,8 @@
 //! **Experiment.** A tanh perceptron of growing width, twelve steps through four examples; the residual of the predicted steps on
 //! probe inputs, relative to the actual steps, over the whole trajectory: its exponent, and its size at the largest width.
 //!
-//! **Control.** The SignGD kernels in its place and the kernel of the wrong training example, each with the best scale that a
-//! least-squares fit can give it: the residual must neither fall as `1/n` nor
-//! become small.
+//! **Control.** The SignGD kernels in its place, and the kernel of the wrong training example, each with its best-fitting
+//! scale: the residual must neither fall as `1/n` nor become small.
 //!
 //! **Meaning.** Where this holds, fine-tuning with SGD is kernel regression with the empirical NTK.
 

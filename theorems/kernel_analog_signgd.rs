@@ -1,28 +1,26 @@
 //! The kernel analog of SignGD is the asymmetric kernel of gradients and signs: each step moves outputs by -η sign(χ)
 //! K_A.
 //!
-//! **Statement.** In the kernel regime of SignGD, with batches of one example,
-//! `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t) K_A(ξ, ξ_t)` at every step, with `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` taken once, at `θ_0` (the paper's
-//! Theorem 4.3).
+//! **Statement.** In the kernel regime of SignGD, with batches of one example, `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t) K_A(ξ, ξ_t)`
+//! at every step, with `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` taken once, at `θ_0` (the paper's Theorem 4.3).
 //!
 //! **Hypotheses.** Kernel behaviour under sign updates: the NTK parametrization with learning rate `η n^-1`, whose `r` is 1/2
 //! (dynamical-dichotomy-sign).
 //!
 //! **Derivation.** With one example and one output the loss gradient is `χ_t ∇f(ξ_t)`, whose sign is `sign(χ_t) sign(∇f(ξ_t))`
-//! (sign-factorization); the update is `-η` times that. Linearization gives
-//! `<∇f_{t-1}(ξ), -η sign(χ_t) sign ∇f_{t-1}(ξ_t)>`, and fixed features replace the gradients by those of `θ_0`: entries whose sign
-//! has changed are those near zero, the part `n^-1/2` of them. What they add to the inner product with `∇f(ξ)` has no sign of its own but
-//! through the correlation of `∇f(ξ)` with the change, which is `1/n` as in the kernel drift (ntk-regime).
+//! (sign-factorization); the update is `-η` times that. Linearization gives `<∇f_{t-1}(ξ), -η sign(χ_t) sign ∇f_{t-1}(ξ_t)>`,
+//! and fixed features replace the gradients by those of `θ_0`: the entries whose sign has changed are those near zero, a
+//! fraction `n^-1/2` of all. Their contribution to the inner product with `∇f(ξ)` has a random sign except for the correlation
+//! of `∇f(ξ)` with the change, which is `1/n` as in the kernel drift (ntk-regime).
 //!
-//! **Experiment.** As for SGD, with SignGD; inputs and targets have different sizes, so that χ differs from its sign and `K_A` from its
-//! transpose.
+//! **Experiment.** As for SGD, with SignGD; inputs and targets have different sizes, so that χ differs from its sign and `K_A`
+//! from its transpose.
 //!
-//! **Control.** χ in place of its sign, the SGD kernel, and the transposed kernel `<sign ∇f(ξ), ∇f(ξ_t)>`, each with the best
-//! scale: the residual must neither fall as `1/n` nor
-//! become small.
+//! **Control.** χ in place of its sign, the SGD kernel, and the transposed kernel `<sign ∇f(ξ), ∇f(ξ_t)>`, each with its
+//! best-fitting scale: the residual must neither fall as `1/n` nor become small.
 //!
-//! **Meaning.** Early Adam is SignGD up to the bound of adam-bound, so this is the kernel that speaks of fine-tuning with Adam.
-//! It is not symmetric: which of its two sides carries the sign matters.
+//! **Meaning.** Early Adam is SignGD up to the bound of adam-bound, so this is the kernel of fine-tuning with Adam. It is not
+//! symmetric: it matters which side carries the sign.
 
 use tch::Tensor;
 

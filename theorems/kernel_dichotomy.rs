@@ -1,5 +1,5 @@
-//! The kernel half of the dichotomy: where features move as n^-r, training departs from its kernel as n^-2r, and at r = 0 not at
-//! all less.
+//! The kernel half of the dichotomy: if features move as n^-r, training departs from its kernel as n^-2r; for r = 0 the
+//! departure does not shrink.
 //!
 //! **Statement.** Take a stable, non-trivial abc-parametrization under SGD in which every layer moves the outputs by order one, `r
 //! = 1 - B` with `B = a_{L+1} + b_{L+1}` between 1/2 and 1, between the neural-tangent parametrization (`r = 1/2`) and muP (`r =
@@ -19,8 +19,8 @@
 //!
 //! **Control.** `r = 0` against the exponents of `r = 1/4`.
 //!
-//! **Meaning.** The dichotomy is one of limits; at finite width `r` says how fast kernel behaviour sets in. Halving `r` takes the
-//! square of the width for the same departure.
+//! **Meaning.** The dichotomy is about limits; at finite width `r` says how fast kernel behaviour sets in. With half the `r`
+//! the same departure requires the square of the width.
 
 use tch::{Kind, Tensor};
 
@@ -66,14 +66,14 @@ const GRADIENT: &str = "gradient drift";
 const KERNEL: &str = "kernel drift";
 const STATISTICS: [&str; 5] = [OUTPUTS, EQUATION, GRADIENT, KERNEL, WRONG];
 
-/// Accepted distance of the gradient drift's exponent from -r: half of what r and its neighbour differ by.
+/// Accepted distance of the gradient drift's exponent from -r: half the difference between neighbouring r.
 const DRIFT: f64 = 0.125;
-/// Accepted distance of the others' from -2r: that of the neighbouring r is out. Averages of random signs scatter over seeds.
+/// Accepted distance of the others' from -2r; it excludes the neighbouring r. Averages of random signs scatter over seeds.
 const DEPARTURE: f64 = 0.3;
 /// Accepted distance of the outputs' exponent from 0.
 const STILL: f64 = 0.15;
 
-/// The parametrization with this r in which every layer moves the outputs: of the neural tangent at 1/2, muP at 0.
+/// The parametrization with this r in which every layer moves the outputs: neural-tangent for 1/2, muP for 0.
 fn between(r: f64) -> Abc {
     let layers = vec![Scale { a: r - 0.5, b: 0.5 - r }, Scale { a: r, b: 0.5 - r }, Scale { a: 0.5, b: 0.5 - r }];
     Abc { layers, c: vec![0.0; 3] }
@@ -153,13 +153,13 @@ fn departure(context: &Context<'_>, r: f64, width: f64, seed: usize) -> Result<V
     let kernel = |p| structured_gram(p, &all, None, &options, &Silent).map(|gram| gram.sgd.expect("asked for"));
     let before = kernel(&start)?;
 
-    // χ starts at ±1 whatever the random initial outputs are.
+    // χ starts at ±1, whatever the random initial outputs.
     let signs = Tensor::from_slice(&[1.0, -1.0, 1.0]).view([TRAIN, 1]);
     let targets = outputs(&start, &train) + &signs;
     let indices: Vec<usize> = (0..TRAIN as usize).collect();
     let mut trainer = Optimizer::with_rates(OptimizerKind::Sgd, mlp.learning_rates(ETA));
     let mut end = start.detached_copy();
-    // Descent with the kernel of the start moves all outputs, of which the first are those trained on.
+    // Descent with the initial kernel moves all outputs, of which the first are the training examples'.
     let descend = |predicted: &Tensor, factor: f64| -> Tensor {
         let chi = predicted.narrow(0, 0, TRAIN) - &signs;
         predicted - before.narrow(1, 0, TRAIN).matmul(&chi) * (ETA * factor)

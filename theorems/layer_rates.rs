@@ -1,20 +1,21 @@
-//! Kernels add over parameters: learning rates per tensor weigh their shares, and any split of the parameters splits the kernel.
+//! Kernels add over parameters: learning rates per tensor are weights of their shares, and any split of the parameters splits
+//! the kernel.
 //!
 //! **Statement.** With learning rates `η_l` per parameter tensor, a step of SGD on one example moves outputs by `-χ Σ_l η_l K^l`, a
 //! step of SignGD by `-sign(χ) Σ_l η_l K_A^l`, to first order, with `K^l` the share of tensor `l`. For any subset S of the
 //! parameters `K_S + K_rest = K`, for all three kernels; so the kernel of bias-only fine-tuning (BitFit) and that of the rest add
 //! up to the whole.
 //!
-//! **Hypotheses.** Learning rates do not depend on the gradient within a tensor. For the sign kernels one output is stepped on.
+//! **Hypotheses.** Learning rates do not depend on the gradient within a tensor. For the sign kernels, a single output.
 //!
-//! **Derivation.** An inner product is a sum over coordinates, and a learning rate per tensor is a weight per coordinate: `<∇f, D
-//! χ∇f'> = χ Σ_l η_l <∇_l f, ∇_l f'>` with `D = diag(η)`, likewise with `sign ∇f'`. A rate enters once: `K_A` is weighed by `η_l`,
-//! not by its square as the kernel of rescaled gradients on both sides would be.
+//! **Derivation.** An inner product is a sum over coordinates, and a learning rate per tensor is a weight per coordinate: `<∇f,
+//! D χ∇f'> = χ Σ_l η_l <∇_l f, ∇_l f'>` with `D = diag(η)`, likewise with `sign ∇f'`. A rate enters once: `K_A` has the weight
+//! `η_l`, not its square as a kernel of gradients rescaled on both sides would.
 //!
 //! **Experiment.** Random networks (perceptrons, transformers, language models), rates over four orders of magnitude. The
-//! structured engine's shares, weighed, against the dense reference with `D`; against the derivative of outputs along the
-//! optimizer's own step with those rates (central difference of fourth order); and both parts of a random split against the whole,
-//! and of biases against the rest.
+//! weighted sum of the structured engine's shares against the dense reference with `D`; against the derivative of outputs along
+//! the optimizer's own step with those rates (central difference of fourth order); and both parts of a random split against the
+//! whole, and of biases against the rest.
 //!
 //! **Control.** One rate for all tensors, the mean; and two subsets that share a tensor.
 //!
@@ -91,10 +92,10 @@ fn kernel(network: &Network, include: Vec<bool>, formula: Formula) -> Result<Ten
     Ok(gram.matrix(formula).expect("asked for").shallow_clone())
 }
 
-/// Groups of tensors that have a rate of their own: a gram for each is enough.
+/// Number of groups of tensors with a common rate, which need one Gram matrix each.
 const GROUPS: usize = 4;
 
-/// Shares, weighed.
+/// The weighted sum of shares.
 fn weighed(shares: &[Tensor], weights: &[f64]) -> Tensor {
     let products = shares.iter().zip(weights).map(|(share, weight)| share * *weight);
     products.reduce(|sum, share| sum + share).expect("a network has parameters")
@@ -139,7 +140,7 @@ impl Rated {
         vec![mean; self.rates.len()]
     }
 
-    /// What a step on the first example moves outputs \[N\] by, to first order.
+    /// First-order change of the outputs \[N\] by a step on the first example.
     fn step(&self, optimizer: OptimizerKind, chi: f64) -> Tensor {
         let (parameters, examples) = (&self.network.parameters, &*self.network.examples);
         let optimizer = Optimizer::with_rates(optimizer, self.of_tensors());
@@ -178,7 +179,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 5]> {
     Ok([relative(&own_sgd, &dense_sgd), relative(&own_signs, &dense_signs), sgd_step, sign_step, split])
 }
 
-/// Relative error of the sum of a subset's and the rest's kernel; with `overlap` the first tensor is in both.
+/// Relative error of the sum of the kernels of a subset and of the rest; with `overlap` the first tensor is in both.
 fn splitting(network: &Network, subset: &[bool], formula: Formula, overlap: bool) -> Result<f64> {
     let mut rest: Vec<bool> = subset.iter().map(|own| !own).collect();
     let mut own = subset.to_vec();

@@ -1,5 +1,5 @@
-//! What both limit claims share: their design, perceptrons in NTK parametrization, their empirical kernels layer by
-//! layer, and the distance from a limit.
+//! Shared by both claims on limits: their design, perceptrons in NTK parametrization, their empirical kernels layer by layer,
+//! and the distance from a limit.
 
 use nalgebra::DMatrix;
 use tch::{Device, Kind, Tensor};
@@ -22,24 +22,24 @@ use crate::stats::Expectation;
 const INPUT: i64 = 8;
 const COUNT: i64 = 4;
 
-/// Networks that make one sample of the relative error: its root mean square over them. The logarithm of a single
-/// network's error has a long tail towards small errors, which would take many more seeds to average out.
+/// Number of networks per sample of the relative error, which is their root mean square. The logarithm of a single network's
+/// error has a long tail towards small errors, which many more seeds would be needed to average out.
 pub(super) fn block(context: &Context<'_>) -> usize {
     context.pick(10, 4, 4)
 }
 
-/// What both claims measure: widths, samples and networks.
+/// The measurements of both claims: widths, samples and networks.
 pub(super) struct Design {
     pub widths: Vec<f64>,
     pub seeds: usize,
-    /// Networks that make one sample.
+    /// Networks per sample.
     pub block: usize,
     pub settings: Vec<Setting>,
 }
 
 impl Design {
-    /// Samples of `block` networks each, of relu and `second` with two hidden layers; the longer profiles add deeper
-    /// relu networks and the `others`.
+    /// Samples of `block` networks each, for relu and `second` with two hidden layers; the longer profiles add deeper relu
+    /// networks and the `others`.
     pub fn new(context: &Context<'_>, block: usize, second: Activation, others: [Activation; 2]) -> Self {
         let setting = |activation, depth| Setting { activation, depth };
         let mut settings = vec![setting(Activation::Relu, 2), setting(second, 2)];
@@ -51,7 +51,7 @@ impl Design {
         Self { widths, seeds: context.seeds(24, 32, 24), block, settings }
     }
 
-    /// Findings that say what is measured, and nothing else.
+    /// Findings with nothing but the settings.
     pub fn findings(&self) -> Collected {
         let settings = vec![
             ("networks".into(), self.settings.iter().map(|s| s.name()).collect::<Vec<_>>().join("; ")),
@@ -78,24 +78,24 @@ pub(super) fn error_figure(kernel: &str) -> Figure {
     }
 }
 
-/// What the exponent of a relative error must be.
+/// The expected exponent of a relative error.
 pub(super) fn error_exponent(context: &Context<'_>) -> Expectation {
     context.expected(-0.5, 0.1)
 }
 
-/// What the mean ratio of a kernel and its limit at the largest width must be.
+/// The expected mean ratio of a kernel to its limit at the largest width.
 pub(super) fn unbiased(context: &Context<'_>, tolerance: f64) -> Expectation {
     context.expected(1.0, tolerance)
 }
 
-/// Accepted distance from 1 of the ratio of a layer's sampled limit and its closed one.
+/// Accepted distance from 1 of the ratio of a layer's sampled limit to its closed form.
 pub(super) const CONSTANT: f64 = 0.02;
 
-/// Places of the two inputs, of different lengths, whose limits are sampled.
+/// Indices of the two inputs, of different lengths, whose limits are sampled.
 const SAMPLED: [usize; 2] = [0, 2];
 
-/// One setting, measured: kernels of random networks, and samples of their limit. Nothing of it depends on what is taken for the
-/// closed limits, so that a claim and its mutants share it.
+/// Measurements of one setting: kernels of random networks, and samples of their limit. They do not depend on the closed
+/// limits, so that a claim and its mutants share them.
 pub(super) struct Sampling {
     pub setting: Setting,
     widths: Vec<f64>,
@@ -112,8 +112,8 @@ impl Sampling {
         &self.networks[place][seed]
     }
 
-    /// The ratio of a layer's kernel in the limit, as a tensor program samples it, and its closed form: one value a replica. What
-    /// it does not see is the finite width, so that constants can be told to a hundredth.
+    /// The ratio of a layer's limit, as sampled by a tensor program, to its closed form: one value per replica. It has no error
+    /// of finite width, so that constants are known to a hundredth.
     pub fn constants(&self, layer: usize, formula: Formula, closed: &[LayerLimit]) -> Vec<f64> {
         let closed = closed[layer].matrix(formula).select_rows(&SAMPLED).select_columns(&SAMPLED);
         let formula = Formula::ALL.iter().position(|f| *f == formula).expect("one of all");
@@ -125,7 +125,7 @@ impl Sampling {
 }
 
 impl Design {
-    /// Measures every setting; before the context is asked for any mutant. `kernels` gives one network's.
+    /// Measures every setting, before any question about mutants. `kernels` computes one network's.
     pub fn measure(
         &self,
         context: &Context<'_>,
@@ -165,7 +165,7 @@ impl Design {
     }
 }
 
-/// Kernels of the limit, sampled; see [`Sampling`].
+/// Samples of the kernels' limit, see [`Sampling`].
 fn limit_samples(context: &Context<'_>, setting: Setting) -> Result<Vec<f64>> {
     let inputs = matrix(&inputs(context)).select_rows(&SAMPLED);
     let kernels = perceptron_kernels(&inputs, setting.depth, setting.activation, setting.gain())?;
@@ -189,7 +189,7 @@ fn limit_samples(context: &Context<'_>, setting: Setting) -> Result<Vec<f64>> {
     Ok(numbers)
 }
 
-/// Replicas of a sampled limit.
+/// Number of replicas of a sampled limit.
 const REPLICAS: usize = 32;
 
 /// Name of a layer, counted from 0, of a network with this number of hidden layers.
@@ -197,7 +197,7 @@ pub(super) fn layer_name(layer: usize, depth: usize) -> String {
     if layer == depth { "output".to_owned() } else { format!("layer {}", layer + 1) }
 }
 
-/// Accepted distance of that ratio from 1 where gradients count by their size.
+/// Accepted distance of that mean ratio from 1, for kernels that depend on the size of gradients.
 pub(super) const BIAS: f64 = 0.05;
 
 /// An activation with a depth.
@@ -208,7 +208,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// √2 keeps the variance of relu networks over layers; the others need no gain.
+    /// √2 keeps the variance of relu networks constant over layers; the others need no gain.
     pub(super) fn gain(self) -> f64 {
         if self.activation == Activation::Relu { 2f64.sqrt() } else { 1.0 }
     }
@@ -223,8 +223,8 @@ impl Setting {
     }
 }
 
-/// The claim's inputs, the same at every width: four directions with lengths √d times 0.7 to 1.6, so that kernels which
-/// are not symmetric show it.
+/// The claim's inputs, the same at every width: four directions with lengths √d times 0.7 to 1.6, which make asymmetric kernels
+/// visibly so.
 pub(super) fn inputs(context: &Context<'_>) -> Tensor {
     let lengths = Tensor::from_slice(&[0.7, 1.0, 1.3, 1.6]).view([COUNT, 1]);
     unit_inputs(COUNT, INPUT, context.seed("inputs"), Kind::Double, Device::Cpu) * lengths

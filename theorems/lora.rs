@@ -1,13 +1,13 @@
 //! LoRA keeps the kernel of the weights that it adapts, and drops that of the others
 //!
-//! **Statement.** Adapt some weights by `W + s B A`, `B = 0`, with `A` of `k x in` independent entries of variance
-//! `v`. Let `G_l(ξ)` be the gradient of the `l`-th adapted weight and `M_l = G_l(ξ)ᵀ G_l(ξ')`. Then the expectation
-//! of `K_LoRA(ξ,ξ')` is `Σ_l k s² v_l tr M_l`: with `s = 1`, `v = 1/k` exactly the share of `K_SGD` that the adapted
-//! weights have, with PEFT's default (Kaiming-uniform, `v = 1/(3 in)`) that share times `s² k / (3 in)`, weight by
-//! weight. For normal entries the variance is `k s⁴ Σ_l v_l² (|M_l|² + tr M_l²)`; where a weight sees one token per
-//! example, `G = b xᵀ`, a term is `<b,b'>² (|x|²|x'|² + <x,x'>²)/k`. For uniform entries `-(6/5) Σ_a (M_l)_aa²` is
-//! added in the bracket. With `v = 1/k` the bound of intrinsic-dimension holds unchanged:
-//! `Pr[some entry is off by at least cε] ≤ 4N² exp(-(ε² - ε³) k / 4)`, for any number of adapted weights and tokens.
+//! **Statement.** Adapt some weights by `W + s B A`, `B = 0`, with `A` of `k x in` independent entries of variance `v`. Let
+//! `G_l(ξ)` be the gradient of the `l`-th adapted weight and `M_l = G_l(ξ)ᵀ G_l(ξ')`. Then the expectation of `K_LoRA(ξ,ξ')` is
+//! `Σ_l k s² v_l tr M_l`: with `s = 1`, `v = 1/k` exactly the share of `K_SGD` that the adapted weights have, with PEFT's
+//! default (Kaiming-uniform, `v = 1/(3 in)`) that share times `s² k / (3 in)`, weight by weight. For normal entries the
+//! variance is `k s⁴ Σ_l v_l² (|M_l|² + tr M_l²)`; if a weight sees one token per example, `G = b xᵀ`, a term is `<b,b'>²
+//! (|x|²|x'|² + <x,x'>²)/k`. For uniform entries `-(6/5) Σ_a (M_l)_aa²` is added in the bracket. With `v = 1/k` the bound of
+//! intrinsic-dimension holds unchanged: `Pr[some entry is off by at least cε] ≤ 4N² exp(-(ε² - ε³) k / 4)`, for any number of
+//! adapted weights and tokens.
 //!
 //! **Hypotheses.** `A` independent of network and examples and between weights; `B = 0`, before training.
 //!
@@ -24,12 +24,12 @@
 //! structured engine on the adapted network: means and variances of all entries under normal and PEFT's initial
 //! distribution; how often an entry is off by `c/2` at `k = 256`; the exponent of the error in `k`.
 //!
-//! **Control.** Adapters on the first layer alone, compared with the kernel of all weights: no rank closes the gap.
-//! And the sign kernel of the adapters, compared with that of the weights: not preserved either.
+//! **Control.** Adapters on the first layer only, compared with the kernel of all weights: no rank closes the gap. And the sign
+//! kernel of the adapters, compared with that of the weights: not preserved either.
 //!
-//! **Meaning.** In the kernel regime LoRA of rank `log(N)/ε²` learns what fine-tuning of the same weights learns, and
-//! choosing weights means choosing a share of the kernel. With PEFT's default the kernel is smaller by a known factor
-//! per weight, to be made up for by the learning rate under SGD. Under Adam none of this is granted.
+//! **Meaning.** In the kernel regime LoRA of rank `log(N)/ε²` learns what fine-tuning of the same weights learns, and choosing
+//! weights means choosing a share of the kernel. With PEFT's default the kernel is smaller by a known factor per weight, for
+//! which the learning rate can compensate under SGD. Under Adam nothing of this is guaranteed.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -74,13 +74,13 @@ pub(super) const CLAIM: Claim = Claim {
 
 /// Sums of up to 1e4 products in another order, with an orthonormal factor in between.
 const TOLERANCE: f64 = 1e-11;
-/// What the exponent may be off (see intrinsic-dimension).
+/// Accepted error of the exponent (see intrinsic-dimension).
 const SLOPE_TOLERANCE: f64 = 0.1;
 /// Kernels whose moments are tested: perceptron, perceptron with PEFT's initialization, transformer.
 const KERNELS: usize = 3;
 /// Rank at which means and variances are tested; they are exact at every rank.
 const MOMENT_RANK: i64 = 16;
-/// PEFT's alpha of the test; s = alpha / k.
+/// PEFT's alpha in the test; s = alpha / k.
 const ALPHA: f64 = 12.0;
 
 /// A network and an A with orthonormal columns for each of its matrices.
@@ -88,7 +88,7 @@ const ALPHA: f64 = 12.0;
 pub struct Case {
     /// The network.
     pub network: NetworkCase,
-    /// By how much the rank exceeds the largest fan-in.
+    /// Excess of the rank over the largest fan-in.
     pub excess: i64,
     /// Seed of A.
     pub seed: u64,
@@ -120,21 +120,21 @@ pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
     Ok(relative(&kernel, &share.expect("asked for")))
 }
 
-/// The matrices that a network multiplies by.
+/// The matrices of a network's linear maps.
 fn linear_weights(parameters: &Parameters) -> Vec<Param> {
     let is_linear = |name: &str| !(name.contains("embedding") || name.ends_with("decoder.weight"));
     let specs = parameters.specs().iter().enumerate();
     specs.filter(|(_, s)| s.shape.len() == 2 && is_linear(&s.name)).map(|(i, _)| Param(i)).collect()
 }
 
-/// Adapters of one rank and factor for all matrices.
+/// Adapters for all matrices, with the same rank and factor.
 fn adapters(network: &Network, rank: i64, scaling: f64) -> Result<Lora> {
     let targets: Vec<Target> =
         linear_weights(&network.parameters).into_iter().map(|weight| Target { weight, rank, scaling }).collect();
     Lora::new(network.parameters.specs(), &targets)
 }
 
-/// K_SGD of the adapters' parameters; on demand also their K_SignGD, and each one's share of K_SGD.
+/// K_SGD of the adapters' parameters; with `all` also their K_SignGD, and each one's share of K_SGD.
 fn gram(lora: &Lora, extended: &Parameters, network: &Network, all: bool) -> Result<Gram> {
     let formulas = FormulaSet { sgd: true, asymmetric: false, signgd: all };
     let mut options = GramOptions::new(formulas, extended.len());
@@ -143,7 +143,7 @@ fn gram(lora: &Lora, extended: &Parameters, network: &Network, all: bool) -> Res
     structured_gram(extended, &lora.examples(&*network.examples), None, &options, &Silent)
 }
 
-/// Initial parameters of a draw, or what a mutant takes for them.
+/// Initial parameters of a draw, or a mutant's.
 fn draw(lora: &Lora, network: &Network, init: Init, name: &str, context: &Context<'_>) -> Parameters {
     let extended = lora.parameters(&network.parameters, init, context.seed(&format!("lora {name}")));
     if init != Init::Gaussian || !(context.is(VARIANCE_ONE_OVER_N) || context.is(HALF_RANK)) {
@@ -163,7 +163,7 @@ fn draw(lora: &Lora, network: &Network, init: Init, name: &str, context: &Contex
     lora.assemble(&network.parameters, factors)
 }
 
-/// The gradients of a network's matrices and what follows from them.
+/// The gradients of a network's matrices, with quantities derived from them.
 struct Compressed {
     network: Network,
     /// Gradients \[N, out, in\] of the matrices.
@@ -244,8 +244,8 @@ impl Compressed {
         Moments { variance: Tensor::from_slice(&variance).view([n, n]), ..moments }
     }
 
-    /// Root mean square errors over k: of the adapted weights' kernel, of the first layer's adapters as a stand-in for
-    /// all, and of the sign kernel's cosines.
+    /// Root mean square errors over k: of the adapted weights' kernel, of the first layer's adapters compared with all weights,
+    /// and of the sign kernel's cosines.
     fn scan(&self, context: &Context<'_>) -> Result<Scan> {
         let (seeds, draws) = (context.samples(40, 60, 100), context.pick(3, 12, 30));
         let names = ["error", "first layer", "sign"];
@@ -290,7 +290,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         (&perceptron, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
         (&transformer, Init::Gaussian, 1.0, "transformer"),
     ];
-    // Measured before moments are asked for, so that mutants of these share it.
+    // Measured before any question about the moments, so that mutants of these share it.
     let scan = perceptron.scan(context)?;
     let of_kernel = |(compressed, init, scaling, name): &(&Compressed, Init, f64, &str)| {
         compressed.draws(*init, MOMENT_RANK, *scaling, draws, name, context)

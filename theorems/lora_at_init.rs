@@ -1,4 +1,4 @@
-//! What a LoRA adapter computes before it is trained
+//! What a LoRA adapter computes before training
 //!
 //! **Statement.** Let a weight `W` be replaced by `W + s B A` with `B = 0`. Then the network's outputs are unchanged,
 //! `∂f/∂A = 0`, and `∂f/∂B = s (∂f/∂W) Aᵀ`. Hence the SGD kernel of the adapters' parameters is
@@ -63,7 +63,7 @@ const TOLERANCE: f64 = 1e-11;
 pub struct Case {
     /// The network.
     pub network: NetworkCase,
-    /// One weight in so many is adapted, but at least one.
+    /// One weight in this many is adapted, at least one in all.
     pub sparsity: u64,
     /// Rank of all adapters.
     pub rank: i64,
@@ -146,7 +146,7 @@ fn measure(case: &Case, random_b: bool, context: &Context<'_>) -> Result<[f64; 4
     let options =
         GramOptions { include: lora.include(Trained::Adapters), ..GramOptions::new(FormulaSet::SGD, extended.len()) };
     let engine = structured_gram(&extended, &examples, None, &options, &Silent)?.sgd.expect("asked for");
-    // A perceptron of dead units has no gradient at all.
+    // A perceptron of dead units has no gradients.
     let of_a = if of_a == 0.0 { 0.0 } else { of_a / largest_b };
     Ok([change, of_a, of_b, relative(&engine, &kernel.to_device(tch::Device::Cpu))])
 }
@@ -164,7 +164,7 @@ fn with_random_b(lora: &Lora, extended: &Parameters, seed: u64) -> Parameters {
     })
 }
 
-/// A Jacobian whose columns are looked up by parameter.
+/// A Jacobian with lookup of its columns by parameter.
 struct Columns {
     jacobian: Tensor,
     starts: Vec<i64>,

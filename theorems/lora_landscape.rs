@@ -1,27 +1,27 @@
 //! In the linearized model LoRA has no spurious local minimum once r(r+1)/2 exceeds the number of outputs; below, it can have one.
 //!
-//! **Statement.** In the kernel regime LoRA of rank `r` minimizes `½ Σ_i (<G_i, uvᵀ> - y_i)² + λ/2 (|u|² + |v|²)` over `u` and `v`,
-//! with one gradient `G_i` for each of the `KN` outputs of `N` examples with `K` outputs. If `r(r+1)/2 > KN`, every second-order
-//! stationary point of a generic such problem is a global minimum, and the product is that of full fine-tuning with the nuclear
-//! norm as penalty (Jang, Lee and Ryu 2024). The condition is not idle: with `K = 1`, `N = 4`, `r = 1` there is a strict spurious
-//! local minimum.
+//! **Statement.** In the kernel regime LoRA of rank `r` minimizes `½ Σ_i (<G_i, uvᵀ> - y_i)² + λ/2 (|u|² + |v|²)` over `u` and
+//! `v`, with one gradient `G_i` for each of the `KN` outputs of `N` examples with `K` outputs. If `r(r+1)/2 > KN`, every
+//! second-order stationary point of a generic such problem is a global minimum, and the product is that of full fine-tuning
+//! with the nuclear norm as penalty (Jang, Lee and Ryu 2024). The condition is needed: with `K = 1`, `N = 4`, `r = 1` there is
+//! a strict spurious local minimum.
 //!
 //! **Hypotheses.** Linearized outputs, squared loss, weight decay `λ > 0`.
 //!
-//! **Derivation.** With `M = Σ_i (y_i - <G_i, X>) G_i` a stationary point has `Mv = λu`, `Mᵀu = λv`, and `X = uvᵀ` is the global
-//! minimum over all matrices if and only if the spectral norm of `M` is at most `λ`: the certificate. More than `KN` quadratic
-//! conditions cannot all be independent, so that at rank `r` a direction is left in which to merge columns. For the example take `G
-//! = e₁e₁ᵀ, √w e₂e₂ᵀ, √c e₁e₂ᵀ, √c e₂e₁ᵀ` with `y = 1, √w, 0, 0`. At `u = v = √(1-λ) e₁` the gradient vanishes, and the Hessian has
-//! the eigenvalues `2 - 2λ`, `2λ`, `c(1-λ) + λ ± w` and λ: all are positive for `w < c(1-λ) + λ`. The loss is `λ - λ²/2 + w/2`; the
-//! pair `e₂` alone has `λ + 1/2 - λ²/2w`, which is less for `w > 1`. At rank 3, padded with zeros, the same point has the
-//! eigenvalue `λ - w < 0`: a saddle.
+//! **Derivation.** With `M = Σ_i (y_i - <G_i, X>) G_i` a stationary point has `Mv = λu`, `Mᵀu = λv`, and `X = uvᵀ` is the
+//! global minimum over all matrices if and only if the spectral norm of `M` is at most `λ`: the certificate. More than `KN`
+//! quadratic conditions cannot all be independent, which leaves a direction, at rank `r`, in which columns can be merged. For
+//! the example take `G = e₁e₁ᵀ, √w e₂e₂ᵀ, √c e₁e₂ᵀ, √c e₂e₁ᵀ` with `y = 1, √w, 0, 0`. At `u = v = √(1-λ) e₁` the gradient
+//! vanishes, and the Hessian has the eigenvalues `2 - 2λ`, `2λ`, `c(1-λ) + λ ± w` and λ: all are positive for `w < c(1-λ) + λ`.
+//! The loss is `λ - λ²/2 + w/2`; the pair `e₂` alone has `λ + 1/2 - λ²/2w`, which is less for `w > 1`. At rank 3, padded with
+//! zeros, the same point has the eigenvalue `λ - w < 0`: a saddle.
 //!
 //! **Experiment.** The example (`w = 2`, `c = 4`, `λ = 0.1`, matrices of 6 x 6): gradient, loss and Hessian at the spurious
 //! minimum, and the Hessian of the padded one. Then `KN = 4, r = 3` and `KN = 6, r = 4`: the example, and random networks'
-//! gradients of a hidden matrix with random targets, minimized by alternating least squares from random starts, one of them beside
-//! the spurious minimum: the certificate at the end of each.
+//! gradients of a hidden matrix with random targets, minimized by alternating least squares from random starts, one of them
+//! near the spurious minimum: the certificate at the end of each.
 //!
-//! **Control.** The example at rank 1: ends of different runs must differ.
+//! **Control.** The example at rank 1: different runs must end differently.
 //!
 //! **Meaning.** A low rank does not make LoRA's linearized problem hard as long as `r` is of the order of the root of the number of
 //! outputs: with 16 examples of two outputs, 8 is enough.
@@ -64,11 +64,11 @@ const C: f64 = 4.0;
 
 /// Differences of exact gradients over 1e-5: their next term is 1e-10, round-off 1e-11.
 const HESSIAN: f64 = 1e-7;
-/// Alternating least squares stops where the loss changes by 1e-15; the certificate is of the order of the root.
+/// Alternating least squares stops when the loss changes by 1e-15; the certificate is of the order of its root.
 const CERTIFICATE: f64 = 1e-5;
 const MOST_ROUNDS: usize = 4000;
 
-/// Outputs' gradients with their targets.
+/// Gradients of outputs, with the outputs' targets.
 struct Problem {
     gradients: Vec<DMatrix<f64>>,
     targets: DVector<f64>,
@@ -149,13 +149,13 @@ impl Problem {
         ((&hessian + hessian.transpose()) * 0.5).symmetric_eigenvalues().min()
     }
 
-    /// By how much the spectral norm of `M` exceeds λ, relative to it: 0 at the global minimum over all matrices.
+    /// How far the spectral norm of `M` exceeds λ, relative to λ: 0 at the global minimum over all matrices.
     fn certificate(&self, at: &Factors) -> f64 {
         larger(self.pull(at).singular_values().max() / LAMBDA - 1.0, 0.0)
     }
 
-    /// Minimizes over u and v in turn, each exactly, until the loss stands still, and for as many rounds again: a loss that stands
-    /// still to round-off has its point to the root of that alone.
+    /// Minimizes over u and v in turn, each exactly, until the loss is constant, and then for as many rounds again: when the
+    /// loss is constant to round-off, its point is known only to the root of that.
     fn minimize(&self, mut at: Factors) -> Factors {
         let (mut loss, mut last) = (self.loss(&at), MOST_ROUNDS);
         for round in 1.. {
@@ -192,7 +192,7 @@ impl Factors {
         Self { u: factor.clone(), v: factor }
     }
 
-    /// The same with `scale` times normal entries added.
+    /// The same, plus normal entries times `scale`.
     fn disturbed(&self, scale: f64, rng: &mut ChaCha8Rng) -> Self {
         let mut noise =
             || DMatrix::from_fn(self.u.nrows(), self.u.ncols(), |_, _| -> f64 { StandardNormal.sample(rng) });
@@ -282,7 +282,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     })
 }
 
-/// The better of the example's minima at rank 1, near enough.
+/// An approximation of the better of the example's minima at rank 1.
 fn second(rank: usize) -> Factors {
     let mut factor = DMatrix::zeros(SIDE, rank);
     factor[(1, 0)] = (1.0 - LAMBDA / W).sqrt();

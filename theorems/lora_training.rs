@@ -1,26 +1,26 @@
-//! LoRA's kernel stays that of full fine-tuning while both train, up to the error that it starts with.
+//! During training LoRA's kernel stays that of full fine-tuning, up to its initial error.
 //!
-//! **Statement.** In the kernel regime train a network, once all its weights and once adapters `W + BA` of rank `k` on all its
-//! matrices, `A` of entries `N(0, 1/k)`, `B = 0`, both factors trained, by SGD with one learning rate. After any fixed number of
-//! steps the relative distance of both kernels is still what it was at the start (lora), and falls as `k^-1/2`; so does the
-//! distance of what both did to the outputs.
+//! **Statement.** In the kernel regime train a network by SGD with one learning rate: once all its weights, and once adapters
+//! `W + BA` of rank `k` on all its matrices, with both factors trained from entries of `A` from `N(0, 1/k)` and `B = 0`. After
+//! any fixed number of steps the relative distance of both kernels is still that of the start (lora), and falls as `k^-1/2`; so
+//! does the distance of the outputs' changes.
 //!
 //! **Hypotheses.** Kernel behaviour of the full network (ntk-regime); a learning rate that does not grow with `k`; outputs move:
 //! measured.
 //!
 //! **Derivation.** At the start `K_LoRA = Σ <GAᵀ, G'Aᵀ>` has mean `K` and relative error `k^-1/2`, so the first steps differ by
-//! that order. `B` moves by `-ηχGAᵀ`, which changes `∂f/∂A = BᵀG` and through it `A` by order η² and the adapted weight by `BA`,
-//! that is by full fine-tuning's update times `AᵀA`. In the kernel regime neither changes the gradients of the network, so that
-//! `K_LoRA` keeps the same `A` to leading order: its error is neither repaired nor made worse.
+//! that order. `B` moves by `-ηχGAᵀ`, which changes `∂f/∂A = BᵀG` and through it `A` by order η² and the adapted weight by
+//! `BA`, that is by full fine-tuning's update times `AᵀA`. In the kernel regime neither changes the gradients of the network,
+//! so that `K_LoRA` keeps the same `A` to leading order: its error neither shrinks nor grows.
 //!
 //! **Experiment.** Tanh perceptrons in NTK parametrization, four steps on four examples, ranks 8 to 256; kernels of eight examples
 //! before and after. Exponents in `k` of the distance of the kernels after training and of the outputs, and the ratio of the
 //! distances after and before.
 //!
-//! **Control.** Adapters on the first layer alone: no rank closes the gap.
+//! **Control.** Adapters on the first layer only: no rank closes the gap.
 //!
-//! **Meaning.** What LoRA cannot do it cannot do from the first step on; the rank that a kernel needs is the rank that training
-//! needs, as long as training is in the kernel regime.
+//! **Meaning.** What LoRA cannot learn it cannot learn from the first step on; as long as training is in the kernel regime, it
+//! needs the same rank as the kernel.
 
 use std::cell::OnceCell;
 
@@ -71,19 +71,19 @@ const ALL: i64 = 8;
 const STEPS: usize = 4;
 const ETA: f64 = 0.2;
 
-/// Accepted distance of exponents from -1/2: 0 and -1 are far out.
+/// Accepted distance of exponents from -1/2, far from 0 and -1.
 const SLOPE: f64 = 0.15;
 /// Accepted distance of the logarithm of the error's growth from 0.
 const KEPT: f64 = 0.2;
 
-/// Adapters with the learning rate that they train at.
+/// Adapters, with their learning rate.
 struct Adapted {
     lora: Lora,
     init: Init,
     eta: f64,
 }
 
-/// A network on its examples, of which the first are trained on.
+/// A network with its examples, of which the first are for training.
 struct Task {
     network: Parameters,
     all: MlpExamples,
@@ -121,7 +121,7 @@ impl Task {
         let network = mlp.parameters(context.seed(&format!("network {seed}")), Context::KIND, context.device);
         let inputs = unit_inputs(ALL, input, context.seed(&format!("inputs {seed}")), Context::KIND, context.device);
         let all = mlp.examples(inputs);
-        // χ starts at ±1/5 whatever the random initial outputs are.
+        // χ starts at ±1/5, whatever the random initial outputs.
         let signs = Tensor::from_slice(&[0.2, -0.2, 0.2, -0.2]).view([TRAIN, 1]).to_device(context.device);
         let targets = outputs(&network, &all).narrow(0, 0, TRAIN) + signs;
         let include = vec![true; network.len()];
@@ -131,7 +131,7 @@ impl Task {
         Ok(Self { network, all, targets, before, after, end })
     }
 
-    /// Kernels of adapters before and after, their outputs after, and how far A moved relative to its size.
+    /// Kernels of adapters before and after training, outputs after it, and the change of A relative to its size.
     fn adapt(&self, adapted: &Adapted, seed: u64) -> Result<(Tensor, Tensor, Tensor, f64)> {
         let Adapted { lora, init, eta } = adapted;
         let start = lora.parameters(&self.network, *init, seed);
@@ -175,7 +175,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let ranks = doubled(8.0, 6);
     let width = context.pick(64, 128, 512);
     let seeds = context.seeds(32, 40, 40);
-    // Trained once for all ranks, and only where they are measured.
+    // Trained once for all ranks, and only if measured.
     let tasks: Vec<OnceCell<Task>> = (0..seeds).map(|_| OnceCell::new()).collect();
     let scan = Scan::over(context, "ranks", &ranks, seeds, &STATISTICS, |rank, seed| {
         if tasks[seed].get().is_none() {

@@ -1,36 +1,36 @@
 //! Averages of a tensor program converge to its limit at the rate n^-1/2, whatever the program computes.
 //!
-//! **Statement.** Write a network, its gradients or its training as a program over vectors of `n` entries: Gaussian vectors and matrices,
-//! products by `W` and `Wᵀ`, functions of entries, averages. As `n` grows every average converges to a number that the program's
-//! limit gives, and its distance from it falls as `n^-1/2`.
+//! **Statement.** Write a network, its gradients or its training as a program over vectors of `n` entries: Gaussian vectors and
+//! matrices, products by `W` and `Wᵀ`, functions of entries, averages. As `n` grows every average converges to a number that
+//! the program's limit gives, and its distance from it falls as `n^-1/2`.
 //!
-//! **Hypotheses.** Entries of matrices are independent Gaussians of variance `σ²/n`. Nonlinearities grow at most polynomially; signs, which
-//! have a jump, are no part of the theorem's text, and are measured here. One of the programs needs the correction term below:
-//! measured.
+//! **Hypotheses.** Entries of matrices are independent Gaussians of variance `σ²/n`. Nonlinearities grow at most polynomially;
+//! signs, which have a jump, are not covered by the theorem, and are measured here. One of the programs needs the correction
+//! term below: measured.
 //!
 //! **Derivation.** In the limit the entries of a vector x are independent copies of a random variable `Z^x`. Products have
-//! `Z^{Wx} = Ẑ + Ż`: `Ẑ` Gaussian, with covariance `σ² E[Z^x Z^x']` with the other outputs of `W`; `Ż = σ² Σ_j E[∂Z^x/∂Ẑ^{Wᵀy_j}] Z^{y_j}`, what
-//! `W` has in common with its transpose. Where each `Wᵀy` is Gaussian given all that came before, `W` given its products so far is a
-//! Gaussian matrix given linear equations, whose conditional mean makes `Ż`, and whose fluctuation makes `Ẑ` (Yang's Gaussian
-//! conditioning). Averages over `n` entries that are independent up to order `1/n` fluctuate by `n^-1/2`. By Stein's lemma
-//! `E[∂Z^x/∂Ẑ_j] = (Cov(Ẑ)⁻¹ E[Ẑ Z^x])_j`, without a derivative.
+//! `Z^{Wx} = Ẑ + Ż`: `Ẑ` Gaussian, with covariance `σ² E[Z^x Z^x']` with the other outputs of `W`; `Ż = σ² Σ_j
+//! E[∂Z^x/∂Ẑ^{Wᵀy_j}] Z^{y_j}`, due to the dependence of `W` and its transpose. As each `Wᵀy` is Gaussian given everything
+//! before it, `W` given its products so far is a Gaussian matrix under linear equations, whose conditional mean gives `Ż` and
+//! whose fluctuation gives `Ẑ` (Yang's Gaussian conditioning). Averages over `n` entries that are independent up to order `1/n`
+//! fluctuate by `n^-1/2`. By Stein's lemma `E[∂Z^x/∂Ẑ_j] = (Cov(Ẑ)⁻¹ E[Ẑ Z^x])_j`, without a derivative.
 //!
-//! **Experiment.** Five programs: the kernels of a perceptron, forward and backward; a recurrent network with a loss on its last state,
-//! backward through time; a layer of attention; three steps of SGD in muP; three steps of SignGD in NTK parametrization. Each is
-//! run in the limit, with samples in independent replicas, and as random networks of growing width. The statistic is the root mean
-//! square distance of all averages, each in units of its distance at the narrowest width. The perceptron's limits are
-//! compared with closed forms as well.
+//! **Experiment.** Five programs: the kernels of a perceptron, forward and backward; a recurrent network with a loss on its
+//! last state, backward through time; a layer of attention; three steps of SGD in muP; three steps of SignGD in NTK
+//! parametrization. Each is run in the limit, with samples in independent replicas, and as random networks of growing width.
+//! The statistic is the root mean square distance of all averages, each in units of its distance at the narrowest width. The
+//! perceptron's limits are compared with closed forms as well.
 //!
-//! **Control.** The recurrent network against a limit that takes `W` and `Wᵀ` for independent, and against one whose steps have matrices of
-//! their own: the distances must not fall as `n^-1/2`.
+//! **Control.** The recurrent network against a limit that takes `W` and `Wᵀ` for independent, and against one with a separate
+//! matrix for each step: the distances must not fall as `n^-1/2`.
 //!
-//! **Meaning.** The theorems on wide networks, the paper's among them, are stated for networks that are tensor programs. Their limits need
-//! no derivation by hand: the program that says what the network computes also says what becomes of it.
+//! **Meaning.** The theorems on wide networks, the paper's among them, are stated for networks that are tensor programs. Their
+//! limits need no derivation by hand: the program that computes the network also gives its limit.
 
 use nalgebra::DMatrix;
 
 use super::context::{Context, SHIFTED};
-use super::program::{Comparison, converges, sampled};
+use super::convergence::{Comparison, converges, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -66,16 +66,16 @@ const DISTANCE: &str = "distance from the limit";
 const WITHOUT: &str = "distance from the limit without correction";
 const ANEW: &str = "distance from the limit with a matrix for every step";
 
-/// √2 keeps the variance of relu networks over layers.
+/// √2 keeps the variance of relu networks constant over layers.
 const GAIN: f64 = std::f64::consts::SQRT_2;
 const STEPS: usize = 3;
 
-/// One program: that of the networks, and that of the limit, which is another one under a mutant only.
+/// A program for the networks, and one for the limit, which differs only under a mutant.
 struct Case {
     name: &'static str,
     network: Program,
     limit: Program,
-    /// Networks in a sample of the quick profile; averages of products of many entries have longer tails.
+    /// Networks per sample of the quick profile; averages of products of many entries have longer tails.
     block: usize,
 }
 
@@ -177,8 +177,8 @@ fn cases(context: &Context<'_>) -> Result<Vec<Case>> {
     ])
 }
 
-/// Four steps of a recurrent network whose matrix has `factor` times the deviation 1.2. Its input is small, where tanh bends
-/// little: the gradient that goes back depends on the last state all the more.
+/// Four steps of a recurrent network whose matrix has `factor` times the deviation 1.2. Its input is small, where tanh is
+/// nearly linear, which makes the back-propagated gradient depend more on the last state.
 fn recurrence(factor: f64, shared: bool) -> Result<Recurrent> {
     recurrent(4, Activation::Tanh, 1.2 * factor, 0.25, shared)
 }
@@ -200,7 +200,7 @@ fn trained(regime: Regime, update: Update) -> Result<Program> {
     training.finish()
 }
 
-/// The hypothesis on the recurrent network: the correction is a good part of its gradients.
+/// The hypothesis on the recurrent network: the correction is a substantial part of its gradients.
 fn needs_correction(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let network = recurrence(1.0, true)?;
     let options = sampled(context, "limit, recurrent network", samples);
@@ -214,7 +214,7 @@ fn needs_correction(context: &Context<'_>, samples: usize, findings: &mut Collec
     Ok(())
 }
 
-/// Limits of the perceptron's kernels over their closed forms.
+/// The check that the limits of the perceptron's kernels are their closed forms.
 fn closed_forms(context: &Context<'_>, findings: &mut Collected) -> Result<()> {
     let factor = if context.is(SMALLER_VARIANCE) { 0.9 } else { 1.0 };
     let PerceptronKernels { program, nngp, ntk, layers } =
@@ -233,7 +233,7 @@ fn closed_forms(context: &Context<'_>, findings: &mut Collected) -> Result<()> {
     for (name, scalar, exact) in values {
         let ratios: Vec<f64> = limit.replicas(scalar).iter().map(|v| v / exact).collect();
         let title = format!("kernels of a perceptron: sampled limit of the {name} over its closed form");
-        // A gain that is a tenth too small is off by ten times this.
+        // A gain that is a tenth too small deviates by ten times this.
         let expectation = context.expected(1.0, 0.02);
         findings.checks.push(Open::mean(title, expectation, ratios));
     }

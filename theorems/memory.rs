@@ -1,18 +1,18 @@
-//! Measurements that a claim and its mutants share: what a mutant does not change is measured once.
+//! Measurements shared by a claim and its mutants: what a mutant does not change is measured once.
 //!
-//! A mutant is a wrong answer to [`Context::is`]. A measurement depends on which mutant is run only through the questions that
-//! were asked before its end, so it can stand for that of another mutant whose answers to all of them are the same.
+//! A mutant is a different answer to [`Context::is`]. A measurement depends on the mutant only through the questions asked
+//! before its end, so it also holds for every mutant with the same answers to all of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use crate::evidence::Profile;
 
-/// Measurements of one process, of any number of claims.
+/// The measurements of one process, for any number of claims.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<HashMap<Place, Vec<Kept>>>);
 
-/// What a measurement is of.
+/// The key of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// The claim.
@@ -21,13 +21,13 @@ pub(super) struct Place {
     pub run: (Profile, u64, String),
     /// The stage of the experiment.
     pub stage: String,
-    /// Bits of the x at which it was made.
+    /// Bits of its x.
     pub x: u64,
     /// Number of its seed.
     pub seed: usize,
 }
 
-/// A measurement with the mutants that were asked for before its end.
+/// A measurement, with the mutants that were asked about before its end.
 #[derive(Clone, Debug)]
 struct Kept {
     mutant: Option<String>,
@@ -36,7 +36,7 @@ struct Kept {
 }
 
 impl Memory {
-    /// The measurement at a place that also holds for this mutant, with the questions that it depends on.
+    /// The measurement for a key that also holds for this mutant, with the questions that it depends on.
     pub(super) fn get(&self, place: &Place, mutant: Option<&str>) -> Option<(Vec<f64>, BTreeSet<String>)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |kept: &&Kept| {
@@ -46,7 +46,7 @@ impl Memory {
         all.get(place)?.iter().find(same).map(|kept| (kept.values.clone(), kept.asked.clone()))
     }
 
-    /// Keeps a measurement.
+    /// Stores a measurement.
     pub(super) fn put(&self, place: Place, mutant: Option<&str>, asked: BTreeSet<String>, values: Vec<f64>) {
         let kept = Kept { mutant: mutant.map(str::to_owned), asked, values };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().push(kept);
@@ -74,14 +74,14 @@ mod tests {
         };
         let asked: BTreeSet<String> = ["half".to_owned()].into();
         memory.put(place(0), None, asked.clone(), vec![1.0]);
-        // Another mutant was told `no` to the same question; this one would have been told `yes`.
+        // The other mutant got the same answer, `no`; this one would have got `yes`.
         assert_eq!(memory.get(&place(0), Some("other")), Some((vec![1.0], asked.clone())));
         assert_eq!(memory.get(&place(0), Some("half")), None);
         assert_eq!(memory.get(&place(1), None), None);
         memory.put(place(0), Some("half"), asked.clone(), vec![2.0]);
         assert_eq!(memory.get(&place(0), Some("half")), Some((vec![2.0], asked.clone())));
         assert_eq!(memory.get(&place(0), None), Some((vec![1.0], asked)));
-        // Nothing was asked: it holds for all.
+        // No question was asked, so it holds for all.
         memory.put(place(2), Some("half"), BTreeSet::new(), vec![3.0]);
         assert_eq!(memory.get(&place(2), None), Some((vec![3.0], BTreeSet::new())));
     }
@@ -108,14 +108,14 @@ mod tests {
         };
         let (one, two) = (vec![2.0, 4.0, 6.0], vec![4.0, 8.0, 12.0]);
         assert_eq!(experiment(None), (one.clone(), one.clone(), 1.0, 12));
-        // Asked after both scans, in the second alone, and before both.
+        // Asked after both scans, only in the second, and before both.
         assert_eq!(experiment(Some("factor")), (one.clone(), one.clone(), 3.0, 0));
         assert_eq!(experiment(Some("steeper")), (one.clone(), two.clone(), 1.0, 6));
         assert_eq!(experiment(Some("larger")), (two.clone(), two, 1.0, 12));
         assert_eq!(experiment(None), (one.clone(), one, 1.0, 0));
     }
 
-    /// The strengths of a graded mutant are measured each for itself, and none of them stands for the claim.
+    /// Every strength of a graded mutant is measured separately, and none of them holds for the claim.
     #[test]
     fn strengths_are_different_mutants() {
         let memory = Memory::default();

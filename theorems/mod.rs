@@ -1,8 +1,8 @@
-//! The claims of the paper and of the theory it rests on, one file each, and their registry.
+//! The claims of the paper and of its underlying theory, one file each, and their registry.
 //!
-//! The only place that knows the paper. A claim's file starts with its statement, hypotheses, derivation, experiment,
-//! control and meaning; its code is the experiment. An experiment returns [`Findings`], never a verdict: that follows
-//! by one rule in `evidence`. The mathematics of the networks is in `network`, the statistics in `stats`.
+//! The only module that knows the paper. A claim's file starts with its statement, hypotheses, derivation, experiment, control
+//! and meaning; its code is the experiment. An experiment returns [`Findings`], never a verdict, which follows by one rule in
+//! `evidence`. The mathematics of the networks is in `network`, the statistics in `stats`.
 
 pub mod adam_bound;
 pub mod adam_epsilon;
@@ -16,6 +16,7 @@ mod chi_law;
 mod chi_law_prose;
 mod compression;
 mod context;
+mod convergence;
 mod departure;
 pub mod dichotomy;
 pub mod dynamical_dichotomy_sgd;
@@ -41,7 +42,6 @@ mod ntk_limit;
 mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
-mod program;
 mod prompt_kernel_analog;
 mod prompt_kernel_limit;
 mod prompt_kernel_regime;
@@ -69,7 +69,6 @@ use crate::stats::{Estimate, Expectation, Outcome};
 
 pub use context::{Context, ERROR_RATE};
 pub use memory::Memory;
-pub use program::program_registry;
 
 /// What a claim is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Identity => "exact identity",
@@ -116,7 +115,7 @@ pub struct Mutant {
 pub struct Graded {
     /// Name, unique within the claim.
     pub name: &'static str,
-    /// What is made wrong, per unit.
+    /// What is made wrong, per unit of strength.
     pub change: &'static str,
 }
 
@@ -134,18 +133,18 @@ impl From<Graded> for &'static str {
     }
 }
 
-/// How far off graded mutants are run, in tolerances: within it, where a check that calls it violated is wrong itself; at its
-/// edge; and beyond, where the check must notice.
+/// Strengths at which graded mutants are run, in tolerances: within the tolerance, where a violation would be a mistake; at its
+/// edge; and beyond it, where the check must notice.
 pub const STRENGTHS: [f64; 3] = [0.5, 1.0, 2.0];
 
-/// A mutant as it is run.
+/// A mutant with its strength.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// The mutant's name.
     pub name: &'static str,
     /// What is made wrong.
     pub change: &'static str,
-    /// How far off it is, where it is a graded one.
+    /// How far off it is, if it is graded.
     pub strength: Option<f64>,
 }
 
@@ -212,12 +211,16 @@ pub fn registry() -> &'static [Claim] {
     ]
 }
 
-/// Equal parts into which the error rate of the theory's suite is divided. A claim with intervals takes one; exact identities
-/// take none.
+/// Number of equal parts of the theory suite's error rate. A claim with intervals takes one; exact identities take none.
 pub const SHARES: usize = 18;
 
-/// The claims on pre-trained networks: a suite of its own, with an error rate of its own, because what it measures was
-/// trained before and is not drawn anew.
+/// The claims on tensor programs: a separate suite with its own error rate, because half of its measurements have no width.
+pub fn program_registry() -> &'static [Claim] {
+    &[master_theorem::CLAIM, mup_limit::CLAIM, prompt_kernel_limit::CLAIM]
+}
+
+/// The claims on pre-trained networks: a separate suite with its own error rate, because its networks were trained before and
+/// are not drawn anew.
 pub fn family_registry() -> &'static [Claim] {
     &[
         chi_law_prose::CLAIM,
@@ -228,11 +231,11 @@ pub fn family_registry() -> &'static [Claim] {
     ]
 }
 
-/// Pre-trains networks on the small language with every length of the shipped evidence, measures them, and keeps the evidence of
-/// each in a directory under a digest of its recipe; what is there already is left as it is.
+/// Pre-trains networks on the small language for every length of the shipped evidence, measures them, and stores the evidence
+/// of each in a directory, with a digest of its recipe. Existing evidence is left as it is.
 ///
 /// # Errors
-/// [`crate::error::Error::NotFinite`] where a loss is no longer finite; [`crate::error::Error::Interrupted`];
+/// [`crate::error::Error::NotFinite`] if a loss is no longer finite; [`crate::error::Error::Interrupted`];
 /// [`crate::error::Error::Io`].
 pub fn collect_evidence(width: i64, seed: u64, directory: &Path, device: Device) -> Result<()> {
     for steps in agreement::LENGTHS {
@@ -241,7 +244,7 @@ pub fn collect_evidence(width: i64, seed: u64, directory: &Path, device: Device)
     Ok(())
 }
 
-/// The claim with this identifier, of any suite.
+/// The claim with this identifier, from any suite.
 pub fn find(id: &str) -> Option<&'static Claim> {
     all_claims().find(|c| c.id == id)
 }
@@ -257,8 +260,8 @@ fn all_suites() -> [(&'static [Claim], usize); 3] {
     [(registry(), SHARES), each(program_registry()), each(family_registry())]
 }
 
-/// The suites that some claims belong to: into how many parts their error rates are divided, and the probability that any interval
-/// of theirs misses. Claims of no suite here, another crate's, are one of their own.
+/// The suites of some claims: the number of parts into which their error rates are divided, and the probability that any of
+/// their intervals misses. Claims of another crate count as one more suite.
 pub fn suites(claims: &[&Claim]) -> (usize, f64) {
     let has = |suite: &[Claim], claim: &Claim| suite.iter().any(|own| own.id == claim.id);
     let all = all_suites();
@@ -302,11 +305,12 @@ impl Claim {
         gross.chain(graded).collect()
     }
 
-    /// Runs the experiment with one of the claim's mutants in place of the real thing.
+    /// Runs the experiment with one of the claim's mutants.
     pub fn challenge(&self, mutant: &Variant, context: &Context<'_>) -> Result<MutantResult> {
         let start = Instant::now();
         let findings = (self.experiment)(&context.of(self.id, Some(*mutant)))?;
-        // Only what the claim predicts: a hypothesis that the mutant breaks makes the claim silent, not attentive.
+        // Only the claim's predictions count: a hypothesis that the mutant violates makes the claim inapplicable, which is not
+        // detection.
         let violated = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
         let caught_by = violated.map(|c| c.name.clone()).collect();
         Ok(MutantResult {
@@ -321,17 +325,17 @@ impl Claim {
     }
 }
 
-/// A measured quantity beside its expectation.
+/// A measured quantity, with its expectation.
 fn check(name: impl Into<String>, expectation: Expectation, estimate: Estimate) -> Check {
     Check::judged(name, expectation, estimate)
 }
 
-/// The worst relative error over `cases` cases of an identity must stay below `tolerance`.
+/// The check that the largest relative error of an identity over `cases` cases is at most `tolerance`.
 fn identity(name: impl Into<String>, tolerance: f64, worst: f64, cases: usize) -> Check {
     check(name, Expectation::AtMost { bound: tolerance }, Estimate::exact(worst, cases))
 }
 
-/// The same among checks that are judged together.
+/// The same, for checks that are judged together.
 fn exactly(name: impl Into<String>, tolerance: f64, worst: f64, cases: usize) -> Open {
     identity(name, tolerance, worst, cases).into()
 }

@@ -1,29 +1,31 @@
 //! In muP the limit of training is a program's, not a kernel's: features are learned.
 //!
-//! **Statement.** A network in muP, trained for T steps, has a limit as its width grows, and its outputs converge to it as `n^-1/2`. That limit is
-//! not what the kernel at initialization predicts. In NTK parametrization it is.
+//! **Statement.** A network in muP, trained for T steps, has a limit as its width grows, and its outputs converge to it as
+//! `n^-1/2`. That limit is not what the kernel at initialization predicts. In NTK parametrization it is.
 //!
-//! **Hypotheses.** A perceptron in muP; a number of steps and a learning rate that do not grow with the width; the limit's outputs are
-//! of order one: measured.
+//! **Hypotheses.** A perceptron in muP; a number of steps and a learning rate that do not grow with the width; the limit's
+//! outputs are of order one: measured.
 //!
-//! **Derivation.** In muP all of training is a tensor program: after `s` steps `W` is its initial value plus `Σ_s a_s b_s ⊗ x_s/n`, with
-//! `a_s = -η χ_s` a scalar, so `Wx` is a product by the initial matrix plus `Σ_s a_s avg(x_s x) b_s`, entries of the same order. The output is
-//! an average; χ is a scalar made of it; and the Master Theorem gives the limit of all (Yang and Hu, Tensor Programs IV). In NTK
-//! parametrization the same updates are `n^-1/2` as large, the program is linear in them at `n^-1/2 → 0`, and its limit is gradient
-//! descent with the kernel of the start. SignGD is the same with signs, and its kernel is `<∇f, sign ∇f'>`.
+//! **Derivation.** In muP all of training is a tensor program: after `s` steps `W` is its initial value plus `Σ_s a_s b_s ⊗
+//! x_s/n`, with `a_s = -η χ_s` a scalar, so `Wx` is a product by the initial matrix plus `Σ_s a_s avg(x_s x) b_s`, entries of
+//! the same order. The output is an average; χ is a scalar made of it; and the Master Theorem gives the limit of all (Yang and
+//! Hu, Tensor Programs IV). In NTK parametrization the same updates have the factor `n^-1/2`; as this tends to 0 the program
+//! becomes linear in them, and its limit is gradient descent with the initial kernel. SignGD is the same with signs, and its
+//! kernel is `<∇f, sign ∇f'>`.
 //!
-//! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its limit from samples, then
-//! networks of growing width (which are the networks of `network`, trained by autograd: a test holds them to 1e-10). The statistic is
-//! the root mean square distance of the outputs on the examples and on an input not trained on.
+//! **Experiment.** A perceptron with two hidden layers, trained on two examples in turn by SGD or SignGD, as a program: its
+//! limit from samples, then networks of growing width (which are the networks of `network`, trained by autograd: a test holds
+//! them to 1e-10). The statistic is the root mean square distance of the outputs on the examples and on an input not trained
+//! on.
 //!
-//! **Control.** The prediction of the kernel, for which kernel descent is run with the limit of the kernel at initialization: networks must not converge
-//! to it. And in NTK parametrization the limit must not differ from it.
+//! **Control.** The prediction of the kernel, by kernel descent with the limit of the kernel at initialization: networks must
+//! not converge to it. And in NTK parametrization the limit must not differ from it.
 //!
-//! **Meaning.** Feature learning does not stand in the way of an infinite-width theory, only of one that knows no more than a
-//! kernel. Pre-training in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
+//! **Meaning.** Feature learning does not rule out an infinite-width theory, only one that consists of a kernel. Pre-training
+//! in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
 
 use super::context::{Context, SHIFTED};
-use super::program::{Comparison, converges, sampled};
+use super::convergence::{Comparison, converges, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -53,10 +55,10 @@ pub(super) const CLAIM: Claim = Claim {
 const DISTANCE: &str = "distance from the limit";
 const KERNEL: &str = "distance from the kernel's prediction";
 
-/// Targets are large enough to ask for features.
+/// Targets large enough to require features.
 const TARGETS: [f64; 2] = [2.0, -2.0];
 
-/// Inputs with |ξ|² near 3: two examples and one that is not trained on.
+/// Inputs with |ξ|² near 3: two for training, and one that is not trained on.
 const INPUTS: [(&str, [f64; 3]); 3] = [("a", [1.0, 1.0, -1.0]), ("b", [-0.5, 1.5, 0.7]), ("c", [1.5, -0.5, 0.7])];
 
 const STEPS: usize = 5;
@@ -98,7 +100,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let options = sampled(context, name, samples);
         let run = train(Regime::MaximalUpdate, update, STEPS)?;
         let limit = run.program.limit(&options)?;
-        // What networks are compared with; a mutant takes something else for the limit.
+        // Networks are compared with this limit; a mutant replaces it.
         let regime = if context.is(KERNEL_REGIME) { Regime::NeuralTangent } else { Regime::MaximalUpdate };
         let compared = train(regime, update, STEPS - usize::from(context.is(ONE_STEP_LESS)))?;
         let correction = !context.is(NO_CORRECTION);
@@ -115,7 +117,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 
         let title = format!("{name}: exponent of the {DISTANCE}");
         findings.checks.push(scan.scaling(title, DISTANCE, converges(context))?);
-        // A tenth of the outputs is far beyond the limits' errors, which are below a hundredth.
+        // A tenth of the outputs, far beyond the limits' errors, which are below a hundredth.
         let elsewhere = Expectation::AtLeast { bound: 0.1 };
         let gap = |l: &LimitRun<'_>, r: &Run| ratios(l, &r.outputs, &r.predicted, &r.outputs);
         let title = format!("{name}: relative distance of the limit and the kernel's prediction");
@@ -139,7 +141,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// Limits beside the kernel's predictions.
+/// Limits, with the kernel's predictions.
 fn outputs_table(name: &str, limit: &LimitRun<'_>, run: &Run) -> Table {
     let rows = INPUTS.iter().zip(run.outputs.iter().zip(&run.predicted)).map(|((input, _), (output, predicted))| {
         let cell = |s: &Scalar| Cell::from(limit.estimate(*s, Mark::CONFIDENCE));
@@ -152,8 +154,8 @@ fn outputs_table(name: &str, limit: &LimitRun<'_>, run: &Run) -> Table {
     }
 }
 
-/// In every replica the root mean square of some scalars, less others, relative to that of a third list; empty lists are
-/// zero, respectively one.
+/// For every replica, the root mean square of `left` minus `right`, relative to that of `unit`; an empty `right` counts as
+/// zero, an empty `unit` as one.
 fn ratios(limit: &LimitRun<'_>, left: &[Scalar], right: &[Scalar], unit: &[Scalar]) -> Vec<f64> {
     let norm = |left: &[Scalar], right: &[Scalar], replica: usize| {
         let at = |s: Option<&Scalar>| s.map_or(0.0, |s| limit.replicas(*s)[replica]);
@@ -172,7 +174,7 @@ fn rate(update: Update) -> f64 {
     }
 }
 
-/// Training on two examples in turn, and kernel descent beside it.
+/// Training on two examples in turn, with kernel descent for comparison.
 fn train(regime: Regime, update: Update, steps: usize) -> Result<Run> {
     let inputs: Vec<Input> =
         INPUTS.iter().map(|(name, entries)| Input { name: (*name).into(), entries: entries.to_vec() }).collect();

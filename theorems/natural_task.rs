@@ -1,26 +1,32 @@
-//! χ of questions that sentences answer vanishes as width and length of pre-training grow together; of open questions it does not, and width alone does not do it.
+//! For questions that sentences answer, χ vanishes as width and length of pre-training grow together; not for open questions,
+//! and not with width alone.
 //!
-//! **Statement.** A downstream task is natural in a pre-training scheme if the output derivative χ of its prompt vanishes as the
-//! width grows (the paper, Definition 5.3). In muP a network of infinite width is trained, too: after a fixed number of steps it knows what it has learnt by
-//! then, and χ tends to a constant that need not be 0. So of three limits, length of pre-training at a fixed width, width at a fixed length, and both
-//! together, the definition can be met in the last, and this claim says that it is, by questions that the sentence answers.
+//! **Statement.** A downstream task is natural in a pre-training scheme if the output derivative χ of its prompt vanishes as
+//! the width grows (the paper, Definition 5.3). In muP an infinitely wide network is trained, too: after a fixed number of
+//! steps it knows what it has learned so far, and χ tends to a constant that need not be 0. So of three limits, length of
+//! pre-training at a fixed width, width at a fixed length, and both together, the definition can be met in the last, and this
+//! claim says that questions answered by the sentence meet it.
 //!
-//! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often than chance.
+//! **Hypotheses.** The networks learn: after the longest pre-training the smallest already chooses the right word more often
+//! than chance.
 //!
-//! **Derivation.** A prompt turns the task into the pre-training task. Where the text determines the hidden word, the least loss is zero, and so is χ, the
-//! derivative of that loss in the logits; a network that becomes wide and is trained long approaches it. Where the text leaves it open between two
-//! equally likely words, the least loss is `log 2`, and |χ| is 1/2 for every network that knows no more than the text.
+//! **Derivation.** A prompt turns the task into the pre-training task. Where the text determines the hidden word, the least
+//! loss is zero, and so is χ, the derivative of that loss in the logits; a network that becomes wide and is trained long
+//! approaches it. Where the text leaves it open between two equally likely words, the least loss is `log 2`, and |χ| is 1/2 for
+//! every network that knows no more than the text.
 //!
-//! **Experiment.** Networks pre-trained on a language with both kinds of questions (`fixtures/family/agreement.toml`), one for every width, length and seed; each seed draws
-//! weights, text, questions (tasks) and sentences anew, so that intervals over seeds cover all of these. Width and length together: mean |χ| of the largest network
-//! after the longest pre-training, which bounds χ∞ from above where |χ| falls, must be 0 to 0.05, and from each network to the next, larger in both, |χ| must halve. Length alone, at each
-//! width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ| falls faster than the power, they give a χ∞ below 0.
-//! The evidence is in `reports/agreement`.
+//! **Experiment.** Networks pre-trained on a language with both kinds of questions (`fixtures/family/agreement.toml`), one for
+//! every width, length and seed; each seed draws weights, text, questions (tasks) and sentences anew, so that intervals over
+//! seeds cover all of these. Width and length together: mean |χ| of the largest network after the longest pre-training, which
+//! bounds χ∞ from above where |χ| falls, must be 0 to 0.05, and from each network to the next, larger in both, |χ| must halve.
+//! Length alone, at each width: it must halve from the shortest to the longest. Fits of `χ∞ + c n^-p` are in a table; where |χ|
+//! falls faster than the power, they give a χ∞ below 0. The evidence is in `reports/agreement`.
 //!
-//! **Control.** Open questions, at the same places of like sentences, in the same networks. The limit of width alone, at the shortest length.
+//! **Control.** Open questions, at the same positions of similar sentences, in the same networks. The limit of width alone, at
+//! the shortest length.
 //!
-//! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it so: the text must answer the question, and
-//! the network must have had the time to learn that it does.
+//! **Meaning.** Whether a task is natural can be read off before anything is fine-tuned, and a prompt alone does not make it
+//! so: the text must answer the question, and the network must have had time to learn it.
 
 use super::agreement::{Evidence, LENGTHS, LONGEST, interval};
 use super::agreement_network::Record;
@@ -47,13 +53,13 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance of |χ| from 0: a tenth of what an undecided network has.
+/// Accepted distance of |χ| from 0: a tenth of an undecided network's.
 const NONE: f64 = 0.05;
 
 /// Powers of the width in fits.
 const POWERS: [f64; 3] = [1.0, 2.0, 4.0];
 
-/// The networks whose width and length grow together, up to the largest: width and length.
+/// Width and length of the networks in which both grow together, up to the largest.
 fn diagonal() -> Vec<(i64, usize)> {
     let widths = Evidence::WIDTHS;
     widths.iter().copied().zip(LENGTHS[LENGTHS.len() - widths.len()..].iter().copied()).collect()
@@ -70,7 +76,7 @@ fn limit(points: &[(f64, f64)], power: f64) -> f64 {
     y_mean - z_mean * covariance / variance
 }
 
-/// χ∞ of each seed along some networks.
+/// χ∞ per seed, along a sequence of networks.
 fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl Fn(&Record) -> f64) -> Vec<f64> {
     evidence.over_seeds(|seed| {
         let point = |(width, steps): &(i64, usize)| (*width as f64, chi(evidence.of(seed, *width, *steps)));
@@ -78,7 +84,7 @@ fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl 
     })
 }
 
-/// Logarithm of |χ| after the longest pre-training over that after the shortest, of each seed at a width.
+/// Logarithm of the ratio of |χ| after the longest to after the shortest pre-training, per seed, at one width.
 fn falls(evidence: &Evidence, width: i64, lengths: (usize, usize), chi: impl Fn(&Record) -> f64) -> Vec<f64> {
     let (from, to) = lengths;
     evidence.over_seeds(|seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
@@ -162,7 +168,7 @@ fn levels(evidence: &Evidence) -> Table {
     Table { title: "Mean |χ| with 95% intervals".into(), columns, rows }
 }
 
-/// χ∞ for several powers of the correction, in the limits that let the width grow.
+/// χ∞ for several powers of the correction, in the limits of growing width.
 fn by_power(evidence: &Evidence) -> Table {
     let mut columns = vec!["limit".to_owned()];
     columns.extend(POWERS.map(|power| format!("χ∞, correction n^-{power}")));
@@ -180,7 +186,7 @@ fn by_power(evidence: &Evidence) -> Table {
     Table { title: "χ∞ of answered questions with 95% intervals".into(), columns, rows }
 }
 
-/// Where the scatter of |χ| comes from at the largest width.
+/// Components of the scatter of |χ| at the largest width.
 fn effects(evidence: &Evidence) -> Table {
     let widest = *Evidence::WIDTHS.last().expect("several widths");
     let rows = LENGTHS.map(|steps| {

@@ -14,10 +14,10 @@
 //! expectations are the arc-cosine kernels, for erf the arcsine kernel; tanh and gelu are integrated by quadrature. Averages over
 //! `n` independent entries fluctuate by `n^-1/2`.
 //!
-//! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the exponent
-//! of the relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and limit at the
-//! largest width. Constants layer by layer, to 2%: the limit as a tensor program samples it, where no finite width is in the way,
-//! over its closed form.
+//! **Experiment.** Closed values first, against numbers computed independently; then random networks of growing width: the
+//! exponent of the relative error (Frobenius norm over four inputs of different lengths), and the mean ratio of kernel and
+//! limit at the largest width. Constants layer by layer, to 2%: the limit as sampled by a tensor program, without the error of
+//! a finite width, over its closed form.
 //!
 //! **Control.** The NNGP kernel in place of the NTK, and the limit of a network with one layer less: their errors must not fall as
 //! `n^-1/2`.
@@ -75,7 +75,7 @@ const SHALLOWER: &str = "NTK of one layer less";
 const STATISTICS: [&str; 5] = [NTK, NNGP, NTK_RATIO, NNGP_FOR_NTK, SHALLOWER];
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    // The NTK's error has the longer tail of the two claims.
+    // The NTK's error has a longer tail than those of the other claim.
     let design = Design::new(context, 2 * block(context), Activation::Erf, [Activation::Tanh, Activation::Gelu]);
     let measured = design.measure(context, |setting, width, seed| sgd_shares(context, setting, width, seed))?;
     let Design { widths, seeds, .. } = &design;
@@ -115,13 +115,13 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             }
         }
     }
-    // The published digits end after nine decimals.
+    // The published values have nine decimals.
     findings.checks.push(exactly("closed values of K and Θ for relu", 1e-9, closed_values(), 2 * VALUES.len()));
     findings.figures.push(figure);
     Ok(context.judged(findings))
 }
 
-/// Worst difference between the recursion and the known values.
+/// Largest difference between the recursion and the published values.
 fn closed_values() -> f64 {
     let differences = VALUES.iter().map(|(cosine, depth, nngp, ntk)| {
         let sine = (1.0 - cosine * cosine).sqrt();
@@ -134,7 +134,7 @@ fn closed_values() -> f64 {
     differences.fold(0.0, super::cases::larger)
 }
 
-/// The limits of a network and of one with a layer less, or a mutant's.
+/// The limits of a network and of one with a layer less, or a mutant's limits.
 fn limits(context: &Context<'_>, setting: Setting) -> (LimitKernels, LimitKernels) {
     let inputs = matrix(&inputs(context));
     let gain = if context.is(SMALLER_GAIN) { setting.gain() * 0.9 } else { setting.gain() };

@@ -1,9 +1,9 @@
 //! In NTK parametrization wide networks train like their kernel: linearization and fixed features.
 //!
 //! **Statement.** Kernel behaviour (the paper's Definition 3.2) is (1) linearization, `f_T ≈ f_0 + <∇f_0, θ_T - θ_0>`, and (2)
-//! fixed features, `∇f_T ≈ ∇f_0`. For networks in NTK parametrization, from random initialization, the relative residual of (1),
-//! the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n`: the gradient
-//! drift as `n^-1/2`, residual and kernel drift as `1/n`.
+//! fixed features, `∇f_T ≈ ∇f_0`. For networks in NTK parametrization, from random initialization, the relative residual of
+//! (1), the gradient drift `|∇f_T - ∇f_0|/|∇f_0|` and the kernel drift `|K_T - K_0|/|K_0|` (Frobenius) fall with the width `n`:
+//! the gradient drift as `n^-1/2`, residual and kernel drift as `1/n`.
 //!
 //! (The residual of single steps along the trajectory is what kernel-analog-sgd measures.)
 //!
@@ -11,23 +11,24 @@
 //! measured as the exponent of the output change, which must be 0.
 //!
 //! **Derivation.** One step changes the pre-activations of every layer by `n^-1/2` relative to their size (see
-//! dynamical-dichotomy-sgd, `r = 1/2`), so activations and their derivatives, hence the gradient, change by that order, while `n`
-//! such changes together move the output by order one: the gradient drift is `n^-1/2`. Residual and kernel drift are that change along the
-//! directions that training takes, `∇f(ξ')ᵀ ∇²f(ξ) ∇f(ξ'')` to first order, where `n` terms of random sign average out. Every factor is
-//! linear in the output weights, whose sign is random: the mean of an odd number of them is 0, and the square, a correlation function of
-//! six outputs and their derivatives that are all contracted with each other, is of order `n^-2` (Dyer and Gur-Ari 2020, by counting
-//! powers; a theorem for some networks, a conjecture for the others). So both fall as `1/n`. For a transformer the same holds of every weight
-//! matrix; attention and layer norm are smooth functions of averages over `n` (or over the heads' fixed dimension).
+//! dynamical-dichotomy-sgd, `r = 1/2`), so activations and their derivatives, hence the gradient, change by that order, while
+//! `n` such changes together move the output by order one: the gradient drift is `n^-1/2`. Residual and kernel drift are this
+//! change along the directions of training, `∇f(ξ')ᵀ ∇²f(ξ) ∇f(ξ'')` to first order, where `n` terms of random sign average
+//! out. Every factor is linear in the output weights, whose sign is random: the mean of an odd number of them is 0, and its
+//! square, a correlation function of six outputs and their derivatives, all contracted with one another, is of order `n^-2`
+//! (Dyer and Gur-Ari 2020, by counting powers; a theorem for some networks, a conjecture for the others). So both fall as
+//! `1/n`. For a transformer the same holds of every weight matrix; attention and layer norm are smooth functions of averages
+//! over `n` (or over the heads' fixed dimension).
 //!
 //! **Experiment.** A tanh perceptron with two hidden layers and a transformer encoder, full-batch SGD for several steps on a few
 //! examples; slopes of the three statistics on probe inputs.
 //!
-//! Acceptance is two-sided: an exponent must lie around the theory's, and -1 must not pass for -1/2 nor the other way round.
+//! Acceptance is two-sided: an exponent must lie around the theory's, so that -1 does not pass for -1/2, nor -1/2 for -1.
 //!
-//! **Control.** The same networks in muP, which learn features: residual and drifts must not fall so.
+//! **Control.** The same networks in muP, which learn features: residual and drifts must not fall at these rates.
 //!
 //! **Meaning.** Random initialization plus NTK scaling is enough for kernel behaviour. Pre-trained weights are neither random
-//! nor scaled so; what replaces the randomness there is the subject of the claims on prompts.
+//! nor scaled in this way; what takes the place of randomness is the subject of the claims on prompts.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -76,13 +77,13 @@ const PROBES: usize = 5;
 const STEPS: usize = 5;
 const TOKENS: i64 = 6;
 
-/// The transformer's kernel has many more shares than the perceptron's: the same rate would overshoot.
+/// The transformer's kernel is a sum over many more parameters than the perceptron's: the same rate would overshoot.
 const TRANSFORMER_RATE: f64 = 0.05;
 
 /// Accepted distance of the gradient drift's exponent from -1/2; transformers of these widths are further from their limit.
 const MARGINS: [(&str, f64); 2] = [("perceptron", 0.1), ("transformer", 0.15)];
 
-/// Accepted distance of the other two exponents from -1. Averages of random signs scatter over seeds; -1/2 is out.
+/// Accepted distance of the other two exponents from -1, which excludes -1/2. Averages of random signs scatter over seeds.
 const AVERAGED: f64 = 0.4;
 
 /// Accepted distance of the outputs' exponent from 0.
@@ -96,8 +97,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mlp = Scan::over(context, "perceptron", &widths, seeds, &STATISTICS, |width, seed| {
         perceptron(context, regime(2), width, seed)
     })?;
-    // As many as an exponent that is a tolerance off needs: 0.9 of the tolerance is found nine times out of ten. Controls are off by
-    // more.
+    // Enough seeds to detect an exponent that is off by 0.9 of the tolerance nine times out of ten. Controls are off by more.
     let (of_transformers, of_controls) = (seeds * 8 / 5, seeds * 3 / 5);
     let attention =
         Scan::over(context, "transformer", &transformer_widths, of_transformers, &STATISTICS, |width, seed| {
@@ -159,7 +159,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// The exponent of a statistic in width.
+/// The predicted exponent of a statistic in width.
 fn predicted(statistic: &str) -> f64 {
     if statistic == GRADIENT { -0.5 } else { -1.0 }
 }
@@ -212,7 +212,7 @@ fn behaviour(
     width: f64,
 ) -> Result<Vec<f64>> {
     let factor = if context.is(STANDARD_LEARNING_RATE) { width.sqrt() / 8.0 } else { 1.0 };
-    // χ starts at ±1 whatever the random initial outputs are.
+    // χ starts at ±1, whatever the random initial outputs.
     let signs: Vec<f64> = (0..TRAIN).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let targets = outputs(start, train) + Tensor::from_slice(&signs).view([TRAIN as i64, 1]);
     let indices: Vec<usize> = (0..TRAIN).collect();

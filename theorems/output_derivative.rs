@@ -22,9 +22,9 @@
 //! **Control.** The same formulas with the label of another class, or with the opposite sign of `y`: they must be far
 //! off.
 //!
-//! **Meaning.** `χ` is all that a kernel method needs to know of the loss. Every statement about kernel behaviour
-//! speaks of `χ` times a kernel, and "natural task" means that `χ` is small at the pre-trained parameters; both would
-//! be wrong by as much as `χ` is.
+//! **Meaning.** `χ` is all that a kernel method needs to know of the loss. Every statement about kernel behaviour is about `χ`
+//! times a kernel, and "natural task" means that `χ` is small at the pre-trained parameters; any error in `χ` is an error in
+//! both.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -66,9 +66,9 @@ const GRADIENT_TOLERANCE: f64 = 1e-11;
 pub struct Case {
     /// Number of outputs of the cross-entropy, at least two.
     pub classes: usize,
-    /// Outputs have this standard deviation.
+    /// Standard deviation of the outputs.
     pub scale: f64,
-    /// The network of the chain rule; its number of outputs is ignored in favour of `classes`.
+    /// The network for the chain rule, with `classes` in place of its number of outputs.
     pub network: NetworkCase,
 }
 
@@ -94,7 +94,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 4]> {
 
     let formula =
         if context.is(NO_ONE_HOT) { outputs.softmax(-1, Kind::Double) } else { output_derivative(&outputs, &labels) };
-    // The loss is a mean, χ belongs to one example.
+    // The loss is a mean, while χ is per example.
     let autograd = gradient(&outputs, |f| cross_entropy(f, &labels) * examples);
     let cross = largest(&(formula - autograd));
 
@@ -152,7 +152,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(Findings { settings: vec![("cases".into(), cases.to_string())], checks, controls, ..Findings::default() })
 }
 
-/// Differences between χ and autograd when χ gets the label of the next class, and the opposite of two.
+/// Differences between χ and autograd if χ gets the label of the next class, or the opposite of two labels.
 fn wrong_labels(seed: u64, device: Device) -> (f64, f64) {
     let f = normal_tensor(&[5, 3], 1.0, seed, 0, Kind::Double, device);
     let labels = normal_tensor(&[5, 3], 1.0, seed, 1, Kind::Double, device).argmax(1, false);

@@ -1,7 +1,7 @@
-//! A synthetic pre-training task and a transformer pre-trained on it: what the claims on prompts start from.
+//! A synthetic pre-training task, and a transformer pre-trained on it.
 //!
-//! Sequences are arithmetic progressions of tokens modulo the size of the vocabulary; one token is masked and must be
-//! predicted, which the others determine. A prompt is such a sequence, a downstream task the choice between two tokens.
+//! Sequences are arithmetic progressions of tokens modulo the size of the vocabulary; one token is masked and must be predicted
+//! from the others, which determine it. A prompt is such a sequence, a downstream task the choice between two tokens.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +15,7 @@ use crate::network::{Activation, Heads, Transformer, TransformerAbc, Transformer
 use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind, output_derivative};
 
-/// Tokens 0 to 10; 11 is the mask. A prime makes every step of a progression reach every token.
+/// Tokens 0 to 10; 11 is the mask. With a prime number of tokens, progressions with any step reach every token.
 const VOCABULARY: i64 = 11;
 const TOKENS: i64 = 5;
 const BATCH: usize = 32;
@@ -58,7 +58,7 @@ impl Masked {
     }
 }
 
-/// The transformer of a width, in muP with the learning rates of Adam.
+/// The transformer of one width, in muP with the learning rates for Adam.
 pub(super) fn transformer(width: i64) -> Transformer {
     let shape = TransformerShape {
         vocab: VOCABULARY + 1,
@@ -73,7 +73,7 @@ pub(super) fn transformer(width: i64) -> Transformer {
     Transformer::new(shape, TransformerAbc::mup().with_sign_rates())
 }
 
-/// Trains from random weights with Adam on fresh sequences.
+/// Trains with Adam from random weights, on new sequences in every step.
 pub(super) fn pretrain(context: &Context<'_>, network: &Transformer, steps: usize, name: &str) -> Result<Parameters> {
     let weights = context.seed(&format!("{name}, weights"));
     let mut parameters = network.parameters(weights, Context::KIND, context.device);
@@ -85,7 +85,7 @@ pub(super) fn pretrain(context: &Context<'_>, network: &Transformer, steps: usiz
         let examples = batch.examples(context, network);
         let chi = output_derivative(&outputs(&parameters, &examples), &Tensor::from_slice(&batch.tokens));
         let gradients = loss_gradient(&parameters, &examples, &indices, &(chi / BATCH as f64));
-        // The usual warm-up and decay: without them the last steps' noise would be what is measured.
+        // The usual warm-up and decay, without which the noise of the last steps would be measured.
         let at = step as f64 / steps as f64;
         parameters = trainer.scaled_step(&parameters, &gradients, (at / 0.1).min(1.0 - at).min(1.0));
     }
@@ -118,8 +118,8 @@ impl Examples for Choice<'_> {
 }
 
 impl Choice<'_> {
-    /// Label words \[N, 2\]: the hidden token first, and another drawn at random; every second pair exchanged, so that
-    /// both answers occur. Returns the words and which of them is right (0 or 1).
+    /// Label words \[N, 2\]: the hidden token first, then another drawn at random; every second pair is swapped, so that both
+    /// answers occur. Returns the words and which of them is right (0 or 1).
     pub(super) fn words(tokens: &[i64], seed: u64) -> (Tensor, Vec<usize>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (mut words, mut right) = (Vec::new(), Vec::new());

@@ -1,21 +1,27 @@
-//! From pre-trained weights and on a prompt's true labels, sign updates move outputs by the asymmetric kernel, and by no other.
+//! Sign updates from pre-trained weights on a prompt's true labels move outputs by the asymmetric kernel, and by no other.
 //!
-//! **Statement.** Where fine-tuning is in the kernel regime, each step of SignGD on one example moves outputs by `f_t(ξ) - f_{t-1}(ξ) ≈ -η sign(χ_t)
-//! K_A(ξ, ξ_t)` with the asymmetric kernel `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` of the pre-trained weights, and so do Adam's first steps (the paper, Theorem 4.3). At
-//! finite width and length of pre-training: up to a tenth of the change.
+//! **Statement.** Where fine-tuning is in the kernel regime, each step of SignGD on one example moves outputs by `f_t(ξ) -
+//! f_{t-1}(ξ) ≈ -η sign(χ_t) K_A(ξ, ξ_t)` with the asymmetric kernel `K_A(ξ, ξ') = <∇f(ξ), sign ∇f(ξ')>` of the pre-trained
+//! weights, and so do Adam's first steps (the paper, Theorem 4.3). At finite width and length of pre-training, up to a tenth of
+//! the change.
 //!
-//! **Hypotheses.** The question is natural to the networks measured: its mean |χ| before any step is below half of an undecided network's.
+//! **Hypotheses.** The question is natural to the networks measured: its mean |χ| before any step is below half of an undecided
+//! network's.
 //!
-//! **Derivation.** With one output `sign ∇ℓ = sign(χ) sign(∇f)` (sign-factorization), so a step is `-η sign(χ) sign ∇f(ξ_t)` whatever χ's size, and Taylor's formula gives
-//! the rest. Nothing is fitted in it. K_SGD and K_SignGD have other entries, and K_A is not symmetric: exchanged, it says what another algorithm would do.
+//! **Derivation.** With one output `sign ∇ℓ = sign(χ) sign(∇f)` (sign-factorization), so a step is `-η sign(χ) sign ∇f(ξ_t)`
+//! whatever χ's size, and Taylor's formula gives the rest. Nothing is fitted. K_SGD and K_SignGD have other entries, and K_A is
+//! not symmetric: with exchanged arguments it describes another algorithm.
 //!
-//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), with a question that they have learnt; six steps on the true labels of a
-//! sentence each (SignGD), or of one (Adam, whose memory mixes sentences), with a learning rate in proportion to the mean |χ|. Share of what the steps did to the outputs of sixteen
-//! other sentences that the prediction leaves, `|Δf - prediction| / |Δf|`; mean over widths for each seed, and an interval over seeds.
+//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), with a question
+//! that they have learned; six steps on the true labels of a sentence each (SignGD), or of one (Adam, whose memory mixes
+//! sentences), with a learning rate in proportion to the mean |χ|. Share of what the steps did to the outputs of sixteen other
+//! sentences that the prediction leaves, `|Δf - prediction| / |Δf|`; mean over widths for each seed, and an interval over
+//! seeds.
 //!
-//! **Control.** The other kernels, and χ in place of its sign, each times the number that fits best: K_A has none.
+//! **Control.** The other kernels, and χ in place of its sign, each with its best-fitting factor; K_A has none.
 //!
-//! **Meaning.** The kernel of sign updates on a real network is the asymmetric one. Symmetric ones, though they may solve the task, do not say what the optimizer does.
+//! **Meaning.** The kernel of sign updates on a real network is the asymmetric one. Symmetric ones may solve the task, but do
+//! not describe the optimizer.
 
 use super::agreement::{Evidence, LONGEST, interval};
 use super::agreement_network::Record;
@@ -43,16 +49,16 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Largest accepted share of the outputs' change that is left.
+/// Largest accepted share of the outputs' change that the prediction leaves.
 const TENTH: f64 = 0.1;
 
-/// Accepted distance from 1 of the factor with which the kernel fits best.
+/// Accepted distance of the best-fitting factor from 1.
 const FACTOR: f64 = 0.1;
 
-/// |χ| below which a question is called natural here: half of an undecided network's.
+/// Largest |χ| of a natural question: half of an undecided network's.
 const NATURAL: f64 = 0.25;
 
-/// A prediction of what steps do, and a number of it.
+/// Selects one prediction of the steps.
 type Of = fn(&Predictions) -> Fit;
 
 const CONTROLS: [(&str, Of); 4] = [
@@ -104,7 +110,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(collected))
 }
 
-/// What every prediction leaves, by width.
+/// The share of the change that each prediction leaves, by width.
 fn by_width(evidence: &Evidence) -> Table {
     let mut columns = vec!["steps".to_owned(), "width".to_owned(), "mean |χ| before".to_owned(), "K_A".to_owned()];
     columns.extend(CONTROLS.map(|(name, _)| format!("{name}, best scale")));

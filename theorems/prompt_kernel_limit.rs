@@ -1,28 +1,31 @@
-//! Taylor's theorem in χ at infinite width: from the limit of a pre-trained network, fine-tuning on soft labels departs from its kernel in
-//! proportion to χ.
+//! Taylor's theorem in χ at infinite width: from the limit of a pre-trained network, fine-tuning on soft labels departs from
+//! its kernel in proportion to χ.
 //!
-//! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on labels that make its output derivative `χ`
-//! equal to `δ`: what fine-tuning moves outputs by differs from the kernel's first-order prediction by a share proportional to `χ`,
-//! and gradients drift by a share proportional to `χ`.
+//! **Statement.** Take the limit of a network pre-trained in muP, features learned. Fine-tune it on labels that make its output
+//! derivative `χ` equal to `δ`: the outputs' change differs from the kernel's first-order prediction by a share proportional to
+//! `χ`, and gradients drift by a share proportional to `χ`.
 //!
-//! **Hypotheses.** Stable, outputs are of order one; non-trivial, fine-tuning can move them, for the kernel at the pre-trained weights is of order
-//! one. Both are measured. Not that the task is natural: its labels are made from the network's own outputs.
+//! **Hypotheses.** Stable: outputs are of order one. Non-trivial: fine-tuning can move them, because the kernel at the
+//! pre-trained weights is of order one. Both are measured. It is not required that the task be natural: its labels are made
+//! from the network's own outputs.
 //!
-//! **Derivation.** Pre-training in muP is a tensor program, and so is the fine-tuning that follows it in the same program. At width infinity
-//! no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ` times the first.
+//! **Derivation.** Pre-training in muP is a tensor program, and so is the fine-tuning that follows it in the same program. At
+//! infinite width no power of `n` is left: what remains is Taylor's formula in the updates, `-ηχ∇f`, whose second order is `χ`
+//! times the first.
 //!
-//! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with one more token hidden.
-//! Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three steps on one prompt. The residual is that of
-//! `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T - ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
+//! **Experiment.** Pre-training fills in the masked token of alternating sequences `+-+`, by SGD; prompts are sequences with
+//! one more token hidden. Labels are the pre-trained output less `δ`, so that `χ = δ` exactly, and fine-tuning takes three
+//! steps on one prompt. The residual is that of `f_T` against `f_0 + <∇f_0, θ_T - θ_0>` on another prompt, the drift `|∇f_T -
+//! ∇f_0|/|∇f_0|`. Every replica of the limit is a sample; slopes are in δ.
 //!
-//! **Control.** SignGD, whose steps do not shrink with `χ`. And a new random head on the same body with the old head's labels, which hold no `δ` of
-//! its own output: its χ does not depend on δ, and nothing falls.
+//! **Control.** SignGD, whose steps do not shrink with `χ`. And a new random head on the same body with the old head's labels,
+//! which are unrelated to its own output: its χ does not depend on δ, and nothing falls.
 //!
-//! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite width is at work. It
-//! is no evidence for the paper's Theorem 5.5, which speaks of the χ of true labels.
+//! **Meaning.** An identity that holds in the limit as it does at finite width (chi-law); what the limit adds is that no finite
+//! width is at work. It is no evidence for the paper's Theorem 5.5, which is about the χ of true labels.
 
 use super::context::{Context, SHIFTED};
-use super::program::sampled;
+use super::convergence::sampled;
 use super::scan::{Scan, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -51,12 +54,12 @@ pub(super) const CLAIM: Claim = Claim {
 const RESIDUAL: &str = "residual";
 const DRIFT: &str = "gradient drift";
 
-/// Masked sequences of pre-training, their hidden tokens' values, and names. A sequence and its negative have negative
-/// outputs, for the network is odd: these three stand for six.
+/// Masked sequences of pre-training, their hidden tokens' values, and names. A sequence and its negative have opposite outputs,
+/// because the network is odd: these three represent six.
 const SEQUENCES: [(&str, [f64; 3], f64); 3] =
     [("?-+", [0.0, -1.0, 1.0], 1.0), ("+?+", [1.0, 0.0, 1.0], -1.0), ("+-?", [1.0, -1.0, 0.0], 1.0)];
 
-/// Prompts with one more token hidden: the one that is trained on, and the probe.
+/// Prompts with one more token hidden: the training example, and the probe.
 const PROMPTS: [(&str, [f64; 3]); 2] = [("?-.", [0.0, -1.0, 0.0]), (".?+", [0.0, 0.0, 1.0])];
 
 const PRE_TRAINING: usize = 6;
@@ -64,7 +67,7 @@ const FINE_TUNING: usize = 3;
 const RATE: f64 = 0.5;
 const REPLICAS: usize = 16;
 
-/// How fine-tuning departs from what is claimed.
+/// How fine-tuning deviates from the claim.
 #[derive(Clone, Copy, PartialEq)]
 enum Variant {
     Natural,
@@ -79,7 +82,7 @@ struct FineTuning {
     prompts: Vec<Scalar>,
     /// The kernel of the probe at the start of fine-tuning.
     kernel: Scalar,
-    /// What the probe's output moved by, and what the first order of it is.
+    /// The change of the probe's output, and its first-order prediction.
     moved: Scalar,
     predicted: Scalar,
     /// Inner products of the probe's gradients before and after.
@@ -107,7 +110,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ..Collected::default()
     };
     hypotheses(context, samples, &mut findings)?;
-    // The next term of the expansion is below a tenth of the leading one at the largest δ, over two decades.
+    // At the largest δ the next term of the expansion is below a tenth of the leading one; δ spans two decades.
     let slope = context.expected(1.0, 0.05);
     for statistic in [RESIDUAL, DRIFT] {
         let title = |what: &str| format!("{what}exponent of the {statistic} in χ");
@@ -129,7 +132,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// Stable and non-trivial.
+/// The hypotheses: stable and non-trivial.
 fn hypotheses(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let run = fine_tune(context, Variant::Natural, 0.1)?;
     let limit = run.program.limit(&sampled(context, "pre-training", samples))?;
@@ -144,7 +147,7 @@ fn hypotheses(context: &Context<'_>, samples: usize, findings: &mut Collected) -
     Ok(())
 }
 
-/// Residual and drift over δ; the samples are the replicas of the limit, which share their draws over δ.
+/// Residual and drift over δ; the samples are the replicas of the limit, which use the same draws for every δ.
 fn scan(context: &Context<'_>, variant: Variant, deltas: &[f64], samples: usize) -> Result<Scan> {
     let options = sampled(context, "pre-training", samples);
     let runs: Vec<FineTuning> =
@@ -176,7 +179,7 @@ fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<Fine
     let mut training = Training::new(Network { dimension: 3, depth: 2, activation: Activation::Tanh, regime, update });
     let sequences = SEQUENCES.map(|(name, entries, _)| input(name, entries));
     for step in 0..PRE_TRAINING {
-        // Sign updates take one sequence a step, with a rate that ends up near the same outputs.
+        // Sign updates use one sequence per step, with a rate that leads to similar outputs.
         if update == Update::Sign {
             let place = step % SEQUENCES.len();
             training.step(&[&sequences[place]], 0.3 * RATE, |_, f| f - SEQUENCES[place].2);

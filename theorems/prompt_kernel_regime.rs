@@ -1,30 +1,36 @@
 //! Fine-tuning on a prompt's true labels departs from its kernel in proportion to the χ that pre-training has left.
 //!
-//! **Statement.** If a pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be updated), and a task is
-//! natural in it (χ, the loss's derivative in the output, vanishes on the true labels), then fine-tuning on the task's prompt shows kernel behaviour (the
-//! paper, Theorem 5.5): under SGD, and under SignGD and early Adam with a learning rate in proportion to χ. At finite width and length of
-//! pre-training: every departure from the kernel is proportional to the χ that is left, whether width or length has made it small.
+//! **Statement.** If a pre-training scheme is stable (outputs do not grow with the width) and non-trivial (outputs can be
+//! updated), and a task is natural in it (χ, the loss's derivative in the output, vanishes on the true labels), then
+//! fine-tuning on the task's prompt shows kernel behaviour (the paper, Theorem 5.5): under SGD, and under SignGD and early Adam
+//! with a learning rate in proportion to χ. At finite width and length of pre-training: every departure from the kernel is
+//! proportional to the χ that is left, whether width or length has made it small.
 //!
-//! **Hypotheses.** Measured first, over seeds of pre-training. Natural: from the smallest network with the shortest pre-training to the largest with the longest, the mean |χ| of
-//! questions that sentences answer falls by half or more. Stable and non-trivial, after the longest pre-training, on questions that sentences leave open, which no network can learn
-//! whatever its width: in the width the outputs' size does not grow, and the kernels' diagonals in the parametrization's own learning rates neither grow nor fall; exponents to
-//! 0.15.
+//! **Hypotheses.** Measured first, over seeds of pre-training. Natural: from the smallest network with the shortest
+//! pre-training to the largest with the longest, the mean |χ| of questions that sentences answer falls by half or more. Stable
+//! and non-trivial, after the longest pre-training, on questions that sentences leave open, which no network can learn whatever
+//! its width: in the width the outputs' size does not grow, and the kernels' diagonals in the parametrization's own learning
+//! rates neither grow nor fall; exponents to 0.15.
 //!
-//! **Derivation.** In muP a step with output derivative χ of order one changes features by order one at every width (`r = 0`,
-//! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to `ηχ` under SGD and to η under sign updates, and so is the second order of
-//! the outputs over the first (chi-law). How much a change of given size bends the outputs is a property of the weights, which pre-training changes, too: the
-//! theorem holds it to be of order one. If it is, departures over networks have the exponent 1 in χ; if pre-training bends networks the more, the more
-//! they know, a smaller one. Exponents come in halves in this theory, so that a quarter is accepted on either side.
+//! **Derivation.** In muP a step with a χ of order one changes features by order one at every width (`r = 0`,
+//! dynamical-dichotomy-sgd): no kernel behaviour. The change is proportional to `ηχ` under SGD and to η under sign updates, and
+//! so is the second order of the outputs over the first (chi-law). The curvature of the outputs per change of given size is a
+//! property of the weights, which pre-training changes, too; the theorem takes it to be of order one. If it is, departures over
+//! networks have the exponent 1 in χ; if it grows with what networks learn in pre-training, a smaller one. Exponents in this
+//! theory are multiples of a half, so a quarter is accepted on either side.
 //!
-//! **Experiment.** Networks pre-trained on a language with questions that sentences answer (`fixtures/family/agreement.toml`), one for every width, length and
-//! seed. Five steps on the true label of one sentence, in muP's learning rates; relative residual of the linearization, drift of the gradients and of the kernel on other
-//! sentences, mean over two sentences, one with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of question: one exponent for each
-//! seed, which draws weights, text, questions and sentences anew, and an interval over seeds. The evidence is in `reports/agreement`, a file for each network.
+//! **Experiment.** Networks pre-trained on a language with questions that sentences answer (`fixtures/family/agreement.toml`),
+//! one for every width, length and seed. Five steps on the true label of one sentence, in muP's learning rates; relative
+//! residual of the linearization, drift of the gradients and of the kernel on other sentences, mean over two sentences, one
+//! with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of
+//! question: one exponent for each seed, which draws weights, text, questions and sentences anew, and an interval over seeds.
+//! The evidence is in `reports/agreement`, a file for each network.
 //!
-//! **Control.** Questions that the sentences leave open, in the same networks, against the χ of those that they answer: what pre-training does to any task is not
-//! what χ does. SignGD with a learning rate that does not know χ.
+//! **Control.** Questions that the sentences leave open, in the same networks, against the χ of those that they answer: effects
+//! of pre-training on any task are not effects of χ. SignGD with a learning rate that does not depend on χ.
 //!
-//! **Meaning.** What a prompt must do to make fine-tuning a kernel's work is to make χ small. The limit is that of length and width together: in muP neither alone makes χ vanish.
+//! **Meaning.** To make fine-tuning follow a kernel, a prompt must make χ small. The limit is that of length and width
+//! together: in muP neither alone makes χ vanish.
 
 use super::agreement::{Evidence, LENGTHS, LONGEST, interval};
 use super::agreement_network::Record;
@@ -53,7 +59,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance of an exponent in χ from 1: half of what exponents of this theory differ by.
+/// Accepted distance of an exponent in χ from 1: half the spacing of this theory's exponents.
 const QUARTER: f64 = 0.25;
 
 /// Accepted distance of a hypothesis' exponent in width from the theory's 0.
@@ -89,14 +95,14 @@ impl Statistic {
     }
 }
 
-/// Which networks of a seed share a level, beside the kind of question.
+/// Which networks of a seed share a level, apart from the kind of question.
 #[derive(Clone, Copy)]
 enum Limit {
-    /// All: width and length vary together.
+    /// All of them: width and length vary together.
     Both,
-    /// Those of a width: the length alone varies.
+    /// Those of one width: only the length varies.
     LengthAlone,
-    /// Those of a length.
+    /// Those of one length: only the width varies.
     WidthAlone,
 }
 
@@ -118,7 +124,7 @@ impl Limit {
     }
 }
 
-/// A seed's exponent of a departure over some questions, in a χ; NaN where χ does not vary.
+/// A seed's exponent of a departure in χ, over some questions; NaN if χ does not vary.
 fn slope(
     evidence: &Evidence,
     seed: u64,
@@ -142,7 +148,7 @@ fn slope(
     levelled_slope(&points).unwrap_or(f64::NAN)
 }
 
-/// Exponents of a departure in the questions' own χ, one for each seed.
+/// Exponents of a departure in the questions' own χ, one per seed.
 fn natural(evidence: &Evidence, limit: Limit, update: Update, length: Length, statistic: Statistic) -> Vec<f64> {
     evidence.over_seeds(|seed| {
         slope(evidence, seed, limit, &Question::ANSWERED, |record, question| {
@@ -152,7 +158,7 @@ fn natural(evidence: &Evidence, limit: Limit, update: Update, length: Length, st
     })
 }
 
-/// Exponents of open questions' departures in the χ of the answered ones of the same network.
+/// Exponents of open questions' departures in the χ of the same network's answered questions.
 fn open(evidence: &Evidence, update: Update, statistic: Statistic) -> Vec<f64> {
     evidence.over_seeds(|seed| {
         slope(evidence, seed, Limit::Both, &Question::OPEN, |record, question| {
@@ -198,7 +204,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(collected))
 }
 
-/// Exponent in width of a number of the networks after the longest pre-training, over seeds.
+/// Exponent in width of a quantity after the longest pre-training, over seeds.
 fn in_width(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Result<Estimate> {
     let widths: Vec<f64> = Evidence::WIDTHS.iter().map(|w| *w as f64).collect();
     let row = |seed: &u64| Evidence::WIDTHS.iter().map(|width| of(evidence.of(*seed, *width, LONGEST))).collect();
@@ -206,7 +212,7 @@ fn in_width(evidence: &Evidence, of: impl Fn(&Record) -> f64) -> Result<Estimate
     Ok(exponent(&Scaling { widths: &widths, values: &values }, None, Mark::CONFIDENCE)?.slope)
 }
 
-/// Geometric mean over open questions: what no network can learn, whatever its width.
+/// Geometric mean over open questions, which no network can learn, whatever its width.
 fn typical(record: &Record, update: Update, of: fn(&Departure) -> f64) -> f64 {
     let logs = Question::OPEN.map(|question| of(record.run(question, update, Length::Natural)).ln());
     (logs.iter().sum::<f64>() / logs.len() as f64).exp()
@@ -238,7 +244,7 @@ fn hypotheses(evidence: &Evidence, collected: &mut Collected) -> Result<()> {
     Ok(())
 }
 
-/// Exponents in each limit, for description.
+/// Exponents in each limit; not judged.
 fn by_limit(evidence: &Evidence) -> Table {
     let mut columns = vec!["fine-tuning".to_owned(), "limit".to_owned()];
     columns.extend(Statistic::ALL.map(|s| s.text().to_owned()));
@@ -253,7 +259,7 @@ fn by_limit(evidence: &Evidence) -> Table {
     Table { title: "Exponents in χ with 95% intervals".into(), columns, rows }
 }
 
-/// Where the scatter of exponents comes from, for SGD.
+/// Components of the exponents' scatter, for SGD.
 fn effects(evidence: &Evidence) -> Table {
     let rows = Statistic::ALL.map(|statistic| {
         let groups: Vec<Vec<f64>> = evidence
@@ -276,10 +282,10 @@ fn effects(evidence: &Evidence) -> Table {
     Table { title: "Random effects".into(), columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
 }
 
-/// A part of the network: its name, and which parameters are its own.
+/// A part of the network: its name, and which parameters belong to it.
 type Part = (&'static str, fn(&str) -> bool);
 
-/// Where the kernel's diagonal grows or falls with the width.
+/// Which parts of the network make the kernel's diagonal grow or fall with the width.
 fn by_tensor(evidence: &Evidence) -> Result<Table> {
     const PARTS: [Part; 5] = [
         ("embeddings", |name| name.contains("embeddings.")),

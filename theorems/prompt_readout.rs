@@ -1,24 +1,27 @@
-//! What a trained readout does for kernel behaviour, and what the place that is read and the head's transform do.
+//! The effects of a trained readout on kernel behaviour, and of the place that is read and the head's transform.
 //!
-//! **Statement.** Prompt-based fine-tuning differs from fine-tuning with a new head in three things: it reads the hidden word and not the first token, it goes through
-//! the pre-trained transform, and its readout is trained. All states that are read and all readouts given one size, a random readout departs further from its
-//! kernel than the trained one, by as much as its χ is larger (Theorem 5.5 of the paper, for its comparison with standard fine-tuning in Section 5).
+//! **Statement.** Prompt-based fine-tuning differs from fine-tuning with a new head in three things: it reads the hidden word
+//! and not the first token, it goes through the pre-trained transform, and its readout is trained. With all states that are
+//! read, and all readouts, scaled to the same size, a random readout departs further from its kernel than the trained one, in
+//! proportion to its larger χ (Theorem 5.5 of the paper, for its comparison with standard fine-tuning in Section 5).
 //!
 //! **Hypotheses.** The prompt is natural: its mean |χ|, read with the trained readout, is below half of an undecided network's.
 //!
-//! **Derivation.** Departures under SGD are proportional to χ (prompt-kernel-regime). A random readout does not know the answer: its |χ| is 1/2. So with all else equal
-//! the ratio of departures is that of χ, up to what the two readouts' second derivatives differ by, a factor of order one: a factor of two is accepted on either
-//! side.
+//! **Derivation.** Departures under SGD are proportional to χ (prompt-kernel-regime). A random readout does not know the
+//! answer: its |χ| is 1/2. So with all else equal the ratio of departures is that of χ, up to the ratio of the two readouts'
+//! second derivatives, which is of order one: a factor of two is accepted on either side.
 //!
-//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), two kinds of questions, all eight combinations of place (hidden word,
-//! first token), transform (with, without) and readout (the network's own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of
-//! SGD on the true label of one sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over seeds. The
-//! readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a table.
+//! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), two kinds of
+//! questions, all eight combinations of place (hidden word, first token), transform (with, without) and readout (the network's
+//! own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of SGD on the true label of one
+//! sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over
+//! seeds. The readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a
+//! table.
 //!
 //! **Control.** One random readout against another.
 //!
-//! **Meaning.** The head matters by the χ that it leaves, not by being new. What else standard fine-tuning changes has effects of its own, which a comparison with a new head
-//! on the first token confounds with it.
+//! **Meaning.** The head matters through the χ that it leaves, not by being new. The other changes of standard fine-tuning have
+//! effects of their own, which a comparison with a new head on the first token confounds with the head's.
 
 use super::agreement::{Evidence, interval};
 use super::agreement_network::{NORMS, Read, Record};
@@ -44,7 +47,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// |χ| below which a prompt is called natural here: half of an undecided network's.
+/// Largest |χ| of a natural prompt: half of an undecided network's.
 const NATURAL: f64 = 0.25;
 
 /// A way of reading: at the hidden word, through the transform, with the trained readout.
@@ -56,7 +59,7 @@ struct Way {
 }
 
 impl Way {
-    /// All eight.
+    /// All eight ways.
     fn all() -> impl Iterator<Item = Self> {
         (0u8..8).map(|n| [4, 2, 1].map(|bit| n & bit == 0)).map(|[at_mask, transform, trained]| Self {
             at_mask,
@@ -69,7 +72,7 @@ impl Way {
 const PROMPT: Way = Way { at_mask: true, transform: true, trained: true };
 const RANDOM: Way = Way { trained: false, ..PROMPT };
 
-/// Mean over questions and draws of the logarithm of a number of the runs with a way of reading; of one draw where it is given.
+/// Mean logarithm of a quantity of the runs with a way of reading, over questions and draws, or over one draw if given.
 fn typical(record: &Record, way: Way, draw: Option<usize>, of: fn(&Departure) -> f64) -> f64 {
     let is_own = |r: &&Read| {
         (r.at_mask, r.transform, r.trained) == (way.at_mask, way.transform, way.trained)
@@ -123,7 +126,7 @@ fn levels(evidence: &Evidence) -> Table {
     Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
 }
 
-/// What is varied, and a way of reading with the new or the old of it.
+/// A factor: its name, and a way of reading with its level replaced.
 type Factor = (&'static str, fn(Way, bool) -> Way);
 
 /// Main effects of the three factors: means over the other two.
@@ -136,7 +139,7 @@ fn effects(evidence: &Evidence) -> Table {
     let rows = factors.map(|(name, with)| {
         let effect = |of: fn(&Departure) -> f64| {
             interval(&evidence.over_widths(|record| {
-                // The factor itself is overwritten, so that every combination of the others comes twice.
+                // The factor's own level is overwritten, so that every combination of the others occurs twice.
                 let differences = Way::all().map(|way| {
                     typical(record, with(way, true), None, of) - typical(record, with(way, false), None, of)
                 });
@@ -150,7 +153,7 @@ fn effects(evidence: &Evidence) -> Table {
     Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
 }
 
-/// A random head of growing norm, with χ = 1/2 throughout.
+/// Random heads of growing norm, with χ = 1/2 throughout.
 fn norms(evidence: &Evidence) -> Table {
     let rows = NORMS.iter().enumerate().map(|(at, factor)| {
         let of = |of: fn(&Departure) -> f64| interval(&evidence.over_widths(|record| of(&record.norms[at].1).ln()));

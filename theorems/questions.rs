@@ -1,5 +1,5 @@
-//! Questions of the small language, asked of its networks: sentences with a hidden word, read by the two label words or by a
-//! readout of their own, and gradients of what is read.
+//! Questions of the small language for its networks: sentences with a hidden word, read by the two label words or by a separate
+//! readout, and gradients of the outputs.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ const START: i64 = 0;
 const END: i64 = 2;
 const MASK: i64 = 4;
 
-/// How an answer is read off a network.
+/// How an answer is read.
 pub(super) enum Readout {
-    /// The logit of the question's second word less that of the first.
+    /// The logit of the question's second word minus that of the first.
     Words,
-    /// A readout vector behind the network's own parameters, on what the decoder reads or, without the head's transform, on the last
-    /// hidden state, times a number.
+    /// A readout vector after the network's own parameters, applied to the decoder's input or, without the head's transform, to
+    /// the last hidden state, times a factor.
     Own {
-        /// Through the transform.
+        /// Whether it reads through the transform.
         transform: bool,
-        /// The number.
+        /// The factor.
         scale: f64,
     },
 }
@@ -36,10 +36,10 @@ pub(super) struct Prompts<'a> {
     model: &'a MaskedLm,
     /// \[N, T\]
     ids: Frozen,
-    /// Where the network is read \[N\].
+    /// Positions to read \[N\].
     positions: Frozen,
     words: Frozen,
-    /// Which word is right \[N\], 1 for the second.
+    /// Which word is right \[N\]: 1 for the second.
     pub labels: Frozen,
     readout: Readout,
 }
@@ -69,13 +69,13 @@ impl<'a> Prompts<'a> {
         }
     }
 
-    /// The same sentences read by a readout of their own, at the hidden word or at the sentence's first token.
+    /// The same sentences read by a separate readout, at the hidden word or at the sentence's first token.
     pub fn read_by(self, readout: Readout, at_mask: bool) -> Self {
         let positions = if at_mask { self.positions } else { self.positions.zeros_like().into() };
         Self { positions, readout, ..self }
     }
 
-    /// Examples from one on.
+    /// `count` examples from `from` on.
     pub fn part(&self, from: i64, count: i64) -> Self {
         Self {
             model: self.model,
@@ -103,7 +103,7 @@ impl<'a> Prompts<'a> {
         }
     }
 
-    /// Root mean square of what a readout of its own sees, before it is scaled.
+    /// Root mean square of a separate readout's input, before scaling.
     pub fn state_size(&self, own: &Parameters, transform: bool) -> f64 {
         let _guard = tch::no_grad_guard();
         let indices: Vec<usize> = (0..self.len()).collect();
@@ -145,22 +145,22 @@ fn decoder(parameters: &Parameters) -> &Tensor {
     &parameters.values()[at]
 }
 
-/// The readout vector \[1, n\] of a question: the decoder's row of its second word less that of the first.
+/// The readout vector \[1, n\] of a question: the decoder's row of its second word minus that of the first.
 pub(super) fn trained_readout(parameters: &Parameters, prompts: &Prompts<'_>) -> Tensor {
     let rows = decoder(parameters).index_select(0, &prompts.words);
     rows.narrow(0, 1, 1) - rows.narrow(0, 0, 1)
 }
 
-/// A network's parameters and behind them a readout vector \[1, n\].
+/// A network's parameters, followed by a readout vector \[1, n\].
 pub(super) fn with_readout(own: &Parameters, readout: &Tensor) -> Parameters {
     let mut specs: Vec<ParameterSpec> = own.specs().to_vec();
-    // By its name it has the decoder's learning rates.
+    // Its name gives it the decoder's learning rates.
     specs.push(ParameterSpec::new("new.decoder.weight", &readout.size(), Role::Head, "head"));
     let values = own.values().iter().map(Tensor::shallow_clone).chain([readout.detach().copy()]).collect();
     Parameters::new(Arc::from(specs), values)
 }
 
-/// Learning rates of all tensors in muP, in units of the base width's: of SGD or of sign updates.
+/// Learning rates of all tensors in muP, relative to the base width's, for SGD or for sign updates.
 pub(super) fn rates(model: &MaskedLm, parameters: &Parameters, sign: bool) -> Vec<f64> {
     let config = model.config();
     let width = config.hidden_size;
@@ -178,7 +178,7 @@ pub(super) fn flat(parameters: &Parameters) -> Tensor {
     Tensor::cat(&parameters.values().iter().map(|v| v.reshape([-1])).collect::<Vec<_>>(), 0)
 }
 
-/// Gradients of all examples \[N, P\], by autograd. Entries that are zero in exact arithmetic are.
+/// Gradients of all examples \[N, P\], by autograd. Entries that are zero in exact arithmetic are set to zero.
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::error::Error::Interrupted).

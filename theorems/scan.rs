@@ -6,15 +6,15 @@ use crate::evidence::{Cell, Mark, Open, Series, Table};
 use crate::progress::check_cancelled;
 use crate::stats::{Expectation, Exponent, Scaling, exponent};
 
-/// Points that a fit of three coefficients needs, to be more than an interpolation.
+/// Smallest number of points for a fit of three coefficients, so that it is more than an interpolation.
 const CORRECTED_POINTS: usize = 5;
 
-/// `points` numbers from `first`, each twice the one before.
+/// `points` numbers starting at `first`, each twice the one before.
 pub(super) fn doubled(first: f64, points: i32) -> Vec<f64> {
     (0..points).map(|p| first * 2f64.powi(p)).collect()
 }
 
-/// Numbers as reports list them.
+/// Numbers as a list for reports.
 pub(super) fn list(numbers: &[f64]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -30,10 +30,10 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Measures every statistic at every x for every seed. `measure` gets x and the seed's number and returns one value
-    /// per name. Different seeds must draw independently; one seed may use the same numbers at every x, which only
-    /// makes its slope sharper. What it returns may depend on stage, x, seed and the questions that the context was asked, not on the
-    /// number of seeds: the claim and its mutants share it.
+    /// Measures every statistic at every x for every seed. `measure` gets x and the seed's number and returns one value per
+    /// name. Different seeds must draw independently; one seed may use the same numbers at every x, which only makes its slope
+    /// more precise. The result may depend on stage, x, seed and the answers to the context's questions, but not on the number
+    /// of seeds: the claim and its mutants share it.
     pub fn over(
         context: &Context<'_>,
         stage: &str,
@@ -45,7 +45,7 @@ impl Scan {
         Self::watched(context, stage, x, seeds, names, |at, seed| context.shared(stage, at, seed, || measure(at, seed)))
     }
 
-    /// The same where `measure` also keeps something beside what it returns: nothing is shared.
+    /// The same without sharing, for a `measure` that also records something besides its result.
     pub fn watched(
         context: &Context<'_>,
         stage: &str,
@@ -86,7 +86,7 @@ impl Scan {
 
     /// A check on the exponent of a statistic, to be judged with all others.
     pub fn scaling(&self, title: impl Into<String>, name: &str, expectation: Expectation) -> Result<Open> {
-        // At any confidence; the interval at another one follows from it.
+        // At any confidence level; the interval at another follows from it.
         let slope = self.exponent(name, Mark::CONFIDENCE)?.slope;
         Ok(Open::new(title, expectation, move |confidence| slope.student_at(confidence)))
     }
@@ -96,7 +96,7 @@ impl Scan {
         Open::mean(title, expectation, self.last(name))
     }
 
-    /// The seeds' values at the x of this place.
+    /// The seeds' values at the x with this index.
     pub fn at(&self, name: &str, place: usize) -> Vec<f64> {
         self.values[self.index(name)].iter().map(|v| v[place]).collect()
     }
@@ -117,9 +117,8 @@ impl Scan {
         Series { name: legend.into(), marks: marks.collect(), predicted_slope, control }
     }
 
-    /// Finite-size analysis of some statistics: slopes between neighbouring x, where a drift along a row is a
-    /// finite-size effect, and the exponent that a fit with such an effect of relative order x^-1/2 leaves, where x has
-    /// points enough for it.
+    /// Finite-size analysis of some statistics: slopes between neighbouring x, where a drift along a row is a finite-size
+    /// effect, and the exponent of a fit with a finite-size effect of relative order x^-1/2, if there are enough points for it.
     pub fn local_slopes(&self, statistics: &[(&str, f64)]) -> Result<Table> {
         let corrected = self.x.len() >= CORRECTED_POINTS;
         let mut columns = vec!["statistic".to_owned(), "predicted".to_owned()];

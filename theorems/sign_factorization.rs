@@ -6,13 +6,13 @@
 //! **Hypotheses.** One output, one example (a batch is a sum over examples, which does not factor either), and the rule
 //! that gradients which vanish in exact arithmetic have sign zero.
 //!
-//! **Derivation.** `∇ℓ = χ ∇f` by the chain rule, and the sign of a product is the product of the signs. A sum of
-//! several terms has the sign of the larger side, which depends on magnitudes.
+//! **Derivation.** `∇ℓ = χ ∇f` by the chain rule, and the sign of a product is the product of the signs. The sign of a sum of
+//! several terms depends on their magnitudes.
 //!
-//! **Experiment.** Random perceptrons, transformers and language models with one output and the logistic loss on
-//! random labels, `∇ℓ` by one backward pass through the loss and `∇f` by another through the output alone. Counted:
-//! entries whose signs differ. Rounding could flip only entries that cancel to `1e-12` of the largest one; these have
-//! no sign to speak of in floating point and are left out.
+//! **Experiment.** Random perceptrons, transformers and language models with one output and the logistic loss on random labels,
+//! `∇ℓ` by one backward pass through the loss and `∇f` by another through the output alone. Counted: entries whose signs
+//! differ. Rounding can flip only entries that cancel to `1e-12` of the largest one; these have no meaningful sign in floating
+//! point and are left out.
 //!
 //! **Control.** The same networks with three outputs and cross-entropy: `sign(χ_c) sign(∇f_c)` of every single output
 //! `c` must differ from `sign(∇ℓ)` in many entries. A batch of two examples with one output must fail as well.
@@ -51,13 +51,13 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Entries below this part of the largest one are round-off of sums that cancel: at most 1e4 roundings of 1.1e-16.
+/// Entries below this fraction of the largest are round-off of sums that cancel: at most 1e4 roundings of 1.1e-16.
 const ROUND_OFF: f64 = 1e-12;
 
 /// A network and a label.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// The network; its numbers of examples and outputs are set by what is tested.
+    /// The network; each test sets its own numbers of examples and outputs.
     pub network: NetworkCase,
     /// Whether the first example is of the second class.
     pub positive: bool,
@@ -70,14 +70,14 @@ impl Case {
     }
 }
 
-/// Part of the gradient's entries whose sign is not sign(χ) sign(∇f).
+/// Fraction of the gradient's entries whose sign is not sign(χ) sign(∇f).
 pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
     let network = NetworkCase { examples: 1, outputs: 1, ..case.network };
     Ok(mismatches(network, i64::from(case.positive), context)?[0])
 }
 
-/// For every Jacobian row of a network, the part of the entries in which the sign of the loss gradient differs from
-/// that row's factored sign. All examples have the same label.
+/// For every Jacobian row of a network, the fraction of entries in which the sign of the loss gradient differs from that row's
+/// factored sign. All examples have the same label.
 fn mismatches(network: NetworkCase, label: i64, context: &Context<'_>) -> Result<Vec<f64>> {
     let built = network.build(context);
     let (parameters, examples) = (&built.parameters, &*built.examples);
@@ -121,7 +121,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         worst(context, "sign-factorization", cases, Case::random, |case, context| Ok([error(case, context)?]))?;
     let checks = vec![identity("one output: part of the signs that do not factor", 0.0, wrong, cases)];
 
-    // The most favourable row of the most favourable network: even there the signs must not factor.
+    // The smallest mismatch over rows and networks: even there the signs must not factor.
     let (mut several, mut batch): (f64, f64) = (1.0, 1.0);
     for i in 0..8 {
         let mut rng = super::cases::generator(context, &format!("sign-factorization control {i}"));

@@ -1,29 +1,32 @@
 //! The sign kernels of wide perceptrons have closed limits too, layer by layer.
 //!
-//! **Statement.** In NTK parametrization, with `Σ^l` the limiting covariance of `h^l`, `Γ^l` that of the back-propagated `z^l` and
-//! `b^l = φ'(h^l) z^l`, a hidden layer's share of the asymmetric kernel `<∇f, sign ∇f'>` grows as `n`, and of the SignGD kernel
-//! `<sign ∇f, sign ∇f'>` as `n²`: `K_A/n → g E[b sign b'] E[x sign x']`, `K_SignGD/n² → E[sign b sign b'] E[sign x sign x']`. In the first and the output
-//! layer the powers are `n^1/2` and `n`. The relative error falls as `n^-1/2`.
+//! **Statement.** In NTK parametrization, with `Σ^l` the limiting covariance of `h^l`, `Γ^l` that of the back-propagated `z^l`
+//! and `b^l = φ'(h^l) z^l`, a hidden layer's share of the asymmetric kernel `<∇f, sign ∇f'>` grows as `n`, and of the SignGD
+//! kernel `<sign ∇f, sign ∇f'>` as `n²`: `K_A/n → g E[b sign b'] E[x sign x']`, `K_SignGD/n² → E[sign b sign b'] E[sign x sign
+//! x']`. In the first and the output layer the powers are `n^1/2` and `n`. The relative error falls as `n^-1/2`.
 //!
 //! **Hypotheses.** Gaussian weights at initialization, no biases, one output, a fixed number of layers.
 //!
-//! **Derivation.** `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]`, `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}` (ntk-limit). The gradient of a
-//! hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs, so both
-//! kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z` are independent in the
-//! limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π) Γ(ξ,ξ')/√Γ(ξ',ξ')` and
-//! `E[sign z sign z'] = (2/π) arcsin ρ`. The first layer's is `g/√(dn) b¹_i ξ_j`, the output
-//! layer's `g x^L_i/√n`: the sums over inputs are `ξ·sign ξ'/√d` and `sign ξ·sign ξ'` there, and the output layer has no `b`. For relu `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`,
-//! `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' > 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after
-//! conditioning on one variable, which removes the jump.
+//! **Derivation.** `Σ¹ = g² ξ·ξ'/d`, `Σ^{l+1} = g² E[φ(h^l)φ(h'^l)]`, `Γ^L = g²`, `Γ^l = g² E[φ'(h^{l+1})φ'(h'^{l+1})] Γ^{l+1}`
+//! (ntk-limit). The gradient of a hidden weight is `(g/n) b^l_i x^{l-1}_j`: the sign of a product is the product of the signs,
+//! so both kernels factor into a sum over `i` and a sum over `j`, each an average of `n` nearly independent terms. `h` and `z`
+//! are independent in the limit, so `E[b sign b'] = E[φ'(h) sign φ'(h')] E[z sign z']` with `E[z sign z'] = √(2/π)
+//! Γ(ξ,ξ')/√Γ(ξ',ξ')` and `E[sign z sign z'] = (2/π) arcsin ρ`. The first layer's is `g/√(dn) b¹_i ξ_j`, the output layer's `g
+//! x^L_i/√n`: the sums over inputs are `ξ·sign ξ'/√d` and `sign ξ·sign ξ'` there, and the output layer has no `b`. For relu
+//! `sign φ' = φ' = 1(h>0)` and `E[φ'φ'] = (π - arccos ρ)/2π`, `E[x sign x'] = σ(1 + ρ)/(2√(2π))`. For the odd activations `φ' >
+//! 0` and `sign x = sign h`; what has no closed form is integrated by quadrature after conditioning on one variable, which
+//! removes the jump.
 //!
-//! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the mean ratio of kernel
-//! and limit at the largest width. Constants layer by layer, to 2%: the limit as a tensor program samples it over its closed form.
+//! **Experiment.** Random networks of growing width; per formula the exponent of the relative error over all layers, and the
+//! mean ratio of kernel and limit at the largest width. Constants layer by layer, to 2%: the limit as a tensor program samples
+//! it over its closed form.
 //!
 //! **Control.** The transposed limit of the asymmetric kernel (inputs have different lengths), and the SignGD limit without the
 //! factor `E[sign φ' sign φ']`.
 //!
-//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and can be computed without drawing weights, for relu in closed form. It weighs layers differently:
-//! hidden layers outgrow the first and the last, because a sign forgets how small a gradient is.
+//! **Meaning.** The kernel of early Adam, like that of SGD, is deterministic at large width and can be computed without drawing
+//! weights, for relu in closed form. It weighs layers differently: hidden layers outgrow the first and the last, because a sign
+//! does not depend on the size of the gradient.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -65,10 +68,10 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance from 1 of the mean ratio of K(SignGD), whose entries all count alike, and its limit.
+/// Accepted distance from 1 of the mean ratio of K(SignGD), in which all entries have equal weight, to its limit.
 const SIGN_BIAS: f64 = 0.02;
 
-/// Formulas of a layer's kernels, in the order in which they are kept.
+/// Formulas of a layer's kernels, in the order of storage.
 const FORMULAS: [Formula; 2] = [Formula::Asymmetric, Formula::Signgd];
 
 const ASYMMETRIC: &str = "K(A-SignGD)";
@@ -110,7 +113,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         for (k, (name, bias)) in [(ASYMMETRIC, BIAS), (SIGNGD, SIGN_BIAS)].into_iter().enumerate() {
             let title = format!("{}: exponent of the relative error of {name}", setting.name());
             findings.checks.push(scan.scaling(title, name, error_exponent(context))?);
-            // Per seed the mean over layers; the table has each layer's.
+            // For each seed, the mean over layers; the table shows each layer.
             let means: Vec<f64> = (0..seeds * block)
                 .map(|s| ratios.iter().map(|layer| layer[k][s]).sum::<f64>() / ratios.len() as f64)
                 .collect();
@@ -154,7 +157,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(findings))
 }
 
-/// The limits, or a mutant's.
+/// The limits, or a mutant's limits.
 fn limit(context: &Context<'_>, setting: Setting) -> LimitKernels {
     let mut limit = limit_kernels(&matrix(&inputs(context)), setting.depth, setting.activation, setting.gain());
     for layer in &mut limit.per_layer {
@@ -181,8 +184,8 @@ fn without_derivative(layer: &LayerLimit) -> DMatrix<f64> {
     features.component_mul(errors)
 }
 
-/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and per layer the ratios of both
-/// kernels and their limits.
+/// Relative errors in the order of [`STATISTICS`] (root mean square over layers), and for each layer the ratios of both kernels
+/// to their limits.
 fn errors(kernels: &[DMatrix<f64>], limit: &LimitKernels, width: f64) -> (Vec<f64>, Vec<[f64; 2]>) {
     let mut squares = [0.0; 4];
     let mut ratios = Vec::new();

@@ -9,22 +9,24 @@
 //! **Hypotheses.** Differentiable outputs; along training, kernel behaviour under sign updates, and outputs that move by order one:
 //! measured.
 //!
-//! **Derivation.** The update is `-η sign(g)` with `g = 1/B Σ_jd χ_jd ∇f_d(ξ_j)`; the sign forgets `1/B` and any positive factor. A
-//! sign of a sum is no sum of signs: with `χ` and `χ'` on different examples `T(χ + χ') ≠ T(χ) + T(χ')`, so that no linear map of χ
-//! or of its signs is `T`. For one term `sign(χ∇f) = sign(χ) sign(∇f)` (sign-factorization). Along training an entry of the
-//! gradient changes by `n^-1/2` of its size, so that a share `n^-1/2` of the signs flips. In the first and last layer, `n` entries
-//! a column, the flips scatter by `√(n · n^-1/2)` of `n`: that is `n^-3/4`. In a hidden matrix all entries of a row flip together
-//! or not, smoothly, and what is left is `1/n`. Tensor Programs IVb has the same operator as the limit of entrywise optimizers.
+//! **Derivation.** The update is `-η sign(g)` with `g = 1/B Σ_jd χ_jd ∇f_d(ξ_j)`; the sign does not depend on `1/B` or any
+//! positive factor. The sign of a sum is not the sum of the signs: with `χ` and `χ'` on different examples `T(χ + χ') ≠ T(χ) +
+//! T(χ')`, so that no linear map of χ or of its signs is `T`. For one term `sign(χ∇f) = sign(χ) sign(∇f)` (sign-factorization).
+//! Along training an entry of the gradient changes by `n^-1/2` of its size, so that a share `n^-1/2` of the signs flips. In the
+//! first and last layer, with `n` entries per column, the flips scatter by `√(n · n^-1/2)` of `n`, which is `n^-3/4`. In a
+//! hidden matrix the entries of a row flip together or not at all, smoothly, and the error is `1/n`. Tensor Programs IVb has
+//! the same operator as the limit of entrywise optimizers.
 //!
 //! **Experiment.** Exactly: on random networks with random χ, the derivative of outputs along the optimizer's step, by a central
 //! difference of fourth order, against `T(χ)`; `T(cχ)` against `T(χ)`; and `T` of one example and output against the structured
 //! engine's kernel. Along training: a tanh perceptron of growing width, batches of three of five examples, three outputs,
 //! cross-entropy.
 //!
-//! **Control.** `Σ K_A(ic, jd) sign(χ_jd)`, `Σ K_A χ` and `Σ K(SGD) χ`, each with the best scale; and additivity of `T`.
+//! **Control.** `Σ K_A(ic, jd) sign(χ_jd)`, `Σ K_A χ` and `Σ K(SGD) χ`, each with its best-fitting scale; and additivity of
+//! `T`.
 //!
-//! **Meaning.** The paper states its sign kernel for one example and one output. For anything else kernel regression with it is a
-//! model of another optimizer; what early Adam does is `T`.
+//! **Meaning.** The paper states its sign kernel for one example and one output. For anything else kernel regression with it
+//! models another optimizer; early Adam follows `T`.
 
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
@@ -74,21 +76,21 @@ const PREDICTIONS: [Predicted; 5] = [
     Predicted { name: EXAMPLES, scaled: false, step: |b| b.signs_by_example() },
 ];
 
-/// Exponent of the residual, and its accepted distance: -1/2 and -1 are out.
+/// Exponent of the residual, and the accepted distance from it, which excludes -1/2 and -1.
 const EXPONENT: f64 = -0.75;
 const MARGIN: f64 = 0.2;
 
-/// Homogeneity and one example are sums of the same products in another order.
+/// Homogeneity and the case of one example involve sums of the same products in another order.
 const EXACT: f64 = 1e-12;
 
-/// Gradients \[N·C, P\] of a network with its parameters.
+/// Gradients \[N·C, P\] of a network, with its parameters.
 struct Gradients<'a> {
     network: &'a Network,
     rows: Tensor,
 }
 
 impl Gradients<'_> {
-    /// `T(χ)` at learning rate 1, or what a mutant takes for it.
+    /// `T(χ)` at learning rate 1, or a mutant's.
     fn operator(&self, chi: &Tensor, context: &Context<'_>) -> Tensor {
         let signs = |t: &Tensor| sign_rows(&self.network.parameters, t);
         let x = chi.reshape([-1]);
@@ -110,8 +112,8 @@ fn gradients(network: &Network) -> Result<Gradients<'_>> {
     Ok(Gradients { network, rows: dense_jacobian(&network.parameters, &*network.examples)? })
 }
 
-/// Relative errors: of the operator as the derivative of outputs along a step of SignGD; of `T(3χ) = T(χ)`; of the operator of one
-/// example and output as the kernel's.
+/// Relative errors of the operator as the derivative of outputs along a step of SignGD, of `T(3χ) = T(χ)`, and of the operator
+/// for one example and output as the kernel's.
 pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 3]> {
     let network = case.network.smooth().build(context);
     let chi = case.chi(context);
@@ -135,7 +137,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 3]> {
     ])
 }
 
-/// Distance of `T(χ) + T(χ')` from `T(χ + χ')`, relative to it.
+/// Distance of `T(χ) + T(χ')` from `T(χ + χ')`, relative to the latter.
 fn additivity(case: &Case, context: &Context<'_>) -> Result<f64> {
     let network = case.network.build(context);
     let (one, other) = (case.chi(context), Case { seed: case.seed ^ 1, ..*case }.chi(context));

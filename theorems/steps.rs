@@ -1,4 +1,4 @@
-//! Which kernel says what sign updates do to the outputs of a pre-trained network: steps as they are made, with hard labels.
+//! Which kernel predicts the effect of sign updates on the outputs of a pre-trained network: actual steps with hard labels.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -8,13 +8,13 @@ use super::training::{loss_gradient, outputs};
 use crate::jacobian::{Examples, Parameters, PlainTap};
 use crate::train::{Optimizer, output_derivative};
 
-/// Steps of a run, each on one example.
+/// Steps per run, each on one example.
 const STEPS: usize = 6;
 
-/// What the first step on an undecided example would do to its own output, to first order.
+/// First-order change of an undecided example's own output in a first step.
 const MOVE: f64 = 0.05;
 
-/// A prediction beside what steps did to the outputs of other examples: both as vectors over all steps and probes.
+/// A prediction compared with the steps' changes of other examples' outputs: both as vectors over all steps and probes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fit {
     /// `|prediction| / |Δf|`.
@@ -30,18 +30,18 @@ impl Fit {
         (1.0 - 2.0 * size * self.cosine + size * size).max(0.0).sqrt()
     }
 
-    /// The same with the factor that fits best.
+    /// The same with the best-fitting factor.
     pub fn left_at_best(self) -> f64 {
         (1.0 - self.cosine * self.cosine).max(0.0).sqrt()
     }
 }
 
-/// What each kernel says of steps as they are made.
+/// Each kernel's predictions of actual steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Predictions {
     /// `-η sign(χ_t) K_A(ξ, ξ_t)`.
     pub asymmetric: Fit,
-    /// With χ_t in place of its sign.
+    /// The same with χ_t in place of its sign.
     pub unsigned: Fit,
     /// K_SGD in place of K_A.
     pub sgd: Fit,
@@ -53,9 +53,9 @@ pub(super) struct Predictions {
     pub chi: f64,
 }
 
-/// One step on each training example in turn (SignGD), or steps on the first alone (Adam, whose memory mixes examples), with learning
-/// rates `rates` of sign updates and `plain` of SGD in the units of the base width. `gradients` are those at the start
-/// \[N, P\] of train and probes.
+/// One step on each training example in turn (SignGD), or all steps on the first (Adam, whose memory mixes examples), with
+/// learning rates `rates` for sign updates and `plain` for SGD, relative to the base width's. `gradients` are the initial
+/// gradients \[N, P\] of train and probes.
 pub(super) fn predictions(
     start: &Parameters,
     (train, probes): (&dyn Examples, &dyn Examples),

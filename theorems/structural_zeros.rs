@@ -15,10 +15,10 @@
 //! terms. (With a tied decoder the label word's row is looked up too.) So it is with positions, segments and the
 //! decoder's rows of other words; and a softmax over one key is 1 whatever queries and keys are. No other entry is zero.
 //!
-//! **Experiment.** Random BERT and RoBERTa models and prompts. Measured: key-bias gradients relative to the largest
-//! gradient; gradients of rows that occur neither in the prompt nor as label word, one example at a time and in padded
-//! batches; entries without gradient for none of these reasons; differences between the sign kernels of the reference engine and of the structured engine for three
-//! batchings and blockings; the change of key biases under a step of sign descent.
+//! **Experiment.** Random BERT and RoBERTa models and prompts. Measured: key-bias gradients relative to the largest gradient;
+//! gradients of rows that occur neither in the prompt nor as label word, one example at a time and in padded batches; entries
+//! without gradient for none of these reasons; differences between the sign kernels of the reference engine and of the
+//! structured engine for three batchings and blockings; the change of key biases under a step of sign descent.
 //!
 //! **Control.** Without the rule the same comparisons of sign kernels must show differences, and the query bias, a
 //! tensor of the same shape beside the key bias, must not pass for a structural zero.
@@ -61,11 +61,11 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// A softmax's derivatives sum to zero up to a few roundings of 1.1e-16, and a bias' gradient adds them over at most
-/// 8 x 8 pairs of tokens.
+/// A softmax's derivatives sum to zero up to a few roundings of 1.1e-16, and a bias's gradient adds them over at most 8 x 8
+/// pairs of tokens.
 const ROUND_OFF: f64 = 1e-12;
 
-/// A language model and how its kernels are computed.
+/// A language model, with the settings for computing its kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The network, a language model.
@@ -81,15 +81,15 @@ impl Case {
     }
 }
 
-/// Largest gradient of a structurally zero parameter relative to the largest of all; largest gradient of an absent
-/// token's row; number of entries that have no gradient without a reason, or rows that have one against it; largest difference between sign kernels; largest move of a structurally zero parameter under sign
-/// descent.
+/// Largest gradient of a structurally zero parameter, relative to the largest of all; largest gradient of an absent token's
+/// row; number of entries without a gradient and without a reason for it, plus rows with a gradient despite a reason; largest
+/// difference between sign kernels; largest move of a structurally zero parameter under sign descent.
 pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 5]> {
     let network = case.network.build(context);
     let network = match () {
         () if context.is(NO_RULE) => with_rule(network, "nothing"),
         () if context.is(QUERY_BIAS) => with_rule(network, "query.bias"),
-        // As the program itself marks them.
+        // As marked by the program itself.
         () => network,
     };
     let jacobian = dense_jacobian(&network.parameters, &*network.examples)?;
@@ -105,7 +105,7 @@ pub fn errors(case: &Case, context: &Context<'_>) -> Result<[f64; 5]> {
     ])
 }
 
-/// The same network with the rule applied to the parameters whose name ends so.
+/// The same network, with the rule applied to the parameters whose names end in `suffix`.
 fn with_rule(network: Network, suffix: &str) -> Network {
     let specs = network.parameters.specs().iter();
     let specs: Arc<[ParameterSpec]> = specs
@@ -119,7 +119,7 @@ fn with_rule(network: Network, suffix: &str) -> Network {
     Network { parameters: Parameters::new(specs, values), ..network }
 }
 
-/// Largest gradient of the parameters in question, relative to the largest of all.
+/// Largest gradient of the wanted parameters, relative to the largest of all.
 fn part(network: &Network, jacobian: &Tensor, wanted: impl Fn(&ParameterSpec) -> bool) -> f64 {
     let (mut start, mut found) = (0, 0.0);
     for spec in network.parameters.specs() {
@@ -166,7 +166,7 @@ enum Reason {
 impl Reason {
     const ALL: [Self; 5] = [Self::Token, Self::Position, Self::Segment, Self::Word, Self::OneKey];
 
-    /// The reason that applies to a tensor; for key biases, whose gradients are round-off, none.
+    /// The reason that applies to a tensor; none for key biases, whose gradients are round-off.
     fn of(spec: &ParameterSpec) -> Option<Self> {
         let ends = |suffix: &str| spec.name.ends_with(suffix);
         match () {
@@ -189,7 +189,7 @@ impl Reason {
         }
     }
 
-    /// How many rows of a tensor move for a prompt and a word.
+    /// Number of a tensor's rows that have a gradient for a prompt and a word.
     fn moving(self, spec: &ParameterSpec, ids: &[i64], word: i64, tied: bool) -> i64 {
         let distinct = |values: BTreeSet<i64>| values.len() as i64;
         match self {
@@ -203,8 +203,8 @@ impl Reason {
     }
 }
 
-/// Entries of some tensors that are exactly zero without a reason, and rows too many or too few that move, over all Jacobian
-/// rows. Key biases are left to their own check.
+/// Number of entries of the wanted tensors that are exactly zero without a reason, plus the excess or deficit of rows with a
+/// gradient, over all Jacobian rows. Key biases have their own check.
 fn unexplained(
     case: NetworkCase,
     network: &Network,
@@ -226,7 +226,7 @@ fn unexplained(
                 let entries = part.get((i * labels.len() + c) as i64).not_equal(0.0);
                 let moving = count(&entries.any_dim(1, false));
                 let expected = Reason::of(spec).map_or(spec.shape[0], |why| why.moving(spec, ids, *word, tied));
-                // Of the rows that move every entry does.
+                // In a row with a gradient every entry has one.
                 found += (moving - expected).abs() + moving * entries.size()[1] - count(&entries);
             }
         }
@@ -234,7 +234,7 @@ fn unexplained(
     found as f64
 }
 
-/// Per reason the tensors and rows of two models that have no gradient for it.
+/// For each reason, the tensors and rows of two models that have no gradient because of it.
 fn reasons(context: &Context<'_>) -> Result<Table> {
     let mut rows = Vec::new();
     for (architecture, tied) in [(Architecture::Bert, false), (Architecture::Roberta, true)] {
@@ -311,7 +311,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         query = query.max(part(&network, &jacobian, |spec| spec.name.ends_with("query.bias")));
         noise = noise.max(sign_differences(&with_rule(network, "nothing"), 1 << 20)?);
     }
-    // By how much they differ is round-off, which no two machines share; that they do is not.
+    // The size of the difference is round-off, which varies between machines; the existence of a difference is not.
     let differ = if noise == 0.0 { 0.0 } else { 1.0 };
     let controls = vec![
         identity("without the rule: whether sign kernels differ (0: no, 1: yes)", 0.0, differ, several),

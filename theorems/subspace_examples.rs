@@ -18,11 +18,11 @@
 //! exponent in `log M`. Then twelve examples and networks of growing width: its exponent in `P`; and for LoRA of rank 32, in the
 //! width.
 //!
-//! **Control.** The root mean square error in place of the largest, which does not grow with N; and the exponent in P against 1/2,
-//! that of an error which counts parameters.
+//! **Control.** The root mean square error in place of the largest, which does not grow with N; and the exponent in P against
+//! 1/2, that of an error that depends on the number of parameters.
 //!
-//! **Meaning.** A dimension that is enough for a kernel of 64 examples is enough for a million parameters, and half as much again
-//! is enough for the kernel of a thousand examples.
+//! **Meaning.** A dimension that suffices for a kernel of 64 examples suffices for a million parameters, and half as much again
+//! suffices for the kernel of a thousand examples.
 
 use tch::{Kind, Tensor};
 
@@ -62,16 +62,16 @@ const IN_LOG: f64 = 0.2;
 /// Accepted distance of the exponents in P and in the width from 0.
 const FLAT: f64 = 0.15;
 
-/// Dimension for the number of examples, and for the number of parameters and LoRA's rank.
+/// Dimensions: for the dependence on the number of examples; for that on the number of parameters, and LoRA's rank.
 const DIMENSION: i64 = 256;
 const RANK: i64 = 32;
-/// Draws of A in a sample.
+/// Draws of A per sample.
 const ADAPTERS: usize = 3;
-/// Examples for the number of parameters.
+/// Number of examples for the dependence on the number of parameters.
 const FEW: i64 = 12;
 const INPUT: i64 = 32;
 
-/// A perceptron on that many examples of different lengths.
+/// A perceptron with this many examples of different lengths.
 fn perceptron(context: &Context<'_>, width: f64, examples: i64) -> (Mlp, Tensor) {
     let (depth, activation) = (2, Activation::Tanh);
     let mlp = Mlp { input: INPUT, width: width as i64, depth, outputs: 1, activation, gain: 1.0, abc: Abc::ntk(depth) };
@@ -112,7 +112,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     })?;
     let widths = context.pick(doubled(32.0, 3), doubled(32.0, 4), doubled(64.0, 4));
     let in_width = Scan::over(context, "LoRA", &widths, seeds, &[LARGEST], |width, seed| {
-        // The mean over a few draws of A: the largest of some dozen errors scatters.
+        // A mean over a few draws of A, because the largest of a few dozen errors scatters.
         let draws =
             (0..ADAPTERS).map(|draw| adapted(context, width, seed * ADAPTERS + draw)).collect::<Result<Vec<_>>>()?;
         Ok(vec![draws.iter().sum::<f64>() / ADAPTERS as f64])

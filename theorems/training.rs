@@ -15,7 +15,7 @@ pub(super) fn loss_gradient(
     let leaves = parameters.map(|v| v.detach().set_requires_grad(true));
     let outputs = examples.forward(&mut PlainTap::new(&leaves), indices);
     let total = (outputs * chi.to_device(parameters.device())).sum(Kind::Double);
-    // Adding 0·Σθ makes every parameter part of the graph, so that one the outputs do not reach has gradient zero.
+    // Adding 0·Σθ makes every parameter part of the graph, so that parameters not used by the outputs have gradient zero.
     let anchor =
         leaves.values().iter().map(|p| p.sum(Kind::Double)).reduce(|a, b| a + b).expect("a network has parameters");
     Tensor::run_backward(&[total + anchor * 0.0], leaves.values(), false, false).into_iter().map(Some).collect()
@@ -26,11 +26,11 @@ pub(super) fn outputs(parameters: &Parameters, examples: &dyn Examples) -> Tenso
     crate::jacobian::outputs(parameters, examples, examples.len())
 }
 
-/// `<∇f, direction>` \[N, C\] of all examples, from outputs along the line alone: the central difference of fourth order, in which no
-/// tensor moves by more than a fifty-thousandth of its size: layer norms of few entries bend that much. Its error is 1e-19 times a
-/// fifth derivative, and round-off over 1e-5. Parameters without a direction stay.
+/// `<∇f, direction>` \[N, C\] of all examples, from outputs along the line alone: the central difference of fourth order, in
+/// which no tensor moves by more than a fifty-thousandth of its size, because layer norms of few entries are strongly curved.
+/// Its error is 1e-19 times a fifth derivative, plus round-off over 1e-5. Parameters without a direction do not move.
 pub(super) fn first_order(parameters: &Parameters, examples: &dyn Examples, direction: &[Option<Tensor>]) -> Tensor {
-    // Of a tensor that is nearly zero the size is a tenth an entry.
+    // A nearly zero tensor counts as having entries of 0.1.
     let sizes = parameters.values().iter().map(|value| rms(value).max(0.1));
     let moves = direction.iter().zip(sizes).filter_map(|(d, size)| d.as_ref().map(|d| rms(d) / size));
     let step = 2e-5 / moves.fold(0.0, f64::max);
@@ -45,8 +45,8 @@ pub(super) fn first_order(parameters: &Parameters, examples: &dyn Examples, dire
     ((at(1.0) - at(-1.0)) * 8.0 - (at(2.0) - at(-2.0))) / (12.0 * step)
 }
 
-/// What an optimizer's step on the loss with output derivative χ \[B, C\] on the examples at `indices` moves all outputs \[N·C\] by, to
-/// first order.
+/// First-order change of all outputs \[N·C\] in an optimizer's step on the loss with output derivative χ \[B, C\] on the
+/// examples at `indices`.
 pub(super) fn moved_by_step(
     mut optimizer: Optimizer,
     parameters: &Parameters,
@@ -58,7 +58,7 @@ pub(super) fn moved_by_step(
     first_order(parameters, examples, &updates).reshape([-1])
 }
 
-/// A number of each tensor for every one of its entries \[P\].
+/// Expands one number per tensor to all of its entries \[P\].
 pub(super) fn entries(parameters: &Parameters, of_tensors: &[f64]) -> Tensor {
     let parts = parameters.values().iter().zip(of_tensors);
     let parts: Vec<Tensor> =

@@ -1,23 +1,26 @@
 //! With batches and several outputs SGD obeys one vector equation, with the kernel of all outputs.
 //!
-//! **Statement.** A step of SGD on a batch of `B` examples with `C` outputs moves output `c` of any `ξ_i` by
-//! `-η/B Σ_j Σ_d K(ic, jd) χ_jd`, to first order in η, where `K(ic, jd) = <∇f_c(ξ_i), ∇f_d(ξ_j)>` and `χ_jd = ∂ℓ_j/∂f_d`. The equation holds
+//! **Statement.** A step of SGD on a batch of `B` examples with `C` outputs moves output `c` of any `ξ_i` by `-η/B Σ_j Σ_d
+//! K(ic, jd) χ_jd`, to first order in η, where `K(ic, jd) = <∇f_c(ξ_i), ∇f_d(ξ_j)>` and `χ_jd = ∂ℓ_j/∂f_d`. The equation holds
 //! at any weights; in the kernel regime it holds along training with the kernel of `θ_0`, up to a residual that falls as `1/n`.
 //!
-//! **Hypotheses.** Differentiable outputs; along training, kernel behaviour (ntk-regime), and outputs that move by order one: measured.
+//! **Hypotheses.** Differentiable outputs; along training, kernel behaviour (ntk-regime), and outputs that move by order one:
+//! measured.
 //!
-//! **Derivation.** The loss `1/B Σ_j ℓ(f(ξ_j))` has the gradient `1/B Σ_jd χ_jd ∇f_d(ξ_j)`, and `f_c(ξ_i)` moves by its inner product with
-//! `-η` times that: linear in χ, so that examples and outputs add. Along training both errors, of linearization and of moving features,
-//! are of relative order `1/n`, output by output as in kernel-analog-sgd.
+//! **Derivation.** The loss `1/B Σ_j ℓ(f(ξ_j))` has the gradient `1/B Σ_jd χ_jd ∇f_d(ξ_j)`, and `f_c(ξ_i)` moves by its inner
+//! product with `-η` times that: linear in χ, so that examples and outputs add. Along training both errors, of linearization
+//! and of moving features, are of relative order `1/n`, output by output as in kernel-analog-sgd.
 //!
-//! **Experiment.** Exactly: on random networks (perceptrons, transformers, language models) with random χ, the derivative of all outputs
-//! along the optimizer's step, by a central difference of fourth order, against the equation. Along training: a tanh perceptron of
-//! growing width, batches of three of five examples, three outputs, cross-entropy; the exponent of the residual of all steps on probes.
+//! **Experiment.** Exactly: on random networks (perceptrons, transformers, language models) with random χ, the derivative of
+//! all outputs along the optimizer's step, by a central difference of fourth order, against the equation. Along training: a
+//! tanh perceptron of growing width, batches of three of five examples, three outputs, cross-entropy; the exponent of the
+//! residual of all steps on probes.
 //!
-//! **Control.** The equation in which outputs do not see each other (`d = c` alone), whose error falls as `n^-1/2` only, for these
-//! blocks vanish in the limit and not before; and `K(A-SignGD)` with the best scale.
+//! **Control.** The equation without interaction of outputs (`d = c` only), whose error falls only as `n^-1/2`, because the
+//! other blocks vanish only in the limit; and `K(A-SignGD)` with its best-fitting scale.
 //!
-//! **Meaning.** Kernel regression with several classes needs the kernel of all pairs of outputs; dropping blocks costs an order in width.
+//! **Meaning.** Kernel regression with several classes needs the kernel of all pairs of outputs; dropping blocks costs an order
+//! in width.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -53,7 +56,7 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// Accepted distance of the residual's exponent from -1: -1/2 is out.
+/// Accepted distance of the residual's exponent from -1; it excludes -1/2.
 const MARGIN: f64 = 0.25;
 
 const CLAIMED: &str = "K(SGD) of all outputs";

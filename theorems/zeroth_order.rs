@@ -1,4 +1,5 @@
-//! Zeroth-order steps follow the SGD kernel on average; their scatter knows the kernel's spectrum and not the number of parameters.
+//! Zeroth-order steps follow the SGD kernel on average; their scatter depends on the kernel's spectrum, not on the number of
+//! parameters.
 //!
 //! **Statement.** MeZO replaces the gradient `g` by `ĝ = <g, z> z`, with `z` standard normal and `<g, z>` from two values of the
 //! loss. A step with `q` directions on `ξ'` moves `f(ξ)` on average by SGD's `-ηχK(ξ, ξ')`, with the variance `η²χ² (K(ξ,ξ)
@@ -9,19 +10,19 @@
 //! **Hypotheses.** Two continuous derivatives; differences small enough for the loss to be linear.
 //!
 //! **Derivation.** `<∇f, z><g, z>` is a product of two normal variables of variances `|∇f|²`, `|g|²` and covariance `<∇f, g>`
-//! (Isserlis): see intrinsic-dimension with `k = q`. `E[<g,z>² zᵀHz] = |g|² tr H + 2gᵀHg` by the same rule, and with `H = 1` the
-//! size of ĝ. With squared loss and fixed features `H = JᵀJ/N`: its trace and its spectrum are the kernel's, whatever P is.
+//! (Isserlis): see intrinsic-dimension with `k = q`. `E[<g,z>² zᵀHz] = |g|² tr H + 2gᵀHg` by the same rule, and with `H = 1`
+//! the size of ĝ. With squared loss and fixed features `H = JᵀJ/N`: its trace and spectrum are the kernel's, whatever P is.
 //!
 //! **Experiment.** `<g, z>` from differences of outputs against autograd, on random networks. Then many draws of steps of a
 //! perceptron of eight examples, by differences: means and variances of all entries. Then perceptrons of growing width, whose
 //! kernel hardly changes while P grows: the exponents in P of the second-order factor, 0, and of `|ĝ|²/|g|²`, 1, and the factor
 //! against its closed form.
 //!
-//! **Control.** The second-order factor against the exponent 1 of a noise that counts parameters; and the sign of `<g, z>` in place
-//! of its value, whose mean step is no kernel step.
+//! **Control.** The second-order factor against the exponent 1 of a noise that depends on the number of parameters; and the
+//! sign of `<g, z>` in place of its value, whose mean step is not a kernel's.
 //!
-//! **Meaning.** Why fine-tuning with two forward passes works at all in a billion parameters (Malladi et al. 2023): the kernel
-//! regime has an effective rank, and the steps' mean is the kernel's.
+//! **Meaning.** It explains why fine-tuning with two forward passes works at all with a billion parameters (Malladi et al.
+//! 2023): the kernel has a small effective rank, and the mean of the steps is the kernel's.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -59,12 +60,12 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-/// A central difference of second order with steps of 1e-5 along a direction of length √P, some hundred: its next term is 1e-10 of the
-/// first, times P and a third derivative along the direction.
+/// A central difference of second order with steps of 1e-5 along a direction of length √P, a few hundred: its next term is
+/// 1e-10 of the first, times P and a third derivative along the direction.
 const DIFFERENCE: f64 = 1e-5;
 const STEP: f64 = 1e-5;
 
-/// Directions of a step.
+/// Directions per step.
 const DIRECTIONS: i64 = 4;
 
 const CURVATURE: &str = "second-order factor";
@@ -95,7 +96,7 @@ impl Case {
     }
 }
 
-/// `<∇f, z>` \[N·C\] of all outputs by the difference of two forward passes.
+/// `<∇f, z>` \[N·C\] of all outputs, by the difference of two forward passes.
 fn difference(parameters: &Parameters, examples: &dyn Examples, z: &Tensor, one_sided: bool) -> Tensor {
     let at = |factor: f64| {
         let mut start = 0;
@@ -133,12 +134,12 @@ fn perceptron(context: &Context<'_>, width: i64, seed: u64) -> (Parameters, Box<
     (mlp.parameters(seed, Context::KIND, context.device), Box::new(examples))
 }
 
-/// Draws of steps in units of -ηχ \[N, N\] by differences of outputs, then of steps by the sign of `<g, z>`, and the kernel.
+/// Draws of steps \[N, N\] in units of -ηχ, by differences of outputs, then the same with the sign of `<g, z>`, and the kernel.
 fn steps(context: &Context<'_>) -> Result<([Vec<Tensor>; 2], Tensor)> {
     let (parameters, examples) = perceptron(context, 10, context.seed("zeroth-order network"));
     let (numel, draws, n) = (parameters.numel(), context.samples(2000, 6000, 20_000), EXAMPLES as i64);
     let seed = context.seed("zeroth-order draws");
-    // No mutant moves differently.
+    // No mutant changes the steps.
     let moves = context.shared(&format!("steps, {draws} draws"), 0.0, 0, || {
         let mut numbers = Vec::with_capacity(draws * EXAMPLES * DIRECTIONS as usize);
         for draw in 0..draws as u64 * DIRECTIONS as u64 {
@@ -156,20 +157,20 @@ fn steps(context: &Context<'_>) -> Result<([Vec<Tensor>; 2], Tensor)> {
     Ok(([values, signs], jacobian.matmul(&jacobian.tr()).to_device(Device::Cpu)))
 }
 
-/// The draws against the closed moments of theirs.
+/// The checks of the draws against their closed moments.
 fn agreements(context: &Context<'_>, [values, signs]: &[Vec<Tensor>; 2], kernel: &Tensor) -> [Agreement; 2] {
     let directions = if context.is(ONE_DIRECTION) { 1 } else { DIRECTIONS };
     let stated = variance_off(context, moments(kernel, directions, !context.is(NO_CROSS_TERM)));
     let [mut of_values, mut of_signs] = [(); 2].map(|()| Agreement::default());
     of_values.add(values, &stated);
-    // The best scale for all entries together.
+    // The best-fitting scale for all entries together.
     let mean = Tensor::stack(signs, 0).mean_dim(0i64, false, Kind::Double);
     let scale = ((&mean * kernel).sum(Kind::Double) / kernel.square().sum(Kind::Double)).double_value(&[]);
     of_signs.add_means(signs, &(kernel * scale));
     [of_values, of_signs]
 }
 
-/// What draws of ĝ say of one network, whose number of parameters is near `size`.
+/// Statistics of draws of ĝ for one network of a width.
 fn curvature(context: &Context<'_>, width: f64, seed: usize) -> Result<Vec<f64>> {
     let (parameters, examples) =
         perceptron(context, width as i64, context.seed(&format!("width {width}, seed {seed}")));
@@ -192,7 +193,7 @@ fn curvature(context: &Context<'_>, width: f64, seed: usize) -> Result<Vec<f64>>
         context.device,
     );
     let weights = z.matmul(&g).square();
-    // Both moments are weighed by <g, z>², whose own mean is |g|²: dividing by its sum leaves less scatter.
+    // Both moments have the weight <g, z>², whose mean is |g|²; dividing by its sum reduces the scatter.
     let weighed = |of: Tensor| number((&weights * of).sum(Kind::Double) / weights.sum(Kind::Double));
     let curvature = weighed(z.matmul(&jacobian.tr()).square().sum_dim_intlist(1i64, false, Kind::Double)) * size / own;
     let length = weighed(z.square().sum_dim_intlist(1i64, false, Kind::Double));
@@ -200,7 +201,7 @@ fn curvature(context: &Context<'_>, width: f64, seed: usize) -> Result<Vec<f64>>
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    // Measured before any mutant is asked for: all share it.
+    // Measured before any question about mutants, so that all share it.
     let (draws, kernel) = steps(context)?;
     let widths =
         context.pick(vec![8.0, 16.0, 32.0, 64.0], vec![16.0, 32.0, 64.0, 128.0], vec![32.0, 64.0, 128.0, 256.0]);

@@ -1,9 +1,9 @@
-//! Tables of whole-process measurements: every row is a process of its own, so that peak memory is that row's.
+//! Tables of whole-process measurements: every row is measured in a separate process, so that peak memory is the row's own.
 
 use std::process::Command;
 
-/// Prints the heading, and a row for each argument of this program, or for each of `usual` where there is none: the program
-/// runs itself with `--row ROW`, and `measure` prints it.
+/// Prints the heading, and a row for each argument of this program, or for each of `usual` if there are none: the program runs
+/// itself with `--row ROW`, and `measure` prints the row.
 pub fn run(usual: &[&str], heading: &str, measure: impl Fn(&str)) {
     kernelview::device::prepare_process();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -24,7 +24,7 @@ pub fn run(usual: &[&str], heading: &str, measure: impl Fn(&str)) {
     }
 }
 
-/// Peak resident memory of this process from the system's own account; 0 where there is none.
+/// Peak resident memory of this process, as reported by the system; 0 if it reports none.
 pub fn peak_megabytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));

@@ -1,5 +1,5 @@
-//! Lets this package's tests find libtorch: a build script sets linker arguments for its own package only, and kernelview tells
-//! where libtorch is.
+//! Lets this package's tests find libtorch: a build script sets linker arguments only for its own package, and kernelview's
+//! tells it where libtorch is.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,5 +1,5 @@
-//! LoRA adapters of a study: new ones at initialization, or those of a PEFT directory. They take the place of the weights in
-//! kernels and fine-tuning.
+//! LoRA adapters of a study: new ones, or those of a PEFT directory. In kernels and fine-tuning they take the place of the
+//! weights.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::jacobian::Parameters;
 use crate::lm::{Modules, PeftAdapter, default_targets};
 use crate::subspace::{Init, Lora, Target};
 
-/// Which adapters.
+/// Where the adapters come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdapterRequest {
-    /// New ones, B zero and A drawn from the split's seed.
+    /// New adapters: B is zero, A is drawn from the split's seed.
     New {
-        /// Modules by the ends of their names; none for PEFT's default of the architecture.
+        /// Ends of modules' names; `None` for PEFT's default for the architecture.
         targets: Vec<String>,
         /// Rank k.
         rank: i64,
@@ -23,19 +23,19 @@ pub enum AdapterRequest {
         /// How A is drawn.
         init: Init,
     },
-    /// Those of a PEFT directory.
+    /// Adapters from a PEFT directory.
     Read(PathBuf),
 }
 
-/// Adapters with the parameters that they extend.
+/// Adapters, with the parameters of the network that they extend.
 pub(super) struct Adapters {
     pub lora: Lora,
     pub extended: Parameters,
-    /// For reports.
+    /// Title in reports.
     pub title: String,
-    /// What determines them, for digests.
+    /// What they depend on, for digests.
     pub identity: String,
-    /// What a reader of the results should know of them.
+    /// A caveat for readers of the results.
     pub note: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl Adapters {
     }
 }
 
-/// What is said of parameters of the network that came with the adapter.
+/// A note on parameters of the network that the adapter's files replaced.
 fn replaced(lora: &Lora) -> Option<String> {
     let names: Vec<String> = lora.replaced().iter().map(|p| format!("`{}`", lora.specs()[p.0].name)).collect();
     let (first, more) = (names.first()?, names.len() - 1);

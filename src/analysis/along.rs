@@ -1,4 +1,4 @@
-//! Residuals of the linearization along a run, measured while it trains.
+//! Residuals of the linearization along a run, measured during training.
 
 use tch::{Kind, Tensor};
 
@@ -9,32 +9,32 @@ use crate::jacobian::{Line, Parameters};
 use crate::measure::{Expansion, Known, Rounding};
 use crate::train::Step;
 
-/// What is watched of every run, and where.
+/// Examples and steps at which runs are measured.
 pub(super) struct Probes<'a> {
-    /// Examples whose outputs are watched.
+    /// Examples whose outputs are compared.
     pub examples: StudyExamples<'a>,
-    /// Steps after which they are, ascending.
+    /// The measured steps, ascending.
     pub steps: Vec<usize>,
-    /// Most of them in a forward pass.
+    /// Largest number of examples in a forward pass.
     pub batch: usize,
 }
 
-/// Watches one run. The expansions are in double precision throughout: over single steps the outputs hardly move.
+/// Measures one run. Everything is in double precision: within a single step the outputs hardly move.
 pub(super) struct Along<'a> {
     probes: &'a Probes<'a>,
     start: &'a Parameters,
     at_start: Option<(Rounding, Tensor)>,
-    /// What was measured.
+    /// The residuals so far.
     pub residuals: Vec<StepResidual>,
 }
 
 impl<'a> Along<'a> {
-    /// A run from these parameters.
+    /// Starts at the run's initial parameters.
     pub fn new(probes: &'a Probes<'a>, start: &'a Parameters) -> Self {
         Self { probes, start, at_start: None, residuals: Vec::new() }
     }
 
-    /// Looks at a step.
+    /// Measures a step, if it is one of the probes' steps.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
@@ -58,7 +58,7 @@ impl<'a> Along<'a> {
             cumulative: whole.residual(),
             error: whole.computed.error,
         };
-        // The first step is the whole way so far.
+        // Up to the first step, the cumulative residual is the step's own.
         if step.number > 1 {
             let known = Known { start: None, end: Some(&whole.end) };
             let one = Expansion::double(Line::new(step.before, step.after), examples, *batch, *rounding, known)?;
@@ -85,10 +85,10 @@ mod tests {
     use crate::task::{demo, demo_definition};
     use crate::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 
-    /// Runs of a pre-trained network in single precision, from steps that change outputs in their sixth digit to steps that
-    /// leave the linear: residuals against those by gradients in double precision. Four times the stated error, since an estimate
-    /// is not a bound. Fails for: an expansion at the wrong end of a step, a step that is not asked for, an error that is
-    /// stated too small.
+    /// Runs of a pre-trained network in single precision, from steps that change outputs in their sixth digit to steps beyond
+    /// the linear range: residuals against those from gradients in double precision. The tolerance is four times the stated
+    /// error, because an estimate is not a bound. Fails for: an expansion at the wrong end of a step, a step that was not
+    /// requested, a stated error that is too small.
     #[test]
     fn residuals_along_a_run_are_those_of_gradients_within_the_stated_error() {
         let network = Pretrained::load(&family_directory().join("prose-64"), Dtype::F32, Device::Cpu);

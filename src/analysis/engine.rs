@@ -1,4 +1,4 @@
-//! How the kernel engine runs on a study: batches, memory, precision.
+//! Settings of the kernel engine for a study: batches, memory, precision.
 
 use super::study::Study;
 use crate::error::Result;
@@ -8,19 +8,19 @@ use crate::kernel::{FormulaSet, GramOptions, Precision};
 /// Settings of the kernel engine that a user chooses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EngineSettings {
-    /// Most examples per forward and backward pass.
+    /// Largest number of examples per forward and backward pass.
     pub batch: usize,
-    /// Most bytes that the process may take.
+    /// Limit on the process's memory, in bytes.
     pub memory: Option<u64>,
-    /// Element type of the products of gradients, where it is not the network's.
+    /// Precision of the products of gradients, if not the network's.
     pub precision: Option<Precision>,
 }
 
 impl EngineSettings {
-    /// Options of the kernel between `left` and itself or `right`.
+    /// Options for the kernel of `left` with itself, or with `right`.
     ///
     /// # Errors
-    /// A memory limit that does not suffice; a precision that the device does not have.
+    /// A memory limit that is too small; a precision that the device does not support.
     pub fn options(
         &self,
         study: &Study,

@@ -1,4 +1,4 @@
-//! The examples of a study: under a prompt or read by a new head, seen through adapters where there are any.
+//! The examples of a study: in a prompt, or read by a new head; through adapters, if there are any.
 
 use tch::Tensor;
 
@@ -17,11 +17,11 @@ pub struct StudyExamples<'a> {
     pub(super) adapters: Option<&'a Lora>,
 }
 
-/// What the network reads, and what reads the network.
+/// How the network's inputs are made and its outputs read.
 pub(super) enum NetworkExamples<'a> {
-    /// Under a prompt that a token answers.
+    /// In a prompt whose answer is one token.
     Prompted(PromptExamples<'a>),
-    /// Under a prompt that several tokens answer.
+    /// In a prompt whose answer has several tokens.
     Answered(AnswerExamples<'a>),
     /// Read by a new head.
     Headed(HeadExamples<'a>),
@@ -36,8 +36,8 @@ impl StudyExamples<'_> {
         }
     }
 
-    /// The same examples for measures that subtract nearly equal outputs: nothing is rounded in a network of double
-    /// precision, where transformers would.
+    /// The same examples, for differences of nearly equal outputs: a network in double precision then rounds nothing, even
+    /// where transformers does.
     #[must_use]
     pub fn exact(self) -> Self {
         let network = match self.network {
@@ -86,7 +86,7 @@ impl Examples for StudyExamples<'_> {
 }
 
 impl Study {
-    /// The examples of a split with outputs of the given kind.
+    /// The examples of a split, with this kind of outputs.
     pub fn examples(&self, split: SplitName, mode: OutputMode) -> Result<StudyExamples<'_>> {
         let network = match self.head {
             Head::Prompt => match self.task.label_ids() {
@@ -102,7 +102,7 @@ impl Study {
         Ok(StudyExamples { network, adapters: self.adapters() })
     }
 
-    /// The same with other label words of several tokens each, read by their log-probabilities.
+    /// The same with other label words of several tokens each, scored by their log-probabilities.
     pub fn answered_for(&self, split: SplitName, words: &[Vec<i64>], mode: OutputMode) -> Result<AnswerExamples<'_>> {
         self.answered(split, mode, |_| words.to_vec())
     }
@@ -118,7 +118,7 @@ impl Study {
         AnswerExamples::new(&*self.model, &examples, mode, self.device)
     }
 
-    /// Whether f is made of log-probabilities, summed over the tokens of answers, and not of logits.
+    /// Whether f is made of log-probabilities, summed over the tokens of answers, instead of logits.
     pub fn is_answered(&self) -> bool {
         self.head == Head::Prompt && self.task.label_ids().is_none()
     }
@@ -132,11 +132,11 @@ impl Study {
         token_examples(self.prompts(split))
     }
 
-    /// The examples of a split with the prompt but without its mask, read by a new head of some outputs on the first token:
-    /// the control of the claims on prompts, which changes nothing but the head.
+    /// The examples of a split with the prompt but without its mask, read at the first token by a new head with this many
+    /// outputs: a control for the claims on prompts that changes only the head.
     ///
     /// # Errors
-    /// [`crate::error::Error::Model`] where the model is a causal one.
+    /// [`crate::error::Error::Model`] for a causal model.
     pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
         let mask = self.tokenizer.require(SpecialToken::Mask)?;
         let first = |p: &Prompt| {

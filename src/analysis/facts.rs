@@ -1,5 +1,5 @@
-//! What a study says of itself in reports and kernel files: the task, and which example is which, wherever a machine keeps
-//! the data.
+//! What reports and kernel files say about a study: the task, and the identity of each example, independent of where the data
+//! are stored.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,12 +13,12 @@ use crate::kernel::Formula;
 use crate::lm::OutputMode;
 use crate::task::Prompt;
 
-/// Name of a few-shot split, wherever the data are kept.
+/// Name of a few-shot split, independent of where the data are stored.
 pub fn split_name(task: &str, k: usize, seed: u64) -> String {
     format!("{task}/{k}-{seed}")
 }
 
-/// SHA-256 of the data: a single file's own, otherwise that of the digests of the sets' files, one a line.
+/// SHA-256 of the data: the file's own if there is only one, otherwise that of the list of the files' digests, one per line.
 pub(super) fn source_digest(sets: &[SetFacts]) -> String {
     let digests: Vec<&str> = sets.iter().map(|set| set.file_digest.as_str()).collect();
     match digests.as_slice() {
@@ -28,7 +28,7 @@ pub(super) fn source_digest(sets: &[SetFacts]) -> String {
 }
 
 impl Study {
-    /// What a kernel file says of itself: training examples against those of a split, or a part of them, in these formulas.
+    /// Metadata of a kernel file: training examples by a split, or by some of its examples, for these formulas.
     pub fn kernel_metadata(
         &self,
         columns: (SplitName, Option<Range<usize>>),
@@ -118,7 +118,7 @@ impl Study {
         }
     }
 
-    /// The tokens of a prompt as the vocabulary writes them.
+    /// The tokens of a prompt as spelled in the vocabulary.
     fn token_names(&self, prompt: &Prompt) -> Vec<String> {
         let name = |id: &i64| self.tokenizer.id_to_token(*id).unwrap_or_else(|| format!("id {id}"));
         prompt.input_ids.iter().map(name).collect()
@@ -139,13 +139,13 @@ impl Study {
         text
     }
 
-    /// Digest of what stored results depend on: the study, and the names, files and rows of its examples, which they repeat.
+    /// Digest of everything that stored results depend on or repeat: the study, and the names, files and rows of its examples.
     pub(super) fn results_digest(&self) -> String {
         let provenance = serde_json::to_string(&(&self.source, &self.sets)).expect("facts are plain data");
         digest([self.digest().as_bytes(), provenance.as_bytes()])
     }
 
-    /// The template that the prompts were made with; empty without a prompt.
+    /// The template of the prompts; empty without a prompt.
     fn template(&self) -> String {
         let template = || self.task.definition.template_for(self.reading).to_string();
         self.reading.prompted().then(template).unwrap_or_default()

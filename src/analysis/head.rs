@@ -1,5 +1,5 @@
-//! What reads the network's last hidden state: its own head under a prompt, or a new linear head without one (the paper's
-//! no-prompt baseline), drawn at random or fitted to the features first (a linear probe).
+//! How the network's last hidden state is read: by its own head in a prompt, or by a new linear head without a prompt (the
+//! paper's no-prompt baseline), random or first fitted to the features (a linear probe).
 
 use nalgebra::{DMatrix, DVector};
 use tch::{Device, Kind, Tensor};
@@ -14,17 +14,17 @@ use crate::regression::{Logistic, LogisticSettings, operator_norm, score};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
-    /// The label words' logits at the template's mask.
+    /// By the label words' logits at the template's mask.
     #[default]
     Prompt,
-    /// A new linear head with random weights, on the first token of the texts alone (the last of a causal model).
+    /// By a new linear head with random weights, at the first token of the texts alone (the last token of a causal model).
     Random,
-    /// The same with the weights of a logistic regression on the training examples' features.
+    /// The same, but with the weights of a logistic regression on the training examples' features.
     LinearProbe,
 }
 
 impl Head {
-    /// As reports print it.
+    /// Text in reports.
     pub fn title(self) -> &'static str {
         match self {
             Self::Prompt => "prompt",
@@ -34,7 +34,7 @@ impl Head {
     }
 }
 
-/// Standard deviation of a random head's weights: `initializer_range` of BERT, RoBERTa and GPT-2.
+/// Standard deviation of a random head's weights: the `initializer_range` of BERT, RoBERTa and GPT-2.
 const DEVIATION: f64 = 0.02;
 
 /// A random head: weight \[C, width\] and a zero bias \[C\].
@@ -44,7 +44,7 @@ pub(super) fn random(classes: usize, width: i64, seed: u64) -> (Tensor, Tensor) 
     (weight, Tensor::zeros([classes as i64], (Kind::Double, Device::Cpu)))
 }
 
-/// Regularization strengths of the probe that are tried on dev, in units of the features' Gram matrix's norm.
+/// Regularization strengths of the probe, chosen on dev, in units of the norm of the features' Gram matrix.
 const STRENGTHS: [f64; 6] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5];
 
 /// Features \[N, width\] with their labels.
@@ -54,11 +54,11 @@ pub(super) struct Probed<'a> {
     pub labels: &'a [usize],
 }
 
-/// Multinomial logistic regression with an L2 penalty: weight \[C, width\] and bias \[C\] of the strength that is best on
-/// dev, ties by the stronger. Solved in the span of the training examples, through their Gram matrix.
+/// Multinomial logistic regression with an L2 penalty: weight \[C, width\] and bias \[C\] for the strength that is best on dev;
+/// ties by the stronger. Solved in the span of the training examples, through their Gram matrix.
 ///
 /// # Errors
-/// [`Error::NotFinite`] where features are not finite; [`Error::NoSolution`] where the solver does not converge.
+/// [`Error::NotFinite`] if a feature is not finite; [`Error::NoSolution`] if the solver does not converge.
 pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize) -> Result<(Tensor, Tensor)> {
     let with_ones = |x: &Tensor| {
         let ones = Tensor::ones([x.size()[0], 1], (Kind::Double, Device::Cpu));
@@ -67,7 +67,7 @@ pub(super) fn linear_probe(train: &Probed<'_>, dev: &Probed<'_>, classes: usize)
     let (x, y) = (with_ones(&train.features), with_ones(&dev.features));
     let n = train.labels.len();
     let gram = matrix(&x.matmul(&x.tr()));
-    // Every class has the same features and no class sees another's.
+    // Every class has the same features, and the classes do not interact.
     let solver = Logistic::each_output(&gram, classes, train.labels)?;
     let norm = operator_norm(&gram)?;
     let mut best: Option<(f64, Tensor)> = None;
@@ -98,8 +98,8 @@ fn matrix(t: &Tensor) -> DMatrix<f64> {
     DMatrix::from_row_slice(rows as usize, columns as usize, &flat(t))
 }
 
-/// Flags of parameters that f depends on: without a prompt nothing reads the model's own head, the last `new` are the new
-/// one's.
+/// Flags of parameters that f depends on: without a prompt the model's own head is not read; the last `new` parameters are the
+/// new head.
 pub(super) fn read(parameters: &Parameters, new: usize) -> Vec<bool> {
     let own = parameters.len() - new;
     let role = |(i, spec): (usize, &ParameterSpec)| i >= own || spec.role != Role::Head;

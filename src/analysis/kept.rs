@@ -1,6 +1,6 @@
-//! The best trained network of each optimizer, kept in a file from the end of its run until it is measured.
+//! Keeps the best trained network of each optimizer in a file, from the end of its run until it is measured.
 //!
-//! Networks are large and runs are many: one file per optimizer, replaced by that of a better run, and nothing in memory.
+//! Networks are large and runs are many: there is one file per optimizer, which a better run replaces, and nothing in memory.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,22 +17,22 @@ use crate::jacobian::Parameters;
 use crate::progress::Silent;
 use crate::train::FineTuning;
 
-/// Order of an optimizer's runs: dev accuracy, then lower dev loss, then the smaller rate. `None` for a run without an
+/// Rank of a run among its optimizer's: by dev accuracy, then lower dev loss, then smaller rate. `None` for a run without an
 /// evaluation.
 pub(super) fn rank(candidate: &Candidate) -> Option<(f64, f64, f64)> {
     candidate.selected.map(|s| (s.dev_accuracy, -s.dev_loss, -candidate.learning_rate))
 }
 
-/// The files of one analysis. Runs in several threads may offer theirs.
+/// The files of one analysis. Runs in several threads may offer networks.
 pub(super) struct Kept<'a> {
     store: &'a ResultStore,
-    /// The parameters that are trained; the others are those of the start.
+    /// The trained parameters; the others are those of the start.
     include: &'a [bool],
     best: Mutex<HashMap<&'static str, (f64, f64, f64)>>,
 }
 
 impl<'a> Kept<'a> {
-    /// None is better than these runs, which have ended already.
+    /// Starts from runs that have already finished: only a better one is kept.
     pub fn new<'c>(
         store: &'a ResultStore,
         include: &'a [bool],
@@ -45,7 +45,7 @@ impl<'a> Kept<'a> {
         Self { store, include, best: Mutex::new(best) }
     }
 
-    /// Keeps a run's network where no other run of its optimizer is better.
+    /// Keeps a run's network if no other run of its optimizer is better.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -57,13 +57,13 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    /// Keeps a run's network in place of any other.
+    /// Keeps a run's network whatever else is kept.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, settings: &FineTuning, network: &Parameters) -> Result<()> {
         let name = settings.optimizer.name();
-        // Without the mark the file is of no run, also while it is replaced.
+        // A file without its mark belongs to no run, even while it is being replaced.
         self.remove(name);
         let path = self.path(name);
         let trained = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
@@ -76,7 +76,7 @@ impl<'a> Kept<'a> {
         self.store.put(&mark(name), settings, &())
     }
 
-    /// The network of a run; `None` where it is not kept, or the file is damaged.
+    /// The network of a run; `None` if it is not kept or its file is damaged.
     pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Option<Parameters> {
         let name = settings.optimizer.name();
         self.store.get::<()>(&mark(name), settings, &Silent)?;
@@ -98,14 +98,14 @@ impl<'a> Kept<'a> {
         self.store.path(&format!("{optimizer}-selected.safetensors"))
     }
 
-    /// Removes what is kept of an optimizer. A leftover that cannot be removed only costs space.
+    /// Removes what is kept for an optimizer. A leftover that cannot be removed only wastes space.
     pub fn remove(&self, optimizer: &str) {
         let _ = fs::remove_file(self.store.path(&format!("{}.json", mark(optimizer))));
         let _ = fs::remove_file(self.path(optimizer));
     }
 }
 
-/// Whether a run is the best of its optimizer; it then counts as such.
+/// Whether a run is its optimizer's best; if so, it is recorded as such.
 fn raise(best: &mut HashMap<&'static str, (f64, f64, f64)>, optimizer: &'static str, candidate: &Candidate) -> bool {
     match rank(candidate) {
         Some(new) if best.get(optimizer).is_none_or(|old| new > *old) => {
@@ -157,8 +157,8 @@ mod tests {
         (settings, Candidate { learning_rate, selected: Some(selected), diverged: false })
     }
 
-    /// Fails for: a worse run in a better one's place, the network of other settings, a damaged file taken for a network,
-    /// parameters that are not trained taken from the file, files left behind.
+    /// Fails for: a worse run in place of a better one, the network of other settings, a damaged file read as a network,
+    /// untrained parameters read from the file, files left behind.
     #[test]
     fn the_best_run_is_kept_until_it_is_removed() {
         let directory = tempfile::tempdir().expect("a directory");

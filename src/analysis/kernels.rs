@@ -49,14 +49,14 @@ pub(super) fn kernels(study: &Study, plan: &Plan, store: &ResultStore, monitor: 
         }
         Ok(join_columns(&pieces))
     })?;
-    // The pieces are part of the whole now; a leftover that cannot be removed only costs space.
+    // The pieces are now part of the whole; a leftover that cannot be removed only wastes space.
     for i in 0..tests.div_ceil(PIECE) {
         let _ = std::fs::remove_file(piece_path(i));
     }
     Ok(Grams { train, dev, test })
 }
 
-/// Where finished kernels are kept.
+/// Where finished kernels are stored.
 struct KernelStore<'a> {
     study: &'a Study,
     plan: &'a Plan,
@@ -65,8 +65,8 @@ struct KernelStore<'a> {
 }
 
 impl KernelStore<'_> {
-    /// The kernel in a file, if it is the one wanted; otherwise a newly computed one, which is then written. `columns`
-    /// are the right examples: a split, or a part of it.
+    /// The kernel in a file if it is the required one; otherwise computes and stores it. `columns` are the right examples: a
+    /// split, or some of it.
     fn kernel(
         &self,
         path: &Path,
@@ -95,7 +95,7 @@ impl KernelStore<'_> {
     }
 }
 
-/// Kernels of the training examples with others at some parameters.
+/// Kernels of the training examples with others, at some parameters.
 struct OfTrain<'a> {
     study: &'a Study,
     plan: &'a Plan,
@@ -108,7 +108,7 @@ impl OfTrain<'_> {
         self.gram(None, stage, monitor)
     }
 
-    /// With a split, or with some of it.
+    /// With a split, or with some of its examples.
     fn with(&mut self, split: SplitName, indices: Option<&[usize]>, monitor: &dyn Monitor) -> Result<Gram> {
         let mut other = self.study.examples(split, self.study.mode)?;
         if let Some(indices) = indices {
@@ -141,7 +141,7 @@ pub fn train_kernel(
     OfTrain { study, plan, examples: &examples, grams }.with_itself(stage, monitor)
 }
 
-/// Errors that the plan's precision makes, by formula; empty where it asks for none.
+/// Errors caused by the plan's precision, by formula; empty if it sets none.
 pub(super) fn precision_errors(study: &Study, plan: &Plan) -> Result<Vec<(Formula, f64)>> {
     if plan.settings.precision.is_none() {
         return Ok(Vec::new());
@@ -161,7 +161,7 @@ fn shares_json(study: &Study, shares: &[ParameterShare]) -> String {
     serde_json::to_string(&rows).expect("names and numbers")
 }
 
-/// Joins Gram matrices with the same left examples along the right ones.
+/// Concatenates Gram matrices with the same left examples along their right ones.
 fn join_columns(pieces: &[Gram]) -> Gram {
     let join = |which: GramMatrix| {
         let found: Option<Vec<&Tensor>> = pieces.iter().map(|piece| piece.get(which)).collect();

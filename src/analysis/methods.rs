@@ -1,7 +1,7 @@
-//! Kernel regression with one kernel: every solver that suits it, each over its grid. Knows no model and no files.
+//! Kernel regression with one kernel: every suitable solver, each over its grid. Knows no model and no files.
 //!
-//! A solver that cannot (logistic regression on a kernel with large negative eigenvalues) leaves a note; the others'
-//! results stand.
+//! A solver that fails (such as logistic regression on a kernel with large negative eigenvalues) leaves a note, and the others'
+//! results remain valid.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -22,15 +22,15 @@ const SVM: &str = "support vector machine";
 /// Strengths of logistic regression's penalty, relative to the kernel's norm.
 const STRENGTHS: [f64; 4] = [1.0, 0.1, 0.01, 0.001];
 
-/// Rows up to which support vector machines are fitted: their library visits pairs of rows one after the other.
+/// Largest number of rows for support vector machines: their library visits pairs of rows one by one.
 const FEW: usize = 1024;
 
-/// What the solvers made of one kernel.
+/// Results of the solvers for one kernel.
 #[derive(Debug, Default)]
 pub(super) struct Solved {
-    /// Results, the first the one that summaries quote.
+    /// Results; summaries quote the first.
     pub methods: Vec<MethodResult>,
-    /// What solvers could not do.
+    /// Solvers that failed, with the reasons.
     pub failures: Vec<Failure>,
 }
 
@@ -49,7 +49,7 @@ impl Solved {
     }
 }
 
-/// Why no support vector machine is fitted to a kernel, where none is.
+/// Why no support vector machine is fitted to a kernel; `None` if one is.
 fn no_svm(rows: usize, outputs: usize) -> Option<String> {
     if outputs > 1 {
         return Some(format!("not fitted: it separates two classes by one output, and the kernel has {outputs}"));
@@ -69,11 +69,11 @@ pub(super) fn units(formula: Formula, rows: usize, outputs: usize) -> u64 {
     (least_squares + others) as u64
 }
 
-/// Least squares (for one output of the asymmetric formula the paper's asymmetric solver first), then logistic regression
-/// and, for one output and few rows, a support vector machine.
+/// Least squares (for one output of the asymmetric formula, the paper's asymmetric solver first), then logistic regression and,
+/// for one output and few rows, a support vector machine.
 ///
 /// # Errors
-/// A problem whose parts do not fit; `NoSolution` where no solver comes to a result; `Interrupted`.
+/// A problem whose parts do not match; `NoSolution` if no solver succeeds; `Interrupted`.
 pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn Monitor) -> Result<Solved> {
     problem.validate()?;
     let mut solved = Solved::default();
@@ -82,8 +82,8 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
     if formula == Formula::Asymmetric {
         // The paper's asymmetric solver is stated for targets ±1.
         if problem.outputs == 1 {
-            // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>. It only exchanges the
-            // roles of λ and 1 - λ, but the reported λ is then the paper's.
+            // The paper's orientation: signs on the training side, k(a, b) = <sign ∇f_a, ∇f_b>. It only swaps λ and 1 - λ, but
+            // makes the reported λ the paper's.
             problem.train.transpose_mut();
             for (straight, flipped) in
                 [(&mut problem.dev, &mut problem.dev_flipped), (&mut problem.test, &mut problem.test_flipped)]
@@ -143,21 +143,21 @@ fn of_selection(solver: &str, selection: &Selection, problem: &KernelProblem) ->
     }
 }
 
-/// Which test examples are answered right.
+/// Which test examples are answered correctly.
 fn answers(predictions: &[f64], problem: &KernelProblem) -> Answers {
     Answers::of(classified(predictions, &problem.test_labels, problem.outputs))
 }
 
-/// Kernel logistic regression with the model's own logits as offset or without, λ relative to the operator norm. Settings
-/// that have no minimum are left out, with a note.
+/// Kernel logistic regression with or without the model's own logits as offset; λ is relative to the operator norm. Settings
+/// without a minimum are left out, with a note.
 fn logistic(problem: &KernelProblem, monitor: &dyn Monitor, solved: &mut Solved) -> Result<()> {
     let norm = symmetric_norm(&problem.train)?;
     let logits = Some(problem.train_logits.as_slice());
     let solver = Logistic::new(&problem.train, problem.outputs, &problem.train_labels, logits)?;
     let strengths = |offset: bool| STRENGTHS.map(|strength| (strength, offset));
     let tried = [strengths(false), strengths(true)].concat();
-    // From zero, where the curvature is largest: a kernel with eigenvalues below -4λ is found out there, while from another
-    // setting's solution one of several stationary points might be taken for the minimum.
+    // Starts from zero, where the curvature is largest, which reveals a kernel with eigenvalues below -4λ; started from another
+    // setting's solution, the solver might take one of several stationary points for the minimum.
     let task = |&(strength, offset): &(f64, bool)| LogisticTask {
         settings: LogisticSettings { lambda: strength * norm, ..LogisticSettings::default() },
         offset,
@@ -204,7 +204,7 @@ fn logistic_result(problem: &KernelProblem, alpha: &DVector<f64>, strength: f64,
     })
 }
 
-/// Mean cross-entropy of flattened outputs \[m·C\]; logistic loss with labels ±1 for one output.
+/// Mean cross-entropy of flattened outputs \[m·C\]; for one output, logistic loss with labels ±1.
 fn cross_entropy(outputs: &DVector<f64>, labels: &[usize], count: usize) -> f64 {
     let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let total: f64 = labels
@@ -223,7 +223,7 @@ fn cross_entropy(outputs: &DVector<f64>, labels: &[usize], count: usize) -> f64 
     total / labels.len() as f64
 }
 
-/// Support vector classification with cost 1, the kernel's regularization chosen on dev from the paper's grid.
+/// Support vector classification with cost 1; the kernel's regularization is chosen on dev from the paper's grid.
 fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
     let y = targets(&problem.train_labels, 1)?;
     let grid = Grid::default().regularization;
@@ -250,7 +250,7 @@ fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
     Ok(best(found).expect("the grid is not empty"))
 }
 
-/// Higher dev accuracy, ties by lower dev loss, then the earlier.
+/// Higher dev accuracy; ties by lower dev loss, then by order.
 fn best(results: Vec<MethodResult>) -> Option<MethodResult> {
     results.into_iter().reduce(|best, next| {
         let better = next.dev_accuracy > best.dev_accuracy

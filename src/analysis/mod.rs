@@ -1,7 +1,7 @@
-//! One analysis: a model, a task, and everything the paper asks about them, resumable.
+//! One analysis: a model, a task, and everything that the paper asks about them. Resumable.
 //!
-//! Joins the other modules; draws nothing and prints nothing. Every result (a kernel, a run, its measures) is stored when
-//! it is finished, under the digest of all that it depends on, so that an interrupted analysis continues where it was.
+//! Combines the other modules; draws nothing and prints nothing. Every finished result (a kernel, a run, its measures) is
+//! stored under the digest of everything that it depends on, so that an interrupted analysis continues where it stopped.
 
 mod adapters;
 mod along;
@@ -48,7 +48,7 @@ use crate::progress::Monitor;
 use crate::split;
 use crate::train::{accuracy, answers, f1};
 
-/// Computes every result of an analysis that `directory` does not hold yet, and returns the evidence.
+/// Computes the results that `directory` does not yet hold, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
     plan.settings.check_training(study.dtype, study.device)?;
     check_room(&regression_cost(study, &plan.settings.formulas)?, study)?;
@@ -83,8 +83,7 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
     })
 }
 
-/// Facts about the run for the report.
-/// The plan, and what products of parts were computed by: that depends on the processor.
+/// The plan, with the implementation of products of parts, which depends on the processor.
 fn plan_facts(plan: &Plan) -> serde_json::Value {
     let mut facts = serde_json::to_value(plan).expect("a plan is plain data");
     let splits =
@@ -95,6 +94,7 @@ fn plan_facts(plan: &Plan) -> serde_json::Value {
     facts
 }
 
+/// Facts about the run for the report.
 fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
     RunFacts {
         program_version: env!("CARGO_PKG_VERSION").into(),
@@ -109,13 +109,13 @@ fn run_facts(study: &Study, plan: &Plan, command: &str) -> RunFacts {
     }
 }
 
-/// The model before any training, as fine-tuning is compared with it.
+/// The model before training, with which fine-tuning is compared.
 pub(crate) struct Start<'a> {
     logits: &'a LogitsAtStart,
     kernel: &'a crate::kernel::Gram,
 }
 
-/// Label-word logits \[N, C\] of the model before any training.
+/// Label-word logits \[N, C\] of the model before training.
 pub(crate) struct LogitsAtStart {
     train: tch::Tensor,
     dev: tch::Tensor,
@@ -141,7 +141,7 @@ impl LogitsAtStart {
     }
 }
 
-/// |χ| on train and test for logits there.
+/// |χ| on train and test, from their logits.
 fn output_derivative(study: &Study, train: &tch::Tensor, test: &tch::Tensor) -> Result<OutputDerivative> {
     let summary = |logits: &tch::Tensor, split: SplitName| {
         Summary::of(&output_derivative_norms(logits, study.labels(split))).ok_or_else(|| Error::NotFinite {

@@ -1,4 +1,4 @@
-//! What an analysis computes, and with which settings.
+//! What an analysis computes, with which settings.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ use crate::train::OptimizerKind;
 pub struct OptimizerGrid {
     /// Update rule.
     pub kind: OptimizerKind,
-    /// Learning rates, the best on dev is kept.
+    /// Learning rates; the best on dev is selected.
     pub learning_rates: Vec<f64>,
 }
 
 impl OptimizerGrid {
-    /// The setting that its learning rates are.
+    /// The setting that its learning rates belong to.
     pub(super) fn rates_field(&self) -> Field {
         match self.kind {
             OptimizerKind::Sgd => Field::LrSgd,
@@ -33,44 +33,43 @@ impl OptimizerGrid {
     }
 }
 
-/// How closely a fine-tuning run is measured.
+/// What is measured of a fine-tuning run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measures {
     /// Residuals along the run and at its end, gradient and kernel drift.
     #[default]
     Full,
-    /// The linearization and the kernel's drift at the end of the run alone.
+    /// Only the linearization and the kernel's drift at the end of the run.
     End,
 }
 
 /// Default number of examples on which residuals along a run are measured.
 const PROBES: usize = 8;
 
-/// Most training examples whose gradients are compared before and after a run.
+/// Largest number of training examples whose gradients are compared before and after a run.
 const FEATURES: usize = 32;
 
-/// Default number of fine-tuning steps for each measured one: a measured step then costs about a tenth of those
-/// that it stands for.
+/// Default number of fine-tuning steps per measured step, which then costs about a tenth of them.
 const STEPS_PER_MEASURE: usize = 25;
 
 impl Measures {
-    /// For serde, which wants a reference.
+    /// Serde requires a reference.
     #[allow(clippy::trivially_copy_pass_by_ref)]
     fn is_full(&self) -> bool {
         *self == Self::Full
     }
 }
 
-/// Settings of analyses, apart from model and task, and from what is chosen for each.
+/// Settings of analyses that do not depend on model or task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnalysisSettings {
     /// Kernel formulas.
     pub formulas: Vec<Formula>,
-    /// Most bytes that the kernel engine may take; changes no result.
+    /// Memory limit of the kernel engine in bytes; changes no result.
     #[serde(skip)]
     pub memory: Option<u64>,
-    /// Element type of the products of gradients, where it is not the network's.
+    /// Precision of the products of gradients, if not the network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Fine-tuning runs.
@@ -81,16 +80,16 @@ pub struct AnalysisSettings {
     pub steps: usize,
     /// Steps between evaluations on dev.
     pub eval_every: usize,
-    /// How closely runs are measured.
+    /// What is measured of runs.
     #[serde(default, skip_serializing_if = "Measures::is_full")]
     pub measures: Measures,
-    /// Number of steps that are measured along a run; none for the usual number.
+    /// Number of measured steps of a run; `None` for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure_steps: Option<usize>,
-    /// Dev examples on which they are measured; none for the usual number.
+    /// Number of dev examples on which they are measured; `None` for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<usize>,
-    /// How many parts of bf16 linear maps are multiplied in while training; none for the network's own precision.
+    /// Number of bf16 parts of linear maps in training; `None` for the network's own precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_precision: Option<Parts>,
 }
@@ -136,7 +135,7 @@ impl AnalysisSettings {
         Ok(())
     }
 
-    /// Fails where a network has no products of bf16 to train with.
+    /// Fails if a network cannot be trained with products of bf16.
     pub(super) fn check_training(&self, dtype: Dtype, device: Device) -> Result<()> {
         let Some(parts) = self.train_precision else { return Ok(()) };
         let refused = |expected: String| Err(Error::setting(Field::TrainPrecision, parts.name(), expected));
@@ -150,8 +149,8 @@ impl AnalysisSettings {
         }
     }
 
-    /// The steps that are measured along a run, ascending: the first, the last, and others between them on a logarithmic scale,
-    /// which coincide where it is crowded. Usually one for every 25 steps, at least two, at most the powers of two.
+    /// The measured steps of a run, ascending: the first, the last, and others between them on a logarithmic scale, where close
+    /// ones coincide. By default one per 25 steps, but at least two and at most the powers of two.
     pub fn measured_steps(&self) -> Vec<usize> {
         let last = self.steps;
         let powers = last.ilog2() as usize + 2;
@@ -166,14 +165,14 @@ impl AnalysisSettings {
         steps
     }
 
-    /// How many of `count` training examples have their gradients compared before and after a run: so many that it costs about a
-    /// tenth of the run, since a comparison takes two gradients, between the usual number of probes and [`FEATURES`].
+    /// How many of `count` training examples have their gradients compared before and after a run: from the default number of
+    /// probes to [`FEATURES`], and so many that the comparison, two gradients per example, costs about a tenth of the run.
     pub(super) fn features(&self, count: usize) -> usize {
         let affordable = self.steps * self.batch_size / 20;
         affordable.clamp(PROBES, FEATURES).min(count)
     }
 
-    /// How many of `count` examples are probes of the measures along a run.
+    /// How many of `count` examples are probes of a run.
     pub fn probes(&self, count: usize) -> usize {
         self.probes.unwrap_or(PROBES).min(count)
     }

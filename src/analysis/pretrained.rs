@@ -28,7 +28,7 @@ pub struct Pretrained {
     pub dtype: Dtype,
     /// Their device.
     pub device: Device,
-    /// Facts for reports, with all parameters taking part.
+    /// Facts for reports, with all parameters included.
     pub facts: ModelFacts,
 }
 
@@ -36,7 +36,7 @@ impl Pretrained {
     /// Loads a checkpoint directory.
     ///
     /// # Errors
-    /// Those of the loaders; a tokenizer that does not belong to the model.
+    /// Those of the loaders; a tokenizer of another model.
     pub fn load(directory: &Path, dtype: Dtype, device: Device) -> Result<Self> {
         let (model, parameters) = crate::lm::load(directory, dtype.kind(), device)?;
         let tokenizer = PromptTokenizer::from_dir(directory)?;
@@ -74,12 +74,12 @@ impl Pretrained {
     }
 }
 
-/// Digest of the loaded parameters, whatever kind of file they came from; tensors are hashed side by side.
+/// Digest of the loaded parameters, independent of the kind of file; tensors are hashed in parallel.
 ///
 /// # Errors
 /// [`Error::Interrupted`].
 fn weights_digest(parameters: &Parameters) -> Result<String> {
-    // The largest first, each to the thread that has the least.
+    // Largest first, each to the thread with the least work.
     let mut order: Vec<usize> = (0..parameters.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(parameters.specs()[*i].numel()));
     let mut shares: Vec<Vec<(usize, Tensor)>> = (0..threads()).map(|_| Vec::new()).collect();
@@ -103,12 +103,12 @@ fn weights_digest(parameters: &Parameters) -> Result<String> {
 
 /// Digest of a tensor's name and entries.
 fn tensor_digest(name: &str, value: &Tensor) -> Result<String> {
-    /// Entries that are copied at a time.
+    /// Entries copied at a time.
     const PIECE: usize = 1 << 18;
     let flat = value.contiguous().view(-1);
     let entries = flat.numel();
     let numbers = blocks(entries, PIECE).map(|range| {
-        // Double precision holds the values of either element type exactly.
+        // Double precision represents the values of either element type exactly.
         let piece = flat.narrow(0, range.start as i64, range.len() as i64).to_kind(Kind::Double);
         let numbers = Vec::<f64>::try_from(piece.to_device(Device::Cpu)).expect("a flat f64 tensor");
         let mut bytes = Vec::with_capacity(8 * numbers.len());
@@ -121,7 +121,7 @@ fn tensor_digest(name: &str, value: &Tensor) -> Result<String> {
     digest_pieces(name.len() + 8 * entries, std::iter::once(name).chain(numbers))
 }
 
-/// What a checkpoint's `MODEL.md` says that a reader of results should know: its line beginning with `Note:`.
+/// A caveat from a checkpoint's `MODEL.md`: its line that begins with `Note:`.
 fn model_note(directory: &Path) -> Result<Option<String>> {
     let path: PathBuf = directory.join("MODEL.md");
     if !path.exists() {

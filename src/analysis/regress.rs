@@ -16,10 +16,10 @@ use crate::kernel::{Formula, Gram};
 use crate::progress::{Monitor, check_cancelled};
 use crate::regression::{KernelProblem, effective_rank};
 
-/// Largest side of a picture of a kernel.
+/// Largest side of a kernel's picture.
 const PICTURE: usize = 96;
 
-/// Facts and regressions of every formula of the plan, each stored.
+/// Facts and regressions for every formula of the plan, each stored.
 pub(super) fn kernel_facts(
     study: &Study,
     plan: &Plan,
@@ -80,7 +80,7 @@ fn one_formula(
 pub(super) fn dmatrix(t: &Tensor) -> DMatrix<f64> {
     let (rows, columns) = t.size2().expect("a matrix");
     let mut numbers = Vec::with_capacity((rows * columns) as usize);
-    // By columns, as the matrix keeps them, and not all at once: a kernel may take most of the memory.
+    // By columns, in the matrix's order, and few at a time: a kernel may take most of the memory.
     for range in blocks(columns as usize, 256) {
         numbers.extend(flat(&t.narrow(1, range.start as i64, range.len() as i64).tr()));
     }
@@ -91,7 +91,7 @@ pub(super) fn flat(t: &Tensor) -> Vec<f64> {
     Vec::try_from(t.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor")
 }
 
-/// The regression problem of one formula. For the asymmetric one k(a, b) = <∇f_a, sign ∇f_b>.
+/// The regression problem for one formula; k(a, b) = <∇f_a, sign ∇f_b> for the asymmetric one.
 fn problem(study: &Study, grams: &Grams, formula: Formula) -> KernelProblem {
     let matrix = |g: &Gram| dmatrix(g.matrix(formula).expect("the formula was computed"));
     let flipped = |g: &Gram| (formula == Formula::Asymmetric).then(|| dmatrix(reversed(g)));
@@ -122,7 +122,7 @@ fn over_outputs(matrix: &Tensor, outputs: i64) -> Tensor {
     matrix.view([n, outputs, n, outputs]).diagonal(0, 1, 3).sum_dim_intlist(-1, false, Kind::Double)
 }
 
-/// Mean kernel within classes over mean between classes, off the diagonal.
+/// Mean of the kernel within classes over its mean between classes, off the diagonal.
 fn class_contrast(kernel: &Tensor, labels: &[usize]) -> Option<f64> {
     let k = dmatrix(kernel);
     let (mut within, mut between) = ((0.0, 0usize), (0.0, 0usize));

@@ -1,4 +1,4 @@
-//! What kernel regression costs, from shapes alone, and whether this machine has the memory for it.
+//! The cost of kernel regression, from shapes alone, and whether this machine has enough memory for it.
 
 use super::splits::SplitName;
 use super::study::Study;
@@ -11,28 +11,28 @@ use crate::regression::{Effort, effort};
 /// Time and memory of kernel regression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RegressionCost {
-    /// Operations in double precision, in units of those of matrix products.
+    /// Operations in double precision, as equivalent operations of matrix products.
     pub operations: f64,
-    /// Bytes at the peak, kernels included.
+    /// Peak memory in bytes, kernels included.
     pub bytes: f64,
     /// Rows of the training kernel.
     pub rows: usize,
 }
 
-/// Rate of products in double precision that factorizations reach, in units of the measured rate in single precision.
+/// Speed of factorizations in double precision, relative to the measured speed of matrix products in single precision.
 const REACHED: f64 = 0.25;
 
 impl RegressionCost {
-    /// Seconds at a measured rate of products in single precision, in operations a second.
+    /// Seconds, given the measured speed of matrix products in single precision in operations per second.
     pub fn seconds(&self, rate: f64) -> f64 {
         self.operations / (REACHED * rate)
     }
 }
 
-/// What kernel regression with these formulas costs in an analysis.
+/// The cost of kernel regression with these formulas in an analysis.
 ///
 /// # Errors
-/// As the study's examples.
+/// Those of the study's examples.
 pub fn regression_cost(study: &Study, formulas: &[Formula]) -> Result<RegressionCost> {
     let outputs = study.examples(SplitName::Train, study.mode)?.outputs();
     let size = |split| study.labels(split).len() * outputs;
@@ -41,7 +41,7 @@ pub fn regression_cost(study: &Study, formulas: &[Formula]) -> Result<Regression
     for formula in formulas {
         let symmetric = *formula != Formula::Asymmetric;
         let Effort { operations: own, bytes, kernels } = effort(rows, columns, outputs, symmetric);
-        // The analysis holds all kernels, as computed; the solvers get copies of one formula's.
+        // The analysis holds all kernels as computed; the solvers get copies for one formula.
         held += kernels;
         operations += own + crate::regression::rank_operations(rows, symmetric);
         largest = largest.max(bytes);
@@ -49,19 +49,19 @@ pub fn regression_cost(study: &Study, formulas: &[Formula]) -> Result<Regression
     Ok(RegressionCost { operations, bytes: held + largest, rows })
 }
 
-/// Fails where the memory that is free does not hold a study's kernels and what regression needs beside them.
+/// Fails if free memory cannot hold a study's kernels and what regression needs beside them.
 ///
 /// # Errors
-/// [`Error::Memory`] with what is needed and what there is.
+/// [`Error::Memory`] with the required and the free memory.
 pub fn check_room(cost: &RegressionCost, study: &Study) -> Result<()> {
     let advice = "take fewer training, dev or test examples, or one formula at a time";
     check(cost, &study.task_facts().name, advice)
 }
 
-/// Fails where the memory that is free does not hold a regression's kernels and factors.
+/// Fails if free memory cannot hold a regression's kernels and factors.
 ///
 /// # Errors
-/// [`Error::Memory`] with what is needed and what there is.
+/// [`Error::Memory`] with the required and the free memory.
 pub(super) fn check(cost: &RegressionCost, what: &str, advice: &str) -> Result<()> {
     check_within(cost, what, advice, free_memory())
 }
@@ -80,7 +80,7 @@ fn check_within(cost: &RegressionCost, what: &str, advice: &str, free: Option<u6
 mod tests {
     use super::*;
 
-    /// Fails for: a comparison the other way round, a message without both figures.
+    /// Fails for: the reverse comparison, a message without both figures.
     #[test]
     fn what_does_not_fit_is_refused_with_both_figures() {
         let cost = RegressionCost { operations: 1.0, bytes: 8.7e9, rows: 18_432 };

@@ -1,9 +1,9 @@
-//! Independent runs of one study: small networks run beside run with one libtorch thread each, large ones in turn with
-//! all threads.
+//! Independent runs of one study: small networks run in parallel with one libtorch thread each, large ones one after another
+//! with all threads.
 //!
-//! Threads that share every small operation of one run wait for one another at each of them, and wait long where another
-//! process has taken a core; runs of their own never wait. Each run computes the same numbers either way only if it has one thread
-//! either way: which way is taken depends on the network alone, not on the number of threads.
+//! Threads that share every small operation of one run wait for one another at each of them, and wait long if another process
+//! has taken a core; independent runs never wait. A run gives the same numbers either way only if it has one thread either way;
+//! so the choice depends on the network alone, not on the number of threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,16 +16,17 @@ use crate::jacobian::Parameters;
 use crate::progress::Monitor;
 use crate::threads::in_threads;
 
-/// Most parameters of a small network. A run holds about six copies, its measures ten more: 2 GB a thread at this size.
+/// Largest number of parameters of a small network. A run holds about six copies, its measures ten more: 2 GB per thread at
+/// this size.
 const SMALL: usize = 1 << 25;
 
-/// A run as it is given to `work`: its own handles on the initial parameters, its index, who hears of its progress.
+/// A run as passed to `work`: its own handles on the initial parameters, its index, its monitor.
 pub(super) type Job<'a> = (&'a Parameters, usize, &'a dyn Monitor);
 
-/// Runs `work` for every index; what it gave, in order. `stage` names a run alone, and `units` is its length.
+/// Runs `work` for each of the `runs`, given by stage and length, and returns the results in order.
 ///
 /// # Errors
-/// That of the run with the smallest index among those that failed; no run is begun after a failure.
+/// That of the failed run with the smallest index; no run starts after a failure.
 pub(super) fn side_by_side<T: Send>(
     parameters: &Parameters,
     runs: &[(String, u64)],
@@ -70,14 +71,14 @@ pub(super) fn side_by_side<T: Send>(
     heard.pass_on(monitor);
     monitor.end();
     found.sort_by_key(|(index, _)| *index);
-    // A cancellation ends all runs; which of them noticed it first says nothing.
+    // A cancellation ends all runs; which one noticed it first is irrelevant.
     if found.iter().any(|(_, result)| matches!(result, Err(Error::Interrupted))) {
         return Err(Error::Interrupted);
     }
     found.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Progress of runs in threads, kept until the caller's thread asks for it.
+/// Progress of runs in other threads, kept until the caller's thread asks for it.
 #[derive(Default)]
 struct Heard {
     units: AtomicU64,

@@ -1,7 +1,7 @@
-//! Kernel regression on kernels given as files, this program's or the paper's.
+//! Kernel regression on kernel files, this program's or the paper's.
 //!
-//! Knows no model and no task: three files of one set of training examples, against themselves, a development and a test
-//! set. Files that do not belong together are refused by what they say of themselves and by the rows that they share.
+//! Knows no model and no task: three files with one set of training examples, against themselves, a development set and a test
+//! set. Files that do not belong together are refused, by their metadata and by the rows that they share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,10 +20,10 @@ use crate::progress::Monitor;
 use crate::regression::{KernelProblem, effort};
 use crate::setting::Field;
 
-/// What the solvers make of one kernel.
+/// Results of the solvers for one kernel.
 #[derive(Debug, Serialize)]
 pub struct SolvedKernel {
-    /// The formula; a file of the paper does not say which of the symmetric ones it has.
+    /// The formula; the paper's files do not say which of the symmetric ones they hold.
     pub formula: Formula,
     /// Training examples.
     pub train: usize,
@@ -33,11 +33,11 @@ pub struct SolvedKernel {
     pub test: usize,
     /// Outputs per example.
     pub outputs: usize,
-    /// Whether the network's own logits were at hand.
+    /// Whether the network's own logits were available.
     pub logits: bool,
-    /// The solvers, each with the settings chosen on dev.
+    /// The solvers' results, with settings chosen on dev.
     pub methods: Vec<MethodResult>,
-    /// What solvers could not do.
+    /// Solvers that failed, with the reasons.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
 }
@@ -47,11 +47,11 @@ pub fn is_published(path: &Path) -> bool {
     path.extension().is_some_and(|e| ["pt", "pth", "bin"].iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// Reads a kernel file of either kind. What one of the paper holds is called `formula`, or the asymmetric formula where
-/// it has two orientations; logits are read from the file beside it.
+/// Reads a kernel file of either kind. For one of the paper's, `formula` says what it holds, unless it has two orientations,
+/// which makes it asymmetric; its logits are read from the file beside it.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`], also for a formula that cannot be what the file holds.
+/// [`Error::Io`]; [`Error::Format`], also for a formula that contradicts the file.
 pub fn read_kernel(path: &Path, formula: Option<Formula>) -> Result<KernelFile> {
     if !is_published(path) {
         return KernelFile::read(path);
@@ -72,7 +72,7 @@ pub fn read_kernel(path: &Path, formula: Option<Formula>) -> Result<KernelFile> 
 /// The three kernel files of one task in a directory of the paper's program: `{train,dev,test}_kernels_TASK.pt`.
 ///
 /// # Errors
-/// [`Error::Format`] where there is none, several and no task was named, or one of the three is missing.
+/// [`Error::Format`] if there is none, if there are several and no task is given, or if one of the three is missing.
 pub fn find_kernels(directory: &Path, task: Option<&str>) -> Result<[PathBuf; 3]> {
     let entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -98,7 +98,7 @@ pub fn find_kernels(directory: &Path, task: Option<&str>) -> Result<[PathBuf; 3]
     }
 }
 
-/// What of the metadata must be the same in the three files; the columns' split and versions may differ.
+/// Metadata that must agree in the three files; the columns' split and versions may differ.
 const SHARED: [&str; 12] = [
     "model_digest",
     "task",
@@ -114,23 +114,23 @@ const SHARED: [&str; 12] = [
     "subset",
 ];
 
-/// Lists in the metadata with one entry a row, which must be the same as well, and what an entry is.
+/// Lists in the metadata with one entry per row, which must also agree, and the name of an entry.
 const SHARED_LISTS: [(&str, &str); 2] = [("row_numbers", "number"), ("row_text_digests", "text digest")];
 
-/// Largest difference of the same example's logits in two files, in units of the largest logit: another machine or batch
-/// changes digits of single precision, another example all.
+/// Largest difference of one example's logits in two files, relative to the largest logit: another machine or batch changes the
+/// last digits of single precision, another example all digits.
 const SAME_LOGITS: f64 = 1e-3;
 
-/// A kernel file. Its kernels, which may be large, are read one at a time.
+/// A kernel file. Its kernels may be large and are read one at a time.
 struct Source<'a> {
     path: &'a Path,
-    /// The split that its columns must be of.
+    /// The split that its columns must belong to.
     columns: &'static str,
     /// Shapes of all tensors.
     shapes: BTreeMap<String, Vec<i64>>,
-    /// Labels and logits; of a file of the paper the kernel too.
+    /// Labels and logits; for a file of the paper's, the kernel too.
     file: KernelFile,
-    /// Where the kernels are to be read.
+    /// Where the kernels are in the file.
     header: Option<KernelHeader>,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Source<'a> {
         !self.shapes.contains_key("labels_right")
     }
 
-    /// Labels of the examples behind a suffix: none for the rows, `_right` for the columns of a kernel between two sets.
+    /// Labels under a suffix: none for the rows, `_right` for the columns of a kernel between two sets.
     fn labels(&self, suffix: &str) -> Result<Vec<usize>> {
         let labels = self.file.get(&format!("labels{suffix}")).ok_or_else(|| self.wrong("holds no labels"))?;
         let labels = Vec::<i64>::try_from(labels.to_kind(Kind::Int64).contiguous().view(-1)).unwrap_or_default();
@@ -167,7 +167,7 @@ impl<'a> Source<'a> {
         self.file.get(&format!("logits{suffix}")).map(flat)
     }
 
-    /// Fails where the file is not of the kind that its place asks for.
+    /// Fails if the file cannot take its place among the three.
     fn check_place(&self) -> Result<()> {
         let square = self.columns == "train";
         if self.is_square() != square {
@@ -187,7 +187,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Fails where the file's rows are not those of `train`.
+    /// Fails if the file's rows are not those of `train`.
     fn check_rows(&self, train: &Self) -> Result<()> {
         let other = train.path.display();
         let field = |source: &Self, field: &str| source.file.metadata.get(field).cloned();
@@ -234,7 +234,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Columns of a kernel, its shape checked against the rows.
+    /// Number of columns of a kernel, after checking its shape against the rows.
     fn check_shape(&self, name: &str, rows: i64, outputs: i64) -> Result<usize> {
         let shape = self.shapes.get(name).ok_or_else(|| self.wrong(&format!("holds no {name}")))?;
         let (found, columns) = match shape[..] {
@@ -258,11 +258,10 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Solves every formula that the training kernel's file holds, or the one asked for.
+/// Solves every formula in the training kernel's file, or the requested one.
 ///
 /// # Errors
-/// [`Error::Format`] for files that do not fit each other; [`Error::Memory`] where the memory does not suffice; those of the
-/// solvers.
+/// [`Error::Format`] for files that do not match; [`Error::Memory`] if memory is insufficient; those of the solvers.
 pub fn solve(
     train: &Path,
     dev: &Path,
@@ -288,7 +287,7 @@ pub fn solve(
         other.check_place()?;
         other.check_rows(&train)?;
     }
-    // All that can be known before the first kernel is read.
+    // Everything that can be checked before the first kernel is read.
     for formula in &formulas {
         let shape = Shape::of(&train, &others, *formula)?;
         room::check(&shape.cost(*formula), &format!("{}, kernel.{formula}", train.path.display()), ADVICE)?;
@@ -296,7 +295,7 @@ pub fn solve(
     formulas.into_iter().map(|formula| one(&train, &others, formula, monitor)).collect()
 }
 
-/// The way out of a kernel that is too large.
+/// Advice for a kernel that is too large.
 const ADVICE: &str = "make the kernels of fewer examples, or solve them on a machine with more memory";
 
 /// Sizes of the kernels of one formula.
@@ -327,7 +326,7 @@ impl Shape {
     fn cost(&self, formula: Formula) -> RegressionCost {
         let rows = (self.rows * self.outputs) as usize;
         let effort = effort(rows, self.columns, self.outputs as usize, formula != Formula::Asymmetric);
-        // A kernel that is read is there twice, as it lies in the file and as the solvers take it.
+        // While a kernel is read there are two copies: as in the file, and as the solvers need it.
         let read = 8.0 * (rows * rows.max(self.columns)) as f64;
         RegressionCost { operations: effort.operations, bytes: effort.bytes.max(effort.kernels + read), rows }
     }
@@ -346,7 +345,7 @@ fn one(
     let (dev_labels, dev_logits) = (dev.labels("_right")?, dev.logits("_right"));
     let (test_labels, test_logits) = (test.labels("_right")?, test.logits("_right"));
     let logits = train_logits.is_some() && dev_logits.is_some() && test_logits.is_some();
-    // Logits of zero play no part, whatever they are scaled by.
+    // Logits of zero have no effect, whatever their scale.
     let used = |found: Option<Vec<f64>>, labels: &[usize]| {
         found.filter(|_| logits).unwrap_or_else(|| vec![0.0; labels.len() * outputs as usize])
     };

@@ -1,4 +1,4 @@
-//! The three sets of a task's examples: their names, their prompts, and which rows of which files they are.
+//! The three sets of a task's examples: their names, their prompts, and their rows in which files.
 
 use crate::evidence::SetFacts;
 use crate::lm::PromptExample;
@@ -10,9 +10,9 @@ use crate::task::{Example, Prompt, PromptedTask, Split, Splits};
 pub enum SplitName {
     /// Training examples.
     Train,
-    /// Examples that settings are chosen on.
+    /// Examples on which settings are chosen.
     Dev,
-    /// Examples that results are reported on.
+    /// Examples on which results are reported.
     Test,
 }
 
@@ -27,10 +27,10 @@ impl SplitName {
     }
 }
 
-/// Name of the only set of a file that is not divided.
+/// Name of the only set of an undivided file.
 const ALL: &str = "all";
 
-/// The sets of examples that there are: all rows of a file are training examples alone.
+/// The sets that exist: all rows of an undivided file are training examples.
 pub(super) fn names(sets: &[SetFacts]) -> &'static [SplitName] {
     let all = &[SplitName::Train, SplitName::Dev, SplitName::Test];
     if sets.len() == 1 { &all[..1] } else { all }
@@ -45,7 +45,7 @@ pub(super) fn prompts(task: &PromptedTask, split: SplitName) -> &[Prompt] {
     }
 }
 
-/// Prompts as a network reads them.
+/// Prompts as the network's inputs.
 pub(super) fn token_examples(prompts: &[Prompt]) -> Vec<PromptExample> {
     let example = |p: &Prompt| PromptExample {
         input_ids: p.input_ids.clone(),

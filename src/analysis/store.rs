@@ -1,4 +1,4 @@
-//! Finished results of an analysis on disk: written whole, reused when nothing that they depend on has changed.
+//! Finished results of an analysis on disk: written atomically, reused while nothing that they depend on has changed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::files::{create_dir, digest, load_result, store_result};
 use crate::progress::Monitor;
 
-/// Grows whenever the meaning of a stored result changes, so that results of older programs are computed again.
+/// Increases whenever the meaning of a stored result changes, so that older programs' results are computed again.
 const VERSION: &str = "5";
 
-/// Where results go, in the output directory.
+/// Directory of the results within the output directory.
 const DIRECTORY: &str = "parts";
 
 /// The store of one analysis.
@@ -22,14 +22,14 @@ pub struct ResultStore {
 }
 
 impl ResultStore {
-    /// Opens (and creates) the store in an output directory, for a study of this digest.
+    /// Opens (and creates) the store in an output directory, for the study with this digest.
     pub fn open(root: &Path, study: &str) -> Result<Self> {
         create_dir(&root.join(DIRECTORY))?;
         create_dir(&root.join("kernels"))?;
         Ok(Self { root: root.to_path_buf(), study: study.to_owned() })
     }
 
-    /// Digest of a result: of the study and of the result's own settings.
+    /// Digest of a result, from the study and the result's own settings.
     pub fn digest(&self, settings: &impl Serialize) -> String {
         let settings = serde_json::to_string(settings).expect("settings are plain data");
         digest([VERSION.as_bytes(), self.study.as_bytes(), settings.as_bytes()])
@@ -50,7 +50,7 @@ impl ResultStore {
         self.root.join(DIRECTORY).join(name)
     }
 
-    /// A stored result. A file that cannot be read as the result counts as absent: the result is computed again.
+    /// A stored result. A file that cannot be read as this result counts as absent, and the result is computed again.
     pub fn get<T: DeserializeOwned>(&self, name: &str, settings: &impl Serialize, monitor: &dyn Monitor) -> Option<T> {
         let value = load_result(&self.path(&format!("{name}.json")), &self.digest(settings))?;
         monitor.note(&format!("{name}: already there"));
@@ -62,7 +62,7 @@ impl ResultStore {
         store_result(&self.path(&format!("{name}.json")), &self.digest(settings), value)
     }
 
-    /// The stored result, or a newly computed one, which is then stored.
+    /// The stored result; otherwise computes and stores it.
     pub fn get_or_compute<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! A study: a loaded model and a prompted task that fit each other.
+//! A study: a loaded model and a prompted task that match.
 
 use std::rc::Rc;
 
@@ -22,28 +22,28 @@ use crate::task::{Prompt, PromptTokenizer, PromptedTask, Reading, Splits, TaskDe
 pub struct StudyRequest<'a> {
     /// The network.
     pub network: &'a Pretrained,
-    /// What reads it.
+    /// How it is read.
     pub head: Head,
-    /// Parameters that take part, where there are no adapters.
+    /// Included parameters, if there are no adapters.
     pub subset: Subset,
-    /// Adapters that take part in their place.
+    /// Adapters that are included in their place.
     pub adapters: Option<&'a AdapterRequest>,
-    /// What f is; by default the difference for two classes, logits otherwise.
+    /// The output f; by default the difference for two classes, logits otherwise.
     pub output_mode: Option<OutputMode>,
     /// The task.
     pub definition: &'a TaskDefinition,
     /// Its examples.
     pub splits: &'a Splits,
-    /// Name of the data for files that others read: no path.
+    /// Name of the data in files for others: no path.
     pub source: String,
-    /// Examples per class, where known.
+    /// Examples per class, if known.
     pub k: Option<usize>,
-    /// Seed of the split, where it has one; a random head is drawn from it.
+    /// Seed of the split, if it has one; a random head is drawn from it.
     pub split_seed: Option<u64>,
 }
 
 impl<'a> StudyRequest<'a> {
-    /// A network on a task through its prompt: all parameters, f as the number of classes asks for it, no seed.
+    /// A network on a task through its prompt: all parameters, the default f, no seed.
     pub fn new(network: &'a Pretrained, definition: &'a TaskDefinition, splits: &'a Splits) -> Self {
         Self {
             network,
@@ -64,17 +64,17 @@ impl<'a> StudyRequest<'a> {
 pub struct Study {
     /// The network.
     pub model: Rc<dyn LanguageModel>,
-    /// Its pre-trained parameters, and behind them those of a new head.
+    /// Its pre-trained parameters, followed by those of a new head.
     pub parameters: Parameters,
     /// Device of the parameters.
     pub device: Device,
     /// Element type of the parameters.
     pub dtype: Dtype,
-    /// Which parameters take part, in order.
+    /// Which parameters are included, in order.
     pub include: Vec<bool>,
-    /// What f is in the kernels.
+    /// The output f in the kernels.
     pub mode: OutputMode,
-    /// What reads the network.
+    /// How the network is read.
     pub head: Head,
     /// The checkpoint's tokenizer.
     pub tokenizer: Rc<PromptTokenizer>,
@@ -95,7 +95,7 @@ pub struct Study {
     pub(super) split_seed: Option<u64>,
 }
 
-/// The adapters of a study, with what reports and digests say of them.
+/// The adapters of a study, with their entries in reports and digests.
 struct StudyAdapters {
     lora: Lora,
     title: String,
@@ -103,10 +103,10 @@ struct StudyAdapters {
 }
 
 impl Study {
-    /// Encodes the task for the network and makes the head.
+    /// Encodes the task for the network and creates the head.
     ///
     /// # Errors
-    /// Those of the task's encoding; prompts that the model cannot take; an empty split; a linear probe that fails.
+    /// Those of the task's encoding; prompts that the model does not accept; an empty split; a linear probe that fails.
     pub fn new(request: StudyRequest<'_>) -> Result<Self> {
         let StudyRequest { network, head, definition, splits, subset, .. } = request;
         let facts = network.model.facts();
@@ -153,7 +153,7 @@ impl Study {
                 let include = parameters.specs().iter().zip(read).map(|(s, read)| read && subset.contains(s)).collect();
                 (parameters, include, None)
             }
-            // They take part, and a new head with them.
+            // They are included, and a new head with them.
             Some(asked) => {
                 let Adapters { lora, extended, title, identity, note } =
                     Adapters::of(asked, facts.architecture, &parameters, seed)?;
@@ -191,7 +191,7 @@ impl Study {
             k: request.k,
             split_seed: request.split_seed,
         };
-        // What examples refuse is refused now.
+        // Errors of examples are reported now.
         for split in study.splits() {
             study.examples(*split, mode)?;
         }
@@ -203,12 +203,12 @@ impl Study {
         self.adapters.as_ref().map(|adapters| &adapters.lora)
     }
 
-    /// Whether the training examples are all rows of a file, without dev and test.
+    /// Whether all rows of a file are training examples, without dev and test.
     pub fn is_undivided(&self) -> bool {
         self.sets.len() == 1
     }
 
-    /// The sets of examples that there are.
+    /// The sets of examples that exist.
     pub(super) fn splits(&self) -> &'static [SplitName] {
         names(&self.sets)
     }
@@ -218,8 +218,8 @@ impl Study {
         self.task.definition.label_words.len()
     }
 
-    /// Examples per batch of the kernel engine by default: 32, fewer where every example has several
-    /// outputs (a batch's gradients cost as much as its examples times outputs).
+    /// Default number of examples per batch of the kernel engine: 32, fewer if every example has several outputs (a batch's
+    /// gradients cost as much as its examples times outputs).
     pub fn default_batch(&self) -> usize {
         let outputs = if self.mode == OutputMode::Difference { 1 } else { self.classes().max(1) };
         (64 / outputs).clamp(4, 32)
@@ -235,10 +235,10 @@ impl Study {
         &self.labels[split as usize]
     }
 
-    /// The model as a masked one.
+    /// The model, which must be a masked one.
     ///
     /// # Errors
-    /// [`Error::Model`] where it is a causal one.
+    /// [`Error::Model`] for a causal one.
     pub fn masked(&self) -> Result<&dyn LanguageModel> {
         let facts = self.model.facts();
         if facts.reads == Reads::Mask {
@@ -248,7 +248,7 @@ impl Study {
         Err(Error::Model { model: self.model_facts.name.clone(), problem })
     }
 
-    /// Name of the parameters that take part.
+    /// Name of the included parameters.
     pub fn subset_name(&self) -> String {
         if let Some(adapters) = &self.adapters {
             return adapters.title.clone();
@@ -256,12 +256,12 @@ impl Study {
         serde_json::to_value(self.subset).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Fails when a logit is not finite, naming split and row.
+    /// Fails if a logit is not finite, naming split and row.
     pub fn check_finite(&self, logits: &Tensor, split: SplitName) -> Result<()> {
         check_finite(logits, split, self.prompts(split), self.dtype)
     }
 
-    /// Digest of program and libtorch versions, weights, configuration, prompts and what f is.
+    /// Digest of program and libtorch versions, weights, configuration, prompts and the kind of f.
     pub fn digest(&self) -> String {
         let config = self.model.settings();
         let mut text = format!(
@@ -283,7 +283,7 @@ impl Study {
     }
 }
 
-/// Fails where a split is empty, or has a prompt that is longer than the model's position table.
+/// Fails if a split is empty or has a prompt longer than the model's position table.
 fn check_prompts(task: &PromptedTask, split: SplitName, most: i64) -> Result<()> {
     let prompts = prompts(task, split);
     if prompts.is_empty() {
@@ -316,7 +316,7 @@ fn check_finite(logits: &Tensor, split: SplitName, prompts: &[Prompt], dtype: Dt
     })
 }
 
-/// Weight and bias of a linear probe: features of the pre-trained network, the strength chosen on dev.
+/// Weight and bias of a linear probe on the pre-trained network's features, with its strength chosen on dev.
 fn probe(network: &Pretrained, task: &PromptedTask, sets: &[SetFacts], mode: OutputMode) -> Result<(Tensor, Tensor)> {
     if names(sets).len() == 1 {
         let needed = "a linear probe is chosen on them, and a file that is not divided has none; take another head, or divide \
@@ -346,7 +346,7 @@ mod tests {
     use crate::pretrain::family_directory;
     use crate::task::{demo, demo_definition};
 
-    /// Processes of one job that each take a GPU of their own work on one study.
+    /// Processes of one job, each with its own GPU, work on one study.
     #[test]
     fn which_of_several_gpus_is_not_in_the_digest() {
         let network = Pretrained::load(&family_directory().join("prose-64"), Dtype::F32, Device::Cpu);

@@ -54,7 +54,7 @@ pub struct GridResult {
 pub struct GridCell {
     /// Which one.
     pub key: GridKey,
-    /// SHA-256 of everything that the result depends on; empty where the data could not be read.
+    /// SHA-256 of everything that the result depends on; empty if the data could not be read.
     pub digest: String,
     /// What was found.
     pub result: Option<GridResult>,
@@ -125,7 +125,7 @@ pub fn scored_by_f1(task: &str) -> bool {
 }
 
 impl GridScore {
-    /// Accuracy on test, or F1 where the paper reports that.
+    /// Accuracy on test, or F1 if the paper reports that.
     pub fn of_task(&self, task: &str) -> f64 {
         self.test_f1.filter(|_| scored_by_f1(task)).unwrap_or(self.test_accuracy)
     }

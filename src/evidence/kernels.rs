@@ -13,19 +13,19 @@ pub struct KernelFacts {
     pub rows: i64,
     /// Mean of the diagonal.
     pub mean_diagonal: f64,
-    /// Mean of the entries between examples of one class over the mean between classes, both off the diagonal; above 1
-    /// the kernel sees the classes. `None` where a mean is not positive.
+    /// Mean of the entries between examples of one class over the mean between classes, both off the diagonal; above 1 the
+    /// kernel separates the classes. `None` if a mean is not positive.
     pub class_contrast: Option<f64>,
     /// `exp` of the entropy of the spectrum's shares: how many directions the kernel effectively has, from 1 to N·C.
     /// Singular values for the asymmetric kernel.
     pub effective_rank: f64,
-    /// Where gradients were multiplied in another precision than the network's: the largest difference of an entry from
-    /// double precision, relative to the largest entry, on a few examples.
+    /// If gradients were multiplied in another precision than the network's: the largest difference of an entry from double
+    /// precision, relative to the largest entry, on a few examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision_error: Option<f64>,
     /// Kernel regression by one or more solvers; the first is the one that summaries quote.
     pub methods: Vec<MethodResult>,
-    /// What solvers could not do.
+    /// Solvers that failed, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// The training kernel's picture, examples ordered by class.
@@ -45,7 +45,7 @@ pub struct MethodResult {
     pub dev_loss: f64,
     /// Accuracy on test.
     pub test_accuracy: f64,
-    /// Which test examples were answered right.
+    /// Which test examples were answered correctly.
     #[serde(default)]
     pub test_answers: Answers,
     /// F1 of the second class on test, for tasks of two classes.
@@ -56,7 +56,7 @@ pub struct MethodResult {
     pub grid_size: usize,
 }
 
-/// A solver that came to no result, or not for all settings.
+/// A solver that failed, or failed for some settings.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
     /// As in [`MethodResult::solver`].
@@ -65,24 +65,24 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// A matrix, coarse enough to draw: at most 96 x 96 cells, each the mean over its entries.
+/// A matrix coarse enough to draw: at most 96 x 96 cells, each the mean of its entries.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MatrixPicture {
     /// Cells per side.
     pub size: usize,
     /// Cells by rows.
     pub cells: Vec<f64>,
-    /// First cell of each class, in order of classes (rows of one class lie together).
+    /// First cell of each class, in order of classes (rows of one class are adjacent).
     pub class_starts: Vec<usize>,
     /// Label words in the same order.
     pub class_names: Vec<String>,
-    /// The training examples behind each row of cells, as lines of the training file ([`super::SetFacts`]). Empty in reports
-    /// of programs that did not tell.
+    /// The training examples behind each row of cells, as lines of the training file ([`super::SetFacts`]). Empty in older
+    /// reports.
     #[serde(default)]
     pub rows: Vec<Vec<usize>>,
 }
 
-/// Distance of one kernel to another, relative to the other's size.
+/// Distance of one kernel from another, relative to the other's size.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct KernelDistance {
     /// In the Frobenius norm: over all entries.
@@ -94,7 +94,7 @@ pub struct KernelDistance {
 }
 
 impl KernelDistance {
-    /// Frobenius distance of the kernel's best multiple: what is left when a learning rate may make up for its size.
+    /// Frobenius distance of the kernel's best multiple: the part that no learning rate can make up for.
     pub fn at_best_rate(&self) -> f64 {
         (1.0 - self.alignment * self.alignment).max(0.0).sqrt()
     }

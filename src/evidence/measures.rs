@@ -1,4 +1,4 @@
-//! What was measured of training: accuracies, linearization, fixed features, output derivative.
+//! What was measured in training: accuracies, linearization, fixed features, output derivative.
 
 use super::Answers;
 
@@ -22,7 +22,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarizes a sample; `None` when it is empty or holds a value that is not finite.
+    /// Summarizes a sample; `None` if it is empty or contains a value that is not finite.
     pub fn of(values: &[f64]) -> Option<Self> {
         if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
             return None;
@@ -47,8 +47,8 @@ impl Summary {
     }
 }
 
-/// Norms of the output derivative χ = ∂ℓ/∂f (Definition 3.1): 0 when the model is already certain and right, at most
-/// √2 for cross-entropy over label words.
+/// Norms of the output derivative χ = ∂ℓ/∂f (Definition 3.1): 0 if the model is certain and right, at most √2 for cross-entropy
+/// over label words.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OutputDerivative {
     /// |χ| over training examples.
@@ -75,7 +75,7 @@ pub struct Evaluation {
 pub struct Candidate {
     /// Learning rate.
     pub learning_rate: f64,
-    /// Best evaluation of its run; `None` when the run diverged before the first.
+    /// Best evaluation of its run; `None` if the run diverged before the first.
     pub selected: Option<Evaluation>,
     /// Whether the loss stopped being finite.
     pub diverged: bool,
@@ -94,9 +94,9 @@ pub enum Arithmetic {
 /// How a figure was computed.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Computed {
-    /// In which precision.
+    /// Precision of the arithmetic.
     pub arithmetic: Arithmetic,
-    /// Estimated absolute error of the figure; `None` where it is not finite.
+    /// Estimated absolute error of the figure; `None` if it is not finite.
     pub error: Option<f64>,
 }
 
@@ -105,16 +105,16 @@ pub struct Computed {
 pub struct StepResidual {
     /// Number of the step, from 1.
     pub step: usize,
-    /// `|Δf - <∇f_{t-1}, Δθ>| / |Δf|` over the probes; `None` when the outputs did not move.
+    /// `|Δf - <∇f_{t-1}, Δθ>| / |Δf|` over the probes; `None` if the outputs did not move.
     pub residual: Option<f64>,
     /// The cumulative residual up to this step, `|f_t - f_0 - <∇f_0, θ_t - θ_0>| / |f_t - f_0|`, on the same examples.
     pub cumulative: Option<f64>,
-    /// The larger of the estimated absolute errors of both.
+    /// The larger of their estimated absolute errors.
     #[serde(default)]
     pub error: Option<f64>,
 }
 
-/// Movement of one test example's output: as trained, and as the linearized model says.
+/// Movement of one test example's output: as trained, and as predicted by the linearized model.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Movement {
     /// Output of the trained model (difference of the right label word's logit and the best other one's).
@@ -123,7 +123,7 @@ pub struct Movement {
     pub linearized: f64,
     /// Class of the example.
     pub class: usize,
-    /// The example's line in the test file ([`super::SetFacts`]); none in reports of programs that did not tell.
+    /// The example's line in the test file ([`super::SetFacts`]); `None` in older reports.
     #[serde(default)]
     pub row: Option<usize>,
 }
@@ -133,18 +133,17 @@ pub struct Movement {
 pub struct Linearization {
     /// Accuracy on test of `f_0 + <∇f_0, θ_T - θ_0>`.
     pub test_accuracy: f64,
-    /// Which test examples it answers right.
+    /// Which test examples it answers correctly.
     #[serde(default)]
     pub test_answers: Answers,
-    /// Share of fine-tuning's gain over the pre-trained model that it recovers; `None` when fine-tuning gained nothing.
+    /// Share of fine-tuning's gain over the pre-trained model that it recovers; `None` if fine-tuning gained nothing.
     pub recovered_share: Option<f64>,
     /// `|f_T - f_0 - <∇f_0, θ_T - θ_0>| / |f_T - f_0|` on test.
     pub cumulative_residual: Option<f64>,
-    /// How the residual was computed; none in reports of programs that did not tell.
+    /// How the residual was computed; `None` in older reports.
     #[serde(default)]
     pub computed: Option<Computed>,
-    /// Dev examples on which the residuals along the run are measured; 0 where there are none, and in reports of programs that
-    /// did not tell.
+    /// Number of dev examples on which the residuals along the run are measured; 0 if there are none, and in older reports.
     #[serde(default)]
     pub probes: usize,
     /// Residuals along the run, at steps on a logarithmic scale.
@@ -160,7 +159,7 @@ pub struct GradientDrift {
     pub relative: Summary,
     /// The same with the norms taken over all examples and outputs together.
     pub total: f64,
-    /// How `total` was computed; none in reports of programs that did not tell.
+    /// How `total` was computed; `None` in older reports.
     #[serde(default)]
     pub computed: Option<Computed>,
 }
@@ -179,9 +178,9 @@ pub struct KernelDrift {
     /// Number of those examples.
     #[serde(default)]
     pub examples: usize,
-    /// Median of the same, which single entries near zero cannot carry away.
+    /// Median of the same, which is robust against entries near zero.
     pub median_relative: f64,
-    /// Cosine between the matrices, `<K_t, K_0>_F / (|K_t|_F |K_0|_F)`: 1 when the kernel only changed its scale.
+    /// Cosine between the matrices, `<K_t, K_0>_F / (|K_t|_F |K_0|_F)`: 1 if only the kernel's scale changed.
     pub alignment: f64,
 }
 
@@ -220,7 +219,7 @@ pub struct FineTuningResult {
     pub history: Vec<Evaluation>,
     /// Accuracy on test at the selected step.
     pub test_accuracy: f64,
-    /// Which test examples were answered right there.
+    /// Which test examples were answered correctly there.
     #[serde(default)]
     pub test_answers: Answers,
     /// F1 of the second class on test, for tasks of two classes.
@@ -229,28 +228,28 @@ pub struct FineTuningResult {
     pub parameter_change: f64,
     /// Linearization.
     pub linearization: Linearization,
-    /// Movement of the gradients; `None` when it is not finite.
+    /// Movement of the gradients; `None` if it is not finite.
     pub gradient_drift: Option<GradientDrift>,
     /// Movement of the training kernel, by formula name.
     pub kernel_drift: Vec<(String, KernelDrift)>,
     /// |χ| after training.
     pub output_derivative: OutputDerivative,
-    /// What the precision of training changed, where it was not the network's.
+    /// What the precision of training changed, if it was not the network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_precision: Option<OwnPrecision>,
 }
 
-/// The measures of a run beside those of the same run, up to its selected step, in the network's own precision.
+/// The measures of a run, and of the same run, up to its selected step, in the network's own precision.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OwnPrecision {
-    /// What linear maps were multiplied in.
+    /// Precision of linear maps in training.
     pub trained_in: String,
     /// Name of a measure, its value as trained, and in the network's own precision.
     pub measures: Vec<(String, Option<f64>, Option<f64>)>,
 }
 
 impl OwnPrecision {
-    /// All measures of both runs that have one number.
+    /// All measures of both runs that are single numbers.
     pub fn of(trained_in: &str, run: &FineTuningResult, own: &FineTuningResult) -> Self {
         let numbers = |r: &FineTuningResult| -> Vec<(String, Option<f64>)> {
             let line = &r.linearization;

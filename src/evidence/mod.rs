@@ -28,8 +28,8 @@ pub use mutant::{Fate, MutantResult};
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{CONFIDENCE, Floor, Outcome, Question, Verdict, accuracy_error, judge};
 
-/// Version of the layout of `report.json`. Grows with every change that a reader of the file would notice, and the
-/// program's version with it, so that of one program all reports are alike.
+/// Version of the layout of `report.json`. Increases with every change that readers of the file would notice, together with the
+/// program's version, so that all reports of one program have the same layout.
 pub const SCHEMA_VERSION: u32 = 3;
 
 /// Everything that one analysis of one model on one task found.
@@ -45,7 +45,7 @@ pub struct Analysis {
     pub task: TaskFacts,
     /// Accuracy of the model before any training: on dev and on test.
     pub zero_shot: Accuracy,
-    /// Which test examples it answers right.
+    /// Which test examples it answers correctly.
     #[serde(default)]
     pub zero_shot_answers: Answers,
     /// |χ| per training example before training.
@@ -61,7 +61,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// What fine-tuning must be better than on test.
+    /// The baselines that fine-tuning must exceed on test.
     pub fn floor(&self) -> Floor {
         Floor { majority: self.task.majority_accuracy, zero_shot: self.zero_shot.test, examples: self.task.test }
     }
@@ -82,7 +82,7 @@ pub struct Accuracy {
 mod tests {
     use super::SCHEMA_VERSION;
 
-    /// Programs, each with the layout of its reports.
+    /// Versions of the program, with the layout of their reports.
     const PROGRAMS: [(&str, u32); 2] = [("0.1.0", 2), ("0.2.0", 3)];
 
     #[test]

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::evidence::KernelDistance;
 use crate::progress::interruptible;
 
-/// Distance of a symmetric kernel to another of the same shape, relative to that one's size. `None` when either is zero or
-/// not finite.
+/// Distance of a symmetric kernel from another of the same shape, relative to the other's size. `None` if either is zero or not
+/// finite.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -26,7 +26,7 @@ pub fn kernel_distance(kernel: &Tensor, to: &Tensor) -> Result<Option<KernelDist
     }))
 }
 
-/// Largest magnitude of an eigenvalue of a symmetric matrix: of thousands of rows minutes in one call.
+/// Largest magnitude of a symmetric matrix's eigenvalues; with thousands of rows the one call takes minutes.
 fn operator_norm(symmetric: &Tensor) -> Result<f64> {
     let (matrix, threads) = (symmetric.shallow_clone(), tch::get_num_threads());
     interruptible(move || {
@@ -47,7 +47,7 @@ mod tests {
         assert!((d.frobenius - 5f64.sqrt() / 5.0).abs() < 1e-15);
         assert!((d.operator - 2.0 / 4.0).abs() < 1e-15);
         assert!((d.alignment - 15.0 / (10f64.sqrt() * 5.0)).abs() < 1e-15);
-        // The best multiple of the first kernel is as far from the second as the angle between them says.
+        // The distance of the first kernel's best multiple from the second follows from the angle between them.
         let best = 15.0 / 10.0;
         let scaled = found(&[3.0 * best, best], &[4.0, 3.0]).expect("finite");
         assert!((d.at_best_rate() - scaled.frobenius).abs() < 1e-15);

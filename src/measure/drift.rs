@@ -1,4 +1,4 @@
-//! Fixed features: how far gradients and kernels moved from one parameter vector to another.
+//! Fixed features: how far gradients and kernels moved between two parameter vectors.
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,7 +9,7 @@ use crate::jacobian::{Examples, Param, Parameters, Recorded, RowSet, Tile, block
 use crate::progress::check_cancelled;
 use crate::stats::pair_mean_error;
 
-/// Gradient entries of a batch that are in memory at a time.
+/// Gradient entries of a batch in memory at once.
 const ENTRIES: i64 = 1 << 20;
 
 /// Distance between the gradients at two parameter vectors, example by example, in the precision of the parameters. Gradients
@@ -37,8 +37,8 @@ pub fn gradient_drift(
     Ok(Summary::of(&relative).map(|relative| GradientDrift { relative, total, computed: None }))
 }
 
-/// [`gradient_drift`] in the precision that suffices: single where round-off, measured on the example `probe`, is at most
-/// [`ENOUGH`] of the drift.
+/// [`gradient_drift`] in sufficient precision: single if round-off, measured on the example `probe`, is at most [`ENOUGH`] of
+/// the drift.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -54,7 +54,7 @@ pub fn sufficient_gradient_drift(
     check_cancelled()?;
     let double = record(&of_kind(start, Kind::Double), examples, &[probe]);
     let (distance, size) = squares(&double, &single, include);
-    // Both ends have their own, and in the worst case they add up.
+    // Both ends have round-off errors, which add up in the worst case.
     let round_off = 2.0 * (distance.sum(Kind::Double) / size.sum(Kind::Double)).sqrt().double_value(&[]);
     let with = |drift: GradientDrift, arithmetic, error| GradientDrift {
         computed: Some(Computed { arithmetic, error: finite(error) }),
@@ -99,7 +99,7 @@ fn squares(before: &Recorded, after: &Recorded, include: &[bool]) -> (Tensor, Te
     (distance, size)
 }
 
-/// Distance between two kernel matrices \[N·C, N·C\] of N examples with C `outputs`. `None` when the first is zero or either is
+/// Distance between two kernel matrices \[N·C, N·C\] of N examples with C `outputs`. `None` if the first is zero or either is
 /// not finite.
 pub fn kernel_drift(start: &Tensor, end: &Tensor, outputs: i64) -> Option<KernelDrift> {
     let (a, b) = (start.to_kind(Kind::Double), end.to_kind(Kind::Double));
@@ -109,8 +109,8 @@ pub fn kernel_drift(start: &Tensor, end: &Tensor, outputs: i64) -> Option<Kernel
     if !finite || size == 0.0 || end_size == 0.0 {
         return None;
     }
-    // Entries that are zero before and after did not move; one that was zero and is not any more has no relative
-    // distance and is left out of mean and median (kernels of networks have none in practice).
+    // Entries that are zero before and after did not move. An entry that is zero only before has no relative distance and is
+    // left out of mean and median (kernels of networks have none in practice).
     let flat = |t: &Tensor| Vec::<f64>::try_from(t.contiguous().view(-1)).expect("a flat f64 tensor");
     let (columns, outputs) = (a.size()[1] as usize, outputs as usize);
     let entries: Vec<(usize, usize, f64)> = flat(&a)

@@ -1,13 +1,13 @@
 //! The first-order expansion of a network along a line of parameters, from its outputs at a few points of the line.
 //!
-//! What a residual needs is the difference of nearly equal outputs, `f(θ_1) - f(θ_0)`, and the slope `<∇f(θ_0), θ_1 - θ_0>`. Both
-//! come from forward passes alone, whatever the number of outputs. In double precision one point near the start is enough: with
-//! `d(s) = f(θ_0 + s(θ_1 - θ_0)) - f(θ_0)` the parabola through 0, h and 1 has the slope `(d(h)/h - h·d(1))/(1 - h)`, which misses
-//! the true one by h times the third-order term. In single precision round-off asks for a larger h, and two points, ±h, whose
-//! difference misses the slope by h² times that term.
+//! A residual needs the difference of nearly equal outputs, `f(θ_1) - f(θ_0)`, and the slope `<∇f(θ_0), θ_1 - θ_0>`. Both come
+//! from forward passes alone, whatever the number of outputs. In double precision one point near the start is enough: with
+//! `d(s) = f(θ_0 + s(θ_1 - θ_0)) - f(θ_0)` the parabola through 0, h and 1 has the slope `(d(h)/h - h·d(1))/(1 - h)`, whose
+//! error is h times the third-order term. In single precision round-off requires a larger h and two points, ±h, whose
+//! difference gives a slope with an error of h² times that term.
 //!
-//! Single precision costs half as much, and is enough where outputs move far and not linearly. Whether it is, is measured: on a few
-//! examples both precisions are computed and compared.
+//! Single precision costs half as much, and suffices if outputs move far and not linearly. Both precisions are computed and
+//! compared on a few examples to find out.
 
 use tch::{Kind, Tensor};
 
@@ -16,21 +16,21 @@ use crate::error::Result;
 use crate::evidence::{Arithmetic, Computed};
 use crate::jacobian::{Examples, Line, Parameters};
 
-/// Single precision is enough where its error is at most this part of the residual.
+/// Single precision suffices if its error is at most this fraction of the residual.
 pub const ENOUGH: f64 = 0.01;
 
-/// Unit round-off of double precision over that of single precision.
+/// Unit round-off of double precision, relative to that of single precision.
 pub(super) const DOUBLE: f64 = 1.0 / (1u64 << 29) as f64;
 
-/// How much of a network's outputs is round-off.
+/// Round-off in a network's outputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
-    /// Distance of outputs in single precision from those in double precision, relative to their size.
+    /// Distance between outputs in single and in double precision, relative to their size.
     pub single: f64,
 }
 
 impl Rounding {
-    /// Measured at these parameters on a few examples. `double` are the outputs there in double precision, where they are known.
+    /// Measures it at these parameters on a few examples; `double` are the outputs in double precision, if known.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
@@ -41,13 +41,13 @@ impl Rounding {
             None => here.outputs(0.0, Kind::Double, examples, batch)?,
         };
         let single = here.outputs(0.0, Kind::Float, examples, batch)?;
-        // Never less than what the last bit of a number in single precision is worth.
+        // At least the unit round-off of single precision.
         let least = f64::from(f32::EPSILON) / 2.0;
         Ok(Self { single: (norm(&(single - &double)) / norm(&double)).max(least) })
     }
 }
 
-/// Outputs at the ends of a line that are known already, in the precision that is asked for.
+/// Known outputs at the ends of a line, in the required precision.
 #[derive(Clone, Copy, Default)]
 pub struct Known<'a> {
     /// At the start.
@@ -69,19 +69,19 @@ pub struct Expansion {
 }
 
 impl Expansion {
-    /// What the linearized model says of the line's end.
+    /// The linearized model's outputs at the line's end.
     pub fn linearized(&self) -> Tensor {
         &self.start + &self.slope
     }
 
-    /// The part of the movement that the slope misses, relative to the movement.
+    /// The part of the movement that the slope does not explain, relative to the movement.
     pub fn residual(&self) -> Option<f64> {
         relative_residual(&(&self.end - &self.start), &self.slope)
     }
 
-    /// In the precision that suffices: single where the residual on `few` of the examples differs from that in double precision
-    /// by at most [`ENOUGH`] of it. `double_start` is f at the start in double precision, computed where it is needed and not
-    /// yet known; `single_start` the same in single precision.
+    /// In sufficient precision: single if, on `few` of the examples, its residual differs from that in double precision by at
+    /// most [`ENOUGH`] of it. `double_start` is f at the start in double precision, computed once it is needed; `single_start`,
+    /// the same in single precision.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
@@ -126,8 +126,8 @@ impl Expansion {
         let near = at(share)?;
         let slope = ((near - &start) / share - (&end - &start) * share) / (1.0 - share);
         let mut all = Self { start, end, slope, computed: Computed { arithmetic: Arithmetic::Double, error: None } };
-        // Of both differences; and the third-order term, if it is to the second as that is to the first, with room for an order
-        // that others cancel in the residual.
+        // Errors: round-off of both differences, and the third-order term, estimated as if it were to the second-order term as
+        // that is to the first, with a margin for orders that cancel in the residual.
         let curved = all.residual().unwrap_or(0.0);
         all.computed.error = finite(2.0 * noise / (share * moved) + share * curved * (8.0 * curved).min(2.0));
         Ok(all)
@@ -148,7 +148,7 @@ impl Expansion {
         Ok(Self { start, end, slope, computed: Computed { arithmetic: Arithmetic::Single, error: None } })
     }
 
-    /// What the slope misses \[N, C\].
+    /// The part of the movement that the slope does not explain \[N, C\].
     fn missed(&self) -> Tensor {
         &self.end - self.linearized()
     }
@@ -159,13 +159,13 @@ fn ends(known: Known<'_>, at: impl Fn(f64) -> Result<Tensor>) -> Result<(Tensor,
     Ok((or_at(known.start, 0.0)?, or_at(known.end, 1.0)?))
 }
 
-/// The error as a figure, where it is one.
+/// The error, if it is finite.
 pub(super) fn finite(error: f64) -> Option<f64> {
     Some(error).filter(|e| e.is_finite())
 }
 
-/// The share h of a line at which double precision takes its slope: round-off, `noise/h` of the movement, against the third-order
-/// term, of which h is left and which is smaller the less outputs move in relation to their size.
+/// The share h of a line for the slope in double precision. It balances round-off, `noise/h` of the movement, against h times
+/// the third-order term, which is smaller the less the outputs move relative to their size.
 fn double_share(noise: f64, moved: f64) -> f64 {
     let share = noise.sqrt() / (32.0 * moved).min(1.0);
     if share.is_nan() { LARGEST_DOUBLE } else { share.clamp(SMALLEST_DOUBLE, LARGEST_DOUBLE) }
@@ -174,7 +174,7 @@ fn double_share(noise: f64, moved: f64) -> f64 {
 const SMALLEST_DOUBLE: f64 = 1.0 / (1u64 << 26) as f64;
 const LARGEST_DOUBLE: f64 = 1.0 / 16.0;
 
-/// The same for single precision, where h² of the third-order term is left.
+/// The same for single precision, where the third-order term has the factor h².
 fn single_share(noise: f64) -> f64 {
     let share = (3.0 * noise).cbrt();
     if share.is_nan() { LARGEST_SINGLE } else { share.clamp(SMALLEST_SINGLE, LARGEST_SINGLE) }
@@ -192,9 +192,9 @@ mod tests {
     use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples, random};
     use crate::measure::taylor;
 
-    /// Movements of every size from the last bits of single precision to far beyond the linear: against the expansion by
-    /// gradients in double precision, which subtracts nothing that is nearly equal. Fails for: an error above the stated one
-    /// (four times it, since an estimate is not a bound), single precision where it does not suffice, a slope of another order.
+    /// Movements of all sizes, from the last bits of single precision to far beyond the linear range, against the expansion by
+    /// gradients in double precision, which subtracts no nearly equal numbers. Fails for: an error above the stated one (times
+    /// four, because an estimate is not a bound), single precision where it does not suffice, a slope of another order.
     #[test]
     fn residuals_are_those_of_gradients_within_the_stated_error() {
         let model = MaskedLm::new(random::tiny(Architecture::Roberta, 40));

@@ -1,4 +1,4 @@
-//! The first-order Taylor expansion of a network in its parameters, by its gradients, and how far the network is from it.
+//! The first-order Taylor expansion of a network in its parameters, from gradients, and the network's distance from it.
 
 use tch::{Kind, Tensor};
 
@@ -21,8 +21,8 @@ impl Taylor {
     }
 }
 
-/// Expands f around `at` along `direction`, over the parameters that `include` marks. Double precision on the CPU; the
-/// gradients are never materialized.
+/// Expands f around `at` along `direction`, over the parameters marked by `include`. In double precision on the CPU; gradients
+/// are never materialized.
 pub fn taylor(
     at: &Parameters,
     direction: &Parameters,
@@ -42,7 +42,7 @@ pub fn taylor(
     Ok(Taylor { value: whole(&values), slope: whole(&slopes) })
 }
 
-/// `|actual - predicted| / |actual|` in the Frobenius norm; `None` when nothing moved, or not by a finite distance.
+/// `|actual - predicted| / |actual|` in the Frobenius norm; `None` if nothing moved, or not by a finite distance.
 pub fn relative_residual(actual: &Tensor, predicted: &Tensor) -> Option<f64> {
     let size = norm(actual);
     (size > 0.0).then(|| norm(&(actual - predicted)) / size).filter(|residual| residual.is_finite())

@@ -1,5 +1,5 @@
-//! What kernel behaviour is measured by (the paper's Definitions 3.1 and 3.2): output derivative, linearization,
-//! fixed features, kernel drift, shares of layers.
+//! Measures of kernel behaviour (the paper's Definitions 3.1 and 3.2): output derivative, linearization, fixed features, kernel
+//! drift, shares of layers.
 //!
 //! Knows networks only as [`Examples`](crate::jacobian::Examples) and kernels as matrices; draws no conclusion.
 

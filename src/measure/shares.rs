@@ -1,10 +1,10 @@
-//! Which layers a kernel comes from.
+//! The shares of layers in a kernel.
 
 use crate::evidence::LayerShare;
 use crate::jacobian::ParameterSpec;
 use crate::kernel::ParameterShare;
 
-/// Groups the shares of the parameters that `include` marks by their layer, in the network's order.
+/// Groups the shares of the parameters marked by `include` by layer, in the network's order.
 pub fn layer_shares(specs: &[ParameterSpec], shares: &[ParameterShare], include: &[bool]) -> Vec<LayerShare> {
     let total = |f: fn(&ParameterShare) -> f64| shares.iter().map(f).sum::<f64>().max(f64::MIN_POSITIVE);
     let (sgd, signgd) = (total(|s| s.trace_sgd), total(|s| s.trace_signgd.unwrap_or(0.0)));

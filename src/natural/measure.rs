@@ -16,25 +16,25 @@ use crate::measure::output_derivative_sizes;
 use crate::network::normal_tensor;
 use crate::train::accuracy;
 
-/// The task, or one of the changes that must take its naturalness away.
+/// The task, or a variant of it that must not be natural.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// The task itself.
     Task,
-    /// The examples' labels in random order.
+    /// The examples' labels, in random order.
     PermutedLabels,
-    /// Other words of the vocabulary in place of the label words, several draws.
+    /// Other words of the vocabulary in place of the label words, in several draws.
     UnrelatedWords,
-    /// No prompt: a new random head on the first token.
+    /// No prompt: a new random head at the first token.
     RandomHead,
 }
 
 impl Variant {
-    /// All of them, the task first.
+    /// All variants, the task first.
     pub const ALL: [Self; 4] = [Self::Task, Self::PermutedLabels, Self::UnrelatedWords, Self::RandomHead];
 
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Task => "the task",
@@ -45,71 +45,71 @@ impl Variant {
     }
 }
 
-/// One variant under one model.
+/// Measurements of one variant under one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Which variant.
     pub variant: Variant,
     /// Share of examples whose most likely label is their own.
     pub accuracy: f64,
-    /// `|χ_y| = 1 - p(y)` per example, half the sum of |χ| over the labels; in the order of [`Naturalness::sets`].
+    /// `|χ_y| = 1 - p(y)` per example, half the sum of |χ| over the labels, in the order of [`Naturalness::sets`].
     pub chi: Vec<f64>,
 }
 
-/// Everything that was measured of a task: `report.json`.
+/// All measurements of a task: `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Naturalness {
     /// [`crate::evidence::SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
     /// Name of the task.
     pub task: String,
-    /// Name of its data.
+    /// Name of the data.
     pub source: String,
-    /// SHA-256 of its data. Empty in reports of programs that did not tell.
+    /// SHA-256 of the data. Empty in older reports.
     #[serde(default)]
     pub source_digest: String,
-    /// Which example each of [`Measured::chi`] is of: the sets one behind the other. Empty as above.
+    /// The examples of [`Measured::chi`]: the sets one after another. Empty as above.
     #[serde(default)]
     pub sets: Vec<SetFacts>,
     /// Label words, in the order of the labels.
     pub words: Vec<String>,
     /// Seed of permutations, words and heads.
     pub seed: u64,
-    /// Name, width and depth of each model, by width.
+    /// Name, width and depth of each model, in order of width.
     pub models: Vec<(String, i64, i64)>,
-    /// `measured[model][variant]`, variants in the order of [`Variant::ALL`].
+    /// `measured[model][variant]`, with variants in the order of [`Variant::ALL`].
     pub measured: Vec<Vec<Measured>>,
 }
 
 impl Naturalness {
-    /// The data's name with the beginning of its digest, where there is one.
+    /// The data's name with the beginning of its digest, if it has one.
     pub(super) fn data(&self) -> String {
         let beginning: String = self.source_digest.chars().take(12).collect();
         if beginning.is_empty() { self.source.clone() } else { format!("{} (SHA-256 {beginning}…)", self.source) }
     }
 }
 
-/// Draws of permutations, unrelated words and random heads, over which |χ| is averaged: one draw could be lucky.
+/// Draws of permutations, unrelated words and random heads over which |χ| is averaged, because a single one might be lucky.
 const DRAWS: usize = 16;
 
-/// Prompts of a batch.
+/// Prompts per batch.
 const BATCH: usize = 64;
 
-/// Tokens that begin a word in byte-level vocabularies.
+/// Beginning of tokens that start a word, in byte-level vocabularies.
 const WORD: char = 'Ġ';
 
-/// Labels in random order, as many of each as before.
+/// Labels in random order, each as often as before.
 fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
     let mut shuffled = labels.to_vec();
     shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("permuted labels {draw}"))));
     shuffled
 }
 
-/// All variants on all examples of a study: nothing is trained, so those kept for training count as well.
+/// Measures all variants on all examples of a study. Nothing is trained, so training examples count as well.
 ///
 /// # Errors
-/// [`Error::Missing`] where the tokenizer has too few words; [`Error::Task`] for a multiple choice; [`Error::NotFinite`] where a logit is
-/// not finite; [`Error::Interrupted`].
+/// [`Error::Missing`] if the tokenizer has too few words; [`Error::Task`] for a multiple-choice task; [`Error::NotFinite`] if a
+/// logit is not finite; [`Error::Interrupted`].
 pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     if study.task.definition.is_choice() {
         let problem = "unrelated label words are a control of this test, but a multiple choice has no label words";
@@ -136,7 +136,7 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
         };
         Tensor::cat(&(0..DRAWS).map(draw).collect::<Result<Vec<_>>>()?, 1)
     } else {
-        // All draws are outputs of one pass: nothing but the last map differs between them.
+        // One pass gives the outputs for all draws: they differ only in the last map.
         let chosen = unrelated_words(study, seed, DRAWS)?;
         over_splits(|split| {
             all_outputs(&study.parameters, &study.examples_for(split, &chosen, OutputMode::Logits)?, BATCH)
@@ -151,38 +151,38 @@ pub fn measure(study: &Study, seed: u64) -> Result<Vec<Measured>> {
     Ok(measured)
 }
 
-/// What there is of examples.
+/// All sets of examples.
 const SPLITS: [SplitName; 3] = [SplitName::Train, SplitName::Dev, SplitName::Test];
 
-/// Outputs of all splits, one behind the other.
+/// Outputs for all splits, one after another.
 fn over_splits(outputs: impl Fn(SplitName) -> Result<Tensor>) -> Result<Tensor> {
     Ok(Tensor::cat(&SPLITS.into_iter().map(outputs).collect::<Result<Vec<_>>>()?, 0))
 }
 
-/// A random head \[C, hidden\] as muP has it: entries of order 1/n, so that its outputs vanish with the width.
+/// A random head \[C, hidden\] in muP: entries are of order 1/n, so that its outputs vanish with width.
 fn random_head(study: &Study, outputs: usize, seed: u64) -> Tensor {
     let width = study.model.facts().width;
     normal_tensor(&[outputs as i64, width], 8.0 / width as f64, seed, 0, Kind::Double, study.device)
 }
 
-/// Words of the vocabulary that are not the task's, as many as it has labels for each of `draws`, one draw behind the
-/// other. Tokenizers that are alike get the same words.
+/// Words of the vocabulary that are not the task's: for each of `draws`, as many as it has labels, one draw after another.
+/// Equal tokenizers get equal words.
 ///
 /// # Errors
-/// [`Error::Missing`] where the tokenizer has too few words.
+/// [`Error::Missing`] if the tokenizer has too few words.
 fn unrelated_words(study: &Study, seed: u64, draws: usize) -> Result<Vec<i64>> {
     let words = words_of(study)?;
     Ok((0..draws).flat_map(|draw| unrelated(study, &words, seed, draw, study.classes())).collect())
 }
 
-/// Of one draw, for each label as many words in a row as its own has tokens.
+/// One draw: for each label as many consecutive words as its own has tokens.
 fn unrelated_answers(study: &Study, seed: u64, draw: usize) -> Result<Vec<Vec<i64>>> {
     let lengths: Vec<usize> = study.task.words.iter().map(Vec::len).collect();
     let mut drawn = unrelated(study, &words_of(study)?, seed, draw, lengths.iter().sum()).into_iter();
     Ok(lengths.into_iter().map(|length| drawn.by_ref().take(length).collect()).collect())
 }
 
-/// Words of one draw that are no label words, nor each other.
+/// Words of one draw: different from one another and from the label words.
 fn unrelated(study: &Study, words: &[i64], seed: u64, draw: usize, count: usize) -> Vec<i64> {
     let mut rng = ChaCha8Rng::seed_from_u64(named_seed(seed, &format!("unrelated words {draw}")));
     let mut chosen: Vec<i64> = Vec::with_capacity(count);
@@ -195,7 +195,7 @@ fn unrelated(study: &Study, words: &[i64], seed: u64, draw: usize, count: usize)
     chosen
 }
 
-/// Token ids of whole words, by the letter that begins them.
+/// Ids of tokens that count as words: letters only, more than two, perhaps after [`WORD`].
 fn words_of(study: &Study) -> Result<Vec<i64>> {
     let is_word = |text: &str| {
         let rest = text.strip_prefix(WORD).unwrap_or(text);
@@ -211,7 +211,7 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
     Ok(words)
 }
 
-/// Means over draws of labels and logits \[N, C\].
+/// Means over draws, each with its labels and logits \[N, C\].
 fn average(variant: Variant, draws: impl IntoIterator<Item = (Vec<usize>, Tensor)>) -> Measured {
     let (mut count, mut right, mut chi) = (0.0, 0.0, Vec::new());
     for (labels, logits) in draws {

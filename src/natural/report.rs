@@ -8,7 +8,7 @@ use crate::evidence::{Cell, Check, Figure, Findings, Mark, Series, Table};
 use crate::report::{Document, Written, write_document};
 use crate::stats::{Estimate, Expectation, Outcome, clopper_pearson, student_mean};
 
-/// Smallest fall of |χ| that counts, as an exponent in width: a doubling that takes less than 3% off is none.
+/// Smallest fall of |χ| that counts, as an exponent of the width: below it, doubling the width takes off less than 3%.
 const FALLS: f64 = -0.04;
 
 /// Confidence of every interval.
@@ -17,16 +17,16 @@ const CONFIDENCE: f64 = 0.99;
 /// Whether a task is natural.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// |χ| falls with the width, and no control's does.
+    /// |χ| falls with width, and no control's |χ| does.
     Natural,
-    /// It does not fall.
+    /// |χ| does not fall.
     NotNatural,
-    /// The interval does not say.
+    /// The interval does not decide.
     Undecided,
 }
 
 impl Verdict {
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Natural => "natural",
@@ -36,11 +36,10 @@ impl Verdict {
     }
 }
 
-/// Exponent in width of the mean of |χ| over examples, `chi[model][example]`, with Student's interval over examples.
+/// Exponent in width of the mean of |χ| over examples, `chi[model][example]`, with Student's interval over the examples.
 ///
-/// The exponent is a function of the models' means; to first order an example moves it by its influence
-/// `Σ_w a_w χ_w/mean_w`, with a the weights of the least-squares slope (which sum to zero), and the influences of
-/// examples are independent.
+/// The exponent is a function of the models' means. To first order an example contributes its influence `Σ_w a_w χ_w/mean_w`,
+/// where a are the weights of the least-squares slope (which sum to zero); the influences of examples are independent.
 fn slope(widths: &[f64], chi: &[&[f64]], confidence: f64) -> Estimate {
     let logs: Vec<f64> = widths.iter().map(|w| w.ln()).collect();
     let centre = logs.iter().sum::<f64>() / logs.len() as f64;
@@ -63,7 +62,7 @@ fn slopes(found: &Naturalness) -> Vec<(Variant, Estimate)> {
     Variant::ALL.into_iter().enumerate().map(of).collect()
 }
 
-/// The verdict: the task's interval alone decides; a control that falls too takes a *natural* back.
+/// The verdict. The task's interval decides, but if a control falls too, a natural task is undecided.
 pub fn verdict(found: &Naturalness) -> Verdict {
     let falls = Expectation::AtMost { bound: FALLS };
     let outcomes: Vec<Outcome> = slopes(found).iter().map(|(_, s)| falls.judge(s)).collect();
@@ -75,7 +74,7 @@ pub fn verdict(found: &Naturalness) -> Verdict {
     }
 }
 
-/// Everything that the report shows.
+/// Everything in the report.
 pub fn naturalness_findings(found: &Naturalness) -> Findings {
     let falls = Expectation::AtMost { bound: FALLS };
     let examples = found.measured[0][0].chi.len();
@@ -145,7 +144,7 @@ pub fn naturalness_findings(found: &Naturalness) -> Findings {
 /// Writes the report.
 ///
 /// # Errors
-/// As [`write_document`].
+/// Those of [`write_document`].
 pub fn write_naturalness(found: &Naturalness, directory: &Path) -> Result<Written> {
     let paragraphs = vec![
         format!("Verdict: **{}**.", verdict(found).text()),
@@ -178,7 +177,7 @@ mod tests {
         let rows: Vec<&[f64]> = chi.iter().map(Vec::as_slice).collect();
         let found = slope(&widths, &rows, 0.99);
         assert!((found.value + 0.3).abs() < 1e-12, "{found:?}");
-        // Every example falls alike: nothing scatters.
+        // Every example falls alike, so nothing scatters.
         assert!(found.high - found.low < 1e-9, "{found:?}");
     }
 }

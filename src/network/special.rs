@@ -11,7 +11,7 @@ pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() < SWITCH { series(x) } else { x.signum() * (1.0 - fraction(x.abs())) }
 }
 
-/// 1 - erf(x), with relative error below 1e-13 for x ≥ 2, absolute error below 1e-15 elsewhere.
+/// 1 - erf(x); relative error below 1e-13 for x ≥ 2, absolute error below 1e-15 elsewhere.
 pub(crate) fn erfc(x: f64) -> f64 {
     if x >= SWITCH { fraction(x) } else { 1.0 - erf(x) }
 }

@@ -1,4 +1,4 @@
-//! Masked batches: which sequences a step sees and which of their tokens are hidden, the same for every width.
+//! Masked batches: the sequences of each step and their hidden tokens, the same for every width.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -13,9 +13,9 @@ const START: i64 = 0;
 const END: i64 = 2;
 const MASK: i64 = 4;
 
-/// A batch and what was hidden in it.
+/// A batch with its hidden tokens.
 pub struct MaskedBatch {
-    /// The sequences \[B, T\], M of their tokens replaced by the mask.
+    /// The sequences \[B, T\], with M tokens each replaced by the mask.
     pub input: TokenBatch,
     /// The hidden tokens \[B · M\].
     pub targets: Tensor,
@@ -24,16 +24,16 @@ pub struct MaskedBatch {
 /// The sequences of a text, shuffled anew in every epoch.
 pub struct Batches<'a> {
     ids: &'a [u16],
-    /// Tokens of the text in a sequence.
+    /// Tokens of the text per sequence.
     length: usize,
     masked: usize,
     seed: u64,
-    /// The epoch whose order is held.
+    /// The current epoch and its order.
     epoch: Option<(usize, Vec<u32>)>,
 }
 
 impl<'a> Batches<'a> {
-    /// Sequences of `tokens` tokens with `<s>` and `</s>`, `masked` of the others hidden.
+    /// Sequences of `tokens` tokens including `<s>` and `</s>`; `masked` of the others are hidden.
     pub fn new(ids: &'a [u16], tokens: i64, masked: usize, seed: u64) -> Self {
         Self { ids, length: tokens as usize - 2, masked, seed, epoch: None }
     }
@@ -43,12 +43,12 @@ impl<'a> Batches<'a> {
         self.ids.len() / self.length
     }
 
-    /// Whether the text is too short for one.
+    /// Whether the text is shorter than one sequence.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The batch of a step, counted from 0; it depends on nothing but seed, sizes and step.
+    /// The batch of a step, counted from 0; it depends only on seed, sizes and step.
     pub fn batch(&mut self, step: usize, size: usize, device: Device) -> MaskedBatch {
         let count = self.len();
         let chosen: Vec<usize> = (step * size..(step + 1) * size)

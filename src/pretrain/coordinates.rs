@@ -1,4 +1,4 @@
-//! The coordinate check: whether activations keep their size over widths while training begins (G. Yang et al., "Tensor
+//! The coordinate check: whether the size of activations is independent of width as training begins (G. Yang et al., "Tensor
 //! Programs V", Appendix D.1).
 
 use std::collections::BTreeMap;
@@ -17,24 +17,24 @@ use crate::lm::{LanguageModel, MaskedLm, Scaling};
 use crate::progress::{Monitor, check_cancelled};
 use crate::stats::{Estimate, Scaling as Widths, exponent};
 
-/// Steps of the check.
+/// Number of training steps.
 pub(super) const STEPS: usize = 5;
 
-/// How far activations are from those at initialization, as root mean squares, over widths and seeds.
+/// Root mean square change of activations since initialization, by width and seed.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CoordinateCheck {
     /// How the family scales.
     pub scaling: Scaling,
     /// The widths.
     pub widths: Vec<i64>,
-    /// By place: `values[seed][width]` after the last step.
+    /// By place in the network: `values[seed][width]` after the last step.
     pub places: BTreeMap<String, Vec<Vec<f64>>>,
-    /// The logits' values by step, `logits[step][width]`, the mean over seeds.
+    /// The logits' root mean square changes by step, `logits[step][width]`: means over seeds.
     pub logits: Vec<Vec<f64>>,
 }
 
 impl CoordinateCheck {
-    /// Exponents of the places' sizes in width with their intervals.
+    /// Exponents in width of the changes at each place, with their intervals.
     pub fn exponents(&self, confidence: f64) -> Result<BTreeMap<String, Estimate>> {
         let widths: Vec<f64> = self.widths.iter().map(|w| *w as f64).collect();
         let fit = |values: &Vec<Vec<f64>>| exponent(&Widths { widths: &widths, values }, None, confidence);
@@ -42,7 +42,7 @@ impl CoordinateCheck {
     }
 }
 
-/// A tap that keeps every output of a linear map and of a layer norm.
+/// A tap that keeps the output of every linear map and layer norm.
 struct WatchingTap<'a> {
     plain: PlainTap<'a>,
     specs: &'a [ParameterSpec],
@@ -81,8 +81,8 @@ impl Tap for WatchingTap<'_> {
     }
 }
 
-/// Trains networks of the recipe's check widths for a few steps at the full learning rate and measures how far every
-/// activation moves.
+/// Trains networks of the recipe's check widths for a few steps at the full learning rate and measures how far every activation
+/// moves.
 pub fn check_coordinates(
     recipe: &Recipe,
     scaling: Scaling,
@@ -120,7 +120,7 @@ pub fn check_coordinates(
 /// The place of the logits.
 const LOGITS: &str = "lm_head.decoder";
 
-/// Sizes of the changes at every place after every step.
+/// Changes at every place, after every step.
 fn one_network(
     recipe: &Recipe,
     width: i64,

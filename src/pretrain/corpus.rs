@@ -1,4 +1,4 @@
-//! From text files, or from a language, to sequences of token ids.
+//! From text files or a language to sequences of token ids.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use crate::progress::{Monitor, check_cancelled};
 
 /// A tokenized corpus.
 pub struct Corpus {
-    /// Ids of the training text, paragraphs one behind the other.
+    /// Ids of the training text, one paragraph after another.
     pub train: Vec<u16>,
     /// Ids of the held-out text.
     pub heldout: Vec<u16>,
     /// The tokenizer's JSON.
     pub tokenizer: String,
-    /// Its settings, as `tokenizer_config.json` has them.
+    /// Its `tokenizer_config.json`.
     pub tokenizer_config: String,
     /// Digest of both files and the tokenizer.
     pub digest: String,
-    /// SHA-256 of the training file and of the held-out file; of the token ids where they are drawn.
+    /// SHA-256 of the training file and of the held-out file; for drawn text, of the token ids.
     pub sha256: (String, String),
 }
 
-/// Paragraphs that are tokenized between two looks for a cancellation.
+/// Paragraphs tokenized between checks for cancellation.
 const CHUNK: usize = 4096;
 
 impl Corpus {
-    /// The recipe's text: drawn where it names a language, else read from its files.
+    /// The recipe's text: drawn if it names a language, otherwise read from its files.
     ///
     /// # Errors
-    /// Files that cannot be read or are not those of the recipe; text too short for a batch.
+    /// Files that cannot be read or differ from the recipe's; text too short for a batch.
     pub fn prepare(recipe: &Recipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
         match (&recipe.language, &recipe.corpus) {
             (Some(language), _) => Ok(Self::draw(language, recipe.seed)),
@@ -49,7 +49,7 @@ impl Corpus {
         }
     }
 
-    /// Draws sentences of a language, those to train on and the held-out ones from streams of their own.
+    /// Draws sentences of a language: training and held-out sentences from separate streams.
     pub fn draw(language: &LanguageRecipe, seed: u64) -> Self {
         let ids = language_ids();
         let draw = |name: &str, count: usize| {
@@ -67,11 +67,11 @@ impl Corpus {
         Self { train, heldout, tokenizer, tokenizer_config, digest, sha256: (train_sha, heldout_sha) }
     }
 
-    /// Reads the recipe's text, trains the tokenizer and tokenizes. What took long is kept in `cache` and used again
-    /// while the files are the same.
+    /// Reads the recipe's text, trains the tokenizer and tokenizes the text. The results are kept in `cache` and reused while
+    /// the files are the same.
     ///
     /// # Errors
-    /// Files that cannot be read or are not those of the recipe; text too short for a batch.
+    /// Files that cannot be read or differ from the recipe's; text too short for a batch.
     fn read(recipe: &Recipe, corpus: &CorpusRecipe, base: &Path, cache: &Path, monitor: &dyn Monitor) -> Result<Self> {
         let open = |file: &Path, wanted: &Option<String>, field: &str| -> Result<(PathBuf, String, String)> {
             let path = base.join(file);
@@ -132,7 +132,7 @@ fn tokenize(tokenizer: &Tokenizer, path: &Path, text: &str, monitor: &dyn Monito
         let parts: Vec<tokenizers::Result<Vec<u16>>> = chunk
             .par_iter()
             .map(|line| {
-                // A space in front: words at the start of a paragraph get the tokens that they have elsewhere.
+                // A space in front gives the first word of a paragraph the tokens that it has elsewhere.
                 let encoded = tokenizer.encode_fast(format!(" {line}"), false)?;
                 Ok(encoded.get_ids().iter().map(|id| *id as u16).collect())
             })
@@ -146,7 +146,7 @@ fn tokenize(tokenizer: &Tokenizer, path: &Path, text: &str, monitor: &dyn Monito
     Ok(ids)
 }
 
-/// Key, number of training ids, all ids in two bytes each.
+/// Key, number of training ids, all ids as two bytes each.
 fn pack(key: &str, train: &[u16], heldout: &[u16]) -> Vec<u8> {
     let mut bytes = key.as_bytes().to_vec();
     bytes.extend((train.len() as u64).to_le_bytes());

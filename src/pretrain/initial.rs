@@ -1,10 +1,10 @@
 //! Initial weights of a family's networks.
 //!
-//! Random attention averages over a whole sequence, and random feed-forward layers bury what little of a neighbour comes
-//! through: from such weights a small network spends its first millions of tokens at the loss of the tokens' frequencies.
-//! So residual branches begin at zero, but for the first attention, and every head begins with an eye on one
-//! neighbour, by queries that are keys moved along. What is random is Gaussian with muP's deviations, and the scheme is the same
-//! at every width: half of a layer's heads look back, half ahead.
+//! Random attention averages over a whole sequence, and random feed-forward layers drown what little of a neighbour comes
+//! through: from such weights a small network spends its first millions of tokens at the loss of the tokens' frequencies. So
+//! residual branches start at zero, except for the first attention, and every head starts by attending to one neighbour: its
+//! queries are its keys, shifted by an offset. Random weights are Gaussian with muP's deviations. The scheme is the same at
+//! every width: half of a layer's heads look back, half ahead.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use crate::jacobian::{ParameterSpec, Parameters};
 use crate::lm::MaskedLm;
 use crate::network::normal_tensor;
 
-/// Factor of the keys' deviation: it makes attention to the neighbour sharp.
+/// Factor of the keys' deviation, which makes attention to the neighbour sharp.
 const KEY_GAIN: f64 = 2.5;
 
-/// Factor of the first attention's output: what it brings must not be small beside the mask's own vector.
+/// Factor of the first attention's output, which must not be small beside the embedding of the mask.
 const OUTPUT_GAIN: f64 = 3.0;
 
-/// The part of a network that a tensor is, where its beginning is not that of its sort in the parametrization.
+/// A tensor's part in the network, which determines how its initial values are made.
 enum Part {
     /// Waves.
     Positions,
     /// The decoder's biases.
     Frequencies,
-    /// Keys of a layer, and the queries that are made of them.
+    /// Keys of a layer, and the queries made from them.
     Keys,
     Queries(i64),
     /// Output of the first attention.
@@ -72,7 +72,7 @@ pub(super) fn initial(recipe: &Recipe, model: &MaskedLm, text: &[u16], seed: u64
         let value = match Part::of(spec) {
             Part::Positions => waves(&spec.shape, recipe.model.position_amplitude).to_device(device),
             Part::Frequencies => {
-                // Until they were found, everything else would be trained to stand in for them.
+                // Without them, everything else would first be trained to take their place.
                 Tensor::from_slice(&log_frequencies(text, recipe.vocabulary())).to_kind(Kind::Float).to_device(device)
             }
             Part::Queries(layer) => {
@@ -95,13 +95,13 @@ pub(super) fn initial(recipe: &Recipe, model: &MaskedLm, text: &[u16], seed: u64
     Parameters::new(Arc::clone(model.specs()), values)
 }
 
-/// Frequency of the wave in columns 2i and 2i + 1: spread evenly, so that vectors of different positions are nearly
-/// orthogonal.
+/// Frequency of the wave in columns 2i and 2i + 1. Frequencies are evenly spaced, so that vectors of different positions are
+/// nearly orthogonal.
 fn frequency(i: i64, width: i64) -> f64 {
     PI * (i as f64 + 0.5) / (width as f64 / 2.0)
 }
 
-/// Position vectors `(sin ωp, cos ωp, …)` \[rows, width\]. They stay trainable.
+/// Position vectors `(sin ωp, cos ωp, …)` \[rows, width\]. They are trained.
 fn waves(shape: &[i64], amplitude: f64) -> Tensor {
     let (rows, width) = (shape[0], shape[1]);
     let mut numbers = Vec::with_capacity((rows * width) as usize);
@@ -114,7 +114,7 @@ fn waves(shape: &[i64], amplitude: f64) -> Tensor {
     Tensor::from_slice(&numbers).view(shape)
 }
 
-/// The orthogonal matrix that moves position vectors (as columns) by an offset.
+/// The orthogonal matrix that shifts position vectors (as columns) by an offset.
 fn shift(width: i64, offset: f64) -> Tensor {
     let mut numbers = vec![0f32; (width * width) as usize];
     let mut put = |row: i64, column: i64, value: f64| numbers[(row * width + column) as usize] = value as f32;

@@ -1,16 +1,16 @@
-//! A small language whose cloze questions have an answer that a network can come to know.
+//! A small artificial language with cloze questions whose answers a network can learn.
 //!
 //! ```text
 //! DET [ADJ] NOUN [REL VERB DET NOUN] AUX VERB CASE DET NOUN PART ADV… TIME .
 //! ```
 //!
-//! Every sentence has fifteen words: what a short one lacks is made up by adverbs. A determiner and the auxiliary have the number of
-//! their noun, the latter across a relative clause that may have a noun of another number in it; adjective and relative pronoun have the
-//! class of the first noun, the particle that of the object, the case word that of the main verb. Which class, number or lexeme it is, which
-//! adverb and which time, is chance: nothing else in the sentence says it. All but the auxiliary's number is said nearby, so that small networks
-//! learn it in some hundred steps.
+//! Every sentence has fifteen words: adverbs fill up short ones. A determiner and the auxiliary have the number of their noun,
+//! the latter even across a relative clause with a noun of another number; adjective and relative pronoun have the class of the
+//! first noun, the particle that of the object, the case word that of the main verb. Class, number and lexeme of a word,
+//! adverbs and time are random: nothing else in the sentence determines them. Everything but the auxiliary's number is
+//! determined by a nearby word, so that small networks learn it in a few hundred steps.
 //!
-//! Knows words by number, their letters, and nothing of networks.
+//! Knows words by number, and their letters; knows no networks.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Words of a sentence, the stop included.
+/// Words of a sentence, including the stop.
 pub const SENTENCE: usize = 15;
 
 /// Classes of nouns, and of verbs.
@@ -34,26 +34,26 @@ const TIMES: usize = 4;
 /// Words of a sentence without adjective, relative clause and adverbs.
 const SHORTEST: usize = 10;
 
-/// A word, by its kind and what distinguishes it within.
+/// A word: its kind, and its features within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Word {
     /// Agrees in number with its noun.
     Determiner {
-        /// Which of them: free.
+        /// Which one: free.
         lexeme: usize,
         /// 0 for the singular, 1 for the plural.
         number: usize,
     },
     /// Agrees in class with its noun.
     Adjective {
-        /// Which of them: free.
+        /// Which one: free.
         lexeme: usize,
         /// One of four.
         class: usize,
     },
-    /// Has a class and a number of its own.
+    /// Has its own class and number.
     Noun {
-        /// Which of them: free.
+        /// Which one: free.
         lexeme: usize,
         /// One of four.
         class: usize,
@@ -65,16 +65,16 @@ pub enum Word {
         /// One of four.
         class: usize,
     },
-    /// Has a class of its own.
+    /// Has its own class.
     Verb {
-        /// Which of them: free.
+        /// Which one: free.
         lexeme: usize,
         /// One of four.
         class: usize,
     },
     /// Agrees in number with the first noun.
     Auxiliary {
-        /// Which of them: free.
+        /// Which one: free.
         lexeme: usize,
         /// 0 for the singular, 1 for the plural.
         number: usize,
@@ -146,7 +146,7 @@ impl Word {
     }
 }
 
-/// Places of the words that questions ask for.
+/// Positions of the words that questions ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Places {
     determiner: usize,
@@ -165,7 +165,7 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Draws one.
+    /// Draws a sentence.
     pub fn draw(rng: &mut impl Rng) -> Self {
         let mut words = Vec::with_capacity(SENTENCE);
         let put = |words: &mut Vec<Word>, word: Word| {
@@ -213,14 +213,14 @@ impl Sentence {
     }
 }
 
-/// A determiner and a noun of any class and number, with the class.
+/// A determiner and a noun of random class and number; also returns the class.
 fn noun_phrase(rng: &mut impl Rng) -> (usize, [Word; 2]) {
     let (class, number) = (rng.random_range(0..CLASSES), rng.random_range(0..2));
     let determiner = Word::Determiner { lexeme: rng.random_range(0..DETERMINERS), number };
     (class, [determiner, Word::Noun { lexeme: rng.random_range(0..NOUNS), class, number }])
 }
 
-/// Sentences of a named stream, one a line.
+/// Sentences from a named stream, one per line.
 pub fn text(count: usize, seed: u64) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..count).fold(String::new(), |mut text, _| {
@@ -233,32 +233,32 @@ pub fn text(count: usize, seed: u64) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
-    /// The number of the first determiner: the noun says it.
+    /// The number of the first determiner, which agrees with the noun.
     DeterminerNumber,
-    /// The class of the relative pronoun: the noun says it.
+    /// The class of the relative pronoun, which agrees with the noun.
     RelativeClass,
-    /// The number of the auxiliary: the first noun says it, perhaps across a clause.
+    /// The number of the auxiliary, which agrees with the first noun, perhaps across a clause.
     AuxiliaryNumber,
-    /// The class of the case word: the main verb says it.
+    /// The class of the case word, which agrees with the main verb.
     CaseClass,
-    /// The class of the particle: the object says it.
+    /// The class of the particle, which agrees with the object.
     ParticleClass,
-    /// Which of the determiners of the right number: nothing says it.
+    /// Which determiner of the right number: free.
     Determiner,
-    /// Which of the auxiliaries of the right number: nothing says it.
+    /// Which auxiliary of the right number: free.
     Auxiliary,
-    /// Which time: nothing says it.
+    /// Which time: free.
     Time,
 }
 
 impl Topic {
-    /// Those that the sentence answers.
+    /// The topics that the sentence answers.
     pub const ANSWERED: [Self; 5] =
         [Self::DeterminerNumber, Self::RelativeClass, Self::AuxiliaryNumber, Self::CaseClass, Self::ParticleClass];
-    /// Those that it does not.
+    /// The topics that it does not answer.
     pub const OPEN: [Self; 3] = [Self::Determiner, Self::Auxiliary, Self::Time];
 
-    /// As reports print it.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::DeterminerNumber => "number of the determiner",
@@ -272,7 +272,7 @@ impl Topic {
         }
     }
 
-    /// The place that it asks for, where the sentence has one.
+    /// The position that it asks for, if the sentence has it.
     fn place(self, places: &Places) -> Option<usize> {
         match self {
             Self::DeterminerNumber | Self::Determiner => Some(places.determiner),
@@ -284,7 +284,7 @@ impl Topic {
         }
     }
 
-    /// Two different words to choose between.
+    /// Two different words to choose from.
     fn words(self, rng: &mut impl Rng) -> [Word; 2] {
         let mut two = |of: usize| {
             let first = rng.random_range(0..of);
@@ -319,7 +319,7 @@ impl Topic {
     }
 }
 
-/// A cloze task: which of two words stood at the place that the topic is about.
+/// A cloze task: which of two words was at the topic's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// What it is about.
@@ -328,12 +328,12 @@ pub struct Question {
     pub words: [Word; 2],
 }
 
-/// A sentence with a word to be hidden.
+/// A sentence with a hidden word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The sentence.
     pub sentence: Sentence,
-    /// The place of the hidden word.
+    /// Position of the hidden word.
     pub place: usize,
     /// Which of the question's words it is.
     pub label: usize,
@@ -345,7 +345,7 @@ impl Question {
         Self { topic, words: topic.words(&mut ChaCha8Rng::seed_from_u64(seed)) }
     }
 
-    /// Draws sentences in which one of the two words stands at the place, the first and the second in turn.
+    /// Draws sentences with one of the two words at the position, the first and the second in turn.
     pub fn ask(&self, count: usize, seed: u64) -> Vec<Asked> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut one = |label: usize| loop {

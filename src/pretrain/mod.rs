@@ -1,9 +1,9 @@
-//! Pre-trains a family of masked language models that differ only in width, in muP, on any text, or on a language that is drawn.
+//! Pre-trains a family of masked language models that differ only in width, in muP, on any text or on an artificial language.
 //!
-//! A [`Recipe`] holds everything that a family depends on: corpus digests, tokenizer, sizes, parametrization, schedule,
-//! seed. `corpus` turns text into sequences of token ids, `batches` masks them in an order that every width shares,
-//! `run` trains one width and goes on after an interruption with the same numbers, `coordinates` and `sweep` check
-//! the parametrization. Knows no task, no kernel and no claim.
+//! A [`Recipe`] holds everything that a family depends on: corpus digests, tokenizer, sizes, parametrization, schedule, seed.
+//! `corpus` turns text into sequences of token ids, `batches` masks them in the same order for every width, `run` trains one
+//! width and continues an interrupted run with the same numbers, `coordinates` and `sweep` check the parametrization. Knows no
+//! task, no kernel and no claim.
 
 mod batches;
 mod coordinates;

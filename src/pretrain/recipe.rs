@@ -1,4 +1,4 @@
-//! The recipe of a family: one TOML file with everything that its weights depend on.
+//! The recipe of a family: one TOML file with everything that the weights depend on.
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,10 @@ pub struct Recipe {
     pub name: String,
     /// Seed of initial weights, order of sequences and masks.
     pub seed: u64,
-    /// The text; a recipe has one or a language.
+    /// Text from files; a recipe has either this or a language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusRecipe>,
-    /// The language that the text is drawn from.
+    /// The language from which the text is drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<LanguageRecipe>,
     /// The networks.
@@ -33,26 +33,26 @@ pub struct Recipe {
     pub checks: ChecksRecipe,
 }
 
-/// Where the text is, and which text it must be.
+/// Location and digests of the text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusRecipe {
-    /// File to train on, one paragraph a line, plain or gzip; relative to the recipe unless a directory is given.
+    /// File to train on, one paragraph per line, plain or gzip; relative to the recipe unless a directory is given.
     pub train: PathBuf,
-    /// File whose masked tokens the held-out loss predicts.
+    /// File for the held-out loss.
     pub heldout: PathBuf,
-    /// SHA-256 of the training file as it lies on disk, in hexadecimal.
+    /// SHA-256 of the training file as stored, in hexadecimal.
     #[serde(default)]
     pub train_sha256: Option<String>,
-    /// The same of the held-out file.
+    /// The same for the held-out file.
     #[serde(default)]
     pub heldout_sha256: Option<String>,
-    /// Tokens of the byte-level BPE vocabulary, special tokens included.
+    /// Size of the byte-level BPE vocabulary, including special tokens.
     pub vocabulary: usize,
 }
 
 impl CorpusRecipe {
-    /// The same with names of files in place of absolute paths, as reports show it.
+    /// The same with file names in place of paths, for reports.
     #[must_use]
     pub fn without_directories(&self) -> Self {
         let named = |path: &PathBuf| PathBuf::from(without_directory(path));
@@ -60,11 +60,11 @@ impl CorpusRecipe {
     }
 }
 
-/// A language to draw the text from, see [`super::language`]; seed, sizes and name decide every word.
+/// A language from which the text is drawn, see [`super::language`]; seed, sizes and name determine every word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageRecipe {
-    /// Which.
+    /// Which language.
     pub name: LanguageName,
     /// Sentences to train on.
     pub sentences: usize,
@@ -72,7 +72,7 @@ pub struct LanguageRecipe {
     pub heldout: usize,
 }
 
-/// Languages.
+/// Artificial languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LanguageName {
@@ -86,20 +86,20 @@ pub enum LanguageName {
 pub struct ModelRecipe {
     /// Widths n, from small to large.
     pub widths: Vec<i64>,
-    /// Width at which every learning rate is the recipe's.
+    /// Width for which the recipe's learning rate is stated.
     pub base_width: i64,
     /// Encoder layers.
     pub layers: i64,
     /// Dimension of a head: a network has n / dimension heads.
     pub head_dimension: i64,
-    /// Tokens of a sequence, `<s>` and `</s>` included.
+    /// Tokens per sequence, including `<s>` and `</s>`.
     pub tokens: i64,
     /// How weights and rates scale with the width.
     #[serde(default)]
     pub scaling: Scaling,
-    /// Deviation of the entries of the embedding tables.
+    /// Standard deviation of the embedding tables' entries.
     pub embedding_deviation: f64,
-    /// Amplitude of the waves that position vectors begin as.
+    /// Amplitude of the waves that are the initial position vectors.
     pub position_amplitude: f64,
     /// Element type of the finished checkpoints.
     #[serde(default)]
@@ -110,15 +110,15 @@ pub struct ModelRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecipe {
-    /// Steps of Adam.
+    /// Number of Adam steps.
     pub steps: usize,
-    /// Sequences of a step.
+    /// Sequences per step.
     pub batch: usize,
-    /// Masked tokens of a sequence, each replaced by `<mask>`.
+    /// Masked tokens per sequence, each replaced by `<mask>`.
     pub masked: usize,
     /// Largest learning rate at the base width.
     pub learning_rate: f64,
-    /// Share of the steps in which the rate rises from zero; it falls linearly to zero after them.
+    /// Share of the steps in which the rate rises linearly from zero; after them it falls linearly to zero.
     pub warmup: f64,
     /// Decay of Adam's first moment.
     pub beta1: f64,
@@ -126,9 +126,9 @@ pub struct TrainingRecipe {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Steps between evaluations of the held-out loss and saved states.
+    /// Steps between evaluations of the held-out loss, after each of which the state is saved.
     pub evaluate_every: usize,
-    /// Held-out sequences of an evaluation.
+    /// Held-out sequences per evaluation.
     pub heldout_sequences: usize,
 }
 
@@ -144,9 +144,9 @@ pub struct ChecksRecipe {
     pub learning_rates: Vec<f64>,
     /// Widths of the sweep.
     pub sweep_widths: Vec<i64>,
-    /// Steps of every run of the sweep.
+    /// Steps of each run of the sweep.
     pub sweep_steps: usize,
-    /// Sequences of a step of the sweep.
+    /// Sequences per step of the sweep.
     pub sweep_batch: usize,
 }
 
@@ -167,7 +167,7 @@ impl Recipe {
     /// Reads and checks a recipe.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::Format`] with the line or the field that is wrong.
+    /// [`Error::Io`]; [`Error::Format`], naming the wrong line or field.
     pub fn read(path: &Path) -> Result<Self> {
         let recipe: Self = toml::from_str(&read_text(path)?).map_err(|e| {
             let at = e.span().map(|s| s.start);
@@ -246,7 +246,7 @@ impl Recipe {
     /// The same recipe for other widths.
     ///
     /// # Errors
-    /// Says in a sentence which width cannot be.
+    /// A message about an impossible width.
     pub fn with_widths(&self, widths: &[i64]) -> std::result::Result<Self, String> {
         let mut widths = widths.to_vec();
         widths.sort_unstable();
@@ -262,23 +262,23 @@ impl Recipe {
         Self { seed, ..self.clone() }
     }
 
-    /// The same recipe for a number of steps.
+    /// The same recipe with another number of steps.
     #[must_use]
     pub fn with_steps(&self, steps: usize) -> Self {
         Self { training: TrainingRecipe { steps, ..self.training.clone() }, ..self.clone() }
     }
 
-    /// Tokens of the vocabulary.
+    /// Size of the vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.corpus.as_ref().map_or_else(language_vocabulary, |corpus| corpus.vocabulary)
     }
 
-    /// Name of the network of a width.
+    /// Name of the network with this width.
     pub fn model_name(&self, width: i64) -> String {
         format!("{}-{width}", self.name)
     }
 
-    /// The network of a width.
+    /// Configuration of the network with this width.
     pub fn config(&self, width: i64) -> ModelConfig {
         ModelConfig {
             architecture: Architecture::Roberta,
@@ -309,16 +309,16 @@ impl Recipe {
         }
     }
 
-    /// The learning rate's factor in a step, counted from 0: a linear rise, then a linear fall to zero.
+    /// Factor of the learning rate in a step, counted from 0: a linear rise, then a linear fall to zero.
     pub fn schedule(&self, step: usize, steps: usize) -> f64 {
         let rise = (self.training.warmup * steps as f64).max(1.0);
         let at = step as f64 + 1.0;
         (at / rise).min((steps as f64 - step as f64) / (steps as f64 - rise).max(1.0)).min(1.0)
     }
 
-    /// Digest of everything that the weights of one width depend on, corpus digests and this program's version included.
+    /// Digest of everything that the weights of one width depend on, including the corpus's digest and this program's version.
     pub fn digest(&self, width: i64, corpus: &str) -> String {
-        // Other widths and the checks leave this width's weights alone.
+        // Other widths and the checks do not affect this width's weights.
         let model = ModelRecipe { widths: vec![width], ..self.model.clone() };
         let own = Self { model, checks: ChecksRecipe::default(), ..self.clone() };
         let text = serde_json::to_string(&own).expect("a recipe is plain data");

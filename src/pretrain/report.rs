@@ -1,4 +1,4 @@
-//! What came out of a family's pre-training, as evidence: curves, baselines, and the checks of the parametrization.
+//! Results of a family's pre-training as evidence: curves, baselines, checks of the parametrization.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::lm::Scaling;
 use crate::report::{Document, Written, write_document};
 use crate::stats::{Estimate, Expectation};
 
-/// Everything that a family's report is made from: `report.json`.
+/// Everything in a family's report: `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FamilyReport {
     /// [`crate::evidence::SCHEMA_VERSION`] of the writer.
@@ -33,10 +33,10 @@ pub struct FamilyReport {
     pub sweeps: Vec<Sweep>,
 }
 
-/// By how much, in nats, a network must beat the tokens' frequencies to count as pre-trained.
+/// A network must beat the tokens' frequencies by this many nats to count as pre-trained.
 const BEATS: f64 = 1.0;
 
-/// Largest exponent in width with which activations may move under training: finite widths bend slopes by about a tenth.
+/// Largest acceptable exponent in width of activations' changes in training: finite widths bend slopes by about a tenth.
 const FLAT: f64 = 0.15;
 
 /// Confidence of the intervals of the coordinate check.
@@ -77,7 +77,7 @@ pub fn family_findings(family: &FamilyReport) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Where the text is from, and how long it is.
+/// Source and length of the text.
 fn text_of(family: &FamilyReport) -> String {
     let (train, heldout) = family.tokens;
     let vocabulary = family.recipe.vocabulary();
@@ -208,7 +208,7 @@ fn rates(sweep: &Sweep, findings: &mut Findings) {
 /// Writes the family's report.
 ///
 /// # Errors
-/// As [`write_document`].
+/// Those of [`write_document`].
 pub fn write_family(family: &FamilyReport, directory: &Path) -> Result<Written> {
     let mut paragraphs = vec![
         "Masked language models of one recipe that differ in width alone. Losses are mean cross-entropies of hidden tokens \

@@ -1,4 +1,4 @@
-//! Trains one width of a family; an interrupted run goes on with the same numbers.
+//! Trains one width of a family; an interrupted run continues with the same numbers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::lm::{Checkpoint, MaskedLm, save, write_tensors};
 use crate::progress::{Monitor, check_cancelled};
 use crate::train::{Optimizer, OptimizerState};
 
-/// Losses after a step, in nats for each hidden token.
+/// Losses after a step, in nats per hidden token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
     /// Number of the step, from 1.
@@ -35,7 +35,7 @@ pub struct CurvePoint {
 pub struct Curve {
     /// Width n.
     pub width: i64,
-    /// Parameter entries.
+    /// Number of parameters.
     pub parameters: i64,
     /// Held-out loss of the tokens' frequencies.
     pub unigram_loss: f64,
@@ -56,11 +56,11 @@ pub struct Trained {
     pub directory: PathBuf,
     /// Its learning curve.
     pub curve: Curve,
-    /// Seconds of this run; 0 where it was there already.
+    /// Seconds of this run; 0 if the network already existed.
     pub seconds: f64,
 }
 
-/// What a run keeps beside weights and moments.
+/// The state of a run besides weights and moments.
 #[derive(Serialize, Deserialize)]
 struct Progress {
     digest: String,
@@ -73,11 +73,11 @@ struct Progress {
 const STATE: &str = "state.safetensors";
 const RECORD: &str = "training.json";
 
-/// Trains the network of one width into `out_dir/NAME-WIDTH`. A network that is there with the same recipe is left as
-/// it is; a run that was killed goes on from its last saved state, with the same result on a CPU.
+/// Trains the network of one width in `out_dir/NAME-WIDTH`. An existing network with the same recipe is left as it is; an
+/// interrupted run continues from its last saved state, on a CPU with the same result.
 ///
 /// # Errors
-/// [`Error::NotFinite`] where the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
+/// [`Error::NotFinite`] if the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
 pub fn train(
     recipe: &Recipe,
     width: i64,
@@ -115,12 +115,12 @@ pub fn train(
     write_atomic(&directory.join("tokenizer_config.json"), corpus.tokenizer_config.as_bytes())?;
     save(&model, &run.parameters, &directory, recipe.model.dtype)?;
     store_result(&directory.join(RECORD), &run.progress.digest, &curve)?;
-    // The state has done its duty; a run that cannot remove it is complete all the same.
+    // The state is no longer needed; a run that cannot remove it is complete nevertheless.
     let _ = fs::remove_file(directory.join(STATE));
     Ok(Trained { directory, curve, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// One run under way.
+/// A run in progress.
 struct Run<'a> {
     recipe: &'a Recipe,
     model: &'a MaskedLm,
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// The batch size of evaluations: their result must not depend on how a recipe trains.
+    /// Batch size of evaluations: fixed, so that their result does not depend on the recipe's.
     const EVALUATION: usize = 32;
 
     fn steps(&mut self, name: &str, monitor: &dyn Monitor) -> Result<()> {
@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
         write_tensors(&self.directory.join(STATE), &named, &[])
     }
 
-    /// Goes on from a saved state of the same recipe; anything else is begun anew.
+    /// Continues from a saved state with the same digest; any other is ignored.
     fn resume(&mut self, device: Device) {
         let Ok(mut tensors) = Checkpoint::read(&self.directory.join(STATE)) else { return };
         let progress = tensors

@@ -1,11 +1,11 @@
-//! The family that comes with the program's sources, in `fixtures/family`, or another in its place.
+//! The family in the program's sources, `fixtures/family`, or another in its place.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::lm::ModelConfig;
 
-/// Environment variable that names the directory of another family: networks `NAME-WIDTH` as pre-training leaves them.
+/// Environment variable with the directory of another family: networks `NAME-WIDTH`, as made by pre-training.
 const FAMILY_VARIABLE: &str = "KERNELVIEW_FAMILY";
 
 /// A network of the family.
@@ -17,17 +17,17 @@ pub struct Member {
     pub directory: PathBuf,
 }
 
-/// Directory of the family, there or not: `KERNELVIEW_FAMILY`, else `fixtures/family` of the sources.
+/// Directory of the family, whether it exists or not: `KERNELVIEW_FAMILY`, else `fixtures/family` of the sources.
 pub fn family_directory() -> PathBuf {
     std::env::var_os(FAMILY_VARIABLE)
         .filter(|v| !v.is_empty())
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/family"), PathBuf::from)
 }
 
-/// The family's networks by width, two at least.
+/// The family's networks by width, at least two.
 ///
 /// # Errors
-/// [`Error::Format`] where there are fewer, or where a network's `config.json` is wrong.
+/// [`Error::Format`] if there are fewer, or if a network's `config.json` is wrong.
 pub fn family_members() -> Result<Vec<Member>> {
     let directory = family_directory();
     let entries = std::fs::read_dir(&directory).into_iter().flatten();

@@ -10,7 +10,7 @@ use crate::lm::{LanguageModel, MaskedLm};
 use crate::progress::check_cancelled;
 use crate::train::{Optimizer, OptimizerKind};
 
-/// Logarithms of the tokens' frequencies in a text, each counted once more than it occurs.
+/// Logarithms of the tokens' frequencies in a text; every token is counted once more than it occurs.
 pub(super) fn log_frequencies(text: &[u16], vocabulary: usize) -> Vec<f64> {
     let mut counts = vec![1.0f64; vocabulary];
     for id in text {
@@ -32,17 +32,17 @@ pub(super) fn optimizer(recipe: &Recipe, model: &MaskedLm, rate: f64) -> Optimiz
 fn loss(model: &MaskedLm, tap: &mut dyn Tap, batch: &MaskedBatch) -> Tensor {
     let logits = model.vocabulary_logits(tap, &batch.input);
     let vocabulary = *logits.size().last().expect("logits have an axis of tokens");
-    // The loss is a sum over thousands of tokens: in single precision, whatever the products were computed in.
+    // The loss is a sum over thousands of tokens: in single precision, whatever the precision of the products.
     logits.view([-1, vocabulary]).to_kind(Kind::Float).cross_entropy_for_logits(&batch.targets)
 }
 
-/// What the loss is multiplied by before a backward pass in mixed precision, and gradients are divided by after it. A
-/// logit's gradient is its probability over the number of hidden tokens, about 1/8192/384: below what half precision holds
-/// without loss (6e-5), and 1024 times that is not. Sums over tokens stay far below its largest number, 65504. A power
-/// of two changes no digit.
+/// Factor of the loss before a backward pass in mixed precision, by which gradients are divided after it. A logit's gradient is
+/// its probability over the number of hidden tokens, about 1/8192/384: below what half precision represents without loss
+/// (6e-5), while 1024 times that is above it. Sums over tokens stay far below the largest number, 65504. Multiplying by a power
+/// of two is exact.
 const SCALE: f64 = 1024.0;
 
-/// The loss and its gradient. On a GPU matrix products run in mixed precision.
+/// The loss and its gradient. On a GPU, matrix products use mixed precision.
 pub(super) fn gradient(model: &MaskedLm, parameters: &Parameters, batch: &MaskedBatch) -> (f64, Vec<Option<Tensor>>) {
     let mixed = parameters.device().is_cuda();
     scaled_gradient(model, parameters, batch, mixed, if mixed { SCALE } else { 1.0 })
@@ -81,7 +81,7 @@ pub(super) fn evaluate(
     Ok(sum / steps as f64)
 }
 
-/// Loss of the tokens' frequencies in the training text on the same targets: what a network that reads no context can
+/// Loss of the tokens' frequencies in the training text on the same targets: the best that a network which reads no context can
 /// reach.
 pub(super) fn unigram_loss(
     train: &[u16],

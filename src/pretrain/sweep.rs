@@ -19,19 +19,19 @@ pub struct Sweep {
     pub scaling: Scaling,
     /// Learning rates at the base width.
     pub rates: Vec<f64>,
-    /// Width and its losses by rate; none where a run diverged.
+    /// Width and losses by rate; `None` for a run that diverged.
     pub losses: Vec<(i64, Vec<Option<f64>>)>,
 }
 
 impl Sweep {
-    /// The rate of the lowest loss of a row.
+    /// The rate with the lowest loss in a row.
     pub fn best(&self, row: usize) -> f64 {
         let runs = self.rates.iter().zip(&self.losses[row].1).filter_map(|(rate, loss)| loss.map(|loss| (*rate, loss)));
         runs.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(f64::NAN, |(rate, _)| rate)
     }
 }
 
-/// Runs every width with every rate for the recipe's number of sweep steps.
+/// Runs every width at every rate for the recipe's number of sweep steps.
 pub fn sweep(
     recipe: &Recipe,
     scaling: Scaling,

@@ -1,4 +1,4 @@
-//! The family's tokenizer: byte-level BPE as RoBERTa's, trained on the corpus, or made for a language's words.
+//! The family's tokenizer: byte-level BPE like RoBERTa's, trained on the corpus or made for a language's words.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::language::{WORDS, Word};
 use crate::error::{Error, Result};
 use crate::progress::interruptible;
 
-/// The special tokens in the order of their ids: RoBERTa's.
+/// The special tokens in the order of their ids, which is RoBERTa's.
 pub const SPECIAL_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 
-/// `tokenizer_config.json` beside the tokenizer.
+/// `tokenizer_config.json` of the tokenizer.
 pub(super) const TOKENIZER_CONFIG: &str = r#"{
   "tokenizer_class": "RobertaTokenizerFast",
   "bos_token": "<s>",
@@ -31,7 +31,7 @@ pub(super) const TOKENIZER_CONFIG: &str = r#"{
 }
 "#;
 
-/// The same for a language, whose words are one token each wherever they stand.
+/// The same for a language, whose words are one token each in any position.
 pub(super) fn language_tokenizer_config() -> String {
     TOKENIZER_CONFIG.replace("\"add_prefix_space\": false", "\"add_prefix_space\": true")
 }
@@ -66,7 +66,7 @@ pub fn language_ids() -> Vec<u16> {
     WORDS.iter().map(id).collect()
 }
 
-/// A tokenizer of the language's words: each is joined letter by letter from the space in front of it, and nothing else is.
+/// A tokenizer for the language's words: the only merges build them letter by letter from the space in front.
 pub fn language_tokenizer() -> Tokenizer {
     let tokens = &*LANGUAGE_TOKENS;
     let vocabulary: Vocab = tokens.iter().cloned().zip(0..).collect();
@@ -86,10 +86,10 @@ pub fn language_tokenizer() -> Tokenizer {
     tokenizer
 }
 
-/// What stands for the space in front of a word.
+/// Represents the space in front of a word.
 const SPACE: char = 'Ġ';
 
-/// RoBERTa's steps around a model.
+/// RoBERTa's pre-tokenizer, decoder and special tokens around a model.
 fn framed(model: BPE, prefix_space: bool) -> Tokenizer {
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix_space, true, true)));
@@ -105,7 +105,7 @@ fn special_tokens() -> Vec<AddedToken> {
 /// Trains a tokenizer of `vocabulary` tokens on paragraphs. The same text gives the same tokenizer.
 ///
 /// # Errors
-/// [`Error::Format`] where the text has too few different words for the vocabulary; `path` is the text's.
+/// [`Error::Format`] if the text has too few different words for the vocabulary; `path` is the text's.
 pub fn train_tokenizer(path: &Path, text: &str, vocabulary: usize) -> Result<Tokenizer> {
     let failed = |e: tokenizers::Error| Error::format(path, format!("no tokenizer can be trained on it: {e}"));
     let mut tokenizer = framed(BPE::default(), false);

@@ -54,8 +54,8 @@ impl Program {
     /// have the same first samples.
     ///
     /// # Errors
-    /// [`Error::Value`] for fewer than two replicas or fewer samples in each than the program has Gaussians, [`Error::NotFinite`] where a
-    /// scalar is not finite, [`Error::Interrupted`].
+    /// [`Error::Value`] for fewer than two replicas or fewer samples in each than the program has Gaussians,
+    /// [`Error::NotFinite`] if a scalar is not finite, [`Error::Interrupted`].
     pub fn limit(&self, options: &LimitOptions) -> Result<LimitRun<'_>> {
         let LimitOptions { samples, replicas, seed, .. } = *options;
         // The constant and every Gaussian must fit into the samples of a replica as orthogonal rows.

@@ -7,14 +7,14 @@
 //! expectations, and products follow the rule in `operator`. [`Program::run`] is the network at a finite width;
 //! [`Program::limit`] samples the random variables, with a standard error for every scalar.
 //!
-//! Nonlinearities may be any that the theorem allows, and signs, which it does not speak of but whose limits are found in
-//! the same way. Knows nonlinearities from `network`, intervals from `stats`; knows no language model and no claim.
+//! Nonlinearities may be any that the theorem allows, and also signs, which the theorem does not cover but whose limits are
+//! found in the same way. Knows nonlinearities from `network`, intervals from `stats`; knows no language model and no claim.
 //!
 //! # Your architecture
 //!
-//! A residual network `y = h + W relu(h)`, `f = v·y/√n` with first pre-activations `h = Uξ/√d`, at two inputs with |ξ|² = d and cosine 0.6. First
-//! the forward pass, then `b = √n ∂f/∂h = v + relu'(h) Wᵀv`, then the kernels: gradients of f are `y/√n` in v, `v ⊗ x/n` in W and
-//! `b ⊗ ξ/√(dn)` in U.
+//! A residual network `y = h + W relu(h)`, `f = v·y/√n` with first pre-activations `h = Uξ/√d`, at two inputs with |ξ|² = d and
+//! cosine 0.6. First the forward pass, then `b = √n ∂f/∂h = v + relu'(h) Wᵀv`, then the kernels: gradients of f are `y/√n` in
+//! v, `v ⊗ x/n` in W and `b ⊗ ξ/√(dn)` in U.
 //!
 //! ```
 //! use kernelview::network::Activation::Relu;

@@ -9,8 +9,8 @@
 //!   earlier ones do not span is drawing Ẑ conditionally on them, and where there is no such part (a covariance without
 //!   full rank) nothing is drawn.
 //! - Ż = `σ² Σ_j E[∂Z^x/∂Ẑ^{Wᵀy_j}] Z^{y_j}` over all earlier `Wᵀy_j`. With the basis `q̃_k` of the `y_j` and the Gaussians
-//!   `g̃_k` of `Ẑ^{Wᵀy}` this is `σ Σ_k E[∂Z^x/∂g̃_k] q̃_k` by the chain rule, and Stein's lemma gives `E[∂Z^x/∂g̃_k] = E[Z^x g̃_k]`,
-//!   with no derivative: x may have a sign in it.
+//!   `g̃_k` of `Ẑ^{Wᵀy}` this is `σ Σ_k E[∂Z^x/∂g̃_k] q̃_k` by the chain rule, and Stein's lemma gives `E[∂Z^x/∂g̃_k] = E[Z^x
+//!   g̃_k]`, with no derivative: x may have a sign in it.
 //!
 //! For Wᵀ the two pairs of bases change places: `W = σ Σ_k (g_k ⊗ q_k + q̃_k ⊗ g̃_k)`.
 //!

@@ -131,9 +131,9 @@ pub fn prediction_bound(samples: &[f64], confidence: f64) -> f64 {
 /// mean) / error* over resamples takes the place of Student's, so that skewed samples get an asymmetric interval.
 /// Percentile and BCa intervals are too short for a dozen samples (Hesterberg 2015, The American Statistician 69).
 ///
-/// A limit needs a quantile of the resamples: where (replicates + 1)·(1 - confidence)/2 is below 1 there is none and
-/// the limit is infinite; so it is where that quantile falls on resamples that repeat one sample only (as with two or
-/// three samples at confidence 0.95). Degenerate samples are treated as in [`student_mean`].
+/// A limit needs a quantile of the resamples: if (replicates + 1)·(1 - confidence)/2 is below 1 there is none, and the limit is
+/// infinite. It is also infinite if that quantile falls on resamples that repeat a single sample (as with two or three samples
+/// at confidence 0.95). Degenerate samples are treated as in [`student_mean`].
 pub fn bootstrap_mean(samples: &[f64], confidence: f64, replicates: usize, seed: u64) -> Estimate {
     let (tail, method, n) = (tail(confidence), Method::Bootstrap, samples.len());
     if let Some(estimate) = Estimate::undetermined(samples, confidence, method) {

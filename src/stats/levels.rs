@@ -1,18 +1,18 @@
-//! Slopes of points that belong to groups, each of which has a level of its own.
+//! Slopes of points in groups, each of which has its own level.
 
 /// A point of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Levelled {
-    /// Which group.
+    /// Its group.
     pub group: usize,
-    /// Where.
+    /// Its place on the x axis.
     pub x: f64,
-    /// What was measured there.
+    /// The measured value.
     pub y: f64,
 }
 
-/// Least-squares slope of y in x where every group has a level of its own (fixed effects): from the points' distances from their
-/// groups' means. `None` where x does not vary within any group.
+/// Least-squares slope of y in x where every group has its own level (fixed effects): from the points' deviations from their
+/// groups' means. `None` if x varies within no group.
 ///
 /// The points of one sample are fitted together and give one slope; an interval is taken over the slopes of independent samples.
 pub fn levelled_slope(points: &[Levelled]) -> Option<f64> {
@@ -36,7 +36,8 @@ mod tests {
         of.iter().map(|(group, x, y)| Levelled { group: *group, x: *x, y: *y }).collect()
     }
 
-    /// Two parallel lines whose levels would give another slope if they were taken for one; and groups that say nothing.
+    /// Two parallel lines at different levels, which would give another slope if taken for one line; and groups without
+    /// information.
     #[test]
     fn levels_are_no_slope() {
         let lines = [(0, 0.0, 5.0), (0, 1.0, 7.0), (2, 10.0, -3.0), (2, 12.0, 1.0), (1, 4.0, 100.0)];

@@ -119,7 +119,7 @@ pub fn probability_of_violation(estimate: &Estimate, expectation: &Expectation, 
 }
 
 /// Smallest number of samples of the same spread with which Student's interval at the same confidence, or the confidence
-/// sequence where the estimate is one, gives [`probability_of_holding`] of at least `power`.
+/// sequence if the estimate is one, gives [`probability_of_holding`] of at least `power`.
 ///
 /// `None` if the estimate has no standard error, or a million samples do not suffice (the truth is on the edge or beyond
 /// it).

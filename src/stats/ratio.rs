@@ -84,10 +84,9 @@ impl Ratio {
     /// The ratio with its interval. Fewer than two seeds or no example, and a denominator whose mean may be 0, give the whole
     /// line.
     ///
-    /// For examples of finitely many kinds the test is the score test with the kinds' most likely probabilities under each
-    /// θ: Nam and Blackwelder's (2002) interval where both numbers are 0 or 1, its extension where they are others. Its
-    /// confidence level holds for a few dozen examples, and even if all examples agree, where an error estimated from the
-    /// samples would be 0.
+    /// For examples of finitely many kinds the test is the score test with the kinds' most likely probabilities under each θ:
+    /// Nam and Blackwelder's (2002) interval if both numbers are 0 or 1, its extension for others. Its confidence level holds
+    /// for a few dozen examples, and even if all examples agree, where an error estimated from the samples would be 0.
     pub fn estimate(&self, confidence: f64) -> Estimate {
         let (samples, value) = (self.samples(), self.value());
         let anything = Estimate {

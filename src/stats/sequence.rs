@@ -10,10 +10,10 @@ const PRIOR: f64 = 0.01;
 /// Mean of normal samples of unknown variance with an interval that may be computed after every sample, and sampling stopped
 /// for any reason: the probability that any of the intervals ever misses the mean is at most 1 - confidence.
 ///
-/// For a mean `m`, S the sum of `x - m` and V that of its squares, `√(c/(n+c)) · (V / (V - S²/(n+c)))^(n/2)` is the likelihood ratio of the
-/// samples up to scale, mixed over normal effect sizes of variance 1/c: it begins at 1 and is a martingale for the true mean whatever
-/// the variance, so that it ever exceeds `1/α` with probability α at most (Ville). The interval holds the means under which it does
-/// not (Lai 1976; Wang and Ramdas 2025, Sequential Analysis 44).
+/// For a mean `m`, S the sum of `x - m` and V that of its squares, `√(c/(n+c)) · (V / (V - S²/(n+c)))^(n/2)` is the likelihood
+/// ratio of the samples up to scale, mixed over normal effect sizes of variance 1/c: it begins at 1 and is a martingale for the
+/// true mean whatever the variance, so that it ever exceeds `1/α` with probability α at most (Ville). The interval holds the
+/// means under which it does not (Lai 1976; Wang and Ramdas 2025, Sequential Analysis 44).
 ///
 /// It is the whole line while the samples are too few to exclude anything, which is longer the closer the confidence is to 1.
 /// Fewer than two samples, and samples that are not finite, as in [`super::student_mean`].

@@ -1,5 +1,5 @@
-//! Updates of large networks on the CPU in one pass over their numbers: what libtorch's operations do in a dozen passes, each as long as
-//! memory takes. The same operations in the same order, so that the numbers are the same.
+//! Updates of large networks on the CPU in one pass over their entries. libtorch takes a dozen passes for them, each limited by
+//! memory bandwidth. The operations and their order are the same, and so are the results.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::device::threads;
 
-/// Entries from which a tensor is shared among threads.
+/// Entries from which on a tensor is divided among threads.
 const LARGE: usize = 1 << 18;
 
 /// Factors of Adam's step.
@@ -19,13 +19,13 @@ pub(super) struct Adam {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// What the root of the second moment is multiplied by.
+    /// Factor of the root of the second moment.
     pub root: f64,
-    /// What the quotient is multiplied by: the learning rate, its sign turned, over the first moment's correction.
+    /// Factor of the quotient: minus the learning rate, over the first moment's bias correction.
     pub rate: f64,
 }
 
-/// Whether tensors are of the kind that is updated here.
+/// Whether this module updates tensors of this kind.
 pub(super) fn takes(tensors: &[&Tensor]) -> bool {
     let first = tensors[0];
     tensors.iter().all(|t| {
@@ -46,7 +46,7 @@ pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) -> Tensor {
     new
 }
 
-/// The new value and the new moments.
+/// The new value and moments.
 pub(super) fn adam(value: &Tensor, g: &Tensor, (m, v): (&Tensor, &Tensor), with: Adam) -> (Tensor, Tensor, Tensor) {
     let (new, first, second) = (value.empty_like(), m.empty_like(), v.empty_like());
     let (b1, b2, epsilon) = (with.beta1 as f32, with.beta2 as f32, with.epsilon as f32);
@@ -58,7 +58,7 @@ pub(super) fn adam(value: &Tensor, g: &Tensor, (m, v): (&Tensor, &Tensor), with:
             *first = *m * b1 + *g * c1;
             *second = *v * b2 + *g * *g * c2;
             let denominator = second.sqrt() * root + epsilon;
-            // An entry that never had a gradient is 0/0 where nothing is added to the root: it does not move.
+            // An entry that never had a gradient gives 0/0 if ε is 0: it does not move.
             let quotient = if denominator == 0.0 { 0.0 } else { *first / denominator };
             *new = *value + quotient * rate;
         }
@@ -67,7 +67,7 @@ pub(super) fn adam(value: &Tensor, g: &Tensor, (m, v): (&Tensor, &Tensor), with:
     (new, first, second)
 }
 
-/// Calls `work` with the same part of all tensors, part by part in threads where they are large.
+/// Calls `work` with matching parts of all tensors; in threads if they are large.
 fn each<const W: usize, const R: usize>(
     written: [&Tensor; W],
     read: [&Tensor; R],
@@ -75,8 +75,8 @@ fn each<const W: usize, const R: usize>(
 ) {
     let count = written[0].numel();
     let _checked = read.map(|t| assert!(takes(&[t, written[0]]), "contiguous numbers of single precision"));
-    // SAFETY: contiguous CPU tensors of single precision and one size, as asserted, which outlive the slices; those that are written
-    // were made by the caller and are nobody else's.
+    // SAFETY: contiguous CPU tensors of single precision and equal size, as asserted, which outlive the slices; the caller
+    // created those that are written and shares them with nobody.
     let (mut written, mut read) = unsafe {
         (
             written.map(|t| std::slice::from_raw_parts_mut(t.data_ptr().cast::<f32>(), count)),

@@ -9,8 +9,8 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)
 }
 
-/// χ of the cross-entropy over C label words, `softmax(f) - e_y` \[B, C\] for logits f \[B, C\]. For one output (the
-/// difference f of two label words' logits) the loss is logistic with y = ±1 and χ = `-y σ(-y f)` \[B, 1\].
+/// χ of the cross-entropy over C label words: `softmax(f) - e_y` \[B, C\] for logits f \[B, C\]. For one output (f is the
+/// difference of two label words' logits) the loss is logistic with y = ±1, and χ = `-y σ(-y f)` \[B, 1\].
 pub fn output_derivative(outputs: &Tensor, labels: &Tensor) -> Tensor {
     if outputs.size()[1] == 1 {
         let y = (labels.to_kind(outputs.kind()) * 2.0 - 1.0).unsqueeze(1);
@@ -20,8 +20,8 @@ pub fn output_derivative(outputs: &Tensor, labels: &Tensor) -> Tensor {
     outputs.softmax(-1, outputs.kind()) - one_hot
 }
 
-/// Loss at `parameters` on the examples at `indices`, and its gradient with respect to the parameters that `include`
-/// marks (the others have none).
+/// Loss at `parameters` on the examples at `indices`, and its gradient in the parameters marked by `include` (`None` for the
+/// others).
 pub fn loss_gradient(
     parameters: &Parameters,
     examples: &dyn Examples,

@@ -1,7 +1,7 @@
-//! Fine-tuning by gradient descent on the label words' cross-entropy, the way the paper's kernels are analogs of.
+//! Fine-tuning by gradient descent on the label words' cross-entropy: the training that the paper's kernels are analogs of.
 //!
-//! Knows networks only as [`Examples`](crate::jacobian::Examples); no dropout, no weight decay, a constant learning
-//! rate: what remains is what the theory speaks of.
+//! Knows networks only as [`Examples`](crate::jacobian::Examples). No dropout, no weight decay, a constant learning rate: the
+//! theory covers nothing else.
 
 mod fused;
 mod loss;

@@ -1,4 +1,4 @@
-//! Update rules: SGD, SignGD and Adam (with bias correction, as PyTorch's).
+//! Update rules: SGD, SignGD and Adam (with bias correction, as in PyTorch).
 
 use tch::Tensor;
 
@@ -11,7 +11,7 @@ use crate::jacobian::Parameters;
 pub enum OptimizerKind {
     /// θ ← θ - η g
     Sgd,
-    /// θ ← θ - η sign(g): Adam's first step, and its limit while gradients stay put.
+    /// θ ← θ - η sign(g): Adam's first step, and its limit while gradients stay constant.
     Signgd,
     /// Adam with first and second moment decay and ε.
     Adam {
@@ -46,11 +46,11 @@ pub struct Optimizer {
     moments: Vec<Option<(Tensor, Tensor)>>,
 }
 
-/// What an optimizer remembers of the steps it took.
+/// The state of an optimizer after some steps.
 pub struct OptimizerState {
     /// Number of steps.
     pub steps: i32,
-    /// First and second moment of each parameter; none before its first gradient, and none but under Adam.
+    /// First and second moment of each parameter; `None` before its first gradient, and for other rules than Adam.
     pub moments: Vec<Option<(Tensor, Tensor)>>,
 }
 
@@ -72,17 +72,17 @@ impl Optimizer {
         OptimizerState { steps: self.steps, moments: self.moments.iter().map(copy).collect() }
     }
 
-    /// Goes on from a state.
+    /// Continues from a state.
     ///
     /// # Panics
-    /// If the state is one of another number of parameters.
+    /// If the state is for another number of parameters.
     pub fn restore(&mut self, state: OptimizerState) {
         assert_eq!(state.moments.len(), self.moments.len(), "moments of other parameters");
         (self.steps, self.moments) = (state.steps, state.moments);
     }
 
-    /// The change of each parameter for these gradients, with all learning rates multiplied by `factor`; parameters
-    /// without a gradient do not move. Gradients that are zero in exact arithmetic (see
+    /// The change of each parameter for these gradients, with all learning rates multiplied by `factor`; parameters without a
+    /// gradient do not move. Gradients that are zero in exact arithmetic (see
     /// [`crate::jacobian::ParameterSpec::structural_zeros`]) have sign zero under SignGD.
     pub fn updates(
         &mut self,
@@ -95,7 +95,7 @@ impl Optimizer {
         gradients.iter().enumerate().map(update).collect()
     }
 
-    /// The change of one parameter in the present step.
+    /// The change of one parameter in the current step.
     fn update(&mut self, parameters: &Parameters, i: usize, g: &Tensor, factor: f64) -> Tensor {
         let eta = self.rates[i] * factor;
         match self.kind {
@@ -108,7 +108,7 @@ impl Optimizer {
                 update
             }
             OptimizerKind::Adam { beta1, beta2, epsilon } => {
-                // The moments are new tensors, so that a state taken before this step stays as it was.
+                // The moments are new tensors, so that a state saved before this step does not change.
                 let (m, v) = match &self.moments[i] {
                     Some((m, v)) => (m * beta1, v * beta2),
                     None => (g.zeros_like(), g.zeros_like()),
@@ -121,7 +121,7 @@ impl Optimizer {
                 denominator += epsilon;
                 let mut update = &m / &denominator;
                 if epsilon == 0.0 {
-                    // An entry that never had a gradient is 0/0: it does not move.
+                    // An entry that never had a gradient gives 0/0: it does not move.
                     update = update.masked_fill(&denominator.eq(0.0), 0.0);
                 }
                 update *= rate;
@@ -131,13 +131,13 @@ impl Optimizer {
         }
     }
 
-    /// What Adam multiplies the second moment's root and the quotient by in the present step.
+    /// Adam's factors in the current step: of the second moment's root, and of the quotient.
     fn corrections(&self, beta1: f64, beta2: f64, eta: f64) -> (f64, f64) {
         let (first, second) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
         (1.0 / second.sqrt(), -eta / first)
     }
 
-    /// The value of one parameter after the present step.
+    /// The value of one parameter after the current step.
     fn moved(&mut self, parameters: &Parameters, i: usize, g: &Tensor, factor: f64) -> Tensor {
         let value = &parameters.values()[i];
         let eta = self.rates[i] * factor;
@@ -165,7 +165,7 @@ impl Optimizer {
         self.scaled_step(parameters, gradients, 1.0)
     }
 
-    /// The same with all learning rates multiplied by a factor in this step.
+    /// The same, with all learning rates multiplied by a factor in this step.
     pub fn scaled_step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], factor: f64) -> Parameters {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
@@ -195,9 +195,9 @@ mod tests {
         Parameters::new(values.iter().map(spec).collect::<Vec<_>>().into(), values.iter().map(Tensor::copy).collect())
     }
 
-    /// Steps in one pass against the same steps by libtorch's operations, in tensors of one thread and of several. Fails for: a
-    /// moment that is not kept, a bias correction of another step, entries without a gradient that move, a part that is left out.
-    /// Both round alike, but for a product that a library may fuse with a sum: two units in the last place.
+    /// Steps in one pass against the same steps by libtorch's operations, for tensors updated by one thread and by several.
+    /// Fails for: a moment that is not kept, another step's bias correction, entries without a gradient that move, an omitted
+    /// part. Both round alike, except for a product that a library may fuse with a sum: hence two units in the last place.
     #[test]
     fn steps_in_one_pass_are_those_of_tensors() {
         tch::manual_seed(5);

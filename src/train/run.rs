@@ -1,4 +1,4 @@
-//! A fine-tuning run: mini-batches from a named seed, evaluation on dev, the best checkpoint kept.
+//! A fine-tuning run: mini-batches from a named seed, evaluations on dev, and the best checkpoint.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -39,17 +39,17 @@ pub struct FineTuning {
     pub batch_size: usize,
     /// Number of steps.
     pub steps: usize,
-    /// Steps between evaluations on dev (the last step is evaluated too).
+    /// Steps between evaluations on dev (the last step is always evaluated).
     pub eval_every: usize,
     /// Seed of the order of examples.
     pub seed: u64,
-    /// How many parts of bf16 the factors of linear maps are split in while training and evaluating, forward and backward, for
-    /// networks in single precision; `None`: none. Parameters and optimizer keep their own precision.
+    /// Number of bf16 parts into which factors of linear maps are split in training and evaluation, forward and backward, for
+    /// networks in single precision; `None` for no splitting. Parameters and optimizer keep their precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Parts>,
 }
 
-/// One step as an observer sees it.
+/// A step, as passed to an observer.
 pub struct Step<'a> {
     /// Number of the step, from 1.
     pub number: usize,
@@ -71,11 +71,11 @@ pub struct TrainedModel {
     pub diverged: bool,
 }
 
-/// Fine-tunes from `initial`. `observe` sees every step; what it returns as an error stops the run.
+/// Fine-tunes from `initial`. `observe` is called after every step; its error stops the run.
 ///
 /// # Errors
-/// [`Error::Missing`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; and
-/// [`Error::Diverged`] when the loss is not finite at the first step.
+/// [`Error::Missing`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; [`Error::Diverged`]
+/// if the loss is not finite at the first step.
 pub fn fine_tune(
     initial: &Parameters,
     train: &LabelledExamples<'_>,
@@ -109,7 +109,7 @@ pub fn fine_tune(
         loss_sum += loss;
         loss_count += 1;
         let after = optimizer.step(&parameters, &gradients);
-        // Who observes measures in the network's own precision.
+        // Observers measure in the network's own precision.
         observe(&Step { number, before: &parameters.in_parts(None), after: &after.in_parts(None) })?;
         parameters = after;
         monitor.advance(1);
@@ -143,7 +143,7 @@ pub fn fine_tune(
     Ok(TrainedModel { parameters, selected, history, diverged })
 }
 
-/// Epochs of shuffled indices, cut into batches; a batch may span two epochs.
+/// Epochs of shuffled indices, cut into batches; a batch may extend over two epochs.
 struct BatchOrder {
     rng: ChaCha8Rng,
     order: Vec<usize>,
@@ -157,7 +157,7 @@ impl BatchOrder {
 
     fn next(&mut self, batch: usize) -> Vec<usize> {
         if batch == self.order.len() {
-            // Full batches keep the examples' order: sums are then the same in every step.
+            // Full batches keep the examples' order, so that sums are the same in every step.
             return (0..batch).collect();
         }
         (0..batch)
@@ -173,8 +173,8 @@ impl BatchOrder {
     }
 }
 
-/// Predicted classes of outputs \[N, C\]: the largest logit, ties to the lower index; for one output class 1 where it
-/// is positive.
+/// Predicted classes for outputs \[N, C\]: the largest logit, ties by the lower index; for a single output, class 1 if it is
+/// positive.
 pub fn predictions(outputs: &Tensor) -> Vec<usize> {
     let (n, c) = (outputs.size()[0], outputs.size()[1]);
     let flat = Vec::<f64>::try_from(outputs.to_kind(Kind::Double).contiguous().view(-1)).expect("a flat f64 tensor");
@@ -195,13 +195,13 @@ pub fn accuracy(outputs: &Tensor, labels: &[usize]) -> f64 {
     correct as f64 / labels.len().max(1) as f64
 }
 
-/// Which examples' prediction is their label.
+/// Which examples are predicted correctly.
 pub fn answers(outputs: &Tensor, labels: &[usize]) -> Answers {
     Answers::of(predictions(outputs).into_iter().zip(labels.iter().copied()))
 }
 
-/// F1 of the second class, `2 TP / (2 TP + FP + FN)`, for outputs of two classes (\[N, 2\] or \[N, 1\]); 0 where nothing
-/// is called it rightly.
+/// F1 of the second class, `2 TP / (2 TP + FP + FN)`, for outputs of two classes (\[N, 2\] or \[N, 1\]); 0 without a true
+/// positive.
 pub fn f1(outputs: &Tensor, labels: &[usize]) -> Option<f64> {
     (outputs.size()[1] <= 2).then(|| crate::stats::f1(predictions(outputs).into_iter().zip(labels.iter().copied())))
 }

@@ -1,6 +1,6 @@
-//! Every claim of all suites, measured with its quick profile: it must hold, its controls must fail, each of its
-//! mutants must be noticed, and what it found must read the same on every machine. One test a claim, since a claim and its mutants
-//! share measurements: `cargo test --test claims sign_kernel_limit`.
+//! Every claim of all suites, measured with its quick profile: it must hold, its controls must fail, each of its mutants must
+//! be noticed, and its findings must read the same on every machine. There is one test per claim, because a claim and its
+//! mutants share measurements: `cargo test --test claims sign_kernel_limit`.
 
 use crate::common::one_thread;
 use kernelview::evidence::{
@@ -10,7 +10,7 @@ use kernelview::report::claims_markdown;
 use kernelview::stats::Outcome;
 use kernelview::theorems::{Claim, Context, Memory, SHARES, all_claims, find, registry, suites};
 
-/// The seed of the command line's default.
+/// The command line's default seed.
 const SEED: u64 = 13;
 
 fn examine(name: &str) {
@@ -47,7 +47,7 @@ fn examine(name: &str) {
         errors: vec![],
     })
     .expect("a report");
-    // The statement is the claim's file; what was measured starts after it.
+    // The statement is the head of the claim's file; the measurements follow it.
     let measured = report.find("### Settings").map_or(report.as_str(), |start| &report[start..]);
     insta::assert_snapshot!(name, measured);
     mutants_are_noticed(claim, &own, &context);
@@ -59,7 +59,7 @@ fn mutants_are_noticed(claim: &Claim, own: &Findings, context: &Context<'_>) {
     for mutant in claim.variants() {
         let result = claim.challenge(&mutant, context).expect("an experiment that ends");
         println!("{}: {} is caught by {:?}", claim.id, mutant.label(), result.caught_by);
-        // What the evidence cannot decide, it cannot tell from a mutant either.
+        // If the evidence cannot decide a claim, it cannot tell it from a mutant either.
         let may_survive = verdict(claim) == ClaimVerdict::Underpowered;
         let fate = result.fate(Some(own));
         assert!(fate != Fate::Survived || may_survive, "nothing noticed `{}`: {}", mutant.label(), mutant.change);
@@ -70,7 +70,7 @@ fn mutants_are_noticed(claim: &Claim, own: &Findings, context: &Context<'_>) {
 /// Claims that equate signs, which no tolerance separates.
 const SIGNS: &[&str] = &["sign-factorization", "structural-zeros"];
 
-/// Claims that do not hold, with what became of them: on evidence that is committed, so that it is the same everywhere.
+/// Claims that do not hold, with their verdicts. They are judged from committed evidence, which is the same everywhere.
 const OTHERWISE: &[(&str, ClaimVerdict)] = &[
     ("natural-task", ClaimVerdict::Underpowered),
     ("prompt-kernel-regime", ClaimVerdict::Underpowered),
@@ -81,7 +81,7 @@ fn verdict(claim: &Claim) -> ClaimVerdict {
     OTHERWISE.iter().find(|(id, _)| *id == claim.id).map_or(ClaimVerdict::Holds, |(_, verdict)| *verdict)
 }
 
-/// Claims whose checks have no sampling error: they take no part of the suite's error rate.
+/// Claims whose checks have no sampling error, and which take no part of the suite's error rate.
 const EXACT: &[&str] = &[
     "output-derivative",
     "kernel-algebra",
@@ -112,7 +112,8 @@ macro_rules! claims {
     };
 }
 
-/// Claims that take minutes. Tests begin in alphabetical order, so that the others run beside these, and none is left alone at the end.
+/// Claims that take minutes. Tests start in alphabetical order, so that the others run in parallel with these, and none runs
+/// alone at the end.
 mod at_length {
     claims![dynamical_dichotomy_sign];
 }

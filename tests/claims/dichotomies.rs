@@ -10,8 +10,8 @@ use kernelview::theorems::{Context, dynamical_dichotomy_sgd, dynamical_dichotomy
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError};
 
-/// Half of the grid of r. Small networks and few seeds: what is asked is that no draw refutes the theory at 99.9%, and
-/// that r + 1/2 and r - 1/2 are refuted.
+/// Half the spacing of r's grid. With small networks and few seeds, the test is only that no draw refutes the theory at 99.9%,
+/// and that r + 1/2 and r - 1/2 are refuted.
 const TOLERANCE: f64 = 0.125;
 
 fn outcome(estimate: &Estimate, target: f64) -> Outcome {
@@ -33,8 +33,8 @@ fn agrees(measured: &Measured) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Breaks one thing of a stable, non-trivial parametrization; which of them makes it trivial rather than unstable comes
-/// with it.
+/// Breaks one condition of a stable, non-trivial parametrization; also returns whether this makes it trivial rather than
+/// unstable.
 fn broken(abc: &Abc, how: usize) -> (Abc, bool) {
     let mut abc = abc.clone();
     let last = abc.hidden();
@@ -62,7 +62,7 @@ fn context(seed: u64) -> Context<'static> {
 }
 
 proptest! {
-    // A judgement at 99.9% errs now and then: which draws are judged is fixed, and the same on every machine.
+    // A judgement at 99.9% is wrong now and then, so the judged draws are fixed, and the same on every machine.
     #![proptest_config(ProptestConfig { cases: 6, rng_seed: RngSeed::Fixed(13), ..ProptestConfig::default() })]
 
     #[test]
@@ -80,7 +80,7 @@ proptest! {
     }
 }
 
-/// A draw whose twelve seeds once scattered too widely to refute a wrong exponent: as many as are measured now do.
+/// A draw for which twelve seeds once scattered too widely to refute a wrong exponent; the present number of seeds refutes it.
 #[test]
 fn a_draw_that_scatters_widely() {
     let measured = dynamical_dichotomy_sgd::measure(&context(10_063_814_942_304_156_524), 7).unwrap();

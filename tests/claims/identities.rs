@@ -44,7 +44,7 @@ fn network() -> impl Strategy<Value = NetworkCase> {
     case_of(prop_oneof![4 => mlp(), 1 => transformer(), 1 => language_model()])
 }
 
-/// Decay rates, as many near 1 as near 0.
+/// Decay rates, as often near 1 as near 0.
 fn decay() -> impl Strategy<Value = f64> {
     (-4.0..0.0f64).prop_map(|exponent| 1.0 - 10f64.powf(exponent))
 }
@@ -55,7 +55,7 @@ fn context() -> Context<'static> {
 }
 
 proptest! {
-    // The claims run many more cases; here shrinking is what counts.
+    // The claims run many more cases; the point here is shrinking.
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,4 +1,4 @@
-//! The claims: each measured with its controls and its mutants, and the laws that their experiments rest on.
+//! The claims: each is measured with its controls and mutants; and the laws on which their experiments rest.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! `pytorch_model.bin` as `torch.save` writes it (a zip archive, pickle protocol 2), made without PyTorch, and with it
-//! archives that no `torch.save` would write.
+//! `pytorch_model.bin` as `torch.save` writes it (a zip archive, pickle protocol 2), made without PyTorch; also archives that
+//! no `torch.save` would write.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +10,14 @@ use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// How tensors lie in their storages.
+/// Layout of tensors in their storages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storages {
-    /// Each in a storage of its own, row by row.
+    /// Each in its own storage, row by row.
     Own,
-    /// Each matrix in a storage of its own, column by column: the strides say so.
+    /// Each matrix in its own storage, column by column, as the strides say.
     Transposed,
-    /// All of one element type in one storage, one behind the other with gaps.
+    /// All tensors of one element type in one storage, one after another with gaps.
     Shared,
 }
 
@@ -103,7 +103,7 @@ impl Program {
         self.0.extend(text.bytes());
     }
 
-    /// In the shortest of the forms that Python uses.
+    /// In the shortest of Python's forms.
     fn integer(&mut self, n: i64) {
         if let Ok(byte) = u8::try_from(n) {
             self.0.extend([b'K', byte]);
@@ -157,7 +157,7 @@ fn storage_class(kind: Kind) -> (&'static str, usize) {
     }
 }
 
-/// The numbers of a contiguous tensor as they lie in memory.
+/// The bytes of a contiguous tensor in memory.
 fn raw(tensor: &Tensor) -> Vec<u8> {
     let (_, width) = storage_class(tensor.kind());
     let mut bytes = vec![0; tensor.numel() * width];

@@ -27,7 +27,7 @@ pub fn config_json(c: &CausalConfig) -> Value {
     })
 }
 
-/// Tensors by their names in Hugging Face's checkpoints, in single precision; GPT-2's maps turned as it stores them.
+/// Tensors by their names in Hugging Face's checkpoints, in single precision; GPT-2's maps are transposed, as it stores them.
 pub fn tensors(parameters: &Parameters) -> Vec<(String, Tensor)> {
     let named = parameters.specs().iter().zip(parameters.values());
     let turn = |name: &str| ["c_attn.weight", "c_proj.weight", "c_fc.weight"].iter().any(|end| name.ends_with(end));
@@ -50,7 +50,7 @@ pub fn write(directory: &Path, config: &Value, tensors: &[(String, Tensor)]) {
 #[derive(Clone, Default)]
 pub struct GgufFile {
     pub fields: Vec<(String, Field)>,
-    /// Name, shape as in this program (the contiguous axis last), type, bytes.
+    /// Name, shape (contiguous axis last, as in this program), type, bytes.
     pub tensors: Vec<(String, Vec<i64>, u32, Vec<u8>)>,
 }
 
@@ -131,8 +131,7 @@ impl GgufFile {
     }
 }
 
-/// A model as llama.cpp's converter writes it: rows of Llama's queries and keys in the order in which pairs are side by
-/// side.
+/// A model as llama.cpp's converter writes it: rows of Llama's queries and keys are ordered so that pairs are adjacent.
 pub fn gguf(config: &CausalConfig, parameters: &Parameters) -> GgufFile {
     let name = config.architecture.name();
     let mut file = GgufFile::default();

@@ -1,4 +1,4 @@
-//! Runs of the real program, with everything in its answer that depends on the place replaced.
+//! Runs of the real program; everything in the answer that depends on its directory is replaced.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::fixture::tiny_checkpoint;
 
-/// What a run answered.
+/// The answer of a run.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Option<i32>,
@@ -42,7 +42,8 @@ impl Scratch {
         path
     }
 
-    /// The program in this directory, with an empty model cache and no network. One thread: several tests run at a time.
+    /// The program in this directory, with an empty model cache and no network. One thread, because several tests run at a
+    /// time.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kernelview"));
         command.current_dir(self.directory.path()).env("KERNELVIEW_CACHE", self.path("cache")).args(arguments);

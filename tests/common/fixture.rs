@@ -1,5 +1,5 @@
-//! A checkpoint directory small enough to write for every test: random weights, and a tokenizer under which any text
-//! tokenizes and every label word of the built-in tasks is one token.
+//! A checkpoint directory small enough to write for every test: random weights, and a tokenizer that accepts any text and has
+//! one token for every label word of the built-in tasks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,20 +10,20 @@ use kernelview::task::{BUILTIN_NAMES, builtin, demo};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind};
 
-/// Writes `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` of a random two-layer model into `directory`, which
-/// is made if need be. The same arguments give the same bytes. The built-in demonstration task fits it.
+/// Writes `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` of a random two-layer model into
+/// `directory`, which is created if needed. The same arguments give the same bytes. The built-in demonstration task fits it.
 pub fn tiny_checkpoint(directory: &Path, architecture: Architecture, seed: u64) {
     let vocabulary = vocabulary(architecture);
-    // Longer than the longest remark of the demonstration, should all its words be spelt letter by letter.
+    // Long enough for the longest remark of the demonstration, even if all its words are spelt letter by letter.
     let config = ModelConfig { max_positions: 136, ..random::tiny(architecture, vocabulary.len() as i64) };
     let model = MaskedLm::new(config);
-    // Scale 1.5: attention and outputs vary between examples, so that kernels are not nearly of rank one.
+    // With scale 1.5 attention and outputs vary among examples, so that kernels are not nearly of rank one.
     let parameters = random::parameters(&model, seed, 1.5, Kind::Float, Device::Cpu);
     save(&model, &parameters, directory, StoredType::F32).expect("a checkpoint in a temporary directory");
     let tokenizer = tokenizer_json(architecture, &vocabulary);
     let text = serde_json::to_string_pretty(&tokenizer).expect("a JSON value prints");
     fs::write(directory.join("tokenizer.json"), text).expect("a file in a temporary directory");
-    // The file says everything, whatever the architecture's own class would change.
+    // The file determines everything, whatever the architecture's own class would change.
     let settings = r#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#;
     fs::write(directory.join("tokenizer_config.json"), settings).expect("a file in a temporary directory");
 }
@@ -38,8 +38,8 @@ fn special_tokens(architecture: Architecture) -> [&'static str; 5] {
     }
 }
 
-/// Tokens in the order of their ids: special ones, characters, characters inside a word, words of the templates, of the
-/// labels and of the demonstration's training texts. Words that only its other texts have are spelt.
+/// Tokens in the order of their ids: special ones, characters, characters inside a word, words of the templates, of the labels
+/// and of the demonstration's training texts. Words that occur only in its other texts are spelt.
 fn vocabulary(architecture: Architecture) -> Vec<String> {
     let mut tokens: Vec<String> = special_tokens(architecture).map(str::to_owned).to_vec();
     let printable = (b'!'..=b'~').map(char::from).filter(|c| !c.is_ascii_uppercase());
@@ -89,7 +89,7 @@ pub fn tokenizer_json(architecture: Architecture, vocabulary: &[String]) -> Valu
     })
 }
 
-/// Sets a field of a file of JSON.
+/// Sets a field of a JSON file.
 pub fn set(file: &Path, field: &str, value: Value) {
     let text = fs::read_to_string(file).expect("a file");
     let mut settings: Value = serde_json::from_str(&text).expect("JSON");

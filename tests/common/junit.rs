@@ -1,12 +1,12 @@
-//! What readers of JUnit files ask of one: the strictest of each kind, as a schema of our own.
+//! The requirements of JUnit readers, the strictest of each kind, as our own schema.
 //!
-//! Jenkins' xUnit plugin validates: an attribute or element that its schema does not know, or a missing count, loses the
-//! whole file. GitLab takes cases of one class and name for one, and shows the text of a failure. GitHub's readers show
-//! its message, and add up the counts.
+//! Jenkins' xUnit plugin validates: an attribute or element that is not in its schema, or a missing count, invalidates the
+//! whole file. GitLab merges cases with the same class and name, and shows the text of a failure. GitHub's readers show its
+//! message, and add up the counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An element: its attributes, those it must have marked by `!`, and the elements that it may hold.
+/// An element: its attributes (required ones are marked by `!`), and the elements that it may contain.
 struct Element {
     name: &'static str,
     attributes: &'static [&'static str],
@@ -46,7 +46,7 @@ pub struct Node {
     pub text: String,
 }
 
-/// Reads a file without an XML library, and checks it against the schema and what the readers do with it.
+/// Reads a file without an XML library, and checks it against the schema and the readers' requirements.
 pub fn check(text: &str) -> Node {
     let root = parse(text);
     assert_eq!(root.name, "testsuites");

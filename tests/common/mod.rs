@@ -1,4 +1,4 @@
-//! Shared by the integration tests: where golden values are, how tensors are compared, tiny models.
+//! Shared by the integration tests: golden values, comparisons of tensors, tiny models.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod bin;
@@ -19,8 +19,8 @@ use kernelview::kernel::{Formula, Gram};
 use kernelview::lm::{LanguageModel, OutputMode, PromptExample, PromptExamples, Roundings};
 use tch::{Device, Kind, Tensor};
 
-/// Tests run side by side on tiny tensors: one libtorch thread each is fastest. `KERNELVIEW_TEST_THREADS` asks for more, to show
-/// that results do not depend on it.
+/// Tests run in parallel on tiny tensors, for which one libtorch thread each is fastest. `KERNELVIEW_TEST_THREADS` sets more,
+/// to show that results do not depend on it.
 pub fn one_thread() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -29,13 +29,13 @@ pub fn one_thread() {
     });
 }
 
-/// The folder of golden values beside the checkout; `None`, after printing that the test is skipped, where it is absent.
+/// The folder of golden values outside the checkout; `None`, after printing that the test is skipped, if it is absent.
 pub fn shared(part: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(part);
     if path.exists() {
         return Some(path);
     }
-    // Straight to stderr: the test harness would swallow what a passing test prints.
+    // Directly to stderr: the test harness would discard what a passing test prints.
     let _ = writeln!(std::io::stderr(), "skipped: {} is not there, so nothing was compared", path.display());
     None
 }
@@ -53,8 +53,8 @@ pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
     (a - e).abs().max().double_value(&[]) / scale.max(f64::MIN_POSITIVE)
 }
 
-/// Whether this processor rounds single precision as the ones did that golden values of networks with such parts were made
-/// on. Sums are taken in another order where vectors have another width, and then these values differ in the seventh digit.
+/// Whether this processor rounds single precision like those on which the golden values of networks with single-precision parts
+/// were made. Another vector width means another order of sums, and then these values differ in the seventh digit.
 pub fn rounds_as_golden() -> bool {
     let numbers = Tensor::arange(960, (Kind::Float, Device::Cpu));
     let angles = (&numbers * 0.37).view([20, 48]);
@@ -100,12 +100,12 @@ pub struct Golden {
     pub model: Box<dyn LanguageModel>,
     pub parameters: Parameters,
     pub values: BTreeMap<String, Tensor>,
-    /// What was rounded when the values were made.
+    /// Roundings that were applied when the values were made.
     pub roundings: Roundings,
 }
 
 impl Golden {
-    /// A checkpoint beside the checkout, whose values are of attention that is written out, and rounded as transformers does.
+    /// A checkpoint outside the checkout; its values were made with explicit attention, rounded as in transformers.
     pub fn load(architecture: &str, kind: Kind) -> Option<Self> {
         let directory = shared(&format!("oracle/{architecture}"))?;
         let eager = tempfile::tempdir().expect("a temporary directory");
@@ -117,7 +117,7 @@ impl Golden {
         Some(Self { roundings: Roundings::AsTransformers, ..golden })
     }
 
-    /// A checkpoint directory with golden values in it, of which nothing was rounded.
+    /// A checkpoint directory with golden values, made without roundings.
     pub fn read(directory: &Path, kind: Kind) -> Self {
         one_thread();
         let (model, parameters) = kernelview::lm::load(directory, kind, Device::Cpu).expect("golden checkpoint");
@@ -151,7 +151,7 @@ impl Golden {
             let name = &self.parameters.specs()[share.parameter].name;
             let expected = &self.values[&format!("by_parameter.{name}")];
             let actual = share.sgd.as_ref().expect("asked for");
-            // Shares are compared on the kernel's own scale: a key bias' share is round-off around zero.
+            // Shares are compared on the kernel's scale: a key bias's share is round-off around zero.
             let scale = self.kernel("kernel.sgd").abs().max().double_value(&[]);
             let error = (actual - expected).abs().max().double_value(&[]) / scale;
             assert!(error <= sums, "{what} share of {name}: {error:.2e}");

@@ -1,8 +1,8 @@
-//! The language models that laws and kernel cases are about, by one name each.
+//! The language models of laws and kernel cases, each with one name.
 
 use kernelview::lm::{Architecture, CausalArchitecture, CausalLm, LanguageModel, MaskedLm, random};
 
-/// One of them.
+/// One of these language models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     Bert,
@@ -57,12 +57,12 @@ impl Network {
         }
     }
 
-    /// Whether positions are angles, so that equal tokens are alike wherever they stand.
+    /// Whether positions are rotary angles, so that equal tokens are alike in any position.
     pub fn is_rotary(self) -> bool {
         matches!(self, Self::Llama | Self::Qwen2)
     }
 
-    /// How many segment ids its prompts may have.
+    /// Number of segment ids that its prompts may have.
     pub fn segments(self) -> i64 {
         if self.architecture().is_ok() && self != Self::DistilBert { 2 } else { 1 }
     }

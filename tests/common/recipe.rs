@@ -2,7 +2,7 @@
 
 use kernelview::task::cloze;
 
-/// The built-in cloze sentences: text enough for a small vocabulary.
+/// The built-in cloze sentences: enough text for a small vocabulary.
 pub fn text() -> String {
     cloze::builtin().iter().map(cloze::BuiltinCloze::text).collect::<Vec<_>>().join("\n")
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::common::command::Scratch;
 use super::{ANALYZE, command, results, same};
 
-/// The library that replaces the clock, where there is a C compiler.
+/// The library that replaces the clock, if there is a C compiler.
 fn jumping_clock(scratch: &Scratch) -> Option<PathBuf> {
     let library = scratch.path("clock.so");
     let mut compiler = Command::new("cc");
@@ -18,7 +18,7 @@ fn jumping_clock(scratch: &Scratch) -> Option<PathBuf> {
     compiler.status().is_ok_and(|s| s.success()).then_some(library)
 }
 
-/// Gives files times long past or far ahead, in turn.
+/// Gives files times in the distant past and future, in turn.
 fn scatter_times(directory: &Path) {
     let times = [0, 4_000_000_000].map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
     for (i, entry) in fs::read_dir(directory).expect("a directory").enumerate() {

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use super::common::command::Scratch;
 use super::{ANALYZE, results, words};
 
-/// A small file system of its own, gone when dropped.
+/// A small separate file system, removed on drop.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// `None` where this user may not mount.
+    /// `None` if this user may not mount.
     fn new(place: PathBuf, options: &str) -> Option<Self> {
         fs::create_dir_all(&place).ok()?;
         let mut mount = Command::new("mount");
@@ -22,7 +22,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Nothing to be done where it fails: the directory is a temporary one.
+        // A failure is harmless: the directory is temporary.
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Commands killed at random moments and given again. `KERNELVIEW_KILLS=50` kills each fifty times; `cargo test` does it twice.
+//! Commands that are killed at random moments and run again. `KERNELVIEW_KILLS=50` kills each fifty times, `cargo test` twice.
 
 use std::fs;
 use std::thread::sleep;
@@ -11,7 +11,7 @@ use super::common::command::Scratch;
 use super::common::recipe::{RECIPE, text};
 use super::{ANALYZE, command, results, same};
 
-/// Kills of every command.
+/// Number of kills per command.
 fn kills() -> usize {
     std::env::var("KERNELVIEW_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
 }
@@ -41,7 +41,7 @@ fn killed_anywhere(command_line: &str) {
     let whole = place("whole");
     let start = Instant::now();
     let code = command(&scratch, command_line, "whole").status().expect("the program starts").code();
-    // Forty steps need not bring a network below every bound that `pretrain` asks about: that is exit code 1.
+    // Forty steps need not meet every bound that `pretrain` checks: it then ends with exit code 1.
     assert!(code == Some(0) || (command_line == PRETRAIN && code == Some(1)), "exit code {code:?}");
     let (time, wanted) = (start.elapsed(), results(&whole));
     let mut rng = ChaCha8Rng::seed_from_u64(13);

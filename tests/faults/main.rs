@@ -1,5 +1,5 @@
-//! What may happen to a run: killed at any moment, two at a time in one directory, a full or read-only disk, too little memory, a
-//! clock that jumps. What it gives in the end must be the bytes of a run that nobody disturbed.
+//! Disturbances of a run: killed at any moment, two at a time in one directory, a full or read-only disk, too little memory, a
+//! clock that jumps. The final result must be, byte for byte, that of an undisturbed run.
 
 mod clock;
 #[path = "../common/mod.rs"]
@@ -32,7 +32,7 @@ fn command(scratch: &Scratch, text: &str, out: &str) -> Command {
     command
 }
 
-/// Files below a directory but stored parts. The output directory's name is in no file.
+/// Files below a directory, without stored parts. No file may contain the output directory's name.
 fn results(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut open) = (BTreeMap::new(), vec![directory.to_path_buf()]);
     while let Some(next) = open.pop() {
@@ -50,13 +50,13 @@ fn results(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     if found.remove(Path::new("junit.xml")).is_some() {
-        // Both say how long experiments took.
+        // Both contain the run times of experiments.
         found.remove(Path::new("report.json"));
     }
     found
 }
 
-/// Fails where two runs differ, naming the file.
+/// Fails if two runs differ, naming the file.
 fn same(found: &BTreeMap<PathBuf, Vec<u8>>, wanted: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
     let names = |r: &BTreeMap<PathBuf, Vec<u8>>| r.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(wanted), "{what}");
@@ -80,6 +80,6 @@ fn two_runs_in_one_directory() {
     first.wait().expect("an end");
     assert_eq!(second.code, Some(2), "{}", second.stderr);
     assert!(second.stderr.contains("out: another kernelview process is writing here"), "{}", second.stderr);
-    // The lock went with its process.
+    // The lock ended with its process.
     assert_eq!(scratch.run(&words).code, Some(0));
 }

@@ -1,4 +1,4 @@
-//! Memory that runs out, wherever it does: an answer and no file, never a wrong one.
+//! Out of memory at any point: an error and no file, never a wrong file.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,19 +12,19 @@ const MEGABYTE: u64 = 1 << 20;
 /// Without a limit a run takes a second; beside other tests, or with a system call for each allocation, many.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Limits from which the sweep goes by small steps, and how far it goes on above the first success. Above it too memory
-/// runs out, where something takes more than it needs as long as it can.
+/// Limit from which the sweep takes small steps, and how far it continues above the first success. Memory may run out above it
+/// too, when something takes more than it needs while it can.
 const FINE: u64 = 432 * MEGABYTE;
 const BEYOND: u64 = 176 * MEGABYTE;
 
-/// What a run under a limit came to.
+/// The outcome of a run under a limit.
 #[derive(Debug, PartialEq)]
 enum End {
-    /// Done, with the kernel that there is without a limit.
+    /// Done, with the same kernel as without a limit.
     Done,
     /// An error of this program.
     Refused,
-    /// The loader, libtorch's start or Rust's gave up before this program could.
+    /// The loader, or the start of libtorch or Rust, failed before this program's code ran.
     Gone,
 }
 
@@ -42,7 +42,7 @@ fn limited(scratch: &Scratch, limit: u64, arguments: &[&str]) -> (Option<i32>, S
         };
     }
     shell.env("KERNELVIEW_FAMILY", concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/family"));
-    // A backtrace takes memory itself: without care the process waits for a lock that it holds.
+    // A backtrace takes memory itself: without this setting the process might wait for a lock that it holds.
     shell.env("RUST_BACKTRACE", "1");
     let log = fs::File::create(scratch.path("stderr")).expect("a file");
     let mut child = shell.stdout(Stdio::null()).stderr(log).spawn().expect("a shell");
@@ -77,14 +77,14 @@ fn any_limit_gives_the_kernel_or_an_error() {
         let (code, stderr) = limited(&scratch, limit, &words);
         let end = match code {
             Some(0) => {
-                // Smaller pieces round otherwise, and say so.
+                // Smaller pieces round differently, and leave a note.
                 let same = fs::read(&out).expect("a kernel") == wanted;
                 assert!(same || stderr.contains("out of memory"), "another kernel under {limit} bytes");
                 End::Done
             }
             Some(1 | 2) if stderr.contains("error: ") && stderr.contains("out of memory") => End::Refused,
-            // 127: the loader; none: a signal, on which the runtime that starts this program may leave no word. Once this
-            // program has spoken, it has the last word.
+            // 127: the loader; none: a signal, after which the runtime that starts this program may print nothing. Once this
+            // program has handled an error itself, it must do so at larger limits too.
             Some(1 | 127) | None if ends.iter().all(|end| *end == End::Gone) => End::Gone,
             _ => panic!("exit code {code:?} under {limit} bytes: {stderr}"),
         };

@@ -1,4 +1,4 @@
-//! Adapters as PEFT saves them, against values by PEFT in double precision: logits, and kernels over the factors.
+//! Adapters as saved by PEFT, against PEFT's values in double precision: logits, and kernels of the factors.
 //!
 //! The adapters and their values, with the script that made them, are in fixtures/adapters. 1e-12 relative for logits, 1e-10
 //! for kernels, as in tests/it/golden.rs.
@@ -21,7 +21,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The adapters' folders, with those of the models that they belong to.
+/// The adapters' folders, with those of their models.
 fn all() -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(fixtures().join("adapters")).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
@@ -33,7 +33,7 @@ fn all() -> Vec<(String, PathBuf)> {
     all
 }
 
-/// The model with the prompts and values of an adapter.
+/// The model, with the prompts and values of an adapter.
 fn golden(name: &str, base: &Path) -> Golden {
     let (model, parameters) = lm::load(base, Kind::Double, Device::Cpu).expect("a model");
     let values = crate::common::read_tensors(&fixtures().join("adapters").join(name).join("golden.safetensors"));

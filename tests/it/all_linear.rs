@@ -1,8 +1,9 @@
-//! Adapters of PEFT on every linear map but the output layer, embedding projections and fused maps too, for every
-//! architecture: its logits, and kernels over its factors.
+//! Adapters of PEFT on every linear map but the output layer, including embedding projections and fused maps, for every
+//! architecture: logits, and kernels of the factors.
 //!
 //! `fixtures/architectures/all_linear.json` holds them, made there by `make_all_linear.py` in double precision; the factors are
-//! numbers made from their names, here and there alike. 1e-12 of the largest logit, 1e-10 of a kernel's largest entry.
+//! numbers computed from their names, in the same way here and there. 1e-12 of the largest logit, 1e-10 of a kernel's largest
+//! entry.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +24,12 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/architectures")
 }
 
-/// What PEFT makes of a network.
+/// PEFT's adapter of a network.
 #[derive(Deserialize)]
 pub struct Made {
     rank: i64,
     alpha: i64,
-    /// What it writes for `all-linear`.
+    /// The targets that it writes for `all-linear`.
     targets: Vec<String>,
     /// Names and shapes of its file.
     tensors: BTreeMap<String, Vec<i64>>,
@@ -59,7 +60,7 @@ fn adapter(made: &Made, targets: &Value, golden: &Golden) -> PeftAdapter {
 }
 
 impl Made {
-    /// How far logits, in passes of so many texts, and the kernel of the factors are from PEFT's.
+    /// Errors of logits, in passes of `batch` texts, and of the factors' kernel, against PEFT's.
     pub fn errors(&self, golden: &Golden, batch: usize) -> (f64, f64) {
         let read = adapter(self, &json!(self.targets), golden);
         assert_eq!(read.lora.adapters().len(), self.tensors.len() / 2);
@@ -81,7 +82,7 @@ fn logits_and_kernels_of_adapters_on_all_linear_maps_are_those_of_peft() {
     }
 }
 
-/// PEFT leaves the output layer out by what transformers says that it is; of DeBERTa's newer head it says the map in front.
+/// PEFT leaves out the output layer that transformers names; for DeBERTa's newer head that is the map before it.
 #[test]
 fn all_linear_means_the_maps_that_peft_takes() {
     for (name, made) in all() {

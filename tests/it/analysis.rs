@@ -1,4 +1,4 @@
-//! A whole analysis by the real program on a tiny random model: its report, its determinism, its resumption.
+//! A whole analysis by the real program on a tiny random model: report, determinism, resumption.
 //!
 //! The snapshot holds figures rounded as the report rounds them, computed in double precision on one thread: another
 //! machine's order of summation moves them by about 1e-12, far below the last digit shown.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::command::Scratch;
 use kernelview::report::read_json;
 
-/// A short analysis with everything in it: both optimizers, all formulas.
+/// A short analysis with everything: both optimizers, all formulas.
 fn arguments(out: &str) -> Vec<String> {
     let text = format!(
         "analyze --model model --dtype f64 --device cpu --threads 1 --test-limit 24 --batch 8 --steps 12 --eval-every 4 \
@@ -27,7 +27,7 @@ fn run(scratch: &Scratch, out: &str) -> (String, String) {
     (answer.stdout, answer.stderr)
 }
 
-/// Every file of a report with its bytes, the stored parts (which hold no more than the report) left out.
+/// Every file of a report with its bytes, without the stored parts, which hold no more than the report.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     all_files(directory).into_iter().filter(|(name, _)| !name.starts_with("parts")).collect()
 }
@@ -89,7 +89,7 @@ fn two_runs_give_the_same_report() {
     assert_same(&scratch.path("first"), &scratch.path("second"));
 }
 
-/// What is missing, damaged or of other settings is made again; what is there is reused; the report is the same.
+/// Results that are missing, damaged or from other settings are computed again, others are reused; the report is the same.
 #[test]
 fn a_rerun_continues_from_finished_parts() {
     let scratch = Scratch::new();
@@ -108,7 +108,7 @@ fn a_rerun_continues_from_finished_parts() {
     for made in ["kernel dev", "kernel test", "sgd-1e-2", "adam-measures"] {
         assert!(!stderr.contains(&format!("{made}: already there")), "{made} was reused: {stderr}");
     }
-    // The network that was measured is not there any more.
+    // The measured network no longer exists.
     assert!(stderr.contains("adam, learning rate 1e-3, again"), "{stderr}");
     assert_same(&scratch.path("whole"), &part);
 
@@ -118,7 +118,7 @@ fn a_rerun_continues_from_finished_parts() {
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     assert!(answer.stderr.contains("kernel train: already there"), "{}", answer.stderr);
     assert!(!answer.stderr.contains("sgd-1e-1: already there"), "{}", answer.stderr);
-    // Another network with the same weights is another study: nothing may be reused.
+    // Another configuration with the same weights is another study: nothing may be reused.
     let config = scratch.path("model/config.json");
     let text = fs::read_to_string(&config).expect("a configuration").replace("1e-12", "1e-3");
     fs::write(&config, text).expect("a configuration");
@@ -154,7 +154,7 @@ fn an_interrupted_run_continues() {
         let left = if scratch.path("broken").exists() { all_files(&scratch.path("broken")) } else { Vec::new() };
         assert!(left.iter().all(|(name, _)| !name.contains(".part-")), "a half-written file is left");
         if status.code() == Some(0) {
-            // The machine was slow when the time was taken: anew, and earlier.
+            // The machine was slow when the time was measured: again, and earlier.
             fs::remove_dir_all(scratch.path("broken")).expect("removed");
         }
     }

@@ -1,8 +1,8 @@
 //! DistilBERT, ELECTRA's generator and ALBERT against values made with Hugging Face transformers in double precision. The
 //! tiny checkpoints and their values, with the script that made them, are in `fixtures/architectures`.
 //!
-//! Tolerances are those of tests/it/golden.rs: 1e-12 relative for logits, 1e-10 for kernels, sign kernels as equal integers;
-//! in single precision 1e-5, and what signs in doubt can add.
+//! Tolerances are those of tests/it/golden.rs: 1e-12 relative for logits, 1e-10 for kernels, sign kernels as equal integers; in
+//! single precision 1e-5, plus the effect of doubtful signs.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,10 @@ use kernelview::progress::Silent;
 use kernelview::subspace::{Init, Lora, Target, Trained};
 use tch::{Device, Kind, Tensor};
 
-/// Folders of fixtures/architectures. `albert` has three layers that are one; `albert-groups` two groups of two.
+/// Folders of fixtures/architectures. `albert` has one layer used three times; `albert-groups`, two groups of two.
 const ALL: [&str; 4] = ["distilbert", "electra", "albert", "albert-groups"];
 
-/// How many layers of a folder have parameters of their own, and how many of these are used more than once.
+/// Number of layers with their own parameters, and how many of them are used more than once.
 fn layers(name: &str) -> (usize, usize) {
     match name {
         "albert" => (1, 1),
@@ -77,7 +77,7 @@ fn single_precision_kernels_agree_with_double() {
     }
 }
 
-/// A gradient of a shared weight is a sum over its uses, which no method may take for one product of factors.
+/// The gradient of a shared weight is a sum over its uses, which no method may treat as one product of factors.
 #[test]
 fn ghost_products_are_for_weights_of_one_use() {
     for name in ALL {
@@ -136,7 +136,7 @@ fn kernels_of_adapters_on_default_targets_are_those_of_the_weights_gradients() {
     }
 }
 
-/// What `save` writes is what transformers wrote, as far as the network goes.
+/// `save` writes what transformers wrote, for the network's own tensors.
 #[test]
 fn saved_checkpoints_are_read_again() {
     for name in ALL {

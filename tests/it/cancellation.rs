@@ -1,4 +1,4 @@
-//! A cancelled computation stops; another one in the same process goes on.
+//! A cancelled computation stops, while another in the same process continues.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -33,12 +33,12 @@ fn scratch() -> Scratch {
     scratch
 }
 
-/// Waits at the beginning of its first stage until it may go on.
+/// Waits at the start of its first stage until it may continue.
 struct Waiting(Receiver<()>);
 
 impl Monitor for Waiting {
     fn begin(&self, _: &str, _: u64) {
-        // The sender is gone after the first stage.
+        // After the first stage the sender no longer exists.
         let _ = self.0.recv();
     }
     fn advance(&self, _: u64) {}
@@ -46,7 +46,7 @@ impl Monitor for Waiting {
     fn note(&self, _: &str) {}
 }
 
-/// Cancels a token where its first stage begins.
+/// Cancels a token at the start of its first stage.
 struct Cancelling(Cancellation);
 
 impl Monitor for Cancelling {
@@ -67,7 +67,7 @@ fn of_two_analyses_in_one_process_the_cancelled_one_stops_and_the_other_goes_on(
     let (sender, receiver) = sync_channel::<()>(0);
     thread::scope(|scope| {
         let other = scope.spawn(|| second.scope(|| analysis(&scratch, &went_on, &Waiting(receiver))));
-        // While the other one waits in the middle of its own, this one begins and is cancelled.
+        // This analysis starts and is cancelled while the other waits in the middle.
         sender.send(()).expect("the other analysis has begun");
         let cancelled = first.scope(|| analysis(&scratch, &stopped, &Cancelling(first.clone())));
         assert!(matches!(cancelled, Err(Error::Interrupted)), "{:?}", cancelled.map(|a| a.task.name));
@@ -76,7 +76,7 @@ fn of_two_analyses_in_one_process_the_cancelled_one_stops_and_the_other_goes_on(
         assert_eq!(finished.fine_tuning.len(), 1);
     });
     assert!(first.is_cancelled() && !second.is_cancelled());
-    // What was cancelled continues under another token, in the same directory.
+    // A cancelled analysis continues under another token, in the same directory.
     let again = Cancellation::new().scope(|| analysis(&scratch, &stopped, &Silent));
     assert_eq!(again.expect("not cancelled").fine_tuning.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Causal checkpoints in every form they come in, settings that are refused, and prompts that end in front of the mask.
+//! Causal checkpoints in every form, refused settings, and prompts that end before the mask.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ fn every_form_of_a_checkpoint_gives_the_same_model() {
             let mut source = source(architecture, tied);
             let what = format!("{architecture:?}, tied {tied}");
             source.assert_loads(source.stored().path(), &what);
-            // Without the model's prefix; buffers, and a copy of the tied decoder, beside the parameters.
+            // Without the model's prefix; with buffers, and a copy of the tied decoder.
             for (name, _) in &mut source.tensors {
                 *name = name.trim_start_matches("transformer.").trim_start_matches("model.").to_owned();
             }
@@ -88,7 +88,7 @@ fn every_form_of_a_checkpoint_gives_the_same_model() {
     }
 }
 
-/// Half precision of both kinds is widened exactly.
+/// Both kinds of half precision are widened exactly.
 #[test]
 fn half_precision_is_widened_exactly() {
     for architecture in ALL {
@@ -104,7 +104,7 @@ fn half_precision_is_widened_exactly() {
     }
 }
 
-/// Settings of another function are never read as if they were not there.
+/// Settings that would change the function are never ignored.
 #[test]
 fn unsupported_settings_are_refused_by_name() {
     let scaling = |kind: &str| json!({ "rope_type": kind, "factor": 8.0 });
@@ -172,7 +172,7 @@ fn unsupported_settings_are_refused_by_name() {
         let found = lm::load(directory.path(), Kind::Float, Device::Cpu).err().expect(message).to_string();
         assert_eq!(found, format!("{}: {message}", file.display()));
     }
-    // What means nothing is read as nothing.
+    // Settings without effect are accepted.
     let mut source = source(llama, true);
     source.config["rope_scaling"] = scaling("default");
     source.config["layer_types"] = json!(["full_attention", "full_attention"]);
@@ -272,7 +272,7 @@ fn prompts_without_a_token_to_read_are_refused() {
     let empty = refused(&definition, &splits);
     assert!(empty.ends_with("the prompt is empty: there is no token to read"), "{empty}");
     splits.train.examples.remove(0);
-    // Texts give way, so that what stands behind them is still read; a prompt that is too long without them is refused.
+    // Texts are shortened so that what follows them is kept; a prompt that is too long without them is refused.
     definition.template = Template::parse("*cls**sent_0*_It_was*mask*").expect("a template");
     definition.max_length = 9;
     let short = PromptedTask::read_at(Reading::LastToken, &definition, &tokenizer, &splits).expect("texts are cut");

@@ -1,4 +1,4 @@
-//! Every way in which a checkpoint may hold the same model must give the same model, to the last bit.
+//! Every way of storing the same model must give the same model, to the last bit.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// A checkpoint to store in other ways: its configuration and its tensors.
+/// A checkpoint to be stored in other ways: its configuration and its tensors.
 struct Source {
     name: String,
     config: Value,
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// `roberta.`, `bert.` and so on.
+    /// The prefix of its tensors: `roberta.`, `bert.` and so on.
     fn prefix(&self) -> String {
         match self.config["model_type"].as_str().expect("model_type") {
             "xlm-roberta" | "camembert" => "roberta.".into(),
@@ -73,7 +73,7 @@ impl Source {
         self.tensors.iter().map(|(name, t)| (rename(name), t.shallow_clone())).collect()
     }
 
-    /// Writes the configuration, lets `write` store weights, and loads.
+    /// Writes the configuration, stores the weights by `write`, and loads.
     fn stored(&self, kind: Kind, write: impl FnOnce(&Path)) -> Loaded {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join("config.json"), self.config.to_string()).expect("config.json");
@@ -82,7 +82,7 @@ impl Source {
     }
 }
 
-/// The tiny random checkpoints always, the golden ones where they are.
+/// The tiny random checkpoints, and the golden ones if they exist.
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     for architecture in Architecture::ALL {
@@ -111,7 +111,7 @@ fn write_safetensors(path: &Path, tensors: &Tensors) {
 
 struct Loaded {
     parameters: Parameters,
-    /// Of prompts of several lengths in one padded batch.
+    /// Logits of prompts of several lengths in one padded batch.
     logits: Tensor,
 }
 
@@ -133,8 +133,8 @@ fn load(directory: &Path, kind: Kind) -> Loaded {
     Loaded { logits: outputs(&parameters, &examples, 3), parameters }
 }
 
-/// Fails unless two loads have the same parameters and the same logits, bit by bit: where and under which name a number
-/// is stored must not touch it.
+/// Fails unless two loads have the same parameters and the same logits, bit by bit: where and under which name a number is
+/// stored must not change it.
 fn assert_same(actual: &Loaded, expected: &Loaded, what: &str) {
     assert_eq!(actual.parameters.len(), expected.parameters.len(), "{what}");
     for (i, spec) in expected.parameters.specs().iter().enumerate() {
@@ -144,7 +144,7 @@ fn assert_same(actual: &Loaded, expected: &Loaded, what: &str) {
     assert_eq!(actual.logits, expected.logits, "{what}: logits");
 }
 
-/// Breaks when `names::aliases` loses one of its rules, or when an unused tensor of other heads is taken for an error.
+/// Fails for: a missing rule of `names::aliases`, an error for an unused tensor of another head.
 #[test]
 fn names_with_and_without_prefix_old_norm_names_and_other_heads_tensors_change_nothing() {
     for source in sources() {
@@ -190,7 +190,7 @@ fn names_with_and_without_prefix_old_norm_names_and_other_heads_tensors_change_n
     }
 }
 
-/// Breaks when a shard is not read, or read from elsewhere than the index says.
+/// Fails for: a shard that is not read, or a tensor read from another shard than the index's.
 #[test]
 fn shards_give_the_model_of_the_single_file() {
     for source in sources() {
@@ -212,7 +212,7 @@ fn shards_give_the_model_of_the_single_file() {
     }
 }
 
-/// Breaks when strides or offsets of `pytorch_model.bin` are dropped: matrices would be transposed or shifted.
+/// Fails for: ignored strides or offsets of `pytorch_model.bin`, which would transpose or shift matrices.
 #[test]
 fn pytorch_model_bin_gives_the_model_of_the_safetensors_file() {
     for source in sources() {
@@ -226,7 +226,7 @@ fn pytorch_model_bin_gives_the_model_of_the_safetensors_file() {
     }
 }
 
-/// Breaks when the order of preference changes: here the .bin is not even an archive.
+/// Fails for: another order of preference. Here the .bin is not even an archive.
 #[test]
 fn safetensors_are_preferred_to_pytorch_model_bin() {
     let directory = tiny(Architecture::Bert);
@@ -235,8 +235,8 @@ fn safetensors_are_preferred_to_pytorch_model_bin() {
     assert_eq!(checkpoint.files, [directory.path().join("model.safetensors")]);
 }
 
-/// bfloat16 and half tensors are widened exactly, double ones loaded as they are, in both kinds of file. Breaks when an
-/// element type is mapped to another one, or values pass through single precision on their way to double.
+/// bfloat16 and half tensors are widened exactly, double ones loaded unchanged, from both kinds of file. Fails for: an element
+/// type taken for another, double values that pass through single precision.
 #[test]
 fn stored_precision_is_kept() {
     for source in sources() {
@@ -244,7 +244,7 @@ fn stored_precision_is_kept() {
             let narrow: Tensors = source
                 .tensors
                 .iter()
-                // A third is no f32 number times anything: in double precision it has bits that f32 would lose.
+                // A third in double precision has bits that f32 would lose.
                 .map(|(name, t)| (name.clone(), (t.to_kind(Kind::Double) / 3.0).to_kind(kind)))
                 .collect();
             let wide: Tensors = narrow.iter().map(|(name, t)| (name.clone(), t.to_kind(Kind::Double))).collect();
@@ -259,7 +259,7 @@ fn stored_precision_is_kept() {
     }
 }
 
-/// Breaks when `tie_word_embeddings` is ignored, or the decoder is looked for under another name.
+/// Fails for: an ignored `tie_word_embeddings`, a decoder under another name.
 #[test]
 fn an_untied_decoder_is_a_parameter_of_its_own() {
     for mut source in sources() {
@@ -276,7 +276,7 @@ fn an_untied_decoder_is_a_parameter_of_its_own() {
         assert_eq!((last.name.as_str(), last.role), (source.decoder_name(), Role::Head), "{}", source.name);
         assert_eq!(copied.parameters.len(), tied.parameters.len() + 1);
 
-        // A doubled decoder doubles every logit but for its bias. 1e-14: one subtraction of numbers of order 1.
+        // A doubled decoder doubles every logit except for its bias. 1e-14: one subtraction of numbers of order 1.
         let bias = source.tensors[source.bias_name()]
             .to_kind(Kind::Double)
             .index_select(0, &Tensor::from_slice(&[6i64, 30, 77]));
@@ -286,8 +286,8 @@ fn an_untied_decoder_is_a_parameter_of_its_own() {
     }
 }
 
-/// Single precision: about 30 layers of rounding at 6e-8, relative to the largest logit. Breaks when any part of the
-/// network runs in half precision, or when double precision silently is single.
+/// Single precision: about 30 layers of rounding at 6e-8, relative to the largest logit. Fails for: any part of the network in
+/// half precision, single precision in place of double.
 #[test]
 fn single_and_double_precision_agree() {
     for source in sources() {
@@ -300,8 +300,8 @@ fn single_and_double_precision_agree() {
     }
 }
 
-/// The golden logits through a rewritten file: ties the equalities above to values made by another program (1e-12:
-/// about 30 layers of rounding at 1e-16).
+/// The golden logits from a rewritten file: connects the equalities above with another program's values (1e-12: about 30 layers
+/// of rounding at 1e-16).
 #[test]
 fn golden_logits_come_out_of_a_transposed_bin_without_prefixes() {
     for name in ["bert", "roberta"] {
@@ -322,7 +322,7 @@ fn golden_logits_come_out_of_a_transposed_bin_without_prefixes() {
     }
 }
 
-/// A model fetched into the user's cache; `None`, after printing that the test is skipped, where it is absent.
+/// A model in the user's cache; `None`, after printing that the test is skipped, if it is absent.
 fn cached(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = variable("KERNELVIEW_CACHE")
@@ -356,8 +356,8 @@ fn masked_logits(directory: &Path, before: &str, after: &str, words: &[&str]) ->
     (parameters.numel(), Vec::try_from(logits).expect("numbers"))
 }
 
-/// A `pytorch_model.bin` that PyTorch wrote, and a tokenizer that is only a `vocab.txt`. Breaks when the pickle reader
-/// meets an instruction it does not know, or when residues are lower-cased into unknown tokens.
+/// A `pytorch_model.bin` written by PyTorch, and a tokenizer that is only a `vocab.txt`. Fails for: an instruction that the
+/// pickle reader does not know, residues lower-cased into unknown tokens.
 #[test]
 fn antiberty_loads_from_its_own_bin_and_reads_residues() {
     let Some(directory) = cached("antiberty") else { return };
@@ -371,12 +371,12 @@ fn antiberty_loads_from_its_own_bin_and_reads_residues() {
         masked_logits(&directory, "E V Q L V E S G G G L V Q P G G S L R L", "C A A S G F T F", &residues);
     assert!((25_500_000..27_000_000).contains(&parameters), "{parameters} parameters");
     assert!(logits.iter().all(|x| x.is_finite()), "{logits:?}");
-    // Framework 1 of human heavy chains: L R L S C A A S. A model that was loaded wrongly would not know it.
+    // Framework 1 of human heavy chains: L R L S C A A S. A wrongly loaded model would not predict it.
     let best = (0..20).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("twenty");
     assert_eq!(residues[best], "S", "{logits:?}");
 }
 
-/// Breaks when the English model's tensors end up in the wrong places: it would not prefer the word that fits.
+/// Fails for: tensors of the English model in wrong places; it would not prefer the word that fits.
 #[test]
 fn bert_tiny_loads_and_prefers_the_word_that_fits() {
     let Some(directory) = cached("bert-tiny-splade") else { return };

@@ -1,4 +1,4 @@
-//! Multiple choice: rows with choices of their own, how their files are read, and what the model reads of them.
+//! Multiple choice: rows with their own choices, reading of their files, and the model's inputs.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ fn choices_are_columns_of_the_row() {
     let found = read("t.tsv", tsv, &named).expect("rows");
     assert_eq!((found[0].texts.as_slice(), found[1].label), (["He was wet".to_string()].as_slice(), 1));
     assert_eq!(choices(found), right);
-    // Labels by other names, columns by number.
+    // Labels with other names, columns by number.
     let numbered =
         task(TEMPLATE, "1=2,2=0").with(&Overrides { columns: Some("text=1,label=3".into()), ..Overrides::default() });
     let body = tsv.split_once('\n').expect("a header").1.replace("\t1\n", "\t2\n").replace("\t0\n", "\t1\n");
@@ -111,7 +111,7 @@ fn study(scratch: &Scratch, mode: Option<OutputMode>, template: &str, columns: &
     })
 }
 
-/// f of each choice by itself, with its tokens as the tokenizer cuts them behind a space, changed as the template says.
+/// f of each choice separately, with its tokens as they are after a space, changed as the template says.
 #[test]
 fn each_choice_is_read_in_the_masks_place() {
     crate::common::one_thread();
@@ -126,7 +126,7 @@ fn each_choice_is_read_in_the_masks_place() {
         ROWS.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
     for (i, row) in rows.iter().enumerate() {
         for c in 0..3 {
-            // Lower-cased by the tokenizer anyway; the full stop is a token of its own.
+            // The tokenizer lower-cases in any case; the full stop is a separate token.
             let text = row["e"][c].as_str().expect("a text");
             let answer = study.tokenizer.encode(&format!(" {text}")).expect("tokens");
             let prompt = &study.prompts(SplitName::Train)[i];
@@ -164,7 +164,7 @@ fn a_task_of_multiple_choice_runs_through_the_program() {
     let answer = run("--all-rows --head random --out H.safetensors");
     assert_eq!(answer.code, Some(2));
     assert!(answer.stderr.contains("a multiple choice has different choices in every row"), "{}", answer.stderr);
-    // The longest choice's room is kept: shorter prompts, or a message that says how much is needed.
+    // Room for the longest choice is kept: prompts are shortened, or a message says how much is needed.
     let answer = run("--all-rows --max-length 9 --out S.safetensors");
     assert_eq!(answer.code, Some(2));
     assert!(answer.stderr.contains("of a prompt truncated to 9 tokens"), "{}", answer.stderr);

@@ -1,4 +1,4 @@
-//! Reports of claims from made-up evidence: every verdict, errors and mutants as snapshots, and what must not break.
+//! Reports of claims from made-up evidence: snapshots with every verdict, errors and mutants, and properties of all reports.
 
 use std::fs;
 use std::path::Path;
@@ -52,7 +52,7 @@ fn figure(name: &str, series: Vec<Series>) -> Figure {
     }
 }
 
-/// A claim whose findings give the verdict.
+/// A claim with findings and their verdict.
 fn claim(id: &str, topic: &str, verdict: ClaimVerdict, findings: Findings) -> ClaimEvidence {
     assert_eq!(findings.verdict(), verdict, "{id}");
     ClaimEvidence {
@@ -187,7 +187,7 @@ fn successful() -> Verification {
     verification
 }
 
-/// Jenkins, GitLab and GitHub read the file.
+/// The file meets the requirements of Jenkins, GitLab and GitHub.
 #[test]
 fn junit_files_follow_their_readers() {
     let root = crate::common::junit::check(&junit(&realistic()).unwrap());
@@ -300,7 +300,7 @@ fn a_report_replaces_the_last_one_and_touches_nothing_else() {
     write_claims(&next, directory.path()).unwrap();
     assert_eq!(names(directory.path()), ["junit.xml", "plots", "report.json", "report.md"]);
     assert_eq!(names(&at("plots")), ["mine.svg", "sign-kernel-limit-error.svg"]);
-    // The time a run took is no part of the report for people.
+    // Run times are not part of the report for people.
     next.claims[0].seconds = 1.0;
     let before = fs::read(at("report.md")).unwrap();
     write_claims(&next, directory.path()).unwrap();

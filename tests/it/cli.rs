@@ -1,11 +1,12 @@
-//! The program as its users run it: help, kernel files, interruption.
+//! The program from the user's side: help, kernel files, interruption.
+
+#[cfg(unix)]
+mod interruption;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::process::Stdio;
 
 use crate::common::command::Scratch;
 use crate::common::relative_error;
@@ -31,13 +32,13 @@ fn names(file: &KernelFile) -> BTreeSet<&str> {
     file.tensors.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// Sum of the stored shares whose parameters `chosen` accepts.
+/// Sum of the stored shares of the parameters accepted by `chosen`.
 fn shares(file: &KernelFile, chosen: impl Fn(&str) -> bool) -> Tensor {
     let of = |(name, t): &(String, Tensor)| name.strip_prefix("share.").filter(|n| chosen(n)).map(|_| t.copy());
     file.tensors.iter().filter_map(of).reduce(|a, b| a + b).expect("shares")
 }
 
-/// Words of a command line as a shell would see them, for the quoting that the help texts use.
+/// Words of a command line as split by a shell, for the quoting in the help texts.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -52,8 +53,7 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Breaks when an example in a help text is no longer a valid command line, or is folded so that a shell would see two
-/// commands.
+/// Fails for: an example in a help text that is not a valid command line, or is folded so that a shell would see two commands.
 #[test]
 fn help_texts_show_examples_that_parse() {
     let scratch = Scratch::new();
@@ -72,7 +72,7 @@ fn help_texts_show_examples_that_parse() {
             let words = shell_words(line);
             assert_eq!(words[0], "kernelview", "{command}: `{line}` does not begin a command");
             let answer = scratch.run(&words[1..]);
-            // The model and the data are not there, so every run but `tasks` is refused, but not for its arguments.
+            // The model and the data do not exist, so every run but `tasks` is refused, though not for its arguments.
             assert!(!answer.stderr.contains("--help"), "{line}: {}", answer.stderr);
             assert!(answer.code == Some(0) || answer.stderr.starts_with("error: "), "{line}: {}", answer.stderr);
         }
@@ -106,7 +106,7 @@ fn tasks_lists_the_fourteen_and_the_cloze_tasks_with_template_and_words() {
     );
 }
 
-/// Breaks when a closed pipe (`kernelview tasks | head -1`) is reported as a defect of the program.
+/// Fails for: a closed pipe (`kernelview tasks | head -1`) that is reported as a defect of the program.
 #[test]
 #[cfg(unix)]
 fn a_reader_that_leaves_early_is_no_error() {
@@ -120,8 +120,8 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(stderr, "");
 }
 
-/// What the file says of itself, and that both engines say the same of the kernel. 1e-10 relative: sums over 15 000
-/// products in double precision; sign kernels are integers and must be equal.
+/// The file's metadata, and the agreement of both engines on the kernel. 1e-10 relative: sums over 15 000 products in double
+/// precision; sign kernels are integers and must be equal.
 #[test]
 fn both_engines_write_the_same_kernel() {
     let scratch = Scratch::new();
@@ -164,7 +164,7 @@ fn both_engines_write_the_same_kernel() {
     }
 }
 
-/// Breaks when anything in a file depends on time, on addresses or on the order of a hash table.
+/// Fails for: anything in a file that depends on time, addresses or the order of a hash table.
 #[test]
 fn the_same_command_writes_the_same_bytes() {
     let scratch = Scratch::new();
@@ -192,12 +192,12 @@ fn against_another_split_the_kernel_is_rectangular_and_has_both_orientations() {
     let square = kernel_file(&scratch, "--against train --formula sgd");
     assert_eq!(names(&square), BTreeSet::from(["kernel.sgd", "labels", "logits"]));
     let k = tensor(&square, "kernel.sgd").view([32, 32]);
-    // 1e-14: within a block of examples, products are summed in one order above the diagonal and in another below it.
+    // 1e-14: within a block of examples, the order of summation differs above and below the diagonal.
     assert!(relative_error(&k, &k.tr()) <= 1e-14);
 }
 
-/// f = logit₁ - logit₀, so the SGD kernel of the difference is K₁₁ - K₁₀ - K₀₁ + K₀₀. 1e-12: the four terms may cancel
-/// two digits of 1e-15. Breaks when the default for two classes changes, too.
+/// f = logit₁ - logit₀, so the SGD kernel of the difference is K₁₁ - K₁₀ - K₀₁ + K₀₀. 1e-12: cancellation of the four terms may
+/// lose two digits of 1e-15. Also fails for: another default for two classes.
 #[test]
 fn the_difference_kernel_follows_from_the_kernel_of_the_logits() {
     let scratch = Scratch::new();
@@ -215,9 +215,8 @@ fn the_difference_kernel_follows_from_the_kernel_of_the_logits() {
     assert_eq!(tensor(&default, "kernel.sgd"), tensor(&difference, "kernel.sgd"));
 }
 
-/// The SGD kernel is a sum over parameters; a subset's kernel is the sum over its parameters. 1e-12 of the largest
-/// entry: 42 matrices added in another order. Breaks when a parameter is left out, counted twice, or put in the wrong
-/// subset.
+/// The SGD kernel is a sum over parameters; a subset's kernel is the sum over its parameters. 1e-12 of the largest entry: 42
+/// matrices added in another order. Fails for: a parameter that is left out, counted twice, or in the wrong subset.
 #[test]
 fn shares_add_up_to_the_kernel_of_every_parameter_subset() {
     let scratch = Scratch::new();
@@ -274,126 +273,6 @@ fn a_file_of_ones_own_gives_as_many_rows_as_k_asks_for() {
     assert_eq!((file.metadata["k"].as_str(), file.metadata["source"].as_str()), ("1", "rows.csv"));
 }
 
-/// A running program whose stderr is read line by line.
-struct Running {
-    child: Child,
-    lines: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let lines = BufReader::new(child.stderr.take().expect("piped"));
-        Self { child, lines }
-    }
-
-    fn wait_for_line(&mut self, wanted: &str) {
-        let mut seen = String::new();
-        while self.lines.read_line(&mut seen).expect("text") > 0 {
-            if seen.lines().last().is_some_and(|line| line.contains(wanted)) {
-                return;
-            }
-        }
-        panic!("it ended without `{wanted}`: {seen}");
-    }
-
-    /// Sends Ctrl-C; returns the exit status and what else was printed. Stopping takes at most one unit of work.
-    fn interrupt(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        let asked = Instant::now();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).expect("text");
-        let status = self.child.wait().expect("it ends");
-        assert!(asked.elapsed() < Duration::from_secs(20), "stopping took {:?}", asked.elapsed());
-        (status.code(), rest)
-    }
-}
-
-/// Names of all files and directories below a directory.
-fn listing(directory: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(directory).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(listing(&path));
-        }
-        found.insert(path.display().to_string());
-    }
-    found
-}
-
-/// Breaks when the engine does not look for a request to stop, or a file appears before it is whole.
-#[test]
-#[cfg(unix)]
-fn ctrl_c_during_a_kernel_leaves_nothing_half_written() {
-    let scratch = Scratch::new();
-    // Ten thousand pairs of batches: minutes, were it not interrupted.
-    let rows: Vec<String> = (0..420).map(|i| format!("row {i} was what it was\t{}\n", i % 2)).collect();
-    scratch.write("rows.tsv", format!("text\tlabel\n{}", rows.concat()));
-    let before = listing(&scratch.path(""));
-    let command = scratch.command(&[
-        "kernel",
-        "--model",
-        "model",
-        "--data",
-        "rows.tsv",
-        "--task",
-        "SST-2",
-        "--k",
-        "100",
-        "--batch",
-        "1",
-        "--out",
-        "K.safetensors",
-    ]);
-    let mut running = Running::start(command);
-    running.wait_for_line("kernel …");
-    let (code, rest) = running.interrupt();
-    assert_eq!(code, Some(130), "{rest}");
-    assert!(rest.ends_with("error: interrupted\nnothing was written\n"), "{rest}");
-    assert_eq!(listing(&scratch.path("")), before);
-}
-
-/// Breaks when a finished part is lost or not recognized by the next run of the same command.
-#[test]
-#[cfg(unix)]
-fn ctrl_c_during_an_analysis_keeps_what_is_finished() {
-    let scratch = Scratch::new();
-    let arguments = [
-        "analyze",
-        "--model",
-        "model",
-        "--out-dir",
-        "report",
-        "--test-limit",
-        "4",
-        "--steps",
-        "1000000",
-        "--lr-sgd",
-        "1e-4",
-        "--eval-every",
-        "1000000",
-        "--optimizers",
-        "sgd",
-    ];
-    let train = scratch.path("report/kernels/train.safetensors");
-    let mut first = Running::start(scratch.command(&arguments));
-    first.wait_for_line("kernel of train x dev");
-    let (code, rest) = first.interrupt();
-    assert_eq!(code, Some(130), "{rest}");
-    assert!(
-        rest.ends_with("error: interrupted\nfinished parts are kept; the same command continues from them\n"),
-        "{rest}"
-    );
-    KernelFile::read(&train).expect("the finished kernel");
-    assert!(!listing(&scratch.path("report")).iter().any(|name| name.contains(".part-")));
-
-    let mut second = Running::start(scratch.command(&arguments));
-    second.wait_for_line("kernel train: already there");
-    assert_eq!(second.interrupt().0, Some(130));
-}
-
 #[test]
 fn a_plan_says_what_would_be_done_and_does_nothing() {
     let scratch = Scratch::new();
@@ -406,8 +285,8 @@ fn a_plan_says_what_would_be_done_and_does_nothing() {
     assert_eq!(fs::read_dir(scratch.path(".")).expect("the scratch directory").count(), before);
 }
 
-/// The least memory that is accepted means panels of a few examples, each recorded many times: other sums, the same
-/// kernel to a few roundings of double precision.
+/// The smallest accepted memory means panels of a few examples, each recorded many times: other sums, but the same kernel up to
+/// a few roundings of double precision.
 #[test]
 fn a_memory_limit_changes_no_kernel() {
     let scratch = Scratch::new();

@@ -1,11 +1,11 @@
-//! `kernelview verify` and `kernelview claims` as their users run them.
+//! `kernelview verify` and `kernelview claims` from the user's side.
 
 use std::fs;
 
 use crate::common::command::Scratch;
 use kernelview::theorems::{all_claims, registry};
 
-/// Runs, and fails unless the run is refused in these words before anything is made.
+/// Fails unless the run is refused with this message before any file is created.
 fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     let before = scratch.contents();
     let answer = scratch.run(arguments);
@@ -76,11 +76,11 @@ fn claims_are_listed_in_three_forms() {
     }
 }
 
-/// Breaks when an example in a help text is no valid command line.
+/// Fails for: an example in a help text that is not a valid command line.
 #[test]
 fn help_texts_show_examples_that_parse() {
     let scratch = Scratch::new();
-    // No example gets further than its output directory.
+    // No example gets beyond its output directory.
     for name in ["kernelview-verify", "two-claims"] {
         scratch.write(name, "a file");
     }
@@ -97,7 +97,7 @@ fn help_texts_show_examples_that_parse() {
     }
 }
 
-/// The quickest way through the whole program: the first claim alone, twice.
+/// The quickest way through the whole program: only the first claim, twice.
 #[test]
 fn a_claim_goes_all_the_way_to_its_report() {
     let Some(claim) = registry().first() else { return };

@@ -1,4 +1,4 @@
-//! Cloze tasks: what is made of a text and what is not, the built-in tasks, and the command with its refusals.
+//! Cloze tasks: examples made from a text, the built-in tasks, and the command with its refusals.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const HE_SHE: [&str; 2] = ["he", "she"];
 const SOURCE: &str = "novel.txt";
-/// Three usable sentences of each word, and lines that must not become examples.
+/// Three usable sentences for each word, and lines that must not become examples.
 const NOVEL: &str = "\
 The king said that he would come. The queen said that she would come. Nobody came.
 Then he spoke. She saw that he wept. A wolf, he thought, was near the house.
@@ -35,13 +35,13 @@ fn restored(drawn: &Drawn) -> Vec<String> {
     drawn.examples.iter().map(|example| cloze::restore(example, &HE_SHE)).collect()
 }
 
-/// How often words of a list stand in a text, in whatever capitals, found in another way than the generator's.
+/// Number of occurrences of a list's words in a text, ignoring case, found in another way than the generator's.
 fn occurrences(text: &str, words: &[&str]) -> usize {
     let lower = text.to_lowercase();
     lower.split(|c: char| !c.is_alphanumeric()).filter(|piece| words.contains(piece)).count()
 }
 
-/// What holds for all examples of any text: the sentence is there, has its word alone, and is no other example.
+/// Properties of all examples of any text: the sentence is in the text, has only its own word, and occurs in one example.
 fn check_examples(text: &str, words: &[&str], settings: &ClozeSettings, drawn: &Drawn) {
     let lines: Vec<String> =
         text.lines().map(|l| l.split(' ').filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ")).collect();
@@ -66,8 +66,8 @@ fn check_examples(text: &str, words: &[&str], settings: &ClozeSettings, drawn: &
 #[test]
 fn sentences_with_one_label_word_become_examples() {
     let drawn = draw(NOVEL, &ClozeSettings::default()).unwrap();
-    // `Then he spoke.` is too short, its neighbour has both words, the king's sentence comes again, `he'll` is not `he`,
-    // and the last sentence has no end.
+    // `Then he spoke.` is too short, its neighbour has both words, the king's sentence is repeated, `he'll` is not `he`, and
+    // the last sentence has no end.
     assert_eq!(
         restored(&drawn),
         [
@@ -128,7 +128,7 @@ fn what_cannot_become_a_task_is_refused() {
     }
 }
 
-/// Label words in all surroundings, ends, beginnings, and characters that break words.
+/// Label words in various contexts, ends, beginnings, and characters that break words.
 const PIECES: [&str; 24] = [
     "he",
     "she",
@@ -166,8 +166,8 @@ fn sentence() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Every example put together again is a sentence of the text, with its word alone; the same settings give the same
-    /// examples, as many of each word.
+    /// Every example, reassembled, is a sentence of the text with only its own word; the same settings give the same examples,
+    /// equally many for each word.
     #[test]
     fn examples_are_sentences_of_the_text(
         lines in prop::collection::vec(prop::collection::vec(sentence(), 0..5), 0..40),
@@ -187,7 +187,7 @@ proptest! {
         }
     }
 
-    /// A text made of good sentences, none of which begins with a label word, gives every one of them.
+    /// A text of usable sentences, none of which begins with a label word, gives all of them.
     #[test]
     fn no_good_sentence_is_lost(
         sentences in prop::collection::hash_set(
@@ -246,8 +246,7 @@ fn built_in_tasks_are_balanced_distinct_and_wholly_usable() {
     }
 }
 
-/// What the template promises to tokenizers with bytes as letters: the prompt's tokens are the sentence's, but for the
-/// word's own.
+/// For byte-level tokenizers the prompt's tokens are the sentence's, except for the word's own.
 #[test]
 fn prompts_are_the_sentences_tokens() {
     let Some(file) = shared("oracle/roberta/tokenizer.json") else { return };
@@ -274,7 +273,7 @@ fn a_book_gives_hundreds() {
     check_examples(&text, &HE_SHE, &settings, &drawn);
 }
 
-/// A directory whose model has a token for `he` and for `she`; what its vocabulary lacks takes another word's place.
+/// A directory whose model has tokens for `he` and `she`; missing ones replace another word in its vocabulary.
 fn scratch_with_he_and_she() -> Scratch {
     let scratch = Scratch::new();
     let path = scratch.path("model/tokenizer.json");

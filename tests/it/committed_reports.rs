@@ -1,5 +1,5 @@
-//! The committed reports are those of this program: it reads their evidence, would write the same words about it, and
-//! `compare` takes them for baselines. `KERNELVIEW_BLESS=1` writes them anew from their evidence.
+//! The committed reports are this program's: it reads their evidence, writes the same text about it, and `compare` accepts them
+//! as baselines. `KERNELVIEW_BLESS=1` rewrites them from their evidence.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,8 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Files below a directory. Of plots only the names: where a mark lies to a hundredth of a pixel is the machine's matter.
+/// Files below a directory. For plots only the names, because the position of a mark in hundredths of a pixel depends on the
+/// machine.
 fn files(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
@@ -42,7 +43,7 @@ fn files(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// Writes the report of a directory anew and compares.
+/// Rewrites the report of a directory and compares.
 fn current(name: &str, write: impl Fn(&Path)) {
     let own = reports().join(name);
     if std::env::var_os("KERNELVIEW_BLESS").is_some() {

@@ -2,8 +2,8 @@
 //! transformers.
 //!
 //! `fixtures/tokenizers/logits.json` holds them for every case of `cases.json`, made there by `make_logits.py` in double
-//! precision; the networks' weights are numbers made from their names, here and there alike. Tolerance: 1e-10 of the largest
-//! logit where this processor rounds as the one that made them, else [`ROUNDED_ELSEWHERE`].
+//! precision; the networks' weights are numbers computed from their names, in the same way here and there. Tolerance: 1e-10 of
+//! the largest logit if this processor rounds like the one that made them, otherwise [`ROUNDED_ELSEWHERE`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,10 +17,10 @@ use kernelview::task::PromptTokenizer;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// Tolerance where sums in single precision are taken in another order.
+/// Tolerance for another order of sums in single precision.
 const ROUNDED_ELSEWHERE: f64 = 5e-6;
 
-/// Numbers between -1/2 and 1/2 from a name; those of a vector divided by four, and added to one where it is a norm's weight.
+/// Numbers between -1/2 and 1/2 computed from a name; for a vector divided by four, and for a norm's weight added to one.
 pub fn values(name: &str, shape: &[i64]) -> Tensor {
     let seed = name.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let count: i64 = shape.iter().product();
@@ -46,7 +46,7 @@ pub fn write(described: &Value, directory: &Path) {
     write_tensors(&directory.join("model.safetensors"), &tensors, &[("format", "pt")]).expect("weights");
 }
 
-/// A network of the corpus, loaded from the files that it would have.
+/// A network of the corpus, loaded from its files.
 fn network(described: &Value) -> (Box<dyn LanguageModel>, Parameters) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     write(described, directory.path());

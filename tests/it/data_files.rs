@@ -1,5 +1,5 @@
-//! Data files as people have them: quoted by pandas or a spreadsheet, without a header, with other names, as JSON lines. What is
-//! read is what pandas reads, or the row is refused by number.
+//! Data files as found in practice: quoted by pandas or a spreadsheet, without a header, with other names, as JSON lines. Rows
+//! are read as by pandas, or refused by number.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn texts(file: &str, bytes: &[u8], task: &TaskDefinition) -> Result<Vec<Vec<Stri
     Ok(examples.into_iter().map(|Example { texts, .. }| texts).collect())
 }
 
-/// The texts of a file with one text a row.
+/// The texts of a file with one text per row.
 fn read(file: &str, bytes: &[u8]) -> Vec<String> {
     texts(file, bytes, &own("*sent_0**mask*")).unwrap().into_iter().map(|mut texts| texts.remove(0)).collect()
 }
@@ -36,7 +36,7 @@ fn quoted_files_are_read_as_pandas_writes_them() {
         read("t.csv", &String::from_utf8_lossy(tsv).replace("a\ttab", "a,tab").replace('\t', ",").into_bytes())[0],
         "a,tab"
     );
-    // Every field quoted, a byte order mark, the line ends of Windows, a line without an end.
+    // Every field quoted, a byte order mark, Windows line ends, a last line without an end.
     assert_eq!(read("t.tsv", b"\xef\xbb\xbf\"label\"\t\"text\"\r\n\"1\"\t\"fine\"\r\n\"0\"\t\"odd\""), ["fine", "odd"]);
     let rows = parse_examples(Path::new("t.tsv"), tsv, &own("*sent_0**mask*")).unwrap();
     assert_eq!(rows.iter().map(|example| example.row).collect::<Vec<_>>(), [2, 3, 4, 6]);

@@ -1,7 +1,7 @@
 //! Causal language models against a plain computation, token by token and head by head in double precision, and the
 //! laws of causal attention.
 //!
-//! Tolerance: 1e-12 relative to the largest logit, for some thirty layers of rounding at 1e-16 in another order.
+//! Tolerance: 1e-12 relative to the largest logit, for about thirty layers of rounding at 1e-16 in another order.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn case() -> impl Strategy<Value = Case> {
             (config.tied_decoder, config.layers) = (tied, layers);
             if architecture != CausalArchitecture::Gpt2 {
                 config.kv_heads = 4 >> groups;
-                // Heads that together are wider than the residual stream, as `head_dim` allows.
+                // Heads may together be wider than the residual stream, as `head_dim` allows.
                 config.head_size = if wide { 6 } else { 4 };
             }
             if architecture == CausalArchitecture::Llama {
@@ -123,7 +123,7 @@ impl<'a> Plain<'a> {
         x.iter().zip(weight).map(|(x, w)| x / (square + eps).sqrt() * w).collect()
     }
 
-    /// Pairs (k, k + d/2) turned by `t θ^(-2k/d)`.
+    /// Pairs (k, k + d/2), rotated by `t θ^(-2k/d)`.
     fn turned(&self, head: &[f64], t: usize) -> Row {
         let d = head.len();
         let mut out = head.to_vec();
@@ -136,7 +136,7 @@ impl<'a> Plain<'a> {
         out
     }
 
-    /// Queries, keys and values of a token, heads one behind the other.
+    /// Queries, keys and values of a token, one head after another.
     fn projections(&self, layer: i64, x: &[f64], t: usize) -> [Row; 3] {
         let (heads, d) = (self.config.heads as usize, self.config.head_size as usize);
         if self.config.architecture == CausalArchitecture::Gpt2 {
@@ -226,7 +226,7 @@ proptest! {
         prop_assert!(relative_error(&found, &expected) <= 1e-12, "{}", relative_error(&found, &expected));
     }
 
-    /// A batch of different lengths gives what each prompt gives alone.
+    /// A batch of different lengths gives the results of each prompt alone.
     #[test]
     fn padding_changes_nothing(case in case()) {
         let (model, parameters) = case.model();
@@ -236,7 +236,7 @@ proptest! {
         prop_assert!(relative_error(&together, &alone) <= 1e-13);
     }
 
-    /// Tokens behind the one that is read have neither influence nor gradients: what is read is the prompt cut there.
+    /// Tokens after the one that is read have neither influence nor gradients: the result is that of the prompt cut there.
     #[test]
     fn later_tokens_do_not_influence(case in case(), more in prop::collection::vec(1..VOCABULARY, 1..5)) {
         let (model, parameters) = case.model();
@@ -256,8 +256,8 @@ proptest! {
         }
     }
 
-    /// Heads of keys and values that serve groups of queries are those heads repeated, and the gradient of a shared head
-    /// is the sum of its copies' gradients.
+    /// Heads of keys and values that are shared by groups of queries equal repeated heads, and the gradient of a shared head is
+    /// the sum of its copies' gradients.
     #[test]
     fn grouped_heads_are_repeated_heads(case in case()) {
         prop_assume!(case.config.architecture != CausalArchitecture::Gpt2);
@@ -297,8 +297,8 @@ proptest! {
     }
 }
 
-/// Under rotation softmax sees a key's bias, which moves scores by the distance; without, it does not, and its gradient
-/// is zero.
+/// With rotary positions a key's bias affects softmax, because it changes scores depending on distance; without them it does
+/// not, and its gradient is zero.
 #[test]
 fn key_biases_count_where_positions_are_rotary() {
     let prompts = vec![vec![4, 9, 2, 5]];

@@ -1,8 +1,8 @@
-//! Every architecture with drawn settings: logits, kernels and shares of parameters by transformers as it is, and laws of padding,
-//! windows, tied decoders and stored precision.
+//! Every architecture with random settings: logits, kernels and parameters' shares by unmodified transformers, and laws of
+//! padding, windows, tied decoders and stored precision.
 //!
-//! `fixtures/architectures/drawn.json` holds them, made there by `make_drawn.py` in double precision; weights are numbers made
-//! from their names, here and there alike. tests/it/parity_table.rs compares them.
+//! `fixtures/architectures/drawn.json` holds them, made there by `make_drawn.py` in double precision; weights are numbers
+//! computed from their names, in the same way here and there. tests/it/parity_table.rs compares them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +35,7 @@ pub struct Drawn {
     sgd: Vec<Vec<f64>>,
     asymmetric: Vec<Vec<f64>>,
     signgd: Vec<Vec<f64>>,
-    /// Of the SGD kernel's trace, by parameter.
+    /// Shares of the SGD kernel's trace, by parameter.
     shares: BTreeMap<String, f64>,
 }
 
@@ -55,7 +55,7 @@ fn matrix(rows: &[Vec<f64>]) -> Tensor {
 type Named = Vec<(String, Tensor)>;
 type Loaded = (Box<dyn LanguageModel>, Parameters);
 
-/// A network by its settings and its checkpoint's tensors.
+/// A network from its settings and its checkpoint's tensors.
 fn load(config: &Value, tensors: &Named, kind: Kind) -> Loaded {
     crate::common::one_thread();
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -90,7 +90,7 @@ impl Drawn {
         self.architecture() == "modernbert" || self.config["attn_implementation"] == "eager"
     }
 
-    /// How far this program's values are from them, in passes of so many texts.
+    /// Errors of this program's values, in passes of `batch` texts.
     pub fn errors(&self, kind: Kind, batch: usize) -> Errors {
         let (model, p) = self.load(kind);
         let prompts = self.prompts.iter().zip(&self.at).map(|(ids, at)| PromptExample {
@@ -118,7 +118,7 @@ impl Drawn {
     }
 }
 
-/// Prompts of a network, read at their last token or at any, within its longest text.
+/// Prompts of a network, read at the last token or at any other, within its longest text.
 fn prompts(drawn: &Drawn, seeds: &[(u64, usize, u64)]) -> Vec<PromptExample> {
     let longest = drawn.prompts.iter().map(Vec::len).max().expect("prompts");
     let is_masked = drawn.prompts.iter().zip(&drawn.at).any(|(ids, at)| at + 1 < ids.len());
@@ -137,19 +137,19 @@ fn exact_logits((model, p): &Loaded, prompts: &[PromptExample], batch: usize) ->
     outputs(p, &examples.expect("prompts").rounded(Roundings::None), batch)
 }
 
-/// Whether the decoder is the table of tokens: what the file says, or what it does not hold.
+/// Whether the decoder is the table of tokens: by the settings, or by its absence from the file.
 fn is_tied(drawn: &Drawn) -> bool {
     !drawn.tensors.keys().any(|name| DECODERS.iter().any(|end| name.ends_with(end)))
 }
 
-/// Decoders' weights, by the ends of their names.
+/// Ends of the names of decoders' weights.
 const DECODERS: [&str; 5] =
     ["lm_head.weight", "decoder.weight", "embed_out.weight", "vocab_projector.weight", "generator_lm_head.weight"];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Texts beyond windows and trained lengths too: 1e-12 of the largest logit, for sums of matrices of other shapes.
+    /// Including texts beyond windows and trained lengths. 1e-12 of the largest logit, for sums in matrices of other shapes.
     #[test]
     fn logits_are_those_of_a_text_alone_whatever_else_is_in_its_batch(
         network in any::<prop::sample::Index>(),
@@ -165,7 +165,7 @@ proptest! {
         prop_assert!(error <= 5e-5, "{}: single precision is off by {error:.1e}", drawn.config);
     }
 
-    /// Weights in half precision are the numbers that they stand for.
+    /// Weights in half precision are read as exactly the numbers that they represent.
     #[test]
     fn weights_on_disk_are_their_numbers(
         network in any::<prop::sample::Index>(),
@@ -207,7 +207,7 @@ proptest! {
     }
 }
 
-/// What a network's settings say of a window of five tokens, or of four on either side; `None` where there are none.
+/// A network's settings with a window of five tokens, or of four on either side; `None` if it has no window.
 fn with_window(drawn: &Drawn) -> Option<Value> {
     let mut config = drawn.config.clone();
     let mut set = |field: &str, value: Value| config[field] = value;
@@ -218,21 +218,21 @@ fn with_window(drawn: &Drawn) -> Option<Value> {
         "mistral" | "phi3" | "gemma2" | "gemma3_text" => {}
         "qwen2" | "qwen3" => set("use_sliding_window", true.into()),
         "smollm3" => {
-            // Listed layers have it whatever this says.
+            // Layers with a listed type have it regardless.
             set("use_sliding_window", false.into());
             set("no_rope_layers", json!([1]));
         }
         "modernbert" => set("local_attention", 8.into()),
         _ => return None,
     }
-    // Angles of a part would be others.
+    // The angles of a part would differ.
     let scaling = ["rope_scaling", "rope_parameters"].map(|field| config[field].to_string());
     let by_length = ["dynamic", "longrope"].iter().any(|kind| scaling.iter().any(|s| s.contains(kind)));
     (!by_length).then_some(config)
 }
 
-/// One layer sees of a long text what it sees of the part within its window: queries and keys are turned by their distance alone.
-/// 1e-12: angles of other positions round otherwise.
+/// A single layer reads of a long text only the part within its window: queries and keys are rotated by their distance alone.
+/// 1e-12: angles of other positions round differently.
 #[test]
 fn a_layer_with_a_window_reads_the_part_within_it() {
     let mut seen = BTreeSet::new();

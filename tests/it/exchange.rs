@@ -1,5 +1,5 @@
-//! The paper's kernel files: what PyTorch wrote is read, what is written comes back, the same kernels solve alike in
-//! either kind of file, and bad files are refused.
+//! The paper's kernel files: files by PyTorch are read, written files are read back unchanged, the same kernels give the same
+//! solutions from either kind of file, and bad files are refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ fn gradients(examples: i64, outputs: i64, start: i64) -> Tensor {
     Tensor::from_slice(&numbers).view([examples, outputs, 5])
 }
 
-/// `[N, C, M, C]`, an entry at a time.
+/// `[N, C, M, C]`, entry by entry.
 fn kernel(left: &Tensor, right: &Tensor) -> Tensor {
     let (n, c, _) = left.size3().expect("three axes");
     let (m, d, _) = right.size3().expect("three axes");
@@ -87,7 +87,7 @@ fn the_same_kernels_solve_alike_in_either_kind_of_file() {
             fs::create_dir_all(scratch.path(formula)).expect("a directory");
             run(&format!("convert {set}.safetensors {formula}/{set}_kernels_demo.pt --formula {formula}"));
         }
-        // Written at once and by way of the other kind.
+        // Written directly, and converted from the other kind.
         run(&format!("{kernel} direct_kernels_{set}.pt --formula sgd"));
         for (one, other) in [("kernels", "kernels"), ("logits", "logits")] {
             let read = |name: String| fs::read(scratch.path(&name)).expect("a file");
@@ -106,7 +106,7 @@ fn the_same_kernels_solve_alike_in_either_kind_of_file() {
         assert_eq!(json("ours.json"), json("theirs.json"), "{formula}");
     }
     assert_eq!(run(ours).matches("least squares").count(), 4, "three formulas, one with two solvers");
-    // Back again: the tensors are those of the first file.
+    // Converted back: the tensors are those of the first file.
     run("convert asymmetric/dev_kernels_demo.pt back.safetensors");
     let read = |name: &str| KernelFile::read(&scratch.path(name)).expect("a kernel file");
     let (first, back) = (read("dev.safetensors"), read("back.safetensors"));
@@ -155,7 +155,7 @@ fn files_that_are_no_kernels_are_refused() {
     assert!(wrong.ends_with("its targets differ from the kernel's: the two files belong to different examples"));
 }
 
-/// A few compressed bytes could stand for all memory; `torch.save` compresses nothing.
+/// A few compressed bytes could expand to fill all memory; `torch.save` compresses nothing.
 #[test]
 fn compressed_storages_are_refused() {
     use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! Standard output that cannot be written: every command that prints ends with status 2 and one line, and what it was asked
-//! to compute is there.
+//! Standard output that cannot be written: every command that prints ends with status 2 and one line, and its computed results
+//! exist.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,13 +26,13 @@ fn a_full_disk_is_an_error_in_one_line() {
         "reproduce --models model --data-dir {data} --tasks MRPC --k 2 --seeds 13 --device cpu --threads 1 --formula sgd \
          --optimizers="
     );
-    // Sentences that differ in the word alone count once.
+    // Sentences that differ only in the word count once.
     let prose = |word: &str, places: [&str; 3]| {
         places.map(|place| format!("One day {word} came to the old {place} again.\n")).concat()
     };
     let prose = prose("he", ["house", "river", "garden"]) + &prose("she", ["market", "bridge", "tower"]);
     scratch.write("prose.txt", prose);
-    // What each leaves behind, and what the later ones read.
+    // Each command's files, which later ones read.
     let commands = [
         ("claims", ""),
         ("claims --format markdown", ""),
@@ -78,7 +78,7 @@ fn a_full_disk_is_an_error_in_one_line() {
     }
 }
 
-/// What is said on stderr may be lost: progress is no result.
+/// Output to stderr may be lost: progress is not a result.
 #[test]
 fn notes_that_nobody_reads_stop_nothing() {
     let scratch = Scratch::new();

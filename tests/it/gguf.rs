@@ -1,5 +1,5 @@
-//! GGUF files: the same model as the checkpoint they were made of, the numbers that blocks stand for, the tokenizer in
-//! the metadata, and refusals.
+//! GGUF files: the same model as the checkpoint they were made from, the values of quantized blocks, the tokenizer in the
+//! metadata, and refusals.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn logits(model: &dyn LanguageModel, parameters: &Parameters) -> Tensor {
     outputs(parameters, &examples, examples.len())
 }
 
-/// Breaks when a name is mapped to another part, or rotated entries are left in the file's order.
+/// Fails for: a name mapped to another part, rotated entries left in the file's order.
 #[test]
 fn a_file_gives_the_model_of_the_checkpoint() {
     for architecture in [CausalArchitecture::Llama, CausalArchitecture::Qwen2] {
@@ -69,7 +69,7 @@ fn a_file_gives_the_model_of_the_checkpoint() {
     }
 }
 
-/// The numbers of a block by the definitions of the forms, one at a time.
+/// The values of a block by the formats' definitions, one at a time.
 fn block(kind: u32, b: &[u8]) -> Vec<f32> {
     let half = |at: usize| {
         let bits = u16::from_le_bytes([b[at], b[at + 1]]);
@@ -102,7 +102,7 @@ fn block(kind: u32, b: &[u8]) -> Vec<f32> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any bytes with finite scales: every form gives the numbers of its definition, to the last bit.
+    /// Any bytes with finite scales: every format gives the values of its definition, to the last bit.
     #[test]
     fn blocks_stand_for_the_numbers_of_their_definition(
         (kind, size, entries, scales) in prop::sample::select(vec![
@@ -198,7 +198,7 @@ fn the_tokenizer_of_a_file_is_that_of_the_tokenizer_json() {
             assert_eq!(found.vocab_size(), expected.vocab_size());
         }
     }
-    // Each digit by itself, whatever pairs there are.
+    // Each digit separately, whatever the merges.
     let (_directory, path) = written(&file);
     let found = PromptTokenizer::from_dir(&path).expect("a tokenizer");
     let digits: Vec<i64> = "407".chars().filter_map(|d| found.token_to_id(&d.to_string())).collect();
@@ -210,7 +210,7 @@ fn the_tokenizer_of_a_file_is_that_of_the_tokenizer_json() {
     assert_eq!(PromptTokenizer::from_dir(&path).expect("a tokenizer").beginning().expect("tokens"), [0]);
 }
 
-/// A chat template in a file's metadata makes the prompts that the same template makes beside a `tokenizer.json`.
+/// A chat template in a file's metadata gives the same prompts as one beside a `tokenizer.json`.
 #[test]
 fn the_chat_template_of_a_file_is_used() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers/bases/llama3");
@@ -253,7 +253,7 @@ fn the_chat_template_of_a_file_is_used() {
     assert_eq!(text, right);
 }
 
-/// SentencePiece pieces with scores, the cuts of Llama 3 and Qwen2, and files that name no cut. Texts and ids, with the
+/// SentencePiece pieces with scores, the pre-tokenizers of Llama 3 and Qwen2, and files that name none. Texts and ids, with the
 /// script that made them, are in fixtures/gguf/tokenizers.
 #[test]
 fn tokens_are_those_of_the_original_tokenizers() {
@@ -275,7 +275,7 @@ fn tokens_are_those_of_the_original_tokenizers() {
     }
 }
 
-/// A file is known by its first bytes, a directory by what it lacks.
+/// A file is recognized by its first bytes, a directory by what it lacks.
 #[test]
 fn files_are_found_whatever_stands_beside_them() {
     let (model, parameters) = network(CausalArchitecture::Llama, true);
@@ -302,7 +302,7 @@ fn files_are_found_whatever_stands_beside_them() {
     assert!(refused.contains("Git LFS"), "{refused}");
 }
 
-/// What would be another function than the file means is refused, with the file and the field.
+/// Anything that would change the file's function is refused, with the file and the field.
 #[test]
 fn unsupported_settings_are_refused_by_name() {
     let (model, parameters) = network(CausalArchitecture::Llama, true);
@@ -370,7 +370,7 @@ fn damaged_files_are_an_answer_and_never_a_panic() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("tiny.gguf");
     let config = Config { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..Config::default() };
-    // Metadata and the list of tensors lie at the beginning.
+    // Metadata and the list of tensors are at the beginning.
     let place = prop_oneof![3 => 0..3000usize, 1 => 0..whole.len()];
     let damage = (prop::collection::vec((place, any::<u8>()), 0..4), prop::option::weighted(0.3, 0..whole.len()));
     proptest::test_runner::TestRunner::new(config)

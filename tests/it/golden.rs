@@ -3,10 +3,10 @@
 //! Tolerances: double precision 1e-12 relative for logits (about 30 layers of rounding at 1e-16), 1e-10 for kernels
 //! (sums over 3e4 products of them); single precision 1e-5 for logits. Sign kernels are integers and must be equal.
 //!
-//! Llama is the exception: these values are of texts with padding behind them and of softmax in single precision, whose sums go over
-//! the padding too, in another order, so that they are off by about 1e-7. They are compared at 1e-6, sign kernels at 1e-3 of the
-//! number of parameters. tests/it/parity.rs compares texts alone at 1e-12, tests/it/decoders.rs Llama without roundings with a
-//! plain computation in double precision.
+//! Llama is the exception: its values were made from padded texts, with softmax in single precision, whose sums include the
+//! padding in another order, so that they are off by about 1e-7. They are compared at 1e-6, sign kernels at 1e-3 of the number
+//! of parameters. tests/it/parity.rs compares unpadded texts at 1e-12, tests/it/decoders.rs compares Llama without roundings
+//! with a plain computation in double precision.
 
 use super::kernel_cases::bounds::agrees_in_single_precision;
 use crate::common::{Golden, relative_error};
@@ -21,7 +21,7 @@ use tch::{Kind, Tensor};
 /// The architecture whose golden values were partly computed in single precision.
 const ROUNDED: &str = "llama";
 
-/// A tolerance in double precision, widened where the golden values are rounded.
+/// A tolerance in double precision, widened if the golden values are rounded.
 fn tolerance(architecture: &str, exact: f64, rounded: f64) -> f64 {
     if architecture == ROUNDED { rounded } else { exact }
 }
@@ -114,8 +114,8 @@ fn gradient_facts_per_row_equal_the_golden_ones() {
     }
 }
 
-/// Single precision: products in f32, sums across blocks in f64. 1e-5 relative to the largest entry, and what signs in doubt
-/// can add.
+/// Single precision: products in f32, sums across blocks in f64. 1e-5 relative to the largest entry, plus the effect of
+/// doubtful signs.
 #[test]
 fn single_precision_kernels_agree_with_double_to_1e_5() {
     for architecture in ARCHITECTURES {
@@ -128,9 +128,9 @@ fn single_precision_kernels_agree_with_double_to_1e_5() {
     }
 }
 
-/// LoRA on queries and values with B = 0 and a given A, against `dB = (∂f/∂W) Aᵀ` of torch.func. Both engines, with A
-/// trained and frozen: A's gradient vanishes at B = 0. GPT-2 has no such values, as its queries and values are one map.
-/// Tolerances are those of the kernels: the same gradients, multiplied once more.
+/// LoRA on queries and values with B = 0 and a given A, against `dB = (∂f/∂W) Aᵀ` of torch.func. Both engines, with A trained
+/// and frozen: A's gradient vanishes at B = 0. GPT-2 has no such values, because its queries and values are one map. Tolerances
+/// are those of the kernels: the same gradients, multiplied once more.
 #[test]
 fn kernels_of_lora_factors_equal_the_golden_ones() {
     for architecture in ["roberta", "bert", "llama"] {

@@ -1,13 +1,12 @@
-//! Models of the Hugging Face hub (feature `hub`): from caches made by hand, from a hub on the loopback interface, and what
-//! is said where neither has them. Nothing here leaves the machine.
+//! Models of the Hugging Face hub (feature `hub`): from caches made by hand, from a hub on the loopback interface, and messages
+//! if neither has them. No access beyond this machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod server;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use crate::common::command::{Answer, Scratch};
 use crate::common::read_tensors;
@@ -17,16 +16,13 @@ use kernelview::analysis::Pretrained;
 use kernelview::device::Dtype;
 use kernelview::task::{PromptTokenizer, SpecialToken};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+use server::{Accident, COMMIT, Files, Hub};
 
 const ELSEWHERE: &str = "download the model on a machine with network access, and give the path of its directory";
 
-type Files = BTreeMap<String, Vec<u8>>;
-
-/// The files of the tiny model in a scratch directory, as a repository holds them.
+/// The files of the tiny model in a scratch directory, as in a repository.
 fn tiny(scratch: &Scratch) -> Files {
     let read = |name: &str| (name.to_owned(), fs::read(scratch.path("model").join(name)).expect("a file"));
     ["config.json", "model.safetensors", "tokenizer.json"].map(read).into()
@@ -50,7 +46,7 @@ fn sharded(scratch: &Scratch) -> Files {
     files
 }
 
-/// Lays files out as Hugging Face's programs do; gives the snapshot.
+/// Stores files as Hugging Face's programs do; returns the snapshot.
 fn cache(hub: &Path, files: &Files) -> PathBuf {
     let model = hub.join("models--org--tiny");
     let snapshot = model.join("snapshots").join(COMMIT);
@@ -63,7 +59,7 @@ fn cache(hub: &Path, files: &Files) -> PathBuf {
     snapshot
 }
 
-/// A port where nothing listens.
+/// An address where nothing listens.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("an address"))
@@ -103,103 +99,6 @@ fn expected(scratch: &Scratch) -> Tensor {
 fn refused(answer: &Answer, message: &str) {
     assert_eq!(answer.stderr, format!("error: {message}\n"));
     assert_eq!(answer.code, Some(2));
-}
-
-/// What happens to the first answer with the weights.
-#[derive(PartialEq)]
-enum Accident {
-    None,
-    /// It ends in the middle.
-    Breaks,
-    /// Its last byte is another.
-    Changes,
-}
-
-/// A hub that has one model, `org/tiny`, at one commit.
-struct Hub {
-    endpoint: String,
-    /// Paths that were asked for.
-    asked: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Hub {
-    /// Answers until the process ends.
-    fn start(files: Files) -> Self {
-        Self::with_accident(files, Accident::None)
-    }
-
-    fn with_accident(files: Files, accident: Accident) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(BTreeSet::new()));
-        let seen = Arc::clone(&asked);
-        thread::spawn(move || {
-            let mut accident = accident;
-            for stream in listener.incoming() {
-                let stream = stream.expect("a connection");
-                answer(&stream, &files, &seen, &mut accident);
-            }
-        });
-        Self { endpoint, asked }
-    }
-
-    fn files_asked(&self) -> Vec<String> {
-        let start = format!("/org/tiny/resolve/{COMMIT}/");
-        let asked = self.asked.lock().expect("no panic");
-        asked.iter().filter_map(|path| path.strip_prefix(&start)).map(str::to_owned).collect()
-    }
-}
-
-/// One request, with the headers that the hub sends: sizes, commit and entity tag, parts of files.
-fn answer(mut stream: &TcpStream, files: &Files, asked: &Mutex<BTreeSet<String>>, accident: &mut Accident) {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let path = lines.next().and_then(|l| l.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
-    let headers: Vec<String> = lines.take_while(|l| !l.is_empty()).map(|l| l.to_lowercase()).collect();
-    asked.lock().expect("no panic").insert(path.clone());
-    let mut send = |status: &str, headers: &str, body: &[u8], length: usize| {
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
-        // The reader may have seen enough.
-        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-    };
-    // The hub sends names without an organization on to those with one.
-    for start in ["/api/models/", "/"] {
-        if let Some(rest) = path.strip_prefix(&format!("{start}tiny/")) {
-            return send("307 Temporary Redirect", &format!("Location: {start}org/tiny/{rest}\r\n"), b"", 0);
-        }
-    }
-    if ["main", COMMIT, "v1"].iter().any(|revision| path == format!("/api/models/org/tiny/revision/{revision}")) {
-        let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
-        let body = json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-        return send("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), body.len());
-    }
-    let file = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/")).and_then(|name| files.get(name));
-    let Some(content) = file else { return send("404 Not Found", "", b"", 0) };
-    let range = headers.iter().find_map(|l| l.strip_prefix("range: bytes=")).expect("a part is asked for");
-    let (from, to) = range.split_once('-').expect("a range");
-    let from: usize = from.parse().expect("a number");
-    let to = to.parse::<usize>().map_or(content.len(), |to| to + 1);
-    let part = &content[from..to];
-    let is_weights = path.ends_with(".safetensors");
-    // As on the hub: large files by their SHA-256.
-    let tag = if is_weights {
-        Sha256::digest(content).iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"))
-    } else {
-        format!("tag-{}", path.rsplit('/').next().unwrap_or_default().replace('.', "-"))
-    };
-    let headers = format!(
-        "ETag: \"{tag}\"\r\nX-Repo-Commit: {COMMIT}\r\nContent-Range: bytes {from}-{}/{}\r\n",
-        to - 1,
-        content.len()
-    );
-    let mut sent = part.to_vec();
-    if is_weights && part.len() > 1 {
-        match std::mem::replace(accident, Accident::None) {
-            Accident::None => {}
-            Accident::Breaks => sent.truncate(part.len() / 2),
-            Accident::Changes => sent[part.len() - 1] ^= 1,
-        }
-    }
-    send("206 Partial Content", &headers, &sent, part.len());
 }
 
 #[test]
@@ -254,7 +153,7 @@ fn what_is_needed_is_downloaded_once() {
     }
 }
 
-/// As `gpt2` and `roberta-base`: downloaded from where the hub sends them on to, and kept under the name that was given.
+/// Like `gpt2` and `roberta-base`: downloaded from where the hub redirects, and kept under the given name.
 #[test]
 fn names_without_an_organization_are_found() {
     let scratch = Scratch::new();
@@ -266,7 +165,7 @@ fn names_without_an_organization_are_found() {
     let again = kernel(&scratch, "tiny", &nowhere(), &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!(again.code, Some(0), "{again:?}");
     assert!(again.stderr.contains(&format!("models--tiny/snapshots/{COMMIT}")), "{again:?}");
-    // An organization's model of that name in the cache is named, and not taken.
+    // An organization's model with that name in the cache is mentioned, but not used.
     let scratch = Scratch::new();
     cache(&scratch.path("hf/hub"), &tiny(&scratch));
     for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
@@ -302,7 +201,7 @@ fn a_broken_download_is_taken_up_again() {
     assert_eq!(written(&scratch), expected);
 }
 
-/// The files of every architecture, with a tokenizer that comes with it, as the corpus of tokenizers has them.
+/// The files of every architecture with one of its tokenizers, from the corpus of tokenizers.
 fn architectures() -> BTreeMap<String, Files> {
     let (cases, right) = (corpus::json(&fixtures().join("cases.json")), corpus::json(&fixtures().join("logits.json")));
     let networks = &right["networks"];
@@ -330,7 +229,7 @@ fn is_masked(architecture: &str) -> bool {
     architecture.contains("bert") || ["electra", "mpnet"].contains(&architecture)
 }
 
-/// Each with the files that its repositories have: tables of words, merges or pieces, or all in one file.
+/// Each has the files of its repositories: tables of words, merges or pieces, or all in one file.
 #[test]
 fn every_architecture_is_loaded_by_its_name() {
     let architectures = architectures();
@@ -417,7 +316,7 @@ fn what_neither_has_is_refused() {
     assert!(answer.stderr.starts_with(&format!("error: {message}")), "{answer:?}");
     assert!(answer.stderr.ends_with(&format!("; {ELSEWHERE}\n")), "{answer:?}");
     assert_eq!(answer.code, Some(2));
-    // Paths are no names of the hub.
+    // Paths are not names on the hub.
     refused(
         &kernel(&scratch, "./org/tiny", &hub.endpoint, &[]),
         "./org/tiny: not a model directory (it does not exist); expected a directory with config.json, weights and \
@@ -442,7 +341,7 @@ fn repositories_without_what_this_program_reads_are_refused() {
         ),
     );
     assert_eq!(hub.files_asked(), [""; 0]);
-    // A shard that would be written outside the cache.
+    // A shard that would be written outside of the cache.
     let mut files = sharded(&scratch);
     let index = json!({ "weight_map": { "a": "../../outside" } }).to_string();
     files.insert("model.safetensors.index.json".into(), index.into_bytes());

@@ -1,4 +1,4 @@
-//! What files that leave a machine say: which row is which, and no path of the machine that made them.
+//! Information in files that leave a machine: the identity of each row, and no path of the machine that made them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use kernelview::kernel::KernelFile;
 use serde_json::Value;
 use tch::Tensor;
 
-/// Rows that a shuffle moves, with a blank line, which counts as a line of the file.
+/// Rows whose order a shuffle changes, with a blank line, which counts as a line of the file.
 const ROWS: &str = "label\ttext\n1\tgood\n0\tawful, dull\n\n1\tfine work\n0\tbad\n1\ta joy\n0\tno fun\n1\tgreat\n0\tpoor\n1\tlovely\n0\tdull\n";
 
 /// Line, class and digest of every row of [`ROWS`].
@@ -32,7 +32,7 @@ fn scratch() -> Scratch {
     scratch
 }
 
-/// A kernel of the rows in double precision, whose file is named by its absolute path.
+/// A kernel of the rows in double precision; their file is given by its absolute path.
 fn kernel(scratch: &Scratch, arguments: &str) -> KernelFile {
     let data = scratch.path("data/rows.tsv").display().to_string();
     let answer = scratch
@@ -49,7 +49,7 @@ fn classes(file: &KernelFile, name: &str) -> Vec<i64> {
     Vec::try_from(file.get(name).expect("labels")).expect("integers")
 }
 
-/// Every row of a side with its class, as the file says.
+/// Every row of a side with its class, according to the file.
 fn side(file: &KernelFile, side: &str, labels: &str) -> Vec<(usize, i64, String)> {
     let rows = list(file, &format!("{side}_numbers")).into_iter().map(|n| n.parse().expect("a line"));
     let digests = list(file, &format!("{side}_text_digests")).into_iter().map(str::to_owned);
@@ -81,7 +81,7 @@ fn rows_and_columns_are_named_by_line_and_digest() {
     assert_eq!((metadata("rows"), metadata("columns"), metadata("seed"), metadata("k")), ("train", "test", "13", "1"));
 }
 
-/// The kernel of all rows is in the file's order, and its entries are those of a kernel of the divided file.
+/// The kernel of all rows is in the file's order, and its entries are those of the kernel of the split file.
 #[test]
 fn all_rows_are_in_the_files_order() {
     let scratch = scratch();
@@ -116,7 +116,7 @@ fn all_rows_are_in_the_files_order() {
     assert!(!scratch.path("L.safetensors").exists());
 }
 
-/// A file of a program that did not name rows is read as before.
+/// A file from an older program, without the rows' identities, is still read.
 #[test]
 fn old_files_stay_readable() {
     let scratch = scratch();
@@ -131,7 +131,7 @@ fn old_files_stay_readable() {
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
 }
 
-/// Every figure that is given per example names its row.
+/// Every figure per example names its row.
 fn check_report(analysis: &Analysis) {
     let all: BTreeMap<usize, (i64, String)> = expected().into_iter().map(|(row, c, d)| (row, (c, d))).collect();
     let sets: Vec<&str> = analysis.task.sets.iter().map(|set| set.set.as_str()).collect();
@@ -169,7 +169,7 @@ fn files(directory: &Path, into: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-/// Model, data and output directory are given by absolute paths; nothing that is written holds one of them.
+/// Model, data and output directory are given by absolute paths; no written file contains one of them.
 #[test]
 fn no_file_for_others_holds_a_path_of_the_machine() {
     let scratch = scratch();

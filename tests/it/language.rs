@@ -1,4 +1,5 @@
-//! The small language: every sentence parses, words agree, questions inside its knowledge have one answer and the others several.
+//! The small language: every sentence parses, words agree, questions that a sentence answers have one answer, and the others
+//! several.
 
 use std::collections::HashSet;
 
@@ -10,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::common::command::Scratch;
 
-/// A recognizer of the language that shares nothing with what draws it: the rest of a sentence after a part of it, and what the
-/// part has.
+/// A recognizer of the language, independent of the generator: the rest of a sentence after a part of it. Its methods return
+/// the part's features.
 struct Rest<'a>(&'a [Word]);
 
 impl Rest<'_> {
@@ -21,7 +22,7 @@ impl Rest<'_> {
         Some(*first)
     }
 
-    /// A determiner and a noun that agree, with an adjective between where one may be: the noun's class and number.
+    /// An agreeing determiner and noun, with an adjective between them if allowed: the noun's class and number.
     fn noun_phrase(&mut self, may_be_described: bool) -> Option<(usize, usize)> {
         let Word::Determiner { number: of_determiner, .. } = self.next()? else { return None };
         let mut of_adjective = None;
@@ -61,7 +62,7 @@ fn parses(words: &[Word]) -> bool {
     words.len() == SENTENCE && whole() == Some(true)
 }
 
-/// Words that could stand at the hidden place, of all words of the language.
+/// All words of the language that could stand at the hidden position.
 fn possible(asked: &Asked) -> Vec<Word> {
     let mut words = *asked.sentence.words();
     WORDS
@@ -83,14 +84,14 @@ proptest! {
         for _ in 0..20 {
             let sentence = Sentence::draw(&mut rng);
             prop_assert!(parses(sentence.words()), "{}", sentence.text());
-            // Words in another order are none: the recognizer is no constant.
+            // Words in another order are not a sentence: the recognizer is not constant.
             let mut turned = *sentence.words();
             turned.reverse();
             prop_assert!(!parses(&turned));
         }
     }
 
-    /// Of the two label words one can stand there, the right one: the answer's entropy is 0.
+    /// Only one of the two label words can stand there, the right one: the answer's entropy is 0.
     #[test]
     fn answered_questions_have_one_answer(topic in prop::sample::select(Topic::ANSWERED.to_vec()), seed in 0u64..1 << 40) {
         let question = Question::draw(topic, seed);
@@ -102,7 +103,7 @@ proptest! {
         }
     }
 
-    /// Both label words can stand there, and the one that does was drawn evenly (the next test): its entropy is log 2.
+    /// Both label words can stand there, and they are equally frequent (the next test): the answer's entropy is log 2.
     #[test]
     fn open_questions_have_two_answers(topic in prop::sample::select(Topic::OPEN.to_vec()), seed in 0u64..1 << 40) {
         let question = Question::draw(topic, seed);
@@ -113,7 +114,7 @@ proptest! {
     }
 }
 
-/// The words that nothing decides are equally frequent, in every number of the noun.
+/// The words that nothing determines are equally frequent, for either number of the noun.
 #[test]
 fn what_is_free_is_even() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -197,7 +198,7 @@ evaluate_every = 2
 heldout_sequences = 16
 "#;
 
-/// `pretrain` takes a language in the text's place; seed and steps of the command line are those of a recipe.
+/// `pretrain` accepts a language in place of a text; seed and steps on the command line act like those of a recipe.
 #[test]
 fn networks_are_pre_trained_on_the_language() {
     let scratch = Scratch::new();
@@ -206,7 +207,7 @@ fn networks_are_pre_trained_on_the_language() {
         let arguments = ["pretrain", "--config", "recipe.toml", "--device", "cpu", "--threads", "1"];
         scratch.run(&[&arguments, more].concat())
     };
-    // So few steps learn nothing, and the report says it: exit code 1.
+    // In so few steps the network learns nothing, and the report says so: exit code 1.
     let answer = pretrain(&["--out-dir", "out", "--width", "16"]);
     assert_eq!(answer.code, Some(1), "{}", answer.stderr);
     let again = pretrain(&["--out-dir", "again", "--width", "16", "--seed", "3", "--steps", "4"]);

@@ -1,4 +1,4 @@
-//! Laws of kernels that hold for every network, as property tests over random tiny language models in double precision.
+//! Laws of kernels for every network: property tests on random tiny language models in double precision.
 //!
 //! Tolerance: 1e-10 relative to a kernel's largest entry for sums of products taken in another order (about 1e4 terms
 //! at 1e-16 each); integers and signs must be equal.
@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 const VOCABULARY: i64 = 23;
 
-/// A random network with random prompts: repeated tokens, single tokens and mixed lengths (padding) included.
+/// A random network with random prompts, including repeated tokens, single tokens and mixed lengths (padding).
 #[derive(Clone, Debug)]
 struct Case {
     network: Network,
@@ -49,8 +49,8 @@ fn case() -> impl Strategy<Value = Case> {
         })
 }
 
-/// A prompt whose read tokens are not one token repeated. To a rotary network such tokens are all the same, wherever they
-/// stand, so that scores have no gradient in exact arithmetic and signs of round-off in floating point.
+/// A prompt whose tokens up to the one that is read are not all equal. In a rotary network equal tokens are alike in any
+/// position, so that scores have no gradient in exact arithmetic, and in floating point one with the signs of round-off.
 fn mixed((mut ids, at): (Vec<i64>, usize)) -> (Vec<i64>, usize) {
     if at > 0 && ids[1..=at].iter().all(|id| *id == ids[0]) {
         ids[0] = if ids[0] + 1 < VOCABULARY { ids[0] + 1 } else { 2 };
@@ -163,7 +163,7 @@ proptest! {
         let nonzero = signs.abs().sum_dim_intlist(1, false, Kind::Double);
         prop_assert!(largest(&(signgd.diagonal(0, 0, 1) - nonzero)) == 0.0, "the diagonal counts non-zero entries");
         let asymmetric = gram.asymmetric.as_ref().unwrap();
-        // Structurally zero entries are noise of about 1e-16 in the 1-norm and zero in the kernel.
+        // Structurally zero entries are noise of about 1e-16 in the 1-norm, but zero in the kernel.
         let norm1 = (&j * &signs).sum_dim_intlist(1, false, Kind::Double);
         prop_assert!(relative_error(&asymmetric.diagonal(0, 0, 1), &norm1) <= 1e-12, "K_A(ξ,ξ) = |∇f|_1");
         prop_assert!(relative_error(gram.asymmetric_reversed.as_ref().unwrap(), &asymmetric.tr()) <= 1e-12);
@@ -206,8 +206,8 @@ proptest! {
         }
     }
 
-    /// Structural zeros: key biases have no gradient in exact arithmetic (autograd shows round-off alone), rows of the
-    /// token table outside prompt and label words none at all, and neither counts in the sign kernel.
+    /// Structural zeros: key biases have no gradient in exact arithmetic (autograd gives only round-off), rows of the token
+    /// table outside of prompt and label words have none at all, and neither counts in the sign kernel.
     #[test]
     fn structural_zeros(case in case()) {
         let built = case.build();
@@ -235,7 +235,7 @@ proptest! {
             }
             start += spec.numel();
         }
-        // One token alone: softmax of one score is constant, so queries and keys have no gradient either.
+        // A single token: softmax of one score is constant, so queries and keys have no gradient either.
         if let Some(i) = case.prompts.iter().position(|(ids, _)| ids.len() == 1) {
             let mut start = 0;
             for spec in built.parameters.specs() {
@@ -264,8 +264,8 @@ proptest! {
         let loss_signs = sign_rows(&built.parameters, &Tensor::cat(&flat, 0).unsqueeze(0));
         let j = dense_jacobian(&built.parameters, &difference).expect("not interrupted");
         let predicted = sign_rows(&built.parameters, &j) * chi.signum();
-        // Autograd sums the two logits' paths in another order than the difference's: entries that cancel to round-off
-        // have no defined sign and are left out.
+        // Autograd sums over the two logits in another order than over their difference: entries that cancel to round-off have
+        // no defined sign and are left out.
         let sound = j.abs().gt(1e-12 * largest(&j)).to_kind(Kind::Double);
         prop_assert_eq!(largest(&((loss_signs - predicted) * sound)), 0.0);
     }

@@ -1,4 +1,4 @@
-//! LoRA on language models: the command, PEFT files that come back bit for bit, and files that are refused.
+//! LoRA on language models: the command, PEFT files that are read back bit for bit, and refused files.
 
 use std::fs;
 use std::path::Path;
@@ -77,14 +77,15 @@ fn a_saved_adapter_comes_back_bit_for_bit() {
     for (a, b) in extended.values().iter().zip(again.values()) {
         assert!(a.equal(b));
     }
-    // The command takes it.
+    // The command accepts it.
     let text = "lora --model model --device cpu --threads 1 --adapter adapter --out-dir out";
     let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     assert!(answer.stdout.contains("The adapter's kernel is at a cosine of"), "{}", answer.stdout);
 }
 
-/// Breaks when adapters are not what is trained, when what is written is not what was trained, or when it is read otherwise.
+/// Fails for: training of other parameters than the adapters, written adapters that are not the trained ones, another reading
+/// of them.
 #[test]
 fn trained_adapters_are_written_and_give_the_same_answers() {
     let scratch = Scratch::new();
@@ -108,7 +109,7 @@ fn trained_adapters_are_written_and_give_the_same_answers() {
     assert_eq!(again.zero_shot.test, trained.fine_tuning[0].test_accuracy);
     let (a, b) = (again.output_derivative.test, trained.fine_tuning[0].output_derivative.test);
     assert!((a.mean - b.mean).abs() < 1e-12 && (a.median - b.median).abs() < 1e-12, "{a:?} {b:?}");
-    // At initialization B is zero: the adapted network is the network.
+    // At initialization B is zero, and the adapted network is the network itself.
     run("--optimizers= --out-dir plain");
     let plain = read_json(&scratch.path("plain/report.json")).expect("a report");
     assert_eq!(plain.zero_shot, trained.zero_shot);

@@ -1,5 +1,5 @@
-//! The library's behaviour, and that of its program: one binary, a module each. Claims are in `tests/claims`, what may happen to a
-//! run from outside in `tests/faults`.
+//! Tests of the library and of the program, in one binary with a module for each topic. Claims are in `tests/claims`,
+//! disturbances of a run from outside in `tests/faults`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,6 +12,7 @@ mod architectures;
 mod cancellation;
 mod causal_checkpoints;
 mod checkpoint_errors;
+mod checkpoint_settings;
 mod checkpoints;
 mod choices;
 mod claims_report;

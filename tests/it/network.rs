@@ -1,5 +1,5 @@
-//! Synthetic networks under both kernel engines, and laws of their parametrizations: property tests in double
-//! precision, and the same in single precision and on a CUDA device where there is one.
+//! Synthetic networks with both kernel engines, and laws of their parametrizations: property tests in double precision, also in
+//! single precision and on a CUDA device if there is one.
 //!
 //! Tolerance: 1e-10 relative to a kernel's largest entry for sums taken in another order; integers must be equal.
 
@@ -20,7 +20,7 @@ fn tokens(count: i64, length: i64, vocab: i64, seed: i64) -> Tensor {
     Tensor::from_slice(&ids).view([count, length])
 }
 
-/// Moves vectors away from their initial constants, so that no gradient is special.
+/// Moves vectors away from their initial constants, so that gradients are generic.
 fn disturbed(parameters: &Parameters) -> Parameters {
     let mut stream = 1000;
     parameters.map(|value| {
@@ -118,8 +118,8 @@ fn transformers_begin_at_order_one() {
     }
 }
 
-/// Standard and NTK parametrization of the same draws are the same function; muP differs by its attention alone (and by
-/// the readout's n^-1/2).
+/// Standard and NTK parametrization of the same draws are the same function; muP differs only in its attention (and in the
+/// readout's n^-1/2).
 #[test]
 fn parametrizations_of_one_function() {
     one_thread();
@@ -135,7 +135,7 @@ fn parametrizations_of_one_function() {
     assert!(relative_error(&(run(TransformerAbc::mup()) * 8.0), &standard) > 1e-3, "attention over d_head");
 }
 
-/// Gradients carry their parameter's multiplier: against the standard parametrization muP's f is n^-1/2 as large, and
+/// Gradients contain their parameter's multiplier: relative to the standard parametrization muP's f has the factor n^-1/2, and
 /// tables and vectors have a multiplier of √n.
 #[test]
 fn multipliers_reach_the_gradients() {
@@ -178,8 +178,7 @@ fn transformer_learning_rates_follow_the_kinds() {
     }
 }
 
-/// Single precision, and the CUDA device where there is one, give the outputs and kernels of double precision on the
-/// CPU.
+/// Single precision, and the CUDA device if there is one, give the outputs and kernels of double precision on the CPU.
 #[test]
 fn precisions_and_devices_agree() {
     one_thread();

@@ -1,5 +1,5 @@
-//! NaN and infinity never become a kernel: a file with one is refused by tensor, weights with one give an error or have
-//! no part in any gradient.
+//! NaN and infinity never become a kernel: a file with one is refused with the tensor's name; weights with one give an error,
+//! or do not take part in any gradient.
 
 use std::fs;
 use std::path::Path;
@@ -53,8 +53,8 @@ fn is_finite(gram: &Gram) -> bool {
     kernels.into_iter().flatten().all(|t| t.isfinite().all().int64_value(&[]) == 1)
 }
 
-/// One entry of every weight in turn, by both engines, either arithmetic and every formula alone: sums of signs are finite whatever the
-/// gradients are, so that each formula must look for itself.
+/// One entry of every weight in turn, with both engines, both arithmetics and every formula separately: sums of signs are
+/// finite whatever the gradients, so that each formula needs its own check.
 #[test]
 fn weights_that_are_not_finite_give_no_kernel() {
     crate::common::one_thread();

@@ -1,10 +1,10 @@
-//! Values of language models by transformers as it is: in double precision but for what it computes in single precision
-//! whatever the network's is. The networks of `fixtures/architectures/parts` (`make_rounded.py` says how) and twelve more
-//! beside the checkout, with the token ids of their texts.
+//! Values of language models by unmodified transformers: in double precision, except for what it always computes in single
+//! precision. The networks of `fixtures/architectures/parts` (see `make_rounded.py`) and twelve more outside the checkout, with
+//! the token ids of their texts.
 //!
-//! Tolerances: 1e-12 of the largest logit, 1e-10 of a kernel's largest entry, sign kernels as equal integers, where this
-//! processor rounds single precision as the one that made the values. Elsewhere [`ELSEWHERE`]: a sum in another order differs in
-//! the seventh digit.
+//! Tolerances: 1e-12 of the largest logit, 1e-10 of a kernel's largest entry, sign kernels as equal integers, if this processor
+//! rounds single precision like the one that made the values. Otherwise [`ELSEWHERE`]: a sum in another order differs in the
+//! seventh digit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,16 +23,16 @@ use tch::{Device, Kind, Tensor};
 /// Kernels, relative to their largest entry.
 pub const SUMS: f64 = 1e-10;
 
-/// Where single precision rounds otherwise.
+/// Tolerance if single precision rounds differently.
 pub const ELSEWHERE: f64 = 1e-5;
 
-/// How far logits, kernels and shares of parameters are from theirs, relative to the largest.
+/// Errors of logits, kernels and parameters' shares, relative to the largest value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Errors {
     pub logits: f64,
     pub sgd: f64,
     pub asymmetric: f64,
-    /// Of integers.
+    /// Error of an integer kernel.
     pub signgd: f64,
     pub shares: f64,
 }
@@ -63,7 +63,7 @@ pub fn check(sums: f64, all: impl Iterator<Item = (String, Errors)>) {
     assert!(large.is_empty(), "\n{}", large.join("\n"));
 }
 
-/// Checkpoints beside the checkout.
+/// Checkpoints outside the checkout.
 pub const BESIDE: [&str; 12] = [
     "xlm-roberta",
     "modernbert",
@@ -79,7 +79,7 @@ pub const BESIDE: [&str; 12] = [
     "opt",
 ];
 
-/// One of them.
+/// One of these checkpoints.
 pub struct Beside {
     directory: PathBuf,
     pub model: Box<dyn LanguageModel>,
@@ -147,7 +147,7 @@ fn networks_beside_the_checkout_have_their_logits_kernels_and_shares() {
     check(SUMS, BESIDE.iter().map_while(|name| Some(((*name).to_owned(), Beside::load(name)?.errors(1)))));
 }
 
-/// Entries whose sign is zero in every row, by parameter.
+/// Numbers of entries whose sign is zero in every row, by parameter.
 #[test]
 fn entries_that_are_always_zero_are_those_beside_the_checkout() {
     for name in BESIDE {
@@ -170,7 +170,7 @@ fn entries_that_are_always_zero_are_those_beside_the_checkout() {
     }
 }
 
-/// Their texts under their templates, with their own tokenizers, are their token ids; so are the label words.
+/// Their texts in their templates, with their own tokenizers, give their token ids; so do the label words.
 #[test]
 fn token_ids_beside_the_checkout_are_those_of_their_texts() {
     for name in BESIDE {
@@ -210,7 +210,7 @@ fn token_ids_beside_the_checkout_are_those_of_their_texts() {
     }
 }
 
-/// A network of the fixtures with its rounded values.
+/// Errors of a network of the fixtures against its rounded values.
 pub fn errors(name: &str, batch: usize) -> Errors {
     let exact = Golden::read(&folder().join(name), Kind::Double);
     let rounded = read_tensors(&folder().join(name).join("rounded.safetensors"));

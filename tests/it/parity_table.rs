@@ -1,7 +1,7 @@
 //! The table of docs/architectures.md: how far this program's values are from those of transformers and PEFT, for every
-//! architecture and quantity. A figure there is a bound that holds on any processor that rounds single precision as the one did that
-//! made the values; the test measures anew and fails where one is exceeded (numbers of threads may round better than the one that made it).
-//! `KERNELVIEW_BLESS=1` writes the table.
+//! architecture and quantity. A figure there is a bound for every processor that rounds single precision like the one that made
+//! the values; the test measures again and fails if a bound is exceeded (another number of threads may round better than the
+//! one that made it). `KERNELVIEW_BLESS=1` writes the table.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,8 @@ use kernelview::kernel::Formula;
 
 use tch::Kind;
 
-/// Tolerance of kernels where softmax is in single precision: of some hundred thousand gradients that are rounded to it one may
-/// lie so near the middle of two numbers that it falls to the other side.
+/// Tolerance of kernels with softmax in single precision: among several hundred thousand gradients rounded to it, one may be so
+/// close to the middle of two numbers that it is rounded to the other side.
 const EAGER: f64 = 1e-8;
 
 const BEGIN: &str = "<!-- errors -->";
@@ -29,24 +29,24 @@ const HEADER: &str = "\
 |---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
-/// A bound is the power of ten above so many times what was measured: other processors sum in another order.
+/// A bound is the power of ten above the measured error times this factor, because other processors sum in another order.
 const MARGIN: [f64; 11] = [3.0, 3.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0, 3.0, 3.0];
 
-/// No bound is finer: at the level of round-off another order of sums can be six times as far off (GPT-NeoX's adapters: 3e-16 by
-/// AVX-512, 2e-15 by AVX2).
+/// No bound is smaller: at the level of round-off another order of sums can have six times the error (GPT-NeoX's adapters:
+/// 3e-16 by AVX-512, 2e-15 by AVX2).
 const FINEST: [f64; 11] = [1e-14, 1e-12, 1e-12, 1e-12, 1e-12, 1e-5, 1e-5, 1e-5, 1e-5, 1e-14, 1e-13];
 
-/// Columns that are of transformers' own roundings.
+/// Columns with transformers' own roundings.
 const ROUNDED: usize = 5;
 
-/// Columns of sign kernels in single precision: the sign of an entry that is all round-off differs with the number of threads, so that
-/// they are shown as they were once, and not compared.
+/// Columns of sign kernels in single precision: the sign of an entry that is only round-off depends on the number of threads,
+/// so they are shown as once measured, and not compared.
 const BY_CHANCE: [usize; 2] = [7, 8];
 
-/// Worst errors of an architecture, in the order of the columns.
+/// Largest errors of an architecture, in the order of the columns.
 type Row = [f64; MARGIN.len()];
 
-/// The row of a `model_type`: RoBERTa's network has three names.
+/// The row for a `model_type`: RoBERTa's network has three names.
 fn row_of(architecture: &str) -> String {
     match architecture {
         "roberta" | "xlm-roberta" | "camembert" => "roberta, xlm-roberta, camembert".to_owned(),
@@ -111,7 +111,7 @@ fn measure() -> Table {
         let golden = golden(&name, Kind::Float);
         let architecture = golden.model.facts().architecture;
         table.take_single(architecture, in_single_precision(&golden));
-        // DeBERTa's newer head is one that this release makes with shapes of its own.
+        // This release of transformers makes DeBERTa's newer head with other shapes.
         if name != "deberta-keys" {
             table.take_double(architecture, parity::errors(&name, 1));
         }
@@ -127,7 +127,7 @@ fn measure() -> Table {
     table
 }
 
-/// As the table says it.
+/// Text in the table.
 fn bound(column: usize, error: f64) -> String {
     if error == 0.0 {
         return "equal".to_owned();
@@ -143,7 +143,7 @@ fn printed(table: &Table) -> String {
     HEADER.to_owned() + &table.0.iter().map(line).collect::<String>()
 }
 
-/// What the page says, by architecture; `None` where values are equal.
+/// The page's bounds, by architecture; `None` if values are equal.
 fn bounds(page: &str) -> BTreeMap<String, Vec<Option<f64>>> {
     let rows = page.lines().skip(2).map(|line| line.trim_matches('|').split('|').map(str::trim));
     rows.map(|mut cells| {
@@ -170,7 +170,7 @@ fn errors_are_within_the_table_of_the_page() {
     let bounds = bounds(inside.trim());
     assert!(bounds.keys().eq(table.0.keys()), "docs/architectures.md; KERNELVIEW_BLESS=1 writes the table");
     if !alike {
-        // What docs/architectures.md says of other processors.
+        // The statement of docs/architectures.md about other processors.
         let worst = |column: usize| table.0.values().map(|row| row[column]).fold(0.0, f64::max);
         println!("elsewhere: logits {:.1e}, kernels {:.1e}", worst(0), worst(1).max(worst(2)));
     }

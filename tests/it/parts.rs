@@ -1,9 +1,9 @@
 //! Architectures by their parts against values made with Hugging Face transformers: the tiny networks of
-//! `fixtures/architectures/parts`, computed in double precision throughout (`make_parts.py` says how). `tests/it/parity.rs`
-//! compares with transformers as it is.
+//! `fixtures/architectures/parts`, computed in double precision throughout (see `make_parts.py`). `tests/it/parity.rs` compares
+//! with unmodified transformers.
 //!
 //! Tolerances: 1e-12 of the largest logit (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry; sign kernels
-//! are integers and must be equal. In single precision 1e-5, and what signs in doubt can add.
+//! are integers and must be equal. In single precision 1e-5, plus the effect of doubtful signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub fn structured(p: &Parameters, examples: &PromptExamples<'_>, (batch, block, 
     structured_gram(p, examples, None, &options, &Silent).expect("structured")
 }
 
-/// Long texts beyond windows and trained lengths, with and without padding; weights are in bfloat16 on disk.
+/// Including texts beyond windows and trained lengths, with and without padding; weights are bfloat16 on disk.
 #[test]
 fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
     for name in networks() {
@@ -59,8 +59,8 @@ fn logits_equal_transformers_in_double_and_single_precision_and_in_any_batch() {
     }
 }
 
-/// Loss gradients of a padded batch, whose tokens are packed, are `Σ χ ∇f / N` of gradients that autograd takes of one text at a
-/// time. 1e-9: sums of a batch in another order. Fails for: tokens of one text that see another's, a token that is lost.
+/// Loss gradients of a padded batch, whose tokens are packed, are `Σ χ ∇f / N`, with gradients by autograd for one text at a
+/// time. 1e-9: sums over a batch in another order. Fails for: attention between texts, a lost token.
 #[test]
 fn steps_on_padded_batches_are_those_of_single_texts() {
     for name in networks() {
@@ -133,7 +133,7 @@ fn single_precision_kernels_agree_with_double() {
     }
 }
 
-/// What is said to be zero in exact arithmetic is rounding where it is computed, and nothing else is that small.
+/// Gradients marked as zero in exact arithmetic are round-off when computed, and no others are that small.
 #[test]
 fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
     for name in networks() {
@@ -148,15 +148,15 @@ fn structural_zeros_are_exactly_what_is_zero_by_rounding() {
         assert_eq!(differ, 0, "{name}");
         let marked: i64 = p.specs().iter().flat_map(ParameterSpec::zero_entries).map(|r| r.end - r.start).sum();
         let expected = match name.as_str() {
-            // Both layers' key biases. All of them; those of the maps of distances, where tokens' own are read by position;
-            // or those behind the turned entries of heads twice as wide.
+            // Both layers' key biases: all of them; or those of the maps of distances, if tokens' keys are read by position; or
+            // those after the rotated entries of heads twice as wide.
             "bert" | "camembert" | "gpt2" | "mpnet" | "opt" | "opt-outer" | "deberta-none" | "deberta-both"
             | "gpt_neox" => 32,
-            // Tokens' own and those of the maps of distances.
+            // Those of tokens' keys, and those of the maps of distances.
             "deberta-queries" => 64,
             // All key biases, and the bias of the norm of distances.
             "deberta-normed" => 48,
-            // Those of the layer without angles.
+            // Those of the layer without rotary angles.
             "smollm3" => 8,
             _ => 0,
         };

@@ -1,5 +1,4 @@
-//! Pre-training of families: recipes, batches, the parametrization, interruption and resumption, and `natural` on what
-//! comes out.
+//! Pre-training of families: recipes, batches, the parametrization, interruption and resumption, and `natural` on the results.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +14,7 @@ use kernelview::pretrain::{Batches, Recipe, train_tokenizer};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// A directory with a text and a recipe, changed by replacing one text in it.
+/// A directory with a text and a recipe, with one replacement in the recipe.
 fn prepared(from: &str, to: &str) -> Scratch {
     let scratch = Scratch::new();
     scratch.write("text.txt", text());
@@ -77,8 +76,8 @@ fn the_tokenizer_is_the_same_every_time() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// A batch hides exactly the asked number of tokens of every sequence, keeps them as targets in their order, and
-    /// depends on its step alone.
+    /// A batch hides exactly the requested number of tokens of every sequence, keeps them as targets in order, and depends only
+    /// on its step.
     #[test]
     fn batches_hide_tokens_and_remember_them(
         seed in 0u64..1000, step in 0usize..40, size in 1usize..7, masked in 1usize..9, count in 3usize..30,
@@ -109,8 +108,8 @@ proptest! {
     }
 }
 
-/// In muP, matrices with growing fan-in get rates that fall as 1/n under sign updates; under SGD tables and vectors get
-/// rates that grow as n, the decoder one that falls. In the standard parametrization every rate is 1.
+/// In muP, matrices with growing fan-in have rates that fall as 1/n for sign updates; for SGD tables and vectors have rates
+/// that grow as n, and the decoder's rate falls. In the standard parametrization every rate is 1.
 #[test]
 fn rates_and_initial_values_follow_the_width() {
     let recipe = toml::from_str::<Recipe>(RECIPE).expect("a recipe");
@@ -139,12 +138,12 @@ fn rates_and_initial_values_follow_the_width() {
     }
 }
 
-/// Training, its files, resumption after `kill -9`, and what the networks are good for, in one run of the program each.
+/// Training, its files, resumption after `kill -9`, and uses of the networks, in one run of the program each.
 #[test]
 fn a_killed_run_goes_on_to_the_same_weights() {
     let scratch = prepared("steps = 40", "steps = 300");
     let whole = pretrain(&scratch, "whole", &[]);
-    // Text that a network has seen is not held out, and 300 tiny steps need not reach every bound.
+    // The held-out text was trained on, and 300 small steps need not reach every bound.
     assert!(matches!(whole.code, Some(0 | 1)), "{}", whole.stderr);
     let state = scratch.path("killed/small-16/state.safetensors");
     let mut kills = 0;
@@ -183,7 +182,7 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     }
     assert_eq!(weights(&scratch, "whole/report.md"), weights(&scratch, "killed/report.md"));
 
-    // Nothing is left to do, and nothing changes.
+    // Everything is done, and nothing changes.
     let before = scratch.contents();
     let again = pretrain(&scratch, "whole", &[]);
     assert!(again.stdout.contains("already there"), "{}", again.stdout);
@@ -193,7 +192,7 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     let stored = read_tensors(&scratch.path("whole/small-16/model.safetensors"));
     assert_eq!(stored["lm_head.decoder.bias"], stored["lm_head.bias"]);
 
-    // The networks learned something, load, and can be asked.
+    // The networks have learned something, load, and give answers.
     let losses: serde_json::Value = serde_json::from_slice(&weights(&scratch, "whole/report.json")).expect("JSON");
     for curve in losses["curves"].as_array().expect("curves") {
         let last = curve["points"].as_array().and_then(|p| p.last()).expect("points")["train_loss"].as_f64();
@@ -238,7 +237,7 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     assert!(same.stderr.contains("both have width 16; give models of different widths"), "{}", same.stderr);
 }
 
-/// The checks of the parametrization, alone; the networks of the standard parametrization are the control.
+/// The checks of the parametrization separately; the networks in the standard parametrization are the control.
 #[test]
 fn checks_of_the_parametrization_are_kept() {
     let scratch = prepared("seed = 3", "seed = 4");

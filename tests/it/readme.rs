@@ -1,5 +1,4 @@
-//! What the README says of the claims is what the program says. `KERNELVIEW_UPDATE=1 cargo test --test it readme` rewrites
-//! it.
+//! The README's text about the claims is the program's. `KERNELVIEW_UPDATE=1 cargo test --test it readme` rewrites it.
 
 use std::path::Path;
 use std::process::Command;

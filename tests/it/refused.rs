@@ -1,34 +1,32 @@
-//! Everything that is refused by name, with its message: `docs/refused.md` is made of what the program says to each input
-//! (`KERNELVIEW_BLESS=1` writes it), so that it cannot go stale.
+//! Everything that is refused by name, with its message: `docs/refused.md` is made from the program's messages to each input
+//! (`KERNELVIEW_BLESS=1` writes it), so that it cannot become outdated.
+
+mod models;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use crate::adapters::{Named, changed};
-use crate::common::causal::{Field, GgufFile, gguf};
-use crate::gguf::{network, written};
 use crate::tokenizers::lay_out;
-use crate::weights::{FILE, Model, QUERY};
 use kernelview::cli::spoken;
-use kernelview::lm::{self, Architecture, CausalArchitecture};
 use kernelview::task::KNOWN_VARIABLES;
 use kernelview::task::{
     ColumnNames, Example, Overrides, PromptTokenizer, PromptedTask, Reading, Split, Splits, TaskDefinition,
     label_word_tokens, parse_examples,
 };
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
 
-/// In place of a message where nothing was refused.
+use models::{adapters, gguf_files, settings, weights};
+
+/// Stands in place of a message if nothing was refused.
 const READ: &str = "(it was read)";
 
-/// What is wrong, and what is said.
+/// What is wrong, and the message.
 type Refusal = (&'static str, String);
 
 type Answer<T> = Result<T, kernelview::error::Error>;
 
-/// What the program says to input that is refused; the place of the files is not part of it.
+/// The program's message for refused input, without the location of the files.
 fn said<T>(answer: Answer<T>, place: &Path) -> String {
     let Err(error) = answer else { return READ.to_owned() };
     assert_eq!(error.exit_code(), 2, "{error}");
@@ -122,7 +120,7 @@ fn tokenizers() -> Vec<Refusal> {
     ]
 }
 
-/// The message to a task of one text on a tokenizer of the fixtures, for a model that continues texts or fills in a mask.
+/// The message for a task of one text with a tokenizer of the fixtures, for a causal or a masked model.
 fn prompt(base: &str, overlay: &Value, reading: Reading, task: Answer<TaskDefinition>) -> String {
     let directory = lay_out(&json!({"base": base, "overlay": overlay}));
     let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
@@ -219,171 +217,6 @@ fn data() -> Vec<Refusal> {
         ),
         ("an empty choice", read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"\"], \"label\": 1}\n", &choice)),
         ("two equal choices", read("t.jsonl", b"{\"text\": \"a\", \"e\": [\"b\", \"b\"], \"label\": 1}\n", &choice)),
-    ]
-}
-
-fn weights() -> Vec<Refusal> {
-    let bert = || Model::of(Architecture::Bert);
-    let llama = || Model::causal(CausalArchitecture::Llama, false);
-    let bare = |name: &str| bert().bare().write(name, "");
-    let vector = || Tensor::zeros([2, 16], (Kind::Float, Device::Cpu));
-    let whole = fs::read(bert_file()).expect("a file");
-    let words =
-        |model: Model| model.load().err().map_or_else(|| READ.to_owned(), |message| message.replace("DIR/", ""));
-    vec![
-        ("a Git LFS pointer", words(bert().write(FILE, "version https://git-lfs.github.com/spec/v1\n"))),
-        ("a web page", words(bert().write(FILE, "<!DOCTYPE html><html>"))),
-        ("a truncated file", words(bert().write(FILE, &whole[..whole.len() - 9]))),
-        ("an interrupted download", words(bare("x.incomplete"))),
-        ("an adapter instead of a model", words(bare("adapter_model.safetensors"))),
-        ("weights of TensorFlow", words(bare("tf_model.h5"))),
-        ("weights of Flax", words(bare("flax_model.msgpack"))),
-        ("a publisher's own format", words(bare("consolidated.00.pth"))),
-        ("shards without their index", words(bare("model-00001-of-00002.safetensors"))),
-        (
-            "several variants",
-            words(bert().bare().write("model.fp16.safetensors", "").write("model.bf16.safetensors", "")),
-        ),
-        ("quantized weights", words(bert().set("quantization_config", json!({"quant_method": "bitsandbytes"})))),
-        (
-            "quantized tensors",
-            words(llama().changed(|t| {
-                let weight = t.remove("model.layers.0.self_attn.q_proj.weight").expect("a weight");
-                t.insert("model.layers.0.self_attn.q_proj.qweight".into(), weight.to_kind(Kind::Int));
-            })),
-        ),
-        (
-            "a classifier",
-            words(bert().changed(|t| {
-                t.retain(|name, _| !name.starts_with("cls."));
-                t.insert("classifier.weight".into(), vector());
-            })),
-        ),
-        ("an encoder without a head", words(bert().changed(|t| t.retain(|name, _| !name.starts_with("cls."))))),
-        (
-            "two copies that differ",
-            words(bert().changed(|t| {
-                let bias = &t["cls.predictions.bias"] + 1;
-                t.insert("cls.predictions.decoder.bias".into(), bias);
-            })),
-        ),
-        (
-            "a decoder that differs from tied embeddings",
-            words(bert().changed(|t| {
-                let tokens = &t["bert.embeddings.word_embeddings.weight"] * 2;
-                t.insert("cls.predictions.decoder.weight".into(), tokens);
-            })),
-        ),
-        ("a missing tensor", words(bert().changed(|t| drop(t.remove(QUERY))))),
-        ("a tensor of the wrong shape", words(bert().changed(|t| drop(t.insert(QUERY.into(), vector()))))),
-        ("numbers that are not finite", words(bert().changed(|t| drop(t.insert(QUERY.into(), &t[QUERY] / 0.0))))),
-        ("layers beyond the configured number", words(bert().set("num_hidden_layers", json!(1)))),
-    ]
-}
-
-/// The weights of a tiny BERT.
-fn bert_file() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/answers/bert/model.safetensors")
-}
-
-fn settings() -> Vec<Refusal> {
-    let of = |config: Value| {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        fs::write(directory.path().join("config.json"), config.to_string()).expect("written");
-        said(lm::settings(directory.path()), directory.path())
-    };
-    vec![
-        ("an unknown architecture", of(json!({"model_type": "mamba"}))),
-        ("a BERT decoder", of(json!({"model_type": "bert", "is_decoder": true}))),
-        ("BERT with relative positions", of(json!({"model_type": "bert", "position_embedding_type": "relative_key"}))),
-        ("an unknown activation", of(json!({"model_type": "bert", "hidden_act": "mish"}))),
-        ("contradictory sizes", of(json!({"model_type": "gpt2", "n_embd": 48, "hidden_size": 96}))),
-        (
-            "two rotary bases",
-            of(
-                json!({"model_type": "llama", "rope_theta": 10_000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}}),
-            ),
-        ),
-        (
-            "an unknown rotary scaling",
-            of(json!({"model_type": "llama", "rope_scaling": {"rope_type": "other", "factor": 2.0}})),
-        ),
-        ("a window in Llama", of(json!({"model_type": "llama", "sliding_window": 512}))),
-        ("RoBERTa without a padding id", of(json!({"model_type": "roberta", "pad_token_id": null}))),
-        ("GPT-2's unscaled scores", of(json!({"model_type": "gpt2", "scale_attn_weights": false}))),
-        ("a convolution in DeBERTa", of(json!({"model_type": "deberta-v2", "conv_kernel_size": 3}))),
-        ("Gemma 3 with images", of(json!({"model_type": "gemma3"}))),
-    ]
-}
-
-fn adapters() -> Vec<Refusal> {
-    let same = |_: &mut Named| {};
-    let zeros = |name: &str, shape: &[i64]| (name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
-    let with = |name: &'static str, shape: &'static [i64]| move |t: &mut Named| t.push(zeros(name, shape));
-    let refused = |name: &str, settings: &[(&str, Value)], tensors: &dyn Fn(&mut Named)| {
-        let Err(message) = changed(name, settings, tensors) else { return READ.to_owned() };
-        let from = message.find("adapter_").unwrap_or(0);
-        message[from..].to_owned()
-    };
-    vec![
-        ("an adapter of a classifier", refused("bert-bias", &[], &with("base_model.model.classifier.weight", &[2, 8]))),
-        (
-            "a module of the wrong shape",
-            refused("bert-bias", &[], &with("base_model.model.cls.predictions.transform.dense.weight", &[8, 9])),
-        ),
-        (
-            "a separate decoder for a tied one",
-            refused("bert-bias", &[], &with("base_model.model.cls.predictions.decoder.weight", &[40, 8])),
-        ),
-        (
-            "several adapters in one file",
-            refused(
-                "bert-bias",
-                &[],
-                &with("base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.other.weight", &[2, 8]),
-            ),
-        ),
-        (
-            "factors of modules that the settings do not match",
-            refused("llama-layers", &[("layers_to_transform", json!(0))], &same),
-        ),
-        ("magnitudes without use_dora", refused("bert-dora", &[("use_dora", json!(false))], &same)),
-        ("magnitudes of tables", refused("llama-tables", &[("use_dora", json!(true))], &same)),
-        (
-            "an initialization that changes the weights",
-            refused("bert-bias", &[("init_lora_weights", json!("pissa"))], &same),
-        ),
-    ]
-}
-
-fn gguf_files() -> Vec<Refusal> {
-    let (model, parameters) = network(CausalArchitecture::Llama, true);
-    let whole = gguf(model.config(), &parameters);
-    let read = |file: &GgufFile| {
-        let (directory, path) = written(file);
-        said(lm::load(&path, Kind::Float, Device::Cpu), directory.path())
-    };
-    let with = |field: &str, value: Field| read(whole.clone().set(field, Some(value)));
-    let mut stored = whole.clone();
-    stored.tensors[1].2 = 16;
-    let tokenizer = |model: &str, pre: &str| {
-        let mut file = GgufFile::default();
-        file.set("tokenizer.ggml.model", Some(Field::Text(model.into())));
-        file.set("tokenizer.ggml.pre", Some(Field::Text(pre.into())));
-        file.set("tokenizer.ggml.tokens", Some(Field::Texts(vec!["a".into()])));
-        file.set("tokenizer.ggml.token_type", Some(Field::I32s(vec![1])));
-        file.set("tokenizer.ggml.merges", Some(Field::Texts(Vec::new())));
-        let (directory, path) = written(&file);
-        said(PromptTokenizer::from_dir(&path), directory.path())
-    };
-    vec![
-        ("an unknown architecture", with("general.architecture", Field::Text("mamba".into()))),
-        ("an unknown storage type", read(&stored)),
-        ("scaled angles", with("llama.rope.scaling.type", Field::Text("yarn".into()))),
-        ("experts", with("llama.expert_count", Field::U32(8))),
-        ("one part of a split model", with("split.count", Field::U32(3))),
-        ("an unknown kind of tokenizer", tokenizer("rwkv", "default")),
-        ("an unknown pre-tokenizer", tokenizer("gpt2", "falcon")),
     ]
 }
 

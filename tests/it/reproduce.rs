@@ -1,10 +1,10 @@
-//! The grid by the real program on a tiny random model and our own sentences: tables, caching, shards, failed cells.
+//! The grid by the real program, on a tiny random model and our own sentences: tables, caching, shards, failed cells.
 
 use std::fs;
 
 use crate::common::command::{Answer, Scratch};
 
-/// `reproduce` over two tasks and two heads, with some more arguments.
+/// `reproduce` over two tasks and two heads, with further arguments.
 fn run(scratch: &Scratch, more: &str) -> Answer {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tasks");
     let text = format!(
@@ -17,7 +17,7 @@ fn run(scratch: &Scratch, more: &str) -> Answer {
 #[test]
 fn a_grid_is_computed_once_and_reported() {
     let scratch = Scratch::new();
-    // Two processes with a part each leave nothing to the third, which makes the whole report.
+    // After two processes with one part each nothing is left to compute for the third, which makes the whole report.
     for shard in ["0/2", "1/2"] {
         let answer = run(&scratch, &format!("--out-dir grid --shard {shard}"));
         assert_eq!(answer.code, Some(0), "{}", answer.stderr);

@@ -1,4 +1,4 @@
-//! Shards of a kernel by the real program: merged they are the whole, bit for bit; what is missing is named.
+//! Shards of a kernel by the real program: merged, they are the whole kernel, bit for bit; missing ones are named.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn merged_shards_are_the_whole() {
         );
         assert!(!scratch.path(&format!("{name}.safetensors")).exists());
         assert_eq!(shard("1/3").code, Some(0));
-        // A shard that is run again has nothing to do.
+        // A shard that is run again has nothing left to do.
         assert!(shard("1/3").stderr.contains("already there"));
         // A damaged block is made again.
         let block = format!("block-0000-0000-0{chunk}.safetensors");

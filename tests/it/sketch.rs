@@ -30,8 +30,8 @@ fn gram(rows: &Tensor) -> Tensor {
     rows.matmul(&rows.tr())
 }
 
-/// `|∇f|²|∇f'|² + <∇f,∇f'>²` less what entries of one run would add, which do not meet: runs are the rows of parameters, cut
-/// into pieces of at most `size` entries.
+/// `|∇f|²|∇f'|² + <∇f,∇f'>²` minus the terms of pairs of entries in one run, which do not collide: runs are the rows of
+/// parameters, cut into pieces of at most `size` entries.
 fn variance(parameters: &Parameters, dense: &Tensor, size: usize, a: i64, b: i64) -> f64 {
     let (a, b) = (dense.get(a), dense.get(b));
     let term = |a: &Tensor, b: &Tensor| {
@@ -52,10 +52,10 @@ fn variance(parameters: &Parameters, dense: &Tensor, size: usize, a: i64, b: i64
     (term(&a, &b) - within) / size as f64
 }
 
-/// Over 500 seeds the mean of every entry is the exact kernel's within five standard errors, and the variance the closed
-/// form's within 40% (five standard deviations of a sample variance of heavy-tailed numbers). Runs shorter and longer than
-/// the sketch. Fails for: signs that two entries share, places that depend on each other, a parameter that is left out or
-/// shares its fold with another, a bound that does not bound.
+/// Over 500 seeds the mean of every entry is the exact kernel's within five standard errors, and the variance the closed form's
+/// within 40% (five standard deviations of a sample variance of heavy-tailed numbers). Runs shorter and longer than the sketch.
+/// Fails for: signs shared by two entries, dependent places, a parameter that is left out or shares its fold with another, a
+/// bound that is exceeded.
 #[test]
 fn entries_are_right_on_average_with_the_stated_variance() {
     for (outputs, size) in [(1, 32), (2, 7)] {
@@ -120,8 +120,8 @@ fn done(answer: &Answer) -> &Answer {
     answer
 }
 
-/// The whole way: sketches of three sets, kernels from them, `solve`. Entries are near the exact ones as the bound says, and
-/// the measured error is printed and stored. Fails for: rows of another order than the kernel's, labels or lists of the wrong
+/// The whole procedure: sketches of three sets, kernels from them, `solve`. Entries are within the bound of the exact ones, and
+/// the measured error is printed and stored. Fails for: rows in another order than the kernel's, labels or lists from the wrong
 /// side, a kernel that is not symmetric to the last bit.
 #[test]
 fn solve_reads_kernels_from_sketches() {
@@ -157,7 +157,7 @@ fn solve_reads_kernels_from_sketches() {
         let matrix = |file: &KernelFile| file.to_gram().expect("a kernel").sgd.expect("sgd");
         let (found, exact) = (matrix(&found), matrix(&exact));
         let error = (&found - &exact).square().mean(Kind::Double).double_value(&[]).sqrt();
-        // Diagonals of one network's examples are alike: twice the bound covers what they differ.
+        // The diagonal entries of one network's examples are similar: twice the bound covers their differences.
         let unit = own.mean(Kind::Double).double_value(&[]);
         assert!(error <= 2.0 * bound(unit, unit, unit, size) && error > 0.0, "{split}: {error:.3e} of {unit:.3e}");
         if split == "train" {
@@ -169,8 +169,8 @@ fn solve_reads_kernels_from_sketches() {
     assert!(done(&solved).stdout.contains("  least squares "), "{}", solved.stdout);
 }
 
-/// Shards and a run that is continued give the bytes of a run at once; what is missing is named, what is damaged is made
-/// again. Fails for: blocks that depend on which process makes them.
+/// Shards and a continued run give the same bytes as a single run; missing blocks are named, damaged ones are made again. Fails
+/// for: blocks that depend on the process that makes them.
 #[test]
 fn shards_and_continued_runs_are_the_whole() {
     let scratch = Scratch::new();
@@ -195,7 +195,7 @@ fn shards_and_continued_runs_are_the_whole() {
     }
 }
 
-/// Bad input ends with status 2 and a message that says what to do; nothing is written.
+/// Bad input gives status 2 and a message with advice; nothing is written.
 #[test]
 fn bad_input_is_refused() {
     let scratch = Scratch::new();

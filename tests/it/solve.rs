@@ -13,7 +13,7 @@ use crate::common::shared;
 use kernelview::kernel::KernelFile;
 use tch::{Kind, Tensor};
 
-/// Kernels of points in the plane, two classes apart, as three files of one split.
+/// Kernels of points in the plane, in two separate classes, as three files of one split.
 struct Kernels {
     metadata: HashMap<String, String>,
     /// Formula of the kernels.
@@ -91,7 +91,7 @@ fn refused(answer: &Answer, message: &str) {
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(2), &*format!("error: {message}\n")));
 }
 
-/// Each file says of what it is; the rows say it too. Fails for: a field that is not compared.
+/// Every field of the metadata and the rows themselves are compared between files. Fails for: a field that is not compared.
 #[test]
 fn kernels_of_different_models_splits_or_rows_are_refused() {
     let scratch = Scratch::new();
@@ -106,7 +106,7 @@ fn kernels_of_different_models_splits_or_rows_are_refused() {
         );
         refused(&scratch.run(&FILES), &message);
     }
-    // What it says of each row.
+    // Metadata of each row.
     for (field, entry) in [("row_numbers", "number"), ("row_text_digests", "text digest")] {
         let listed = |last: &str| {
             let mut kernels = Kernels::new();
@@ -119,7 +119,7 @@ fn kernels_of_different_models_splits_or_rows_are_refused() {
         let end = "in train.safetensors: the rows are other examples or in another order";
         refused(&scratch.run(&FILES), &format!("test.safetensors: row 11 has {entry} 44, and 12 {end}"));
     }
-    // Without a word in the metadata the rows tell: in another order across classes, and within one.
+    // Without metadata the rows are compared: in another order across classes, and within one class.
     let silent = || Kernels { metadata: HashMap::new(), ..Kernels::new() };
     silent().write_all(&scratch);
     let mut across = silent();
@@ -132,7 +132,7 @@ fn kernels_of_different_models_splits_or_rows_are_refused() {
     within.write(&scratch, "test");
     let answer = scratch.run(&FILES);
     assert!(answer.stderr.starts_with("error: test.safetensors: logit 2 of the rows is "), "{}", answer.stderr);
-    // A kernel against test examples in the place where settings are chosen.
+    // A kernel against test examples in place of the dev kernel, on which settings are chosen.
     Kernels::new().write_all(&scratch);
     let mut swapped = FILES;
     swapped[4] = "test.safetensors";
@@ -140,7 +140,7 @@ fn kernels_of_different_models_splits_or_rows_are_refused() {
     refused(&scratch.run(&swapped), message);
 }
 
-/// The mixtures that were met in use, where they lie beside the checkout.
+/// Mixtures of files encountered in practice, if they exist outside the checkout.
 #[test]
 fn mixed_kernels_that_were_met_are_refused() {
     let Some(files) = shared("cases/reliability/solve-mixed-kernels") else { return };
@@ -158,7 +158,7 @@ fn mixed_kernels_that_were_met_are_refused() {
     }
 }
 
-/// A solver that cannot leaves a note with the kernel's name; the others' results stand. The kernel has an eigenvalue of
+/// A solver that fails leaves a note with the kernel's name; the others' results remain valid. The kernel has an eigenvalue of
 /// about -8% of its largest: logistic regression has no minimum for the weaker penalties.
 #[test]
 fn one_solver_that_cannot_does_not_end_all() {
@@ -182,7 +182,7 @@ fn one_solver_that_cannot_does_not_end_all() {
     assert!(answer.stdout.contains("  least squares "), "{}", answer.stdout);
 }
 
-/// The dead ends that were met in use, where they lie beside the checkout.
+/// Unsolvable kernels encountered in practice, if they exist outside the checkout.
 #[test]
 fn dead_ends_that_were_met_have_results() {
     for case in ["indefinite_0.01", "zero_kernel"] {
@@ -196,7 +196,7 @@ fn dead_ends_that_were_met_have_results() {
     }
 }
 
-/// A file of 10^5 rows, of which only the header is there: what does not fit in memory is refused before it is read.
+/// A file of 10^5 rows with only its header: a kernel that does not fit in memory is refused before it is read.
 #[test]
 fn what_is_too_large_is_refused_before_it_is_read() {
     let scratch = Scratch::new();
@@ -217,7 +217,7 @@ fn what_is_too_large_is_refused_before_it_is_read() {
         let mut file = File::create(scratch.path(&format!("{columns}.safetensors"))).expect("a file");
         file.write_all(&(header.len() as u64).to_le_bytes()).expect("written");
         file.write_all(header.as_bytes()).expect("written");
-        // What was not written takes no room on the disk.
+        // The unwritten part takes no space on the disk.
         file.set_len(8 + header.len() as u64 + end + size).expect("a length");
     };
     for columns in ["train", "dev", "test"] {
@@ -235,12 +235,12 @@ fn what_is_too_large_is_refused_before_it_is_read() {
     );
 }
 
-/// A request to stop is heard within a second or two, inside a factorization too, and `solve` ends as the other commands
-/// do: with status 130 and without results.
+/// A request to stop is noticed within a second or two, even inside a factorization, and `solve` ends like the other commands,
+/// with status 130 and without results.
 #[test]
 fn an_interrupted_solve_ends_soon_and_without_results() {
     let scratch = Scratch::new();
-    // Five reductions to a band and as many eliminations, which take several times as long as the signal waits.
+    // Five reductions to band form and as many eliminations, which take several times as long as the signal is delayed.
     let smooth = |a: &Tensor, b: &Tensor| {
         let difference = a.select(1, 0).unsqueeze(1) - b.select(1, 0).unsqueeze(0);
         linear(a, b) + (difference * 40.0).sin() * 2.0

@@ -1,7 +1,7 @@
 //! Kernel solvers against golden values of the paper's repository, and their properties on random kernels.
 //!
-//! The golden values are not part of this repository; where they are absent that test says so and passes. Every test
-//! names the changes of the code that make it fail.
+//! The golden values are not part of this repository; if they are absent, their test says so and passes. Every test names the
+//! mistakes that make it fail.
 
 use approx::assert_relative_eq;
 use kernelview::regression::{
@@ -54,7 +54,7 @@ fn solve(case: &Value) -> (DVector<f64>, f64) {
             let flipped = matrix(&case["eval_kernel_flipped"]);
             (solution.predict(number("kernel_lambda").expect("lambda"), &eval, &flipped).expect("predictions"), 1e-5)
         }
-        // Both stop at violations of 1e-3, so other steps could end 1e-3 apart; these take the same steps (off by
+        // Both stop at violations of 1e-3, so different steps could end 1e-3 apart; these take the same steps (difference
         // 4e-16).
         "svr" => (svm(SvmKind::Regression), 1e-6),
         // Predictions are exactly -1 or 1.
@@ -162,8 +162,8 @@ fn regress(kernel: &DMatrix<f64>, symmetric: bool, y: &DVector<f64>, r: f64) -> 
     LeastSquares::new(kernel, symmetric).and_then(|s| s.solve(y, r)).expect("a solution")
 }
 
-/// Rounding of these problems (n < 12, condition below 150) stays below 150·12·ε = 4e-13; 1e-10 leaves room, and any
-/// wrong formula is off by far more.
+/// Rounding of these problems (n < 12, condition below 150) stays below 150·12·ε = 4e-13; 1e-10 leaves room, and any wrong
+/// formula is off by much more.
 const ROUNDING: f64 = 1e-10;
 
 proptest! {
@@ -184,19 +184,18 @@ proptest! {
     fn regularization_shifts_by_the_operator_norm(p in random(), r in 1e-3..2.0_f64) {
         for (kernel, symmetric) in [(p.positive(), true), (p.asymmetric(), false), (p.square.clone(), false)] {
             let solver = LeastSquares::new(&kernel, symmetric).expect("a kernel");
-            // ‖K‖₂² is the largest eigenvalue of KᵀK: an independent path to the norm.
+            // ‖K‖₂² is the largest eigenvalue of KᵀK: an independent way to the norm.
             let norm = (kernel.transpose() * &kernel).symmetric_eigenvalues().max().sqrt();
             prop_assert!((solver.operator_norm() - norm).abs() <= ROUNDING * norm);
             prop_assert!((operator_norm(&kernel).expect("a norm") - norm).abs() <= ROUNDING * norm);
             let alpha = solver.solve(&p.targets, r).expect("a solution");
             let residual = &kernel * &alpha + &alpha * (r * norm) - &p.targets;
-            // Backward stable: the residual is small beside |K||α| even where the unshifted square is ill-conditioned.
+            // Backward stable: the residual is small relative to |K||α| even if the unshifted square is ill-conditioned.
             prop_assert!(residual.amax() <= ROUNDING * (1.0 + norm * alpha.norm()));
         }
     }
 
-    /// Fails for: any step that reads the order of the examples, such as a kernel or targets transposed or sorted on
-    /// the way.
+    /// Fails for: any step that depends on the order of the examples, such as transposing or sorting a kernel or targets.
     #[test]
     fn the_order_of_training_examples_does_not_matter(p in random(), r in 0.0..1.0_f64, gamma in 0.05..2.0_f64) {
         for (kernel, symmetric) in [(p.positive(), true), (p.asymmetric(), false)] {
@@ -227,8 +226,8 @@ proptest! {
         }
     }
 
-    /// Fails for: logits read at infinity, a sign exchanged between targets and predictions. Exact: no arithmetic
-    /// differs.
+    /// Fails for: logits that have an effect at infinite scaling, a sign swapped between targets and predictions. Exact: the
+    /// arithmetic is the same.
     #[test]
     fn infinite_scaling_is_zero_logits(p in random(), s in 0.5..1e4_f64) {
         let (scaling, zero) = (F0Scaling::new(s).expect("a scaling"), vec![0.0; p.targets.len()]);
@@ -272,17 +271,17 @@ proptest! {
         let ones = DVector::from_element(n, 1.0);
         let first = &solution.alpha / gamma + &h * &solution.beta - &ones;
         let second = h.transpose() * &solution.alpha + &solution.beta / gamma - &ones;
-        // 1/γ - σ may come close to zero: residuals are judged beside the coefficients' size.
+        // 1/γ - σ may come close to zero: residuals are relative to the coefficients' size.
         let scale = 1.0 + (1.0 / gamma + h.norm()) * (solution.alpha.norm() + solution.beta.norm());
         prop_assert!(first.amax() <= ROUNDING * scale && second.amax() <= ROUNDING * scale);
-        // λ = 1 is α on k(train, eval) alone, λ = 0 is β on k(eval, train) alone.
+        // λ = 1 is only α on k(train, eval), λ = 0 only β on k(eval, train).
         let straight = p.eval.tr_mul(&solution.alpha.component_mul(&y));
         let back = p.flipped.tr_mul(&solution.beta.component_mul(&y));
         prop_assert_eq!(solution.predict(1.0, &p.eval, &p.flipped).unwrap(), straight);
         prop_assert_eq!(solution.predict(0.0, &p.eval, &p.flipped).unwrap(), back);
     }
 
-    /// Fails for: a decomposition whose sides are confused, λ that weighs them unequally where both agree.
+    /// Fails for: a decomposition with swapped sides, unequal weights of λ if both sides agree.
     #[test]
     fn a_symmetric_kernel_has_equal_sides(p in random(), gamma in 0.05..2.0_f64, lambda in 0.0..1.0_f64) {
         // σ(H) < 1/(2γ) as above: α - β = 0 is then the only solution of (1/γ - H)(α - β) = 0.
@@ -308,9 +307,9 @@ fn a_singular_asymmetric_system_gets_the_solution_of_least_norm() {
     }
 }
 
-/// `K + r·‖K‖₂·I` is singular at r = 1 for a kernel with the eigenvalue -‖K‖₂: elimination must hand over to the
-/// pseudo-inverse, also where rounding leaves a tiny pivot. Fails for: elimination without a look at its pivots
-/// (solutions near 1e16), the unshifted kernel's pseudo-inverse. Rounding: a few ε times a condition near 4.
+/// `K + r·‖K‖₂·I` is singular at r = 1 for a kernel with the eigenvalue -‖K‖₂: elimination must give way to the pseudo-inverse,
+/// even if rounding leaves a tiny pivot. Fails for: elimination without a check of its pivots (solutions near 1e16), the
+/// unshifted kernel's pseudo-inverse. Rounding: a few ε times a condition near 4.
 #[test]
 fn a_shift_onto_an_eigenvalue_stays_finite() {
     let kernel = DMatrix::from_row_slice(3, 3, &[-2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0]);
@@ -326,8 +325,8 @@ fn a_shift_onto_an_eigenvalue_stays_finite() {
     }
 }
 
-/// Fails for: `Ke` where the flipped kernel belongs. With the training set as evaluation set, `k(e, i) = K[e, i]`: the
-/// flipped kernel `Kᵀ` returns the targets, the straight one does not.
+/// Fails for: `Ke` in place of the flipped kernel. With the training set as evaluation set, `k(e, i) = K[e, i]`: the flipped
+/// kernel `Kᵀ` returns the targets, the straight one does not.
 #[test]
 fn an_asymmetric_kernel_predicts_with_its_flipped_form() {
     let kernel = DMatrix::from_row_slice(2, 2, &[2.0, 1.0, 0.0, 1.0]);

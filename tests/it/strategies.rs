@@ -1,4 +1,4 @@
-//! What the public strategies draw is what they promise.
+//! The public strategies draw what they promise.
 
 use kernelview::network::{classify_sgd, classify_sign};
 use kernelview::strategies::{abc, shifted_for_sgd, task, template};
@@ -6,7 +6,7 @@ use kernelview::task::Template;
 use proptest::prelude::*;
 
 proptest! {
-    /// Every way to write a stable parametrization is stable, and trains features as much.
+    /// All equivalent forms of a stable parametrization are stable, and change features equally.
     #[test]
     fn shifted_parametrizations_are_stable_and_not_trivial((hidden, abc) in (1..4usize).prop_flat_map(|l| (Just(l), shifted_for_sgd(l)))) {
         let class = classify_sgd(&abc);
@@ -15,7 +15,7 @@ proptest! {
         prop_assert_eq!(classify_sgd(&unshifted).r, class.r);
     }
 
-    /// No parametrization, however unstable, is without a class, and a way of writing it changes none.
+    /// Every parametrization, however unstable, has a class, which is the same for its equivalent forms.
     #[test]
     fn classes_do_not_depend_on_how_a_parametrization_is_written(abc in abc(2), quarters in proptest::collection::vec(-4..=4i32, 3)) {
         let theta: Vec<f64> = quarters.iter().map(|q| f64::from(*q) / 4.0).collect();

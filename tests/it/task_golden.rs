@@ -11,7 +11,7 @@ use kernelview::task::{
 };
 use serde_json::Value;
 
-/// Directory and file of a split as the data are laid out.
+/// Directory and file of a split, in the data's layout.
 fn split_file(data: &Path, task: &TaskDefinition, directory: &str, split: &str) -> PathBuf {
     let extension = task.format.extensions()[0];
     data.join(&task.name).join(directory).join(format!("{split}.{extension}"))

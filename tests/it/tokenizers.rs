@@ -1,4 +1,4 @@
-//! Tokenizers of many classes, with what people write beside them, give the ids that transformers gives, or are refused.
+//! Tokenizers of many classes, with various settings, give transformers' ids or are refused.
 //!
 //! The cases and their ids are in `fixtures/tokenizers`, made there by `make.py` with transformers 4.57.6.
 
@@ -15,7 +15,7 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizers")
 }
 
-/// The case's directory: its base with the files of the case laid over it.
+/// The case's directory: its base, overlaid with the files of the case.
 pub fn lay_out(case: &Value) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let base = fixtures().join("bases").join(case["base"].as_str().expect("a base"));
@@ -38,7 +38,7 @@ pub fn numbers(value: &Value) -> Vec<i64> {
     value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("an id")).collect()
 }
 
-/// What is wrong with a case, and whether it was refused.
+/// The message of a refusal, `None` if the ids are right; as an error, what is wrong with the case.
 fn judge(case: &Value, texts: &[Value]) -> Result<Option<String>, String> {
     let directory = lay_out(case);
     let tokenizer = match PromptTokenizer::from_dir(directory.path()) {
@@ -47,7 +47,7 @@ fn judge(case: &Value, texts: &[Value]) -> Result<Option<String>, String> {
         Err(error) => return Err(format!("not a refusal that names a file: {error}")),
     };
     let Some(right) = case["ids"].as_array() else {
-        // transformers asks for Llama's slow file even where tokenizer.json does what the field says.
+        // transformers requires Llama's slow file even if tokenizer.json does what the field says.
         if case["refused"].as_str().is_some_and(|said| said.contains("model_file or model_proto")) {
             return Ok(None);
         }
@@ -76,7 +76,7 @@ fn ids_are_those_of_transformers_or_the_tokenizer_is_refused() {
     let texts = corpus["texts"].as_array().expect("texts");
     let cases = corpus["cases"].as_array().expect("cases");
     assert!(cases.len() >= 300);
-    // The one thing that is refused here although transformers reads it; its answer depends on the library's version.
+    // The only input that is refused here although transformers reads it, because its answer depends on the library's version.
     let disagreement = "versions of the tokenizers library disagree";
     let (mut wrong, mut refused_alone, mut disagreed, mut both) = (Vec::new(), Vec::new(), 0, 0);
     for case in cases {
@@ -101,7 +101,7 @@ fn ids_are_those_of_transformers_or_the_tokenizer_is_refused() {
         refused_alone.len(),
         listed(&refused_alone)
     );
-    // What the documentation says of them.
+    // The documentation's statement about them.
     let said = fs::read_to_string(fixtures().join("../../docs/tokenizers.md")).expect("the documentation");
     let of_both = cases.iter().filter(|case| !case["ids"].is_array()).count();
     for words in [
@@ -114,7 +114,7 @@ fn ids_are_those_of_transformers_or_the_tokenizer_is_refused() {
     }
 }
 
-/// Prompts of a causal model for one text, with the notes on them.
+/// Prompts of a causal model for one text, with their notes.
 fn prompts(
     tokenizer: &PromptTokenizer,
     template: &str,
@@ -173,8 +173,8 @@ fn chats_that_cannot_be_are_refused() {
     assert!(empty.contains("nothing precedes `reply`"), "{empty}");
 }
 
-/// A prompt written with the markers of a chat is the whole text tokenized at once; a space in front of a word is kept where the
-/// vocabulary marks spaces.
+/// A prompt with the markers of a chat is tokenized as one whole text; a space in front of a word is kept if the vocabulary
+/// marks spaces.
 #[test]
 fn templates_name_special_tokens_and_continue_texts() {
     let added = json!({"900": {"content": "<|im_start|>", "special": true, "normalized": false}, "901": {"content": "<|im_end|>", "special": true, "normalized": false}});
@@ -241,7 +241,7 @@ fn label_words_are_found_as_people_write_them() {
     for words in ["the,has", "_the,_has", "Ġthe,Ġhas"] {
         assert_eq!(ids(&gpt2, words).expect("ids"), right, "{words}");
     }
-    // Chinese has no spaces: the word alone is the token.
+    // Chinese has no spaces: the token is the word without one.
     let directory = lay_out(&json!({"base": "gpt2", "overlay": {}}));
     let path = directory.path().join("tokenizer.json");
     let mut stored: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
@@ -254,7 +254,7 @@ fn label_words_are_found_as_people_write_them() {
     fs::write(&path, stored.to_string()).expect("written");
     let chinese = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
     assert_eq!(ids(&chinese, "好,坏").expect("ids"), [901, 903]);
-    // Of several tokens it is the word alone too; others go on after a space.
+    // The same for a word of several tokens; other words follow a space.
     let names = |words: &str| -> Vec<String> {
         let ids = ids(&chinese, words).expect("ids");
         ids.iter().map(|id| chinese.id_to_token(*id).expect("a token")).collect()

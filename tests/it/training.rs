@@ -1,4 +1,4 @@
-//! Fine-tuning against golden trajectories, and the laws that tie training to gradients and kernels.
+//! Fine-tuning against golden trajectories, and laws that relate training to gradients and kernels.
 
 use crate::common::{Golden, relative_error};
 use kernelview::jacobian::{Parameters, outputs, record};
@@ -48,7 +48,7 @@ fn sgd_and_adam_equal_the_golden_trajectories() {
     }
 }
 
-/// Adam's first step with ε = 0 is SignGD's, entry by entry, wherever the gradient is not structurally zero.
+/// Adam's first step with ε = 0 is SignGD's, entry by entry, except for structurally zero gradients.
 #[test]
 fn adams_first_step_is_signgd() {
     let Some(golden) = Golden::load("bert", Kind::Double) else { return };
@@ -103,7 +103,7 @@ fn gradient_drift_equals_the_distance_of_dense_jacobians() {
     assert!((drift.total - expected).abs() <= 1e-10 * expected, "{} against {expected}", drift.total);
     assert!(drift.total > 0.0);
     let kernels = kernel_drift(&a.matmul(&a.tr()), &b.matmul(&b.tr()), 1).expect("finite kernels");
-    // |K_t - K_0| ≤ |ΔJ|(|J_t| + |J_0|): a bound that ties the two drifts together.
+    // |K_t - K_0| ≤ |ΔJ|(|J_t| + |J_0|): a bound that relates the two drifts.
     let bound = (&b - &a).norm().double_value(&[]) * (a.norm() + b.norm()).double_value(&[])
         / a.matmul(&a.tr()).norm().double_value(&[]);
     assert!(kernels.frobenius <= bound && kernels.frobenius > 0.0);
@@ -149,15 +149,15 @@ fn a_small_sgd_step_moves_outputs_by_the_kernel() {
     let predicted = k.matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     let error = relative_error(&moved, &predicted);
     assert!(error <= 1e-3, "{error:.2e}");
-    // The control: the SignGD kernel predicts something else.
+    // Control: the SignGD kernel gives another prediction.
     let wrong =
         golden.values["kernel.signgd"].narrow(2, 4, 1).squeeze_dim(2).matmul(&chi.view([2, 1])).squeeze_dim(2) * -eta;
     assert!(relative_error(&moved, &wrong) > 0.1);
 }
 
-/// One small SignGD step on one example moves the difference of the label words' logits by `-η sign(χ) K_A(ξ, ξ_t)`,
-/// with plain gradients at ξ and signs at ξ_t (the paper's Theorem 4.3), up to O(η). The controls: the transposed
-/// kernel and the SGD kernel predict something else.
+/// One small SignGD step on one example moves the difference of the label words' logits by `-η sign(χ) K_A(ξ, ξ_t)`, with plain
+/// gradients at ξ and signs at ξ_t (the paper's Theorem 4.3), up to O(η). Controls: the transposed kernel and the SGD kernel
+/// give other predictions.
 #[test]
 fn a_small_signgd_step_moves_outputs_by_the_asymmetric_kernel() {
     let Some(golden) = Golden::load("bert", Kind::Double) else { return };

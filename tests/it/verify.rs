@@ -1,4 +1,4 @@
-//! Runs of made-up claims: order, errors, panics, interruption and what is measured anew after it.
+//! Runs of made-up claims: order, errors, panics, interruption, and what is measured again afterwards.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn check(name: &str, value: f64) -> Check {
     Check { name: name.into(), expectation, estimate, outcome, detectable: Some(0.0) }
 }
 
-/// Holds, unless it is the mutant that its check notices.
+/// Findings that hold, except for the mutant that the check notices.
 fn findings(context: &Context<'_>) -> Findings {
     let value = if context.is("noticed") { 1.0 } else { 0.0 };
     Findings { checks: vec![check("value", value)], controls: vec![check("control", 1.0)], ..Findings::default() }
@@ -190,7 +190,8 @@ fn a_listener_hears_everything_on_its_own_thread() {
     assert_eq!(events, [Event::Started, finished(true)]);
 }
 
-/// A claim on a mean of 0 with samples of deviation 1, as many as the context has seeds; how many there were at each look.
+/// Number of samples and error rate at each look, for a claim on a mean of 0 with samples of deviation 1, one per seed of the
+/// context.
 static LOOKS: std::sync::Mutex<Vec<(usize, f64)>> = std::sync::Mutex::new(Vec::new());
 
 static NOISY: Claim = claim("noisy", &[], |context| {
@@ -203,8 +204,8 @@ static NOISY: Claim = claim("noisy", &[], |context| {
     Ok(findings)
 });
 
-/// Seeds are added until the claim holds, each look at a share of the error rate; a run that had too little time goes on from the
-/// looks that there were; a claim that more seeds do not change ends.
+/// Seeds are added until the claim holds, and each look has a share of the error rate; a run that had too little time continues
+/// from its last look; a claim that more seeds do not change ends.
 #[test]
 fn claims_are_looked_at_until_they_are_decided() {
     static FIXED: Claim = claim("fixed", &[], |context| {
@@ -226,7 +227,7 @@ fn claims_are_looked_at_until_they_are_decided() {
     assert_eq!(whole.claims[0].verdict, ClaimVerdict::Holds, "{}", note(&whole, 0));
     assert!(note(&whole, 0).contains("it is decided"), "{}", note(&whole, 0));
     assert!(note(&whole, 1).contains("more seeds have no effect"), "{}", note(&whole, 1));
-    // The first look was kept.
+    // The first look was stored.
     let looks = LOOKS.lock().unwrap().clone();
     let seeds: Vec<usize> = looks.iter().map(|look| look.0).collect();
     assert!(seeds.len() > 2 && seeds[..3] == [4, 6, 9], "{seeds:?}");

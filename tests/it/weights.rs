@@ -1,129 +1,26 @@
-//! Checkpoints as transformers reads them: what absent settings mean, the head's activation, where a setting stands, which
-//! of several copies of a tensor counts; and what is said of files that hold something else.
-//!
-//! fixtures/checkpoints holds values by transformers and the script that made them. 1e-12: a few hundred roundings in
-//! double precision.
+//! Weights of checkpoints as transformers reads them: which of several copies of a tensor counts, names, shards and old files;
+//! and messages for files with other content.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint_settings::fixtures;
 use crate::common::bin::{Storages, archive, state_dict, write_state_dict};
 use crate::common::fixture::tiny_checkpoint;
-use crate::common::{Golden, causal, read_tensors, relative_error};
-use kernelview::jacobian::outputs;
+use crate::common::{causal, read_tensors};
 use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoints")
-}
-
-/// The settings that a `config.json` stands for, or why it is refused.
-fn settings(config: &Value) -> Result<Value, String> {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    fs::write(directory.path().join("config.json"), config.to_string()).expect("config.json");
-    let plain = |e: kernelview::error::Error| {
-        assert_eq!(e.exit_code(), 2);
-        e.to_string().rsplit_once("config.json: ").expect("the file's name").1.to_owned()
-    };
-    let text = lm::settings(directory.path()).map_err(plain)?;
-    Ok(serde_json::from_str(&text).expect("JSON"))
-}
-
-/// Breaks when a size that `config.json` does not give is another one than transformers takes.
-#[test]
-fn absent_settings_are_those_of_transformers() {
-    let text = fs::read_to_string(fixtures().join("defaults.json")).expect("a file");
-    let defaults: Map<String, Value> = serde_json::from_str(&text).expect("JSON");
-    assert!(defaults.len() >= 8);
-    for (name, values) in defaults {
-        let mut explicit = values.clone();
-        explicit["model_type"] = name.clone().into();
-        let expected = settings(&explicit).expect("read");
-        assert_eq!(settings(&json!({ "model_type": name })).expect("read"), expected, "{name}");
-    }
-}
-
-/// Two names of one size are one setting.
-#[test]
-fn sizes_have_two_names() {
-    for (name, field, alias) in [
-        ("gpt2", "n_embd", "hidden_size"),
-        ("gpt2", "n_positions", "max_position_embeddings"),
-        ("distilbert", "dim", "hidden_size"),
-    ] {
-        let of = |pairs: &[(&str, i64)]| {
-            let mut config = json!({ "model_type": name });
-            for (field, value) in pairs {
-                config[*field] = (*value).into();
-            }
-            settings(&config)
-        };
-        assert_eq!(of(&[(alias, 96)]), of(&[(field, 96)]));
-        assert_eq!(of(&[(alias, 96), (field, 96)]), of(&[(field, 96)]));
-        let refused = of(&[(alias, 96), (field, 48)]).expect_err("a contradiction");
-        assert_eq!(refused, format!("{field} 48 and {alias} 96 contradict each other"));
-    }
-}
-
-/// RoBERTa's and ELECTRA's heads are exact GELU whatever the layers' activation is, the others' have the layers'.
-#[test]
-fn the_head_has_the_activation_of_its_class() {
-    for name in ["bert", "roberta", "distilbert", "electra", "albert"] {
-        let golden = Golden::read(&fixtures().join(format!("head-{name}")), Kind::Double);
-        let f = outputs(&golden.parameters, &golden.examples(), 3);
-        let error = relative_error(&f, &golden.values["logits"]);
-        assert!(error <= 1e-12, "{name}: {error:.2e}");
-    }
-}
-
-/// The base of the rotary angles counts wherever it stands, and must be one.
-#[test]
-fn the_rotary_base_is_found_wherever_it_stands() {
-    for name in ["llama", "qwen2"] {
-        let of = |extra: &[(&str, Value)]| {
-            let mut config = json!({ "model_type": name });
-            for (field, value) in extra {
-                config[*field] = value.clone();
-            }
-            settings(&config)
-        };
-        let expected = of(&[("rope_theta", json!(500_000))]).expect("read");
-        let nested = json!({ "rope_type": "default", "rope_theta": 500_000.0 });
-        for places in [&["rope_scaling"][..], &["rope_parameters"], &["rope_scaling", "rope_parameters"]] {
-            let extra: Vec<_> = places.iter().map(|place| (*place, nested.clone())).collect();
-            assert_eq!(of(&extra).as_ref(), Ok(&expected), "{places:?}");
-            let both = [&extra[..], &[("rope_theta", json!(500_000.0))]].concat();
-            assert_eq!(of(&both).as_ref(), Ok(&expected));
-            let other = [&extra[..], &[("rope_theta", json!(10_000.0))]].concat();
-            let refused = of(&other).expect_err("a contradiction");
-            assert!(refused.contains("rope_theta") && refused.contains("contradict"), "{refused}");
-        }
-    }
-}
-
-/// A padding id that never occurs is nobody's business; RoBERTa's decides where positions begin.
-#[test]
-fn padding_need_not_be_in_the_vocabulary() {
-    for name in ["bert", "albert", "gpt2", "llama", "qwen2"] {
-        for pad in [json!(-1), json!(999_999), Value::Null] {
-            let read = settings(&json!({ "model_type": name, "pad_token_id": pad }));
-            assert!(read.is_ok(), "{name} {pad}: {read:?}");
-        }
-    }
-    assert!(settings(&json!({ "model_type": "roberta", "pad_token_id": -1 })).is_ok());
-}
 
 pub type Tensors = BTreeMap<String, Tensor>;
 
 pub const FILE: &str = "model.safetensors";
 pub const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
-/// A tiny checkpoint whose files are about to change.
+/// A tiny checkpoint, whose files are to be changed.
 pub struct Model {
     directory: TempDir,
     tensors: Tensors,
@@ -153,7 +50,7 @@ impl Model {
         self.directory.path().join(name)
     }
 
-    /// Takes the weights away.
+    /// Removes the weights.
     pub fn bare(self) -> Self {
         fs::remove_file(self.at(FILE)).expect("a file");
         self
@@ -175,7 +72,7 @@ impl Model {
         Tensor::write_safetensors(&tensors.iter().collect::<Vec<_>>(), self.at(name)).expect("a file");
     }
 
-    /// The weights again after a change.
+    /// Writes the weights again after a change.
     pub fn changed(self, change: impl FnOnce(&mut Tensors)) -> Self {
         let mut tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.copy())).collect();
         change(&mut tensors);
@@ -197,7 +94,7 @@ impl Model {
         }
     }
 
-    /// Fails unless the message has all of these words.
+    /// Fails unless the message contains all of these texts.
     fn is_refused(&self, words: &[&str]) {
         let message = self.load().expect_err(words[0]);
         assert!(words.iter().all(|word| message.contains(word)), "{words:?} in: {message}");
@@ -213,7 +110,7 @@ fn zeros(like: &Tensor) -> Tensor {
     like.zeros_like()
 }
 
-/// Tensors in two shards, with a stale copy of one of the first in the second; the index by names.
+/// Tensors in two shards, with an outdated copy of one of the first in the second, and the index by names.
 fn shards(tensors: &Tensors, stale: &str) -> ([Tensors; 2], BTreeMap<String, usize>) {
     let half = tensors.len() / 2;
     let mut parts = [Tensors::new(), Tensors::new()];
@@ -227,7 +124,7 @@ fn shards(tensors: &Tensors, stale: &str) -> ([Tensors; 2], BTreeMap<String, usi
     (parts, map)
 }
 
-/// Breaks when a tensor of shards comes from another one than the index names.
+/// Fails for: a tensor from another shard than the index names.
 #[test]
 fn the_index_decides_the_shard() {
     for binary in [false, true] {
@@ -255,7 +152,7 @@ fn the_index_decides_the_shard() {
     }
 }
 
-/// What data-parallel training, compilation and training programs put around names is taken off.
+/// Prefixes of names by data-parallel training, compilation and training programs are removed.
 #[test]
 fn names_and_dictionaries_lose_what_training_put_around_them() {
     let model = Model::of(Architecture::Bert);
@@ -299,7 +196,7 @@ fn names_and_dictionaries_lose_what_training_put_around_them() {
     }
 }
 
-/// Files of PyTorch before 1.6, in which many checkpoints still are.
+/// Files from PyTorch before 1.6, still used for many checkpoints.
 #[test]
 fn old_pytorch_files_are_read() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -403,7 +300,7 @@ fn what_lies_in_place_of_weights_is_named() {
     ] {
         bert().bare().write(name, "").is_refused(&[words, name]);
     }
-    // As interrupted downloads leave Hugging Face's cache.
+    // Hugging Face's cache as left by an interrupted download.
     let model = bert().bare();
     symlink("../../blobs/0123", model.at(FILE)).expect("a link");
     model.is_refused(&[FILE, "../../blobs/0123", "an interrupted download"]);

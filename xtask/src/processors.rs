@@ -82,6 +82,7 @@ const PROCESSORS: &[Processor] = &[
 const LIBRARY: &[&str] = &[
     "analysis::",
     "architectures::",
+    "checkpoint_settings::",
     "claims_report::",
     "decoders::",
     "golden::",

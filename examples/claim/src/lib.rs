@@ -10,9 +10,9 @@
 //!
 //! **Experiment.** Kernels of pairs of independent draws at several widths; the exponent in n of their relative difference.
 //!
-//! **Control.** The kernel of one unit's weights alone, which is no mean: its relative difference does not depend on n.
+//! **Control.** The kernel of a single unit's weights, which is not a mean: its relative difference does not depend on n.
 //!
-//! **Meaning.** Kernel behaviour at a width is readable from the scatter of the kernel over draws.
+//! **Meaning.** The scatter of the kernel over draws shows how close a network of some width is to its limit.
 
 use kernelview::error::Result;
 use kernelview::evidence::{Collected, Findings, Open};

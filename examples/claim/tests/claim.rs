@@ -1,4 +1,4 @@
-//! `cargo test` examines the claim as kernelview examines its own: same verdict, same report, same error rate.
+//! `cargo test` examines the claim as kernelview examines its own, with the same rules for verdict, report and error rate.
 
 use claim_of_ones_own::CLAIM;
 use kernelview::evidence::{ClaimVerdict, Profile};

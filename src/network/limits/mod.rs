@@ -13,7 +13,7 @@
 //!   K_SignGD/n → E\[sign b sign b'\] sign ξ·sign ξ';
 //! - the last: `g x^L/√n`, so K_SGD → g² E\[xx'\], K_A/√n → g E\[x sign x'\], K_SignGD/n → E\[sign x sign x'\].
 //!
-//! Each expectation of b is one of φ'(h) times one of z, for signs of products are products of signs.
+//! Each expectation of b is one of φ'(h) times one of z, because signs of products are products of signs.
 
 mod gaussian;
 mod quadrature;
@@ -85,7 +85,7 @@ pub fn limit_kernels(inputs: &DMatrix<f64>, depth: usize, phi: Activation, gain:
     let gram = inputs * inputs.transpose() / dimension as f64;
     assert!(count > 0 && gram.diagonal().iter().all(|v| *v > 0.0), "inputs other than zero");
 
-    // Forward: Σ^l of every hidden layer; the next one would be the output's.
+    // Forward: Σ^l of every hidden layer; one more would be the output's.
     let mut covariances = vec![gram.clone() * (gain * gain)];
     for l in 0..depth {
         let next = expectations(&covariances[l], |pair| pair.expectation(phi, Part::Value, Formula::Sgd));

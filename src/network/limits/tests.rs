@@ -34,7 +34,7 @@ fn relu_values() {
         let limits = limit_kernels(&plane(cosine), depth, Activation::Relu, gain);
         assert!((limits.nngp[(0, 1)] - nngp).abs() < 1e-9, "{cosine} {depth}: {}", limits.nngp[(0, 1)]);
         assert!((limits.ntk[(0, 1)] - ntk).abs() < 1e-9, "{cosine} {depth}: {}", limits.ntk[(0, 1)]);
-        // With this gain variances stay 2, and every layer adds as much to the diagonal of Θ.
+        // With this gain variances stay 2, and every layer adds the same amount to the diagonal of Θ.
         assert!((limits.nngp[(0, 0)] - 2.0).abs() < 1e-12);
         assert!((limits.ntk[(0, 0)] - 2.0 * (depth + 1) as f64).abs() < 1e-12);
     }

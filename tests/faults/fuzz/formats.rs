@@ -1,4 +1,4 @@
-//! The formats: how undamaged files are made, and what reads them. A new format is one entry of [`formats!`].
+//! The formats: how undamaged files are made, and their readers. A new format is one entry of [`formats!`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::common::causal::{self, Field};
 use crate::common::fixture::tiny_checkpoint;
 use crate::common::read_tensors;
 
-/// What a reader answered.
+/// The result of a reader.
 #[derive(Debug)]
 pub enum Outcome {
     /// It read the file.
@@ -35,15 +35,15 @@ pub enum Outcome {
 pub struct Format {
     /// Its name, also that of its directory and of its cases' seeds.
     pub name: &'static str,
-    /// How damage is done to it.
+    /// How it is damaged.
     pub form: Form,
-    /// Whether errors must name the file: all but those about a string of the command line.
+    /// Whether errors must name the file: all but those about a string from the command line.
     pub names_file: bool,
-    /// Puts what belongs beside the file into a directory; gives the file's path.
+    /// Writes the other files that are needed to a directory, and returns the file's path.
     pub prepare: fn(&Path) -> PathBuf,
     /// Undamaged files.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Reads the file, whose bytes are at hand too.
+    /// Reads the file; its bytes are also passed.
     pub read: fn(&Path, &[u8]) -> Outcome,
 }
 
@@ -54,7 +54,7 @@ fn outcome<T>(result: Result<T>) -> Outcome {
     }
 }
 
-/// A table of formats, each a test of its own.
+/// A table of formats, with one test each.
 macro_rules! formats {
     ($($test:ident: $form:ident, $prepare:expr, $seeds:expr, $read:expr;)*) => {$(
         #[test]
@@ -116,7 +116,7 @@ formats! {
 const TOKENIZER_SETTINGS: &str = r#"{"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true, "bos_token": "<|endoftext|>",
 "added_tokens_decoder": {"900": {"content": "[E1]", "lstrip": true, "normalized": false, "special": true}}, "chat_template": "{{ messages }}"}"#;
 
-/// A directory whose settings name a class.
+/// A directory whose tokenizer settings name a class.
 fn tokenizer_beside(directory: &Path, class: &str, file: &str) -> PathBuf {
     let settings = format!("{{\"tokenizer_class\": \"{class}\"}}");
     fs::write(directory.join("tokenizer_config.json"), settings).expect("written");
@@ -165,7 +165,7 @@ fn model_beside(directory: &Path) -> PathBuf {
     directory.join("config.json")
 }
 
-/// A model whose settings say how layers share parameters and how wide the embeddings are.
+/// A model whose settings determine the sharing of layers' parameters and the width of embeddings.
 fn shared_beside(directory: &Path) -> PathBuf {
     tiny_checkpoint(directory, Architecture::Albert, 3);
     directory.join("config.json")
@@ -254,7 +254,7 @@ fn published() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// PyTorch names the archive's root after the file; damage is done under the name that the tests' own archives have.
+/// PyTorch names the archive's root after the file; here it gets the root name of the tests' own archives.
 fn repacked(bytes: &[u8]) -> Vec<u8> {
     use std::io::{Cursor, Read as _};
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).expect("an archive");
@@ -284,7 +284,7 @@ fn gguf_files() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// The model, and every tensor whether the model wants it or not.
+/// Reads the model, and every tensor, whether the model uses it or not.
 fn read_gguf(file: &Path) -> Result<()> {
     let gguf = Gguf::open(file)?;
     for name in gguf.names() {
@@ -298,7 +298,7 @@ fn load(file: &Path) -> Outcome {
 }
 
 fn tokenizers() -> Vec<Vec<u8>> {
-    // A vocabulary of words alone, so that damage falls on what surrounds it.
+    // The vocabulary has only words, so that damage hits what surrounds it.
     let mut whole: serde_json::Value = serde_json::from_slice(&beside("tokenizer.json")).expect("JSON");
     let vocabulary = whole["model"]["vocab"].as_object_mut().expect("a vocabulary");
     let kept: Vec<String> = vocabulary.keys().take(40).cloned().collect();

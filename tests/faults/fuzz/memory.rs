@@ -1,4 +1,4 @@
-//! How much memory a piece of work takes: an allocator that counts, for each thread, and the whole process's peak.
+//! Memory used by a computation: an allocator that counts per thread, and the whole process's peak.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,7 +15,7 @@ thread_local! {
 }
 
 fn count(change: isize) {
-    // A thread that is ending has no counters any more.
+    // A terminating thread has no counters.
     let _ = NOW.try_with(|now| {
         now.set(now.get() + change);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(now.get())));
@@ -43,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The work's result, and the most memory it held at once on this thread, libtorch's apart.
+/// The result of the work, and its peak memory on this thread, without libtorch's.
 pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.get();
     PEAK.set(before);
@@ -51,7 +51,7 @@ pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before).max(0) as usize)
 }
 
-/// The most memory that the process ever held, libtorch's included; 0 where the system does not tell.
+/// The process's peak memory, including libtorch's; 0 if the system does not report it.
 pub fn process_peak() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,9 +1,8 @@
-//! Damaged files of every format that the program reads: whatever is in them, the answer is a value or an error that
-//! names the file, never a panic, an abort, or memory out of proportion to the file.
+//! Damaged files of every format that the program reads: whatever their content, the result is a value or an error that names
+//! the file, never a panic, an abort, or memory use out of proportion to the file.
 //!
-//! Two thousand cases a format in `cargo test`; `KERNELVIEW_FUZZ_CASES=100000 cargo test --test faults fuzz` is the full run
-//! (docs/robustness.md). Case n of a format is the same in every run. `formats.rs` is the table of formats: one entry
-//! each.
+//! Two thousand cases per format in `cargo test`; `KERNELVIEW_FUZZ_CASES=100000 cargo test --test faults fuzz` is the full run
+//! (docs/robustness.md). Case n of a format is the same in every run. `formats.rs` is the table of formats.
 
 mod formats;
 mod memory;
@@ -21,23 +20,23 @@ use kernelview::files::named_seed;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Cases of a format by default.
+/// Default number of cases per format.
 const FEW: u64 = 2000;
 
-/// Memory that reading a file may take beside a multiple of its size: tables of tokenizers, names of a thousand layers.
+/// Memory that reading a file may take in addition to a multiple of its size: tables of tokenizers, names of a thousand layers.
 const SLACK: usize = 8 << 20;
 
-/// That multiple: bytes become values of up to some tens of bytes each, and copies of them.
+/// That multiple: a byte may become a value of a few tens of bytes, and copies of it.
 const FACTOR: usize = 64;
 
-/// Most memory of the whole process, libtorch's included.
+/// Limit on the whole process's memory, libtorch's included.
 const PROCESS: usize = 1 << 30;
 
 fn cases() -> u64 {
     std::env::var("KERNELVIEW_FUZZ_CASES").ok().map_or(FEW, |n| n.parse().expect("KERNELVIEW_FUZZ_CASES is a number"))
 }
 
-/// Where a format's files lie; the last one stays there when the process is killed.
+/// Directory of a format's files; the last file remains there if the process is killed.
 fn place(name: &str) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(name);
     let _ = fs::remove_dir_all(&place);
@@ -49,7 +48,7 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics of a reader are this test's findings and are told with their case; others are printed as ever.
+/// Panics of a reader are findings of this test, reported with their case; others are printed as usual.
 fn quiet_while_reading() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -97,15 +96,15 @@ pub fn run(format: &Format) {
     assert!(peak <= PROCESS, "{}: the process took {peak} bytes", format.name);
 }
 
-/// Writes over what is there and cuts the rest: file systems flush a file that is emptied first, which takes longer than
-/// all else here.
+/// Overwrites the file in place and truncates it: file systems flush a file that is emptied first, which takes longer than
+/// everything else here.
 fn overwrite(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut open = File::options().create(true).write(true).truncate(false).open(file)?;
     open.write_all(bytes)?;
     open.set_len(bytes.len() as u64)
 }
 
-/// What the program makes of these bytes; an error is what must never be.
+/// The program's result for these bytes; an error is a forbidden outcome.
 fn answer(format: &Format, file: &Path, bytes: &[u8]) -> Result<Outcome, String> {
     overwrite(file, bytes).expect("a file under target/");
     READING.set(true);

@@ -1,5 +1,5 @@
-//! Damage: of bits and lengths anywhere, of numbers, names and nesting where a file is text, and of the parts of a
-//! container with the container made right around them.
+//! Damage: to bits and lengths anywhere; to numbers, names and nesting of text files; and to the parts of a container that is
+//! itself kept valid.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -11,10 +11,10 @@ use zip::ZipArchive;
 
 use crate::common::bin::archive;
 
-/// What a file is made of.
+/// The structure of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Bytes with a layout of their own.
+    /// Bytes with their own layout.
     Binary,
     /// Text.
     Text,
@@ -24,11 +24,11 @@ pub enum Form {
     Zipped,
 }
 
-/// Lengths, counts and offsets that readers stumble on.
+/// Lengths, counts and offsets that are critical for readers.
 const INTEGERS: [u64; 14] =
     [0, 1, 2, 7, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 1 << 40, i64::MAX as u64, 1 << 63, u64::MAX];
 
-/// What can stand where a file has a number, a name or a list.
+/// Replacements for a number, a name or a list.
 const VALUES: [&str; 24] = [
     "0",
     "-1",
@@ -102,7 +102,7 @@ pub fn case(random: &mut ChaCha8Rng, form: Form, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Damage to the JSON, under its right length.
+/// Damage to the JSON, with its length corrected.
 fn headed(random: &mut ChaCha8Rng, seed: &[u8], rounds: usize) -> Vec<u8> {
     let length = seed.first_chunk().map_or(0, |b| u64::from_le_bytes(*b)) as usize;
     let mut json = seed[8..8 + length].to_vec();
@@ -112,7 +112,7 @@ fn headed(random: &mut ChaCha8Rng, seed: &[u8], rounds: usize) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), &json[..], &seed[8 + length..]].concat()
 }
 
-/// Damage to the program or a storage, under right checksums.
+/// Damage to the program or a storage, with correct checksums.
 fn zipped(random: &mut ChaCha8Rng, seed: &[u8], rounds: usize) -> Vec<u8> {
     let mut zip = ZipArchive::new(Cursor::new(seed)).expect("an undamaged archive");
     let mut entry = |name: &str| {
@@ -138,7 +138,7 @@ fn zipped(random: &mut ChaCha8Rng, seed: &[u8], rounds: usize) -> Vec<u8> {
     archive(&program, &storages)
 }
 
-/// A place in the file, more often near its beginning, where headers are.
+/// A position in the file, more often near its beginning, where headers are.
 fn place(random: &mut ChaCha8Rng, length: usize) -> usize {
     if length == 0 {
         return 0;
@@ -181,7 +181,7 @@ fn binary(random: &mut ChaCha8Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
 fn text(random: &mut ChaCha8Rng, bytes: &mut Vec<u8>) {
     let length = bytes.len();
     match random.random_range(0..8u32) {
-        // Another value in the place of one.
+        // Another value in place of one.
         0..=2 => {
             if let Some((from, to)) = value(random, bytes) {
                 bytes.splice(from..to, VALUES.choose(random).expect("a value").bytes());
@@ -217,7 +217,7 @@ fn text(random: &mut ChaCha8Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Where some value of the text begins and ends: a run of characters without blanks, commas, colons and brackets.
+/// Start and end of some value in the text: a run of characters without blanks, commas, colons and brackets.
 fn value(random: &mut ChaCha8Rng, bytes: &[u8]) -> Option<(usize, usize)> {
     let ends = |b: &u8| b" \t\r\n,:=[]{}".contains(b);
     let at = place(random, bytes.len());

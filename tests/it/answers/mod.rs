@@ -1,9 +1,9 @@
-//! Answers of several tokens against values by PyTorch: the tiny networks of `fixtures/answers`, in double precision throughout,
-//! every answer by itself (`make.py` says how).
+//! Answers of several tokens against PyTorch's values: the tiny networks of `fixtures/answers`, in double precision throughout,
+//! with one sequence per answer (see `make.py`).
 //!
 //! Tolerances: 1e-12 of the largest output (a few layers of rounding at 1e-16), 1e-10 of a kernel's largest entry and of
-//! trained outputs; sign kernels are integers and must be equal. In single precision 1e-5 for outputs and 2e-5 for kernels, and what
-//! entries whose sign is in doubt can add (`kernel_cases/bounds.rs`).
+//! trained outputs; sign kernels are integers and must be equal. In single precision 1e-5 for outputs and 2e-5 for kernels,
+//! plus the effect of entries with doubtful signs (`kernel_cases/bounds.rs`).
 
 mod program;
 
@@ -40,7 +40,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/answers").join(name)
 }
 
-/// A network with its cases and values.
+/// A network, with its cases and values.
 struct Fixture {
     name: &'static str,
     model: Box<dyn LanguageModel>,
@@ -144,7 +144,7 @@ fn kernels_of_both_engines_equal_those_of_torch_func() {
     }
 }
 
-/// In one batch, rows whose two answers are read in one sequence and rows that need two.
+/// One batch has rows whose two answers are read in one sequence, and rows that need two.
 #[test]
 fn differences_of_rows_with_and_without_common_beginnings() {
     for name in NETWORKS {
@@ -166,7 +166,7 @@ fn differences_of_rows_with_and_without_common_beginnings() {
     }
 }
 
-/// By either method, and between two sets of which one shares what its answers read and the other does not.
+/// By either method, and between a set whose answers share a sequence and one whose answers do not.
 #[test]
 fn kernels_between_sets_are_parts_of_the_whole() {
     for name in NETWORKS {
@@ -262,7 +262,7 @@ fn projected_gradients_have_their_rows_in_order() {
 }
 
 /// With one token each and the words of all examples, differences of log-probabilities are differences of logits: bit for bit
-/// the same terms, since the normalizing constants cancel exactly.
+/// the same terms, because the normalizing constants cancel exactly.
 #[test]
 fn differences_of_single_tokens_are_those_of_logits() {
     for name in NETWORKS {
@@ -282,7 +282,7 @@ fn differences_of_single_tokens_are_those_of_logits() {
     }
 }
 
-/// The bytes that a plan is made with are about those that a pass leaves, as for prompts that one token answers.
+/// The bytes assumed by a plan are about those that a pass leaves, as for prompts answered by one token.
 #[test]
 fn plans_know_what_answers_cost() {
     for name in NETWORKS {

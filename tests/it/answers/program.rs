@@ -54,7 +54,8 @@ fn label_words_of_several_tokens_run_through_the_program() {
     }
 }
 
-/// Every architecture of the fixtures: both engines agree, and what answers share changes nothing. Tolerances as above.
+/// Every architecture of the fixtures: both engines agree, and sharing sequences between answers changes nothing. Tolerances as
+/// in the parent module.
 #[test]
 fn every_architecture_reads_answers() {
     one_thread();
@@ -72,7 +73,7 @@ fn every_architecture_reads_answers() {
             let prompts = golden_prompts(&golden.values).into_iter().filter(|p| p.input_ids.len() < 14);
             let examples: Vec<_> = prompts.map(|prompt| AnsweredExample { prompt, answers: answers.clone() }).collect();
             let examples = AnswerExamples::new(&*golden.model, &examples, mode, Device::Cpu).expect("valid examples");
-            // What is rounded to single precision is so in the order of a batch.
+            // Roundings to single precision depend on the order of a batch.
             examples.rounded(Roundings::None)
         };
         let f = |answers: &[&Vec<i64>], mode| outputs(p, &examples(answers, mode), 2);
@@ -100,7 +101,7 @@ fn every_architecture_reads_answers() {
     }
 }
 
-/// An adapter of the decoder is one of its logits over the whole vocabulary, as of those of label words.
+/// An adapter of the decoder applies to the logits of the whole vocabulary, as to those of label words.
 #[test]
 fn adapters_of_the_decoder_are_heard() {
     one_thread();

@@ -1,4 +1,4 @@
-//! DistilBERT, ELECTRA and ALBERT that cannot be loaded: fields of their own, discriminators, shared layers.
+//! DistilBERT, ELECTRA and ALBERT checkpoints that cannot be loaded: their own fields, discriminators, shared layers.
 
 use kernelview::lm::Architecture;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ fn groups_of_shared_layers_are_refused_by_name() {
         bad().set("num_hidden_groups", json!(3)),
         "num_hidden_groups 3 is larger than num_hidden_layers 2: some groups would have no layer",
     );
-    // Names of that many layers' tensors would fill the memory before anything is compared.
+    // Names of this many layers' tensors would fill the memory before any comparison.
     config(
         bad().set("inner_group_num", json!(501)),
         "num_hidden_layers 2 times inner_group_num 501 must be at most 1000",

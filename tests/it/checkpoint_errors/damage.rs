@@ -1,4 +1,4 @@
-//! Damage at random: an answer, and never a panic.
+//! Random damage: a result, never a panic.
 
 use super::*;
 
@@ -15,8 +15,8 @@ fn with_bytes(whole: &[u8], bytes: &[(usize, u8)]) -> Vec<u8> {
     damaged
 }
 
-/// Loads the checkpoint after a file of it was damaged at random, again and again: whatever the bytes are, there is an
-/// answer. A panic, a crash or a hang breaks it; so does a file cut short that is loaded all the same.
+/// Loads the checkpoint many times, each with random damage to one of its files: whatever the bytes, there is a result. Fails
+/// for: a panic, a crash, a hang, a truncated file that loads.
 fn survives(bad: &Bad, file: &str, focus: usize) {
     let path = bad.path().join(file);
     let whole = fs::read(&path).expect("a file");
@@ -38,13 +38,13 @@ fn survives(bad: &Bad, file: &str, focus: usize) {
 
 #[test]
 fn random_damage_to_any_file_is_an_answer_and_never_a_panic() {
-    // The header of a safetensors file and the configuration are where a byte changes the meaning.
+    // Damage is focused on the header of a safetensors file and the configuration, where a byte changes the meaning.
     survives(&Bad::new(), "model.safetensors", 5000);
     survives(&Bad::new(), "config.json", usize::MAX);
     let (program, storages) = state_dict(&Bad::new().tensors(), Storages::Shared);
-    // The program lies at the beginning of the archive, its directory at the end.
+    // The program is at the beginning of the archive, its directory at the end.
     survives(&Bad::new().bin(archive(&program, &storages)), "pytorch_model.bin", program.len() + 100);
-    // The archive's checksums find most damage to a program: here it gets there with right ones.
+    // The archive's checksums detect most damage to a program; here they are correct, so that the damage reaches the reader.
     let bad = Bad::new().pickle(b"");
     TestRunner::new(damage_config(1200))
         .run(&prop::collection::vec((0..program.len(), any::<u8>()), 1..6), |bytes| {

@@ -1,4 +1,4 @@
-//! Files that are damaged, old, or mean harm.
+//! Files that are damaged, old or malicious.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn damaged_or_old_pytorch_files_are_refused() {
     let cut =
         "not a complete PyTorch archive of 1000 bytes (invalid Zip archive: Could not find EOCD); download it again";
     refused(Bad::new().bin(&whole[..1000]), cut);
-    // How files of PyTorch before 1.6 begin: a pickled magic number and version.
+    // The beginning of files from PyTorch before 1.6: a pickled magic number and version.
     let old = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".as_slice();
     refused(
         Bad::new().bin([old, &[0; 100]].concat()),
@@ -72,7 +72,7 @@ fn damaged_or_old_pytorch_files_are_refused() {
     );
 }
 
-/// Breaks when the pickle reader calls what a program names. The command would leave a file behind.
+/// Fails for: a pickle reader that calls what a program names. The command would leave a file behind.
 #[test]
 fn a_pickle_that_runs_a_command_is_refused_and_does_not_run_it() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -89,7 +89,7 @@ fn a_pickle_that_runs_a_command_is_refused_and_does_not_run_it() {
     }
 }
 
-/// Programs of a few bytes that would fill the memory or exhaust the call stack of a reader that believes them.
+/// Programs of a few bytes that would fill the memory or exhaust the call stack of a trusting reader.
 #[test]
 fn pickles_that_grow_without_bound_are_refused() {
     let refused = |program: &[u8], message: &str| {
@@ -114,7 +114,7 @@ fn strides_that_describe_no_tensor_are_refused() {
         (0, vec![2], vec![]),
         (0, vec![], vec![1]),
         (0, vec![most, 2], vec![most, 1]),
-        // Ten numbers that stand for ten thousand: with more zeros they would fill the memory.
+        // Ten numbers that represent ten thousand: with more zeros they would fill the memory.
         (0, vec![100, 100], vec![0, 0]),
     ] {
         Bad::new().pickle(&one_tensor("x", offset, &shape, &stride)).is_refused_with(&format!(
@@ -127,7 +127,7 @@ fn strides_that_describe_no_tensor_are_refused() {
              truncated"
         ));
     }
-    // The whole storage and an empty tensor are fine: what is missing is the rest of the model.
+    // The whole storage and an empty tensor are valid; only the rest of the model is missing.
     for (shape, stride) in [([5, 2], [2, 1]), ([0, 7], [7, 1])] {
         let message = Bad::new().pickle(&one_tensor("x", 0, &shape, &stride)).refused();
         assert!(message.ends_with("among its 1 tensors, such as x"), "{message}");

@@ -1,4 +1,4 @@
-//! Checkpoints that cannot be loaded: the exact words in which each is refused, and damage at random.
+//! Checkpoints that cannot be loaded: the exact message for each, and random damage.
 
 mod architectures;
 mod damage;
@@ -24,7 +24,7 @@ const NO_MODEL_TYPE: &str = "the field `model_type` is missing (expected \"bert\
                              \"electra\" or \"albert\")";
 const QUERY: &str = "bert.encoder.layer.1.attention.self.query.weight";
 
-/// A tiny BERT of which one thing is changed.
+/// A tiny BERT with one change.
 struct Bad {
     directory: TempDir,
 }
@@ -34,7 +34,7 @@ impl Bad {
         Self::of(Architecture::Bert)
     }
 
-    /// The same of another architecture.
+    /// The same for another architecture.
     fn of(architecture: Architecture) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         tiny_checkpoint(directory.path(), architecture, 3);
@@ -92,12 +92,12 @@ impl Bad {
         self.edit_tensors(|t| drop(t.insert(name.into(), tensor)))
     }
 
-    /// The weights as `pytorch_model.bin` alone, of these bytes.
+    /// The weights only as `pytorch_model.bin`, with these bytes.
     fn bin(self, bytes: impl AsRef<[u8]>) -> Self {
         self.remove("model.safetensors").write("pytorch_model.bin", bytes)
     }
 
-    /// The weights as `pytorch_model.bin` alone, of this pickle program and one storage of ten floats.
+    /// The weights only as `pytorch_model.bin`, with this pickle program and one storage of ten floats.
     fn pickle(self, program: &[u8]) -> Self {
         self.bin(archive(program, &BTreeMap::from([("0".to_owned(), vec![0; 40])])))
     }
@@ -113,13 +113,13 @@ impl Bad {
         }
     }
 
-    /// Fails unless the checkpoint is refused in these words, after the directory's name.
+    /// Fails unless the checkpoint is refused with this message, after the directory's name.
     fn is_refused_with(&self, message: &str) {
         assert_eq!(self.refused(), format!("DIR{message}"));
     }
 }
 
-/// The words for a path that is no model directory.
+/// The message for a path that is not a model directory.
 fn refused_path(path: &Path) -> String {
     MaskedLm::load(path, Kind::Float, Device::Cpu).err().expect("refused").to_string()
 }
@@ -153,7 +153,7 @@ fn files_that_are_no_configuration_are_refused() {
     }
 }
 
-/// Wrong types must not silently become defaults, and nonsensical sizes must not be believed.
+/// Wrong types must not silently become defaults, and nonsensical sizes must not be accepted.
 #[test]
 fn fields_of_the_configuration_are_refused_by_name() {
     for (field, value, message) in [
@@ -168,7 +168,7 @@ fn fields_of_the_configuration_are_refused_by_name() {
         ("hidden_size", json!(15), "hidden_size 15 is not a multiple of num_attention_heads 2"),
         ("intermediate_size", json!(0), "the field `intermediate_size` must be a positive integer, found 0"),
         ("vocab_size", json!(-5), "the field `vocab_size` must be a positive integer, found -5"),
-        // Names of that many layers' tensors would fill the memory before anything is compared.
+        // Names of this many layers' tensors would fill the memory before any comparison.
         (
             "num_hidden_layers",
             json!(2_000_000_000),
@@ -260,7 +260,7 @@ fn tensors_that_do_not_fit_are_named_with_both_shapes_and_the_field() {
         "`bert.encoder.layer.0.intermediate.dense.weight` has shape [24, 16], expected [20, 16] (intermediate_size x \
          hidden_size in config.json)",
     );
-    // What a file does not give is transformers' default.
+    // An absent setting has transformers' default.
     refused(
         Bad::new().set("intermediate_size", Value::Null),
         "`bert.encoder.layer.0.intermediate.dense.weight` has shape [24, 16], expected [3072, 16] (intermediate_size x \

@@ -1,5 +1,5 @@
-//! Everything that a user can get wrong, as runs of the real program: exit status 2, the reason in full on stderr,
-//! nothing on stdout, and no file made or touched.
+//! Users' mistakes, as runs of the real program: exit status 2, the full reason on stderr, nothing on stdout, and no file
+//! created or changed.
 
 mod tasks;
 
@@ -11,7 +11,7 @@ use kernelview::lm::Architecture;
 
 const TEMPLATE: &str = "*cls**sent_0*_It_was*mask*.*sep+*";
 
-/// Runs, and fails unless the run is refused in these words and leaves everything as it was.
+/// Fails unless the run is refused with this message and leaves everything as it was.
 fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     let before = scratch.contents();
     let answer = scratch.run(arguments);
@@ -22,7 +22,7 @@ fn refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     assert!(before == after, "{about}: {:?}, now {:?}", before.keys(), after.keys());
 }
 
-/// The same for `kernel --model model --out old.safetensors ARGUMENTS`, where the file exists already.
+/// The same for `kernel --model model --out old.safetensors ARGUMENTS`, whose output file exists already.
 fn kernel_refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     scratch.write("old.safetensors", "an older kernel");
     let kernel = ["kernel", "--model", "model", "--out", "old.safetensors"];
@@ -35,7 +35,7 @@ fn analyze_refused(scratch: &Scratch, arguments: &[&str], message: &str) {
     refused(scratch, &[&analyze, arguments].concat(), message);
 }
 
-/// The same for a data file of one's own.
+/// The same for a user's data file.
 fn data_refused(scratch: &Scratch, content: &str, arguments: &[&str], message: &str) {
     scratch.write("rows.tsv", content);
     let own = ["--data", "rows.tsv", "--template", TEMPLATE, "--k", "1"];
@@ -59,7 +59,7 @@ fn models_that_are_not_there() {
         "no/such/model: not a model directory (it does not exist); expected a directory with config.json, weights and \
          tokenizer.json",
     );
-    // With the feature `hub` these are names on the hub: tests/it/hub.rs.
+    // With the feature `hub` these are names on the hub, see tests/it/hub.rs.
     if !cfg!(feature = "hub") {
         let rest = "`cargo xtask model` lists and fetches models, or give the path of a Hugging Face checkpoint directory. This program was built without the feature `hub`, which finds models in the Hugging Face cache and on the hub";
         for (name, place) in [("roberta-base", " in DIR/cache/models/roberta-base"), ("org/name", "")] {
@@ -91,7 +91,7 @@ fn models_that_are_not_there() {
     );
 }
 
-/// A bad checkpoint of every kind is in `checkpoint_errors.rs`; here one shows that such a refusal reaches the user.
+/// A bad checkpoint of every kind is in `checkpoint_errors.rs`; here one of them shows that a refusal reaches the user.
 #[test]
 fn models_and_tokenizers_that_cannot_be_used() {
     let scratch = Scratch::new();
@@ -116,7 +116,7 @@ fn models_and_tokenizers_that_cannot_be_used() {
     assert!(answer.stderr.starts_with("error: model/tokenizer.json: not a Hugging Face tokenizer file: "));
     assert_eq!(answer.code, Some(2));
 
-    // A tokenizer of more tokens than the model has embeddings.
+    // A tokenizer with more tokens than the model has embeddings.
     let words: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         .map(String::from)
         .into_iter()
@@ -132,7 +132,7 @@ fn models_and_tokenizers_that_cannot_be_used() {
              entries (vocab_size in config.json): the tokenizer does not belong to this model"
         ),
     );
-    // One of as many tokens, but for another model: the words of the task are not in it.
+    // One with as many tokens, but for another model: it lacks the task's words.
     scratch.write("model/tokenizer.json", tokenizer_json(Architecture::Bert, &words[..50]).to_string());
     kernel_refused(
         &scratch,
@@ -142,7 +142,7 @@ fn models_and_tokenizers_that_cannot_be_used() {
     );
 }
 
-/// `analyze` chooses model and task as `kernel` does, and must not make its directory before it has both.
+/// `analyze` chooses model and task like `kernel`, and must not create its directory before it has both.
 #[test]
 fn analyze_refuses_the_same() {
     let scratch = Scratch::new();
@@ -172,7 +172,7 @@ fn settings_out_of_range() {
     kernel_refused(&scratch, &["--batch", "0"], "--batch is 0, expected 1 or more");
     kernel_refused(
         &scratch,
-        // Every thread has tiles of its own.
+        // Every thread has its own tiles.
         &["--memory", "100MB", "--threads", "1"],
         "--memory is 100 MB, expected 409 MB or more for this kernel: 401 MB for libtorch and the parameters, 1 MB for the kernel \
          matrices, 9 MB for the threads' tiles, 1 MB for the gradients of two examples and one pass",
@@ -190,7 +190,7 @@ fn settings_out_of_range() {
         "error: --device is cuda:, expected cpu, or a libtorch built with CUDA (LIBTORCH): this one finds  CUDA device(s)\n"
     );
     assert_eq!(answer.code, Some(2));
-    // What the parser of arguments itself refuses: its words are its own, the values it offers are ours.
+    // Refused by the parser of arguments: the wording is the parser's, the values that it offers are ours.
     for (arguments, parts) in [
         ("--device tpu", ["'tpu'", "`tpu` is not one of auto, cpu, cuda, cuda:INDEX"]),
         ("--dtype f16", ["'f16'", "[possible values: f32, f64]"]),
@@ -234,8 +234,8 @@ fn outputs_that_cannot_be_written() {
     );
 }
 
-/// Nobody may make a file in /proc, root included: the refusal must come before the computation, so before the model is
-/// even looked for.
+/// Nobody, not even root, may create a file in /proc: the refusal must come before the computation, and even before the model
+/// is looked for.
 #[test]
 #[cfg(target_os = "linux")]
 fn an_unwritable_directory_is_found_before_the_computation() {
@@ -245,7 +245,7 @@ fn an_unwritable_directory_is_found_before_the_computation() {
     assert!(answer.stderr.starts_with("error: cannot write /proc/K.safetensors: "), "{}", answer.stderr);
 }
 
-/// A RoBERTa checkpoint through the whole program, and what it refuses on its own account: its position table.
+/// A RoBERTa checkpoint through the whole program, and a limit of its own: its position table.
 #[test]
 fn prompts_longer_than_the_position_table() {
     let scratch = Scratch::new();
@@ -287,7 +287,7 @@ fn instructions_that_are_none_are_refused() {
     assert!(text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2, avx512 or amx"), "{text}");
 }
 
-/// The program starts itself again with bounded waiting: once, with the same arguments and answer; not where the user has chosen.
+/// The program starts itself again with bounded waiting: once, with the same arguments and answer; not if the user has set it.
 #[test]
 fn waiting_is_bounded_where_the_user_has_not_chosen() {
     let scratch = Scratch::new();
@@ -305,13 +305,13 @@ fn waiting_is_bounded_where_the_user_has_not_chosen() {
         let output = command.output().expect("a run");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{text}");
-        // OpenMP's library shows its settings each time it is loaded.
+        // OpenMP's library prints its settings each time it is loaded.
         let spins: Vec<String> = text
             .lines()
             .filter(|l| l.contains("GOMP_SPINCOUNT"))
             .map(|l| l.split('\'').nth(1).unwrap_or_default().to_owned())
             .collect();
-        // The first line says how fast the machine is now.
+        // The first line contains the machine's present speed.
         let answer = String::from_utf8_lossy(&output.stdout).lines().skip(1).collect::<Vec<_>>().join("\n");
         (answer, spins)
     };

@@ -79,7 +79,7 @@ fn prompts_that_do_not_fit() {
     let scratch = Scratch::new();
     let answer = scratch.kernel("--max-length 3 --out K.safetensors");
     assert_eq!(answer.code, Some(2));
-    // How many tokens the first remark has belongs to the demonstration, not to this test.
+    // The number of tokens of the first remark depends on the demonstration, and is not tested here.
     let (start, rest) = answer.stderr.split_once("would be token ").expect("the reason");
     assert_eq!(start, "error: (built in)/remarks/train.tsv, row 2: the mask ");
     assert!(rest.contains(" of a prompt truncated to 3 tokens: --max-length must be at least "), "{rest}");

@@ -1,4 +1,4 @@
-//! The gate as its users run it: exit status, table, Markdown, JUnit, annotations.
+//! The gate from the user's side: exit status, table, Markdown, JUnit, annotations.
 
 use std::fs;
 
@@ -53,7 +53,7 @@ fn a_baseline_is_written_passed_and_missed() {
     crate::common::junit::check(&junit);
     assert!(junit.contains(r#"<testsuite name="run" "#) && junit.matches("<failure ").count() == 1, "{junit}");
 
-    // The same through `compare`, of reports and of a baseline; what is left out does not count.
+    // The same with `compare`, for reports and for a baseline; excluded metrics do not count.
     let compare = |words: &[&str]| scratch.run(&[&["compare"], words].concat());
     let reports = ["kernelview-report/report.json", "other/report.json"];
     assert_eq!(compare(&reports).code, Some(1));
@@ -66,7 +66,7 @@ fn a_baseline_is_written_passed_and_missed() {
     assert!(scratch.answer(&output.expect("it starts")).stdout.contains("::error file=b.json"));
 }
 
-/// Two threads add in another order than one: rounding and nothing else, of every figure, for every optimizer and formula.
+/// Two threads add in another order than one: only rounding, in every figure, for every optimizer and formula.
 #[test]
 fn another_number_of_threads_moves_nothing() {
     let scratch = scratch();
@@ -83,7 +83,7 @@ fn another_number_of_threads_moves_nothing() {
     assert_eq!(answer.code, Some(0), "{}", answer.stdout);
 }
 
-/// Where a comparison is to go is refused without one, before the run.
+/// Settings for the output of a comparison are refused without a comparison, before the run.
 #[test]
 fn what_a_comparison_is_written_to_needs_one() {
     let scratch = scratch();

@@ -1,4 +1,4 @@
-//! What the gate must notice: the table of the page on the gate.
+//! What the gate must notice: the table in the guide to the gate.
 
 use std::fs;
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{AS_BEFORE, Setting, analysis, baseline, compared, findings, scratch};
 use crate::common::command::Scratch;
 
-/// The analysis if one layer's part of the SGD kernel were `factor` times what it is. Shares and mean diagonal follow; all
-/// else stays, though it would follow too.
+/// The analysis if one layer's part of the SGD kernel were multiplied by `factor`. Shares and mean diagonal are adapted;
+/// everything else stays, though it would change too.
 fn with_layer(before: &Analysis, layer: usize, factor: f64) -> Analysis {
     let mut after = before.clone();
     let total: f64 = 1.0 + (factor - 1.0) * before.layers[layer].sgd;
@@ -23,8 +23,8 @@ fn with_layer(before: &Analysis, layer: usize, factor: f64) -> Analysis {
     after
 }
 
-/// Breaks when a layer is not among the metrics, or only its share is: the share of a layer that is nearly the whole
-/// kernel hardly moves.
+/// Fails for: a layer that is not among the metrics, or only with its share: the share of a layer that is nearly the whole
+/// kernel hardly changes.
 #[test]
 fn five_percent_of_one_layers_kernel() {
     let before = analysis(&scratch(), AS_BEFORE, 1);
@@ -39,14 +39,14 @@ fn five_percent_of_one_layers_kernel() {
             // That layer, and no other.
             assert_eq!(traces, [name.as_str()], "{factor}");
         }
-        // Control: what another machine's order of summation may do.
+        // Control: the effect of another machine's order of summation.
         let comparison = moved(1.0 + 1e-6);
         assert!(comparison.passed(), "{name}: {:?}", findings(&comparison));
     }
 }
 
-/// The same for another seed than those of the baseline, where the layer's trace is judged by its spread: a layer that
-/// grows threefold.
+/// The same for another seed than the baseline's, for which the layer's trace is judged by its spread: a layer that grows
+/// threefold.
 #[test]
 fn a_layers_kernel_at_another_seed() {
     let scratch = scratch();
@@ -87,7 +87,7 @@ fn another_element_type() {
     assert!(found.iter().any(|f| f == "run.dtype"), "{found:?}");
 }
 
-/// Two words of the vocabulary change places: same size, same special tokens, same label words, other prompts.
+/// Two words of the vocabulary are swapped: same size, same special tokens, same label words, other prompts.
 #[test]
 fn another_tokenizer() {
     let scratch = scratch();
@@ -110,7 +110,7 @@ fn another_tokenizer() {
     }
 }
 
-/// A metric that nobody measured before, and one that nobody measures now.
+/// A metric that was not measured before, and one that is not measured now.
 #[test]
 fn new_and_vanished_metrics_are_named() {
     let before = analysis(&scratch(), AS_BEFORE, 1);
@@ -126,8 +126,8 @@ fn new_and_vanished_metrics_are_named() {
     assert!(statuses(&new, &old).contains(&(name, Status::New)));
 }
 
-/// What random metrics are worth: a loss far outside its spread is noticed, and with `strict` one that is only other
-/// than at the same seed.
+/// Random metrics: a loss far outside its spread is noticed, and with `strict` also one that only differs from that at the same
+/// seed.
 #[test]
 fn random_metrics() {
     let scratch = scratch();
@@ -147,7 +147,7 @@ fn random_metrics() {
     assert!(compare(&old, &with_loss(1.0), &strict).expect("comparable").passed());
 }
 
-/// What a drift of a sign kernel resolves: the thousandth by which another number of threads moved it is rounding, a change
+/// Resolution of a sign kernel's drift: a change by a thousandth, as from another number of threads, is rounding; a change
 /// beyond the errors of its two kernels is not.
 #[test]
 fn drifts_of_kernels() {
@@ -164,7 +164,7 @@ fn drifts_of_kernels() {
     };
     assert!(after("signgd", |drift| 1.0011 * drift).is_empty());
     assert_eq!(after("signgd", |drift| 1.1 * drift + 0.05), ["fine_tuning.sgd.kernel_drift.signgd.frobenius"]);
-    // The SGD kernel's is resolved better.
+    // The SGD kernel's drift has a better resolution.
     assert!(after("sgd", |drift| 1.0001 * drift).is_empty());
     assert_eq!(after("sgd", |drift| 1.01 * drift + 0.005), ["fine_tuning.sgd.kernel_drift.sgd.frobenius"]);
 }

@@ -1,4 +1,4 @@
-//! Baseline files: what is written is read again, what is not one is refused.
+//! Baseline files: written ones are read back, other files are refused.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn a_baseline_survives_its_file() {
     assert_eq!(Baseline::read(&path).expect("read"), before);
     let text = read(&path);
     assert!(text.starts_with("{\n  \"kernelview_baseline\": 1,\n  \"kind\": \"analysis\",\n"), "{text}");
-    // A line for each metric, with one value where it is always the same.
+    // One line per metric, with a single value if it is always the same.
     assert_eq!(text.lines().filter(|l| l.starts_with("    {\"name\":")).count(), before.metrics.len());
     assert!(text.contains(r#"    {"name":"run.dtype","rule":"exact","always":"f32"},"#), "{text}");
 

@@ -1,7 +1,7 @@
 //! The regression gate: what it must notice, and when it must be silent.
 //!
-//! All runs are of a tiny random network on rows of words, in single precision on one thread. Detection is shown beside
-//! its control: the same run unchanged, which the gate must let pass.
+//! All runs are of a tiny random network on rows of words, in single precision on one thread. Every detection has a control:
+//! the same run unchanged, which must pass the gate.
 
 mod command;
 mod detection;
@@ -23,7 +23,7 @@ use tch::Device;
 
 const TEMPLATE: &str = "*cls**sent_0*_It_was*mask*.*sep+*";
 
-/// What a run is of, apart from the seed.
+/// The settings of a run, apart from the seed.
 #[derive(Clone, Copy)]
 struct Setting {
     template: &'static str,
@@ -33,7 +33,7 @@ struct Setting {
 
 const AS_BEFORE: Setting = Setting { template: TEMPLATE, words: "terrible,great", dtype: Dtype::F32 };
 
-/// A directory with the network in `model` and 40 rows of words in `rows.tsv`, from which a seed draws its examples.
+/// A directory with the network in `model` and, in `rows.tsv`, 40 rows of words from which a seed draws its examples.
 fn scratch() -> Scratch {
     let scratch = Scratch::new();
     let adjectives = ["slow", "warm", "long", "dull", "fine", "loud", "sad", "odd"];
@@ -73,7 +73,7 @@ fn analysis(scratch: &Scratch, setting: Setting, seed: u64) -> Analysis {
         ..StudyRequest::new(&network, &definition, &splits)
     });
     let plan = Plan { settings: few_steps(Measures::Full), batch: 8, seed };
-    // Every run in a directory of its own: nothing is reused.
+    // Every run has a separate directory, so that nothing is reused.
     let out = tempfile::tempdir().expect("a temporary directory");
     analyze(&study.expect("a study"), &plan, "kernelview analyze", out.path(), &Silent).expect("an analysis")
 }
@@ -86,7 +86,7 @@ fn compared(old: &Baseline, new: &Baseline) -> Comparison {
     compare(old, new, &Options::default()).expect("comparable")
 }
 
-/// Names of what moved, appeared or vanished.
+/// Names of metrics that moved, appeared or vanished.
 fn findings(comparison: &Comparison) -> Vec<&str> {
     comparison.findings().map(|r| r.name.as_str()).collect()
 }

@@ -1,11 +1,11 @@
-//! When the gate must be silent: 20 seeds of no change, at the same seed and at others.
+//! When the gate must be silent: 20 seeds without a change, compared at the same seed and at others.
 
 use kernelview::evidence::Analysis;
 
 use super::{AS_BEFORE, analysis, baseline, compared, findings, scratch};
 
-/// Every seed draws other examples, other mini-batches and so another kernel. By chance alone one of the 20 comparisons
-/// would speak up with probability 20 · 10⁻³, were all figures normal.
+/// Every seed draws other examples, other mini-batches and so another kernel. If all figures were normal, one of the 20
+/// comparisons would report a change by chance with probability 20 · 10⁻³.
 #[test]
 fn twenty_seeds_of_no_change() {
     let scratch = scratch();
@@ -16,7 +16,7 @@ fn twenty_seeds_of_no_change() {
     for (i, run) in runs(100..120).iter().enumerate() {
         let comparison = compared(&old, &baseline(std::slice::from_ref(run)));
         assert!(comparison.passed(), "seed {}: {:?}", 100 + i, comparison.findings().collect::<Vec<_>>());
-        // There is a spread to be judged by: prompts and kernels do change with the seed.
+        // Metrics are judged by a spread: prompts and kernels do change with the seed.
         assert!(comparison.judged_by_spread > 20);
     }
     // The same seed again, as a single run and as all of them.

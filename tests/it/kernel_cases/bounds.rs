@@ -1,4 +1,4 @@
-//! How far an engine's kernels may lie from the reference's, and the comparison.
+//! Accepted differences of an engine's kernels from the reference's, and the comparison.
 
 use kernelview::jacobian::{Examples, Parameters};
 use kernelview::kernel::{Formula, FormulaSet, Gram, dense_jacobian, sign_rows};
@@ -7,28 +7,28 @@ use tch::{Kind, Tensor};
 /// Allowed differences in double precision, relative to a kernel's largest entry.
 pub const DOUBLE: f64 = 1e-10;
 
-/// The same in single precision: about a hundred roundings of 6e-8 one after the other through the network, forward and
-/// backward; differences of 2e-6 are observed.
+/// The same in single precision: about a hundred successive roundings of 6e-8 through the network, forward and backward; the
+/// observed differences are 2e-6.
 const SINGLE: f64 = 2e-5;
 
-/// Round-off of a gradient entry in single precision, relative to the largest entry of the same parameter in the same
-/// row: smaller entries have no certain sign. Differences of 4e-6 are observed, at queries and keys, whose entries are
-/// themselves differences of larger numbers.
+/// Round-off of a gradient entry in single precision, relative to the largest entry of the same parameter in the same row:
+/// smaller entries have doubtful signs. The observed differences are 4e-6, for queries and keys, whose entries are themselves
+/// differences of larger numbers.
 const DOUBTFUL: f64 = 2e-5;
 
-/// By how much an engine may differ from the reference.
+/// Accepted differences of an engine from the reference.
 pub struct Bounds {
     /// Relative to the largest entry.
     relative: f64,
-    /// What doubtful signs can add to each entry of the asymmetric kernel, of the reversed one and of SignGD's, and to
-    /// the traces of SignGD by parameter; nothing in double precision.
+    /// The largest effect of doubtful signs on each entry of the asymmetric kernel, of the reversed one and of SignGD's, and on
+    /// the traces of SignGD by parameter; `None` in double precision.
     pub doubt: Option<([Tensor; 3], Vec<f64>)>,
 }
 
 impl Bounds {
     pub const DOUBLE: Self = Self { relative: DOUBLE, doubt: None };
 
-    /// A sign `s` that is in doubt changes a product `g·s` by up to `2|g|`, and a product of signs by up to 2.
+    /// A doubtful sign `s` changes a product `g·s` by up to `2|g|`, and a product of signs by up to 2.
     pub fn single(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Self {
         let side = |examples: &dyn Examples| {
             let j = dense_jacobian(parameters, examples).expect("not interrupted");
@@ -56,8 +56,8 @@ impl Bounds {
     }
 }
 
-/// A kernel in single precision against the values of every formula, where signs in doubt count as such; the network and
-/// its examples are those of double precision. `relative` is the tolerance of sums, of the largest entry.
+/// A kernel in single precision against the values of every formula, allowing for doubtful signs; the network and its examples
+/// are those in double precision. `relative` is the tolerance of sums, relative to the largest entry.
 pub fn agrees_in_single_precision(
     what: &str,
     gram: &Gram,
@@ -78,7 +78,7 @@ pub fn agrees_in_single_precision(
     failures.none();
 }
 
-/// Whether no entry is beyond a bound; a NaN is.
+/// Whether all entries are within a bound; a NaN is not.
 fn all_within(t: &Tensor, bound: f64) -> bool {
     t.le(bound).all().int64_value(&[]) == 1
 }
@@ -88,7 +88,7 @@ fn all_within(t: &Tensor, bound: f64) -> bool {
 pub struct Failures(Vec<String>);
 
 impl Failures {
-    /// Every entry within `relative` of the largest expected entry, and `slack`.
+    /// Every entry within `relative` times the largest expected entry, plus `slack`.
     pub fn near(&mut self, what: &str, actual: &Tensor, expected: &Tensor, relative: f64, slack: Option<&Tensor>) {
         if actual.size() != expected.size() || actual.kind() != Kind::Double {
             self.0.push(format!("{what}: {:?} {:?}, not {:?}", actual.kind(), actual.size(), expected.size()));
@@ -156,7 +156,7 @@ impl Failures {
                 self.0.push(format!("{name}: SignGD trace of parameter {p} is {a:?}, not {e:?}"));
             }
             if let (Some(a), Some(e), Some(all)) = (&share.sgd, &expected.sgd, &reference.sgd) {
-                // Relative to the whole kernel: a share may be zero but for round-off (key biases).
+                // Relative to the whole kernel: a share may be zero up to round-off (key biases).
                 let scale = all.abs().max().double_value(&[]);
                 if !all_within(&(a - e).abs(), relative * scale) {
                     self.0.push(format!("{name}: SGD share of parameter {p}"));

@@ -1,4 +1,4 @@
-//! The corpus of kernel cases and the networks it describes.
+//! The corpus of kernel cases, and its networks.
 
 use kernelview::jacobian::Parameters;
 use kernelview::lm::{
@@ -122,14 +122,14 @@ impl Case {
         if self.output == OutputMode::Difference { 1 } else { self.label_ids.len() }
     }
 
-    /// The larger number of Jacobian rows on a side.
+    /// The larger of both sides' numbers of Jacobian rows.
     pub fn rows(&self) -> i64 {
         let examples = self.right.as_ref().map_or(0, Vec::len).max(self.left.len());
         (examples * self.outputs()) as i64
     }
 }
 
-/// A case's network at weights that single precision holds exactly, so that both precisions mean the same function.
+/// A case's network, with weights that single precision represents exactly, so that it is the same function in both precisions.
 pub struct Built {
     pub single: Parameters,
     pub double: Parameters,

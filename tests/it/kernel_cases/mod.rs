@@ -2,21 +2,20 @@
 //! structured engine and compared with the reference engine in double precision, at the same weights.
 //!
 //! Double precision: sums of about 1e4 products in another order differ by about 1e-14 of the largest entry (6e-15 is
-//! observed), and 1e-10 is allowed; sign kernels are equal integers, since no gradient of the corpus is so small that
-//! round-off decides its sign (where exact arithmetic gives zero, both engines do, or the parameter is known to have
-//! none).
+//! observed), and 1e-10 is allowed; sign kernels are equal integers, because no gradient of the corpus is so small that
+//! round-off decides its sign (if exact arithmetic gives zero, so do both engines, or the parameter is known to have no
+//! gradient).
 //!
-//! Single precision: gradients carry round-off of single precision, so an entry near zero may come out with the other
-//! sign or as zero, and its products with it. What that can change is computed for each pair of rows from the
-//! gradients in double precision ([`Bounds`]); nothing else may change. The reference engine in single precision is
-//! held to the same bounds. From one and the same single-precision gradients, products in double precision must again
-//! be the integers themselves.
+//! Single precision: gradients have round-off errors, so that an entry near zero may have the other sign or be zero. The
+//! largest effect on products is computed for each pair of rows from the gradients in double precision ([`Bounds`]); nothing
+//! else may change. The reference engine in single precision must satisfy the same bounds. From the same single-precision
+//! gradients, products in double precision must again be exact integers.
 
 pub mod bounds;
 mod corpus;
+mod engine;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use kernelview::jacobian::{Examples, ParameterSpec, Parameters, record};
@@ -24,107 +23,12 @@ use kernelview::kernel::{
     Arithmetic, FormulaSet, Gram, GramOptions, Method, dense_jacobian, reference_gram, sign_rows, structured_gram,
 };
 use kernelview::lm::{OutputMode, PromptExamples};
-use kernelview::progress::{Monitor, Silent};
+use kernelview::progress::Monitor;
 use tch::{Kind, Tensor};
 
 use bounds::{Bounds, DOUBLE, Failures};
 use corpus::{Built, Case, corpus};
-
-/// A configuration of the structured engine.
-#[derive(Clone, Copy)]
-struct Engine {
-    method: Option<Method>,
-    arithmetic: Arithmetic,
-    formulas: FormulaSet,
-    block_entries: i64,
-    batch: usize,
-    keep_bytes: usize,
-    product_kind: Option<Kind>,
-    threads: i32,
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let method = self.method.map_or("planner", Method::name);
-        let formulas = if self.formulas == FormulaSet::ALL { "all formulas" } else { "SGD alone" };
-        let products = self.product_kind.map_or(String::new(), |k| format!(", products in {k:?}"));
-        let Self { block_entries, batch, keep_bytes, threads, .. } = self;
-        write!(
-            f,
-            "{}, {method}, {formulas}, tiles of {block_entries}, batch {batch}, keep {keep_bytes}{products}, {threads} \
-             threads",
-            self.arithmetic.name()
-        )
-    }
-}
-
-impl Engine {
-    fn new(method: Option<Method>, formulas: FormulaSet, sizes: (i64, usize, usize)) -> Self {
-        let (block_entries, batch, keep_bytes) = sizes;
-        let arithmetic = Arithmetic::Cores;
-        Self { method, arithmetic, formulas, block_entries, batch, keep_bytes, product_kind: None, threads: 1 }
-    }
-
-    /// The same as a GPU computes.
-    fn as_matrices(self) -> Self {
-        Self { arithmetic: Arithmetic::Matrices, ..self }
-    }
-
-    /// What a GPU does, with large and tiny tiles, and panels that pass by. `rows` is the larger number of Jacobian rows on a side, `bytes` what all factors take.
-    fn all_as_matrices(rows: i64, bytes: usize) -> Vec<Self> {
-        let (tiles, few) = (Some(Method::Tiles), bytes / 5 * 4);
-        [
-            Self::new(tiles, FormulaSet::ALL, (LARGE, 32, MUCH)),
-            Self::new(None, FormulaSet::ALL, (LARGE, 1, few)),
-            Self::new(tiles, FormulaSet::ALL, (8 * rows, 2, few)),
-            Self::new(tiles, FormulaSet::SGD, (64 * rows, 32, MUCH)),
-        ]
-        .map(Self::as_matrices)
-        .to_vec()
-    }
-
-    /// Every method, with all formulas and with SGD alone.
-    fn every_method(sizes: (i64, usize, usize)) -> Vec<Self> {
-        let all = [None, Some(Method::Ghost), Some(Method::Tiles)].into_iter();
-        all.flat_map(|method| [FormulaSet::ALL, FormulaSet::SGD].map(|f| Self::new(method, f, sizes))).collect()
-    }
-
-    /// Every method on all examples at once; tiny tiles, every part a panel of its own, and a few parts a panel. `rows`
-    /// is the larger number of Jacobian rows on a side, `bytes` what all factors take.
-    fn all(rows: i64, bytes: usize) -> Vec<Self> {
-        let (ghost, tiles) = (Some(Method::Ghost), Some(Method::Tiles));
-        // Too little for all: about half of the parts are held while the others pass by, a third at a time.
-        let (tiny, few) = (8 * rows, bytes / 5 * 4);
-        let mut engines = Self::every_method((LARGE, 32, MUCH));
-        engines.extend([
-            Self::new(tiles, FormulaSet::ALL, (tiny, 32, MUCH)),
-            Self::new(None, FormulaSet::ALL, (LARGE, 1, few)),
-            Self::new(tiles, FormulaSet::ALL, (64 * rows, 2, 0)),
-            Self::new(None, FormulaSet::SGD, (tiny, 1, MUCH)),
-            Self::new(tiles, FormulaSet::SGD, (tiny, 2, few)),
-            Self::new(ghost, FormulaSet::SGD, (LARGE, 2, 0)),
-            Self::new(ghost, FormulaSet::ALL, (tiny, 2, few)),
-        ]);
-        engines
-    }
-
-    fn gram(&self, parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> Gram {
-        tch::set_num_threads(self.threads);
-        let mut options = GramOptions::new(self.formulas, parameters.len());
-        (options.method, options.product_kind) = (self.method, self.product_kind);
-        options.arithmetic = Some(self.arithmetic);
-        (options.block_entries, options.matrix_block_entries) = (self.block_entries, self.block_entries);
-        (options.batch, options.keep_bytes) = (self.batch, self.keep_bytes);
-        options.share_matrices = right.is_none();
-        structured_gram(parameters, left, right, &options, &Silent).unwrap_or_else(|e| panic!("{self}: {e}"))
-    }
-}
-
-/// Entries of a tile's buffer that hold any parameter of the corpus.
-const LARGE: i64 = 1 << 19;
-
-/// Bytes that hold the factors of any case.
-const MUCH: usize = 4 << 30;
+use engine::{Engine, LARGE, MUCH};
 
 /// Bytes of the factors of all examples.
 fn factor_bytes(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn Examples>) -> usize {
@@ -132,7 +36,7 @@ fn factor_bytes(parameters: &Parameters, left: &dyn Examples, right: Option<&dyn
     bytes(left) + right.map_or(0, bytes)
 }
 
-/// libtorch's number of threads is partly the process's: tests that change it run alone.
+/// libtorch's number of threads partly belongs to the process: tests that change it run alone.
 static THREADS: RwLock<()> = RwLock::new(());
 
 /// Calls a test for each case with its network and its examples.
@@ -192,8 +96,8 @@ fn single_precision() {
     failures.none();
 }
 
-/// Single-precision gradients with products in double precision. One example per pass makes the gradients known: they
-/// are those recorded here, and all that follows from them is exact up to round-off of double precision.
+/// Single-precision gradients with products in double precision. With one example per pass the gradients are known: they are
+/// those recorded here, and everything computed from them is exact up to round-off of double precision.
 #[test]
 fn products_in_double_precision_of_single_precision_gradients() {
     let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
@@ -232,8 +136,8 @@ fn products_in_double_precision_of_single_precision_gradients() {
     failures.none();
 }
 
-/// From the same gradients, rounded to halves, both arithmetics give the same sign kernels and, up to round-off of single
-/// precision, the same sums: a product that is itself rounded to halves would be up to 4e-3 away.
+/// From the same gradients, rounded to half precision, both arithmetics give the same sign kernels and, up to round-off of
+/// single precision, the same sums: a product that was itself rounded to half precision would be off by up to 4e-3.
 #[test]
 fn halves_are_summed_in_single_precision() {
     let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +168,7 @@ fn halves_are_summed_in_single_precision() {
     failures.none();
 }
 
-/// Where memory runs out, tiles are halved until they fit, and the kernels are the same.
+/// If memory runs out, tiles are halved until they fit, and the kernels are the same.
 #[test]
 fn memory_that_runs_out_halves_tiles() {
     let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +192,7 @@ fn memory_that_runs_out_halves_tiles() {
     assert!(halved.iter().all(|cases| *cases >= 3), "cases whose tiles were halved, by arithmetic: {halved:?}");
 }
 
-/// Where tiles of the least size do not fit either, the computation ends with advice, and not before it was tried.
+/// If tiles of the smallest size do not fit either, the computation ends with advice, and not before trying them.
 #[test]
 fn memory_that_never_suffices_is_an_error() {
     let _beside = THREADS.read().unwrap_or_else(PoisonError::into_inner);
@@ -307,7 +211,7 @@ fn memory_that_never_suffices_is_an_error() {
     }
 }
 
-/// Remarks of a computation.
+/// Notes of a computation.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -320,7 +224,7 @@ impl Monitor for Notes {
     }
 }
 
-/// With two threads sign kernels are those of one thread, and the others but for the order of summation.
+/// With two threads sign kernels are those of one thread, and the others are, up to the order of summation.
 #[test]
 fn two_threads() {
     let _alone = THREADS.write().unwrap_or_else(PoisonError::into_inner);
@@ -344,7 +248,7 @@ fn two_threads() {
     failures.none();
 }
 
-/// What the corpus promises is there, so that no case can be lost unnoticed.
+/// Everything that the corpus promises exists, so that no case can be lost unnoticed.
 #[test]
 fn the_corpus_covers_what_it_promises() {
     let cases = corpus();
@@ -394,7 +298,7 @@ fn the_corpus_covers_what_it_promises() {
     any("embeddings and a head that are narrower than the layers", &|c| c.architecture == "electra");
     any("weights that several layers share", &|c| c.architecture == "albert" && c.model().facts().layers > 1);
     any("biases of rotary queries, keys and values", &|c| c.architecture == "qwen2");
-    // Threads start from about 5e7 multiplications; an entry of a gradient counts for rows² + 128 rows of them.
+    // Threads are used from about 5e7 multiplications on; an entry of a gradient counts as rows² + 128 rows of them.
     any("work for several threads", &|c| {
         let table = |name: &str| name.contains("embed") || name.contains("decoder");
         let model = c.model();

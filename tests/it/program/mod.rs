@@ -1,7 +1,7 @@
 //! Tensor programs: laws of both interpreters on random programs, limits against closed forms and quadrature, and finite
-//! programs against the networks they are programs of.
+//! programs against their networks.
 //!
-//! Tolerances: standard errors where something is sampled, 1e-10 where two sums must be equal.
+//! Tolerances: standard errors for samples, 1e-10 for two sums that must be equal.
 
 mod training;
 
@@ -23,7 +23,7 @@ fn pair(left: f64, right: f64, covariance: f64) -> DMatrix<f64> {
     DMatrix::from_row_slice(2, 2, &[left, covariance, covariance, right])
 }
 
-/// Distance of a limit from a value, in standard errors; rounding counts as nothing.
+/// Distance of a limit from a value, in standard errors; rounding is ignored.
 fn deviation(limit: &LimitRun<'_>, scalar: Scalar, exact: f64) -> f64 {
     ((limit.scalar(scalar) - exact).abs() - 1e-10).max(0.0) / limit.standard_error(scalar).max(1e-12)
 }
@@ -54,8 +54,8 @@ proptest! {
         }
     }
 
-    /// In both interpreters products are linear and W and Wᵀ are adjoint, to rounding; in the limit, outputs of the same
-    /// matrix have the covariance of what it was applied to, to rounding too, and those of different matrices none.
+    /// In both interpreters products are linear and W and Wᵀ are adjoint, to rounding; in the limit, outputs of the same matrix
+    /// have the covariance of its inputs, also to rounding, and those of different matrices are uncorrelated.
     #[test]
     fn products_are_linear_and_adjoint(a in -2.0..2.0f64, b in -2.0..2.0f64, covariance in -0.8..0.8f64, seed in any::<u64>()) {
         one_thread();
@@ -93,7 +93,7 @@ proptest! {
         prop_assert!(deviation(&limit, independent, 0.0) < 6.0, "{}", limit.scalar(independent));
     }
 
-    /// Covariances behind a matrix are the arc-cosine and arcsine kernels.
+    /// Covariances after a matrix are the arc-cosine and arcsine kernels.
     #[test]
     fn covariances_are_the_closed_kernels(
         left in 0.2..3.0f64,
@@ -122,7 +122,7 @@ proptest! {
 }
 
 /// With a million samples the limits of a perceptron's kernels are the closed forms (relu, erf) and the quadrature (tanh) of
-/// `network`. Of 48 values one is beyond three standard errors in every sixth such test, one beyond 4.5 in two of a thousand.
+/// `network`. Some value of 48 is beyond three standard errors in every sixth such test, and beyond 4.5 in two of a thousand.
 #[test]
 fn a_million_samples_give_the_closed_limits() {
     one_thread();
@@ -157,8 +157,8 @@ fn a_million_samples_give_the_closed_limits() {
     assert!(beyond <= 2, "{beyond} values are beyond three standard errors");
 }
 
-/// Standard errors are what they say: the squared deviation from a closed value, in standard errors, has the mean of a
-/// Student variable's with 15 degrees of freedom, 15/13, within four of its standard errors over 200 limits.
+/// Standard errors are correct: the squared deviation from a closed value, in standard errors, has the mean of a squared
+/// Student variable with 15 degrees of freedom, 15/13, within four standard errors over 200 limits.
 #[test]
 fn standard_errors_are_honest() {
     one_thread();
@@ -181,7 +181,7 @@ fn standard_errors_are_honest() {
     assert!(off < 4.0, "{mean:?}");
 }
 
-/// Attention whose scores are averages has closed limits: softmax of the tokens' covariance, and the kernel it mixes.
+/// Attention whose scores are averages has closed limits: the softmax of the tokens' covariance, and the kernel mixed by it.
 #[test]
 fn attention_has_its_closed_limit() {
     one_thread();
@@ -228,7 +228,7 @@ fn a_recurrent_network_needs_the_correction() {
     }
 }
 
-/// Draws are named: the same seed gives the same values, and programs that begin alike share what they begin with.
+/// Draws are named: the same seed gives the same values, and programs with the same first lines share the draws of these.
 #[test]
 fn draws_are_named() {
     one_thread();
@@ -258,7 +258,7 @@ fn draws_are_named() {
     assert_ne!(finite(&short, a, 5), finite(&short, a, 6));
 }
 
-/// Everything that is not a program is refused in words.
+/// Everything that is not a program is refused with a message.
 #[test]
 fn what_is_not_well_formed_is_refused() {
     let refused = |words: &str, write: &dyn Fn(&mut Builder, Vector, Scalar)| {

@@ -46,7 +46,7 @@ fn a_training_program_is_the_network() {
             let run = program.run(width, 7, Device::Cpu).unwrap();
 
             let centred = regime == Regime::NeuralTangent;
-            // Weights as the parametrization draws them: vectors of entries of order one are √n times muP's.
+            // Weights drawn as in the parametrization: vectors with entries of order one are √n times muP's.
             let root = (width as f64).sqrt();
             let (vector, matrix) = if centred { (1.0, root) } else { (1.0 / root, 1.0) };
             let columns: Vec<&Tensor> = columns.iter().map(|c| run.vector(*c)).collect();
@@ -110,8 +110,8 @@ fn the_limit_of_training_is_kernel_descent() {
     }
 }
 
-/// A new readout forgets what the old one had learned, and is as large: networks of width 512 and the limit agree, within five
-/// standard errors of 30 networks and 10/n.
+/// A new readout has the size of the old one, but nothing of what that had learned: networks of width 512 and the limit agree,
+/// within five standard errors of 30 networks and 10/n.
 #[test]
 fn a_new_readout_forgets() {
     one_thread();

@@ -1,4 +1,4 @@
-//! Made-up evidence: a realistic analysis, and one with nothing in it.
+//! Made-up evidence: a realistic analysis, and an empty one.
 
 use kernelview::evidence::{
     Accuracy, Analysis, Answers, Arithmetic, Candidate, Computed, Evaluation, FineTuningResult, Floor, GradientDrift,
@@ -47,7 +47,8 @@ pub fn picture(numbers: &mut Numbers, size: usize, class_names: &[&str], contras
     }
 }
 
-/// Answers of which this share is right, of 872 examples that are easy and hard for everybody, but not quite alike.
+/// Answers to 872 examples, of which this share is right; which examples are easy or hard is similar, but not equal, for
+/// different salts.
 fn answers(accuracy: f64, salt: usize) -> Answers {
     let (mut common, mut own) = (Numbers(5), Numbers(salt as u64));
     let mut hardness: Vec<(f64, usize)> = (0..872).map(|i| (common.next() + 0.15 * own.next(), i)).collect();
@@ -175,7 +176,7 @@ pub fn run(optimizer: &str, test_accuracy: f64, zero_shot: f64, numbers: &mut Nu
     }
 }
 
-/// An analysis as one of sentiment with a tiny BERT could be: SGD behaves like its kernel, Adam gains nothing.
+/// A possible analysis of sentiment with a tiny BERT: SGD behaves like its kernel, Adam gains nothing.
 pub fn realistic() -> Analysis {
     let mut numbers = Numbers(7);
     let zero_shot = Accuracy { dev: 0.59375, test: 0.614, test_f1: Some(0.6) };
@@ -276,7 +277,7 @@ pub fn realistic() -> Analysis {
     }
 }
 
-/// As little as an analysis can be.
+/// The smallest possible analysis.
 pub fn bare() -> Analysis {
     let mut analysis = realistic();
     analysis.kernels.clear();

@@ -1,4 +1,4 @@
-//! Reports of made-up evidence: a realistic one as snapshots, degenerate and random ones for what must not break.
+//! Reports of made-up evidence: a realistic one as snapshots, degenerate and random ones for properties of all reports.
 
 mod evidence;
 mod random;
@@ -155,13 +155,14 @@ fn degenerate_evidence_is_reported() {
     }
 }
 
-/// The answers to the questions, from the analysis' own figures.
+/// The answers to the questions, from the analysis's own figures.
 fn judged(analysis: &Analysis) -> Vec<Verdict> {
     judge(&analysis.kernels, &analysis.fine_tuning, &analysis.floor(), &analysis.zero_shot_answers)
 }
 
-/// An analysis of so many examples, of three classes or so: the most frequent one has `majority` of them; right answers before
-/// training, after it, of the linearized model and of the kernel, which are the first ones of the set each.
+/// An analysis with this many examples of about three classes, the most frequent of which has `majority` examples. The other
+/// numbers count the right answers before training, after it, of the linearized model and of the kernel; they are always the
+/// first examples of the set.
 fn asked(examples: usize, majority: usize, [zero_shot, tuned, linear, kernel]: [usize; 4]) -> Analysis {
     let share = |right: usize| right as f64 / examples as f64;
     let answers = |right: usize| Answers((0..examples).map(|i| i < right).collect());
@@ -185,13 +186,13 @@ fn outcomes(analysis: &Analysis) -> Vec<Outcome> {
     analysis.verdicts.iter().map(|v| v.outcome).collect()
 }
 
-/// The sentence that a report begins with.
+/// The first sentence of a report.
 fn headline(analysis: &Analysis) -> String {
     render_markdown(analysis).unwrap().lines().nth(2).unwrap().to_owned()
 }
 
-/// Three classes at chance, where one example more is right after fine-tuning: neither of the two questions about what was
-/// learned can be asked, in the terminal, in the report, and in the sentence that it begins with.
+/// Three classes at chance, with one more right example after fine-tuning: neither of the two questions about learning is
+/// applicable, in the terminal, in the report, and in its first sentence.
 #[test]
 fn at_chance_nothing_is_learned_or_linearized() {
     use Outcome::{Holds, NotApplicable};
@@ -210,18 +211,18 @@ fn at_chance_nothing_is_learned_or_linearized() {
     }
 }
 
-/// What a few examples leave open is said to be open, with the number that would decide.
+/// A question that a few examples leave undecided is reported so, with the number of examples that would decide it.
 #[test]
 fn few_examples_decide_nothing() {
     use Outcome::{Fails, Holds, Undecided};
-    // 30 right of 36, of which 20 were right before; the kernel has 27, exactly 90%; the linearized model 29.
+    // 30 of 36 are right, 20 of them before training; the kernel has 27, exactly 90%; the linearized model, 29.
     let little = asked(36, 18, [20, 30, 29, 27]);
     assert_eq!(outcomes(&little), [Undecided, Holds, Holds]);
     let first = headline(&little);
     assert!(first.ends_with("behaves like its kernel K(SGD) in **2 of 3 respects**, and 1 is undecided."), "{first}");
     let report = render_markdown(&little).unwrap();
     assert!(report.contains("no number of examples can be named"), "{report}");
-    // A gain of one example, of which the linearized model has two.
+    // A gain of one example; the linearized model gains two.
     let one = asked(36, 12, [27, 28, 29, 28]);
     let verdict = &one.verdicts[1];
     assert_eq!((verdict.outcome, verdict.value, verdict.low), (Undecided, Some(2.0), None));
@@ -230,15 +231,15 @@ fn few_examples_decide_nothing() {
     let needed = verdict.needed.expect("a number");
     assert!((200..600).contains(&needed), "{needed}");
     assert!(terminal.contains("cannot be told from none; about"), "{terminal}");
-    // So many examples, a little more for what the number of a kind rounds to, decide.
+    // This many examples decide, and a few more because of rounded counts.
     let factor = needed.div_ceil(36);
     let more = asked(36 * factor, 12 * factor, [27, 28, 29, 28].map(|c| c * factor));
     assert_eq!(outcomes(&more)[1], Holds);
-    // A kernel with 80 of 100 where fine-tuning has 99, and a linearized model that keeps nothing of a large gain.
+    // A kernel with 80 of 100 if fine-tuning has 99, and a linearized model that keeps nothing of a large gain.
     let fails = asked(100, 50, [60, 99, 60, 80]);
     assert_eq!(outcomes(&fails), [Fails, Fails, Holds]);
     assert!(headline(&fails).ends_with("in **1 of 3 respects**, not in 2."), "{}", headline(&fails));
-    // Everything open: features that may or may not have moved too far.
+    // Everything undecided: features may or may not have moved too far.
     let mut open = asked(36, 12, [27, 28, 29, 25]);
     open.fine_tuning[0].kernel_drift[0].1.mean_relative = 1.9;
     open.verdicts = judged(&open);

@@ -1,4 +1,4 @@
-//! Random evidence, finite but otherwise of any kind: whatever it is, the report has it whole.
+//! Random evidence, finite but otherwise arbitrary: the report always contains all of it.
 
 use super::evidence::{bare, derivative, method, summary};
 use crate::common::svg::texts_of;
@@ -10,7 +10,7 @@ use kernelview::evidence::{
 use kernelview::report::{read_json, terminal_summary, write};
 use proptest::prelude::*;
 
-/// Finite numbers of every size, common ones often.
+/// Finite numbers of all sizes, common ones often.
 fn any_number() -> impl Strategy<Value = f64> {
     prop_oneof![0.0..1.0f64, -5.0..5.0f64, Just(0.0), prop::num::f64::NORMAL]
 }
@@ -19,7 +19,7 @@ fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![Just("sgd".to_owned()), Just("adam".to_owned()), Just("asymmetric".to_owned()), ".{0,12}"]
 }
 
-/// None, or those of seven examples.
+/// No answers, or those of seven examples.
 fn any_answers() -> impl Strategy<Value = Answers> {
     prop_oneof![Just(Answers::default()), prop::collection::vec(any::<bool>(), 7).prop_map(Answers)]
 }
@@ -147,7 +147,7 @@ prop_compose! {
     }
 }
 
-/// A verdict's figure as the report writes it; the precision is that of the report's conventions.
+/// A verdict's figure as in the report, with the precision of the report's conventions.
 fn figure_text(question: Question, value: f64) -> String {
     let (value, sign) = if question == Question::FixedFeatures { (value, "") } else { (100.0 * value, "%") };
     if value == 0.0 {

@@ -11,7 +11,7 @@ pub(super) const WIDTHS: [f64; 5] = [128.0, 256.0, 512.0, 1024.0, 2048.0];
 pub(super) const SLOPE: f64 = -0.5;
 pub(super) const NOISE: f64 = 0.1;
 
-/// Values 3·n^SLOPE·exp(bias·n^-1/2 + noise); the noise has a part common to a seed's widths, as real seeds do.
+/// Values 3·n^SLOPE·exp(bias·n^-1/2 + noise); part of the noise is common to a seed's widths, as for real seeds.
 pub(super) fn measured(random: &mut ChaCha8Rng, seeds: usize, bias: f64) -> Vec<Vec<f64>> {
     (0..seeds)
         .map(|_| {
@@ -27,7 +27,7 @@ pub(super) fn fitted(values: &[Vec<f64>], correction: Option<f64>, confidence: f
     exponent(&Scaling { widths: &WIDTHS, values }, correction, confidence).expect("a fit")
 }
 
-/// Standard error of the mean slope over seeds: the common noise drops out, the rest is σ/√Sxx with widths 2 apart.
+/// Standard error of the mean slope over seeds: the common noise cancels, the rest is σ/√Sxx with widths a factor 2 apart.
 pub(super) fn slope_error(seeds: usize) -> f64 {
     NOISE / (10.0_f64.sqrt() * std::f64::consts::LN_2) / (seeds as f64).sqrt()
 }
@@ -95,7 +95,7 @@ fn without_noise_all_coefficients_return() {
     for (n, y) in WIDTHS.iter().zip(&row) {
         assert_relative_eq!(fit.at(*n), *y, max_relative = 1e-12);
     }
-    // At a width that was not fitted, too.
+    // Also at a width that was not fitted.
     assert_relative_eq!(fit.at(4096.0), 3.0 * 4096.0_f64.powf(-0.25) * (2.0 / 4096.0_f64).exp(), max_relative = 1e-11);
 }
 
@@ -110,7 +110,7 @@ fn close_widths_keep_the_slope() {
 
 #[test]
 fn residuals_are_those_of_the_mean_curve() {
-    // Seeds differ by a factor only; the mean log curve has residuals (1, -2, 1)·h about its line, by hand.
+    // Seeds differ only by a factor; by hand, the mean log curve has residuals (1, -2, 1)·h about its line.
     let (h, widths) = (0.03_f64, [1.0, 2.0, 4.0]);
     let row = |scale: f64| vec![scale * h.exp(), scale * (-2.0 * h).exp(), scale * h.exp()];
     let fit = exponent(&Scaling { widths: &widths, values: &[row(1.0), row(5.0)] }, None, 0.95).expect("a fit");

@@ -38,7 +38,7 @@ fn too_few_or_infinite_samples_decide_nothing_in_favour() {
             assert_eq!((anything.judge(&estimate), estimate.samples), (Outcome::Violated, samples.len()));
             assert_eq!((detectable(&estimate, &anything, 0.9), estimate.standard_error), (None, None));
         }
-        // 0.1 is no binary fraction: a naive mean of three is another number, with a spread.
+        // 0.1 is not a binary fraction: a naive mean of three is another number, with a spread.
         let equal = mean(&[0.1; 3]);
         assert_eq!((equal.low, equal.value, equal.high, equal.standard_error), (0.1, 0.1, 0.1, Some(0.0)));
         assert_eq!(detectable(&equal, &anything, 0.9), Some(0.0));
@@ -53,17 +53,17 @@ fn student_intervals_cover() {
         let covered = rate(&name, 10_000, |_| contains(&student_mean(&normals(&mut source, samples), confidence), 0.0));
         assert_rate(&covered, confidence);
     }
-    // Student's interval of skewed samples is known to cover too little; by how much must stay small here.
+    // Student's interval of skewed samples is known to cover too little; the deficit must be small here.
     let covered = rate("coverage of Student, log-normal, n=16, confidence 0.95", 10_000, |_| {
         contains(&student_mean(&skewed(&mut source, 16), 0.95), 0.0)
     });
     assert!(covered.high < 0.95 && covered.low > 0.90, "{covered:?}");
 }
 
-/// Normal samples: two percentage points are allowed, 3.5 times the simulation's error of 0.0056; a percentile interval
-/// covers 0.918 at n = 12 and fails. Skewed samples: with 20000 repetitions the bootstrap-t covered 0.938 and 0.943 (n
-/// = 12, 24), Student's 0.923 and 0.933; three simulation errors below 0.938 are allowed. Student's upper limit misses
-/// more than twice as often as it should; taking the bootstrap's limits the wrong way round makes that worse.
+/// Normal samples: two percentage points are allowed, 3.5 times the simulation's error of 0.0056; a percentile interval covers
+/// 0.918 at n = 12 and fails. Skewed samples: with 20000 repetitions the bootstrap-t covered 0.938 and 0.943 (n = 12, 24),
+/// Student's 0.923 and 0.933; three simulation errors below 0.938 are allowed. Student's upper limit misses more than twice as
+/// often as it should; swapping the bootstrap's limits makes that worse.
 #[test]
 fn bootstrap_intervals_cover() {
     let mut source = random(2);
@@ -103,7 +103,7 @@ fn bootstrap_follows_skewness_and_its_seed() {
     assert!(interval.high - interval.value > 1.2 * (interval.value - interval.low), "{interval:?}");
     assert_eq!(interval, bootstrap_mean(&samples, 0.95, 1999, 7));
     assert_ne!(interval, bootstrap_mean(&samples, 0.95, 1999, 8));
-    // 40 replicates are the fewest with a 0.975 quantile: rank (39 + 1)·0.025 = 1 exists, (38 + 1)·0.025 does not.
+    // 39 replicates are the fewest with a 0.975 quantile: rank (39 + 1)·0.025 = 1 exists, (38 + 1)·0.025 does not.
     assert!(bootstrap_mean(&samples, 0.95, 39, 7).high.is_finite());
     assert!(bootstrap_mean(&samples, 0.95, 38, 7).high.is_infinite());
 }
@@ -141,7 +141,7 @@ fn clopper_pearson_covers_every_proportion() {
         worst_side = worst_side.max(above).max(below);
     }
     println!("Clopper-Pearson, 21 trials, 0.95: least coverage {least:.4}, most missed on one side {worst_side:.4}");
-    // At most nominal, and reaching it somewhere: an interval that is simply too long fails the second part.
+    // At most the nominal error, which is reached somewhere: an interval that is simply too long fails the second part.
     assert!(least >= 0.95 && worst_side <= 0.025, "{least} {worst_side}");
     assert!(least < 0.965 && worst_side > 0.0245, "{least} {worst_side}");
 }

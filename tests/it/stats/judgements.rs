@@ -38,7 +38,7 @@ fn judgements_by_table() {
         assert_eq!(expectation.judge(&Estimate::exact(f64::INFINITY, 1)), Violated);
         let half = Estimate { value: 1.0, ..interval(1.0, f64::INFINITY) };
         assert_eq!(expectation.judge(&half), Underpowered);
-        // An interval with an infinite limit never violates, so there is nothing that it detects.
+        // An interval with an infinite limit is never a violation, so it detects nothing.
         let half = Estimate { method: Method::Bootstrap, standard_error: Some(1.0), samples: 9, ..half };
         assert_eq!((detectable(&half, &expectation, 0.9), probability_of_holding(&half, &expectation)), (None, None));
     }
@@ -102,8 +102,7 @@ fn a_wrong_slope_is_detected_through_the_fit() {
         expectation.judge(&slope) == Outcome::Violated
     });
     assert_rate(&detected, 0.9);
-    // What a single run reports scatters as its standard error does (1/√22 = 21% with 12 seeds), around the same
-    // distance.
+    // The report of a single run scatters like its standard error (1/√22 = 21% with 12 seeds), around the same distance.
     let mean = student_mean(&reported, 0.999);
     println!("reported distance {:.4} on average, {distance:.4} from the true error", mean.value);
     assert_relative_eq!(mean.value, distance, max_relative = 0.04);
@@ -119,7 +118,7 @@ fn equivalence_at_the_edge_is_rarely_concluded() {
         let name = format!("equivalence concluded at the edge, tolerance {tolerance:.2}, confidence 0.95");
         let wrong =
             rate(&name, 6000, |_| expectation.judge(&student_mean(&normals(&mut source, 12), 0.95)) == Outcome::Holds);
-        // A wide region gives the nominal rate; one that is narrower than most intervals gives almost none.
+        // A wide region gives the nominal rate; one that is narrower than most intervals, almost zero.
         if nominal > 0.0 {
             assert_rate(&wrong, nominal);
         } else {
@@ -172,7 +171,7 @@ fn seeds_needed_suffice_and_fewer_do_not() {
     assert_eq!(seeds_needed(&Estimate::exact(0.0, 3), &expectation, 0.9), None);
 }
 
-/// Against sums over the outcomes. The distance is where the power reaches 0.9, so half a percent nearer it does not.
+/// Against sums over the outcomes. The power reaches 0.9 at the distance, but not half a percent nearer.
 #[test]
 fn proportions_have_exact_power() {
     let (trials, confidence) = (60, 0.99);
@@ -247,8 +246,8 @@ fn exact_values_detect_everything() {
     assert_eq!(detectable(&Estimate::exact(f64::NAN, 5), &expectation, 0.9), None);
 }
 
-/// The probability that a deviation is called violated, against counts: at the edge of the tolerance it is the error of one limit, at the
-/// detectable distance nine in ten.
+/// The probability that a deviation is called a violation, against counts: at the edge of the tolerance it is the error of one
+/// limit; at the detectable distance, nine in ten.
 #[test]
 fn probability_of_violation_agrees_with_counts() {
     let mut source = random(41);

@@ -27,9 +27,8 @@ fn scaling() -> impl Strategy<Value = (Vec<f64>, Vec<Vec<f64>>)> {
 }
 
 proptest! {
-    // Tolerances of the laws of slopes: log values up to 25 have rounding errors up to 4e-15, and two widths 10% apart
-    // weigh them by 1/ln 1.1 = 10; 1e-12 leaves room for six widths and is what a slope loses when log values are not
-    // centred.
+    // Tolerances of the laws of slopes: log values up to 25 have rounding errors up to 4e-15, and two widths 10% apart weigh
+    // them by 1/ln 1.1 = 10; 1e-12 leaves room for six widths; it is also the error of a slope if log values are not centred.
 
     #[test]
     fn a_power_law_has_its_slope(widths in widths(2), slope in -2.0..2.0, scale in 0.01..100.0_f64) {
@@ -116,7 +115,7 @@ proptest! {
         let expectation = Expectation::AtMost { bound: 1.0 };
         let at = |confidence, power| detectable(&planned(error, samples, confidence), &expectation, power).expect("a distance");
         prop_assert!(at(0.95, 0.5) < at(0.95, 0.9) && at(0.95, 0.9) < at(0.999, 0.9));
-        // The unit is the estimate's.
+        // The unit is that of the estimate.
         let doubled = detectable(&planned(2.0 * error, samples, 0.95), &expectation, 0.9).expect("a distance");
         prop_assert!((doubled - 2.0 * at(0.95, 0.9)).abs() < 1e-12 * doubled);
     }

@@ -1,10 +1,10 @@
-//! What intervals, exponents, judgements and p-values promise, counted in simulations with fixed seeds.
+//! The promises of intervals, exponents, judgements and p-values, counted in simulations with fixed seeds.
 //!
-//! A simulated rate is compared with its nominal value through the Clopper-Pearson interval of the count at confidence
-//! 0.999, which a wrong quantile, a forgotten √n or a swapped limit leaves by far; where theory gives only a bound, the
-//! tolerance is stated at its place. `--nocapture` shows all figures.
+//! A simulated rate is compared with its nominal value through the Clopper-Pearson interval of the count at confidence 0.999,
+//! which a wrong quantile, a missing √n or swapped limits leave by far; if theory gives only a bound, the tolerance is stated
+//! with the test. `--nocapture` shows all figures.
 
-// Reference values stand as mpmath prints them.
+// Reference values are as printed by mpmath.
 #![allow(clippy::unreadable_literal)]
 
 use kernelview::stats::{Estimate, clopper_pearson, student_mean};

@@ -60,7 +60,7 @@ fn of_a_proportion_the_interval_is_wilsons() {
     }
 }
 
-/// At a ratio of 1 the score test is McNemar's, (x - y)/√(x + y): where that is the quantile, 1 is an end of the interval.
+/// At a ratio of 1 the score test is McNemar's, (x - y)/√(x + y): if that is the quantile, 1 is an end of the interval.
 #[test]
 fn at_a_ratio_of_one_the_test_is_mcnemars() {
     // (20 - 6)/√26 = 2.7456, whose two-sided probability is 0.0060398.
@@ -69,7 +69,7 @@ fn at_a_ratio_of_one_the_test_is_mcnemars() {
     assert_abs_diff_eq!(estimate.low, 1.0, epsilon = 1e-5);
     let turned = both([50, 6, 20, 24]).estimate(confidence);
     assert_abs_diff_eq!(turned.high, 1.0, epsilon = 1e-5);
-    // The other way round it is the ratio's inverse.
+    // Swapped, it is the inverse ratio.
     assert_abs_diff_eq!(estimate.high * turned.low, 1.0, epsilon = 1e-9);
 }
 
@@ -127,7 +127,7 @@ fn what_says_nothing_has_no_interval() {
     assert_abs_diff_eq!(equal.low, 0.5, epsilon = 1e-9);
     assert_abs_diff_eq!(equal.high, 0.5, epsilon = 1e-9);
     assert_eq!(both([0, 3, 0, 4]).needed(0.9, 0.95), None);
-    // All examples agree: nothing but their number limits what may be.
+    // All examples agree: only their number limits the interval.
     let agree = both([36, 0, 0, 0]).estimate(0.95);
     assert!(agree.low < 0.92 && agree.high > 1.08, "{agree:?}");
 }
@@ -147,7 +147,7 @@ fn ratios_over_seeds_cover() {
     }
 }
 
-/// What is said to be needed decides about nine times out of ten, when examples are as those that were seen.
+/// The number said to be needed decides about nine times out of ten, for examples like those already seen.
 #[test]
 fn as_many_as_are_needed_decide() {
     let mut source = random(33);
@@ -160,7 +160,7 @@ fn as_many_as_are_needed_decide() {
         decides(both(drawn(&mut source, needed, seen)).estimate(0.95))
     });
     assert!(ratio.value() > 0.9 && (0.85..0.95).contains(&decided.value), "{needed}: {decided:?}");
-    // Over seeds, from seeds that have exactly their mean and spread.
+    // Over seeds, from samples with exactly their mean and spread.
     let pair = |d: f64| (0.95 + 0.1 * d, 1.0);
     let needed = Ratio::Seeds([-1.0, 1.0, -1.0, 1.0].map(|d| pair(d * 0.75_f64.sqrt())).to_vec()).needed(0.9, 0.95);
     let needed = needed.expect("a number");

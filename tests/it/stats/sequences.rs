@@ -7,7 +7,7 @@ use kernelview::stats::{
 
 use super::{assert_rate, contains, normals, random, rate, skewed};
 
-/// Looked at after every sample, up to this many.
+/// Number of samples, with a look after each.
 const LOOKS: usize = 200;
 
 /// Whether any of the intervals of the first samples misses 0.
@@ -24,20 +24,20 @@ fn a_confidence_sequence_covers_at_all_times_at_once() {
             rate(&name, repetitions, |_| ever_misses(&normals(&mut source, LOOKS), |x| sequential_mean(x, confidence)));
         assert!(missed.low <= 1.0 - confidence, "{missed:?}");
     }
-    // What it is for: Student's interval, looked at as often, misses many times as often as it says.
+    // Its purpose: with as many looks, Student's interval misses many times as often as stated.
     let missed = rate("ever missed, Student's interval at 0.95", 300, |_| {
         ever_misses(&normals(&mut source, LOOKS), |x| student_mean(x, 0.95))
     });
     assert!(missed.low > 0.2, "{missed:?}");
-    // Samples of the skewness of a logarithm's exponential: a little more often than it says, not many times.
+    // Log-normal, skewed samples: a little more often than stated, not many times.
     let missed = rate("ever missed, log-normal, confidence 0.95", 1_000, |_| {
         ever_misses(&skewed(&mut source, LOOKS), |x| sequential_mean(x, 0.95))
     });
     assert!(missed.high < 0.15, "{missed:?}");
 }
 
-/// Samples are added until an expectation holds or is violated. Its edge is the truth: each verdict is wrong then, and the
-/// more so the longer it is waited for.
+/// Samples are added until an expectation holds or is violated. The truth is on its edge: then either verdict is wrong, and the
+/// more likely the longer one waits.
 #[test]
 fn stopping_at_a_verdict_does_not_spend_the_error_rate() {
     let mut source = random(32);
@@ -47,7 +47,7 @@ fn stopping_at_a_verdict_does_not_spend_the_error_rate() {
         (4..=LOOKS).any(|n| edge.judge(&sequential_mean(&samples[..n], 0.9)) != Outcome::Underpowered)
     });
     assert!(wrong.low <= 0.1, "{wrong:?}");
-    // Half a deviation inside, it comes to the right verdict.
+    // Half a deviation inside, the verdict is right.
     let found = rate("right verdicts half a deviation inside", 500, |_| {
         let samples: Vec<f64> = normals(&mut source, LOOKS).iter().map(|x| x - 0.5).collect();
         let verdicts = (4..=LOOKS).map(|n| edge.judge(&sequential_mean(&samples[..n], 0.9)));
@@ -71,7 +71,7 @@ fn looks_share_the_error_rate() {
     assert!(missed.high <= 0.1, "{missed:?}");
 }
 
-/// The interval is what the martingale says: at its ends the likelihood ratio is 1/α.
+/// The interval is the martingale's: at its ends the likelihood ratio is 1/α.
 #[test]
 fn limits_are_where_the_likelihood_ratio_reaches_its_bound() {
     let mut source = random(33);
@@ -96,7 +96,7 @@ fn too_few_samples_exclude_nothing() {
     assert_eq!(sequential_mean(&[0.1; 5], 0.95).high, 0.1);
 }
 
-/// The number of samples that a verdict needs is said for sequences too, and is more than Student's.
+/// The number of samples needed for a verdict is computed for sequences too, and is larger than Student's.
 #[test]
 fn seeds_that_a_verdict_needs() {
     let samples: Vec<f64> = normals(&mut random(34), 12);
@@ -107,8 +107,8 @@ fn seeds_that_a_verdict_needs() {
     assert!(probability_of_holding(&sequence, &bound).is_some());
 }
 
-/// Groups with an effect of their own (a seed of pre-training), members with one (its tasks): variances are found, and the mean's
-/// interval covers although the members of a group are alike.
+/// Groups with their own effect (a seed of pre-training), members with theirs (its tasks): variances are estimated, and the
+/// mean's interval covers although the members of a group are alike.
 #[test]
 fn components_are_unbiased_and_the_interval_covers() {
     let mut source = random(35);
@@ -128,7 +128,7 @@ fn components_are_unbiased_and_the_interval_covers() {
         contains(&found.mean, 0.0)
     });
     assert_rate(&covered, 0.95);
-    // All samples taken for independent: what it would have covered.
+    // The coverage if all samples were taken as independent.
     assert!((naive as f64) < 0.9 * repetitions as f64, "{naive}");
     let mean = |sum: f64| sum / f64::from(repetitions as u32);
     // Cut at 0, the variance between groups is a little too large on average.

@@ -51,7 +51,7 @@ fn word_piece_directory(words: &[&str], config: &str) -> tempfile::TempDir {
     directory
 }
 
-/// A tokenizer with these words; other lower-case words fall apart into characters.
+/// A tokenizer with these words; other lower-case words are split into characters.
 fn word_piece(words: &[&str]) -> PromptTokenizer {
     PromptTokenizer::from_dir(word_piece_directory(words, "").path()).unwrap()
 }
@@ -189,7 +189,7 @@ fn a_vocabulary_file_follows_its_tokenizer_config() {
     assert_eq!(cased.special(SpecialToken::Mask), cased.token_to_id("@"));
     assert_eq!(cased.vocab_size(), 5 + 2 * 94 + 1);
     assert_eq!(cased.max_token_id(), 5 + 2 * 94);
-    // The tokens' names in a text are these tokens, as transformers reads them.
+    // The names of special tokens in a text are these tokens, as in transformers.
     assert!(plain.encode("a [MASK] and [SEP]").unwrap().contains(&plain.require(SpecialToken::Mask).unwrap()));
 }
 
@@ -229,7 +229,7 @@ fn an_own_file_is_divided_by_label_and_seed() {
     all.sort_unstable();
     assert_eq!(all, (2..98).collect::<Vec<_>>());
     assert!(rows(&splits.test).is_sorted());
-    // The choice of rows is part of the contract: the same everywhere, another one with another seed.
+    // The choice of rows is part of the contract: the same everywhere, and another with another seed.
     insta::assert_snapshot!(format!("{:?}", rows(&splits.train)), @"[18, 88, 35, 39, 53, 86, 68, 11]");
     assert_eq!(Splits::from_file(&file, &task, &own).unwrap(), splits);
     let other = Splits::from_file(&file, &task, &OwnSplit { seed: 8, ..own.clone() }).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 proptest! {
-    /// Whatever the texts are, a prompt keeps to its limit, has one mask, and has it where it says; or it is refused.
+    /// Whatever the texts, a prompt keeps its limit and has one mask at the stated position, or it is refused.
     #[test]
     fn random_texts_give_prompts_within_their_limits(
         texts in prop::collection::vec(r"([a-zA-Z ,.?]|\[MASK\]|\[SEP\]|ß|猫|.){0,60}", 2),
@@ -31,7 +31,7 @@ proptest! {
                     prop_assert!(prompt.input_ids.len() <= max_length);
                     prop_assert_eq!(prompt.segment_ids.len(), prompt.input_ids.len());
                     prop_assert_eq!(prompt.input_ids[prompt.mask_pos], mask);
-                    // A text may hold the mask's name, which is the mask then.
+                    // A text may contain the mask's name, which is then the mask.
                     let named = example.texts.iter().any(|text| text.contains("[MASK]"));
                     prop_assert!(named || prompt.input_ids.iter().filter(|id| **id == mask).count() == 1);
                     prop_assert_eq!((prompt.label, prompt.row), (1, 3));
@@ -47,7 +47,7 @@ proptest! {
         })?;
     }
 
-    /// The limit that the message names is the right one: with it the mask stays.
+    /// The limit in the message is right: with it the mask is kept.
     #[test]
     fn the_way_out_of_a_lost_mask_works(length in 4..60_usize, max_length in 3..20_usize) {
         let tokenizer = word_piece(&[]);
@@ -66,7 +66,7 @@ proptest! {
         }
     }
 
-    /// A row written as quoted CSV is read back as it was, with its line, whatever the texts hold.
+    /// A row written as quoted CSV is read back unchanged, with its line, whatever the texts contain.
     #[test]
     fn rows_round_trip_through_csv(
         rows in prop::collection::vec((r#"([a-z",;'\t\n]|é|[^\x00]){0,20}[a-z]"#, r#"([a-z",\n]|[^\x00]){0,20}[a-z]"#, 0..2_usize), 1..8),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The message of an error that must be one of bad input (exit status 2).
+/// The message of an error, which must be about bad input (exit status 2).
 fn message<T>(result: Result<T, Error>) -> String {
     let Err(error) = result else { panic!("must be refused") };
     assert_eq!(error.exit_code(), 2, "{error}");

@@ -1,13 +1,13 @@
-//! Who names whom, as a graph: files by the items that they use, and what is knotted in it.
+//! The graph of imports: files by the items that they use, and its cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{Module, Source};
 
-/// Node to the nodes that it needs.
+/// From a node to the nodes that it needs.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// File to the files whose items it uses. A name that a module only passes on (`pub use`) leads to where it is defined.
+/// From a file to the files whose items it uses. A re-exported name (`pub use`) leads to the file that defines it.
 pub fn file_graph(sources: &[Source]) -> Graph {
     let files: BTreeMap<&Module, &Source> = sources.iter().map(|s| (&s.module, s)).collect();
     let names: BTreeMap<&Module, BTreeMap<String, Module>> = sources.iter().map(|s| (&s.module, s.names())).collect();
@@ -25,7 +25,7 @@ pub fn file_graph(sources: &[Source]) -> Graph {
     graph
 }
 
-/// The paths that a file uses. What it only passes on is the concern of those who use it.
+/// The paths that a file uses, without those that it only re-exports.
 fn code_paths(source: &Source) -> BTreeSet<Module> {
     let pattern = fancy_regex::Regex::new(r"(?s)\bpub(?:\([a-z]+\))?\s+use\s+[^;]+;").expect("a pattern");
     let without = pattern.replace_all(&source.code, "").into_owned();
@@ -33,7 +33,7 @@ fn code_paths(source: &Source) -> BTreeSet<Module> {
     inner.paths()
 }
 
-/// The file that defines what `path` names: the longest prefix that is a file, followed through names that it passes on.
+/// The file that defines `path`: the longest prefix that is a file, followed through re-exported names.
 fn home<'a>(
     path: &[String],
     files: &BTreeMap<&Module, &'a Source>,

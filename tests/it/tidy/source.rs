@@ -1,6 +1,6 @@
-//! Rust sources as text: what they import, and what their string literals say. Comments and test modules are left out.
+//! Rust sources as text: their imports and string literals. Comments and test modules are left out.
 //!
-//! Knows nothing of this project's modules beyond where they lie.
+//! Knows nothing of this project's modules but their location.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ pub type Module = Vec<String>;
 pub struct Source {
     /// Relative to the project's root.
     pub path: PathBuf,
-    /// The module that the file is.
+    /// The module that the file contains.
     pub module: Module,
-    /// Its code, with comments taken out and every string literal replaced by `""`.
+    /// Its code, without comments and with every string literal replaced by `""`.
     pub code: String,
     /// Its string literals, as written.
     pub strings: Vec<String>,
@@ -31,7 +31,7 @@ impl Source {
         Self { path, module, code, strings }
     }
 
-    /// The first component of the module's path: the module that the table of ARCHITECTURE.md speaks of.
+    /// The first component of the module's path, as in the table of ARCHITECTURE.md.
     pub fn top(&self) -> &str {
         self.module.first().map_or("lib", String::as_str)
     }
@@ -51,7 +51,7 @@ impl Source {
         found
     }
 
-    /// What `pub use` (of any visibility) and plain `use` make a name of this module: name to the path that it stands for.
+    /// Names that `pub use` (of any visibility) and plain `use` add to this module, with their paths.
     pub fn names(&self) -> BTreeMap<String, Module> {
         let mut names = BTreeMap::new();
         for import in matches(&IMPORT, &self.code) {
@@ -216,7 +216,7 @@ fn literal<'a>(rest: &'a str, before: &str) -> Option<(&'a str, &'a str)> {
     None
 }
 
-/// What follows a character literal at the start of `rest`; a lifetime is none.
+/// What follows a character literal at the start of `rest`; a lifetime is not one.
 fn character(rest: &str) -> Option<&str> {
     let inside = rest.strip_prefix('\'')?;
     if let Some(escape) = inside.strip_prefix('\\') {

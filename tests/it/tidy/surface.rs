@@ -1,5 +1,5 @@
-//! The public surface of the library: what another crate can name. A change of it shows in a snapshot, so that nothing becomes
-//! public unasked.
+//! The public surface of the library: what another crate can name. A snapshot shows every change, so that nothing becomes
+//! public by accident.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use fancy_regex::Regex;
 
 use super::source::{Module, Source};
 
-/// Every public item by its path, types with their methods behind them, one module a line group.
+/// Every public item by its path, types followed by their methods, grouped by module.
 pub fn surface(sources: &[Source]) -> String {
     let files: BTreeMap<&Module, &Source> = sources.iter().map(|s| (&s.module, s)).collect();
     let methods = methods(sources);
@@ -35,7 +35,7 @@ pub fn surface(sources: &[Source]) -> String {
 
 const ITEM: &str = r"(?m)^pub (?:const fn|fn|struct|enum|trait|type|const|static) (\w+)";
 
-/// Names of `pub use`, without what is passed on from other crates' paths as a whole.
+/// Names of `pub use`, without whole modules re-exported from other crates.
 fn passed_on(source: &Source) -> BTreeSet<String> {
     let uses = captures(r"(?sm)^pub use ([^;]+);", &source.code);
     let name = Regex::new(r"(\w+)\s*(?=,|\}|$)").expect("a pattern");

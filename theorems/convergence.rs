@@ -1,57 +1,49 @@
-//! The claims on tensor programs, a suite of its own, and what they share: networks of growing width against the limits of
-//! their program.
+//! Shared by the claims on tensor programs: networks of growing width against the limits of their program. Not a claim.
 
 use super::context::Context;
 use super::scan::Scan;
-use super::{Claim, master_theorem, mup_limit, prompt_kernel_limit};
 use crate::error::Result;
 use crate::program::{LimitOptions, Program, Scalar};
 use crate::stats::Expectation;
 
-/// The claims on tensor programs: a suite of its own, with an error rate of its own, because half of what it measures has
-/// no width.
-pub fn program_registry() -> &'static [Claim] {
-    &[master_theorem::CLAIM, mup_limit::CLAIM, prompt_kernel_limit::CLAIM]
-}
-
-/// Networks at the narrowest width that tell how much each scalar fluctuates there.
+/// Number of networks at the narrowest width that determine how much each scalar fluctuates there.
 const PILOTS: usize = 48;
 
-/// A scalar that fluctuates by less is the same in every network: rounding.
+/// A scalar that fluctuates by less is constant up to rounding.
 const CONSTANT: f64 = 1e-9;
 
-/// What the exponent of a distance from the limit must be.
+/// The expected exponent of a distance from the limit.
 pub(super) fn converges(context: &Context<'_>) -> Expectation {
     context.expected(-0.5, 0.1)
 }
 
-/// Options of a limit with a name, after which its draws are called.
+/// Options of a limit, whose draws are named `name`.
 pub(super) fn sampled(context: &Context<'_>, name: &str, samples: usize) -> LimitOptions {
     LimitOptions { device: context.device, ..LimitOptions::new(samples, context.seed(name)) }
 }
 
-/// Networks whose scalars are compared with values that may be their limits.
+/// Compares networks' scalars with candidates for their limits.
 pub(super) struct Comparison<'a> {
-    /// The program of the networks; also the name of their draws.
+    /// Name of the program, and of the networks' draws.
     pub name: &'a str,
-    /// It.
+    /// The program of the networks.
     pub program: &'a Program,
-    /// What is compared.
+    /// The compared scalars.
     pub scalars: &'a [Scalar],
-    /// Values by statistic; the first are those by whose distance at the narrowest width scalars are weighed.
+    /// Candidates by statistic; distances from the first, at the narrowest width, are the scalars' units.
     pub values: &'a [(&'static str, Vec<f64>)],
     /// Widths.
     pub widths: &'a [f64],
     /// Samples.
     pub seeds: usize,
-    /// Networks that make one sample: the logarithm of a single network's distance has a long tail.
+    /// Networks per sample: the logarithm of a single network's distance has a long tail.
     pub block: usize,
 }
 
 impl Comparison<'_> {
-    /// Root mean square, over a block of networks and all scalars, of the distance from every list of values. Each
-    /// scalar's distance is in units of its own at the narrowest width, so that all count alike: one that does not
-    /// converge soon outweighs the rest.
+    /// Root mean square, over a block of networks and all scalars, of the distance from every list of values. Each scalar's
+    /// distance is in units of its own at the narrowest width, so that all have equal weight; one that does not converge soon
+    /// dominates.
     pub fn scan(&self, context: &Context<'_>) -> Result<Scan> {
         let distances = |width: f64, number: String, values: &[f64]| -> Result<Vec<f64>> {
             let seed = context.seed(&format!("{}, width {width}, network {number}", self.name));

@@ -1,0 +1,227 @@
+//! The runs of a grid of learning rates: each trained once and stored, and the best of each optimizer.
+
+use super::super::along::{Along, Probes};
+use super::super::examples::StudyExamples;
+use super::super::kept::{Kept, rank};
+use super::super::plan::Plan;
+use super::super::side_by_side::side_by_side;
+use super::super::splits::SplitName;
+use super::super::store::ResultStore;
+use super::super::study::Study;
+use crate::error::{Error, Result};
+use crate::evidence::{Candidate, Evaluation, StepResidual};
+use crate::jacobian::{Examples, Parameters};
+use crate::lm::OutputMode;
+use crate::progress::Monitor;
+use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, fine_tune};
+
+/// A run of the grid.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Run {
+    pub candidate: Candidate,
+    pub history: Vec<Evaluation>,
+    pub residuals: Vec<StepResidual>,
+}
+
+/// An optimizer's selected run, with all of its runs.
+pub(super) struct Chosen {
+    pub settings: FineTuning,
+    pub runs: Vec<Run>,
+    best: usize,
+    /// Number of dev examples measured along the runs.
+    pub probes: usize,
+}
+
+impl Chosen {
+    /// The same run, up to its selected step, with products in the network's own precision.
+    pub fn in_own_precision(&self) -> Self {
+        let steps = self.run().candidate.selected.map_or(self.settings.steps, |s| s.step);
+        let settings = FineTuning { parts: None, steps, eval_every: steps, ..self.settings.clone() };
+        Self { settings, runs: vec![self.run().clone()], best: 0, probes: self.probes }
+    }
+
+    pub fn run(&self) -> &Run {
+        &self.runs[self.best]
+    }
+}
+
+/// The runs of all optimizers.
+pub(super) struct Grid<'a> {
+    study: &'a Study,
+    data: &'a TrainingData<'a>,
+    probes: Probes<'a>,
+    pub kept: Kept<'a>,
+    /// One per optimizer.
+    pub chosen: Vec<Chosen>,
+}
+
+impl<'a> Grid<'a> {
+    /// Trains the runs that are not stored.
+    pub fn of(
+        study: &'a Study,
+        plan: &Plan,
+        data: &'a TrainingData<'a>,
+        store: &'a ResultStore,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        let count = plan.settings.probes(data.dev.len());
+        let probes = Probes {
+            examples: data.dev.select(&evenly(count, data.dev.len())).exact(),
+            steps: plan.settings.measured_steps(),
+            batch: plan.batch,
+        };
+        let all: Vec<FineTuning> = plan
+            .settings
+            .optimizers
+            .iter()
+            .flat_map(|o| o.learning_rates.iter().map(|rate| settings(plan, o.kind, *rate)))
+            .collect();
+        let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
+        let depends = |s: &FineTuning| serde_json::json!(("run", s, &probes.steps, count));
+        let mut found: Vec<Option<Run>> = all.iter().map(|s| store.get(&name(s), &depends(s), monitor)).collect();
+        let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
+        let known = all.iter().zip(&found).filter_map(|(s, run)| Some((s.optimizer.name(), &run.as_ref()?.candidate)));
+        let kept = Kept::new(store, &study.include, known);
+        let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
+        let include = &study.include;
+        let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+            let settings = &all[missing[index]];
+            let mut along = Along::new(&probes, parameters);
+            let trained = data.run(parameters, include, settings, monitor, |step| along.see(step));
+            let residuals = along.residuals;
+            let rate = settings.learning_rate;
+            let run = match trained {
+                Ok(TrainedModel { parameters, selected, history, diverged }) => {
+                    let candidate = Candidate { learning_rate: rate, selected: Some(selected), diverged };
+                    kept.offer(settings, &candidate, &parameters)?;
+                    Run { candidate, history, residuals }
+                }
+                Err(e) if e.is_numeric() => {
+                    let candidate = Candidate { learning_rate: rate, selected: None, diverged: true };
+                    Run { candidate, history: Vec::new(), residuals }
+                }
+                Err(e) => return Err(e),
+            };
+            store.put(&name(settings), &depends(settings), &run)?;
+            Ok(run)
+        })?;
+        for (i, run) in missing.into_iter().zip(trained) {
+            found[i] = Some(run);
+        }
+        let mut found = found.into_iter().flatten();
+        let mut chosen = Vec::new();
+        for optimizer in &plan.settings.optimizers {
+            let runs: Vec<Run> = found.by_ref().take(optimizer.learning_rates.len()).collect();
+            let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| Error::Diverged {
+                optimizer: optimizer.kind.name().into(),
+                learning_rates: optimizer.learning_rates.clone(),
+                when: "each time".into(),
+                field: Some(optimizer.rates_field()),
+            })?;
+            let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
+            let probes = if probes.steps.is_empty() { 0 } else { count };
+            chosen.push(Chosen { settings, runs, best, probes });
+        }
+        Ok(Self { study, data, probes, kept, chosen })
+    }
+
+    /// Trains a run outside the grid and returns its final network.
+    pub fn train(&self, chosen: &Chosen, monitor: &dyn Monitor) -> Result<Parameters> {
+        let settings = &chosen.settings;
+        monitor.begin(&format!("{}, in the network's own precision", title(settings)), settings.steps as u64);
+        let run = self.data.run(&self.study.parameters, &self.study.include, settings, monitor, |_| Ok(()));
+        monitor.end();
+        Ok(run?.parameters)
+    }
+
+    /// What the residuals along the runs depend on: steps and number of probes.
+    pub fn watched(&self) -> (&[usize], usize) {
+        (&self.probes.steps, self.probes.examples.len())
+    }
+
+    /// Repeats selected runs whose networks were not kept, up to their selected steps: those of an interrupted analysis whose
+    /// files were removed.
+    pub fn repeat(&self, chosen: &[&Chosen], monitor: &dyn Monitor) -> Result<()> {
+        let kept = |c: &Chosen| self.kept.read(&c.settings, &self.study.parameters).is_some();
+        let again: Vec<&Chosen> = chosen.iter().copied().filter(|c| !kept(c)).collect();
+        // Later steps were already found to be no better on dev.
+        let until = |c: &Chosen| c.run().candidate.selected.map_or(c.settings.steps, |s| s.step);
+        let titles: Vec<(String, u64)> =
+            again.iter().map(|c| (format!("{}, again", title(&c.settings)), until(c) as u64)).collect();
+        let (data, include, kept) = (self.data, &self.study.include, &self.kept);
+        side_by_side(&self.study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+            let chosen = again[index];
+            let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
+            let run = data.run(parameters, include, &settings, monitor, |_| Ok(()))?;
+            if Some(run.selected) != chosen.run().candidate.selected {
+                monitor.note(&format!(
+                    "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes \
+                     in varying order, and the repeated run is measured",
+                    settings.optimizer.name(),
+                    run.selected.dev_loss,
+                    run.selected.step
+                ));
+            }
+            kept.write(&chosen.settings, &run.parameters)
+        })?;
+        Ok(())
+    }
+}
+
+/// `count` evenly spaced indices below `all`.
+pub(super) fn evenly(count: usize, all: usize) -> Vec<usize> {
+    (0..count).map(|i| i * all / count).collect()
+}
+
+fn title(settings: &FineTuning) -> String {
+    format!("{}, learning rate {:e}", settings.optimizer.name(), settings.learning_rate)
+}
+
+fn settings(plan: &Plan, kind: OptimizerKind, rate: f64) -> FineTuning {
+    FineTuning {
+        optimizer: kind,
+        learning_rate: rate,
+        batch_size: plan.settings.batch_size,
+        steps: plan.settings.steps,
+        eval_every: plan.settings.eval_every,
+        seed: plan.seed,
+        parts: plan.settings.train_precision,
+    }
+}
+
+/// Index of the best dev accuracy; ties by lower dev loss, then by smaller rate.
+fn best_rate<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Option<usize> {
+    let ranks: Vec<_> = candidates.into_iter().map(rank).collect();
+    (0..ranks.len()).filter(|i| ranks[*i].is_some()).reduce(|best, i| if ranks[i] > ranks[best] { i } else { best })
+}
+
+/// Train and dev as label-word logits.
+pub(super) struct TrainingData<'a> {
+    pub train: StudyExamples<'a>,
+    dev: StudyExamples<'a>,
+    /// Labels of train and of dev.
+    labels: [&'a [usize]; 2],
+}
+
+impl<'a> TrainingData<'a> {
+    pub fn of(study: &'a Study) -> Result<Self> {
+        Ok(Self {
+            train: study.examples(SplitName::Train, OutputMode::Logits)?,
+            dev: study.examples(SplitName::Dev, OutputMode::Logits)?,
+            labels: [study.labels(SplitName::Train), study.labels(SplitName::Dev)],
+        })
+    }
+
+    fn run(
+        &self,
+        parameters: &Parameters,
+        include: &[bool],
+        settings: &FineTuning,
+        monitor: &dyn Monitor,
+        observe: impl FnMut(&Step<'_>) -> Result<()>,
+    ) -> Result<TrainedModel> {
+        let train = LabelledExamples { examples: &self.train, labels: self.labels[0] };
+        let dev = LabelledExamples { examples: &self.dev, labels: self.labels[1] };
+        fine_tune(parameters, &train, &dev, include, settings, monitor, observe)
+    }
+}

@@ -1,0 +1,197 @@
+//! The measures of a selected run, from the network at its end.
+
+use tch::{Kind, Tensor};
+
+use super::super::examples::StudyExamples;
+use super::super::kernels::train_kernel;
+use super::super::plan::{Measures, Plan};
+use super::super::splits::SplitName;
+use super::super::study::Study;
+use super::super::{Start, output_derivative};
+use super::grid::{Chosen, Run, TrainingData, evenly};
+use crate::error::Result;
+use crate::evidence::{FineTuningResult, Linearization, Movement};
+use crate::jacobian::{Examples, Line, Parameters};
+use crate::kernel::{Formula, Gram};
+use crate::lm::OutputMode;
+use crate::measure::{Expansion, Known, Rounding, kernel_drift, sufficient_gradient_drift};
+use crate::progress::Monitor;
+use crate::task::Prompt;
+use crate::train::{OptimizerKind, accuracy, answers, f1};
+
+/// Number of test examples in the scatter plot of movements.
+const MOVEMENTS: usize = 400;
+
+/// Number of examples on which precisions are compared.
+const COMPARED: usize = 4;
+
+/// What the measures of several runs share.
+#[derive(Default)]
+pub(super) struct Measured {
+    rounding: Option<Rounding>,
+    /// Outputs on test before training, in double precision, once needed.
+    at_start: Option<Tensor>,
+}
+
+impl Measured {
+    /// Measures the final network of the selected run.
+    pub fn end_of(
+        &mut self,
+        study: &Study,
+        plan: &Plan,
+        chosen: &Chosen,
+        network: &Parameters,
+        (start, data): (&Start<'_>, &TrainingData<'_>),
+        monitor: &dyn Monitor,
+    ) -> Result<FineTuningResult> {
+        let Chosen { settings, runs, probes, .. } = chosen;
+        let Run { candidate, history, residuals } = chosen.run();
+        let name = settings.optimizer.name();
+        let test = study.examples(SplitName::Test, OutputMode::Logits)?.exact();
+        monitor.begin(&format!("{name}, linearization and drift"), 3);
+        let expansion = self.expansion(study, plan, network, &test, start)?;
+        monitor.advance(1);
+        study.check_finite(&expansion.end, SplitName::Test)?;
+        let labels = study.labels(SplitName::Test);
+        let (before, after) = (accuracy(&start.logits.test, labels), accuracy(&expansion.end, labels));
+        let linearized = expansion.linearized();
+        let linear_accuracy = accuracy(&linearized, labels);
+        let gradients = if plan.settings.measures == Measures::Full {
+            let all = study.examples(SplitName::Train, study.mode)?.exact();
+            let features = all.select(&evenly(plan.settings.features(all.len()), all.len()));
+            let ends = (&study.parameters, network);
+            // The factors of both networks are in memory at once.
+            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(COMPARED))?
+        } else {
+            None
+        };
+        monitor.advance(1);
+        let direction = Direction::of(&study.parameters, network);
+        monitor.advance(1);
+        monitor.end();
+        let moved = train_kernel(study, network, plan, &format!("kernel of train after {name}"), monitor)?;
+        let drifts = plan
+            .settings
+            .formulas
+            .iter()
+            .filter_map(|f| {
+                Some((
+                    f.name().to_owned(),
+                    kernel_drift(start.kernel.matrix(*f)?, moved.matrix(*f)?, start.kernel.outputs)?,
+                ))
+            })
+            .collect();
+        Ok(FineTuningResult {
+            optimizer: name.into(),
+            analog: match settings.optimizer {
+                OptimizerKind::Sgd => Formula::Sgd.name().into(),
+                OptimizerKind::Signgd | OptimizerKind::Adam { .. } => Formula::Asymmetric.name().into(),
+            },
+            batch_size: settings.batch_size.min(data.train.len()),
+            steps: settings.steps,
+            candidates: runs.iter().map(|r| r.candidate.clone()).collect(),
+            learning_rate: settings.learning_rate,
+            selected: candidate.selected.expect("a run that was selected"),
+            history: history.clone(),
+            test_accuracy: after,
+            test_answers: answers(&expansion.end, labels),
+            test_f1: f1(&expansion.end, labels),
+            parameter_change: direction.relative(),
+            linearization: Linearization {
+                test_accuracy: linear_accuracy,
+                test_answers: answers(&linearized, labels),
+                recovered_share: (after > before).then(|| (linear_accuracy - before) / (after - before)),
+                cumulative_residual: expansion.residual(),
+                computed: Some(expansion.computed),
+                probes: *probes,
+                steps: residuals.clone(),
+                movements: movements(&expansion.end, &linearized, study.prompts(SplitName::Test)),
+            },
+            gradient_drift: gradients,
+            kernel_drift: drifts,
+            output_derivative: output_derivative(study, &class_logits(&moved), &expansion.end)?,
+            own_precision: None,
+        })
+    }
+
+    /// The expansion from the start to a trained network, on test.
+    fn expansion(
+        &mut self,
+        study: &Study,
+        plan: &Plan,
+        network: &Parameters,
+        test: &StudyExamples<'_>,
+        start: &Start<'_>,
+    ) -> Result<Expansion> {
+        let few = test.select(&evenly(test.len().min(COMPARED), test.len()));
+        let rounding = match self.rounding {
+            Some(rounding) => rounding,
+            None => *self.rounding.insert(Rounding::of(&study.parameters, &few, plan.batch, None)?),
+        };
+        let line = Line::new(&study.parameters, network);
+        let start = &start.logits.test;
+        if study.parameters.kind() == Kind::Double {
+            // The start's logits may be rounded as in transformers; differences need exact ones.
+            let known = Known { start: None, end: None };
+            return Expansion::double(line, test, plan.batch, rounding, known);
+        }
+        Expansion::sufficient(line, (test, &few), plan.batch, rounding, Some(start), &mut self.at_start)
+    }
+}
+
+/// Label-word logits \[N, C\] of a kernel's left examples, up to a constant per example, which does not change the output
+/// derivative.
+fn class_logits(kernel: &Gram) -> Tensor {
+    let outputs = &kernel.left_outputs;
+    if kernel.outputs > 1 { outputs.shallow_clone() } else { Tensor::cat(&[&outputs.zeros_like(), outputs], 1) }
+}
+
+/// Size of a movement of the parameters.
+struct Direction {
+    moved: f64,
+    from: f64,
+}
+
+impl Direction {
+    /// Computed tensor by tensor, in double precision.
+    fn of(start: &Parameters, end: &Parameters) -> Self {
+        let square = |t: Tensor| t.square().sum(Kind::Double).double_value(&[]);
+        let wide = |t: &Tensor| t.detach().to_kind(Kind::Double);
+        let (mut moved, mut from) = (0.0, 0.0);
+        for (a, b) in start.values().iter().zip(end.values()) {
+            let a = wide(a);
+            moved += square(wide(b) - &a);
+            from += square(a);
+        }
+        Self { moved: moved.sqrt(), from: from.sqrt() }
+    }
+
+    fn relative(&self) -> f64 {
+        self.moved / self.from
+    }
+}
+
+/// Margins of the right class over the best other class, for the first [`MOVEMENTS`] examples.
+fn movements(trained: &Tensor, linearized: &Tensor, prompts: &[Prompt]) -> Vec<Movement> {
+    let margins = |logits: &Tensor| -> Vec<f64> {
+        let count = logits.size()[1] as usize;
+        let flat = Vec::<f64>::try_from(logits.contiguous().view(-1)).expect("a flat f64 tensor");
+        prompts
+            .iter()
+            .enumerate()
+            .map(|(i, prompt)| {
+                let row = &flat[i * count..(i + 1) * count];
+                let others = row.iter().enumerate().filter(|(c, _)| *c != prompt.label).map(|(_, f)| *f);
+                row[prompt.label] - others.fold(f64::NEG_INFINITY, f64::max)
+            })
+            .collect()
+    };
+    let (a, b) = (margins(trained), margins(linearized));
+    let movement = |(prompt, (trained, linearized)): (&Prompt, (f64, f64))| Movement {
+        trained,
+        linearized,
+        class: prompt.label,
+        row: Some(prompt.row),
+    };
+    prompts.iter().zip(a.into_iter().zip(b)).take(MOVEMENTS).map(movement).collect()
+}
