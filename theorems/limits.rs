@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
-use super::program::sampled;
+use super::convergence::sampled;
 use super::scan::{doubled, list};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Profile};

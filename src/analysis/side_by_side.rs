@@ -3,7 +3,7 @@
 //!
 //! Threads that share every small operation of one run wait for one another at each of them, and wait long if another process
 //! has taken a core; independent runs never wait. A run gives the same numbers either way only if it has one thread either way;
-//! so the choice depends on the network alone, not on the number of threads.
+//! so the choice depends on the network and the number of the study's runs, not on the number of threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,20 +20,27 @@ use crate::threads::in_threads;
 /// this size.
 const SMALL: usize = 1 << 25;
 
+/// The same if the study has a single run, which leaves all other threads idle: in a larger network they gain more than they
+/// wait.
+const SMALL_ALONE: usize = 1 << 23;
+
 /// A run as passed to `work`: its own handles on the initial parameters, its index, its monitor.
 pub(super) type Job<'a> = (&'a Parameters, usize, &'a dyn Monitor);
 
-/// Runs `work` for each of the `runs`, given by stage and length, and returns the results in order.
+/// Runs `work` for each of the `runs`, given by stage and length, and returns the results in order. They are those of the
+/// `planned` runs of the study that are not stored.
 ///
 /// # Errors
 /// That of the failed run with the smallest index; no run starts after a failure.
 pub(super) fn side_by_side<T: Send>(
     parameters: &Parameters,
+    planned: usize,
     runs: &[(String, u64)],
     monitor: &dyn Monitor,
     work: impl Fn(Job<'_>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let small = parameters.device() == Device::Cpu && parameters.numel() as usize <= SMALL;
+    let most = if planned == 1 { SMALL_ALONE } else { SMALL };
+    let small = parameters.device() == Device::Cpu && parameters.numel() as usize <= most;
     if !small {
         let one = |(index, (stage, units)): (usize, &(String, u64))| {
             monitor.begin(stage, *units);

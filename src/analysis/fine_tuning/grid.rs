@@ -84,7 +84,7 @@ impl<'a> Grid<'a> {
         let kept = Kept::new(store, &study.include, known);
         let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
         let include = &study.include;
-        let trained = side_by_side(&study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+        let trained = side_by_side(&study.parameters, all.len(), &titles, monitor, |(parameters, index, monitor)| {
             let settings = &all[missing[index]];
             let mut along = Along::new(&probes, parameters);
             let trained = data.run(parameters, include, settings, monitor, |step| along.see(step));
@@ -148,8 +148,9 @@ impl<'a> Grid<'a> {
         let until = |c: &Chosen| c.run().candidate.selected.map_or(c.settings.steps, |s| s.step);
         let titles: Vec<(String, u64)> =
             again.iter().map(|c| (format!("{}, again", title(&c.settings)), until(c) as u64)).collect();
+        let planned = self.chosen.iter().map(|c| c.runs.len()).sum();
         let (data, include, kept) = (self.data, &self.study.include, &self.kept);
-        side_by_side(&self.study.parameters, &titles, monitor, |(parameters, index, monitor)| {
+        side_by_side(&self.study.parameters, planned, &titles, monitor, |(parameters, index, monitor)| {
             let chosen = again[index];
             let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
             let run = data.run(parameters, include, &settings, monitor, |_| Ok(()))?;
