@@ -22,6 +22,10 @@
 //! true labels at pre-trained weights, and how small pre-training makes it. For Adam it follows that a small χ does not shrink
 //! the steps; what keeps Adam near its kernel is the small learning rate, or the short run, that a natural task allows.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use tch::Tensor;
 
 use super::context::{Context, SHIFTED};
@@ -71,39 +75,49 @@ struct Model {
     words: Tensor,
 }
 
+/// Networks by seed and length of pre-training, made when needed: a mutant that shares all measurements needs none.
+struct Models<'a> {
+    context: &'a Context<'a>,
+    network: &'a Transformer,
+    kept: RefCell<BTreeMap<(usize, usize), Rc<Model>>>,
+}
+
+impl Models<'_> {
+    /// The network of a seed after so many steps.
+    fn of(&self, seed: usize, steps: usize) -> Result<Rc<Model>> {
+        if let Some(model) = self.kept.borrow().get(&(seed, steps)) {
+            return Ok(Rc::clone(model));
+        }
+        let name = format!("seed {seed}");
+        let prompt = Masked::draw(1 + PROBES, self.context.seed(&format!("{name}, prompts")));
+        let (words, _) = Choice::words(&prompt.tokens, self.context.seed(&format!("{name}, words")));
+        let parameters = pretrain(self.context, self.network, steps, &name)?;
+        let model = Rc::new(Model { parameters, prompt, words });
+        self.kept.borrow_mut().insert((seed, steps), Rc::clone(&model));
+        Ok(model)
+    }
+}
+
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let network = transformer(context.pick(32, 64, 256));
     let seeds = context.seeds(12, 20, 24);
     let steps = context.pick(100, 300, 1000);
-    context.monitor.begin("pre-training", seeds as u64);
-    let (mut models, mut untrained) = (Vec::new(), Vec::new());
-    for seed in 0..seeds {
-        let name = format!("seed {seed}");
-        let prompt = Masked::draw(1 + PROBES, context.seed(&format!("{name}, prompts")));
-        let (words, _) = Choice::words(&prompt.tokens, context.seed(&format!("{name}, words")));
-        for (steps, kept) in [(steps, &mut models), (0, &mut untrained)] {
-            let parameters = pretrain(context, &network, steps, &name)?;
-            kept.push(Model { parameters, prompt: prompt.shallow_copy(), words: words.shallow_clone() });
-        }
-        context.monitor.advance(1);
-    }
-    context.monitor.end();
-
+    let models = Models { context, network: &network, kept: RefCell::default() };
     let statistics = [RESIDUAL, DRIFT];
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
     let rates = [0.003, 0.01, 0.03, SIGN_MOVE];
     let sgd_update = if context.is(WRONG_UPDATE) { OptimizerKind::Signgd } else { OptimizerKind::Sgd };
     let in_chi = Scan::over(context, "SGD over χ", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &models[seed], sgd_update, delta, SGD_MOVE)
+        one_step(context, &network, &*models.of(seed, steps)?, sgd_update, delta, SGD_MOVE)
     })?;
     let at_random = Scan::over(context, "SGD over χ, random weights", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &untrained[seed], sgd_update, delta, SGD_MOVE)
+        one_step(context, &network, &*models.of(seed, 0)?, sgd_update, delta, SGD_MOVE)
     })?;
     let sign_in_chi = Scan::over(context, "SignGD over χ", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &models[seed], OptimizerKind::Signgd, delta, SIGN_MOVE)
+        one_step(context, &network, &*models.of(seed, steps)?, OptimizerKind::Signgd, delta, SIGN_MOVE)
     })?;
     let in_eta = Scan::over(context, "SignGD over η", &rates, seeds, &statistics, |rate, seed| {
-        one_step(context, &network, &models[seed], OptimizerKind::Signgd, 0.1, rate)
+        one_step(context, &network, &*models.of(seed, steps)?, OptimizerKind::Signgd, 0.1, rate)
     })?;
 
     let mut findings = Collected {

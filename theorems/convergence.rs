@@ -50,11 +50,14 @@ impl Comparison<'_> {
             let run = self.program.run(width as usize, seed, context.device)?;
             Ok(self.scalars.iter().zip(values).map(|(s, value)| run.scalar(*s) - value).collect())
         };
-        let mut units = vec![0.0; self.scalars.len()];
-        for pilot in 0..PILOTS {
-            let off = distances(self.widths[0], format!("pilot {pilot}"), &self.values[0].1)?;
-            units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
-        }
+        let units = context.shared(&format!("{}, pilots", self.name), self.widths[0], 0, || {
+            let mut units = vec![0.0; self.scalars.len()];
+            for pilot in 0..PILOTS {
+                let off = distances(self.widths[0], format!("pilot {pilot}"), &self.values[0].1)?;
+                units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
+            }
+            Ok(units)
+        })?;
         let moving = units.iter().filter(|unit| unit.sqrt() > CONSTANT).count();
         let names: Vec<&'static str> = self.values.iter().map(|(name, _)| *name).collect();
         Scan::over(context, self.name, self.widths, self.seeds, &names, |width, seed| {

@@ -95,32 +95,26 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let seeds = context.seeds(24, 24, 12);
     let names = [ONE, TWO, MOVES];
     let corrected = !context.is(NO_BIAS_CORRECTION);
-    let (mut outside, mut compared) = (0, 0);
+    let (mut outside, mut compared) = (0.0, 0.0);
     let mut rows = Vec::new();
     let mut worst_step = 0.0f64;
     let scan = Scan::watched(context, "trajectories", &widths, seeds, &names, |width, seed| {
-        // One network per pair of decay rates; the root mean square over them is one sample.
-        let (mut squares, mut moved) = (0.0, 0.0);
-        for (k, betas) in BETAS.into_iter().enumerate() {
-            // The bound is exact at every width, and the smallest is the cheapest.
-            let compare = Some(&width) == widths.first();
-            let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare, corrected)?;
-            outside += run.outside;
-            compared += run.compared;
-            squares += run.residual.powi(2) / BETAS.len() as f64;
-            moved += run.moved.powi(2) / BETAS.len() as f64;
-            if Some(&width) == widths.last() {
-                let measured = leaves(&run.factors);
-                let computed = leaves(&scalar_factors(context, &run.chi, betas));
-                worst_step = worst_step.max((measured as f64 - computed as f64).abs());
+        // The bound is exact at every width, and the smallest is the cheapest.
+        let compare = Some(&width) == widths.first();
+        let numbers =
+            context.shared("trajectories", width, seed, || trajectories(context, (width, seed), compare, corrected))?;
+        outside += numbers[names.len()];
+        compared += numbers[names.len() + 1];
+        if Some(&width) == widths.last() {
+            for (betas, of) in BETAS.into_iter().zip(numbers[names.len() + 2..].chunks_exact(3)) {
+                let [measured, computed, variation] = *of else { unreachable!("chunks of three") };
+                worst_step = worst_step.max((measured - computed).abs());
                 if seed == 0 {
-                    let variation = run.chi[computed.min(STEPS) - 1] / run.chi[0];
-                    rows.push([betas.0, betas.1, measured as f64, computed as f64, variation].map(Cell::from).to_vec());
+                    rows.push([betas.0, betas.1, measured, computed, variation].map(Cell::from).to_vec());
                 }
             }
         }
-        let two = trajectory(context, BETAS[0], 2, width, seed, false, corrected)?;
-        Ok(vec![squares.sqrt(), two.residual, moved.sqrt()])
+        Ok(numbers[..names.len()].to_vec())
     })?;
     let wrong = trajectory(context, BETAS[0], 1, widths[0], 0, true, false)?;
     let (uncorrected_outside, uncorrected_compared) = (wrong.outside, wrong.compared);
@@ -147,7 +141,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let moves = Expectation::Within { target: 0.0, tolerance: 0.25 };
     let title = "exponent of the outputs' movement (there is something to predict)";
     findings.hypotheses.push(scan.scaling(title, MOVES, moves)?);
-    findings.checks.push(exactly("updates outside the adam-bound", 0.5, outside as f64, compared));
+    findings.checks.push(exactly("updates outside the adam-bound", 0.5, outside, compared as usize));
     // The factor crosses the threshold within a step, and finite width shifts it by a few percent: hence one step either way.
     let steps = "steps between the measured and the computed departure from SignGD, at the largest width";
     findings.checks.push(exactly(steps, 1.0, worst_step, BETAS.len() * seeds));
@@ -165,6 +159,32 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         series,
     });
     Ok(context.judged(findings))
+}
+
+/// The numbers of one seed at one width: the residuals with one example and with two, the outputs' movement; updates outside the
+/// adam-bound and all that were compared; and for each pair of decay rates the measured and the computed step at which Adam
+/// leaves SignGD, and χ at the latter over χ at the start.
+fn trajectories(
+    context: &Context<'_>,
+    (width, seed): (f64, usize),
+    compare: bool,
+    corrected: bool,
+) -> Result<Vec<f64>> {
+    // One network per pair of decay rates; the root mean square over them is one sample.
+    let (mut squares, mut moved, mut outside, mut compared) = (0.0, 0.0, 0, 0);
+    let mut steps = Vec::new();
+    for (k, betas) in BETAS.into_iter().enumerate() {
+        let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare, corrected)?;
+        outside += run.outside;
+        compared += run.compared;
+        squares += run.residual.powi(2) / BETAS.len() as f64;
+        moved += run.moved.powi(2) / BETAS.len() as f64;
+        let computed = leaves(&scalar_factors(context, &run.chi, betas));
+        steps.extend([leaves(&run.factors) as f64, computed as f64, run.chi[computed.min(STEPS) - 1] / run.chi[0]]);
+    }
+    let two = trajectory(context, BETAS[0], 2, width, seed, false, corrected)?;
+    let numbers = [squares.sqrt(), two.residual, moved.sqrt(), outside as f64, compared as f64];
+    Ok(numbers.into_iter().chain(steps).collect())
 }
 
 /// Ratio of Adam's updates without and with bias correction at step t (ε = 0).

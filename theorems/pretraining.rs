@@ -47,11 +47,6 @@ impl Masked {
         Self { ids: Tensor::from_slice(&ids).view([-1, TOKENS]), positions: Tensor::from_slice(&positions), tokens }
     }
 
-    /// The same tensors.
-    pub(super) fn shallow_copy(&self) -> Self {
-        Self { ids: self.ids.shallow_clone(), positions: self.positions.shallow_clone(), tokens: self.tokens.clone() }
-    }
-
     /// The sequences as examples of a network, read out at the mask.
     pub(super) fn examples<'a>(&self, context: &Context<'_>, network: &'a Transformer) -> TransformerExamples<'a> {
         network.examples(self.ids.to_device(context.device)).read_at(self.positions.to_device(context.device))

@@ -30,7 +30,7 @@ pub enum Fate {
     Survived,
     /// A check called a deviation within its tolerance violated.
     WronglyCaught,
-    /// Only checks noticed it that the claim itself violates: they say nothing of the mutant.
+    /// Only checks noticed it that the claim itself does not pass: they say nothing of the mutant.
     Undecided,
     /// It passes, as it may: it is graded, and below two tolerances.
     Passes,
@@ -60,14 +60,19 @@ impl MutantResult {
     /// What became of it, given what was found for the claim itself, if anything. Graded mutants must be noticed from two
     /// tolerances on, and must not be below one.
     pub fn fate(&self, claim: Option<&Findings>) -> Fate {
-        let violated = |name: &str| {
-            claim.is_some_and(|c| c.checks.iter().any(|c| c.outcome == Outcome::Violated && c.name == name))
+        let own = |name: &str| claim.and_then(|c| c.checks.iter().find(|c| c.name == name)).map(|c| c.outcome);
+        let within = self.strength.is_some_and(|strength| strength < 1.0);
+        // An undecided check may be tipped by any small deviation; it takes a large one to count as noticed.
+        let silent = |check: &String| match own(check) {
+            Some(Outcome::Violated) => true,
+            Some(Outcome::Underpowered) => within,
+            Some(Outcome::Holds) | None => false,
         };
         if self.caught_by.is_empty() {
             if self.strength.is_none_or(|strength| strength >= 2.0) { Fate::Survived } else { Fate::Passes }
-        } else if self.caught_by.iter().all(|check| violated(check)) {
+        } else if self.caught_by.iter().all(silent) {
             Fate::Undecided
-        } else if self.strength.is_some_and(|strength| strength < 1.0) {
+        } else if within {
             Fate::WronglyCaught
         } else {
             Fate::Caught

@@ -206,7 +206,7 @@ fn every_verdict_is_reported() {
     insta::assert_snapshot!("summary", claims_summary(&verification));
 }
 
-/// A check that the claim itself violates says nothing of a mutant; any other check does.
+/// A check that the claim itself does not pass says nothing of a mutant; any other check does.
 #[test]
 fn a_violated_claim_does_not_blame_its_mutants() {
     let mut verification = realistic();
@@ -230,7 +230,7 @@ fn a_violated_claim_does_not_blame_its_mutants() {
     verification.mutants.truncate(3);
     let summary = claims_summary(&verification);
     assert!(
-        summary.contains("3 mutants were noticed only by checks that their claims themselves violate."),
+        summary.contains("3 mutants were noticed only by checks that their claims themselves do not pass."),
         "{summary}"
     );
     assert!(!summary.contains("WRONGLY") && !summary.contains("All 0"), "{summary}");

@@ -82,8 +82,10 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
     }
     match undecided {
         0 => {}
-        1 => sentences.push("One mutant was noticed only by checks that its claim itself violates.".to_owned()),
-        n => sentences.push(format!("{n} mutants were noticed only by checks that their claims themselves violate.")),
+        1 => sentences.push("One mutant was noticed only by checks that its claim itself does not pass.".to_owned()),
+        n => {
+            sentences.push(format!("{n} mutants were noticed only by checks that their claims themselves do not pass."))
+        }
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }

@@ -66,7 +66,7 @@ fn of_mutant(mutant: &MutantResult, fate: Fate) -> TestCase {
             let text = format!("within its tolerance, but {by} called it violated: {}", mutant.change);
             non_success(NonSuccessKind::Failure, fate.text(), &text)
         }
-        Fate::Undecided => skipped(&format!("{}: the claim itself violates {by}", fate.text())),
+        Fate::Undecided => skipped(&format!("{}: the claim itself does not pass {by}", fate.text())),
         Fate::Passes | Fate::Caught => TestCaseStatus::success(),
     };
     case(&mutant.label(), &mutant.claim, mutant.seconds, status)
