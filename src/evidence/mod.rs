@@ -11,12 +11,10 @@ mod measures;
 mod mutant;
 mod setting;
 mod verdict;
+mod verification;
 
 pub use answers::Answers;
-pub use claim::{
-    Cell, Check, ClaimEvidence, ClaimVerdict, ExperimentError, Figure, Findings, Mark, Profile, Series, Table,
-    Verification, VerificationFacts,
-};
+pub use claim::{Cell, Check, ClaimEvidence, ClaimVerdict, Figure, Findings, Mark, Profile, Series, Table};
 pub use collected::{Collected, Open};
 pub use grid::{GridCell, GridKey, GridResult, GridScore, METHODS, Reproduction, scored_by_f1};
 pub use kernels::{Failure, KernelDistance, KernelFacts, MatrixPicture, MethodResult};
@@ -27,6 +25,7 @@ pub use measures::{
 pub use mutant::{Fate, MutantResult};
 pub use setting::{LabelWordFacts, ModelFacts, RunFacts, SetFacts, TaskFacts};
 pub use verdict::{CONFIDENCE, Floor, Outcome, Question, Verdict, accuracy_error, judge};
+pub use verification::{ExperimentError, Verification, VerificationFacts};
 
 /// Version of the layout of `report.json`. Increases with every change that readers of the file would notice, together with the
 /// program's version, so that all reports of one program have the same layout.
