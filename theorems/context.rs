@@ -153,7 +153,7 @@ impl Context<'_> {
         }
     }
 
-    /// The number of samples of an interval for this run's profile, and more at each further look.
+    /// The number of samples of an interval for this run's profile; more at each further look.
     pub fn samples(&self, quick: usize, standard: usize, full: usize) -> usize {
         let samples = self.pick(quick, standard, full);
         self.look.map_or(samples, |look| (samples as f64 * GROWTH.powi(look as i32)).ceil() as usize)

@@ -1,4 +1,4 @@
-//! What became of a mutant, a deliberately wrong implementation or formula.
+//! The fate of a mutant, a deliberately wrong implementation or formula.
 
 use super::claim::{ClaimVerdict, Findings};
 use crate::stats::Outcome;
@@ -23,16 +23,16 @@ pub struct MutantResult {
     pub seconds: f64,
 }
 
-/// What became of a mutant.
+/// The fate of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing noticed it although something must.
     Survived,
-    /// A check called a deviation within its tolerance violated.
+    /// A check was violated by a deviation within its tolerance.
     WronglyCaught,
-    /// Only checks noticed it that the claim itself does not pass: they say nothing of the mutant.
+    /// It was noticed only by checks that the claim itself does not pass, which says nothing about the mutant.
     Undecided,
-    /// It passes, as it may: it is graded, and below two tolerances.
+    /// It was not noticed and need not be: it is graded, and below two tolerances.
     Passes,
     /// A check noticed it.
     Caught,
@@ -44,7 +44,7 @@ impl Fate {
         matches!(self, Self::Survived | Self::WronglyCaught)
     }
 
-    /// In a few words.
+    /// Text in reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Survived => "survived",
@@ -57,8 +57,8 @@ impl Fate {
 }
 
 impl MutantResult {
-    /// What became of it, given what was found for the claim itself, if anything. Graded mutants must be noticed from two
-    /// tolerances on, and must not be below one.
+    /// Its fate, given the findings for the claim itself, if there are any. Graded mutants must be noticed from two tolerances
+    /// on, and must not be noticed below one.
     pub fn fate(&self, claim: Option<&Findings>) -> Fate {
         let own = |name: &str| claim.and_then(|c| c.checks.iter().find(|c| c.name == name)).map(|c| c.outcome);
         let within = self.strength.is_some_and(|strength| strength < 1.0);

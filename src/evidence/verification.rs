@@ -67,7 +67,7 @@ impl Verification {
             && !self.fates().any(|(_, fate)| fate.is_failure())
     }
 
-    /// The mutants with what became of each.
+    /// The mutants, each with its fate.
     pub fn fates(&self) -> impl Iterator<Item = (&MutantResult, Fate)> {
         self.mutants.iter().map(|mutant| {
             let claim = self.claims.iter().find(|c| c.id == mutant.claim);

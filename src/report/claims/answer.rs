@@ -49,8 +49,8 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     sentences.join(" ")
 }
 
-/// The outcome for mutants, if any: those that must be noticed, graded ones that must not be, and those of which a violated
-/// claim cannot tell.
+/// The outcome for mutants, if any: those that must be noticed, graded ones that must not be, and those that a violated claim
+/// cannot judge.
 pub(super) fn mutants(verification: &Verification) -> Option<String> {
     let count =
         |among: &dyn Fn(&MutantResult, Fate) -> bool| verification.fates().filter(|(m, f)| among(m, *f)).count();
