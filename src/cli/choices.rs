@@ -91,7 +91,7 @@ choices!(Init {
 
 choices!(Profile {
     Quick: "quick", "About two minutes for the whole suite on two cores";
-    Standard: "standard", "About fifteen minutes on two cores: wider networks, more seeds, narrower intervals";
+    Standard: "standard", "About twenty minutes on two cores: wider networks, more seeds, narrower intervals";
     Full: "full", "For a GPU: widths to 16384";
 });
 

@@ -10,7 +10,7 @@ pub enum Profile {
     /// About two minutes for the whole suite on two cores.
     #[default]
     Quick,
-    /// About fifteen minutes on two cores: wider networks, more seeds, narrower intervals.
+    /// About twenty minutes on two cores: wider networks, more seeds, narrower intervals.
     Standard,
     /// For a GPU: widths to 16384.
     Full,

@@ -89,14 +89,14 @@ enum Command {
     },
     /// Set up, then regenerate the committed report: `kernelview verify --profile standard --out-dir reports/standard`.
     ///
-    /// Takes about fifteen minutes on two cores; repeat the command to continue an interrupted run.
+    /// Takes about twenty minutes on two cores; repeat the command to continue an interrupted run.
     Report,
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace --no-fail-fast ARGS`.
     ///
     /// For example `cargo xtask test --release` or `cargo xtask test -- --nocapture`.
     ///
     /// `cargo xtask test --processors` runs the tests with snapshots or golden digits as other processors would compute
-    /// them, with one and two threads (about an hour); `--processors=short` runs a few of them (minutes).
+    /// them, with one and two threads (about half an hour); `--processors=short` runs a few of them (minutes).
     Test {
         /// Arguments for `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
