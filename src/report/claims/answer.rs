@@ -80,12 +80,12 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
         };
         sentences.push(format!("{text}{unrun}{within}."));
     }
-    match undecided {
-        0 => {}
-        1 => sentences.push("One mutant was noticed only by checks that its claim itself does not pass.".to_owned()),
-        n => {
-            sentences.push(format!("{n} mutants were noticed only by checks that their claims themselves do not pass."))
-        }
+    if undecided > 0 {
+        let (noticed, claims) = match undecided {
+            1 => ("One mutant was".to_owned(), "its claim itself does"),
+            n => (format!("{n} mutants were"), "their claims themselves do"),
+        };
+        sentences.push(format!("{noticed} noticed only by checks that {claims} not pass."));
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
