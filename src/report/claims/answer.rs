@@ -63,6 +63,7 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
     if all + small > 0 {
         let noticed = all - failed;
         let text = match count(&|_, fate| fate == Fate::Survived) {
+            0 if all == 0 => "No mutant had to be noticed".to_owned(),
             0 if failed == 0 && all == 1 => "The one mutant was noticed".to_owned(),
             0 if failed == 0 => format!("All {all} mutants were noticed"),
             0 => format!("Of {all} mutants, {noticed} {} noticed", if noticed == 1 { "was" } else { "were" }),
