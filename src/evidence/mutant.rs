@@ -57,22 +57,30 @@ impl Fate {
 }
 
 impl MutantResult {
-    /// Its fate, given the findings for the claim itself, if there are any. Graded mutants must be noticed from two tolerances
-    /// on, and must not be noticed below one.
+    /// Whether a check must notice it: it is gross, or off by two tolerances or more.
+    pub fn must_be_noticed(&self) -> bool {
+        self.strength.is_none_or(|strength| strength >= 2.0)
+    }
+
+    /// Whether no check may notice it: it is off by less than a tolerance.
+    pub fn must_pass(&self) -> bool {
+        self.strength.is_some_and(|strength| strength < 1.0)
+    }
+
+    /// Its fate, given the findings for the claim itself, if there are any.
     pub fn fate(&self, claim: Option<&Findings>) -> Fate {
         let own = |name: &str| claim.and_then(|c| c.checks.iter().find(|c| c.name == name)).map(|c| c.outcome);
-        let within = self.strength.is_some_and(|strength| strength < 1.0);
         // An undecided check may be tipped by any small deviation; it takes a large one to count as noticed.
         let silent = |check: &String| match own(check) {
             Some(Outcome::Violated) => true,
-            Some(Outcome::Underpowered) => within,
+            Some(Outcome::Underpowered) => self.must_pass(),
             Some(Outcome::Holds) | None => false,
         };
         if self.caught_by.is_empty() {
-            if self.strength.is_none_or(|strength| strength >= 2.0) { Fate::Survived } else { Fate::Passes }
+            if self.must_be_noticed() { Fate::Survived } else { Fate::Passes }
         } else if self.caught_by.iter().all(silent) {
             Fate::Undecided
-        } else if within {
+        } else if self.must_pass() {
             Fate::WronglyCaught
         } else {
             Fate::Caught

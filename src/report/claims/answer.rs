@@ -56,8 +56,8 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
         |among: &dyn Fn(&MutantResult, Fate) -> bool| verification.fates().filter(|(m, f)| among(m, *f)).count();
     let failed = names(verification, true).len();
     // At its tolerance a graded one may come out either way.
-    let all = failed + count(&|m, fate| fate != Fate::Undecided && m.strength.is_none_or(|strength| strength >= 2.0));
-    let small = count(&|m, fate| fate != Fate::Undecided && m.strength.is_some_and(|strength| strength < 1.0));
+    let all = failed + count(&|m, fate| fate != Fate::Undecided && m.must_be_noticed());
+    let small = count(&|m, fate| fate != Fate::Undecided && m.must_pass());
     let undecided = count(&|_, fate| fate == Fate::Undecided);
     let mut sentences = Vec::new();
     if all + small > 0 {

@@ -58,7 +58,7 @@ pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
         let found = verification.fates().filter(|(m, fate)| *fate == wanted && !graded(m));
         found
             .map(|(m, _)| {
-                context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), caught_by => m.caught_by.clone(), verdict => m.verdict.text() }
+                context! { claim => m.claim.as_str(), mutant => m.label(), change => m.change.as_str(), caught_by => m.caught_by.join("; "), verdict => m.verdict.text() }
             })
             .collect()
     };
