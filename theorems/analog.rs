@@ -8,7 +8,7 @@ use super::scan::{Scan, doubled, list};
 use super::training::{loss_gradient, outputs};
 use crate::error::Result;
 use crate::evidence::{Collected, Figure, Findings};
-use crate::kernel::{FormulaSet, Gram, GramOptions, structured_gram};
+use crate::kernel::{FormulaSet, GramOptions, structured_gram};
 use crate::network::{Abc, Activation, Mlp, normal_tensor, unit_inputs};
 use crate::progress::Silent;
 use crate::stats::Expectation;
@@ -32,43 +32,63 @@ pub(super) struct Prediction {
     /// Name, e.g. "K(SGD)".
     pub name: &'static str,
     /// The kernel \[probes, train\] at the initial parameters.
-    pub kernel: fn(&Gram) -> Tensor,
+    pub kernel: fn(&Kernels) -> Tensor,
     /// χ or its sign.
     pub factor: fn(f64) -> f64,
 }
 
-/// An analog, with the predictions that must fail in its place.
-pub(super) struct Analog {
+/// The kernels \[probes, train\] at the start of a trajectory.
+pub(super) struct Kernels {
+    pub sgd: Tensor,
+    pub asymmetric: Tensor,
+    /// The asymmetric kernel with its arguments exchanged.
+    pub transposed: Tensor,
+    pub signgd: Tensor,
+}
+
+/// How networks are trained.
+pub(super) struct Setting {
     pub optimizer: OptimizerKind,
     pub abc: Abc,
     pub eta: f64,
+    pub text: &'static str,
+}
+
+/// The predictions of an analog: the claimed one, and those that must fail in its place.
+pub(super) struct Predictions {
     pub claimed: Prediction,
     pub controls: Vec<Prediction>,
-    pub setting: &'static str,
 }
 
 /// Runs the trajectories and compares. Controls get the best-fitting scale, so that their shape is refuted and not their unit;
 /// the claimed prediction gets none.
-pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findings> {
+pub(super) fn experiment(
+    context: &Context<'_>,
+    setting: &Setting,
+    Predictions { claimed, controls }: &Predictions,
+) -> Result<Findings> {
     let widths = context.pick(doubled(128.0, 4), doubled(128.0, 5), doubled(256.0, 7));
     let seeds = context.seeds(32, 32, 24);
-    let mut names = vec![analog.claimed.name];
-    names.extend(analog.controls.iter().map(|c| c.name));
+    let mut names = vec![claimed.name];
+    names.extend(controls.iter().map(|c| c.name));
     names.push(MOVES);
-    let scan = Scan::over(context, "trajectories", &widths, seeds, &names, |width, seed| {
-        residuals(context, analog, width, seed)
+    let scan = Scan::watched(context, "trajectories", &widths, seeds, &names, |width, seed| {
+        // Mutants of the prediction share the run.
+        let stage = format!("{:?}", setting.optimizer);
+        let run = context.independent(&stage, width, seed, |own| run(own, setting, width, seed))?;
+        Ok(residuals(&run, std::iter::once(claimed).chain(controls)))
     })?;
     let falls = context.expected(-1.0, MARGIN);
     let title = |name: &str| format!("{name}: exponent of the relative residual of the predicted steps");
     let mut findings = Collected {
         settings: vec![
-            ("network".into(), analog.setting.into()),
+            ("network".into(), setting.text.into()),
             ("widths".into(), list(&widths)),
             ("seeds".into(), seeds.to_string()),
             ("training".into(), format!("{STEPS} steps, one example each, squared loss; inputs of different lengths")),
         ],
-        checks: vec![scan.scaling(title(analog.claimed.name), analog.claimed.name, falls)?],
-        tables: vec![scan.local_slopes(&[(analog.claimed.name, -1.0)])?],
+        checks: vec![scan.scaling(title(claimed.name), claimed.name, falls)?],
+        tables: vec![scan.local_slopes(&[(claimed.name, -1.0)])?],
         ..Collected::default()
     };
     // A tenth of the residual that the wrong kernels keep.
@@ -77,12 +97,12 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
         let title = format!("{name}: relative residual of the predicted steps at the largest width");
         scan.level(title, name, small)
     };
-    findings.checks.push(level(analog.claimed.name));
+    findings.checks.push(level(claimed.name));
     let moves = Expectation::Within { target: 0.0, tolerance: STILL };
     let title_moves = "exponent of the outputs' movement along the trajectory (there is something to predict)";
     findings.hypotheses.push(scan.scaling(title_moves, MOVES, moves)?);
-    let mut series = vec![scan.series(analog.claimed.name, analog.claimed.name, Some(-1.0), false)];
-    for control in &analog.controls {
+    let mut series = vec![scan.series(claimed.name, claimed.name, Some(-1.0), false)];
+    for control in controls {
         findings.controls.push(scan.scaling(title(control.name), control.name, falls)?);
         findings.controls.push(level(control.name));
         series.push(scan.series(control.name, control.name, None, true));
@@ -97,9 +117,13 @@ pub(super) fn experiment(context: &Context<'_>, analog: &Analog) -> Result<Findi
     Ok(context.judged(findings))
 }
 
-/// Relative residual of every prediction, over all steps and probes of one trajectory.
-fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) -> Result<Vec<f64>> {
-    let abc = analog.abc.clone();
+/// Numbers of a kernel, and of a step: χ of its example, and the probes' changes.
+const KERNEL: usize = (PROBES * TRAIN) as usize;
+const STEP: usize = 1 + PROBES as usize;
+
+/// A trajectory as flat numbers: the kernels at its start, then its steps.
+fn run(context: &Context<'_>, setting: &Setting, width: f64, seed: usize) -> Result<Vec<f64>> {
+    let abc = setting.abc.clone();
     let mlp =
         Mlp { input: INPUT, width: width as i64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
     let weights = context.seed(&format!("width {width}, seed {seed}"));
@@ -116,13 +140,12 @@ fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) ->
     // Distances to the targets between 1/2 and 2, to distinguish χ from its sign.
     let distances = Tensor::from_slice(&[0.5, -1.0, 2.0, -0.7]).view([TRAIN, 1]);
     let targets = outputs(&parameters, &train) + distances;
-    let rates = mlp.learning_rates(analog.eta);
+    let rates = mlp.learning_rates(setting.eta);
     let rate = rates[1];
-    let mut trainer = Optimizer::with_rates(analog.optimizer, rates);
-    let predictions: Vec<&Prediction> = std::iter::once(&analog.claimed).chain(&analog.controls).collect();
-    let kernels: Vec<Tensor> = predictions.iter().map(|p| (p.kernel)(&gram)).collect();
-    let mut actual = Vec::new();
-    let mut predicted: Vec<Vec<Tensor>> = predictions.iter().map(|_| Vec::new()).collect();
+    let mut trainer = Optimizer::with_rates(setting.optimizer, rates);
+    let numbers = |t: &Tensor| Vec::<f64>::try_from(t.reshape([-1])).expect("a vector of f64");
+    let kernels = [gram.sgd, gram.asymmetric, gram.asymmetric_reversed, gram.signgd];
+    let mut flat: Vec<f64> = kernels.iter().flat_map(|k| numbers(k.as_ref().expect("all were asked for"))).collect();
     for step in 0..STEPS {
         let i = step % TRAIN as usize;
         let all = outputs(&parameters, &train) - &targets;
@@ -130,27 +153,34 @@ fn residuals(context: &Context<'_>, analog: &Analog, width: f64, seed: usize) ->
         let before = outputs(&parameters, &probes);
         let gradients = loss_gradient(&parameters, &train, &[i], &chi);
         parameters = trainer.step(&parameters, &gradients);
-        actual.push((outputs(&parameters, &probes) - before).squeeze_dim(1));
-        for ((sequence, kernel), prediction) in predicted.iter_mut().zip(&kernels).zip(&predictions) {
-            let factor = -rate * (prediction.factor)(chi.double_value(&[0, 0]));
-            sequence.push(kernel.select(1, i as i64) * factor);
-        }
+        flat.push(chi.double_value(&[0, 0]));
+        flat.extend(numbers(&(outputs(&parameters, &probes) - before)));
     }
-    let actual = Tensor::cat(&actual, 0);
+    flat.push(rate);
+    Ok(flat)
+}
+
+/// Relative residual of every prediction, over all steps and probes of one trajectory, and the outputs' movement.
+fn residuals<'a>(run: &[f64], predictions: impl Iterator<Item = &'a Prediction>) -> Vec<f64> {
+    let kernel = |at: usize| Tensor::from_slice(&run[at * KERNEL..][..KERNEL]).view([PROBES, TRAIN]);
+    let kernels = Kernels { sgd: kernel(0), asymmetric: kernel(1), transposed: kernel(2), signgd: kernel(3) };
+    let (steps, rate) = (&run[4 * KERNEL..run.len() - 1], run[run.len() - 1]);
+    let moves: Vec<f64> = steps.chunks_exact(STEP).flat_map(|step| step[1..].to_vec()).collect();
+    let actual = Tensor::from_slice(&moves);
     let norm = |t: &Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
-    let residual = |(k, parts): (usize, &Vec<Tensor>)| {
-        let guess = Tensor::cat(parts, 0);
+    let residual = |(k, prediction): (usize, &Prediction)| {
+        let kernel = (prediction.kernel)(&kernels);
+        let predicted = steps
+            .chunks_exact(STEP)
+            .enumerate()
+            .map(|(step, made)| kernel.select(1, step as i64 % TRAIN) * (-rate * (prediction.factor)(made[0])));
+        let guess = Tensor::cat(&predicted.collect::<Vec<_>>(), 0);
         let best = (&actual * &guess).sum(Kind::Double).double_value(&[]) / norm(&guess).powi(2);
         let scale = if k == 0 { 1.0 } else { best };
         norm(&(&actual - guess * scale)) / norm(&actual)
     };
     let moved = norm(&actual) / (actual.numel() as f64).sqrt();
-    Ok(predicted.iter().enumerate().map(residual).chain([moved]).collect())
-}
-
-/// A requested matrix of a Gram.
-pub(super) fn asked(matrix: Option<&Tensor>) -> Tensor {
-    matrix.expect("all formulas were asked for").shallow_clone()
+    predictions.enumerate().map(residual).chain([moved]).collect()
 }
 
 /// The columns of a kernel assigned to the wrong training examples.

@@ -59,8 +59,10 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-const RESIDUAL: &str = "residual";
-const DRIFT: &str = "gradient drift";
+pub(super) const RESIDUAL: &str = "residual";
+pub(super) const DRIFT: &str = "gradient drift";
+/// The χ of hard labels.
+const HARD: f64 = 0.1;
 const PROBES: usize = 6;
 
 /// Learning rates are chosen by the step's first-order effect on the output of its own example: χ times this for SGD, at most
@@ -103,22 +105,29 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let seeds = context.seeds(12, 20, 24);
     let steps = context.pick(100, 300, 1000);
     let models = Models { context, network: &network, kept: RefCell::default() };
-    let statistics = [RESIDUAL, DRIFT];
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
     let rates = [0.003, 0.01, 0.03, SIGN_MOVE];
-    let sgd_update = if context.is(WRONG_UPDATE) { OptimizerKind::Signgd } else { OptimizerKind::Sgd };
-    let in_chi = Scan::over(context, "SGD over χ", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &*models.of(seed, steps)?, sgd_update, delta, SGD_MOVE)
+    let sgd = |own: &Context<'_>| if own.is(WRONG_UPDATE) { OptimizerKind::Signgd } else { OptimizerKind::Sgd };
+    let train = |own: &Context<'_>, update, steps, delta, movement, seed| {
+        one_step(own, &network, &*models.of(seed, steps)?, Step { update, delta, movement })
+    };
+    let in_chi = over_chi(context, "SGD over χ", &deltas, seeds, |own, delta, seed| {
+        train(own, sgd(own), steps, delta, SGD_MOVE, seed)
     })?;
-    let at_random = Scan::over(context, "SGD over χ, random weights", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &*models.of(seed, 0)?, sgd_update, delta, SGD_MOVE)
+    let at_random = over_chi(context, "SGD over χ, random weights", &deltas, seeds, |own, delta, seed| {
+        train(own, sgd(own), 0, delta, SGD_MOVE, seed)
     })?;
-    let sign_in_chi = Scan::over(context, "SignGD over χ", &deltas, seeds, &statistics, |delta, seed| {
-        one_step(context, &network, &*models.of(seed, steps)?, OptimizerKind::Signgd, delta, SIGN_MOVE)
+    let sign_in_chi = over_chi(context, "SignGD over χ", &deltas, seeds, |own, delta, seed| {
+        train(own, OptimizerKind::Signgd, steps, delta, SIGN_MOVE, seed)
     })?;
-    let in_eta = Scan::over(context, "SignGD over η", &rates, seeds, &statistics, |rate, seed| {
-        one_step(context, &network, &*models.of(seed, steps)?, OptimizerKind::Signgd, 0.1, rate)
-    })?;
+    let in_eta = departures(
+        context,
+        "SignGD over η",
+        &rates,
+        seeds,
+        |rate| rate,
+        |own, rate, seed| train(own, OptimizerKind::Signgd, steps, HARD, rate, seed),
+    )?;
 
     let mut findings = Collected {
         settings: vec![
@@ -135,7 +144,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let slope = |target: f64| context.expected(target, 0.02);
     // Random networks have directions of little curvature, where the next term matters sooner.
     let at_random_slope = context.expected(1.0, 0.05);
-    for statistic in statistics {
+    for statistic in [RESIDUAL, DRIFT] {
         let title = |update: &str, x: &str| format!("{update}: exponent of the {statistic} in {x}");
         findings.checks.push(in_chi.scaling(title("SGD", "χ"), statistic, slope(1.0))?);
         let title_random = title("SGD at random weights", "χ");
@@ -171,21 +180,14 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 }
 
 /// Residual and gradient drift of one step on the first prompt, measured on the others.
-fn one_step(
-    context: &Context<'_>,
-    network: &Transformer,
-    model: &Model,
-    update: OptimizerKind,
-    delta: f64,
-    movement: f64,
-) -> Result<Vec<f64>> {
+fn one_step(context: &Context<'_>, network: &Transformer, model: &Model, step: Step) -> Result<Vec<f64>> {
     let part = |from: i64, count: i64| Choice {
         prompts: network
             .examples(model.prompt.ids.narrow(0, from, count).to_device(context.device))
             .read_at(model.prompt.positions.narrow(0, from, count).to_device(context.device)),
         words: model.words.narrow(0, from, count).into(),
     };
-    departure(context, &model.parameters, (&part(0, 1), &part(1, PROBES as i64)), Step { update, delta, movement })
+    departure(context, &model.parameters, (&part(0, 1), &part(1, PROBES as i64)), step)
 }
 
 /// One step of fine-tuning.
@@ -199,8 +201,36 @@ pub(super) struct Step {
     pub movement: f64,
 }
 
-/// Residual of the kernel's prediction, and gradient drift, after one step on an example with one output, measured on probes.
-/// The claims' mutants apply here.
+/// Departures over χ. `measure` gets a context in which nothing was asked yet, the χ and the seed's number.
+pub(super) fn over_chi(
+    context: &Context<'_>,
+    stage: &str,
+    deltas: &[f64],
+    seeds: usize,
+    measure: impl Fn(&Context<'_>, f64, usize) -> Result<Vec<f64>>,
+) -> Result<Scan> {
+    let hard = context.is(HARD_LABELS);
+    departures(context, stage, deltas, seeds, |delta| if hard { HARD } else { delta }, measure)
+}
+
+/// Departures over any x, measured at another one if `at` says so.
+fn departures(
+    context: &Context<'_>,
+    stage: &str,
+    x: &[f64],
+    seeds: usize,
+    at: impl Fn(f64) -> f64,
+    measure: impl Fn(&Context<'_>, f64, usize) -> Result<Vec<f64>>,
+) -> Result<Scan> {
+    let residual = usize::from(context.is(MISSING_FACTOR));
+    Scan::watched(context, stage, x, seeds, &[RESIDUAL, DRIFT], |x, seed| {
+        let found = context.independent(stage, at(x), seed, |own| measure(own, at(x), seed))?;
+        Ok(vec![found[residual], found[2]])
+    })
+}
+
+/// Residual of the kernel's prediction, of half of it, and gradient drift, after one step on an example with one output, measured
+/// on probes.
 pub(super) fn departure(
     context: &Context<'_>,
     start: &Parameters,
@@ -209,8 +239,7 @@ pub(super) fn departure(
 ) -> Result<Vec<f64>> {
     // χ = σ(f) - p for the soft label p = σ(f) - δ; the sign keeps p between 0 and 1.
     let likely = outputs(start, train).sigmoid().double_value(&[0, 0]) > 0.5;
-    let size = if context.is(HARD_LABELS) { 0.1 } else { step.delta };
-    let chi = if likely { size } else { -size };
+    let chi = if likely { step.delta } else { -step.delta };
     let gradients = loss_gradient(start, train, &[0], &Tensor::from_slice(&[chi]).view([1, 1]));
     let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: true, signgd: false }, start.len());
     let own = structured_gram(start, train, None, &options, &Silent)?;
@@ -221,11 +250,10 @@ pub(super) fn departure(
     let end = Optimizer::with_rates(step.update, vec![rate; start.len()]).step(start, &gradients);
     let signs = step.update == OptimizerKind::Signgd && !context.is(WRONG_UPDATE);
     let (kernel, factor) = if signs { (gram.asymmetric, chi.signum()) } else { (gram.sgd, chi) };
-    let factor = if context.is(MISSING_FACTOR) { 0.5 * factor } else { factor };
     let predicted = kernel.expect("asked for") * (-rate * factor);
     let moved = outputs(&end, probes) - outputs(start, probes);
-    let residual = relative_residual(&moved, &predicted).unwrap_or(f64::NAN);
+    let residual = |predicted: &Tensor| relative_residual(&moved, predicted).unwrap_or(f64::NAN);
     let include = vec![true; start.len()];
     let drift = gradient_drift(start, &end, probes, &include, probes.len())?.map_or(f64::NAN, |d| d.total);
-    Ok(vec![residual, drift])
+    Ok(vec![residual(&predicted), residual(&(&predicted * 0.5)), drift])
 }

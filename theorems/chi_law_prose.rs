@@ -17,10 +17,10 @@
 //! **Meaning.** An identity: it tests this program's kernels and steps on language models, not the paper's Theorem 5.5. What it
 //! gives is a unit: how far one step departs from its kernel per unit of χ, and where the second order begins to matter.
 
-use super::chi_law::{HARD_LABELS, MISSING_FACTOR, Step, departure};
+use super::chi_law::{DRIFT, HARD_LABELS, MISSING_FACTOR, RESIDUAL, Step, departure, over_chi};
 use super::context::{Context, SHIFTED};
 use super::family::{Family, tasks, tasks_setting};
-use super::scan::{Scan, list};
+use super::scan::list;
 use super::{Claim, Topic};
 use crate::analysis::{SplitName, Study, StudyExamples};
 use crate::error::Result;
@@ -41,8 +41,6 @@ pub(super) const CLAIM: Claim = Claim {
     experiment,
 };
 
-const RESIDUAL: &str = "residual";
-const DRIFT: &str = "gradient drift";
 const PROBES: usize = 6;
 
 /// As in chi-law: at the largest δ the next term of the expansion is at most a tenth of the leading one.
@@ -75,10 +73,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             .collect::<Result<_>>()?;
         let scan = |update: OptimizerKind, movement: f64| {
             let stage = format!("width {width}, {}", if update == OptimizerKind::Sgd { "SGD" } else { "SignGD" });
-            Scan::over(context, &stage, &deltas, seeds, &[RESIDUAL, DRIFT], |delta, seed| {
+            over_chi(context, &stage, &deltas, seeds, |own, delta, seed| {
                 let study = &studies[seed % studies.len()];
                 let (train, probes) = sentences(study, seed / studies.len())?;
-                departure(context, &study.parameters, (&train, &probes), Step { update, delta, movement })
+                departure(own, &study.parameters, (&train, &probes), Step { update, delta, movement })
             })
         };
         let (sgd, sign) = (scan(OptimizerKind::Sgd, SGD_MOVE)?, scan(OptimizerKind::Signgd, SIGN_MOVE)?);

@@ -132,8 +132,7 @@ impl Context<'_> {
         measure: impl FnOnce() -> Result<Vec<f64>>,
     ) -> Result<Vec<f64>> {
         let Some(memory) = self.memory else { return measure() };
-        let run = (self.profile, self.seed, device_name(self.device));
-        let place = Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed };
+        let place = self.place(stage, x, seed);
         let mutant = self.mutant.map(|m| m.label());
         if let Some((values, asked)) = memory.get(&place, mutant.as_deref()) {
             self.asked.borrow_mut().extend(asked);
@@ -142,6 +141,26 @@ impl Context<'_> {
         let values = measure()?;
         memory.put(place, mutant.as_deref(), self.asked.borrow().clone(), values.clone());
         Ok(values)
+    }
+
+    /// The same for a measurement that does not depend on what the experiment asked before it, but only on stage, x and seed and
+    /// on what it asks itself: `measure` gets a context in which nothing was asked yet. A mutant of something else shares it.
+    pub(super) fn independent(
+        &self,
+        stage: &str,
+        x: f64,
+        seed: usize,
+        measure: impl FnOnce(&Self) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let own = self.of(self.claim, self.mutant);
+        let values = own.shared(stage, x, seed, || measure(&own));
+        self.asked.borrow_mut().append(&mut own.asked.borrow_mut());
+        values
+    }
+
+    fn place(&self, stage: &str, x: f64, seed: usize) -> Place {
+        let run = (self.profile, self.seed, device_name(self.device));
+        Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed }
     }
 
     /// The value for this run's profile.

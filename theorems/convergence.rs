@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::scan::Scan;
 use crate::error::Result;
-use crate::program::{LimitOptions, Program, Scalar};
+use crate::program::{LimitOptions, LimitRun, Program, Scalar};
 use crate::stats::Expectation;
 
 /// Number of networks at the narrowest width that determine how much each scalar fluctuates there.
@@ -20,6 +20,13 @@ pub(super) fn converges(context: &Context<'_>) -> Expectation {
 /// Options of a limit, whose draws are named `name`.
 pub(super) fn sampled(context: &Context<'_>, name: &str, samples: usize) -> LimitOptions {
     LimitOptions { device: context.device, ..LimitOptions::new(samples, context.seed(name)) }
+}
+
+/// A program's limit. Programs with the same text share it, whichever mutant made them.
+pub(super) fn limit<'a>(context: &Context<'_>, program: &'a Program, options: &LimitOptions) -> Result<LimitRun<'a>> {
+    let stage = format!("{options:?}\n{program}");
+    let flat = context.independent(&stage, 0.0, 0, |_| Ok(program.limit(options)?.values().concat()))?;
+    Ok(program.limit_of(flat.chunks(options.replicas).map(<[f64]>::to_vec).collect()))
 }
 
 /// Compares networks' scalars with candidates for their limits.
@@ -45,26 +52,31 @@ impl Comparison<'_> {
     /// distance is in units of its own at the narrowest width, so that all have equal weight; one that does not converge soon
     /// dominates.
     pub fn scan(&self, context: &Context<'_>) -> Result<Scan> {
-        let distances = |width: f64, number: String, values: &[f64]| -> Result<Vec<f64>> {
-            let seed = context.seed(&format!("{}, width {width}, network {number}", self.name));
-            let run = self.program.run(width as usize, seed, context.device)?;
-            Ok(self.scalars.iter().zip(values).map(|(s, value)| run.scalar(*s) - value).collect())
+        // Mutants change the candidates: they share the networks.
+        let text = self.program.to_string();
+        let networks = |stage: &str, width: f64, seed: usize, numbers: &[String]| -> Result<Vec<f64>> {
+            context.independent(&format!("{stage}, {}\n{text}", self.name), width, seed, |own| {
+                let mut scalars = Vec::with_capacity(numbers.len() * self.scalars.len());
+                for number in numbers {
+                    let draws = own.seed(&format!("{}, width {width}, network {number}", self.name));
+                    let run = self.program.run(width as usize, draws, own.device)?;
+                    scalars.extend(self.scalars.iter().map(|s| run.scalar(*s)));
+                }
+                Ok(scalars)
+            })
         };
-        let units = context.shared(&format!("{}, pilots", self.name), self.widths[0], 0, || {
-            let mut units = vec![0.0; self.scalars.len()];
-            for pilot in 0..PILOTS {
-                let off = distances(self.widths[0], format!("pilot {pilot}"), &self.values[0].1)?;
-                units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
-            }
-            Ok(units)
-        })?;
+        let pilots: Vec<String> = (0..PILOTS).map(|pilot| format!("pilot {pilot}")).collect();
+        let mut units = vec![0.0; self.scalars.len()];
+        for pilot in networks("pilots", self.widths[0], 0, &pilots)?.chunks(units.len()) {
+            let off = pilot.iter().zip(&self.values[0].1).map(|(x, value)| x - value);
+            units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
+        }
         let moving = units.iter().filter(|unit| unit.sqrt() > CONSTANT).count();
         let names: Vec<&'static str> = self.values.iter().map(|(name, _)| *name).collect();
-        Scan::over(context, self.name, self.widths, self.seeds, &names, |width, seed| {
+        Scan::watched(context, self.name, self.widths, self.seeds, &names, |width, seed| {
+            let numbers: Vec<String> = (0..self.block).map(|k| (seed * self.block + k).to_string()).collect();
             let mut squares = vec![0.0; self.values.len()];
-            for k in 0..self.block {
-                let own = vec![0.0; self.scalars.len()];
-                let run = distances(width, (seed * self.block + k).to_string(), &own)?;
+            for run in networks("samples", width, seed, &numbers)?.chunks(units.len()) {
                 for (square, (_, values)) in squares.iter_mut().zip(self.values) {
                     let weighed = run.iter().zip(values).zip(&units).filter(|(_, unit)| unit.sqrt() > CONSTANT);
                     *square += weighed.map(|((x, value), unit)| (x - value).powi(2) / unit).sum::<f64>();

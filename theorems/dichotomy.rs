@@ -116,8 +116,12 @@ impl Size {
     }
 
     fn scan(&self, context: &Context<'_>, stage: &str, draw: &Draw, steps: usize) -> Result<Scan> {
-        Scan::over(context, stage, &self.widths, self.seeds, &STATISTICS, |width, seed| {
-            Ok(movement(context, draw, steps, width, &format!("{stage}, seed {seed}")))
+        // Mutants change what is drawn, too.
+        let key = |seed: &str| format!("{seed}, {}, {:?}, {:?}", draw.optimizer.name(), draw.abc, draw.eta);
+        Scan::watched(context, stage, &self.widths, self.seeds, &STATISTICS, |width, seed| {
+            context.independent(&key(stage), width, seed, |own| {
+                Ok(movement(own, draw, steps, width, &format!("{stage}, seed {seed}")))
+            })
         })
     }
 }

@@ -75,6 +75,42 @@ const MARGIN: f64 = 0.4;
 /// A step whose size differs by this much from SignGD's counts as a departure.
 const LEFT: f64 = 0.1;
 
+/// A trajectory, with the kernels at its start.
+struct Run {
+    examples: usize,
+    /// χ of every example before each step \[steps, examples\].
+    chi: Vec<f64>,
+    /// The outputs' change in each step \[steps, probes\].
+    moves: Vec<f64>,
+    /// `<∇f(ξ), sign ∇f(ξ')>` for probes ξ and examples ξ' \[probes, examples\].
+    kernel: Vec<f64>,
+    /// `<sign ∇f(ξ), ∇f(ξ')>`.
+    transposed: Vec<f64>,
+    /// The learning rate.
+    rate: f64,
+    /// Number of updates outside the adam-bound, and of all compared updates.
+    outside: f64,
+    compared: f64,
+}
+
+impl Run {
+    fn flat(self) -> Vec<f64> {
+        let last = [self.rate, self.outside, self.compared];
+        [self.chi, self.moves, self.kernel, self.transposed].concat().into_iter().chain(last).collect()
+    }
+
+    fn of_flat(examples: usize, flat: &[f64]) -> Self {
+        let (chi, rest) = flat.split_at(STEPS * examples);
+        let (moves, rest) = rest.split_at(STEPS * PROBES as usize);
+        let (kernel, rest) = rest.split_at(PROBES as usize * examples);
+        let (transposed, rest) = rest.split_at(PROBES as usize * examples);
+        let [rate, outside, compared] = *rest else { unreachable!("three numbers follow the kernels") };
+        let own = |part: &[f64]| part.to_vec();
+        let (chi, moves, kernel, transposed) = (own(chi), own(moves), own(kernel), own(transposed));
+        Self { examples, chi, moves, kernel, transposed, rate, outside, compared }
+    }
+}
+
 /// Measurements of one trajectory.
 struct Trajectory {
     /// χ before each step.
@@ -85,24 +121,21 @@ struct Trajectory {
     moved: f64,
     /// Relative residual of the predicted outputs, over all steps.
     residual: f64,
-    /// Number of updates outside the adam-bound, and of all compared updates.
-    outside: usize,
-    compared: usize,
+    outside: f64,
+    compared: f64,
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(256.0, 6));
     let seeds = context.seeds(24, 24, 12);
     let names = [ONE, TWO, MOVES];
-    let corrected = !context.is(NO_BIAS_CORRECTION);
     let (mut outside, mut compared) = (0.0, 0.0);
     let mut rows = Vec::new();
     let mut worst_step = 0.0f64;
     let scan = Scan::watched(context, "trajectories", &widths, seeds, &names, |width, seed| {
         // The bound is exact at every width, and the smallest is the cheapest.
         let compare = Some(&width) == widths.first();
-        let numbers =
-            context.shared("trajectories", width, seed, || trajectories(context, (width, seed), compare, corrected))?;
+        let numbers = trajectories(context, (width, seed), compare)?;
         outside += numbers[names.len()];
         compared += numbers[names.len() + 1];
         if Some(&width) == widths.last() {
@@ -116,7 +149,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         }
         Ok(numbers[..names.len()].to_vec())
     })?;
-    let wrong = trajectory(context, BETAS[0], 1, widths[0], 0, true, false)?;
+    let wrong = run(context, BETAS[0], 1, widths[0], 0, true, false)?;
     let (uncorrected_outside, uncorrected_compared) = (wrong.outside, wrong.compared);
     let falls = context.expected(-1.0, MARGIN);
     let mut findings = Collected {
@@ -150,7 +183,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     findings.controls.push(scan.scaling(title(TWO), TWO, falls)?);
     let series = vec![scan.series(ONE, ONE, Some(-1.0), false), scan.series(TWO, TWO, None, true)];
     let title = "without bias correction: updates outside the adam-bound";
-    findings.controls.push(exactly(title, 0.5, uncorrected_outside as f64, uncorrected_compared));
+    findings.controls.push(exactly(title, 0.5, uncorrected_outside, uncorrected_compared as usize));
     findings.figures.push(Figure {
         name: "residual".into(),
         title: "Residual of Adam's outputs predicted by K(A-SignGD)".into(),
@@ -164,17 +197,12 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 /// The numbers of one seed at one width: the residuals with one example and with two, the outputs' movement; updates outside the
 /// adam-bound and all that were compared; and for each pair of decay rates the measured and the computed step at which Adam
 /// leaves SignGD, and χ at the latter over χ at the start.
-fn trajectories(
-    context: &Context<'_>,
-    (width, seed): (f64, usize),
-    compare: bool,
-    corrected: bool,
-) -> Result<Vec<f64>> {
+fn trajectories(context: &Context<'_>, (width, seed): (f64, usize), compare: bool) -> Result<Vec<f64>> {
     // One network per pair of decay rates; the root mean square over them is one sample.
-    let (mut squares, mut moved, mut outside, mut compared) = (0.0, 0.0, 0, 0);
+    let (mut squares, mut moved, mut outside, mut compared) = (0.0, 0.0, 0.0, 0.0);
     let mut steps = Vec::new();
     for (k, betas) in BETAS.into_iter().enumerate() {
-        let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare, corrected)?;
+        let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare)?;
         outside += run.outside;
         compared += run.compared;
         squares += run.residual.powi(2) / BETAS.len() as f64;
@@ -182,8 +210,8 @@ fn trajectories(
         let computed = leaves(&scalar_factors(context, &run.chi, betas));
         steps.extend([leaves(&run.factors) as f64, computed as f64, run.chi[computed.min(STEPS) - 1] / run.chi[0]]);
     }
-    let two = trajectory(context, BETAS[0], 2, width, seed, false, corrected)?;
-    let numbers = [squares.sqrt(), two.residual, moved.sqrt(), outside as f64, compared as f64];
+    let two = trajectory(context, BETAS[0], 2, width, seed, false)?;
+    let numbers = [squares.sqrt(), two.residual, moved.sqrt(), outside, compared];
     Ok(numbers.into_iter().chain(steps).collect())
 }
 
@@ -210,40 +238,55 @@ fn leaves(factors: &[f64]) -> usize {
     factors.iter().position(|a| (a.abs() - 1.0).abs() > LEFT || a * factors[0] < 0.0).unwrap_or(factors.len()) + 1
 }
 
+/// A run and its prediction. Mutants of the prediction share the run.
 fn trajectory(
     context: &Context<'_>,
     betas: (f64, f64),
-    examples: i64,
+    examples: usize,
+    width: f64,
+    seed: usize,
+    compare: bool,
+) -> Result<Trajectory> {
+    let stage = format!("{examples} example(s), β {betas:?}{}", if compare { ", compared" } else { "" });
+    let flat = context.independent(&stage, width, seed, |own| {
+        let corrected = !own.is(NO_BIAS_CORRECTION);
+        Ok(run(own, betas, examples, width, seed, compare, corrected)?.flat())
+    })?;
+    Ok(predicted(context, &Run::of_flat(examples, &flat), betas))
+}
+
+fn run(
+    context: &Context<'_>,
+    betas: (f64, f64),
+    examples: usize,
     width: f64,
     seed: usize,
     compare: bool,
     corrected: bool,
-) -> Result<Trajectory> {
+) -> Result<Run> {
+    let number = examples as i64;
     let abc = Abc::ntk(2).with_learning_rates(vec![1.0; 3]);
     let mlp =
         Mlp { input: INPUT, width: width as i64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
     let weights = context.seed(&format!("width {width}, seed {seed}"));
     let start = mlp.parameters(weights, Context::KIND, context.device);
     let inputs = context.seed(&format!("inputs, seed {seed}"));
-    let inputs = unit_inputs(examples + PROBES, INPUT, inputs, Context::KIND, context.device);
+    let inputs = unit_inputs(number + PROBES, INPUT, inputs, Context::KIND, context.device);
     // Different lengths, so that K_A is not symmetric.
-    let lengths = Tensor::linspace(0.6, 1.5, examples + PROBES, (Context::KIND, context.device)).unsqueeze(1);
+    let lengths = Tensor::linspace(0.6, 1.5, number + PROBES, (Context::KIND, context.device)).unsqueeze(1);
     let inputs = inputs * lengths;
-    let train = mlp.examples(inputs.narrow(0, 0, examples));
-    let probes = mlp.examples(inputs.narrow(0, examples, PROBES));
+    let train = mlp.examples(inputs.narrow(0, 0, number));
+    let probes = mlp.examples(inputs.narrow(0, number, PROBES));
     let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: false };
     let gram = structured_gram(&start, &probes, Some(&train), &GramOptions::new(formulas, 3), &Silent)?;
-    let side = if context.is(TRANSPOSED_KERNEL) { gram.asymmetric_reversed } else { gram.asymmetric };
-    let kernel = side.expect("asked for");
     // χ starts at 1 on the first example and at -1 on a second.
-    let signs =
-        Tensor::linspace(1.0, if examples == 1 { 1.0 } else { -1.0 }, examples, (Kind::Double, tch::Device::Cpu));
+    let signs = Tensor::linspace(1.0, if examples == 1 { 1.0 } else { -1.0 }, number, (Kind::Double, tch::Device::Cpu));
     let targets = outputs(&start, &train) - signs.unsqueeze(1);
     let rates = mlp.learning_rates(ETA);
     let rate = rates[1];
     let (beta1, beta2) = betas;
     let mut trainer = Optimizer::with_rates(OptimizerKind::Adam { beta1, beta2, epsilon: 0.0 }, rates);
-    let indices: Vec<usize> = (0..examples as usize).collect();
+    let indices: Vec<usize> = (0..examples).collect();
     let mut bound = Bound::default();
     let mut parameters = start.detached_copy();
     let (mut chis, mut moves) = (Vec::new(), Vec::new());
@@ -260,31 +303,47 @@ fn trajectory(
         chis.push(chi);
         parameters = after;
     }
+    let numbers = |t: &Tensor| Vec::<f64>::try_from(t.reshape([-1])).expect("a vector of f64");
+    let matrix = |side: Option<Tensor>| numbers(&side.expect("asked for"));
+    Ok(Run {
+        examples,
+        chi: numbers(&Tensor::cat(&chis, 0)),
+        moves: numbers(&Tensor::cat(&moves, 0)),
+        kernel: matrix(gram.asymmetric),
+        transposed: matrix(gram.asymmetric_reversed),
+        rate,
+        outside: bound.outside as f64,
+        compared: bound.compared as f64,
+    })
+}
+
+/// Compares a run with the kernel at its start.
+fn predicted(context: &Context<'_>, run: &Run, betas: (f64, f64)) -> Trajectory {
+    let probes = PROBES as usize;
+    let kernel = if context.is(TRANSPOSED_KERNEL) { &run.transposed } else { &run.kernel };
+    let column = |i: usize| -> Vec<f64> { kernel.iter().skip(i).step_by(run.examples).copied().collect() };
+    let sequence = |i: usize| -> Vec<f64> { run.chi.iter().skip(i).step_by(run.examples).copied().collect() };
     // With two examples each has its own recursion, which would hold if signs of sums were sums of signs.
-    let mut predicted: Vec<Tensor> =
-        (0..STEPS).map(|_| Tensor::zeros([PROBES], (Kind::Double, tch::Device::Cpu))).collect();
-    let mut first = Vec::new();
-    for i in 0..examples {
-        let sequence: Vec<f64> = chis.iter().map(|c| c.double_value(&[i, 0])).collect();
-        for (sum, a) in predicted.iter_mut().zip(scalar_factors(context, &sequence, betas)) {
-            *sum += kernel.select(1, i) * (-rate * a);
-        }
-        if i == 0 {
-            first = sequence;
+    let mut guess = vec![0.0; STEPS * probes];
+    for i in 0..run.examples {
+        let factors = scalar_factors(context, &sequence(i), betas);
+        for (step, a) in guess.chunks_exact_mut(probes).zip(factors) {
+            step.iter_mut().zip(column(i)).for_each(|(sum, k)| *sum -= run.rate * a * k);
         }
     }
-    let (actual, predicted) = (Tensor::cat(&moves, 0), Tensor::cat(&predicted, 0));
-    let norm = |t: &Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
-    let unit = kernel.select(1, 0) * -rate;
-    let scale = unit.square().sum(Kind::Double).double_value(&[]);
-    Ok(Trajectory {
-        chi: first,
-        factors: moves.iter().map(|m| (m * &unit).sum(Kind::Double).double_value(&[]) / scale).collect(),
-        residual: norm(&(&actual - &predicted)) / norm(&actual),
-        moved: norm(&actual) / (actual.numel() as f64).sqrt(),
-        outside: bound.outside,
-        compared: bound.compared,
-    })
+    let square = |of: &[f64]| of.iter().map(|x| x * x).sum::<f64>();
+    let unit: Vec<f64> = column(0).iter().map(|k| -run.rate * k).collect();
+    let along = |step: &[f64]| step.iter().zip(&unit).map(|(m, u)| m * u).sum::<f64>() / square(&unit);
+    let missed: Vec<f64> = run.moves.iter().zip(&guess).map(|(actual, guess)| actual - guess).collect();
+    let norm = square(&run.moves).sqrt();
+    Trajectory {
+        chi: sequence(0),
+        factors: run.moves.chunks_exact(probes).map(along).collect(),
+        residual: square(&missed).sqrt() / norm,
+        moved: norm / (run.moves.len() as f64).sqrt(),
+        outside: run.outside,
+        compared: run.compared,
+    }
 }
 
 /// The adam-bound, entry by entry, with each entry's own ρ so far.

@@ -17,7 +17,7 @@
 //!
 //! **Meaning.** Where this holds, fine-tuning with SGD is kernel regression with the empirical NTK.
 
-use super::analog::{self, Analog, Prediction, asked, permuted};
+use super::analog::{self, Prediction, Predictions, Setting, permuted};
 use super::context::{Context, SHIFTED};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -49,23 +49,19 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         () if context.is(DOUBLE_KERNEL) => |chi| 2.0 * chi,
         () => |chi| chi,
     };
-    analog::experiment(
-        context,
-        &Analog {
-            optimizer: OptimizerKind::Sgd,
-            abc: Abc::ntk(2),
-            eta: 0.3,
-            claimed: Prediction { name: "K(SGD)", kernel: |g| asked(g.sgd.as_ref()), factor },
-            controls: vec![
-                Prediction { name: "K(SignGD)", kernel: |g| asked(g.signgd.as_ref()), factor: |chi| chi },
-                Prediction { name: "K(A-SignGD)", kernel: |g| asked(g.asymmetric.as_ref()), factor: |chi| chi },
-                Prediction {
-                    name: "K(SGD) of another example",
-                    kernel: |g| permuted(&asked(g.sgd.as_ref())),
-                    factor: |chi| chi,
-                },
-            ],
-            setting: "tanh, two hidden layers, NTK parametrization, learning rate 0.3",
-        },
-    )
+    let setting = Setting {
+        optimizer: OptimizerKind::Sgd,
+        abc: Abc::ntk(2),
+        eta: 0.3,
+        text: "tanh, two hidden layers, NTK parametrization, learning rate 0.3",
+    };
+    let predictions = Predictions {
+        claimed: Prediction { name: "K(SGD)", kernel: |k| k.sgd.shallow_clone(), factor },
+        controls: vec![
+            Prediction { name: "K(SignGD)", kernel: |k| k.signgd.shallow_clone(), factor: |chi| chi },
+            Prediction { name: "K(A-SignGD)", kernel: |k| k.asymmetric.shallow_clone(), factor: |chi| chi },
+            Prediction { name: "K(SGD) of another example", kernel: |k| permuted(&k.sgd), factor: |chi| chi },
+        ],
+    };
+    analog::experiment(context, &setting, &predictions)
 }

@@ -24,12 +24,11 @@
 
 use tch::Tensor;
 
-use super::analog::{self, Analog, Prediction, asked};
+use super::analog::{self, Kernels, Prediction, Predictions, Setting};
 use super::context::{Context, SHIFTED};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
-use crate::kernel::Gram;
 use crate::network::Abc;
 use crate::train::OptimizerKind;
 
@@ -57,32 +56,25 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         () if context.is(WRONG_SIGN) => |chi| -chi.signum(),
         () => f64::signum,
     };
-    let kernel: fn(&Gram) -> Tensor = if context.is(TRANSPOSED_KERNEL) {
-        |g: &Gram| asked(g.asymmetric_reversed.as_ref())
-    } else {
-        |g: &Gram| asked(g.asymmetric.as_ref())
+    let kernel: fn(&Kernels) -> Tensor =
+        if context.is(TRANSPOSED_KERNEL) { |k| k.transposed.shallow_clone() } else { |k| k.asymmetric.shallow_clone() };
+    let setting = Setting {
+        optimizer: if context.is(SGD_UPDATES) { OptimizerKind::Sgd } else { OptimizerKind::Signgd },
+        abc: Abc::ntk(2).with_learning_rates(vec![1.0; 3]),
+        eta: 0.3,
+        text: "tanh, two hidden layers, NTK parametrization, learning rate 0.3/n",
     };
-    analog::experiment(
-        context,
-        &Analog {
-            optimizer: if context.is(SGD_UPDATES) { OptimizerKind::Sgd } else { OptimizerKind::Signgd },
-            abc: Abc::ntk(2).with_learning_rates(vec![1.0; 3]),
-            eta: 0.3,
-            claimed: Prediction { name: "K(A-SignGD)", kernel, factor },
-            controls: vec![
-                Prediction {
-                    name: "χ in place of its sign",
-                    kernel: |g| asked(g.asymmetric.as_ref()),
-                    factor: |chi| chi,
-                },
-                Prediction { name: "K(SGD)", kernel: |g| asked(g.sgd.as_ref()), factor: f64::signum },
-                Prediction {
-                    name: "K(A-SignGD) transposed",
-                    kernel: |g| asked(g.asymmetric_reversed.as_ref()),
-                    factor: f64::signum,
-                },
-            ],
-            setting: "tanh, two hidden layers, NTK parametrization, learning rate 0.3/n",
-        },
-    )
+    let predictions = Predictions {
+        claimed: Prediction { name: "K(A-SignGD)", kernel, factor },
+        controls: vec![
+            Prediction { name: "χ in place of its sign", kernel: |k| k.asymmetric.shallow_clone(), factor: |chi| chi },
+            Prediction { name: "K(SGD)", kernel: |k| k.sgd.shallow_clone(), factor: f64::signum },
+            Prediction {
+                name: "K(A-SignGD) transposed",
+                kernel: |k| k.transposed.shallow_clone(),
+                factor: f64::signum,
+            },
+        ],
+    };
+    analog::experiment(context, &setting, &predictions)
 }

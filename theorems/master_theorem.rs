@@ -30,7 +30,7 @@
 use nalgebra::DMatrix;
 
 use super::context::{Context, SHIFTED};
-use super::convergence::{Comparison, converges, sampled};
+use super::convergence::{Comparison, converges, limit, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -106,13 +106,13 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             correction: !context.is(NO_CORRECTION),
             ..sampled(context, &format!("limit, {}", case.name), samples)
         };
-        let mut values = vec![(DISTANCE, limits(&case.limit, &options)?)];
+        let mut values = vec![(DISTANCE, limits(context, &case.limit, &options)?)];
         let with_controls = case.name == "recurrent network";
         if with_controls {
             let wrong = LimitOptions { correction: false, ..options };
             let anew = recurrence(1.0, false)?.program;
-            values.push((WITHOUT, limits(&case.network, &wrong)?));
-            values.push((ANEW, limits(&anew, &options)?));
+            values.push((WITHOUT, limits(context, &case.network, &wrong)?));
+            values.push((ANEW, limits(context, &anew, &options)?));
         }
         let block = context.pick(case.block, case.block, 4);
         let (name, program) = (case.name, &case.network);
@@ -140,8 +140,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 }
 
 /// Limits of all averages of a program.
-fn limits(program: &Program, options: &LimitOptions) -> Result<Vec<f64>> {
-    let limit = program.limit(options)?;
+fn limits(context: &Context<'_>, program: &Program, options: &LimitOptions) -> Result<Vec<f64>> {
+    let limit = limit(context, program, options)?;
     Ok(program.averages().into_iter().map(|s| limit.scalar(s)).collect())
 }
 
@@ -204,11 +204,11 @@ fn trained(regime: Regime, update: Update) -> Result<Program> {
 fn needs_correction(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let network = recurrence(1.0, true)?;
     let options = sampled(context, "limit, recurrent network", samples);
-    let limit = network.program.limit(&options)?;
-    let without = network.program.limit(&LimitOptions { correction: false, ..options })?;
+    let with = limit(context, &network.program, &options)?;
+    let without = limit(context, &network.program, &LimitOptions { correction: false, ..options })?;
     let replicas = |l: &[f64], w: &[f64]| -> Vec<f64> { l.iter().zip(w).map(|(l, w)| (l - w) / l).collect() };
     let first = network.gradients[0];
-    let share = replicas(limit.replicas(first), without.replicas(first));
+    let share = replicas(with.replicas(first), without.replicas(first));
     let title = "recurrent network: share of the correction in the squared gradient that went back through all steps";
     findings.hypotheses.push(Open::mean(title, Expectation::AtLeast { bound: 0.1 }, share));
     Ok(())
@@ -221,7 +221,7 @@ fn closed_forms(context: &Context<'_>, findings: &mut Collected) -> Result<()> {
         perceptron_kernels(&inputs(), 2, Activation::Relu, GAIN * factor)?;
     // A million samples at every profile: it takes seconds.
     let options = LimitOptions { replicas: 32, ..sampled(context, "limit, closed forms", 1_000_000) };
-    let limit = program.limit(&options)?;
+    let limit = limit(context, &program, &options)?;
     let exact = limit_kernels(&inputs(), 2, Activation::Relu, GAIN);
     let pair = (0, 1);
     let values: [(&str, Scalar, f64); 4] = [

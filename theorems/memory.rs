@@ -115,6 +115,32 @@ mod tests {
         assert_eq!(experiment(None), (one.clone(), one, 1.0, 0));
     }
 
+    /// What the experiment asked before is no part of an independent measurement; what the measurement asks is, and the
+    /// experiment's later ones then depend on it.
+    #[test]
+    fn an_independent_measurement_knows_only_its_own_questions() {
+        let (memory, measured) = (Memory::default(), Cell::new(0));
+        let experiment = |mutant: Option<&'static str>| {
+            let mutant = mutant.map(|name| Variant { name, change: "", strength: None });
+            let context = Context::silent(Profile::Quick, 13).sharing(&memory).of("claim", mutant);
+            let before = if context.is("before") { 2.0 } else { 1.0 };
+            let count = || measured.set(measured.get() + 1);
+            let inside = context.independent("stage", 1.0, 0, |own| {
+                count();
+                Ok(vec![if own.is("inside") { 3.0 } else { 1.0 }])
+            });
+            let after = context.shared("after", 1.0, 0, || {
+                count();
+                Ok(vec![if context.is("inside") { 3.0 } else { 1.0 }])
+            });
+            (before, inside.expect("a number")[0], after.expect("a number")[0], measured.replace(0))
+        };
+        assert_eq!(experiment(None), (1.0, 1.0, 1.0, 2));
+        assert_eq!(experiment(Some("before")), (2.0, 1.0, 1.0, 1));
+        assert_eq!(experiment(Some("inside")), (1.0, 3.0, 3.0, 2));
+        assert_eq!(experiment(Some("other")), (1.0, 1.0, 1.0, 0));
+    }
+
     /// Every strength of a graded mutant is measured separately, and none of them holds for the claim.
     #[test]
     fn strengths_are_different_mutants() {

@@ -25,7 +25,7 @@
 //! in muP has a limit from which fine-tuning can start: see prompt-kernel-limit.
 
 use super::context::{Context, SHIFTED};
-use super::convergence::{Comparison, converges, sampled};
+use super::convergence::{Comparison, converges, limit, sampled};
 use super::scan::{doubled, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -99,19 +99,20 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     for (name, update) in updates {
         let options = sampled(context, name, samples);
         let run = train(Regime::MaximalUpdate, update, STEPS)?;
-        let limit = run.program.limit(&options)?;
+        let own_limit = limit(context, &run.program, &options)?;
         // Networks are compared with this limit; a mutant replaces it.
         let regime = if context.is(KERNEL_REGIME) { Regime::NeuralTangent } else { Regime::MaximalUpdate };
         let compared = train(regime, update, STEPS - usize::from(context.is(ONE_STEP_LESS)))?;
         let correction = !context.is(NO_CORRECTION);
-        let compared_limit = compared.program.limit(&LimitOptions { correction, ..options })?;
+        let compared_limit = limit(context, &compared.program, &LimitOptions { correction, ..options })?;
         let means = |l: &LimitRun<'_>, of: &[Scalar]| of.iter().map(|s| l.scalar(*s)).collect::<Vec<f64>>();
-        let values = [(DISTANCE, means(&compared_limit, &compared.outputs)), (KERNEL, means(&limit, &run.predicted))];
+        let values =
+            [(DISTANCE, means(&compared_limit, &compared.outputs)), (KERNEL, means(&own_limit, &run.predicted))];
         let (program, scalars) = (&run.program, &run.outputs[..]);
         let scan =
             Comparison { name, program, scalars, values: &values, widths: &widths, seeds, block }.scan(context)?;
 
-        let sizes = ratios(&limit, &run.outputs, &[], &[]);
+        let sizes = ratios(&own_limit, &run.outputs, &[], &[]);
         let title = format!("{name}: root mean square of the limit's outputs");
         findings.hypotheses.push(Open::mean(title, Expectation::Within { target: 2.0, tolerance: 1.5 }, sizes));
 
@@ -126,7 +127,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let title = format!("{name}: exponent of the {KERNEL}");
         findings.controls.push(scan.scaling(title, KERNEL, converges(context))?);
         let lazy = train(Regime::NeuralTangent, update, STEPS)?;
-        let lazy_limit = lazy.program.limit(&options)?;
+        let lazy_limit = limit(context, &lazy.program, &options)?;
         let title = format!("{name}, NTK parametrization: relative distance of the limit and the kernel's prediction");
         findings.controls.push(Open::mean(title, elsewhere, gap(&lazy_limit, &lazy)));
 
@@ -135,7 +136,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let mut table = scan.local_slopes(&[(DISTANCE, -0.5)])?;
         table.title = format!("Slopes between neighbouring widths: {name}");
         findings.tables.push(table);
-        findings.tables.push(outputs_table(name, &limit, &run));
+        findings.tables.push(outputs_table(name, &own_limit, &run));
     }
     findings.figures.push(figure);
     Ok(context.judged(findings))

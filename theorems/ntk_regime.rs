@@ -70,7 +70,8 @@ const OUTPUTS: &str = "output change";
 const RESIDUAL: &str = "linearization residual";
 const GRADIENT: &str = "gradient drift";
 const KERNEL: &str = "kernel drift";
-const STATISTICS: [&str; 4] = [OUTPUTS, RESIDUAL, GRADIENT, KERNEL];
+const HALF_RESIDUAL: &str = "residual of half the expansion";
+const STATISTICS: [&str; 5] = [OUTPUTS, RESIDUAL, GRADIENT, KERNEL, HALF_RESIDUAL];
 
 const TRAIN: usize = 3;
 const PROBES: usize = 5;
@@ -93,23 +94,27 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let widths = context.pick(doubled(64.0, 4), doubled(128.0, 5), doubled(256.0, 7));
     let transformer_widths = context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 6));
     let seeds = context.seeds(40, 40, 32);
-    let regime = if context.is(MUP_WEIGHTS) { Abc::mup } else { Abc::ntk };
-    let mlp = Scan::over(context, "perceptron", &widths, seeds, &STATISTICS, |width, seed| {
-        perceptron(context, regime(2), width, seed)
-    })?;
     // Enough seeds to detect an exponent that is off by 0.9 of the tolerance nine times out of ten. Controls are off by more.
     let (of_transformers, of_controls) = (seeds * 8 / 5, seeds * 3 / 5);
-    let attention =
-        Scan::over(context, "transformer", &transformer_widths, of_transformers, &STATISTICS, |width, seed| {
-            transformer(context, TransformerAbc::ntk(), width, seed)
-        })?;
-    let attention_mup =
-        Scan::over(context, "transformer in muP", &transformer_widths, of_controls, &STATISTICS, |width, seed| {
-            transformer(context, TransformerAbc::mup(), width, seed)
-        })?;
-    let mup = Scan::over(context, "perceptron in muP", &widths, of_controls, &STATISTICS, |width, seed| {
-        perceptron(context, Abc::mup(2), width, seed)
-    })?;
+    let perceptrons = |name: &str, abc: Abc, seeds: usize| {
+        Scan::independent(context, name, &widths, seeds, &STATISTICS, |own, width, seed| {
+            perceptron(own, abc.clone(), width, seed)
+        })
+    };
+    let transformers = |name: &str, abc: &TransformerAbc, seeds: usize| {
+        Scan::independent(context, name, &transformer_widths, seeds, &STATISTICS, |own, width, seed| {
+            transformer(own, *abc, width, seed)
+        })
+    };
+    let mup = perceptrons("perceptron in muP", Abc::mup(2), of_controls)?;
+    let mlp = if context.is(MUP_WEIGHTS) {
+        perceptrons("perceptron in muP", Abc::mup(2), of_controls)?
+    } else {
+        perceptrons("perceptron", Abc::ntk(2), seeds)?
+    };
+    let attention = transformers("transformer", &TransformerAbc::ntk(), of_transformers)?;
+    let attention_mup = transformers("transformer in muP", &TransformerAbc::mup(), of_controls)?;
+    let residual = if context.is(HALF_DIRECTION) { HALF_RESIDUAL } else { RESIDUAL };
     let mut findings = Collected {
         settings: vec![
             ("perceptron".into(), format!("tanh, two hidden layers, widths {}", list(&widths))),
@@ -148,9 +153,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             let title = format!("{network}: exponent of the {statistic}");
             let tolerance = if statistic == GRADIENT { margin } else { AVERAGED };
             let falls = context.expected(predicted(statistic), tolerance);
-            findings.checks.push(scan.scaling(title, statistic, falls)?);
+            let measured = if statistic == RESIDUAL { residual } else { statistic };
+            findings.checks.push(scan.scaling(title, measured, falls)?);
             let title = format!("{network} in muP: exponent of the {statistic}");
-            findings.controls.push(in_mup.scaling(title, statistic, falls)?);
+            findings.controls.push(in_mup.scaling(title, measured, falls)?);
         }
         let mut table = scan.local_slopes(&[RESIDUAL, GRADIENT, KERNEL].map(|s| (s, predicted(s))))?;
         table.title = format!("Slopes between neighbouring widths: {network}");
@@ -177,7 +183,7 @@ fn perceptron(context: &Context<'_>, abc: Abc, width: f64, seed: usize) -> Resul
     let inputs = unit_inputs((TRAIN + PROBES) as i64, input, inputs, Context::KIND, context.device);
     let train = mlp.examples(inputs.narrow(0, 0, TRAIN as i64));
     let probes = mlp.examples(inputs.narrow(0, TRAIN as i64, PROBES as i64));
-    behaviour(context, &parameters, &train, &probes, &mlp.learning_rates(0.5), width)
+    behaviour(&parameters, &train, &probes, &mlp.learning_rates(rate(context, 0.5, width)))
 }
 
 fn transformer(context: &Context<'_>, abc: TransformerAbc, width: f64, seed: usize) -> Result<Vec<f64>> {
@@ -199,19 +205,17 @@ fn transformer(context: &Context<'_>, abc: TransformerAbc, width: f64, seed: usi
     let ids = Tensor::from_slice(&tokens).view([-1, TOKENS]).to_device(context.device);
     let train = transformer.examples(ids.narrow(0, 0, TRAIN as i64));
     let probes = transformer.examples(ids.narrow(0, TRAIN as i64, PROBES as i64));
-    behaviour(context, &parameters, &train, &probes, &transformer.learning_rates(TRANSFORMER_RATE), width)
+    let rates = transformer.learning_rates(rate(context, TRANSFORMER_RATE, width));
+    behaviour(&parameters, &train, &probes, &rates)
+}
+
+/// The learning rate's part that does not depend on the width, or a mutant's.
+fn rate(context: &Context<'_>, own: f64, width: f64) -> f64 {
+    if context.is(STANDARD_LEARNING_RATE) { own * width.sqrt() / 8.0 } else { own }
 }
 
 /// Trains and measures the statistics.
-fn behaviour(
-    context: &Context<'_>,
-    start: &Parameters,
-    train: &dyn Examples,
-    probes: &dyn Examples,
-    rates: &[f64],
-    width: f64,
-) -> Result<Vec<f64>> {
-    let factor = if context.is(STANDARD_LEARNING_RATE) { width.sqrt() / 8.0 } else { 1.0 };
+fn behaviour(start: &Parameters, train: &dyn Examples, probes: &dyn Examples, rates: &[f64]) -> Result<Vec<f64>> {
     // χ starts at ±1, whatever the random initial outputs.
     let signs: Vec<f64> = (0..TRAIN).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let targets = outputs(start, train) + Tensor::from_slice(&signs).view([TRAIN as i64, 1]);
@@ -221,18 +225,17 @@ fn behaviour(
     for _ in 0..STEPS {
         let chi = outputs(&end, train) - &targets;
         let gradients = loss_gradient(&end, train, &indices, &chi);
-        end = trainer.scaled_step(&end, &gradients, factor);
+        end = trainer.step(&end, &gradients);
     }
     let include = vec![true; start.len()];
-    let direction = end.minus(start);
-    let direction = if context.is(HALF_DIRECTION) { direction.map(|d| d * 0.5) } else { direction };
-    let expansion = taylor(start, &direction, probes, &include, PROBES)?;
+    let expansion = taylor(start, &end.minus(start), probes, &include, PROBES)?;
     let moved = outputs(&end, probes) - &expansion.value;
-    let residual = relative_residual(&moved, &expansion.slope).unwrap_or(f64::NAN);
+    let residual = |slope: &Tensor| relative_residual(&moved, slope).unwrap_or(f64::NAN);
     let gradient = gradient_drift(start, &end, probes, &include, PROBES)?.map_or(f64::NAN, |d| d.total);
     let options = GramOptions::new(FormulaSet { sgd: true, asymmetric: false, signgd: false }, start.len());
     let kernel =
         |p: &Parameters| structured_gram(p, probes, None, &options, &Silent).map(|g| g.sgd.expect("asked for"));
     let kernel = kernel_drift(&kernel(start)?, &kernel(&end)?, 1).map_or(f64::NAN, |d| d.frobenius);
-    Ok(vec![rms(&moved), residual, gradient, kernel])
+    let (whole, half) = (residual(&expansion.slope), residual(&(&expansion.slope * 0.5)));
+    Ok(vec![rms(&moved), whole, gradient, kernel, half])
 }

@@ -25,7 +25,7 @@
 //! width is at work. It is no evidence for the paper's Theorem 5.5, which is about the χ of true labels.
 
 use super::context::{Context, SHIFTED};
-use super::convergence::sampled;
+use super::convergence::{limit, sampled};
 use super::scan::{Scan, list};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -135,7 +135,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 /// The hypotheses: stable and non-trivial.
 fn hypotheses(context: &Context<'_>, samples: usize, findings: &mut Collected) -> Result<()> {
     let run = fine_tune(context, Variant::Natural, 0.1)?;
-    let limit = run.program.limit(&sampled(context, "pre-training", samples))?;
+    let limit = limit(context, &run.program, &sampled(context, "pre-training", samples))?;
     let each = |of: &dyn Fn(usize) -> f64| (0..REPLICAS).map(of).collect::<Vec<_>>();
     let output = |r: usize, prompt: usize| limit.replicas(run.prompts[prompt])[r];
     let size = each(&|r| (f64::midpoint(output(r, 0).powi(2), output(r, 1).powi(2))).sqrt());
@@ -152,17 +152,20 @@ fn scan(context: &Context<'_>, variant: Variant, deltas: &[f64], samples: usize)
     let options = sampled(context, "pre-training", samples);
     let runs: Vec<FineTuning> =
         deltas.iter().map(|delta| fine_tune(context, variant, *delta)).collect::<Result<_>>()?;
-    let limits: Vec<LimitRun<'_>> = runs.iter().map(|run| run.program.limit(&options)).collect::<Result<_>>()?;
+    let limits: Vec<LimitRun<'_>> =
+        runs.iter().map(|run| limit(context, &run.program, &options)).collect::<Result<_>>()?;
     let stage = match variant {
         Variant::Natural => "natural tasks",
         Variant::RandomHead => "random head",
         Variant::SignUpdates => "SignGD",
     };
-    Scan::over(context, stage, deltas, REPLICAS, &[RESIDUAL, DRIFT], |delta, replica| {
+    let factor = if context.is(HALF_PREDICTION) { 0.5 } else { 1.0 };
+    // Nothing is computed here that could be shared: the limits are.
+    Scan::watched(context, stage, deltas, REPLICAS, &[RESIDUAL, DRIFT], |delta, replica| {
         let place = deltas.iter().position(|d| *d == delta).expect("one of the deltas");
         let (run, limit) = (&runs[place], &limits[place]);
         let value = |s: Scalar| limit.replicas(s)[replica];
-        let (moved, predicted) = (value(run.moved), value(run.predicted));
+        let (moved, predicted) = (value(run.moved), value(run.predicted) * factor);
         let [start, mixed, end] = run.products.map(value);
         let residual = (moved - predicted).abs() / predicted.abs();
         Ok(vec![residual, ((start - 2.0 * mixed + end) / start).sqrt()])
@@ -202,8 +205,6 @@ fn fine_tune(context: &Context<'_>, variant: Variant, delta: f64) -> Result<Fine
         movements.extend(training.step(&[&prompt], rate, |_, f| f - label));
     }
     let predicted = training.first_order("prediction", &before, &movements);
-    let predicted =
-        if context.is(HALF_PREDICTION) { training.builder.scalar("half of it", predicted * 0.5) } else { predicted };
     let after = training.gradient(&probe);
     let moved = training.builder.scalar("moved", after.output - before.output);
     let products = [

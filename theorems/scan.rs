@@ -45,6 +45,21 @@ impl Scan {
         Self::watched(context, stage, x, seeds, names, |at, seed| context.shared(stage, at, seed, || measure(at, seed)))
     }
 
+    /// The same for a `measure` that depends only on stage, x and seed and on what it asks the context that it gets, whatever the
+    /// experiment asked before: see [`Context::independent`].
+    pub fn independent(
+        context: &Context<'_>,
+        stage: &str,
+        x: &[f64],
+        seeds: usize,
+        names: &[&'static str],
+        measure: impl Fn(&Context<'_>, f64, usize) -> Result<Vec<f64>>,
+    ) -> Result<Self> {
+        Self::watched(context, stage, x, seeds, names, |at, seed| {
+            context.independent(stage, at, seed, |own| measure(own, at, seed))
+        })
+    }
+
     /// The same without sharing, for a `measure` that also records something besides its result.
     pub fn watched(
         context: &Context<'_>,

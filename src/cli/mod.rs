@@ -32,7 +32,6 @@ mod verify;
 
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
@@ -56,7 +55,7 @@ const INTERNAL: u8 = 70;
 
 /// Parses the arguments, runs the command and returns its exit status: 0 done, 1 the computation or a claim failed, 2
 /// bad input or settings, 130 interrupted, 70 an internal error.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     crate::device::prepare_process();
     die_with_closed_pipes();
     let matches = match Cli::command().try_get_matches() {
@@ -89,8 +88,8 @@ pub fn main() -> ExitCode {
         cancellation.scope(|| run(cli.command))
     }));
     match outcome {
-        Ok(Ok(true)) => ExitCode::SUCCESS,
-        Ok(Ok(false)) => ExitCode::FAILURE,
+        Ok(Ok(true)) => 0,
+        Ok(Ok(false)) => 1,
         Ok(Err(e)) => {
             errln!("error: {e}");
             if matches!(e, Error::Interrupted) {
@@ -107,14 +106,14 @@ pub fn main() -> ExitCode {
         }
         Err(panic) if is_shortage(panic.as_ref()) => {
             errln!("error: {}", shortage_text(panic.as_ref()));
-            ExitCode::FAILURE
+            1
         }
         Err(_) => {
             let text = panic_text.lock().map(|t| t.clone()).unwrap_or_default();
             errln!(
                 "internal error: {text}\nThis is a bug in kernelview. Please report it with the command that caused it."
             );
-            ExitCode::from(INTERNAL)
+            INTERNAL
         }
     }
 }
@@ -135,19 +134,19 @@ fn shares_operations(command: &Command) -> bool {
 }
 
 /// Prints help, the version or the error of a command line that could not be parsed.
-fn help_or_refusal(found: &clap::Error) -> ExitCode {
+fn help_or_refusal(found: &clap::Error) -> u8 {
     let printed = found.print().and_then(|()| io::stdout().flush());
     match printed.map_err(Error::io("write", "standard output")) {
         Err(e) if !found.use_stderr() => {
             errln!("error: {e}");
             exit_code(&e)
         }
-        _ => ExitCode::from(u8::try_from(found.exit_code()).unwrap_or(2)),
+        _ => u8::try_from(found.exit_code()).unwrap_or(2),
     }
 }
 
-fn exit_code(error: &Error) -> ExitCode {
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+fn exit_code(error: &Error) -> u8 {
+    u8::try_from(error.exit_code()).unwrap_or(1)
 }
 
 /// Whether the command asks for TF32, which must be set before libtorch is used.

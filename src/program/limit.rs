@@ -79,6 +79,16 @@ impl Program {
         Ok(LimitRun { program: self, replicas: values })
     }
 
+    /// The run whose [`LimitRun::values`] were kept: those of this program, or of one with the same lines.
+    ///
+    /// # Panics
+    /// If there is not one list for every scalar, or the lists are not of one length.
+    pub fn limit_of(&self, values: Vec<Vec<f64>>) -> LimitRun<'_> {
+        assert_eq!(values.len(), self.scalars.len(), "one list for every scalar");
+        assert!(values.windows(2).all(|pair| pair[0].len() == pair[1].len()), "one value for every replica");
+        LimitRun { program: self, replicas: values }
+    }
+
     /// All scalars of one replica, by slot.
     fn replica(&self, options: &LimitOptions, seed: u64) -> Result<Vec<f64>> {
         let samples = (options.samples / options.replicas) as i64;
@@ -123,6 +133,11 @@ impl Program {
 }
 
 impl LimitRun<'_> {
+    /// All values: for every scalar, in program order, one for each replica.
+    pub fn values(&self) -> &[Vec<f64>] {
+        &self.replicas
+    }
+
     /// A scalar's values in the replicas.
     ///
     /// # Panics

@@ -38,6 +38,13 @@ proptest! {
         one_thread();
         let program = case.build();
         let limit = program.limit(&LimitOptions::new(32_000, seed)).unwrap();
+        // A run that was kept belongs to every program with the same lines.
+        let again = case.build();
+        prop_assert_eq!(again.to_string(), program.to_string());
+        let kept = again.limit_of(limit.values().to_vec());
+        for (own, other) in program.averages().into_iter().zip(again.averages()) {
+            prop_assert_eq!(limit.replicas(own), kept.replicas(other));
+        }
         let (networks, width) = (40, 256);
         let runs: Vec<_> =
             (0..networks).map(|i| program.run(width, seed.wrapping_add(i), Device::Cpu).unwrap()).collect();
