@@ -21,29 +21,6 @@ pub enum Error {
          python3-pip`; elsewhere: `python3 -m ensurepip --user`) and run the command again{OWN_TORCH}"
     )]
     NoPip,
-    /// pip could not reach its package index.
-    #[error(
-        "pip could not reach its package index to fetch {what} ({detail}). Check the network, and pip's proxy or index \
-         settings (`python3 -m pip config list`), then run the command again; on a machine without network, set \
-         KERNELVIEW_CACHE to a cache directory filled elsewhere"
-    )]
-    NoNetwork {
-        /// What was to be fetched.
-        what: String,
-        /// What pip said.
-        detail: String,
-    },
-    /// A file is not the one that was pinned.
-    #[error(
-        "{what} is not the file this project pins ({detail}). It was not used. A broken download or a proxy that \
-         alters files can cause this: run the command again, and if the error persists, let pip use another index"
-    )]
-    Hash {
-        /// The file.
-        what: String,
-        /// Expected and found hash, or pip's words.
-        detail: String,
-    },
     /// The disk is too full.
     #[error(
         "not enough disk space in {}: {what} needs {} MB free while unpacking, but {} MB are free. Free some space, \
@@ -69,13 +46,18 @@ pub enum Error {
         /// The operation, with its path; completes "could not …".
         what: String,
     },
-    /// pip failed for another reason.
-    #[error("`python3 -m pip download` could not fetch {what}; pip said: {detail}")]
+    /// pip failed, and has said why.
+    #[error(
+        "pip could not fetch {what} into {}: its own words are above. Check the network, pip's proxy or index settings \
+         (`python3 -m pip config list`) and the disk, then run the command again; on a machine without network, set \
+         KERNELVIEW_CACHE to a cache directory filled elsewhere",
+        directory.display()
+    )]
     Pip {
         /// What was to be fetched.
         what: String,
-        /// pip's last lines.
-        detail: String,
+        /// Where to.
+        directory: PathBuf,
     },
     /// No libtorch is packaged for this machine.
     #[error(

