@@ -34,7 +34,7 @@ pub(super) const LENGTHS: [usize; 3] = [50, 100, 200];
 pub(super) const LONGEST: usize = LENGTHS[LENGTHS.len() - 1];
 
 /// The widths of the shipped evidence.
-const WIDTHS: [i64; 2] = [32, 64];
+const WIDTHS: [i64; 3] = [32, 64, 128];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.
 const MOST_SEEDS: u64 = 64;

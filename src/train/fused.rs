@@ -33,38 +33,33 @@ pub(super) fn takes(tensors: &[&Tensor]) -> bool {
     })
 }
 
-/// `value - rate·g`.
-pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) -> Tensor {
-    let new = value.empty_like();
+/// Replaces a gradient by the new value, `value - rate·g`.
+pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) {
     let rate = -rate as f32;
-    let one = |[new]: [&mut [f32]; 1], [value, g]: [&[f32]; 2]| {
-        for ((new, value), g) in new.iter_mut().zip(value).zip(g) {
-            *new = *value + *g * rate;
+    let one = |[g]: [&mut [f32]; 1], [value]: [&[f32]; 1]| {
+        for (g, value) in g.iter_mut().zip(value) {
+            *g = *value + *g * rate;
         }
     };
-    each([&new], [value, g], &one);
-    new
+    each([g], [value], &one);
 }
 
-/// The new value and moments.
-pub(super) fn adam(value: &Tensor, g: &Tensor, (m, v): (&Tensor, &Tensor), with: Adam) -> (Tensor, Tensor, Tensor) {
-    let (new, first, second) = (value.empty_like(), m.empty_like(), v.empty_like());
+/// Replaces a gradient by the new value, and the moments by those after the step.
+pub(super) fn adam(value: &Tensor, (g, m, v): (&Tensor, &Tensor, &Tensor), with: Adam) {
     let (b1, b2, epsilon) = (with.beta1 as f32, with.beta2 as f32, with.epsilon as f32);
     let (c1, c2) = ((1.0 - with.beta1) as f32, (1.0 - with.beta2) as f32);
     let (root, rate) = (with.root as f32, with.rate as f32);
-    let one = |[new, first, second]: [&mut [f32]; 3], [value, g, m, v]: [&[f32]; 4]| {
-        let read = value.iter().zip(g).zip(m.iter().zip(v));
-        for (((new, first), second), ((value, g), (m, v))) in new.iter_mut().zip(first).zip(second).zip(read) {
-            *first = *m * b1 + *g * c1;
-            *second = *v * b2 + *g * *g * c2;
-            let denominator = second.sqrt() * root + epsilon;
+    let one = |[g, m, v]: [&mut [f32]; 3], [value]: [&[f32]; 1]| {
+        for (((g, m), v), value) in g.iter_mut().zip(m).zip(v).zip(value) {
+            *m = *m * b1 + *g * c1;
+            *v = *v * b2 + *g * *g * c2;
+            let denominator = v.sqrt() * root + epsilon;
             // An entry that never had a gradient gives 0/0 if ε is 0: it does not move.
-            let quotient = if denominator == 0.0 { 0.0 } else { *first / denominator };
-            *new = *value + quotient * rate;
+            let quotient = if denominator == 0.0 { 0.0 } else { *m / denominator };
+            *g = *value + quotient * rate;
         }
     };
-    each([&new, &first, &second], [value, g, m, v], &one);
-    (new, first, second)
+    each([g, m, v], [value], &one);
 }
 
 /// Calls `work` with matching parts of all tensors; in threads if they are large.
@@ -75,8 +70,8 @@ fn each<const W: usize, const R: usize>(
 ) {
     let count = written[0].numel();
     let _checked = read.map(|t| assert!(takes(&[t, written[0]]), "contiguous numbers of single precision"));
-    // SAFETY: contiguous CPU tensors of single precision and equal size, as asserted, which outlive the slices; the caller
-    // created those that are written and shares them with nobody.
+    // SAFETY: contiguous CPU tensors of single precision and equal size, as asserted, which outlive the slices; the caller owns
+    // those that are written and shares them with nobody.
     let (mut written, mut read) = unsafe {
         (
             written.map(|t| std::slice::from_raw_parts_mut(t.data_ptr().cast::<f32>(), count)),

@@ -1,6 +1,6 @@
 //! Update rules: SGD, SignGD and Adam (with bias correction, as in PyTorch).
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::fused;
 use crate::jacobian::Parameters;
@@ -66,9 +66,9 @@ impl Optimizer {
         Self { kind, rates, steps: 0, moments }
     }
 
-    /// The state after the steps so far.
+    /// A copy of the state after the steps so far.
     pub fn state(&self) -> OptimizerState {
-        let copy = |m: &Option<(Tensor, Tensor)>| m.as_ref().map(|(a, b)| (a.shallow_clone(), b.shallow_clone()));
+        let copy = |m: &Option<(Tensor, Tensor)>| m.as_ref().map(|(a, b)| (a.copy(), b.copy()));
         OptimizerState { steps: self.steps, moments: self.moments.iter().map(copy).collect() }
     }
 
@@ -137,23 +137,26 @@ impl Optimizer {
         (1.0 / second.sqrt(), -eta / first)
     }
 
-    /// The value of one parameter after the current step.
-    fn moved(&mut self, parameters: &Parameters, i: usize, g: &Tensor, factor: f64) -> Tensor {
-        let value = &parameters.values()[i];
+    /// The value of one parameter after the current step; it may take the gradient's memory if `gives` says so.
+    fn moved(
+        &mut self,
+        value: &Tensor,
+        parameters: &Parameters,
+        i: usize,
+        (g, gives): (&Tensor, bool),
+        factor: f64,
+    ) -> Tensor {
         let eta = self.rates[i] * factor;
-        if fused::takes(&[value, g]) {
-            match self.kind {
-                OptimizerKind::Sgd => return fused::descend(value, g, eta),
-                OptimizerKind::Signgd => {}
-                OptimizerKind::Adam { beta1, beta2, epsilon } => {
-                    let (m, v) = self.moments[i].take().unwrap_or_else(|| (g.zeros_like(), g.zeros_like()));
-                    let (root, rate) = self.corrections(beta1, beta2, eta);
-                    let with = fused::Adam { beta1, beta2, epsilon, root, rate };
-                    let (new, m, v) = fused::adam(value, g, (&m, &v), with);
-                    self.moments[i] = Some((m, v));
-                    return new;
-                }
+        if fused::takes(&[value, g]) && self.kind != OptimizerKind::Signgd {
+            let new = if gives { g.shallow_clone() } else { g.copy() };
+            if let OptimizerKind::Adam { beta1, beta2, epsilon } = self.kind {
+                let (root, rate) = self.corrections(beta1, beta2, eta);
+                let (m, v) = self.moments[i].get_or_insert_with(|| (g.zeros_like(), g.zeros_like()));
+                fused::adam(value, (&new, m, v), fused::Adam { beta1, beta2, epsilon, root, rate });
+            } else {
+                fused::descend(value, &new, eta);
             }
+            return new;
         }
         let mut new = self.update(parameters, i, g, factor);
         new += value;
@@ -167,12 +170,35 @@ impl Optimizer {
 
     /// The same, with all learning rates multiplied by a factor in this step.
     pub fn scaled_step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], factor: f64) -> Parameters {
+        self.apply(parameters, gradients.iter().map(|g| g.as_ref().map(|g| (g.shallow_clone(), false))), factor)
+    }
+
+    /// The same with gradients that are given away: on the CPU, large networks' new parameters take their memory.
+    pub fn step_into(&mut self, parameters: &Parameters, gradients: Vec<Option<Tensor>>, factor: f64) -> Parameters {
+        // Two parameters whose sum alone is used have one gradient between them.
+        let place = |g: &Option<Tensor>| g.as_ref().filter(|g| g.device() == Device::Cpu).map(Tensor::data_ptr);
+        let places: Vec<_> = gradients.iter().map(place).collect();
+        let own = |i: usize| places[i].is_some() && places.iter().filter(|at| **at == places[i]).count() == 1;
+        let gradients = gradients.into_iter().enumerate().map(|(i, g)| g.map(|g| (g, own(i))));
+        self.apply(parameters, gradients, factor)
+    }
+
+    fn apply(
+        &mut self,
+        parameters: &Parameters,
+        mut gradients: impl Iterator<Item = Option<(Tensor, bool)>>,
+        factor: f64,
+    ) -> Parameters {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        let mut gradients = gradients.iter().enumerate();
-        parameters.map(|value| match gradients.next() {
-            Some((i, Some(g))) => self.moved(parameters, i, g, factor),
-            _ => value.shallow_clone(),
+        let mut i = 0;
+        parameters.map(|value| {
+            let given = gradients.next().flatten();
+            i += 1;
+            given.map_or_else(
+                || value.shallow_clone(),
+                |(g, gives)| self.moved(value, parameters, i - 1, (&g, gives), factor),
+            )
         })
     }
 }
@@ -222,6 +248,37 @@ mod tests {
             }
             let still = (&a.values()[0] - &start.values()[0]).narrow(0, 0, 10).abs().max().double_value(&[]);
             assert_eq!(still, 0.0, "{}", kind.name());
+        }
+    }
+
+    /// Fails for: memory of a gradient that two parameters share, a gradient that is lent and written to, a state that goes on
+    /// after it was copied.
+    #[test]
+    fn gradients_that_are_given_away_make_the_same_steps() {
+        tch::manual_seed(6);
+        let draw = |n: i64| Tensor::randn([n], (Kind::Float, Device::Cpu));
+        let start = parameters(&[draw(300), draw(300), draw((1 << 18) + 3), draw(40).to_kind(Kind::Double)]);
+        for kind in [OptimizerKind::Sgd, OptimizerKind::Signgd, OptimizerKind::ADAM] {
+            let (mut lent, mut given) = (Optimizer::new(kind, 1e-2, 4), Optimizer::new(kind, 1e-2, 4));
+            let (mut a, mut b) = (start.detached_copy(), start.detached_copy());
+            for _ in 0..3 {
+                let shared = draw(300);
+                let last = draw(40).to_kind(Kind::Double);
+                let gradients = [Some(shared.shallow_clone()), Some(shared), Some(draw((1 << 18) + 3)), Some(last)];
+                let copies: Vec<_> = gradients.iter().flatten().map(Tensor::copy).collect();
+                let (state, before) = (given.state(), a.detached_copy());
+                let kept: Vec<_> = state.moments.iter().flatten().map(|(m, v)| (m.copy(), v.copy())).collect();
+                let next = lent.step(&a, &gradients);
+                assert!(gradients.iter().flatten().zip(&copies).all(|(g, copy)| g.equal(copy)), "{kind:?}");
+                assert!(a.values().iter().zip(before.values()).all(|(a, before)| a.equal(before)), "{kind:?}");
+                b = given.step_into(&b, gradients.into(), 1.0);
+                let unchanged = |((m, v), (first, second)): (&(Tensor, Tensor), &(Tensor, Tensor))| {
+                    m.equal(first) && v.equal(second)
+                };
+                assert!(state.moments.iter().flatten().zip(&kept).all(unchanged), "{kind:?}");
+                a = next;
+                assert!(a.values().iter().zip(b.values()).all(|(a, b)| a.equal(b)), "{kind:?}");
+            }
         }
     }
 }

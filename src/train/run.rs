@@ -94,7 +94,8 @@ pub fn fine_tune(
     let batch = settings.batch_size.min(n);
     let mut order = BatchOrder::new(n, settings.seed);
     let mut optimizer = Optimizer::new(settings.optimizer, settings.learning_rate, initial.len());
-    let mut parameters = initial.detached_copy().in_parts(settings.parts);
+    // Steps make new tensors: nothing is written in place.
+    let mut parameters = initial.map(Tensor::detach).in_parts(settings.parts);
     let mut best: Option<(Evaluation, Parameters)> = None;
     let mut history = Vec::new();
     let (mut loss_sum, mut loss_count, mut diverged) = (0.0, 0usize, false);
@@ -108,7 +109,7 @@ pub fn fine_tune(
         }
         loss_sum += loss;
         loss_count += 1;
-        let after = optimizer.step(&parameters, &gradients);
+        let after = optimizer.step_into(&parameters, gradients, 1.0);
         // Observers measure in the network's own precision.
         observe(&Step { number, before: &parameters.in_parts(None), after: &after.in_parts(None) })?;
         parameters = after;
@@ -128,7 +129,7 @@ pub fn fine_tune(
                     == Some(std::cmp::Ordering::Greater)
             });
             if better {
-                best = Some((evaluation, parameters.detached_copy().in_parts(None)));
+                best = Some((evaluation, parameters.in_parts(None)));
             }
         }
     }
