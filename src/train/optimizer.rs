@@ -186,19 +186,15 @@ impl Optimizer {
     fn apply(
         &mut self,
         parameters: &Parameters,
-        mut gradients: impl Iterator<Item = Option<(Tensor, bool)>>,
+        gradients: impl Iterator<Item = Option<(Tensor, bool)>>,
         factor: f64,
     ) -> Parameters {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        let mut i = 0;
-        parameters.map(|value| {
-            let given = gradients.next().flatten();
-            i += 1;
-            given.map_or_else(
-                || value.shallow_clone(),
-                |(g, gives)| self.moved(value, parameters, i - 1, (&g, gives), factor),
-            )
+        let mut gradients = gradients.enumerate();
+        parameters.map(|value| match gradients.next() {
+            Some((i, Some((g, gives)))) => self.moved(value, parameters, i, (&g, gives), factor),
+            _ => value.shallow_clone(),
         })
     }
 }
