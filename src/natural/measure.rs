@@ -95,8 +95,11 @@ const DRAWS: usize = 16;
 /// Prompts per batch.
 const BATCH: usize = 64;
 
-/// Beginning of tokens that start a word, in byte-level vocabularies.
-const WORD: char = 'Ġ';
+/// Beginnings of tokens that start a word: of byte-level vocabularies, and of SentencePiece.
+const MARKS: [char; 2] = ['Ġ', '▁'];
+
+/// Fewest words to draw from.
+const WORDS: usize = 100;
 
 /// Labels in random order, each as often as before.
 fn relabelled(labels: &[usize], seed: u64, draw: usize) -> Vec<usize> {
@@ -195,20 +198,27 @@ fn unrelated(study: &Study, words: &[i64], seed: u64, draw: usize, count: usize)
     chosen
 }
 
-/// Ids of tokens that count as words: letters only, more than two, perhaps after [`WORD`].
+/// Ids of tokens that count as words.
 fn words_of(study: &Study) -> Result<Vec<i64>> {
-    let is_word = |text: &str| {
-        let rest = text.strip_prefix(WORD).unwrap_or(text);
-        rest.chars().count() > 2 && rest.chars().all(char::is_alphabetic)
-    };
-    let size = study.model.facts().vocab_size;
-    let words: Vec<i64> =
-        (0..size).filter(|id| study.tokenizer.id_to_token(*id).is_some_and(|text| is_word(&text))).collect();
-    if words.len() < 100 {
+    let tokens = (0..study.model.facts().vocab_size).filter_map(|id| Some((id, study.tokenizer.id_to_token(id)?)));
+    let words = words(tokens.collect());
+    if words.len() < WORDS {
         let needed = format!("unrelated label words are drawn at random, and the tokenizer has {}", words.len());
         return Err(Error::Missing { what: "words to draw from".into(), needed });
     }
     Ok(words)
+}
+
+/// Tokens of more than two letters and nothing else, which in a vocabulary that marks where words begin have such a mark: without it
+/// they are pieces of words.
+fn words(tokens: Vec<(i64, String)>) -> Vec<i64> {
+    let is_word = |text: &str| text.chars().count() > 2 && text.chars().all(char::is_alphabetic);
+    let marked: Vec<i64> =
+        tokens.iter().filter(|(_, text)| text.strip_prefix(MARKS).is_some_and(is_word)).map(|(id, _)| *id).collect();
+    if marked.len() >= WORDS {
+        return marked;
+    }
+    tokens.into_iter().filter(|(_, text)| is_word(text)).map(|(id, _)| id).collect()
 }
 
 /// Means over draws, each with its labels and logits \[N, C\].
@@ -223,4 +233,29 @@ fn average(variant: Variant, draws: impl IntoIterator<Item = (Vec<usize>, Tensor
         }
     }
     Measured { variant, accuracy: right / count, chi: chi.into_iter().map(|sum| sum / count).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails for pieces of words that count as words, and for vocabularies of which only pieces do.
+    #[test]
+    fn pieces_are_no_words() {
+        // Three letters each, different ones.
+        let letters = |i: usize| [i / 26, i % 26, 1].map(|l| char::from(b'a' + l as u8)).iter().collect::<String>();
+        let of = |word: &dyn Fn(String) -> String, piece: &dyn Fn(String) -> String| {
+            let texts = (0..300).map(|i| if i % 2 == 0 { word(letters(i)) } else { piece(letters(i)) });
+            words(texts.enumerate().map(|(id, text)| (id as i64, text)).collect())
+        };
+        let even: Vec<i64> = (0..300).step_by(2).collect();
+        assert_eq!(of(&|w| format!("Ġ{w}"), &|w| w), even, "byte-level");
+        assert_eq!(of(&|w| format!("▁{w}"), &|w| w), even, "SentencePiece");
+        assert_eq!(of(&|w| w, &|w| format!("##{w}")), even, "WordPiece");
+        // A letter of Maltese is no mark.
+        assert_eq!(
+            words(vec![(0, "Ġgantija".into()), (1, "the".into()), (2, "##the".into()), (3, "is".into())]),
+            [0, 1]
+        );
+    }
 }
