@@ -117,12 +117,18 @@ pub(super) fn experiment(
     Ok(context.judged(findings))
 }
 
-/// Numbers of a kernel, and of a step: χ of its example, and the probes' changes.
-const KERNEL: usize = (PROBES * TRAIN) as usize;
-const STEP: usize = 1 + PROBES as usize;
+/// A trajectory.
+#[derive(Clone)]
+struct Run {
+    /// Entries of the kernels at its start: SGD's, the asymmetric one, the same with its arguments exchanged, SignGD's.
+    kernels: [Vec<f64>; 4],
+    /// χ of each step's example, and the probes' changes.
+    steps: Vec<(f64, Vec<f64>)>,
+    rate: f64,
+}
 
-/// A trajectory as flat numbers: the kernels at its start, then its steps.
-fn run(context: &Context<'_>, setting: &Setting, width: f64, seed: usize) -> Result<Vec<f64>> {
+/// Trains a network.
+fn run(context: &Context<'_>, setting: &Setting, width: f64, seed: usize) -> Result<Run> {
     let abc = setting.abc.clone();
     let mlp =
         Mlp { input: INPUT, width: width as i64, depth: 2, outputs: 1, activation: Activation::Tanh, gain: 1.0, abc };
@@ -145,7 +151,8 @@ fn run(context: &Context<'_>, setting: &Setting, width: f64, seed: usize) -> Res
     let mut trainer = Optimizer::with_rates(setting.optimizer, rates);
     let numbers = |t: &Tensor| Vec::<f64>::try_from(t.reshape([-1])).expect("a vector of f64");
     let kernels = [gram.sgd, gram.asymmetric, gram.asymmetric_reversed, gram.signgd];
-    let mut flat: Vec<f64> = kernels.iter().flat_map(|k| numbers(k.as_ref().expect("all were asked for"))).collect();
+    let kernels = kernels.map(|kernel| numbers(&kernel.expect("all were asked for")));
+    let mut steps = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
         let i = step % TRAIN as usize;
         let all = outputs(&parameters, &train) - &targets;
@@ -153,27 +160,24 @@ fn run(context: &Context<'_>, setting: &Setting, width: f64, seed: usize) -> Res
         let before = outputs(&parameters, &probes);
         let gradients = loss_gradient(&parameters, &train, &[i], &chi);
         parameters = trainer.step(&parameters, &gradients);
-        flat.push(chi.double_value(&[0, 0]));
-        flat.extend(numbers(&(outputs(&parameters, &probes) - before)));
+        steps.push((chi.double_value(&[0, 0]), numbers(&(outputs(&parameters, &probes) - before))));
     }
-    flat.push(rate);
-    Ok(flat)
+    Ok(Run { kernels, steps, rate })
 }
 
 /// Relative residual of every prediction, over all steps and probes of one trajectory, and the outputs' movement.
-fn residuals<'a>(run: &[f64], predictions: impl Iterator<Item = &'a Prediction>) -> Vec<f64> {
-    let kernel = |at: usize| Tensor::from_slice(&run[at * KERNEL..][..KERNEL]).view([PROBES, TRAIN]);
+fn residuals<'a>(run: &Run, predictions: impl Iterator<Item = &'a Prediction>) -> Vec<f64> {
+    let kernel = |at: usize| Tensor::from_slice(&run.kernels[at]).view([PROBES, TRAIN]);
     let kernels = Kernels { sgd: kernel(0), asymmetric: kernel(1), transposed: kernel(2), signgd: kernel(3) };
-    let (steps, rate) = (&run[4 * KERNEL..run.len() - 1], run[run.len() - 1]);
-    let moves: Vec<f64> = steps.chunks_exact(STEP).flat_map(|step| step[1..].to_vec()).collect();
+    let moves: Vec<f64> = run.steps.iter().flat_map(|(_, moved)| moved.iter().copied()).collect();
     let actual = Tensor::from_slice(&moves);
     let norm = |t: &Tensor| t.square().sum(Kind::Double).sqrt().double_value(&[]);
     let residual = |(k, prediction): (usize, &Prediction)| {
         let kernel = (prediction.kernel)(&kernels);
-        let predicted = steps
-            .chunks_exact(STEP)
-            .enumerate()
-            .map(|(step, made)| kernel.select(1, step as i64 % TRAIN) * (-rate * (prediction.factor)(made[0])));
+        let predicted =
+            run.steps.iter().enumerate().map(|(step, (chi, _))| {
+                kernel.select(1, step as i64 % TRAIN) * (-run.rate * (prediction.factor)(*chi))
+            });
         let guess = Tensor::cat(&predicted.collect::<Vec<_>>(), 0);
         let best = (&actual * &guess).sum(Kind::Double).double_value(&[]) / norm(&guess).powi(2);
         let scale = if k == 0 { 1.0 } else { best };

@@ -124,43 +124,39 @@ impl Context<'_> {
 
     /// A measurement of a stage of the experiment at one x for one seed: that of the claim or of another mutant if it did not
     /// depend on which of them was run, otherwise `measure`'s. It must depend on nothing else.
-    pub(super) fn shared(
+    pub(super) fn shared<T: Clone + Send + Sync + 'static>(
         &self,
         stage: &str,
         x: f64,
         seed: usize,
-        measure: impl FnOnce() -> Result<Vec<f64>>,
-    ) -> Result<Vec<f64>> {
+        measure: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let Some(memory) = self.memory else { return measure() };
-        let place = self.place(stage, x, seed);
+        let run = (self.profile, self.seed, device_name(self.device));
+        let place = Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed };
         let mutant = self.mutant.map(|m| m.label());
-        if let Some((values, asked)) = memory.get(&place, mutant.as_deref()) {
+        if let Some((measured, asked)) = memory.get::<T>(&place, mutant.as_deref()) {
             self.asked.borrow_mut().extend(asked);
-            return Ok(values);
+            return Ok(measured);
         }
-        let values = measure()?;
-        memory.put(place, mutant.as_deref(), self.asked.borrow().clone(), values.clone());
-        Ok(values)
+        let measured = measure()?;
+        memory.put(place, mutant.as_deref(), self.asked.borrow().clone(), measured.clone());
+        Ok(measured)
     }
 
     /// The same for a measurement that does not depend on what the experiment asked before it, but only on stage, x and seed and
     /// on what it asks itself: `measure` gets a context in which nothing was asked yet. A mutant of something else shares it.
-    pub(super) fn independent(
+    pub(super) fn independent<T: Clone + Send + Sync + 'static>(
         &self,
         stage: &str,
         x: f64,
         seed: usize,
-        measure: impl FnOnce(&Self) -> Result<Vec<f64>>,
-    ) -> Result<Vec<f64>> {
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         let own = self.of(self.claim, self.mutant);
-        let values = own.shared(stage, x, seed, || measure(&own));
+        let measured = own.shared(stage, x, seed, || measure(&own));
         self.asked.borrow_mut().append(&mut own.asked.borrow_mut());
-        values
-    }
-
-    fn place(&self, stage: &str, x: f64, seed: usize) -> Place {
-        let run = (self.profile, self.seed, device_name(self.device));
-        Place { claim: self.claim, run, stage: stage.to_owned(), x: x.to_bits(), seed }
+        measured
     }
 
     /// The value for this run's profile.

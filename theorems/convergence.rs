@@ -25,8 +25,7 @@ pub(super) fn sampled(context: &Context<'_>, name: &str, samples: usize) -> Limi
 /// A program's limit. Programs with the same text share it, whichever mutant made them.
 pub(super) fn limit<'a>(context: &Context<'_>, program: &'a Program, options: &LimitOptions) -> Result<LimitRun<'a>> {
     let stage = format!("{options:?}\n{program}");
-    let flat = context.independent(&stage, 0.0, 0, |_| Ok(program.limit(options)?.values().concat()))?;
-    Ok(program.limit_of(flat.chunks(options.replicas).map(<[f64]>::to_vec).collect()))
+    Ok(program.limit_of(context.independent(&stage, 0.0, 0, |_| Ok(program.limit(options)?.values().to_vec()))?))
 }
 
 /// Compares networks' scalars with candidates for their limits.

@@ -117,9 +117,9 @@ impl Size {
 
     fn scan(&self, context: &Context<'_>, stage: &str, draw: &Draw, steps: usize) -> Result<Scan> {
         // Mutants change what is drawn, too.
-        let key = |seed: &str| format!("{seed}, {}, {:?}, {:?}", draw.optimizer.name(), draw.abc, draw.eta);
+        let drawn = format!("{stage}: {}, η {}", describe(draw), draw.eta);
         Scan::watched(context, stage, &self.widths, self.seeds, &STATISTICS, |width, seed| {
-            context.independent(&key(stage), width, seed, |own| {
+            context.independent(&drawn, width, seed, |own| {
                 Ok(movement(own, draw, steps, width, &format!("{stage}, seed {seed}")))
             })
         })

@@ -75,9 +75,20 @@ const MARGIN: f64 = 0.4;
 /// A step whose size differs by this much from SignGD's counts as a departure.
 const LEFT: f64 = 0.1;
 
-/// A trajectory, with the kernels at its start.
-struct Run {
+/// The trajectory of a network.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    betas: (f64, f64),
     examples: usize,
+    width: f64,
+    seed: usize,
+    /// Whether to compare its updates with the adam-bound.
+    compare: bool,
+}
+
+/// A trajectory, with the kernels at its start.
+#[derive(Clone)]
+struct Run {
     /// χ of every example before each step \[steps, examples\].
     chi: Vec<f64>,
     /// The outputs' change in each step \[steps, probes\].
@@ -91,24 +102,6 @@ struct Run {
     /// Number of updates outside the adam-bound, and of all compared updates.
     outside: f64,
     compared: f64,
-}
-
-impl Run {
-    fn flat(self) -> Vec<f64> {
-        let last = [self.rate, self.outside, self.compared];
-        [self.chi, self.moves, self.kernel, self.transposed].concat().into_iter().chain(last).collect()
-    }
-
-    fn of_flat(examples: usize, flat: &[f64]) -> Self {
-        let (chi, rest) = flat.split_at(STEPS * examples);
-        let (moves, rest) = rest.split_at(STEPS * PROBES as usize);
-        let (kernel, rest) = rest.split_at(PROBES as usize * examples);
-        let (transposed, rest) = rest.split_at(PROBES as usize * examples);
-        let [rate, outside, compared] = *rest else { unreachable!("three numbers follow the kernels") };
-        let own = |part: &[f64]| part.to_vec();
-        let (chi, moves, kernel, transposed) = (own(chi), own(moves), own(kernel), own(transposed));
-        Self { examples, chi, moves, kernel, transposed, rate, outside, compared }
-    }
 }
 
 /// Measurements of one trajectory.
@@ -149,7 +142,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         }
         Ok(numbers[..names.len()].to_vec())
     })?;
-    let wrong = run(context, BETAS[0], 1, widths[0], 0, true, false)?;
+    let wrong = run(context, Case { betas: BETAS[0], examples: 1, width: widths[0], seed: 0, compare: true }, false)?;
     let (uncorrected_outside, uncorrected_compared) = (wrong.outside, wrong.compared);
     let falls = context.expected(-1.0, MARGIN);
     let mut findings = Collected {
@@ -202,7 +195,7 @@ fn trajectories(context: &Context<'_>, (width, seed): (f64, usize), compare: boo
     let (mut squares, mut moved, mut outside, mut compared) = (0.0, 0.0, 0.0, 0.0);
     let mut steps = Vec::new();
     for (k, betas) in BETAS.into_iter().enumerate() {
-        let run = trajectory(context, betas, 1, width, seed * BETAS.len() + k, compare)?;
+        let run = trajectory(context, Case { betas, examples: 1, width, seed: seed * BETAS.len() + k, compare })?;
         outside += run.outside;
         compared += run.compared;
         squares += run.residual.powi(2) / BETAS.len() as f64;
@@ -210,7 +203,7 @@ fn trajectories(context: &Context<'_>, (width, seed): (f64, usize), compare: boo
         let computed = leaves(&scalar_factors(context, &run.chi, betas));
         steps.extend([leaves(&run.factors) as f64, computed as f64, run.chi[computed.min(STEPS) - 1] / run.chi[0]]);
     }
-    let two = trajectory(context, BETAS[0], 2, width, seed, false)?;
+    let two = trajectory(context, Case { betas: BETAS[0], examples: 2, width, seed, compare: false })?;
     let numbers = [squares.sqrt(), two.residual, moved.sqrt(), outside, compared];
     Ok(numbers.into_iter().chain(steps).collect())
 }
@@ -239,31 +232,14 @@ fn leaves(factors: &[f64]) -> usize {
 }
 
 /// A run and its prediction. Mutants of the prediction share the run.
-fn trajectory(
-    context: &Context<'_>,
-    betas: (f64, f64),
-    examples: usize,
-    width: f64,
-    seed: usize,
-    compare: bool,
-) -> Result<Trajectory> {
-    let stage = format!("{examples} example(s), β {betas:?}{}", if compare { ", compared" } else { "" });
-    let flat = context.independent(&stage, width, seed, |own| {
-        let corrected = !own.is(NO_BIAS_CORRECTION);
-        Ok(run(own, betas, examples, width, seed, compare, corrected)?.flat())
-    })?;
-    Ok(predicted(context, &Run::of_flat(examples, &flat), betas))
+fn trajectory(context: &Context<'_>, case: Case) -> Result<Trajectory> {
+    let run = context
+        .independent(&format!("{case:?}"), case.width, case.seed, |own| run(own, case, !own.is(NO_BIAS_CORRECTION)))?;
+    Ok(predicted(context, case, &run))
 }
 
-fn run(
-    context: &Context<'_>,
-    betas: (f64, f64),
-    examples: usize,
-    width: f64,
-    seed: usize,
-    compare: bool,
-    corrected: bool,
-) -> Result<Run> {
+fn run(context: &Context<'_>, case: Case, corrected: bool) -> Result<Run> {
+    let Case { betas, examples, width, seed, compare } = case;
     let number = examples as i64;
     let abc = Abc::ntk(2).with_learning_rates(vec![1.0; 3]);
     let mlp =
@@ -306,7 +282,6 @@ fn run(
     let numbers = |t: &Tensor| Vec::<f64>::try_from(t.reshape([-1])).expect("a vector of f64");
     let matrix = |side: Option<Tensor>| numbers(&side.expect("asked for"));
     Ok(Run {
-        examples,
         chi: numbers(&Tensor::cat(&chis, 0)),
         moves: numbers(&Tensor::cat(&moves, 0)),
         kernel: matrix(gram.asymmetric),
@@ -318,14 +293,14 @@ fn run(
 }
 
 /// Compares a run with the kernel at its start.
-fn predicted(context: &Context<'_>, run: &Run, betas: (f64, f64)) -> Trajectory {
+fn predicted(context: &Context<'_>, Case { betas, examples, .. }: Case, run: &Run) -> Trajectory {
     let probes = PROBES as usize;
     let kernel = if context.is(TRANSPOSED_KERNEL) { &run.transposed } else { &run.kernel };
-    let column = |i: usize| -> Vec<f64> { kernel.iter().skip(i).step_by(run.examples).copied().collect() };
-    let sequence = |i: usize| -> Vec<f64> { run.chi.iter().skip(i).step_by(run.examples).copied().collect() };
+    let column = |i: usize| -> Vec<f64> { kernel.iter().skip(i).step_by(examples).copied().collect() };
+    let sequence = |i: usize| -> Vec<f64> { run.chi.iter().skip(i).step_by(examples).copied().collect() };
     // With two examples each has its own recursion, which would hold if signs of sums were sums of signs.
     let mut guess = vec![0.0; STEPS * probes];
-    for i in 0..run.examples {
+    for i in 0..examples {
         let factors = scalar_factors(context, &sequence(i), betas);
         for (step, a) in guess.chunks_exact_mut(probes).zip(factors) {
             step.iter_mut().zip(column(i)).for_each(|(sum, k)| *sum -= run.rate * a * k);

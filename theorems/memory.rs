@@ -3,8 +3,9 @@
 //! A mutant is a different answer to [`Context::is`]. A measurement depends on the mutant only through the questions asked
 //! before its end, so it also holds for every mutant with the same answers to all of them.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::evidence::Profile;
 
@@ -32,23 +33,30 @@ pub(super) struct Place {
 struct Kept {
     mutant: Option<String>,
     asked: BTreeSet<String>,
-    values: Vec<f64>,
+    measured: Arc<dyn Any + Send + Sync>,
 }
 
 impl Memory {
     /// The measurement for a key that also holds for this mutant, with the questions that it depends on.
-    pub(super) fn get(&self, place: &Place, mutant: Option<&str>) -> Option<(Vec<f64>, BTreeSet<String>)> {
+    pub(super) fn get<T: Clone + 'static>(&self, place: &Place, mutant: Option<&str>) -> Option<(T, BTreeSet<String>)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |kept: &&Kept| {
             let answer = |asked: &str, mutant: Option<&str>| mutant == Some(asked);
             kept.asked.iter().all(|asked| answer(asked, mutant) == answer(asked, kept.mutant.as_deref()))
         };
-        all.get(place)?.iter().find(same).map(|kept| (kept.values.clone(), kept.asked.clone()))
+        let kept = all.get(place)?.iter().find(same)?;
+        Some((kept.measured.downcast_ref::<T>().expect("one type for each stage").clone(), kept.asked.clone()))
     }
 
     /// Stores a measurement.
-    pub(super) fn put(&self, place: Place, mutant: Option<&str>, asked: BTreeSet<String>, values: Vec<f64>) {
-        let kept = Kept { mutant: mutant.map(str::to_owned), asked, values };
+    pub(super) fn put<T: Send + Sync + 'static>(
+        &self,
+        place: Place,
+        mutant: Option<&str>,
+        asked: BTreeSet<String>,
+        measured: T,
+    ) {
+        let kept = Kept { mutant: mutant.map(str::to_owned), asked, measured: Arc::new(measured) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().push(kept);
     }
 }
@@ -76,8 +84,8 @@ mod tests {
         memory.put(place(0), None, asked.clone(), vec![1.0]);
         // The other mutant got the same answer, `no`; this one would have got `yes`.
         assert_eq!(memory.get(&place(0), Some("other")), Some((vec![1.0], asked.clone())));
-        assert_eq!(memory.get(&place(0), Some("half")), None);
-        assert_eq!(memory.get(&place(1), None), None);
+        assert_eq!(memory.get::<Vec<f64>>(&place(0), Some("half")), None);
+        assert_eq!(memory.get::<Vec<f64>>(&place(1), None), None);
         memory.put(place(0), Some("half"), asked.clone(), vec![2.0]);
         assert_eq!(memory.get(&place(0), Some("half")), Some((vec![2.0], asked.clone())));
         assert_eq!(memory.get(&place(0), None), Some((vec![1.0], asked)));

@@ -107,10 +107,12 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         })
     };
     let mup = perceptrons("perceptron in muP", Abc::mup(2), of_controls)?;
+    let ntk;
     let mlp = if context.is(MUP_WEIGHTS) {
-        perceptrons("perceptron in muP", Abc::mup(2), of_controls)?
+        &mup
     } else {
-        perceptrons("perceptron", Abc::ntk(2), seeds)?
+        ntk = perceptrons("perceptron", Abc::ntk(2), seeds)?;
+        &ntk
     };
     let attention = transformers("transformer", &TransformerAbc::ntk(), of_transformers)?;
     let attention_mup = transformers("transformer in muP", &TransformerAbc::mup(), of_controls)?;
@@ -145,7 +147,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     figure("residual", RESIDUAL);
     figure("gradient-drift", GRADIENT);
     for ((network, margin), scan, in_mup) in
-        MARGINS.into_iter().zip([(&mlp, &mup), (&attention, &attention_mup)]).map(|(m, (a, b))| (m, a, b))
+        MARGINS.into_iter().zip([(mlp, &mup), (&attention, &attention_mup)]).map(|(m, (a, b))| (m, a, b))
     {
         let title = format!("{network}: exponent of the output change");
         findings.hypotheses.push(scan.scaling(title, OUTPUTS, moves)?);

@@ -60,7 +60,7 @@ impl Scan {
         })
     }
 
-    /// The same without sharing, for a `measure` that also records something besides its result.
+    /// The same without sharing, for a `measure` that records something besides its result, or shares a part of its own work.
     pub fn watched(
         context: &Context<'_>,
         stage: &str,

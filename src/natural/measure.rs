@@ -201,7 +201,7 @@ fn unrelated(study: &Study, words: &[i64], seed: u64, draw: usize, count: usize)
 /// Ids of tokens that count as words.
 fn words_of(study: &Study) -> Result<Vec<i64>> {
     let tokens = (0..study.model.facts().vocab_size).filter_map(|id| Some((id, study.tokenizer.id_to_token(id)?)));
-    let words = words(tokens.collect());
+    let words = words(&tokens.collect::<Vec<_>>());
     if words.len() < WORDS {
         let needed = format!("unrelated label words are drawn at random, and the tokenizer has {}", words.len());
         return Err(Error::Missing { what: "words to draw from".into(), needed });
@@ -211,14 +211,13 @@ fn words_of(study: &Study) -> Result<Vec<i64>> {
 
 /// Tokens of more than two letters and nothing else, which in a vocabulary that marks where words begin have such a mark: without it
 /// they are pieces of words.
-fn words(tokens: Vec<(i64, String)>) -> Vec<i64> {
+fn words(tokens: &[(i64, String)]) -> Vec<i64> {
     let is_word = |text: &str| text.chars().count() > 2 && text.chars().all(char::is_alphabetic);
-    let marked: Vec<i64> =
-        tokens.iter().filter(|(_, text)| text.strip_prefix(MARKS).is_some_and(is_word)).map(|(id, _)| *id).collect();
-    if marked.len() >= WORDS {
-        return marked;
-    }
-    tokens.into_iter().filter(|(_, text)| is_word(text)).map(|(id, _)| id).collect()
+    let of = |counts: &dyn Fn(&str) -> bool| -> Vec<i64> {
+        tokens.iter().filter(|(_, text)| counts(text)).map(|(id, _)| *id).collect()
+    };
+    let marked = of(&|text| text.strip_prefix(MARKS).is_some_and(is_word));
+    if marked.len() >= WORDS { marked } else { of(&is_word) }
 }
 
 /// Means over draws, each with its labels and logits \[N, C\].
@@ -246,16 +245,13 @@ mod tests {
         let letters = |i: usize| [i / 26, i % 26, 1].map(|l| char::from(b'a' + l as u8)).iter().collect::<String>();
         let of = |word: &dyn Fn(String) -> String, piece: &dyn Fn(String) -> String| {
             let texts = (0..300).map(|i| if i % 2 == 0 { word(letters(i)) } else { piece(letters(i)) });
-            words(texts.enumerate().map(|(id, text)| (id as i64, text)).collect())
+            words(&texts.enumerate().map(|(id, text)| (id as i64, text)).collect::<Vec<_>>())
         };
         let even: Vec<i64> = (0..300).step_by(2).collect();
         assert_eq!(of(&|w| format!("Ġ{w}"), &|w| w), even, "byte-level");
         assert_eq!(of(&|w| format!("▁{w}"), &|w| w), even, "SentencePiece");
         assert_eq!(of(&|w| w, &|w| format!("##{w}")), even, "WordPiece");
         // A letter of Maltese is no mark.
-        assert_eq!(
-            words(vec![(0, "Ġgantija".into()), (1, "the".into()), (2, "##the".into()), (3, "is".into())]),
-            [0, 1]
-        );
+        assert_eq!(words(&[(0, "Ġgantija".into()), (1, "the".into()), (2, "##the".into()), (3, "is".into())]), [0, 1]);
     }
 }

@@ -1,6 +1,6 @@
 //! Update rules: SGD, SignGD and Adam (with bias correction, as in PyTorch).
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::fused;
 use crate::jacobian::Parameters;
@@ -138,14 +138,8 @@ impl Optimizer {
     }
 
     /// The value of one parameter after the current step; it may take the gradient's memory if `gives` says so.
-    fn moved(
-        &mut self,
-        value: &Tensor,
-        parameters: &Parameters,
-        i: usize,
-        (g, gives): (&Tensor, bool),
-        factor: f64,
-    ) -> Tensor {
+    fn moved(&mut self, parameters: &Parameters, i: usize, (g, gives): (&Tensor, bool), factor: f64) -> Tensor {
+        let value = &parameters.values()[i];
         let eta = self.rates[i] * factor;
         if fused::takes(&[value, g]) && self.kind != OptimizerKind::Signgd {
             let new = if gives { g.shallow_clone() } else { g.copy() };
@@ -176,9 +170,8 @@ impl Optimizer {
     /// The same with gradients that are given away: on the CPU, large networks' new parameters take their memory.
     pub fn step_into(&mut self, parameters: &Parameters, gradients: Vec<Option<Tensor>>, factor: f64) -> Parameters {
         // Two parameters whose sum alone is used have one gradient between them.
-        let place = |g: &Option<Tensor>| g.as_ref().filter(|g| g.device() == Device::Cpu).map(Tensor::data_ptr);
-        let places: Vec<_> = gradients.iter().map(place).collect();
-        let own = |i: usize| places[i].is_some() && places.iter().filter(|at| **at == places[i]).count() == 1;
+        let places: Vec<_> = gradients.iter().map(|g| g.as_ref().map(Tensor::data_ptr)).collect();
+        let own = |i: usize| places.iter().filter(|at| **at == places[i]).count() == 1;
         let gradients = gradients.into_iter().enumerate().map(|(i, g)| g.map(|g| (g, own(i))));
         self.apply(parameters, gradients, factor)
     }
@@ -193,7 +186,7 @@ impl Optimizer {
         self.steps += 1;
         let mut gradients = gradients.enumerate();
         parameters.map(|value| match gradients.next() {
-            Some((i, Some((g, gives)))) => self.moved(value, parameters, i, (&g, gives), factor),
+            Some((i, Some((g, gives)))) => self.moved(parameters, i, (&g, gives), factor),
             _ => value.shallow_clone(),
         })
     }

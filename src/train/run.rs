@@ -94,7 +94,7 @@ pub fn fine_tune(
     let batch = settings.batch_size.min(n);
     let mut order = BatchOrder::new(n, settings.seed);
     let mut optimizer = Optimizer::new(settings.optimizer, settings.learning_rate, initial.len());
-    // Steps make new tensors: nothing is written in place.
+    // A step does not write into the parameters from which it starts: they need no copy.
     let mut parameters = initial.map(Tensor::detach).in_parts(settings.parts);
     let mut best: Option<(Evaluation, Parameters)> = None;
     let mut history = Vec::new();
