@@ -9,6 +9,7 @@ solves the same least-squares grid (regularizations 0, 0.001, 0.01, 0.1, 1 relat
   scipy, Cholesky   the norm by eigsh, then scipy.linalg.cho_factor a regularization
   scipy, eigh       one scipy.linalg.eigh
   KernelRidge       scikit-learn's, a regularization (not 0, which it cannot be sure to solve)
+  SVC               scikit-learn's with a kernel, a regularization and an output; beside it our time is that of all solvers
 
 With --asymmetric the kernel has no symmetry and one output, and the paper's system [[I/g, H], [H', I/g]] is solved by
 scipy.linalg.solve(assume_a="sym"), four gammas and five scalings. --own leaves the peers out. Every line of JSON has seconds,
@@ -140,6 +141,26 @@ def by_ridge(problem: Problem) -> dict:
     return losses(problem, alphas)
 
 
+def by_machines(problem: Problem) -> dict:
+    from sklearn.svm import SVC
+
+    found, c = {}, problem.outputs
+    of = lambda split, output: problem.kernel[split][output::c, output::c]
+    for r in REGULARIZATIONS:
+        predictions = {s: np.empty((len(problem.labels[s]), c)) for s in EXAMPLES}
+        for output in range(c):
+            kernel = of("train", output).copy()
+            norm = scipy.sparse.linalg.eigsh(kernel, k=1, return_eigenvectors=False)[0]
+            kernel[np.diag_indices(len(kernel))] += r * norm
+            target = np.where(problem.labels["train"] == (output if c > 1 else 1), 1, -1)
+            machine = SVC(kernel="precomputed").fit(kernel, target)
+            for s in EXAMPLES:
+                decision = machine.decision_function(of(s, output).T)
+                predictions[s][:, output] = decision if c == 1 else (1 + decision) / 2
+        found[(r, 1.0)] = tuple(problem.loss(s, predictions[s].reshape(-1), np.inf) for s in EXAMPLES)
+    return found
+
+
 def by_system(problem: Problem) -> dict:
     """The paper's asymmetric system, signs on the training side."""
     kernel, found = problem.kernel["train"].T, {}
@@ -197,12 +218,13 @@ def main() -> None:
         names = [m["solver"] for m in solved["methods"]]
         print(json.dumps(line | {"who": "kernelview", "seconds": round(seconds, 2), "MB": round(memory), "solvers": names}))
         peers = {"scipy, system": by_system} if given.asymmetric else {
-            "scipy, Cholesky": by_cholesky, "scipy, eigh": by_eigh, "KernelRidge": by_ridge
+            "scipy, Cholesky": by_cholesky, "scipy, eigh": by_eigh, "KernelRidge": by_ridge, "SVC": by_machines
         }
-        solver = "asymmetric least squares" if given.asymmetric else "least squares"
-        chosen = next(m for m in solved["methods"] if m["solver"] == solver)
-        setting = tuple(map(number, chosen["setting"].split(", ")))
+        solvers = {"scipy, system": "asymmetric least squares", "SVC": "support vector machine"}
         for name, peer in {} if given.own else peers.items():
+            solver = solvers.get(name, "least squares")
+            chosen = next(m for m in solved["methods"] if m["solver"] == solver)
+            setting = tuple(map(number, chosen["setting"].split(", ")))
             start = time.perf_counter()
             found = peer(problem)
             seconds = time.perf_counter() - start

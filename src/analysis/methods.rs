@@ -10,8 +10,8 @@ use crate::evidence::{Answers, Failure, MethodResult};
 use crate::kernel::Formula;
 use crate::progress::Monitor;
 use crate::regression::{
-    AsymmetricGrid, Grid, KernelProblem, Logistic, LogisticSettings, LogisticTask, Selection, Setting, Svm, SvmKind,
-    SvmSettings, classified, score, select_asymmetric, select_least_squares, symmetric_norm, targets,
+    AsymmetricGrid, Grid, KernelProblem, Logistic, LogisticSettings, LogisticTask, OneVsRest, Selection, Setting,
+    SvmSettings, classified, score, select_asymmetric, select_least_squares, symmetric_norm,
 };
 
 const LEAST_SQUARES: &str = "least squares";
@@ -22,8 +22,8 @@ const SVM: &str = "support vector machine";
 /// Strengths of logistic regression's penalty, relative to the kernel's norm.
 const STRENGTHS: [f64; 4] = [1.0, 0.1, 0.01, 0.001];
 
-/// Largest number of rows for support vector machines: their library visits pairs of rows one by one.
-const FEW: usize = 1024;
+/// Largest number of training examples for support vector machines: their library visits pairs of examples one by one.
+const FEW: usize = 4096;
 
 /// Results of the solvers for one kernel.
 #[derive(Debug, Default)]
@@ -49,12 +49,10 @@ impl Solved {
     }
 }
 
-/// Why no support vector machine is fitted to a kernel; `None` if one is.
-fn no_svm(rows: usize, outputs: usize) -> Option<String> {
-    if outputs > 1 {
-        return Some(format!("not fitted: it separates two classes by one output, and the kernel has {outputs}"));
-    }
-    (rows > FEW).then(|| format!("not fitted: the kernel has {rows} rows, and its library is for at most {FEW}"))
+/// Why no support vector machine is fitted to so many training examples; `None` if one is.
+fn no_svm(examples: usize) -> Option<String> {
+    (examples > FEW)
+        .then(|| format!("not fitted: there are {examples} training examples, and its library is for at most {FEW}"))
 }
 
 /// Units of progress of [`solve`].
@@ -63,14 +61,14 @@ pub(super) fn units(formula: Formula, rows: usize, outputs: usize) -> u64 {
     let others = match formula {
         Formula::Asymmetric if outputs == 1 => AsymmetricGrid::default().f0_scaling.len(),
         Formula::Asymmetric => 0,
-        _ if no_svm(rows, outputs).is_none() => 2 * STRENGTHS.len() + Grid::default().regularization.len(),
+        _ if no_svm(rows / outputs).is_none() => 2 * STRENGTHS.len() + Grid::default().regularization.len() * outputs,
         _ => 2 * STRENGTHS.len(),
     };
     (least_squares + others) as u64
 }
 
 /// Least squares (for one output of the asymmetric formula, the paper's asymmetric solver first), then logistic regression and,
-/// for one output and few rows, a support vector machine.
+/// if there are not too many examples, support vector machines.
 ///
 /// # Errors
 /// A problem whose parts do not match; `NoSolution` if no solver succeeds; `Interrupted`.
@@ -103,7 +101,7 @@ pub(super) fn solve(mut problem: KernelProblem, formula: Formula, monitor: &dyn 
         } else {
             logistic(&problem, monitor, &mut solved)?;
         }
-        match no_svm(problem.train.nrows(), problem.outputs) {
+        match no_svm(problem.train_labels.len()) {
             Some(reason) => solved.fail(SVM, reason),
             None if is_zero => solved.fail(SVM, zero.into()),
             None => solved.add(SVM, svm(&problem, monitor))?,
@@ -225,15 +223,14 @@ fn cross_entropy(outputs: &DVector<f64>, labels: &[usize], count: usize) -> f64 
 
 /// Support vector classification with cost 1; the kernel's regularization is chosen on dev from the paper's grid.
 fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
-    let y = targets(&problem.train_labels, 1)?;
     let grid = Grid::default().regularization;
     let mut found = Vec::new();
     for regularization in &grid {
         let settings = SvmSettings { regularization: *regularization, ..SvmSettings::default() };
-        let machine = Svm::fit(SvmKind::Classification, &problem.train, &y, &settings)?;
-        let dev = score(&machine.decision(&problem.dev)?, &problem.dev_labels, 1)?;
-        let outputs = machine.decision(&problem.test)?;
-        let test = score(&outputs, &problem.test_labels, 1)?;
+        let machines = OneVsRest::fit(&problem.train, &problem.train_labels, problem.outputs, &settings, monitor)?;
+        let dev = score(&machines.predict(&problem.dev)?, &problem.dev_labels, problem.outputs)?;
+        let outputs = machines.predict(&problem.test)?;
+        let test = score(&outputs, &problem.test_labels, problem.outputs)?;
         found.push(MethodResult {
             solver: SVM.into(),
             setting: format!("regularization {regularization}, cost {}", settings.cost),
@@ -245,7 +242,6 @@ fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
             test_loss: test.loss,
             grid_size: grid.len(),
         });
-        monitor.advance(1);
     }
     Ok(best(found).expect("the grid is not empty"))
 }

@@ -38,8 +38,13 @@ pub(super) fn is_index(weights: &str) -> bool {
     weights.ends_with(".index.json")
 }
 
+/// A directory in a variable, in which `~` is expanded as by Hugging Face's library.
 fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+    let path = std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)?;
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => Some(PathBuf::from(home).join(rest)),
+        _ => Some(path),
+    }
 }
 
 /// Whether a variable is true, in the words accepted by Hugging Face's programs.

@@ -222,8 +222,9 @@ impl<'a> Wanted<'a> {
     fn why_missing(&self, spec: &ParameterSpec, aliases: &[String], checkpoint: &Checkpoint) -> String {
         let has = |test: &dyn Fn(&str) -> bool| checkpoint.tensors.keys().any(|name| test(name));
         if spec.role == Role::Head {
-            if !has(&|name| self.naming.is_head(name)) {
-                let classifier = checkpoint.tensors.keys().find(|name| CLASSIFIERS.iter().any(|c| name.starts_with(c)));
+            let classifier = checkpoint.tensors.keys().find(|name| CLASSIFIERS.iter().any(|c| name.starts_with(c)));
+            // ModernBERT's classifiers have a head of the same name without a decoder.
+            if classifier.is_some() || !has(&|name| self.naming.is_head(name)) {
                 return match classifier {
                     None => self.naming.no_head().into(),
                     Some(name) => format!(
@@ -238,6 +239,12 @@ impl<'a> Wanted<'a> {
                     "tie_word_embeddings in {settings} is false, so the decoder must have weights of its own"
                 );
             }
+        }
+        if let Some(name) = checkpoint.tensors.keys().find(|name| name.starts_with("base_model.model.")) {
+            return format!(
+                "the checkpoint is the state of a PEFT model (it has `{name}`); merge it in PEFT (merge_and_unload) and save the \
+                 model, or save the adapter with save_pretrained"
+            );
         }
         if let Some(name) = checkpoint.tensors.keys().find(|name| QUANTIZED.iter().any(|end| name.ends_with(end))) {
             return format!(

@@ -159,6 +159,9 @@ impl ModelConfig {
         let layer_norm_eps =
             if architecture == Architecture::DistilBert { 1e-12 } else { fields.number("layer_norm_eps", 1e-12)? };
         let tied_decoder = tied_decoder(fields)?;
+        if fields.is_null("position_embedding_type") {
+            return Err(fields.fail("position_embedding_type null is not supported; only `absolute` is"));
+        }
         let positions = fields.text("position_embedding_type", "absolute")?;
         if positions != "absolute" {
             let message = format!("position_embedding_type `{positions}` is not supported; only `absolute` is");

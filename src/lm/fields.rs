@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::activation::Activation;
+use super::checkpoint::{exists, no_model};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -25,10 +26,11 @@ impl Fields {
     /// Those of [`Self::read_file`], and a quantized checkpoint.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
-        if !path.exists() {
-            let message = "no config.json here: expected a Hugging Face checkpoint directory with config.json, weights and \
-                           tokenizer.json";
-            return Err(Error::format(directory, message));
+        if !exists(&path)? {
+            let expected =
+                || "expected a Hugging Face checkpoint directory with config.json, weights and tokenizer.json".into();
+            let why = no_model(directory).unwrap_or_else(expected);
+            return Err(Error::format(directory, format!("no config.json here: {why}")));
         }
         let fields = Self::read_file(&path, "the model's settings")?;
         for field in ["quantization_config", "compression_config"] {
@@ -39,6 +41,11 @@ impl Fields {
                      model in transformers (model.dequantize()) and save it, or use the original model"
                 )));
             }
+        }
+        if let Some(pruned) =
+            fields.present("pruned_heads").filter(|pruned| pruned.as_object().is_some_and(|p| !p.is_empty()))
+        {
+            return Err(fields.fail(format!("pruned_heads {pruned} is not supported: all layers must have all heads")));
         }
         Ok(fields)
     }
@@ -179,8 +186,10 @@ impl Fields {
 
     /// True or false.
     pub fn flag(&self, field: &str, default: bool) -> Result<bool> {
-        match self.present(field) {
+        match self.json.get(field) {
             None => Ok(default),
+            // transformers' constructors get null in the default's place, and Python takes it for false.
+            Some(Value::Null) => Ok(false),
             Some(v) => v.as_bool().ok_or_else(|| self.wrong(field, "true or false", v)),
         }
     }

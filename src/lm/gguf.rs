@@ -17,18 +17,20 @@ use super::network::Network;
 use super::parts::Description;
 use super::rotary::Scaling;
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, Value};
+use crate::gguf::Gguf;
 use crate::jacobian::Parameters;
 use crate::progress::check_cancelled;
 
 /// Settings that would change the function: field names after the architecture's prefix, with the value that is equivalent
-/// to absence, if any.
-const UNSUPPORTED: [(&str, Option<&str>); 6] = [
+/// to absence, if any, as it is displayed.
+const UNSUPPORTED: [(&str, Option<&str>); 8] = [
+    ("attention.causal", Some("true")),
     ("attention.clamp_kqv", None),
-    ("rope.scale_linear", None),
-    ("rope.scaling.type", Some("none")),
-    ("rope.scaling.attn_factor", None),
-    ("expert_count", None),
+    ("rope.scale_linear", Some("1")),
+    ("rope.scaling.type", Some("`none`")),
+    ("rope.scaling.factor", Some("1")),
+    ("rope.scaling.attn_factor", Some("1")),
+    ("expert_count", Some("0")),
     ("attention.temperature_scale", None),
 ];
 
@@ -73,13 +75,19 @@ fn architecture(file: &Gguf) -> Result<&'static Form> {
     })
 }
 
+/// Whether a file says that angles are not scaled, so that a factor has no effect; the default of llama.cpp is linear scaling.
+fn is_unscaled(file: &Gguf, key: &impl Fn(&str) -> String) -> bool {
+    file.text(&key("rope.scaling.type")).is_ok_and(|kind| kind == "none")
+}
+
 /// The network of a file, from its settings under Hugging Face's names and from its tensors.
 fn describe(file: &Gguf, of: &Form) -> Result<Description> {
     let key = |part: &str| format!("{}.{part}", of.name);
     for (part, harmless) in UNSUPPORTED {
         match file.field(&key(part)) {
             None => {}
-            Some(Value::Text(text)) if Some(text.as_str()) == harmless => {}
+            Some(found) if harmless == Some(found.to_string().as_str()) => {}
+            Some(_) if part == "rope.scaling.factor" && is_unscaled(file, &key) => {}
             Some(found) => return Err(file.wrong(&key(part), format!("is {found}, which is not supported"))),
         }
     }
@@ -130,7 +138,7 @@ fn describe(file: &Gguf, of: &Form) -> Result<Description> {
         "tie_word_embeddings": file.shape("output.weight").is_none(),
         "pad_token_id": 0,
         // llama.cpp caps scores.
-        "attn_implementation": if of.name == "gemma2" { "eager" } else { "sdpa" },
+        "eager_attention": of.name == "gemma2",
         // As in llama.cpp's graph; the largest model of either family divides by another width.
         "query_pre_attn_scalar": match (of.name, layers) {
             ("gemma2", 46) | ("gemma3", 62) => hidden_size / heads,

@@ -82,7 +82,7 @@ pub fn language_tokenizer() -> Tokenizer {
         .expect("every beginning of a word is a token");
     let mut tokenizer = framed(model, true);
     let special: Vec<AddedToken> = special_tokens();
-    tokenizer.add_special_tokens(special).expect("tokens of the vocabulary");
+    tokenizer.add_special_tokens(&special);
     tokenizer
 }
 

@@ -16,7 +16,7 @@
 //! | [`LeastSquares`] | `(K + r·‖K‖₂·I) α = y` | `least_squares.rs` |
 //! | [`AsymmetricLeastSquares`] | `[[I/γ, H], [Hᵀ, I/γ]] [α; β] = 1` | `asymmetric.rs` |
 //! | [`Logistic`] | `min Σ CE(Kα + f₀) + λ/2 αᵀKα` | `logistic.rs` |
-//! | [`Svm`] | support vector machines by `libsvm-rs` | `svm.rs` |
+//! | [`Svm`], [`OneVsRest`] | support vector machines by `libsvm-rs` | `svm.rs` |
 //!
 //! [`select_least_squares`] and [`select_asymmetric`] choose settings on a development set.
 
@@ -45,7 +45,7 @@ pub use logistic::{Logistic, LogisticFit, LogisticSettings, LogisticTask};
 pub use offset::F0Scaling;
 pub use problem::{KernelProblem, Score, classified, score, targets};
 pub use select::{AsymmetricGrid, Grid, GridRow, Selection, Setting, select_asymmetric, select_least_squares};
-pub use svm::{Svm, SvmKind, SvmSettings};
+pub use svm::{OneVsRest, Svm, SvmKind, SvmSettings};
 
 #[cfg(test)]
 mod tests;

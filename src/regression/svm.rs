@@ -5,8 +5,10 @@
 //! violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values only to about that.
 
 use super::linear::unless_stopped;
+use super::problem::check_labels;
 use super::{checks, operator_norm, predict};
 use crate::error::{Error, Result};
+use crate::progress::Monitor;
 use libsvm_rs::{KernelType, SvmNode, SvmParameter, SvmProblem, SvmType, check_parameter, train::svm_train};
 use nalgebra::{DMatrix, DVector};
 
@@ -94,6 +96,74 @@ impl Svm {
             SvmKind::Classification => decision.map(|value| if value > 0.0 { 1.0 } else { -1.0 }),
         })
     }
+}
+
+/// A machine for every output, which separates the output's class from all others by the kernel between examples of that
+/// output alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneVsRest {
+    /// One per output; of one output, the machine that separates class 1 from class 0.
+    pub machines: Vec<Svm>,
+}
+
+impl OneVsRest {
+    /// Fits machines to a symmetric training kernel `[n·C, n·C]` and classes `[n]`, with the regularization relative to each
+    /// machine's own kernel `[n, n]`. The machine of a class without examples is the constant -1. Reports one unit of progress
+    /// per machine.
+    ///
+    /// # Errors
+    /// As [`Svm::fit`]; bad input if the classes do not fit the outputs.
+    pub fn fit(
+        kernel: &DMatrix<f64>,
+        labels: &[usize],
+        outputs: usize,
+        settings: &SvmSettings,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        check_labels("train", labels, outputs)?;
+        let rows = labels.len() * outputs;
+        if kernel.nrows() != rows {
+            let what = format!("rows of a kernel of {} labels with {outputs} outputs each", labels.len());
+            return Err(Error::Length { what, found: kernel.nrows(), expected: rows });
+        }
+        let machine = |output: usize| {
+            let class = if outputs == 1 { 1 } else { output };
+            let sign = |label: &usize| if *label == class { 1.0 } else { -1.0 };
+            let targets = DVector::from_iterator(labels.len(), labels.iter().map(sign));
+            let machine = if labels.contains(&class) {
+                Svm::fit(SvmKind::Classification, &of_output(kernel, output, outputs), &targets, settings)?
+            } else {
+                Svm { kind: SvmKind::Classification, coefficients: DVector::zeros(labels.len()), bias: -1.0 }
+            };
+            monitor.advance(1);
+            Ok(machine)
+        };
+        Ok(Self { machines: (0..outputs).map(machine).collect::<Result<_>>()? })
+    }
+
+    /// Predictions `[m·C]` on the scale of [`targets`](super::targets), from an evaluation kernel `[n·C, m·C]`: the decision
+    /// value for one output, for several `(1 + decision)/2`, so that the targets -1 and 1 of a machine are 0 and 1.
+    ///
+    /// # Errors
+    /// As [`Svm::decision`].
+    pub fn predict(&self, eval: &DMatrix<f64>) -> Result<DVector<f64>> {
+        let outputs = self.machines.len();
+        let mut predictions = DVector::zeros(eval.ncols());
+        for (output, machine) in self.machines.iter().enumerate() {
+            let decisions = machine.decision(&of_output(eval, output, outputs))?;
+            for (i, decision) in decisions.iter().enumerate() {
+                predictions[i * outputs + output] =
+                    if outputs == 1 { *decision } else { f64::midpoint(1.0, *decision) };
+            }
+        }
+        Ok(predictions)
+    }
+}
+
+/// The kernel between one output of every example, of all C: every C-th row and column.
+fn of_output(kernel: &DMatrix<f64>, output: usize, outputs: usize) -> DMatrix<f64> {
+    let at = |i: usize, j: usize| kernel[(i * outputs + output, j * outputs + output)];
+    DMatrix::from_fn(kernel.nrows() / outputs, kernel.ncols() / outputs, at)
 }
 
 /// Passes the kernel to the library as rows `0:serial 1:k(i, 1) 2:k(i, 2) …` and reads the coefficients back.

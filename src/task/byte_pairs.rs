@@ -65,14 +65,13 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
             return Err(file.wrong("tokenizer.ggml.model", problem));
         }
     };
-    let fail = |reason: tokenizers::Error| Error::format(file.path(), format!("its tokenizer: {reason}"));
     let kinds = kinds(file, tokens.len())?;
     let of_kind = |wanted: TokenKind| tokens.iter().zip(&kinds).filter(move |(_, kind)| **kind == wanted);
     let added = |(token, kind): (&String, &TokenKind)| {
         AddedToken::from(token.clone(), *kind == TokenKind::Control).normalized(false)
     };
-    tokenizer.add_special_tokens(of_kind(TokenKind::Control).map(added)).map_err(fail)?;
-    tokenizer.add_tokens(of_kind(TokenKind::UserDefined).map(added)).map_err(fail)?;
+    tokenizer.add_special_tokens(&of_kind(TokenKind::Control).map(added).collect::<Vec<_>>());
+    tokenizer.add_tokens(&of_kind(TokenKind::UserDefined).map(added).collect::<Vec<_>>());
     if file.flag("tokenizer.ggml.add_bos_token", begins)? {
         let id = file.index("tokenizer.ggml.bos_token_id")?;
         let Some(token) = tokens.get(id) else {
@@ -136,7 +135,7 @@ fn byte_level(file: &Gguf, tokens: &[String], rule: Rule) -> Result<Tokenizer> {
         Rule::Qwen2 => words("")?,
     }));
     if rule == Rule::Qwen2 {
-        tokenizer.with_normalizer(Some(NFC)).map_err(fail)?;
+        tokenizer.with_normalizer(Some(NFC));
     }
     Ok(tokenizer)
 }

@@ -4,11 +4,7 @@
 //! answer. Source of the rules: `apply_chat_template` of transformers with `add_generation_prompt`: the whole is tokenized
 //! as one text, without tokens before it that the chat template does not write. May not know examples.
 
-use std::collections::BTreeMap;
-
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
-
+use super::chat_template::{ChatTemplate, is_python_space};
 use super::definition::TaskDefinition;
 use super::reading::Reading;
 use super::template::{Part, literal_text};
@@ -16,48 +12,33 @@ use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::setting::Field;
 
-/// Placeholder of the message while the template is rendered: characters that occur in no text.
+/// Placeholder of the message while the template is examined: characters that occur in no text.
 const MESSAGE: &str = "\u{F8FF}\u{E000}\u{F8FF}";
 
 /// A task's prompt as a chat.
 pub(super) struct Chat {
-    /// What the chat template writes before the message.
-    pub before: String,
+    template: ChatTemplate,
     /// The parts of the message.
     pub message: Vec<Part>,
-    /// What it writes after the message.
-    pub after: String,
+    /// What the chat template writes before and after a message, unless this depends on the message.
+    around: (String, String),
     /// The parts that start the answer.
     pub reply: Vec<Part>,
-    /// Whether it strips spaces around the message.
-    pub trims: bool,
 }
 
 impl Chat {
-    /// Renders the checkpoint's chat template around the task's prompt.
+    /// Reads the checkpoint's chat template, to be rendered around the task's prompt.
     ///
     /// # Errors
-    /// [`Error::Format`] if the checkpoint has no chat template, or one that fails or changes the message.
+    /// [`Error::Format`] if the checkpoint has no chat template, or one that fails or writes the message twice or never.
     pub fn new(task: &TaskDefinition, tokenizer: &PromptTokenizer, opening: &[Part]) -> Result<Self> {
-        let templates = tokenizer.chat_templates();
-        let Some(source) = templates.get("default") else {
-            return Err(Error::format(
-                tokenizer.source(),
-                "the checkpoint has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja); write the \
-                 markers of the chat into the template",
-            ));
-        };
-        let fail = |problem: String| Error::format(tokenizer.source(), format!("its chat template {problem}"));
-        let render = |message: &str| {
-            rendered(source, tokenizer, message).map_err(|reason| fail(format!("fails: {}", one_line(&reason))))
-        };
-        let text = render(MESSAGE)?;
+        let template = ChatTemplate::new(tokenizer)?;
+        let text = template.render(MESSAGE)?;
         let mut halves = text.split(MESSAGE);
         let (Some(before), Some(after), None) = (halves.next(), halves.next(), halves.next()) else {
-            return Err(fail("does not write the user's message exactly once and unchanged".to_string()));
+            return Err(template.fail("does not write the user's message exactly once and unchanged"));
         };
-        // Not by searching for the spaces: the template may write its own there.
-        let trims = render(&format!(" {MESSAGE} "))? == text;
+        let around = (before.to_string(), after.to_string());
         let at = opening.iter().position(|part| *part == Part::Reply);
         let (message, reply) = match at {
             Some(at) => (&opening[..at], &opening[at + 1..]),
@@ -72,47 +53,55 @@ impl Chat {
                 expected: "write the user's message there".into(),
             });
         }
-        Ok(Self {
-            before: before.to_string(),
-            message: message.to_vec(),
-            after: after.to_string(),
-            reply: reply.to_vec(),
-            trims,
-        })
+        Ok(Self { template, message: message.to_vec(), around, reply: reply.to_vec() })
+    }
+
+    /// What the chat template writes before the parts of a message, these parts as it writes them, and what it writes after
+    /// them: it may strip spaces on either side, and what is around the message may depend on it.
+    ///
+    /// # Errors
+    /// The problem, if the template fails on this message or changes it in another way.
+    pub fn written(&self, parts: &[String]) -> std::result::Result<(String, Vec<String>, String), String> {
+        let message = parts.concat();
+        let text = self.template.render(&message).map_err(|error| error.to_string())?;
+        let core = message.trim_matches(is_python_space);
+        // Of several places the one nearest to the usual one; another would have the same tokens.
+        let distance = |at: &usize| at.abs_diff(self.around.0.len());
+        let Some(found) = text.match_indices(core).map(|(at, _)| at).min_by_key(distance) else {
+            return Err("the checkpoint's chat template changes this message: it does not write it as it is".into());
+        };
+        let leading = message.len() - message.trim_start_matches(is_python_space).len();
+        // Spaces that the template keeps on either side belong to the message.
+        let first = (0..=leading)
+            .filter(|from| message.is_char_boundary(*from))
+            .find(|from| text[..found].ends_with(&message[*from..leading]))
+            .unwrap_or(leading);
+        let end = leading + core.len();
+        let last = (end..=message.len())
+            .rev()
+            .filter(|to| message.is_char_boundary(*to))
+            .find(|to| text[found + core.len()..].starts_with(&message[end..*to]))
+            .unwrap_or(end);
+        let (before, after) = (&text[..found - (leading - first)], &text[found + core.len() + (last - end)..]);
+        let mut at = 0;
+        let pieces = parts.iter().map(|part| {
+            let range = at.max(first)..(at + part.len()).min(last);
+            at += part.len();
+            message.get(range).unwrap_or_default().to_string()
+        });
+        let pieces = pieces.collect();
+        Ok((before.to_string(), pieces, after.to_string()))
     }
 
     /// Whether the answer continues without a space, because the text before it ends in a space or newline.
     pub fn answer_begins_bare(&self, tokenizer: &PromptTokenizer) -> bool {
         let last = match self.reply.last() {
-            None => self.after.clone(),
+            None => self.around.1.clone(),
             Some(Part::Literal(source)) => literal_text(source, &tokenizer.added_names()),
             Some(_) => return false,
         };
         last.ends_with(char::is_whitespace)
     }
-}
-
-/// The chat template's text for one message of the user.
-fn rendered(source: &str, tokenizer: &PromptTokenizer, message: &str) -> std::result::Result<String, JinjaError> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    // Templates call methods of Python's strings and lists.
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |said: String| -> std::result::Result<Value, JinjaError> {
-        Err(JinjaError::new(ErrorKind::InvalidOperation, said))
-    });
-    let roles = tokenizer.roles().iter().map(|(key, token)| (*key, Value::from(token.as_str())));
-    let tokens: BTreeMap<&str, Value> = roles.collect();
-    let messages = vec![context! { role => "user", content => message }];
-    environment.render_str(
-        source,
-        context! { messages, add_generation_prompt => true, tools => (), documents => (), ..tokens },
-    )
-}
-
-/// An error message of the template engine without source lines.
-fn one_line(reason: &JinjaError) -> String {
-    reason.to_string().lines().next().unwrap_or_default().to_string()
 }
 
 /// The task's prompt as a chat.

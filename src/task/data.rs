@@ -143,7 +143,10 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
         return Ok((records, Columns { texts, label: label as i64, choices, names, most, ..Columns::default() }));
     }
     let header = records.remove(0);
-    let find = |name: &str| header.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
+    let find = |name: &str| {
+        let exact = header.fields.iter().position(|field| field.trim() == name);
+        exact.or_else(|| header.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name)))
+    };
     let missing = |name: &str| {
         let found: Vec<_> = header.fields.iter().map(|field| format!("`{}`", field.trim())).collect();
         let message = format!(

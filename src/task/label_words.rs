@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 ///
 /// A word gets a preceding space (`great` and `_great` are ` great`); if that is several tokens but the word alone is one,
 /// as in languages without spaces, the word alone is used. A word that starts with `<`, `[`, `.` or `,`, or with the
-/// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is looked up in the vocabulary
-/// unchanged. In a chat whose answer begins on a new line the word alone is tried first. A word of several tokens follows
+/// vocabulary's own mark of a space or of a word's inside (`Ġgreat`, `▁great`, `##ing`), is the vocabulary's entry of that name,
+/// if there is one; a word in `<…>` or `[…]` must be one. In a chat whose answer begins on a new line the word alone is tried first. A word of several tokens follows
 /// `continuation`.
 ///
 /// # Errors
@@ -30,7 +30,10 @@ pub fn label_word_tokens(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> 
             Err(Error::format(tokenizer.source(), message))
         };
         let tokens = word_tokens(&pair.word, tokenizer, bare)?;
-        if tokens.is_empty() || tokens.iter().any(|id| Some(*id) == tokenizer.special(SpecialToken::Unk)) {
+        let unknown = tokenizer.special(SpecialToken::Unk);
+        // Unless the word is the token's own name, as of GPT-2's token for the end of a text.
+        let named = tokenizer.token_to_id(&pair.word).is_some_and(|id| tokens == [id]);
+        if tokens.is_empty() || !named && tokens.iter().any(|id| Some(*id) == unknown) {
             let what = if tokens.len() > 1 { "has parts that are" } else { "is" };
             return fail(format!("{what} not in the tokenizer's vocabulary"));
         }
@@ -46,12 +49,13 @@ pub fn label_word_tokens(task: &TaskDefinition, tokenizer: &PromptTokenizer) -> 
 
 /// The tokens of a label word; `bare`: the word alone is tried first.
 fn word_tokens(word: &str, tokenizer: &PromptTokenizer, bare: bool) -> Result<Vec<i64>> {
-    if word.starts_with(['<', '[', '.', ',']) {
-        return Ok(tokenizer.token_to_id(word).into_iter().collect());
-    }
-    let listed = is_listed(word, tokenizer).then(|| tokenizer.token_to_id(word)).flatten();
+    let listed = is_listed(word).then(|| tokenizer.token_to_id(word)).flatten();
     if let Some(id) = listed {
         return Ok(vec![id]);
+    }
+    // The name of a token that the vocabulary does not have.
+    if [('<', '>'), ('[', ']')].iter().any(|(first, last)| word.starts_with(*first) && word.ends_with(*last)) {
+        return Ok(Vec::new());
     }
     if let Some(id) = tokenizer.whole_token(word).filter(|_| bare) {
         return Ok(vec![id]);
@@ -100,9 +104,9 @@ fn is_unspaced(letter: char) -> bool {
     )
 }
 
-/// Whether a word looks like a special token or byte of the vocabulary.
-fn is_listed(word: &str, tokenizer: &PromptTokenizer) -> bool {
-    (word.starts_with(['Ġ', '▁']) || word.starts_with("##")) && tokenizer.token_to_id(word).is_some()
+/// Whether a word looks like a special token, a punctuation mark or a piece of the vocabulary.
+fn is_listed(word: &str) -> bool {
+    word.starts_with(['<', '[', '.', ',', 'Ġ', '▁']) || word.starts_with("##")
 }
 
 /// Tokens for a message, as in the vocabulary, in backticks.

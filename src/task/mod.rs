@@ -9,6 +9,7 @@
 mod builtin;
 mod byte_pairs;
 mod chat;
+mod chat_template;
 pub mod cloze;
 pub mod columns;
 mod data;

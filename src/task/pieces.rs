@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::chat::{chat_of, opening};
+use super::chat::{Chat, chat_of, opening};
 use super::data::Example;
 use super::definition::TaskDefinition;
 use super::label_words::label_word_tokens;
@@ -32,8 +32,8 @@ pub(super) enum Piece {
 pub(super) struct Pieces {
     pub list: Vec<Piece>,
     joined: bool,
-    /// The pieces that are stripped of leading and trailing spaces.
-    trimmed: Option<(usize, usize)>,
+    /// The chat around the first pieces, and how many of these are its message.
+    chat: Option<(Chat, usize)>,
     /// Whether the literal text before the mask ends in a space or newline.
     pub ends_in_space: bool,
 }
@@ -64,7 +64,7 @@ impl Pieces {
         let in_front = parts.iter().take_while(|part| **part != Part::Mask).last();
         let ends_in_space = matches!(in_front, Some(Part::Literal(source))
             if literal_text(source, &names).ends_with(char::is_whitespace));
-        Ok(Self { list, joined, trimmed: None, ends_in_space })
+        Ok(Self { list, joined, chat: None, ends_in_space })
     }
 
     /// The prompt inside the checkpoint's chat template, tokenized as a whole.
@@ -72,12 +72,13 @@ impl Pieces {
         let chat = chat_of(task, tokenizer)?;
         let ends_in_space = chat.answer_begins_bare(tokenizer);
         let maker = Maker { task, tokenizer, joined: true };
-        let mut list = vec![Piece::Joined(chat.before)];
+        // The chat template's own text, which every row fills in, stands around the message.
+        let mut list = vec![Piece::Joined(String::new())];
         list.extend(maker.pieces(&chat.message)?);
-        let trimmed = chat.trims.then_some((1, list.len() - 1));
-        list.push(Piece::Joined(chat.after));
+        let message = list.len() - 1;
+        list.push(Piece::Joined(String::new()));
         list.extend(maker.pieces(&chat.reply)?);
-        Ok(Self { list, joined: true, trimmed, ends_in_space })
+        Ok(Self { list, joined: true, chat: Some((chat, message)), ends_in_space })
     }
 }
 
@@ -186,15 +187,22 @@ pub(super) fn tokens(
     example: &Example,
     source: &Path,
 ) -> Result<Vec<Vec<i64>>> {
+    let text = |piece: &Piece| match piece {
+        Piece::Text(sentence) => filled(task, sentence, example, source).map(Some),
+        Piece::Joined(text) => Ok(Some(text.clone())),
+        Piece::Fixed { .. } | Piece::Mask(_) => Ok(None),
+    };
+    let mut texts = pieces.list.iter().map(text).collect::<Result<Vec<Option<String>>>>()?;
+    if let Some((chat, message)) = &pieces.chat {
+        let parts: Vec<String> = texts[1..=*message].iter().flatten().cloned().collect();
+        let (before, parts, after) =
+            chat.written(&parts).map_err(|problem| Error::row(source, example.row, problem))?;
+        let written = [vec![before], parts, vec![after]].concat();
+        texts.splice(..written.len(), written.into_iter().map(Some));
+    }
     let mut found = Vec::with_capacity(pieces.list.len());
     let mut run: Vec<String> = Vec::new();
-    for (at, piece) in pieces.list.iter().enumerate() {
-        let text = match piece {
-            Piece::Text(sentence) => Some(filled(task, sentence, example, source)?),
-            Piece::Joined(text) => Some(text.clone()),
-            Piece::Fixed { .. } | Piece::Mask(_) => None,
-        };
-        let text = text.map(|text| trimmed(pieces, at, text));
+    for (text, piece) in texts.into_iter().zip(&pieces.list) {
         match (text, piece) {
             (Some(text), _) if pieces.joined => run.push(text),
             (Some(text), _) => found.push(tokenizer.encode(&text)?),
@@ -216,13 +224,6 @@ pub(super) fn tokens(
         }
     }
     Ok(found)
-}
-
-/// A piece's text without the spaces that a chat template strips.
-fn trimmed(pieces: &Pieces, at: usize, text: String) -> String {
-    let Some((first, last)) = pieces.trimmed else { return text };
-    let text = if at == first { text.trim_start() } else { text.as_str() };
-    if at == last { text.trim_end().to_string() } else { text.to_string() }
 }
 
 /// A text of the example, modified as its part says.

@@ -18,8 +18,8 @@ pub(super) struct Record {
 
 /// The text of a file, without its byte order mark; the error names the line that is not UTF-8 or contains a NUL character.
 pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Error::format(path, "is UTF-16 text; convert the file, e.g. with `iconv -f UTF-16 -t UTF-8`"));
+    if let Some(problem) = other_content(bytes) {
+        return Err(Error::format(path, problem));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let row = |before: &str| 1 + before.matches('\n').count();
@@ -30,6 +30,25 @@ pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     match text.split_once('\0') {
         Some((before, _)) => Err(Error::row(path, row(before), "contains a NUL character; remove it")),
         None => Ok(text),
+    }
+}
+
+/// What a file holds if it is not UTF-8 text, as far as its beginning tells, and what to do.
+fn other_content(bytes: &[u8]) -> Option<String> {
+    let convert = |encoding: &str| {
+        Some(format!("is {encoding} text; convert the file, e.g. with `iconv -f {encoding} -t UTF-8`"))
+    };
+    let packed = |what: &str, advice: &str| Some(format!("is {what}, not text; {advice}"));
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => convert("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => convert("UTF-16"),
+        [first, 0, second, 0, ..] if *first != 0 && *second != 0 => convert("UTF-16LE"),
+        [0, first, 0, second, ..] if *first != 0 && *second != 0 => convert("UTF-16BE"),
+        [0x1f, 0x8b, ..] => packed("compressed by gzip", "unpack it with `gunzip`"),
+        [b'P', b'A', b'R', b'1', ..] => packed("a Parquet file", "write it as CSV or JSON lines, e.g. with pandas"),
+        [b'P', b'K', 3, 4, ..] => packed("a ZIP archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => packed("compressed by Zstandard", "unpack it with `unzstd`"),
+        _ => None,
     }
 }
 

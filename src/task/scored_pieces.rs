@@ -49,7 +49,7 @@ pub(super) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, Vec<String>)> {
         normalizers.push(Prepend::new(MARK.to_owned()).into());
     }
     normalizers.push(Replace::new(" ", MARK).map_err(fail)?.into());
-    tokenizer.with_normalizer(Some(Sequence::new(normalizers))).map_err(fail)?;
+    tokenizer.with_normalizer(Some(Sequence::new(normalizers)));
     Ok((tokenizer, tokens))
 }
 

@@ -112,7 +112,7 @@ impl Golden {
         for name in ["config.json", "model.safetensors", "golden.safetensors"] {
             std::fs::copy(directory.join(name), eager.path().join(name)).expect("a copy");
         }
-        fixture::set(&eager.path().join("config.json"), "attn_implementation", "eager".into());
+        fixture::set(&eager.path().join("config.json"), "eager_attention", true.into());
         let golden = Self::read(eager.path(), kind);
         Some(Self { roundings: Roundings::AsTransformers, ..golden })
     }

@@ -87,7 +87,7 @@ impl Drawn {
 
     /// Whether its attention is written out, with softmax in single precision.
     pub fn is_eager(&self) -> bool {
-        self.architecture() == "modernbert" || self.config["attn_implementation"] == "eager"
+        self.config["eager_attention"] == true
     }
 
     /// Errors of this program's values, in passes of `batch` texts.
@@ -222,7 +222,10 @@ fn with_window(drawn: &Drawn) -> Option<Value> {
             set("use_sliding_window", false.into());
             set("no_rope_layers", json!([1]));
         }
-        "modernbert" => set("local_attention", 8.into()),
+        "modernbert" => {
+            set("local_attention", 8.into());
+            set("global_attn_every_n_layers", Value::Null);
+        }
         _ => return None,
     }
     // The angles of a part would differ.

@@ -61,6 +61,14 @@ fn tokenizers() -> Vec<Refusal> {
         fs::write(&path, stored.to_string()).expect("written");
         said(PromptTokenizer::from_dir(directory.path()), directory.path())
     };
+    let dropping = || {
+        let directory = lay_out(&json!({"base": "gpt2", "overlay": {}}));
+        let path = directory.path().join("tokenizer.json");
+        let mut stored: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+        stored["model"]["dropout"] = 0.1.into();
+        fs::write(&path, stored.to_string()).expect("written");
+        said(PromptTokenizer::from_dir(directory.path()), directory.path())
+    };
     let empty = tempfile::tempdir().expect("a temporary directory");
     fs::write(empty.path().join("config.json"), json!({"model_type": "gpt2"}).to_string()).expect("written");
     vec![
@@ -79,6 +87,14 @@ fn tokenizers() -> Vec<Refusal> {
             "a Git LFS pointer",
             with_file("gpt2", json!({}), "tokenizer.json", "version https://git-lfs.github.com/spec/v1\n"),
         ),
+        ("tokens that are random", dropping()),
+        ("a field that reads slow files", bert("word-piece-fast", json!({"from_slow": true}))),
+        ("a field that changes Mistral's pattern", bert("word-piece-fast", json!({"fix_mistral_regex": true}))),
+        (
+            "a field that names another file",
+            bert("word-piece-fast", json!({"tokenizer_file": "/other/tokenizer.json"})),
+        ),
+        ("arguments of a constructor", bert("word-piece-fast", json!({"init_inputs": ["vocab.txt"]}))),
         ("BERT's class on a file without a normalizer", no_normalizer()),
         (
             "BERT's settings contradicting tokenizer.json, with an added token",
@@ -154,6 +170,11 @@ fn prompts() -> Vec<Refusal> {
     talking["tokenizer_config.json"]["chat_template"] = "{{ messages[0]['content'] }}".into();
     let causal = |task| prompt("llama3", &json!({}), Reading::LastToken, task);
     let chat = |template: &str| with(template, Overrides { chat: Some(true), ..Overrides::default() });
+    let several = |template: &Value| {
+        let config =
+            json!({"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}});
+        prompt("llama3", &config, Reading::LastToken, chat("*sent_0**mask*"))
+    };
     let words = |words: &str| {
         let directory = lay_out(&json!({"base": "word-piece", "overlay": plain}));
         let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
@@ -170,9 +191,16 @@ fn prompts() -> Vec<Refusal> {
             masked(with("*sent_0**mask*", Overrides { max_length: Some(3), ..Overrides::default() })),
         ),
         ("a chat without a chat template", causal(chat("*sent_0**mask*"))),
+        (
+            "several chat templates, none of them the main one",
+            several(&json!([{"name": "tools", "template": "{{ messages }}"}])),
+        ),
+        ("a chat template that changes the message", several(&json!("{{ messages[0].content | upper }}"))),
+        ("a chat template that writes the message twice", several(&json!("{{ messages[0].content * 2 }}"))),
         ("a chat for a masked model", prompt("word-piece", &talking, Reading::Mask, chat("*sent_0**mask*"))),
         ("`reply` without a chat", causal(new("*sent_0**reply**mask*", "the,north"))),
         ("a label word outside the vocabulary", words("the,猫")),
+        ("the name of a token that there is not", words("the,[X]")),
         ("two labels with the same word", words("the,The")),
         ("labels and words that do not match", said(new("*sent_0**mask*", "0=a,b"), nowhere)),
         ("a single label", said(new("*sent_0**mask*", "a"), nowhere)),
@@ -194,6 +222,11 @@ fn data() -> Vec<Refusal> {
     let choice = TaskDefinition::new("own", "*sent_0**choice*", "e.0,e.1").expect("a task");
     vec![
         ("UTF-16", read("t.csv", b"\xff\xfel\0a\0", &own)),
+        ("UTF-16 without a mark", read("t.csv", b"l\0a\0", &own)),
+        ("UTF-32", read("t.csv", b"\xff\xfe\0\0l\0\0\0", &own)),
+        ("a compressed file", read("t.csv", b"\x1f\x8b\x08\0", &own)),
+        ("a Parquet file", read("t.csv", b"PAR1\x15\0", &own)),
+        ("a spreadsheet", read("t.csv", b"PK\x03\x04", &own)),
         ("text that is not UTF-8", read("t.csv", b"label,text\n1,caf\xe9\n", &own)),
         ("a NUL character", read("t.csv", b"label,text\n1,fi\0ne\n", &own)),
         ("more fields than columns", read("t.csv", b"label,text\n0,great, and funny\n", &own)),

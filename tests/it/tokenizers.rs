@@ -155,6 +155,23 @@ fn a_chat_is_tokenized_as_apply_chat_template_does() {
     }
 }
 
+/// Chat templates that strip the message or look at it, write special tokens by other names, or use Python's functions.
+#[test]
+fn a_message_is_written_as_its_chat_template_writes_it() {
+    let corpus: Value =
+        serde_json::from_slice(&fs::read(fixtures().join("cases.json")).expect("the corpus")).expect("JSON");
+    let messages = corpus["messages"].as_array().expect("messages");
+    assert!(messages.len() >= 40);
+    for message in messages {
+        let directory = lay_out(message);
+        let tokenizer = PromptTokenizer::from_dir(directory.path()).expect("a tokenizer");
+        let text = message["text"].as_str().expect("a text");
+        let about = format!("{} {text:?}", message["overlay"]["tokenizer_config.json"]["chat_template"]);
+        let (ids, _) = prompts(&tokenizer, "*sent_0**mask*", true, text).expect(&about);
+        assert_eq!(ids, numbers(&message["ids"]), "{about}");
+    }
+}
+
 #[test]
 fn chats_that_cannot_be_are_refused() {
     let said = |overlay: &Value, template: &str, chat: bool| {

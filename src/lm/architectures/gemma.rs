@@ -59,7 +59,7 @@ impl Gemma {
         let biased = fields.flag("attention_bias", false)?;
         (layer.attention.biased, layer.attention.output_biased) = (biased, biased);
         // The default attention of transformers 4 omits the cap.
-        let eager = is_eager(fields, false)?;
+        let eager = is_eager(fields)?;
         layer.attention.cap = fields.nullable_number("attn_logit_softcapping", cap)?.filter(|_| eager);
         let window = fields.nullable_size("sliding_window", Some(4096))?;
         Ok((Self { sizes, norm, layer, window }, fields.nullable_number("final_logit_softcapping", logit_cap)?))
@@ -94,10 +94,14 @@ pub(super) fn gemma2(fields: &Fields, name: &'static str) -> Result<Description>
 
 pub(super) fn gemma3(fields: &Fields, name: &'static str) -> Result<Description> {
     let (gemma, cap) = Gemma::read(fields, Defaults { vocab: 262_208, positions: 131_072, ..GEMMA2 }, (None, None))?;
-    let pattern = match fields.present("_sliding_window_pattern") {
-        Some(_) => fields.size("_sliding_window_pattern", None)?,
-        None => fields.size("sliding_window_pattern", Some(6))?,
-    };
+    let pattern = fields.size("sliding_window_pattern", Some(6))?;
+    let written = fields.size("_sliding_window_pattern", Some(pattern))?;
+    if written != pattern && fields.present("layer_types").is_none() {
+        return Err(fields.fail(format!(
+            "_sliding_window_pattern {written} is read by some versions of transformers only; name the layers with a window \
+             in layer_types, or set sliding_window_pattern too"
+        )));
+    }
     let windows = Windows::read(fields, gemma.sizes.layers, gemma.window, |l| (l + 1) % pattern != 0)?;
     let far = Rope { theta: 1_000_000.0, ..ROPE }.read(fields, &gemma.sizes)?;
     let near = Rope { theta_fields: &["rope_local_base_freq"], kind: "sliding_attention", scaled: false, ..ROPE };

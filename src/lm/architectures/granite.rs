@@ -13,6 +13,10 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
     let rotary = ROPE.read(fields, &s)?;
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
+    if fields.is_null("attention_multiplier") {
+        return Err(fields
+            .fail("attention_multiplier is null, which is not supported; remove the field for 1, or give a number"));
+    }
     let multiplier = |name: &str| fields.positive(name, 1.0);
     let (scores, branches) = (multiplier("attention_multiplier")?, multiplier("residual_multiplier")?);
     let mut described = llama_like(fields, (name, &NAMES), (&s, norm, false), |_| {

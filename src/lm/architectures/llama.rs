@@ -136,7 +136,7 @@ pub(super) fn llama_like(
 ) -> Result<Description> {
     let tied = fields.flag("tie_word_embeddings", tied)?;
     let pad_token_id = fields.pad_token_id(0)?;
-    let rounding = if is_eager(fields, false)? { Rounding::Single } else { Rounding::None };
+    let rounding = if is_eager(fields)? { Rounding::Single } else { Rounding::None };
     let rounded = |mut layer: Layer| {
         layer.attention.rounding = rounding;
         layer
@@ -163,18 +163,23 @@ pub(super) fn llama(fields: &Fields, name: &'static str) -> Result<Description> 
     })
 }
 
+/// The window of a class with one kind of layer: Mistral's and Phi-3's.
+pub(super) fn one_kind(fields: &Fields, layers: i64, window: Option<i64>) -> Result<Windows> {
+    let windows = Windows::read(fields, layers, window, |_| true)?;
+    if windows.layers.contains(&false) && window.is_some() {
+        let problem =
+            "layer_types names layers without a window, but sliding_window is for all layers of this architecture";
+        return Err(fields.fail(problem));
+    }
+    Ok(windows)
+}
+
 pub(super) fn mistral(fields: &Fields, name: &'static str) -> Result<Description> {
     let s = Sizes::read(fields, Defaults { intermediate: 14_336, positions: 131_072, kv_heads: Some(8), ..LLAMA })?;
     let (norm, activation) = (rms(fields, 1e-6)?, fields.activation("hidden_act", "silu")?);
     let rotary = ROPE.read(fields, &s)?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
-    let windows = Windows::read(fields, s.layers, window, |_| true)?;
-    // Its class has one kind of layer.
-    if windows.layers.contains(&false) && window.is_some() {
-        return Err(
-            fields.fail("layer_types names layers without a window, but sliding_window is for all of Mistral's")
-        );
-    }
+    let windows = one_kind(fields, s.layers, window)?;
     llama_like(fields, (name, &NAMES), (&s, norm, false), |l| {
         let mut layer = layer(&s, norm, activation, rotary.clone());
         layer.attention.window = windows.of(l);

@@ -7,7 +7,7 @@ use super::super::rounding::Rounding;
 use super::bert::{BERT, Encoder};
 use super::llama;
 use super::rope::{ROPE, Rope};
-use super::settings::{Defaults, Windows, is_eager};
+use super::settings::{Defaults, Windows, is_eager, refuse_other_kinds};
 use crate::error::Result;
 
 pub(super) const NAMES: Names = Names {
@@ -58,10 +58,14 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     let every = fields.size("global_attn_every_n_layers", Some(3))?;
     let local = fields.size("local_attention", Some(128))?;
     // A token sees half the window on either side, and itself.
-    let windows = Windows::read(fields, s.layers, Some(local / 2 + 1), |l| l % every != 0)?;
+    let has_window = |l| l % every != 0;
+    refuse_other_kinds(fields, s.layers, "global_attn_every_n_layers", has_window)?;
+    let windows = Windows::read(fields, s.layers, Some(local / 2 + 1), has_window)?;
     let far = Rope { theta: 160_000.0, theta_fields: &["global_rope_theta"], ..ROPE }.read(fields, &s)?;
-    let near = Rope { theta_fields: &["local_rope_theta"], kind: "sliding_attention", ..ROPE }.read(fields, &s)?;
-    let rounding = if is_eager(fields, true)? { Rounding::Single } else { Rounding::None };
+    let near = Rope { theta_fields: &["local_rope_theta"], kind: "sliding_attention", ..ROPE };
+    let shared = Rope { theta: 160_000.0, theta_fields: &["global_rope_theta"], ..near };
+    let near = if fields.is_null("local_rope_theta") { shared } else { near }.read(fields, &s)?;
+    let rounding = if is_eager(fields)? { Rounding::Single } else { Rounding::None };
     let (biased, feed_biased) = (fields.flag("attention_bias", false)?, fields.flag("mlp_bias", false)?);
     let mut described = encoder.described((name, &NAMES), activation, fields.flag("tie_word_embeddings", true)?);
     described.layers = (0..s.layers)

@@ -46,6 +46,13 @@ pub(super) fn describe(fields: &Fields, name: &'static str) -> Result<Descriptio
     refuse(fields, "head_dim", &(s.width / s.heads).into())?;
     let norm = Norm::layer(fields.number("layer_norm_eps", 1e-5)?);
     let activation = fields.activation("hidden_act", "gelu")?;
+    if fields.present("rotary_pct").is_none()
+        && let Some(share) = fields.present("partial_rotary_factor").filter(|share| share.as_f64() != Some(0.25))
+    {
+        return Err(fields.fail(format!(
+            "partial_rotary_factor {share} is read by some versions of transformers only; write it as rotary_pct too"
+        )));
+    }
     let rope = Rope {
         theta_fields: &["rotary_emb_base", "rope_theta"],
         share: 0.25,

@@ -26,6 +26,8 @@ pub(super) struct Rope<'a> {
     pub partial: bool,
     /// Whether `rope_scaling` of older files applies to these layers.
     pub scaled: bool,
+    /// The class's default for `original_max_position_embeddings` in `config.json` itself.
+    pub original: Option<i64>,
 }
 
 /// The settings of most architectures.
@@ -37,6 +39,7 @@ pub(super) const ROPE: Rope<'static> = Rope {
     kind: "full_attention",
     partial: false,
     scaled: true,
+    original: None,
 };
 
 impl Rope<'_> {
@@ -52,9 +55,23 @@ impl Rope<'_> {
         };
         let older = if self.scaled { fields.object("rope_scaling")? } else { None };
         let kind = |scaling: &Fields| -> Result<String> {
-            let older = scaling.text("type", "default")?.to_owned();
-            Ok(scaling.text("rope_type", &older)?.to_owned())
+            let name = |field: &str| -> Result<Option<String>> {
+                let found = scaling.present(field).map(|_| scaling.text(field, "")).transpose()?;
+                // Phi-3's first name for it.
+                Ok(found.map(|name| if name == "su" { "longrope".to_owned() } else { name.to_owned() }))
+            };
+            match (name("rope_type")?, name("type")?) {
+                (Some(newer), Some(older)) if newer != older => Err(fields.fail(format!(
+                    "rotary positions: rope_type `{newer}` and type `{older}` contradict each other; remove one of them"
+                ))),
+                (newer, older) => Ok(newer.or(older).unwrap_or_else(|| "default".to_owned())),
+            }
         };
+        if let Some(older) = &older
+            && older.present("rope_type").or(older.present("type")).is_none()
+        {
+            return Err(fields.fail("rope_scaling has no rope_type; name it, or set rope_scaling to null"));
+        }
         if let (Some(newer), Some(older)) = (&newer, &older)
             && kind(newer)? != kind(older)?
         {
@@ -87,7 +104,8 @@ impl Rope<'_> {
         let scaling = match older.or(newer) {
             None => Scaling::None,
             Some(scaling) => {
-                scaling_of(fields, (&scaling, is_older), &kind(&scaling)?, (theta, turned, sizes.positions))?
+                let sizes = (theta, turned, sizes.positions);
+                scaling_of(fields, (&scaling, is_older), &kind(&scaling)?, sizes, self.original)?
             }
         };
         Ok(Some(Rotary { width, divisor: turned, theta, scaling, rounding: Rounding::Single }))
@@ -100,16 +118,23 @@ fn scaling_of(
     (scaling, is_older): (&Fields, bool),
     kind: &str,
     (theta, d, most): (f64, i64, i64),
+    own_original: Option<i64>,
 ) -> Result<Scaling> {
     let needed = |name: &str| match scaling.present(name) {
         None => Err(fields.fail(format!("rotary positions of type `{kind}` need `{name}`, which is missing"))),
         Some(_) => scaling.positive(name, 1.0),
     };
-    // Some files have it next to the scaling.
     let original = || -> Result<i64> {
         let name = "original_max_position_embeddings";
         let inside = scaling.present(name).map(|_| scaling.size(name, None)).transpose()?;
-        inside.map_or_else(|| fields.size(name, Some(most)), Ok)
+        let beside = fields.present(name).map(|_| fields.size(name, None)).transpose()?;
+        match (inside, beside) {
+            (None, Some(beside)) if is_older && beside != most => Err(fields.fail(format!(
+                "{name} {beside} stands beside rope_scaling, where versions of transformers read it or not for rotary \
+                 positions of type `{kind}`; move it into rope_scaling, or remove it"
+            ))),
+            _ => Ok(inside.or(beside).unwrap_or(most)),
+        }
     };
     let factor = || match scaling.present("factor") {
         Some(_) => needed("factor"),
@@ -151,13 +176,14 @@ fn scaling_of(
             Ok(Scaling::Yarn { factor, ramp: (low, high), amplitude: own.transpose()?.unwrap_or(derived) })
         }
         // Phi-3's other names for it.
-        "longrope" | "su" | "yarn" => {
+        "longrope" | "yarn" => {
             let list = |name: &str| factors(fields, scaling, name, (d + 1) / 2);
             let (short, long) = (list("short_factor")?, list("long_factor")?);
             // Releases with `rope_scaling` read the trained length only next to it, and derive the factor from it.
-            let beside = fields.present("original_max_position_embeddings").is_some();
+            let name = "original_max_position_embeddings";
+            let beside = fields.present(name).is_some() || own_original.is_some();
             let (trained, factor) = if is_older {
-                let trained = fields.size("original_max_position_embeddings", Some(most))?;
+                let trained = fields.size(name, Some(own_original.unwrap_or(most)))?;
                 (trained, if beside { most as f64 / trained as f64 } else { factor()? })
             } else {
                 (original()?, factor()?)

@@ -14,17 +14,14 @@ pub(super) fn refuse(fields: &Fields, field: &str, only: &Value) -> Result<()> {
     }
 }
 
-/// Whether transformers uses eager attention for these settings, with softmax in single precision and support for capped
-/// scores: `attn_implementation`, by default `sdpa` in most classes.
+/// Whether attention is computed as by transformers' `eager` implementation, with softmax in single precision and support for
+/// capped scores: this program's own field `eager_attention`. transformers takes the choice as an argument, and ignores a
+/// field `attn_implementation`.
 ///
 /// # Errors
-/// Unknown implementations.
-pub(super) fn is_eager(fields: &Fields, default: bool) -> Result<bool> {
-    match fields.text("attn_implementation", if default { "eager" } else { "sdpa" })? {
-        "eager" => Ok(true),
-        "sdpa" => Ok(false),
-        other => Err(fields.fail(format!("attn_implementation `{other}` is not supported; `eager` and `sdpa` are"))),
-    }
+/// A field that is not a boolean.
+pub(super) fn is_eager(fields: &Fields) -> Result<bool> {
+    fields.flag("eager_attention", false)
 }
 
 /// Sizes of a network's layers.
@@ -128,6 +125,22 @@ fn kinds(fields: &Fields, layers: i64) -> Result<Option<Vec<bool>>> {
         ))),
     };
     kinds.iter().map(sliding).collect::<Result<_>>().map(Some)
+}
+
+/// Fails if `layer_types` has a window in other layers than an older field says: versions of transformers read either.
+pub(super) fn refuse_other_kinds(
+    fields: &Fields,
+    layers: i64,
+    older: &str,
+    has_window: impl Fn(i64) -> bool,
+) -> Result<()> {
+    let differs = |named: Vec<bool>| named.iter().zip(0..).any(|(named, l)| *named != has_window(l));
+    // Files of newer versions lack the older field.
+    if fields.present(older).is_some() && kinds(fields, layers)?.is_some_and(differs) {
+        let message = format!("layer_types and {older} contradict each other: their windows are in different layers");
+        return Err(fields.fail(message));
+    }
+    Ok(())
 }
 
 /// Fails if `layer_types` names a layer with a window, for architectures without windows.

@@ -43,6 +43,19 @@ const ORIGINAL: &str = "weights in the publisher's own format: convert them with
 /// # Errors
 /// [`Error::Format`] if there are none, or several variants, saying what was found.
 pub(super) fn weights(directory: &Path) -> Result<Weights> {
+    let adapter = directory.join("adapter_config.json");
+    let weights = any_weights(directory)?;
+    if exists(&adapter)? {
+        return Err(Error::format(
+            adapter,
+            "an adapter lies beside a model, where transformers applies it if PEFT is installed; move the adapter into a \
+             directory of its own, and give both",
+        ));
+    }
+    Ok(weights)
+}
+
+fn any_weights(directory: &Path) -> Result<Weights> {
     for (start, end, is_index) in NAMES {
         let file = directory.join(format!("{start}{end}"));
         if exists(&file)? {
@@ -53,7 +66,7 @@ pub(super) fn weights(directory: &Path) -> Result<Weights> {
     for (start, end, is_index) in NAMES {
         let is_variant = |name: &&String| {
             let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
-            middle.is_some_and(|m| m.len() > 1 && m.starts_with('.') && !m[1..].contains('.'))
+            middle.is_some_and(|m| m.len() > 1 && m.starts_with('.') && !m[1..].contains('.') && !m.contains("-of-"))
         };
         let found: Vec<&String> = names.iter().filter(is_variant).collect();
         match found[..] {
@@ -97,11 +110,19 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Why a directory has no settings of a model, if it holds something else.
+pub(in crate::lm) fn no_model(directory: &Path) -> Option<String> {
+    let names = names(directory).ok()?;
+    let (name, what) =
+        OTHERS.iter().find(|(name, _)| name.starts_with("adapter") && names.iter().any(|n| n == name))?;
+    Some(format!("{name} holds {what}"))
+}
+
 /// Whether there is such a file.
 ///
 /// # Errors
 /// A dangling link, as left by interrupted downloads in Hugging Face's cache.
-pub(super) fn exists(file: &Path) -> Result<bool> {
+pub(in crate::lm) fn exists(file: &Path) -> Result<bool> {
     if file.exists() {
         return Ok(true);
     }

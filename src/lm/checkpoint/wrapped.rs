@@ -14,7 +14,7 @@ const ANYWHERE: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 const IN_FRONT: [&str; 2] = ["module.", "model."];
 
 /// What follows `model.` in models whose own names begin with it.
-const OWN: [&str; 4] = ["model.embed_tokens.", "model.layers.", "model.decoder.", "model.norm."];
+const OWN: [&str; 4] = ["model.embed_tokens.", "model.layers.", "model.decoder.embed_tokens.", "model.norm."];
 
 /// Tensors by their names without wrappers.
 ///

@@ -196,6 +196,8 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
     let (prefix, tied) =
         (first.split('.').next().unwrap_or_default(), !network.iter().any(|s| is_decoder_weight(&s.name)));
     let mut found: Vec<(Param, Tensor, String)> = Vec::new();
+    // Of the first parameter, the token embeddings: whether it is the decoder's.
+    let mut copies: Vec<bool> = Vec::new();
     for (own, Stored { name, source: TensorSource { tensor, file } }) in whole {
         // The decoder's bias also goes by the decoder's name, its shared weight by that of the embeddings.
         let names = [own.clone(), format!("{prefix}.{own}"), own.replace(".decoder.bias", ".bias")];
@@ -221,26 +223,33 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
             });
         }
         let tensor = finite(tensor, &name, &file)?;
+        if at == 0 {
+            copies.push(is_decoder_weight(bare(&name)));
+        }
         match found.iter().find(|(p, ..)| p.0 == at) {
             None => found.push((Param(at), tensor, name)),
             Some((_, known, other)) => {
                 if let Some(how) = difference(known, &tensor) {
                     let message = format!(
-                        "tensors `{other}` and `{name}` are one parameter of this model, but {how}; untie the \
-                         decoder (tie_word_embeddings false)"
+                        "tensors `{other}` and `{name}` are one parameter of this model, but {how}; merge the adapter in \
+                         PEFT (merge_and_unload) and save the model with tie_word_embeddings false"
                     );
                     return Err(Error::format(file, message));
                 }
             }
         }
     }
-    // A separate decoder next to unchanged embeddings.
-    if let Some((_, _, name)) = found.iter().find(|(p, _, n)| p.0 == 0 && tied && is_decoder_weight(bare(n)))
-        && found.iter().filter(|(p, ..)| p.0 == 0).all(|(_, _, n)| is_decoder_weight(bare(n)))
-    {
-        let problem = "it is a separate decoder, but the model's decoder is tied to the token embeddings: untie it \
-                       (tie_word_embeddings false)";
-        return Err(Error::Adapter { weight: name.clone(), problem: problem.into() });
+    // PEFT gives either use of tied embeddings a copy of its own.
+    if let Some((_, _, name)) = found.iter().find(|(p, ..)| p.0 == 0 && tied) {
+        let other = if is_decoder_weight(bare(name)) { "token embeddings" } else { "decoder" };
+        let both = copies.contains(&true) && copies.contains(&false);
+        if !both {
+            let problem = format!(
+                "it is a copy for one use alone, and the model's {other}, tied to it, would stay as before: merge the adapter \
+                 in PEFT (merge_and_unload) and save the model with tie_word_embeddings false"
+            );
+            return Err(Error::Adapter { weight: name.clone(), problem });
+        }
     }
     Ok(found.into_iter().map(|(p, tensor, _)| (p, tensor)).collect())
 }

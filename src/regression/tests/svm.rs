@@ -1,7 +1,8 @@
 //! Support vector machines: the optimality conditions of the dual, from their definition.
 
 use super::Numbers;
-use crate::regression::{Svm, SvmKind, SvmSettings, operator_norm};
+use crate::progress::Silent;
+use crate::regression::{OneVsRest, Svm, SvmKind, SvmSettings, operator_norm, score};
 use nalgebra::{DMatrix, DVector};
 
 /// The solver stops at violations of 1e-3; twice that allows for the choice of the bias.
@@ -68,4 +69,48 @@ fn the_order_of_classes_does_not_matter() {
     };
     assert_eq!(fit(&y).expect("a machine").predict(&kernel).expect("classes"), y);
     assert_eq!(fit(&-&y).expect("a machine").predict(&kernel).expect("classes"), -y);
+}
+
+/// Each of several machines is that of its output's own kernel and of its class against all others; a class without examples is
+/// never predicted. Fails for: rows of another output, machines in another order, a decision on another scale than targets.
+#[test]
+fn machines_of_several_outputs_are_those_of_single_ones() {
+    let (n, outputs) = (21, 3);
+    let mut numbers = Numbers::new(9);
+    let kernel = numbers.gram(n * outputs, 8) + DMatrix::identity(n * outputs, n * outputs);
+    let eval = numbers.matrix(n * outputs, 5 * outputs);
+    let settings = SvmSettings { regularization: 0.02, cost: 5.0, ..Default::default() };
+    for absent in [None, Some(1)] {
+        let labels: Vec<usize> =
+            (0..n).map(|i| [0, 1, 2, 2][i % 4]).map(|c| if Some(c) == absent { 2 } else { c }).collect();
+        let machines = OneVsRest::fit(&kernel, &labels, outputs, &settings, &Silent).expect("machines");
+        let predictions = machines.predict(&eval).expect("predictions");
+        for c in 0..outputs {
+            let own = |m: &DMatrix<f64>| {
+                let every = |count: usize| (0..count).map(|k| k * outputs + c).collect::<Vec<_>>();
+                m.select_rows(&every(n)).select_columns(&every(m.ncols() / outputs))
+            };
+            let decisions = if absent == Some(c) {
+                DVector::from_element(5, -1.0)
+            } else {
+                let y = DVector::from_fn(n, |i, _| if labels[i] == c { 1.0 } else { -1.0 });
+                let machine = Svm::fit(SvmKind::Classification, &own(&kernel), &y, &settings).expect("a machine");
+                machine.decision(&own(&eval)).expect("decisions")
+            };
+            for (i, decision) in decisions.iter().enumerate() {
+                assert!((2.0 * predictions[i * outputs + c] - 1.0 - decision).abs() < 1e-12, "output {c}, example {i}");
+            }
+        }
+        let fitted = score(&machines.predict(&kernel).expect("predictions"), &labels, outputs).expect("a score");
+        assert!((fitted.accuracy - 1.0).abs() < 1e-12, "a regular kernel separates its own examples");
+    }
+    let two =
+        OneVsRest::fit(&kernel, &vec![0; 21].into_iter().chain([1; 42]).collect::<Vec<_>>(), 1, &settings, &Silent);
+    let y = DVector::from_fn(63, |i, _| if i < 21 { -1.0 } else { 1.0 });
+    assert_eq!(
+        two.expect("one machine").machines,
+        [Svm::fit(SvmKind::Classification, &kernel, &y, &settings).expect("one")]
+    );
+    let refused = OneVsRest::fit(&kernel, &[0, 1], outputs, &settings, &Silent).expect_err("rows").to_string();
+    assert!(refused.contains("2 labels with 3 outputs each"), "{refused}");
 }

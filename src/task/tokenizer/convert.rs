@@ -85,7 +85,7 @@ fn word_piece(source: PathBuf, settings: &Settings, special: &SpecialTokens) -> 
         "lowercase": basic && settings.flag("do_lower_case")?.or(true),
     });
     let normalizer: tokenizers::NormalizerWrapper = component(&source, normalizer)?;
-    inner.with_normalizer(Some(normalizer)).map_err(fail)?;
+    inner.with_normalizer(Some(normalizer));
     let cut: tokenizers::PreTokenizerWrapper = component(&source, json!({"type": "BertPreTokenizer"}))?;
     inner.with_pre_tokenizer(Some(cut));
     let (before, after) = (role(special, "cls_token", &source)?, role(special, "sep_token", &source)?);
@@ -120,7 +120,7 @@ fn byte_pairs(
     let byte_level = |space: bool, cut: bool| json!({"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": cut});
     let cut = if kind == Pairs::Qwen2 {
         let normalizer: tokenizers::NormalizerWrapper = component(&source, json!({"type": "NFC"}))?;
-        inner.with_normalizer(Some(normalizer)).map_err(fail)?;
+        inner.with_normalizer(Some(normalizer));
         let split = json!({"type": "Split", "pattern": {"Regex": QWEN2_CUT}, "behavior": "Isolated", "invert": false});
         json!({"type": "Sequence", "pretokenizers": [split, byte_level(space, false)]})
     } else {

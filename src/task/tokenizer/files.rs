@@ -4,6 +4,7 @@
 //! May not know what the classes do.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -134,7 +135,34 @@ impl Settings {
             None => Ok(Flag::Absent),
             Some(Value::Null) => Ok(Flag::Null),
             Some(Value::Bool(value)) => Ok(Flag::Set(*value)),
+            // Python's truth of numbers.
+            Some(Value::Number(number)) if [Some(0), Some(1)].contains(&number.as_i64()) => {
+                Ok(Flag::Set(number.as_i64() == Some(1)))
+            }
             Some(other) => Err(Error::format(&config.path, format!("`{key}` must be true or false, found {other}"))),
+        }
+    }
+
+    /// Refuses fields of `tokenizer_config.json` that let transformers read other files or patterns than those of the directory, or
+    /// fail; `converts`: the vocabulary is that of the slow class.
+    pub fn refuse_redirections(&self, converts: bool) -> Result<()> {
+        let Some(config) = &self.config else { return Ok(()) };
+        let fail = |problem: String| Err(Error::format(&config.path, problem));
+        for key in ["from_slow", "fix_mistral_regex"] {
+            if self.flag(key)? == Flag::Set(true) {
+                return fail(format!(
+                    "`{key}` is not supported: apply it in transformers, save the tokenizer and remove the field"
+                ));
+            }
+        }
+        let files: &[&str] =
+            if converts { &["tokenizer_file", "vocab_file", "merges_file"] } else { &["tokenizer_file"] };
+        match files.iter().find(|key| config.fields.contains_key(**key)) {
+            Some(key) => fail(format!("`{key}` names another file for the vocabulary; remove the field")),
+            None if config.fields.get("init_inputs").is_some_and(|list| *list != Value::Array(Vec::new())) => {
+                fail("`init_inputs` is not supported, transformers fails too; remove the field".into())
+            }
+            None => Ok(()),
         }
     }
 
@@ -146,6 +174,12 @@ impl Settings {
                 None | Some(Value::Null) => {}
                 Some(Value::String(text)) => {
                     found.insert("default".to_string(), text.clone());
+                }
+                // A field `chat_template` of either form is replaced by files.
+                Some(Value::Object(named)) => {
+                    let texts =
+                        named.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_string())));
+                    found.extend(texts);
                 }
                 Some(Value::Array(list)) => {
                     for entry in list {
@@ -161,8 +195,26 @@ impl Settings {
                 }
             }
         }
-        if let Some(path) = self.file("chat_template.jinja") {
-            found.insert("default".to_string(), read_text(&path)?);
+        let files = self.chat_files()?;
+        if files.is_empty() {
+            return Ok(found);
+        }
+        files.into_iter().map(|(name, path)| Ok((name, read_text(&path)?))).collect()
+    }
+
+    /// The files of chat templates by the template's name; they replace those of `tokenizer_config.json`.
+    fn chat_files(&self) -> Result<BTreeMap<String, PathBuf>> {
+        let mut found = BTreeMap::new();
+        found.extend(self.file("chat_template.jinja").map(|path| ("default".to_string(), path)));
+        let more = self.directory.join("additional_chat_templates");
+        if more.is_dir() {
+            for entry in fs::read_dir(&more).map_err(Error::io("read", &more))? {
+                let path = entry.map_err(Error::io("read", &more))?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".jinja"));
+                if let Some(name) = name {
+                    found.insert(name.to_string(), path);
+                }
+            }
         }
         Ok(found)
     }

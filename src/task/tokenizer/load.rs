@@ -5,7 +5,7 @@ use std::panic;
 use std::path::Path;
 
 use serde::de::IgnoredAny;
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::class::{self, Class, class, class_names};
 use super::convert;
@@ -40,6 +40,10 @@ impl PromptTokenizer {
         let (mut special, added) = settings.tokens(tokens)?;
         special.fill(class.defaults, class.additional);
         let usable = stored.zip(json).filter(|_| !from_slow);
+        settings.refuse_redirections(usable.is_none())?;
+        if let Some(padding) = usable.as_ref().and_then(|(inner, _)| inner.get_padding()) {
+            special.fill_role("pad_token", &padding.pad_token);
+        }
         let (mut inner, source, around) = if let Some((inner, source)) = usable {
             special.dress(class.fast);
             (inner, source, None)
@@ -50,11 +54,8 @@ impl PromptTokenizer {
                 converted.ok_or_else(|| no_tokenizer(&settings, class, from_slow))?;
             (inner, source, Some((before, after)))
         };
-        let fail = |reason: tokenizers::Error| {
-            Error::format(settings.config_path(), format!("the tokens added to {}: {reason}", source.display()))
-        };
         let invented = special.contents().into_iter().filter(|token| inner.token_to_id(token).is_none()).collect();
-        special.add_to(&mut inner, &added).map_err(fail)?;
+        special.add_to(&mut inner, &added);
         if let Some((before, after)) = around.filter(|(before, after)| !before.is_empty() || !after.is_empty()) {
             let processor = rules::surrounded(&inner, &source, &before, &after)?;
             inner.with_post_processor(Some(processor));
@@ -159,8 +160,15 @@ fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let wrong = |reason: &dyn fmt::Display| Error::format(path, format!("not a Hugging Face tokenizer file: {reason}"));
     // The library panics on some files that are not JSON, and on some JSON that is not a tokenizer.
     serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|reason| wrong(&reason))?;
-    match panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
-        Ok(read) => read.map_err(|reason| wrong(&reason)),
-        Err(panic) => Err(wrong(&panic_text(&*panic))),
+    let read = match panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
+        Ok(read) => read.map_err(|reason| wrong(&reason))?,
+        Err(panic) => return Err(wrong(&panic_text(&*panic))),
+    };
+    match read.get_model() {
+        ModelWrapper::BPE(pairs) if pairs.dropout.is_some_and(|share| share > 0.0) => Err(Error::format(
+            path,
+            "model.dropout makes the tokens random, different in every run; set it to null for the tokens without dropout",
+        )),
+        _ => Ok(read),
     }
 }

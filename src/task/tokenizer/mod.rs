@@ -20,6 +20,7 @@ mod special;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tokenizers::{Encoding, Token, Tokenizer};
 
 use self::spaces::{Spaces, spaces};
@@ -79,8 +80,10 @@ pub struct PromptTokenizer {
     origin: Origin,
     /// Ids in the order of [`SpecialToken::ALL`].
     special: [Option<i64>; 5],
-    /// The names of special tokens by their role, for chat templates and messages.
+    /// The names of special tokens by their role, for messages.
     roles: BTreeMap<&'static str, String>,
+    /// All special tokens' names, for chat templates.
+    template_tokens: BTreeMap<String, Value>,
     /// Special tokens named in a file but not in the vocabulary; the library gives them new ids.
     invented: BTreeSet<String>,
     /// Rows of the model's token table, if `config.json` says.
@@ -125,6 +128,7 @@ impl PromptTokenizer {
             origin,
             special,
             roles,
+            template_tokens: named.map(),
             invented,
             rows: None,
             special_ids,
@@ -178,9 +182,9 @@ impl PromptTokenizer {
         self.roles.get(key).map(String::as_str)
     }
 
-    /// All special tokens by their keys.
-    pub fn roles(&self) -> &BTreeMap<&'static str, String> {
-        &self.roles
+    /// The special tokens' texts by their keys in Hugging Face's files, for chat templates; a list for those without a role.
+    pub(in crate::task) fn template_tokens(&self) -> &BTreeMap<String, Value> {
+        &self.template_tokens
     }
 
     /// SHA-256 of vocabulary, rules and special tokens, independent of the file format.

@@ -202,9 +202,8 @@ fn convert_model(
     let layout = layout(kind, &model, special, &source)?;
     let mut inner = tokenizer(kind, &model, &layout, &source)?;
     let (normalizer, cut) = components(kind, &model, settings, &source)?;
-    let fail = |reason: tokenizers::Error| Error::format(&source, format!("cannot be converted: {reason}"));
     if let Some(normalizer) = normalizer {
-        inner.with_normalizer(Some(normalizer)).map_err(fail)?;
+        inner.with_normalizer(Some(normalizer));
     }
     if let Some(cut) = cut {
         inner.with_pre_tokenizer(Some(cut));
@@ -292,7 +291,7 @@ fn tokenizer(kind: SentencePiece, model: &Model, layout: &Layout, source: &Path)
         let named = kind == SentencePiece::Gemma && marked.contains(&piece.text.as_str());
         AddedToken::from(piece.text.clone(), piece.kind == CONTROL || named).normalized(false)
     });
-    inner.add_tokens(added.collect::<Vec<_>>()).map_err(fail)?;
+    inner.add_tokens(&added.collect::<Vec<_>>());
     Ok(inner)
 }
 

@@ -109,6 +109,8 @@ pub(super) struct SpecialTokens {
     roles: BTreeMap<&'static str, Option<Named>>,
     additional: Option<Vec<Named>>,
     extra: Vec<Named>,
+    /// The roles of `extra`, if the file names them.
+    extra_roles: Vec<String>,
 }
 
 impl SpecialTokens {
@@ -124,7 +126,10 @@ impl SpecialTokens {
             _ => Err(format!("`{key}` must be a string or an object with `content`")),
         };
         match (key, value) {
-            (EXTRA, Value::Object(roles)) => self.extra = roles.values().map(one).collect::<Result<_, _>>()?,
+            (EXTRA, Value::Object(roles)) => {
+                self.extra = roles.values().map(one).collect::<Result<_, _>>()?;
+                self.extra_roles = roles.keys().cloned().collect();
+            }
             (EXTRA, Value::Array(list)) => self.extra = list.iter().map(one).collect::<Result<_, _>>()?,
             (EXTRA | ADDITIONAL, Value::Null) => {}
             (ADDITIONAL, Value::Array(list)) => {
@@ -164,10 +169,15 @@ impl SpecialTokens {
     /// Fills absent roles from a class's defaults.
     pub fn fill(&mut self, defaults: &[(&'static str, &'static str)], additional: &[&str]) {
         for (key, text) in defaults {
-            self.roles.entry(key).or_insert_with(|| Some(Named::Text((*text).to_string())));
+            self.fill_role(key, text);
         }
         let texts = || additional.iter().map(|text| Named::Text((*text).to_string())).collect();
         self.additional.get_or_insert_with(texts);
+    }
+
+    /// Fills an absent role.
+    pub fn fill_role(&mut self, key: &'static str, text: &str) {
+        self.roles.entry(key).or_insert_with(|| Some(Named::Text(text.to_string())));
     }
 
     /// Turns texts into tokens as a class does.
@@ -184,6 +194,19 @@ impl SpecialTokens {
         self.roles.get(key)?.as_ref().map(Named::content)
     }
 
+    /// All of them as transformers' `special_tokens_map`, for chat templates: texts by role.
+    pub fn map(&self) -> BTreeMap<String, Value> {
+        let roles = KEYS.iter().filter_map(|key| Some(((*key).to_string(), self.role(key)?)));
+        let extra = self.extra_roles.iter().cloned().zip(self.extra.iter().map(Named::content));
+        let texts = roles.chain(extra).filter(|(_, text)| !text.is_empty());
+        let mut map: BTreeMap<String, Value> = texts.map(|(role, text)| (role, text.into())).collect();
+        let additional: Vec<&str> = self.additional.iter().flatten().map(Named::content).collect();
+        if !additional.is_empty() {
+            map.insert(ADDITIONAL.into(), additional.into());
+        }
+        map
+    }
+
     /// All tokens in the order of [`KEYS`], each text once.
     fn all(&self) -> impl Iterator<Item = &Named> {
         let roles = KEYS.iter().filter_map(|key| self.roles.get(key)?.as_ref());
@@ -196,7 +219,7 @@ impl SpecialTokens {
 
     /// Adds what the vocabulary lacks: the tokens by id, then special tokens. A special token given as a token replaces the
     /// rules of an existing one.
-    pub fn add_to(&self, inner: &mut Tokenizer, decoder: &BTreeMap<i64, Token>) -> tokenizers::Result<()> {
+    pub fn add_to(&self, inner: &mut Tokenizer, decoder: &BTreeMap<i64, Token>) {
         let present: Vec<AddedToken> = inner.get_added_tokens_decoder().values().cloned().collect();
         let mut encoder: BTreeSet<String> = present.iter().map(|token| token.content.clone()).collect();
         let mut add: Vec<Named> = Vec::new();
@@ -228,7 +251,7 @@ impl SpecialTokens {
                 token.added()
             })
             .collect();
-        inner.add_tokens(tokens).map(drop)
+        inner.add_tokens(&tokens);
     }
 }
 

@@ -68,6 +68,16 @@ pub fn weights() -> Vec<Refusal> {
         ("a missing tensor", words(bert().changed(|t| drop(t.remove(QUERY))))),
         ("a tensor of the wrong shape", words(bert().changed(|t| drop(t.insert(QUERY.into(), vector()))))),
         ("numbers that are not finite", words(bert().changed(|t| drop(t.insert(QUERY.into(), &t[QUERY] / 0.0))))),
+        (
+            "the state of a PEFT model",
+            words(bert().changed(|t| {
+                *t = std::mem::take(t)
+                    .into_iter()
+                    .map(|(name, tensor)| (format!("base_model.model.{name}"), tensor))
+                    .collect();
+            })),
+        ),
+        ("an adapter beside the model", words(bert().write("adapter_config.json", "{}"))),
         ("layers beyond the configured number", words(bert().set("num_hidden_layers", json!(1)))),
     ]
 }
@@ -83,6 +93,7 @@ pub fn settings() -> Vec<Refusal> {
         fs::write(directory.path().join("config.json"), config.to_string()).expect("written");
         said(lm::settings(directory.path()), directory.path())
     };
+    let scaled = |scaling: Value| of(json!({"model_type": "llama", "rope_scaling": scaling}));
     vec![
         ("an unknown architecture", of(json!({"model_type": "mamba"}))),
         ("a BERT decoder", of(json!({"model_type": "bert", "is_decoder": true}))),
@@ -99,6 +110,34 @@ pub fn settings() -> Vec<Refusal> {
             "an unknown rotary scaling",
             of(json!({"model_type": "llama", "rope_scaling": {"rope_type": "other", "factor": 2.0}})),
         ),
+        ("two names of a rotary scaling", scaled(json!({"rope_type": "linear", "type": "dynamic", "factor": 2.0}))),
+        ("a rotary scaling without a name", scaled(json!({"factor": 2.0}))),
+        (
+            "a length beside the rotary scaling",
+            of(
+                json!({"model_type": "llama", "original_max_position_embeddings": 16, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+            ),
+        ),
+        ("pruned heads", of(json!({"model_type": "bert", "pruned_heads": {"0": [1]}}))),
+        ("no kind of positions", of(json!({"model_type": "bert", "position_embedding_type": null}))),
+        (
+            "layers with windows by two fields",
+            of(
+                json!({"model_type": "modernbert", "num_hidden_layers": 2, "global_attn_every_n_layers": 3, "layer_types": ["sliding_attention", "full_attention"]}),
+            ),
+        ),
+        (
+            "layers without a window in a class with one kind",
+            of(
+                json!({"model_type": "phi3", "num_hidden_layers": 2, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
+            ),
+        ),
+        ("Gemma 3's pattern by its other name", of(json!({"model_type": "gemma3_text", "_sliding_window_pattern": 2}))),
+        (
+            "GPT-NeoX's rotated share by its other name",
+            of(json!({"model_type": "gpt_neox", "partial_rotary_factor": 0.5})),
+        ),
+        ("Granite without a multiplier", of(json!({"model_type": "granite", "attention_multiplier": null}))),
         ("a window in Llama", of(json!({"model_type": "llama", "sliding_window": 512}))),
         ("RoBERTa without a padding id", of(json!({"model_type": "roberta", "pad_token_id": null}))),
         ("GPT-2's unscaled scores", of(json!({"model_type": "gpt2", "scale_attn_weights": false}))),
@@ -125,6 +164,10 @@ pub fn adapters() -> Vec<Refusal> {
         (
             "a separate decoder for a tied one",
             refused("bert-bias", &[], &with("base_model.model.cls.predictions.decoder.weight", &[40, 8])),
+        ),
+        (
+            "a copy of tied embeddings",
+            refused("bert-bias", &[], &with("base_model.model.bert.embeddings.word_embeddings.weight", &[40, 8])),
         ),
         (
             "several adapters in one file",
