@@ -33,8 +33,11 @@ pub(super) const LENGTHS: [usize; 3] = [50, 100, 200];
 /// The longest length.
 pub(super) const LONGEST: usize = LENGTHS[LENGTHS.len() - 1];
 
-/// The widths of the shipped evidence.
-const WIDTHS: [i64; 3] = [32, 64, 128];
+/// The widths over which claims judge.
+const WIDTHS: [i64; 3] = [64, 128, 256];
+
+/// All widths of the shipped evidence; the narrowest is described only.
+const ALL_WIDTHS: [i64; 4] = [32, 64, 128, 256];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.
 const MOST_SEEDS: u64 = 64;
@@ -80,14 +83,18 @@ pub(super) fn collect(width: i64, steps: usize, seed: u64, directory: &Path, dev
     Ok(())
 }
 
-/// The evidence in a directory: all widths and lengths of every complete seed.
+/// The evidence in a directory. Widths may have different numbers of seeds.
 pub(super) struct Evidence {
+    /// Seeds with all lengths at all of [`Self::WIDTHS`].
     pub seeds: Vec<u64>,
+    /// Seeds with all lengths, by width.
+    by_width: BTreeMap<i64, Vec<u64>>,
     records: BTreeMap<(u64, i64, usize), Record>,
 }
 
 impl Evidence {
     pub const WIDTHS: &'static [i64] = &WIDTHS;
+    pub const ALL_WIDTHS: &'static [i64] = &ALL_WIDTHS;
 
     /// The evidence in the program's sources.
     ///
@@ -102,20 +109,22 @@ impl Evidence {
     /// # Errors
     /// [`Error::Format`] if fewer than two seeds are complete.
     fn read(directory: &Path) -> Result<Self> {
-        let (mut seeds, mut records) = (Vec::new(), BTreeMap::new());
-        for seed in 1..=MOST_SEEDS {
-            let all = WIDTHS.iter().flat_map(|width| LENGTHS.map(|steps| (seed, *width, steps)));
-            let found: Vec<_> = all
-                .filter_map(|at @ (_, width, steps)| {
+        let (mut by_width, mut records) = (BTreeMap::<i64, Vec<u64>>::new(), BTreeMap::new());
+        for width in ALL_WIDTHS {
+            let complete = by_width.entry(width).or_default();
+            for seed in 1..=MOST_SEEDS {
+                let found = LENGTHS.map(|steps| {
                     let path = file(directory, width, steps, seed);
-                    Some((at, load_result::<Record>(&path, &key(width, steps, seed))?))
-                })
-                .collect();
-            if found.len() == WIDTHS.len() * LENGTHS.len() {
-                seeds.push(seed);
-                records.extend(found);
+                    Some(((seed, width, steps), load_result::<Record>(&path, &key(width, steps, seed))?))
+                });
+                if found.iter().all(Option::is_some) {
+                    complete.push(seed);
+                    records.extend(found.into_iter().flatten());
+                }
             }
         }
+        let own = Self { seeds: Vec::new(), by_width, records };
+        let seeds = own.seeds_of(&WIDTHS);
         if seeds.len() < 2 {
             let all = WIDTHS.map(|width| width as f64);
             let message = format!(
@@ -126,7 +135,13 @@ impl Evidence {
             );
             return Err(Error::format(directory, message));
         }
-        Ok(Self { seeds, records })
+        Ok(Self { seeds, ..own })
+    }
+
+    /// Seeds with all lengths at these widths.
+    pub fn seeds_of(&self, widths: &[i64]) -> Vec<u64> {
+        let has = |seed: &u64| widths.iter().all(|width| self.by_width[width].contains(seed));
+        (1..=MOST_SEEDS).filter(has).collect()
     }
 
     /// The measurements of a network.
@@ -134,14 +149,20 @@ impl Evidence {
         &self.records[&(seed, width, steps)]
     }
 
-    /// The networks of a seed.
+    /// The networks of a seed at [`Self::WIDTHS`], in the order of widths and lengths.
     pub fn networks(&self, seed: u64) -> impl Iterator<Item = &Record> {
-        self.records.range((seed, 0, 0)..(seed + 1, 0, 0)).map(|(_, record)| record)
+        let all = self.records.range((seed, 0, 0)..(seed + 1, 0, 0)).map(|(_, record)| record);
+        all.filter(|record| WIDTHS.contains(&record.width))
     }
 
     /// One number per seed.
     pub fn over_seeds(&self, of: impl Fn(u64) -> f64) -> Vec<f64> {
         self.seeds.iter().map(|seed| of(*seed)).collect()
+    }
+
+    /// The same for all seeds that these widths have.
+    pub fn over_seeds_of(&self, widths: &[i64], of: impl Fn(u64) -> f64) -> Vec<f64> {
+        self.seeds_of(widths).into_iter().map(of).collect()
     }
 
     /// One number per seed: the mean over the widths of the networks with the longest pre-training.
@@ -156,7 +177,8 @@ impl Evidence {
         vec![
             ("networks".into(), format!("RoBERTa, muP, two layers, widths {}", numbers(&WIDTHS))),
             ("lengths of pre-training, in steps".into(), numbers(&LENGTHS.map(|n| n as i64))),
-            ("seeds".into(), self.seeds.len().to_string()),
+            ("seeds at these widths".into(), numbers(&WIDTHS.map(|width| self.by_width[&width].len() as i64))),
+            ("seeds at all of them".into(), self.seeds.len().to_string()),
         ]
     }
 }

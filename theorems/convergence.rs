@@ -51,37 +51,61 @@ impl Comparison<'_> {
     /// distance is in units of its own at the narrowest width, so that all have equal weight; one that does not converge soon
     /// dominates.
     pub fn scan(&self, context: &Context<'_>) -> Result<Scan> {
-        // Mutants change the candidates: they share the networks.
         let text = self.program.to_string();
-        let networks = |stage: &str, width: f64, seed: usize, numbers: &[String]| -> Result<Vec<f64>> {
-            context.independent(&format!("{stage}, {}\n{text}", self.name), width, seed, |own| {
-                let mut scalars = Vec::with_capacity(numbers.len() * self.scalars.len());
-                for number in numbers {
-                    let draws = own.seed(&format!("{}, width {width}, network {number}", self.name));
-                    let run = self.program.run(width as usize, draws, own.device)?;
-                    scalars.extend(self.scalars.iter().map(|s| run.scalar(*s)));
-                }
-                Ok(scalars)
-            })
-        };
         let pilots: Vec<String> = (0..PILOTS).map(|pilot| format!("pilot {pilot}")).collect();
         let mut units = vec![0.0; self.scalars.len()];
-        for pilot in networks("pilots", self.widths[0], 0, &pilots)?.chunks(units.len()) {
+        for pilot in self.networks(context, &text, ("pilots", self.widths[0], 0), &pilots)?.chunks(units.len()) {
             let off = pilot.iter().zip(&self.values[0].1).map(|(x, value)| x - value);
             units.iter_mut().zip(off).for_each(|(unit, d)| *unit += d * d / PILOTS as f64);
         }
         let moving = units.iter().filter(|unit| unit.sqrt() > CONSTANT).count();
         let names: Vec<&'static str> = self.values.iter().map(|(name, _)| *name).collect();
         Scan::watched(context, self.name, self.widths, self.seeds, &names, |width, seed| {
-            let numbers: Vec<String> = (0..self.block).map(|k| (seed * self.block + k).to_string()).collect();
             let mut squares = vec![0.0; self.values.len()];
-            for run in networks("samples", width, seed, &numbers)?.chunks(units.len()) {
+            for run in self.sample(context, &text, width, seed)?.chunks(units.len()) {
                 for (square, (_, values)) in squares.iter_mut().zip(self.values) {
                     let weighed = run.iter().zip(values).zip(&units).filter(|(_, unit)| unit.sqrt() > CONSTANT);
                     *square += weighed.map(|((x, value), unit)| (x - value).powi(2) / unit).sum::<f64>();
                 }
             }
             Ok(squares.iter().map(|s| (s / (self.block * moving) as f64).sqrt()).collect())
+        })
+    }
+
+    /// For every scalar, its mean over the networks of each sample at the largest width, relative to the first candidate.
+    pub fn constants(&self, context: &Context<'_>) -> Result<Vec<Vec<f64>>> {
+        let text = self.program.to_string();
+        let widest = *self.widths.last().expect("several widths");
+        let samples =
+            (0..self.seeds).map(|seed| self.sample(context, &text, widest, seed)).collect::<Result<Vec<_>>>()?;
+        let count = self.scalars.len();
+        let mean = |sample: &Vec<f64>, k: usize| sample.iter().skip(k).step_by(count).sum::<f64>() / self.block as f64;
+        let ratios = |k: usize| samples.iter().map(|sample| mean(sample, k) / self.values[0].1[k]).collect();
+        Ok((0..count).map(ratios).collect())
+    }
+
+    /// The scalars of the networks of a sample, network by network.
+    fn sample(&self, context: &Context<'_>, text: &str, width: f64, seed: usize) -> Result<Vec<f64>> {
+        let numbers: Vec<String> = (0..self.block).map(|k| (seed * self.block + k).to_string()).collect();
+        self.networks(context, text, ("samples", width, seed), &numbers)
+    }
+
+    /// The scalars of networks of the program with this text. Mutants change the candidates: they share the networks.
+    fn networks(
+        &self,
+        context: &Context<'_>,
+        text: &str,
+        (stage, width, seed): (&str, f64, usize),
+        numbers: &[String],
+    ) -> Result<Vec<f64>> {
+        context.independent(&format!("{stage}, {}\n{text}", self.name), width, seed, |own| {
+            let mut scalars = Vec::with_capacity(numbers.len() * self.scalars.len());
+            for number in numbers {
+                let draws = own.seed(&format!("{}, width {width}, network {number}", self.name));
+                let run = self.program.run(width as usize, draws, own.device)?;
+                scalars.extend(self.scalars.iter().map(|s| run.scalar(*s)));
+            }
+            Ok(scalars)
         })
     }
 }

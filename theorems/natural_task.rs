@@ -78,7 +78,8 @@ fn limit(points: &[(f64, f64)], power: f64) -> f64 {
 
 /// χ∞ per seed, along a sequence of networks.
 fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl Fn(&Record) -> f64) -> Vec<f64> {
-    evidence.over_seeds(|seed| {
+    let widths: Vec<i64> = networks.iter().map(|(width, _)| *width).collect();
+    evidence.over_seeds_of(&widths, |seed| {
         let point = |(width, steps): &(i64, usize)| (*width as f64, chi(evidence.of(seed, *width, *steps)));
         limit(&networks.iter().map(point).collect::<Vec<_>>(), power)
     })
@@ -87,7 +88,8 @@ fn limits(evidence: &Evidence, networks: &[(i64, usize)], power: f64, chi: impl 
 /// Logarithm of the ratio of |χ| after the longest to after the shortest pre-training, per seed, at one width.
 fn falls(evidence: &Evidence, width: i64, lengths: (usize, usize), chi: impl Fn(&Record) -> f64) -> Vec<f64> {
     let (from, to) = lengths;
-    evidence.over_seeds(|seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
+    evidence
+        .over_seeds_of(&[width], |seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
@@ -100,7 +102,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
     let smallest = Evidence::WIDTHS[0];
-    let right = evidence.over_seeds(|seed| evidence.of(seed, smallest, LONGEST).right(&Question::ANSWERED));
+    let right =
+        evidence.over_seeds_of(&[smallest], |seed| evidence.of(seed, smallest, LONGEST).right(&Question::ANSWERED));
     let title =
         "pre-trained: share of answered questions' sentences on which the smallest network prefers the right word";
     collected.hypotheses.push(Open::mean(title, Expectation::AtLeast { bound: 0.5 }, right));
@@ -114,7 +117,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let title = "width and length together: |χ| of the largest network after the longest pre-training";
     let last = |path: &[(i64, usize)], chi: &dyn Fn(&Record) -> f64| {
         let (width, steps) = path[path.len() - 1];
-        evidence.over_seeds(|seed| chi(evidence.of(seed, width, steps)))
+        evidence.over_seeds_of(&[width], |seed| chi(evidence.of(seed, width, steps)))
     };
     collected.checks.push(Open::mean(title, context.expected(0.0, NONE), last(&path, &measured)));
     let half = Expectation::AtMost { bound: 0.5f64.ln() };
@@ -124,7 +127,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             "width and length together: logarithm of |χ| at width {}, {} steps, over width {}, {} steps",
             to.0, to.1, from.0, from.1
         );
-        let ratios = evidence.over_seeds(|seed| {
+        let ratios = evidence.over_seeds_of(&[from.0, to.0], |seed| {
             (measured(evidence.of(seed, to.0, to.1)) / measured(evidence.of(seed, from.0, from.1))).ln()
         });
         collected.checks.push(Open::mean(title, half, ratios));
@@ -154,10 +157,10 @@ fn levels(evidence: &Evidence) -> Table {
     columns.extend(Question::ANSWERED.map(|q| q.text().to_owned()));
     columns.push("open".into());
     let mut rows = Vec::new();
-    for width in Evidence::WIDTHS {
+    for width in Evidence::ALL_WIDTHS {
         for steps in LENGTHS {
             let chi = |questions: &[Question]| {
-                interval(&evidence.over_seeds(|s| evidence.of(s, *width, steps).chi(questions)))
+                interval(&evidence.over_seeds_of(&[*width], |s| evidence.of(s, *width, steps).chi(questions)))
             };
             let mut row = vec![Cell::from(*width as f64), Cell::from(steps as f64), chi(&Question::ANSWERED)];
             row.extend(Question::ANSWERED.map(|question| chi(&[question])));
@@ -190,7 +193,8 @@ fn by_power(evidence: &Evidence) -> Table {
 fn effects(evidence: &Evidence) -> Table {
     let widest = *Evidence::WIDTHS.last().expect("several widths");
     let rows = LENGTHS.map(|steps| {
-        let networks: Vec<&Record> = evidence.seeds.iter().map(|seed| evidence.of(*seed, widest, steps)).collect();
+        let seeds = evidence.seeds_of(&[widest]);
+        let networks: Vec<&Record> = seeds.iter().map(|seed| evidence.of(*seed, widest, steps)).collect();
         let own = |record: &Record| {
             let answered = record.answers.iter().filter(|a| Question::ANSWERED.contains(&a.topic));
             answered.map(|a| (a.chi, a.deviation)).collect::<Vec<_>>()
@@ -214,7 +218,7 @@ fn figure(evidence: &Evidence) -> Figure {
         marks: LENGTHS
             .iter()
             .map(|steps| {
-                let chi = evidence.over_seeds(|seed| evidence.of(seed, width, *steps).chi(questions));
+                let chi = evidence.over_seeds_of(&[width], |seed| evidence.of(seed, width, *steps).chi(questions));
                 Mark::mean(*steps as f64, &chi)
             })
             .collect(),

@@ -118,7 +118,9 @@ fn by_width(evidence: &Evidence) -> Table {
     for update in [Update::Signgd, Update::Adam] {
         for width in Evidence::WIDTHS {
             let mean = |of: &dyn Fn(&Predictions) -> f64| {
-                interval(&evidence.over_seeds(|seed| of(made(evidence.of(seed, *width, LONGEST), update))))
+                interval(
+                    &evidence.over_seeds_of(&[*width], |seed| of(made(evidence.of(seed, *width, LONGEST), update))),
+                )
             };
             let mut row = vec![Cell::from(update.text()), Cell::from(*width as f64), mean(&|p| p.chi)];
             row.push(mean(&|p| p.asymmetric.left_by(1.0)));

@@ -323,7 +323,7 @@ fn figure(evidence: &Evidence, statistic: Statistic) -> Figure {
             .flat_map(|width| {
                 LENGTHS.map(|steps| {
                     let logs = |of: &dyn Fn(&Record, Question) -> f64| {
-                        evidence.over_seeds(|seed| {
+                        evidence.over_seeds_of(&[*width], |seed| {
                             let record = evidence.of(seed, *width, steps);
                             questions.iter().map(|q| of(record, *q).ln()).sum::<f64>() / questions.len() as f64
                         })

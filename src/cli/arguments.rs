@@ -148,7 +148,7 @@ pub(super) struct TaskArgs {
     /// class is its word's logit; if any word has several tokens, f is, for every class, the sum of the log-probabilities of
     /// its word's tokens. If the template has `*choice*` instead of the mask (multiple choice), these name the columns that
     /// hold a row's choices; in JSON lines also endings.0,endings.1
-    #[arg(long, value_name = "WORDS")]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub label_words: Option<String>,
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -267,14 +267,24 @@ fn whole_file(place: &Path, own: &mut OwnSplit) -> Result<PathBuf> {
         return Ok(place.to_path_buf());
     }
     let find = |stems: &[&str]| {
-        let mut names = stems
-            .iter()
-            .flat_map(|stem| ["jsonl", "json", "csv", "tsv"].map(|end| place.join(format!("{stem}.{end}"))));
-        names.find(|path| path.is_file())
+        let names = stems.iter().flat_map(|stem| ["jsonl", "json", "csv", "tsv"].map(|end| format!("{stem}.{end}")));
+        let found: Vec<String> = names.filter(|name| place.join(name).is_file()).collect();
+        match found.as_slice() {
+            [] => Ok(None),
+            [name] => Ok(Some(place.join(name))),
+            [one, other, ..] => Err(Error::format(
+                place,
+                format!("the directory has both {one} and {other}; name the one to use, or remove the other"),
+            )),
+        }
     };
-    own.dev = own.dev.take().or_else(|| find(&["validation", "dev", "valid", "val"]));
-    own.test = own.test.take().or_else(|| find(&["test"]));
-    find(&["train"]).ok_or_else(|| {
+    if own.dev.is_none() {
+        own.dev = find(&["validation", "dev", "valid", "val"])?;
+    }
+    if own.test.is_none() {
+        own.test = find(&["test"])?;
+    }
+    find(&["train"])?.ok_or_else(|| {
         Error::format(
             place,
             "the directory has no train.jsonl, train.json, train.csv or train.tsv; Parquet files are not read: \

@@ -8,7 +8,6 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::{RowSet, Tile};
-use crate::split::{self, Parts};
 
 /// Implementations that write sums of outer products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +16,7 @@ pub enum Loops {
     Own,
     /// libtorch's products everywhere, as on a GPU.
     Library,
-    /// Matrix units on bf16 parts, if the processor has them and sums are long enough; otherwise as [`Loops::Own`].
-    Units(Parts),
 }
-
-/// Number of tokens from which matrix units, which sum 32 products at a time, are faster than vector instructions.
-const LONG: i64 = 20;
 
 impl Recorded {
     /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, in the order
@@ -60,31 +54,9 @@ impl Recorded {
         }
     }
 
-    /// Whether matrix units, if available, write the gradients of a parameter: sums of outer products over many tokens.
-    pub fn is_outer_by_units(&self, p: Param) -> bool {
-        let long = |factor: &Factor| matches!(factor, Factor::Outer { x, .. } if x.size()[1] >= LONG);
-        !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
-    }
-
     /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
     fn write_outer(&self, loops: Loops, (x, g): (&Tensor, &Tensor), tile: &Tile, out: &Tensor, add: bool) {
         let single = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float;
-        if let Loops::Units(parts) = loops
-            && single(out)
-            && x.size()[1] >= LONG
-            && split::has_units()
-        {
-            let (columns, rows) = (tile.columns.start, tile.rows.start);
-            if single(x) {
-                self.write_outer_by_units(parts, (x, columns), (g, rows), tile, out, add);
-            } else {
-                let wide =
-                    |t: &Tensor, axis, from, length| t.narrow(axis, from, length).to_kind(Kind::Float).contiguous();
-                let (x, g) = (wide(x, 2, columns, tile.width()), wide(g, 3, rows, tile.height()));
-                self.write_outer_by_units(parts, (&x, 0), (&g, 0), tile, out, add);
-            }
-            return;
-        }
         if loops != Loops::Library && single(x) && has_avx512() {
             self.write_outer_on_cpu(x, g, tile, out, add);
             return;
@@ -126,30 +98,6 @@ impl Recorded {
             outer::write(
                 Strided::new(g, height, tile.rows.start as usize, tile.height() as usize),
                 Strided::new(x, width, tile.columns.start as usize, tile.width() as usize),
-                add,
-                out,
-            );
-        });
-    }
-
-    /// The same with matrix units, starting at column `from` of x and row `first` of g.
-    fn write_outer_by_units(
-        &self,
-        parts: Parts,
-        (x, from): (&Tensor, i64),
-        (g, first): (&Tensor, i64),
-        tile: &Tile,
-        out: &Tensor,
-        add: bool,
-    ) {
-        let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
-        let (from, first) = (from as usize, first as usize);
-        self.for_each_row(x, g, tile, out, |x, g, out| {
-            let factor = |values, stride| split::Factor { values, stride, contiguous_along: false };
-            split::add_outer(
-                parts,
-                (factor(g, height), first..first + tile.height() as usize),
-                (factor(x, width), from..from + tile.width() as usize),
                 add,
                 out,
             );

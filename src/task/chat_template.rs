@@ -58,6 +58,13 @@ impl ChatTemplate {
     }
 
     fn compile(&mut self, source: &str) -> std::result::Result<(), JinjaError> {
+        // In texts of Python, where the engine would keep or refuse them.
+        let escape = Regex::new(r"(?<!\\)(?:\\\\)*(\\(?:[xUNav/]|\n))").expect("a pattern");
+        if let Ok(Some(found)) = escape.captures(source) {
+            let shown = found.get(1).map_or("", |escape| escape.as_str()).escape_debug().to_string();
+            let problem = format!("the escape `{shown}` is not supported; write the character itself");
+            return Err(JinjaError::new(ErrorKind::SyntaxError, problem));
+        }
         let environment = &mut self.environment;
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         // Python's and Rust's spaces differ in four control characters.

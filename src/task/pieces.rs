@@ -201,10 +201,10 @@ pub(super) fn tokens(
         texts.splice(..written.len(), written.into_iter().map(Some));
     }
     let mut found = Vec::with_capacity(pieces.list.len());
-    let mut run: Vec<String> = Vec::new();
+    let mut run: Vec<Stretch> = Vec::new();
     for (text, piece) in texts.into_iter().zip(&pieces.list) {
         match (text, piece) {
-            (Some(text), _) if pieces.joined => run.push(text),
+            (Some(text), piece) if pieces.joined => run.push(Stretch { text, fixed: !matches!(piece, Piece::Text(_)) }),
             (Some(text), _) => found.push(tokenizer.encode(&text)?),
             (None, piece) => {
                 found.extend(joined(tokenizer, &std::mem::take(&mut run))?);
@@ -236,13 +236,21 @@ fn filled(task: &TaskDefinition, sentence: &Sentence, example: &Example, source:
     Ok(sentence.apply(text))
 }
 
-/// Tokenizes adjacent texts as one, and assigns each the tokens that begin in it.
-fn joined(tokenizer: &PromptTokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>> {
+/// A piece's text that is tokenized together with its neighbours'.
+struct Stretch {
+    text: String,
+    /// Whether it is the template's, which truncation leaves whole.
+    fixed: bool,
+}
+
+/// Tokenizes adjacent texts as one, and assigns each the tokens that begin in it; but a token that begins in an example's text
+/// and reaches into the template's belongs to the latter.
+fn joined(tokenizer: &PromptTokenizer, texts: &[Stretch]) -> Result<Vec<Vec<i64>>> {
     let mut found = vec![Vec::new(); texts.len()];
     let mut ends = Vec::with_capacity(texts.len());
     let mut whole = String::new();
-    for text in texts {
-        whole.push_str(text);
+    for stretch in texts {
+        whole.push_str(&stretch.text);
         ends.push(whole.len());
     }
     if whole.is_empty() {
@@ -254,7 +262,9 @@ fn joined(tokenizer: &PromptTokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>
         while at + 1 < texts.len() && token.bytes.start >= ends[at] {
             at += 1;
         }
-        found[at].push(token.id);
+        let reached = (at..texts.len()).take_while(|k| *k == at || token.bytes.end > ends[*k - 1]);
+        let owner = reached.clone().find(|k| texts[*k].fixed && !texts[*k].text.is_empty()).unwrap_or(at);
+        found[owner].push(token.id);
     }
     Ok(found)
 }

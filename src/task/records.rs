@@ -2,8 +2,10 @@
 //!
 //! Every error names the file and the row, counted as in an editor. May not know tasks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -157,7 +159,8 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &
         for name in columns {
             fields.push(match field(&object, name) {
                 Some(Value::String(text)) => text.clone(),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+                Some(Value::Number(number)) => written(line, name).unwrap_or_else(|| number.to_string()),
+                Some(Value::Bool(value)) => value.to_string(),
                 None => {
                     let found: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
                     let message = format!("has the fields {}, but `{name}` is missing", found.join(", "));
@@ -188,6 +191,22 @@ fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
             _ => None,
         })
     })
+}
+
+/// A field's value as it is written in the file: a number may have more digits than a binary one.
+fn written(line: &str, name: &str) -> Option<String> {
+    let object: BTreeMap<String, &RawValue> = serde_json::from_str(line).ok()?;
+    let found = object.get(name).copied().or_else(|| {
+        let mut steps = name.split('.');
+        let first = *object.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| match step.parse::<usize>() {
+            Ok(at) if value.get().starts_with('[') => {
+                serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.get(at).copied()
+            }
+            _ => serde_json::from_str::<BTreeMap<String, &RawValue>>(value.get()).ok()?.remove(step),
+        })
+    });
+    found.map(|value| value.get().to_owned())
 }
 
 /// What is wrong with a field's list, if the number of its entries differs from the number read.

@@ -247,7 +247,13 @@ fn read_split(directory: &Path, stem: &str, task: &TaskDefinition) -> Result<Spl
             names.push(format!("{stem}_matched.{extension}"));
         }
     }
-    let Some(source) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
+    let found: Vec<&String> = names.iter().filter(|name| directory.join(name).is_file()).collect();
+    let extension = |name: &str| name.rsplit_once('.').map(|(_, end)| end.to_owned());
+    if let Some(other) = found.iter().find(|name| extension(name) != extension(found[0])) {
+        let message = format!("there are both `{}` and `{other}`; remove the one that is not meant", found[0]);
+        return Err(Error::format(directory, message));
+    }
+    let Some(source) = found.first().map(|name| directory.join(name)) else {
         let wanted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         return Err(Error::format(directory, format!("no {stem} file; looked for {}", wanted.join(", "))));
     };

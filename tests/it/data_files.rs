@@ -109,6 +109,21 @@ fn columns_have_the_names_or_numbers_that_are_given() {
 }
 
 #[test]
+fn numbers_are_texts_as_they_are_written() {
+    let rows = b"{\"text\": 12345678901234567890123, \"label\": 1}\n{\"label\": 0, \"text\": 1.50}\n{\"text\": 1e3, \"label\": 0}\n";
+    assert_eq!(read("t.jsonl", rows), ["12345678901234567890123", "1.50", "1e3"]);
+    let nested = own("*sent_0**mask*").with(&Overrides { columns: Some("text=a.1.b".into()), ..Overrides::default() });
+    let rows = b"{\"a\": [0, {\"b\": 2.0}], \"label\": 1}\n";
+    assert_eq!(texts("t.jsonl", rows, &nested.unwrap()).unwrap(), [["2.0"]]);
+}
+
+#[test]
+fn a_column_of_exactly_the_name_comes_before_others() {
+    assert_eq!(read("t.csv", b"Text,text,label\nA,b,1\n"), ["b"]);
+    assert_eq!(read("t.csv", b"TEXT,Label\nA,1\n"), ["A"]);
+}
+
+#[test]
 fn a_task_file_says_whether_there_is_a_header() {
     let cola = |header| {
         let format = DataFormat::Tsv { texts: vec![3], label: 1, header };

@@ -121,8 +121,18 @@ fn prompts(
     chat: bool,
     text: &str,
 ) -> Result<(Vec<i64>, Vec<String>), Error> {
+    shortened(tokenizer, template, (chat, None), text)
+}
+
+/// The same of at most so many tokens.
+fn shortened(
+    tokenizer: &PromptTokenizer,
+    template: &str,
+    (chat, max_length): (bool, Option<usize>),
+    text: &str,
+) -> Result<(Vec<i64>, Vec<String>), Error> {
     let task = TaskDefinition::new("own", template, "0=was,1=were")?;
-    let task = task.with(&Overrides { chat: Some(chat), ..Overrides::default() })?;
+    let task = task.with(&Overrides { chat: Some(chat), max_length, ..Overrides::default() })?;
     let split = || Split {
         examples: vec![Example { texts: vec![text.to_string()], choices: Vec::new(), label: 0, row: 2 }],
         source: PathBuf::from("own.tsv"),
@@ -172,6 +182,23 @@ fn a_message_is_written_as_its_chat_template_writes_it() {
     }
 }
 
+/// Tokens that reach from a text into the template are the template's: truncation shortens the text before them.
+#[test]
+fn truncation_leaves_a_chat_template_whole() {
+    let template = "{{ messages[0].content }}e old king";
+    let config = json!({"tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "chat_template": template}});
+    let tokenizer = load("gpt2", &config);
+    let of = |most| shortened(&tokenizer, "*sent_0**mask*", (true, most), "She was here, and th").expect("a prompt").0;
+    let whole = of(None);
+    let rest = tokenizer.encode(" the old king").expect("tokens");
+    assert!(whole.ends_with(&rest), "{whole:?} ends with {rest:?}");
+    for fewer in 1..=3 {
+        let cut = of(Some(whole.len() - fewer));
+        let text = whole.len() - rest.len() - fewer;
+        assert_eq!(cut, [&whole[..text], &rest[..]].concat());
+    }
+}
+
 #[test]
 fn chats_that_cannot_be_are_refused() {
     let said = |overlay: &Value, template: &str, chat: bool| {
@@ -184,6 +211,8 @@ fn chats_that_cannot_be_are_refused() {
     assert!(absent.contains("has no chat template"), "{absent}");
     let failing = said(&config("{{ raise_exception('no users here') }}"), "*sent_0**mask*", true);
     assert!(failing.contains("fails: ") && failing.contains("no users here"), "{failing}");
+    let escaped = said(&config(r"{{ '\x41' + messages[0].content }}"), "*sent_0**mask*", true);
+    assert!(escaped.contains(r"the escape `\\x` is not supported"), "{escaped}");
     let no_chat = said(&json!({}), "*sent_0**reply*It_was*mask*", false);
     assert!(no_chat.contains("`reply` belongs to a chat"), "{no_chat}");
     let empty = said(&config("{{ messages[0].content }}"), "*reply**sent_0**mask*", true);

@@ -13,12 +13,14 @@
 //! Three parts only change the order of summation; one part rounds the factors, with the same meaning on every processor,
 //! with or without such units.
 
+mod outer;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 mod product;
 mod units;
 
-pub use product::{Factor, add_outer};
+pub use outer::{ALIGNMENT, Columns, Rows, add_outer};
+pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, multiply};
 

@@ -13,30 +13,10 @@ pub struct Factor<'a> {
     pub contiguous_along: bool,
 }
 
-impl Factor<'_> {
-    /// The same from a number of every row of memory on.
-    #[cfg(target_arch = "x86_64")]
-    fn from(self, first: usize) -> Self {
-        Self { values: &self.values[first..], ..self }
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
-pub use x86::outer as add_outer;
+pub(super) use x86::block;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Out, multiply};
-
-/// There are no matrix units.
-#[cfg(not(target_arch = "x86_64"))]
-pub fn add_outer(
-    _: Parts,
-    _: (Factor<'_>, std::ops::Range<usize>),
-    _: (Factor<'_>, std::ops::Range<usize>),
-    _: bool,
-    _: &mut [f32],
-) {
-    unreachable!("no matrix units")
-}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -46,7 +26,7 @@ mod x86 {
 
     use super::{Factor, Parts};
     use crate::parts::pack::{Place, strip};
-    use crate::parts::units::{Line, PART, SIDE, STEP, Tiles, present};
+    use crate::parts::units::{Line, PART, SIDE, STEP, Tiles};
 
     /// Numbers that are summed before the next ones are packed: a strip of columns in two parts fits into the first cache.
     const ALONG: usize = 256;
@@ -59,12 +39,12 @@ mod x86 {
 
     /// Packed strips of a thread, kept from one product to the next.
     #[derive(Default)]
-    struct Packed {
+    struct Strips {
         rows: Vec<Line>,
         columns: Vec<Line>,
     }
 
-    impl Packed {
+    impl Strips {
         /// At least so many lines.
         fn room(lines: &mut Vec<Line>, count: usize) -> &mut [Line] {
             if lines.len() < count {
@@ -75,7 +55,7 @@ mod x86 {
     }
 
     thread_local! {
-        static PACKED: RefCell<Packed> = RefCell::new(Packed::default());
+        static STRIPS: RefCell<Strips> = RefCell::new(Strips::default());
     }
 
     /// A place of the result: the numbers of a matrix whose rows are `stride` apart.
@@ -95,7 +75,7 @@ mod x86 {
         ///
         /// # Safety
         /// They are within the matrix.
-        unsafe fn at(self, row: usize, column: usize) -> Self {
+        pub(in crate::parts) unsafe fn at(self, row: usize, column: usize) -> Self {
             // SAFETY: the caller's promise.
             Self { values: unsafe { self.values.add(row * self.stride + column) }, ..self }
         }
@@ -178,21 +158,21 @@ mod x86 {
         add: bool,
     ) {
         let tiles = Tiles::new();
-        PACKED.with_borrow_mut(|packed| {
+        STRIPS.with_borrow_mut(|packed| {
             for i in rows.clone().step_by(ROWS) {
                 let rows = i..rows.end.min(i + ROWS);
                 for k in (0..along).step_by(ALONG) {
                     let along = k..along.min(k + ALONG);
                     let steps = along.len().div_ceil(STEP);
                     let lines = steps * P * PART;
-                    let strips = Packed::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
+                    let strips = Strips::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
                     for (s, lines) in strips.chunks_exact_mut(lines).enumerate() {
                         let first = rows.start + SIDE * s;
                         let rows = first..rows.end.min(first + SIDE);
                         // SAFETY: matrix units come with these vectors (`present`).
                         unsafe { strip::<P>(a, rows, along.clone(), Place::Rows, lines) };
                     }
-                    let column = Packed::room(&mut packed.columns, lines);
+                    let column = Strips::room(&mut packed.columns, lines);
                     for j in columns.clone().step_by(SIDE) {
                         let columns = j..columns.end.min(j + SIDE);
                         // SAFETY: as above.
@@ -217,7 +197,7 @@ mod x86 {
     /// # Safety
     /// As for [`Tiles::multiply`], with a block of `size`.
     #[inline]
-    unsafe fn block(
+    pub(in crate::parts) unsafe fn block(
         tiles: &Tiles,
         parts: Parts,
         (rows, columns): (&[Line], &[Line]),
@@ -241,33 +221,5 @@ mod x86 {
                 *out = *value + if add { *out } else { 0.0 };
             }
         }
-    }
-
-    /// Writes `Σ_t g_t x_tᵀ` \[columns of g, columns of x\] to `out`, contiguous, or adds it; g and x are rows of tokens, of which
-    /// `heights` and `widths` are taken. In this thread.
-    ///
-    /// # Panics
-    /// If the processor has no matrix units, or sizes do not fit.
-    pub fn outer(
-        parts: Parts,
-        (g, heights): (Factor<'_>, Range<usize>),
-        (x, widths): (Factor<'_>, Range<usize>),
-        add: bool,
-        out: &mut [f32],
-    ) {
-        assert!(present(), "matrix units");
-        assert!(!g.contiguous_along && !x.contiguous_along, "rows of tokens");
-        let tokens = g.values.len() / g.stride;
-        assert_eq!(tokens, x.values.len() / x.stride, "tokens");
-        assert!(heights.end <= g.stride && widths.end <= x.stride, "columns of a factor");
-        let (height, width) = (heights.len(), widths.len());
-        assert_eq!(out.len(), height * width, "entries of the tile");
-        if tokens == 0 || out.is_empty() {
-            return;
-        }
-        let out = Out { values: out.as_mut_ptr(), stride: width };
-        let factors = (g.from(heights.start), x.from(widths.start));
-        // SAFETY: `out` is a whole matrix of this size and its caller's own; there are matrix units.
-        unsafe { alone(parts, factors, (0..height, 0..width, tokens), out, add) };
     }
 }

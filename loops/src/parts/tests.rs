@@ -54,22 +54,26 @@ proptest! {
     /// example.
     #[test]
     fn outer_products_equal_double_precision(
-        tokens in 1usize..80, heights in (0usize..9, 1usize..70), widths in (0usize..9, 1usize..70), seed in any::<u64>(),
+        tokens in 1usize..80, heights in (0usize..3, 1usize..70), widths in (0usize..3, 1usize..70), add in any::<bool>(), seed in any::<u64>(),
     ) {
         if has_units() {
-            let (height, width) = (heights.0 + heights.1 + 3, widths.0 + widths.1 + 5);
+            let (first, start) = (ALIGNMENT * heights.0, ALIGNMENT * widths.0);
+            let (height, width) = (first + heights.1 + 3, start + widths.1 + 5);
             let (g, x) = (draw(seed, tokens * height), draw(seed ^ 1, tokens * width));
-            let factor = |values, stride| Factor { values, stride, contiguous_along: false };
-            let (rows, columns) = (heights.0..heights.0 + heights.1, widths.0..widths.0 + widths.1);
-            let mut out = vec![f32::NAN; heights.1 * widths.1];
-            let three = Parts::Three;
-            add_outer(three, (factor(&g, height), rows.clone()), (factor(&x, width), columns.clone()), false, &mut out);
-            for (i, row) in rows.enumerate() {
-                for (j, column) in columns.clone().enumerate() {
-                    let products = (0..tokens).map(|t| f64::from(g[t * height + row]) * f64::from(x[t * width + column]));
-                    let size: f64 = products.clone().map(f64::abs).sum();
-                    let error = (f64::from(out[i * widths.1 + j]) - products.sum::<f64>()).abs();
-                    prop_assert!(error <= (three.error() + (tokens + 96) as f64 * 2f64.powi(-24)) * size + 1e-30);
+            let (rows, columns) = (first..first + heights.1, start..start + widths.1);
+            for parts in Parts::ALL {
+                let mut out = vec![if add { 0.5 } else { f32::NAN }; heights.1 * widths.1];
+                let packed = (Rows::pack(parts, &g, height), Columns::pack(parts, &x, width));
+                add_outer((&packed.0, rows.clone()), (&packed.1, columns.clone()), add, &mut out);
+                for (i, row) in rows.clone().enumerate() {
+                    for (j, column) in columns.clone().enumerate() {
+                        let products =
+                            (0..tokens).map(|t| f64::from(g[t * height + row]) * f64::from(x[t * width + column]));
+                        let size: f64 = products.clone().map(f64::abs).sum::<f64>() + 0.5;
+                        let exact = products.sum::<f64>() + if add { 0.5 } else { 0.0 };
+                        let error = (f64::from(out[i * widths.1 + j]) - exact).abs();
+                        prop_assert!(error <= (parts.error() + (tokens + 96) as f64 * 2f64.powi(-24)) * size);
+                    }
                 }
             }
         }

@@ -11,7 +11,7 @@ pub(super) const STEP: usize = 32;
 
 /// A row of a tile: 32 numbers of bf16.
 #[repr(C, align(64))]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Line(pub [u16; STEP]);
 
 /// Rows of 64 bytes that one part of a strip of [`SIDE`] rows takes in a step: two tiles, one behind the other.

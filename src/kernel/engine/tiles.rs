@@ -12,8 +12,9 @@ use super::options::GramOptions;
 use super::panel::Panel;
 use super::sums::Products;
 use crate::error::{Error, Result};
-use crate::jacobian::{Loops, Param, RowSet, Tile};
+use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
+use crate::split::Parts;
 
 /// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
@@ -35,6 +36,10 @@ struct Side {
     buffer: Tensor,
     signs: Signs,
     loops: Loops,
+    /// The parts into which matrix units split factors, if asked for.
+    parts: Option<Parts>,
+    /// The factors of the last parameter, if matrix units write its gradients.
+    packed: Option<(Param, Option<Vec<PackedFactors>>)>,
     arithmetic: Arithmetic,
     pretended_memory: Option<i64>,
 }
@@ -43,14 +48,12 @@ impl Side {
     fn new(panel: Panel, options: &GramOptions) -> Self {
         let (kind, device) = (panel.first().kind(), panel.first().outputs().device());
         let arithmetic = options.arithmetic_on(device);
-        let loops = match (arithmetic, options.parts) {
-            (Arithmetic::Matrices, _) => Loops::Library,
-            (Arithmetic::Cores, Some(parts)) => Loops::Units(parts),
-            (Arithmetic::Cores, None) => Loops::Own,
-        };
+        let loops = if arithmetic == Arithmetic::Cores { Loops::Own } else { Loops::Library };
         Self {
             panel,
             loops,
+            parts: options.parts.filter(|_| arithmetic == Arithmetic::Cores),
+            packed: None,
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
             signs: Signs::default(),
             arithmetic,
@@ -74,7 +77,10 @@ impl Side {
         let block = self.buffer.narrow(0, 0, needed).view([2 * rows, entries]);
         let gradients = block.narrow(0, 0, rows);
         let kind = self.panel.first().kind();
-        if kind == self.buffer.kind() || self.sums_halves(p) {
+        let buffer = self.buffer.kind();
+        if let Some(packed) = self.packed(p).filter(|_| buffer == Kind::Float && PackedFactors::reaches(tile)) {
+            packed.0.write_packed(packed.1, tile, &gradients);
+        } else if kind == buffer {
             self.panel.write(self.loops, p, set, tile, &gradients);
         } else {
             let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
@@ -84,9 +90,16 @@ impl Side {
         block
     }
 
-    /// Whether matrix units sum a parameter's bf16 factors directly in single precision.
-    fn sums_halves(&self, p: Param) -> bool {
-        matches!(self.loops, Loops::Units(_)) && self.panel.is_outer_by_units(p)
+    /// The panel and a parameter's packed factors, kept for its other tiles; `None` if matrix units do not write its gradients.
+    fn packed(&mut self, p: Param) -> Option<(&Panel, &[PackedFactors])> {
+        let parts = self.parts?;
+        if self.packed.as_ref().is_none_or(|(of, _)| *of != p) {
+            // Before the next ones are made.
+            self.packed = None;
+            self.packed = Some((p, self.panel.packed(p, parts)));
+        }
+        let packed = self.packed.as_ref()?.1.as_deref()?;
+        Some((&self.panel, packed))
     }
 
     /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are

@@ -1,0 +1,81 @@
+//! The factors of one parameter's gradients, packed for a processor's matrix units once, for all tiles of the parameter.
+
+use tch::{Device, Kind, Tensor};
+
+use super::factor::Factor;
+use super::parameters::Param;
+use super::recorded::Recorded;
+use super::tile::Tile;
+use crate::split::{ALIGNMENT, Columns, Parts, Rows, add_outer, has_units};
+
+/// Number of tokens from which matrix units, which sum 32 products at a time, are faster than vector instructions.
+const LONG: i64 = 20;
+
+/// Packed factors of the gradients of one batch.
+#[derive(Debug)]
+pub struct PackedFactors {
+    /// For every factor of the parameter: x by example, and g by row.
+    factors: Vec<(Vec<Columns>, Vec<Rows>)>,
+    batch: usize,
+}
+
+impl PackedFactors {
+    /// The factors of a parameter, or `None` if matrix units do not write its gradients.
+    pub fn new(recorded: &Recorded, p: Param, parts: Parts) -> Option<Self> {
+        if !recorded.is_outer_by_units(p) {
+            return None;
+        }
+        let batch = recorded.batch as usize;
+        let factors = recorded.factors[p.0].iter().map(|factor| {
+            let Factor::Outer { x, g } = factor else { unreachable!("outer products alone") };
+            // In the order of the rows, output by output.
+            let errors = g.transpose(0, 1).to_kind(Kind::Float).contiguous();
+            let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
+            let inputs =
+                each(&x.to_kind(Kind::Float).contiguous(), width, |values| Columns::pack(parts, values, width));
+            (inputs, each(&errors, height, |values| Rows::pack(parts, values, height)))
+        });
+        Some(Self { factors: factors.collect(), batch })
+    }
+
+    /// Whether a tile's corner is one from which packed factors are read.
+    pub fn reaches(tile: &Tile) -> bool {
+        [tile.rows.start, tile.columns.start].iter().all(|start| (*start as usize).is_multiple_of(ALIGNMENT))
+    }
+
+    /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous and in single precision.
+    pub fn write(&self, tile: &Tile, out: &Tensor) {
+        assert!(out.is_contiguous() && out.kind() == Kind::Float && out.device() == Device::Cpu, "a tile's block");
+        // SAFETY: a contiguous CPU tensor of single precision, which is its caller's own.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()) };
+        let range = |range: &std::ops::Range<i64>| range.start as usize..range.end as usize;
+        let (heights, widths) = (range(&tile.rows), range(&tile.columns));
+        for (at, (inputs, errors)) in self.factors.iter().enumerate() {
+            for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+                let x = &inputs[row % self.batch];
+                add_outer((&errors[row], heights.clone()), (x, widths.clone()), at > 0, out);
+            }
+        }
+    }
+}
+
+/// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
+fn each<T>(matrices: &Tensor, columns: usize, pack: impl Fn(&[f32]) -> T) -> Vec<T> {
+    let size = matrices.size();
+    let tokens = size[size.len() - 2] as usize;
+    // SAFETY: a contiguous CPU tensor of single precision, which outlives the slice.
+    let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<f32>(), matrices.numel()) };
+    values.chunks_exact(tokens * columns).map(pack).collect()
+}
+
+impl Recorded {
+    /// Whether matrix units write the gradients of a parameter: there are such units, and the gradients are sums of outer
+    /// products over many tokens.
+    pub fn is_outer_by_units(&self, p: Param) -> bool {
+        let long = |factor: &Factor| {
+            matches!(factor, Factor::Outer { x, .. }
+                if x.size()[1] >= LONG && x.device() == Device::Cpu && x.kind() != Kind::Double)
+        };
+        has_units() && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
+    }
+}
