@@ -1,7 +1,7 @@
 //! The evidence of `reports/agreement`: networks of the small language, pre-trained and measured.
 //!
 //! ```sh
-//! cargo run --release --example agreement_evidence -- reports/agreement 64,128,256 1,2,3
+//! cargo run --release --example agreement_evidence -- reports/agreement 32,64,128,256 1,2,3
 //! ```
 
 use std::path::PathBuf;

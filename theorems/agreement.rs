@@ -33,14 +33,14 @@ pub(super) const LENGTHS: [usize; 3] = [50, 100, 200];
 /// The longest length.
 pub(super) const LONGEST: usize = LENGTHS[LENGTHS.len() - 1];
 
-/// The widths over which claims judge.
-const WIDTHS: [i64; 3] = [64, 128, 256];
+/// The widths with as many seeds as claims over all of them need.
+const WIDTHS: [i64; 3] = [32, 64, 128];
 
-/// All widths of the shipped evidence; the narrowest is described only.
+/// All widths of the shipped evidence.
 const ALL_WIDTHS: [i64; 4] = [32, 64, 128, 256];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.
-const MOST_SEEDS: u64 = 64;
+const MOST_SEEDS: u64 = 128;
 
 /// The recipe of all networks.
 fn recipe() -> Recipe {
@@ -171,14 +171,23 @@ impl Evidence {
         self.over_seeds(|seed| sum(seed) / WIDTHS.len() as f64)
     }
 
-    /// The networks, for a report's settings.
+    /// All networks, for a report's settings.
+    pub fn all_settings(&self) -> Vec<(String, String)> {
+        let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
+        vec![
+            ("networks".into(), format!("RoBERTa, muP, two layers, widths {}", numbers(&ALL_WIDTHS))),
+            ("lengths of pre-training, in steps".into(), numbers(&LENGTHS.map(|n| n as i64))),
+            ("seeds by width".into(), numbers(&ALL_WIDTHS.map(|width| self.by_width[&width].len() as i64))),
+        ]
+    }
+
+    /// The networks at [`Self::WIDTHS`], for a report's settings.
     pub fn settings(&self) -> Vec<(String, String)> {
         let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
         vec![
             ("networks".into(), format!("RoBERTa, muP, two layers, widths {}", numbers(&WIDTHS))),
             ("lengths of pre-training, in steps".into(), numbers(&LENGTHS.map(|n| n as i64))),
-            ("seeds at these widths".into(), numbers(&WIDTHS.map(|width| self.by_width[&width].len() as i64))),
-            ("seeds at all of them".into(), self.seeds.len().to_string()),
+            ("seeds".into(), self.seeds.len().to_string()),
         ]
     }
 }

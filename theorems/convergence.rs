@@ -72,16 +72,18 @@ impl Comparison<'_> {
         })
     }
 
-    /// For every scalar, its mean over the networks of each sample at the largest width, relative to the first candidate.
-    pub fn constants(&self, context: &Context<'_>) -> Result<Vec<Vec<f64>>> {
+    /// For each sample, the scalars' means over its networks at the largest width as a multiple of the first candidate: their
+    /// inner product with it over its square.
+    pub fn constants(&self, context: &Context<'_>) -> Result<Vec<f64>> {
         let text = self.program.to_string();
         let widest = *self.widths.last().expect("several widths");
-        let samples =
-            (0..self.seeds).map(|seed| self.sample(context, &text, widest, seed)).collect::<Result<Vec<_>>>()?;
-        let count = self.scalars.len();
-        let mean = |sample: &Vec<f64>, k: usize| sample.iter().skip(k).step_by(count).sum::<f64>() / self.block as f64;
-        let ratios = |k: usize| samples.iter().map(|sample| mean(sample, k) / self.values[0].1[k]).collect();
-        Ok((0..count).map(ratios).collect())
+        let candidate = &self.values[0].1;
+        let square: f64 = candidate.iter().map(|value| value * value).sum();
+        let ratio = |sample: Vec<f64>| {
+            let product: f64 = sample.iter().zip(candidate.iter().cycle()).map(|(x, value)| x * value).sum();
+            product / (self.block as f64 * square)
+        };
+        (0..self.seeds).map(|seed| Ok(ratio(self.sample(context, &text, widest, seed)?))).collect()
     }
 
     /// The scalars of the networks of a sample, network by network.

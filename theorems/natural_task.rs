@@ -61,8 +61,8 @@ const POWERS: [f64; 3] = [1.0, 2.0, 4.0];
 
 /// Width and length of the networks in which both grow together, up to the largest.
 fn diagonal() -> Vec<(i64, usize)> {
-    let widths = Evidence::WIDTHS;
-    widths.iter().copied().zip(LENGTHS[LENGTHS.len() - widths.len()..].iter().copied()).collect()
+    let widths = Evidence::ALL_WIDTHS;
+    widths[widths.len() - LENGTHS.len()..].iter().copied().zip(LENGTHS).collect()
 }
 
 /// `y∞` of the least-squares fit `y = y∞ + c (n/n_0)^-p`.
@@ -100,8 +100,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let chi = if context.is(OPEN) { open(record) } else { answered(record) };
         if context.is(OTHER_WORD) { 1.0 - chi } else { chi }
     };
-    let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
-    let smallest = Evidence::WIDTHS[0];
+    let mut collected = Collected { settings: evidence.all_settings(), ..Collected::default() };
+    let smallest = Evidence::ALL_WIDTHS[0];
     let right =
         evidence.over_seeds_of(&[smallest], |seed| evidence.of(seed, smallest, LONGEST).right(&Question::ANSWERED));
     let title =
@@ -132,7 +132,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         });
         collected.checks.push(Open::mean(title, half, ratios));
     }
-    for width in Evidence::WIDTHS {
+    for width in Evidence::ALL_WIDTHS {
         let title =
             format!("length alone, width {width}: logarithm of |χ| after the longest pre-training over the shortest");
         collected.checks.push(Open::mean(title, half, falls(&evidence, *width, lengths, measured)));
@@ -140,7 +140,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let none = Expectation::Within { target: 0.0, tolerance: NONE };
     let title = "width and length together: |χ| of open questions in the same network";
     collected.controls.push(Open::mean(title, none, last(&diagonal(), &open)));
-    let widest = Evidence::WIDTHS[Evidence::WIDTHS.len() - 1];
+    let widest = Evidence::ALL_WIDTHS[Evidence::ALL_WIDTHS.len() - 1];
     let title = format!("length alone, width {widest}: the same of open questions");
     collected.controls.push(Open::mean(title, half, falls(&evidence, widest, (LENGTHS[0], LONGEST), open)));
     let title = format!("width alone: |χ| of answered questions at width {widest} after {} steps", LENGTHS[0]);
@@ -182,7 +182,7 @@ fn by_power(evidence: &Evidence) -> Table {
         row
     };
     let alone = LENGTHS.map(|steps| {
-        let path: Vec<(i64, usize)> = Evidence::WIDTHS.iter().map(|width| (*width, steps)).collect();
+        let path: Vec<(i64, usize)> = Evidence::ALL_WIDTHS.iter().map(|width| (*width, steps)).collect();
         row(format!("width alone, {steps} steps"), &path)
     });
     let rows = std::iter::once(row("width and length together".into(), &diagonal())).chain(alone).collect();
@@ -191,7 +191,7 @@ fn by_power(evidence: &Evidence) -> Table {
 
 /// Components of the scatter of |χ| at the largest width.
 fn effects(evidence: &Evidence) -> Table {
-    let widest = *Evidence::WIDTHS.last().expect("several widths");
+    let widest = *Evidence::ALL_WIDTHS.last().expect("several widths");
     let rows = LENGTHS.map(|steps| {
         let seeds = evidence.seeds_of(&[widest]);
         let networks: Vec<&Record> = seeds.iter().map(|seed| evidence.of(*seed, widest, steps)).collect();
@@ -225,8 +225,8 @@ fn figure(evidence: &Evidence) -> Figure {
         predicted_slope: None,
         control,
     };
-    let widest = *Evidence::WIDTHS.last().expect("several widths");
-    let answered = Evidence::WIDTHS.iter().map(|w| series(*w, &Question::ANSWERED, format!("width {w}"), false));
+    let widest = *Evidence::ALL_WIDTHS.last().expect("several widths");
+    let answered = Evidence::ALL_WIDTHS.iter().map(|w| series(*w, &Question::ANSWERED, format!("width {w}"), false));
     let open = series(widest, &Question::OPEN, format!("width {widest}, open questions"), true);
     Figure {
         name: "output-derivative".into(),

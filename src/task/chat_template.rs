@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use fancy_regex::Regex;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, State, Value, context};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -72,6 +72,7 @@ impl ChatTemplate {
             match (value.as_str(), method, args) {
                 (Some(text), "strip", []) => Ok(text.trim_matches(is_python_space).into()),
                 (Some(text), "lstrip", []) => Ok(text.trim_start_matches(is_python_space).into()),
+                (Some(text), "splitlines", []) => Ok(Value::from_iter(lines(text))),
                 (Some(text), "rstrip", []) => Ok(text.trim_end_matches(is_python_space).into()),
                 _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
             }
@@ -80,6 +81,7 @@ impl ChatTemplate {
             None => text.trim_matches(is_python_space).to_string(),
             Some(characters) => text.trim_matches(|c| characters.contains(c)).to_string(),
         });
+        environment.add_test("sequence", |value: &Value| value.as_str().is_some() || value.kind() == ValueKind::Seq);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |said: String| -> std::result::Result<Value, JinjaError> {
             Err(JinjaError::new(ErrorKind::InvalidOperation, said))
@@ -119,6 +121,16 @@ fn adapted(source: &str) -> String {
 /// Whether Python's `str.isspace` holds for a character.
 pub(super) fn is_python_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1C}'..='\u{1F}')
+}
+
+/// Python's `str.splitlines`.
+fn lines(text: &str) -> Vec<String> {
+    let ends = ['\n', '\u{B}', '\u{C}', '\u{1C}', '\u{1D}', '\u{1E}', '\u{85}', '\u{2028}', '\u{2029}'];
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines: Vec<String> = text.split(ends).map(str::to_owned).collect();
+    // What follows the last end is a line only if there is something.
+    lines.pop_if(|last| last.is_empty());
+    lines
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
@@ -172,6 +184,12 @@ mod tests {
         let source = "a\r\n{%- generation %} b {% endgeneration -%}\r\nc {%generation%}{%endgeneration%}";
         let expected = "a\n{%- with generation = true %} b {% endwith -%}\nc {% with generation = true %}{% endwith %}";
         assert_eq!(adapted(source), expected);
+    }
+
+    #[test]
+    fn lines_end_as_in_python() {
+        assert_eq!(lines("a\r\nb\rc\u{1c}\n\u{2028}d\n"), ["a", "b", "c", "", "", "d"]);
+        assert!(lines("").is_empty());
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) fn kinds(file: &Gguf, tokens: usize) -> Result<Vec<TokenKind>> {
         return Err(file.wrong(FIELD, format!("has {} entries for {tokens} tokens", types.len())));
     }
     let kind = |value: &Value| match value {
-        Value::Integer(3) => TokenKind::Control,
+        // The unknown token (2), by its name in a text.
+        Value::Integer(2 | 3) => TokenKind::Control,
         Value::Integer(4) => TokenKind::UserDefined,
         _ => TokenKind::Plain,
     };

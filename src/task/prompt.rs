@@ -79,6 +79,14 @@ impl PromptedTask {
         let words = if has_words { label_word_tokens(definition, tokenizer)? } else { Vec::new() };
         let longest = words.iter().map(Vec::len).max().unwrap_or(1);
         let mut notes: Vec<String> = long_words(definition, tokenizer, &words).into_iter().collect();
+        let asks = |text: &String| text.contains("strftime_now");
+        if definition.chat && tokenizer.chat_templates().get("default").is_some_and(asks) {
+            notes.push(
+                "The checkpoint's chat template asks for the date (strftime_now). It does not get one, so that prompts are the same \
+                 every day; in transformers the text may contain it."
+                    .into(),
+            );
+        }
         let mut prompts = |what: &str, split: &Split| -> Result<Vec<Prompt>> {
             let (prompts, seen) = encode_at(reading, definition, tokenizer, (&split.examples, &split.source), longest)?;
             notes.extend(seen.notes(what));
