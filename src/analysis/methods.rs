@@ -224,10 +224,10 @@ fn cross_entropy(outputs: &DVector<f64>, labels: &[usize], count: usize) -> f64 
 /// Support vector classification with cost 1; the kernel's regularization is chosen on dev from the paper's grid.
 fn svm(problem: &KernelProblem, monitor: &dyn Monitor) -> Result<MethodResult> {
     let grid = Grid::default().regularization;
+    let settings = SvmSettings::default();
+    let all = OneVsRest::fit_all(&problem.train, &problem.train_labels, problem.outputs, (&grid, &settings), monitor)?;
     let mut found = Vec::new();
-    for regularization in &grid {
-        let settings = SvmSettings { regularization: *regularization, ..SvmSettings::default() };
-        let machines = OneVsRest::fit(&problem.train, &problem.train_labels, problem.outputs, &settings, monitor)?;
+    for (machines, regularization) in all.iter().zip(&grid) {
         let dev = score(&machines.predict(&problem.dev)?, &problem.dev_labels, problem.outputs)?;
         let outputs = machines.predict(&problem.test)?;
         let test = score(&outputs, &problem.test_labels, problem.outputs)?;

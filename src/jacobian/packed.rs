@@ -6,12 +6,12 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::split::{ALIGNMENT, Columns, Parts, Rows, add_outer, has_units};
+use crate::split::{ALIGNMENT, Columns, Packs, Parts, Rows, has_units};
 
 /// Number of tokens from which matrix units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
 
-/// Packed factors of the gradients of one batch.
+/// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
 #[derive(Debug)]
 pub struct PackedFactors {
     /// For every factor of the parameter: x by example, and g by row.
@@ -21,7 +21,7 @@ pub struct PackedFactors {
 
 impl PackedFactors {
     /// The factors of a parameter, or `None` if matrix units do not write its gradients.
-    pub fn new(recorded: &Recorded, p: Param, parts: Parts) -> Option<Self> {
+    pub fn new(recorded: &Recorded, p: Param, parts: Parts, packs: &mut Packs) -> Option<Self> {
         if !recorded.is_outer_by_units(p) {
             return None;
         }
@@ -32,8 +32,8 @@ impl PackedFactors {
             let errors = g.transpose(0, 1).to_kind(Kind::Float).contiguous();
             let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
             let inputs =
-                each(&x.to_kind(Kind::Float).contiguous(), width, |values| Columns::pack(parts, values, width));
-            (inputs, each(&errors, height, |values| Rows::pack(parts, values, height)))
+                each(&x.to_kind(Kind::Float).contiguous(), width, |values| packs.columns(parts, values, width));
+            (inputs, each(&errors, height, |values| packs.rows(parts, values, height)))
         });
         Some(Self { factors: factors.collect(), batch })
     }
@@ -44,7 +44,7 @@ impl PackedFactors {
     }
 
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous and in single precision.
-    pub fn write(&self, tile: &Tile, out: &Tensor) {
+    pub fn write(&self, packs: &Packs, tile: &Tile, out: &Tensor) {
         assert!(out.is_contiguous() && out.kind() == Kind::Float && out.device() == Device::Cpu, "a tile's block");
         // SAFETY: a contiguous CPU tensor of single precision, which is its caller's own.
         let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()) };
@@ -52,15 +52,15 @@ impl PackedFactors {
         let (heights, widths) = (range(&tile.rows), range(&tile.columns));
         for (at, (inputs, errors)) in self.factors.iter().enumerate() {
             for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
-                let x = &inputs[row % self.batch];
-                add_outer((&errors[row], heights.clone()), (x, widths.clone()), at > 0, out);
+                let x = inputs[row % self.batch];
+                packs.add_outer((errors[row], heights.clone()), (x, widths.clone()), at > 0, out);
             }
         }
     }
 }
 
 /// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
-fn each<T>(matrices: &Tensor, columns: usize, pack: impl Fn(&[f32]) -> T) -> Vec<T> {
+fn each<T>(matrices: &Tensor, columns: usize, pack: impl FnMut(&[f32]) -> T) -> Vec<T> {
     let size = matrices.size();
     let tokens = size[size.len() - 2] as usize;
     // SAFETY: a contiguous CPU tensor of single precision, which outlives the slice.

@@ -4,9 +4,11 @@
 //! scikit-learn's. The decision function is `Σ_i c_i k(i, e) + b`; the solver stops when the optimality conditions are
 //! violated by less than its tolerance, 1e-3, so two correct implementations agree on decision values only to about that.
 
+use std::borrow::Cow;
+
 use super::linear::unless_stopped;
 use super::problem::check_labels;
-use super::{checks, operator_norm, predict};
+use super::{checks, predict, symmetric_norm};
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
 use libsvm_rs::{KernelType, SvmNode, SvmParameter, SvmProblem, SvmType, check_parameter, train::svm_train};
@@ -58,23 +60,7 @@ impl Svm {
     /// Bad input: shapes, settings, targets or an asymmetric kernel that do not fit; `NotFinite` for non-finite entries;
     /// `Interrupted`.
     pub fn fit(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Self> {
-        checks::training_kernel(kernel)?;
-        checks::vector("training targets", targets.as_slice(), kernel.nrows())?;
-        checks::non_negative("kernel regularization", settings.regularization, false)?;
-        checks::non_negative("SVM cost", settings.cost, true)?;
-        checks::non_negative("SVM tube", settings.tube, false)?;
-        checks::non_negative("SVM tolerance", settings.tolerance, true)?;
-        if kind == SvmKind::Classification {
-            checks::signs(targets)?;
-        }
-        let mut regularized = checks::symmetric_part(kernel)?.into_owned();
-        if settings.regularization > 0.0 {
-            let shift = settings.regularization * operator_norm(&regularized)?;
-            for i in 0..regularized.nrows() {
-                regularized[(i, i)] += shift;
-            }
-        }
-        train(kind, &regularized, targets, settings)
+        Prepared::new(kernel)?.fit(kind, targets, settings)
     }
 
     /// `Σ_i c_i eval[i, e] + b`, `[m]`, from an evaluation kernel `[n, m]`.
@@ -107,38 +93,44 @@ pub struct OneVsRest {
 }
 
 impl OneVsRest {
-    /// Fits machines to a symmetric training kernel `[n·C, n·C]` and classes `[n]`, with the regularization relative to each
-    /// machine's own kernel `[n, n]`. The machine of a class without examples is the constant -1. Reports one unit of progress
-    /// per machine.
+    /// Fits machines to a symmetric training kernel `[n·C, n·C]` and classes `[n]` for each of these relative regularizations,
+    /// in place of the settings' own; they are relative to each machine's own kernel `[n, n]`. The machine of a class without
+    /// examples is the constant -1. Reports one unit of progress per machine.
     ///
     /// # Errors
     /// As [`Svm::fit`]; bad input if the classes do not fit the outputs.
-    pub fn fit(
+    pub fn fit_all(
         kernel: &DMatrix<f64>,
         labels: &[usize],
         outputs: usize,
-        settings: &SvmSettings,
+        (regularizations, settings): (&[f64], &SvmSettings),
         monitor: &dyn Monitor,
-    ) -> Result<Self> {
+    ) -> Result<Vec<Self>> {
         check_labels("train", labels, outputs)?;
         let rows = labels.len() * outputs;
         if kernel.nrows() != rows {
             let what = format!("rows of a kernel of {} labels with {outputs} outputs each", labels.len());
             return Err(Error::Length { what, found: kernel.nrows(), expected: rows });
         }
-        let machine = |output: usize| {
+        let mut all = vec![Self { machines: Vec::with_capacity(outputs) }; regularizations.len()];
+        for output in 0..outputs {
             let class = if outputs == 1 { 1 } else { output };
             let sign = |label: &usize| if *label == class { 1.0 } else { -1.0 };
             let targets = DVector::from_iterator(labels.len(), labels.iter().map(sign));
-            let machine = if labels.contains(&class) {
-                Svm::fit(SvmKind::Classification, &of_output(kernel, output, outputs), &targets, settings)?
-            } else {
-                Svm { kind: SvmKind::Classification, coefficients: DVector::zeros(labels.len()), bias: -1.0 }
-            };
-            monitor.advance(1);
-            Ok(machine)
-        };
-        Ok(Self { machines: (0..outputs).map(machine).collect::<Result<_>>()? })
+            let mut prepared =
+                if labels.contains(&class) { Some(Prepared::new(&of_output(kernel, output, outputs))?) } else { None };
+            for (found, regularization) in all.iter_mut().zip(regularizations) {
+                let settings = SvmSettings { regularization: *regularization, ..*settings };
+                found.machines.push(match &mut prepared {
+                    Some(prepared) => prepared.fit(SvmKind::Classification, &targets, &settings)?,
+                    None => {
+                        Svm { kind: SvmKind::Classification, coefficients: DVector::zeros(labels.len()), bias: -1.0 }
+                    }
+                });
+                monitor.advance(1);
+            }
+        }
+        Ok(all)
     }
 
     /// Predictions `[m·C]` on the scale of [`targets`](super::targets), from an evaluation kernel `[n·C, m·C]`: the decision
@@ -161,19 +153,60 @@ impl OneVsRest {
 }
 
 /// The kernel between one output of every example, of all C: every C-th row and column.
-fn of_output(kernel: &DMatrix<f64>, output: usize, outputs: usize) -> DMatrix<f64> {
+fn of_output(kernel: &DMatrix<f64>, output: usize, outputs: usize) -> Cow<'_, DMatrix<f64>> {
+    if outputs == 1 {
+        return Cow::Borrowed(kernel);
+    }
     let at = |i: usize, j: usize| kernel[(i * outputs + output, j * outputs + output)];
-    DMatrix::from_fn(kernel.nrows() / outputs, kernel.ncols() / outputs, at)
+    Cow::Owned(DMatrix::from_fn(kernel.nrows() / outputs, kernel.ncols() / outputs, at))
 }
 
-/// Passes the kernel to the library as rows `0:serial 1:k(i, 1) 2:k(i, 2) …` and reads the coefficients back.
-fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Svm> {
-    let n = kernel.nrows();
-    let row = |i: usize| {
-        let serial = std::iter::once(SvmNode { index: 0, value: (i + 1) as f64 });
-        serial.chain((0..n).map(|j| SvmNode { index: j as i32 + 1, value: kernel[(i, j)] })).collect()
-    };
-    let problem = SvmProblem { labels: targets.as_slice().to_vec(), instances: (0..n).map(row).collect() };
+/// A kernel in the library's form, for several fits.
+struct Prepared {
+    /// Rows `0:serial 1:k(i, 1) 2:k(i, 2) …`.
+    rows: Vec<Vec<SvmNode>>,
+    /// The diagonal without regularization.
+    diagonal: Vec<f64>,
+    norm: f64,
+}
+
+impl Prepared {
+    fn new(kernel: &DMatrix<f64>) -> Result<Self> {
+        checks::training_kernel(kernel)?;
+        let kernel = checks::symmetric_part(kernel)?;
+        let row = |(i, column): (usize, nalgebra::DVectorView<'_, f64>)| {
+            let serial = std::iter::once(SvmNode { index: 0, value: (i + 1) as f64 });
+            // Symmetric: a column is a row.
+            serial.chain(column.iter().zip(1..).map(|(value, index)| SvmNode { index, value: *value })).collect()
+        };
+        let rows = kernel.column_iter().enumerate().map(row).collect();
+        Ok(Self { rows, diagonal: kernel.diagonal().as_slice().to_vec(), norm: symmetric_norm(&kernel)? })
+    }
+
+    /// Fits a machine to targets, with the regularization of the settings.
+    fn fit(&mut self, kind: SvmKind, targets: &DVector<f64>, settings: &SvmSettings) -> Result<Svm> {
+        checks::vector("training targets", targets.as_slice(), self.rows.len())?;
+        checks::non_negative("kernel regularization", settings.regularization, false)?;
+        checks::non_negative("SVM cost", settings.cost, true)?;
+        checks::non_negative("SVM tube", settings.tube, false)?;
+        checks::non_negative("SVM tolerance", settings.tolerance, true)?;
+        if kind == SvmKind::Classification {
+            checks::signs(targets)?;
+        }
+        let shift = settings.regularization * self.norm;
+        for (i, (row, own)) in self.rows.iter_mut().zip(&self.diagonal).enumerate() {
+            row[i + 1].value = own + shift;
+        }
+        let problem = SvmProblem { labels: targets.as_slice().to_vec(), instances: std::mem::take(&mut self.rows) };
+        let (machine, rows) = train(kind, problem, settings)?;
+        self.rows = rows;
+        Ok(machine)
+    }
+}
+
+/// Trains a machine, and gives the kernel's rows back.
+fn train(kind: SvmKind, problem: SvmProblem, settings: &SvmSettings) -> Result<(Svm, Vec<Vec<SvmNode>>)> {
+    let n = problem.labels.len();
     let parameters = SvmParameter {
         svm_type: match kind {
             SvmKind::Regression => SvmType::EpsilonSvr,
@@ -188,7 +221,7 @@ fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings:
     check_parameter(&problem, &parameters)
         .map_err(|e| Error::value("a setting of the SVM", format!("refused ({e})"), "one that libsvm accepts"))?;
     libsvm_rs::set_quiet(true);
-    let model = unless_stopped(n, move || svm_train(&problem, &parameters))?;
+    let (model, rows) = unless_stopped(n, move || (svm_train(&problem, &parameters), problem.instances))?;
     // A two-class model is positive for its first label; of -1 and 1 the library puts 1 first.
     let mut coefficients = DVector::zeros(n);
     for (&index, &coefficient) in model.sv_indices.iter().zip(&model.sv_coef[0]) {
@@ -197,5 +230,5 @@ fn train(kind: SvmKind, kernel: &DMatrix<f64>, targets: &DVector<f64>, settings:
     let bias = -model.rho[0];
     checks::vector("SVM coefficients", coefficients.as_slice(), n)?;
     checks::vector("SVM bias", &[bias], 1)?;
-    Ok(Svm { kind, coefficients, bias })
+    Ok((Svm { kind, coefficients, bias }, rows))
 }

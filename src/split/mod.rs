@@ -3,5 +3,5 @@
 
 mod linear;
 
-pub use kernelview_loops::parts::{ALIGNMENT, Columns, Parts, Rows, add_outer, computed_by, has_units};
+pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units};
 pub use linear::linear;

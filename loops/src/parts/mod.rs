@@ -19,7 +19,7 @@ mod pack;
 mod product;
 mod units;
 
-pub use outer::{ALIGNMENT, Columns, Rows, add_outer};
+pub use outer::{ALIGNMENT, Columns, Packs, Rows};
 pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, multiply};

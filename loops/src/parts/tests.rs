@@ -63,8 +63,12 @@ proptest! {
             let (rows, columns) = (first..first + heights.1, start..start + widths.1);
             for parts in Parts::ALL {
                 let mut out = vec![if add { 0.5 } else { f32::NAN }; heights.1 * widths.1];
-                let packed = (Rows::pack(parts, &g, height), Columns::pack(parts, &x, width));
-                add_outer((&packed.0, rows.clone()), (&packed.1, columns.clone()), add, &mut out);
+                let mut packs = Packs::default();
+                // Memory of others before them.
+                packs.rows(parts, &x, width);
+                packs.clear();
+                let packed = (packs.rows(parts, &g, height), packs.columns(parts, &x, width));
+                packs.add_outer((packed.0, rows.clone()), (packed.1, columns.clone()), add, &mut out);
                 for (i, row) in rows.clone().enumerate() {
                     for (j, column) in columns.clone().enumerate() {
                         let products =

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::jacobian::{Examples, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
-use crate::split::Parts;
+use crate::split::{Packs, Parts};
 
 /// Padded tokens of a batch up to which examples of any length join it: below, a separate pass would cost more than padding.
 const SMALL: usize = 256;
@@ -141,18 +141,18 @@ impl Panel {
     }
 
     /// The factors of a parameter, packed for matrix units; `None` if these do not write its gradients in all batches.
-    pub fn packed(&self, p: Param, parts: Parts) -> Option<Vec<PackedFactors>> {
+    pub fn packed(&self, p: Param, parts: Parts, packs: &mut Packs) -> Option<Vec<PackedFactors>> {
         if !self.batches.iter().all(|batch| batch.is_outer_by_units(p)) {
             return None;
         }
-        self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts)).collect()
+        self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts, packs)).collect()
     }
 
     /// Writes the gradients' entries in a tile from packed factors.
-    pub fn write_packed(&self, packed: &[PackedFactors], tile: &Tile, out: &Tensor) {
+    pub fn write_packed(&self, (packed, packs): (&[PackedFactors], &Packs), tile: &Tile, out: &Tensor) {
         let mut at = 0;
         for (batch, packed) in self.batches.iter().zip(packed) {
-            packed.write(tile, &out.narrow(0, at, batch.rows()));
+            packed.write(packs, tile, &out.narrow(0, at, batch.rows()));
             at += batch.rows();
         }
     }

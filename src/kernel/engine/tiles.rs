@@ -14,7 +14,7 @@ use super::sums::Products;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
-use crate::split::Parts;
+use crate::split::{Packs, Parts};
 
 /// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
@@ -40,6 +40,7 @@ struct Side {
     parts: Option<Parts>,
     /// The factors of the last parameter, if matrix units write its gradients.
     packed: Option<(Param, Option<Vec<PackedFactors>>)>,
+    packs: Packs,
     arithmetic: Arithmetic,
     pretended_memory: Option<i64>,
 }
@@ -54,6 +55,7 @@ impl Side {
             loops,
             parts: options.parts.filter(|_| arithmetic == Arithmetic::Cores),
             packed: None,
+            packs: Packs::default(),
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
             signs: Signs::default(),
             arithmetic,
@@ -79,7 +81,7 @@ impl Side {
         let kind = self.panel.first().kind();
         let buffer = self.buffer.kind();
         if let Some(packed) = self.packed(p).filter(|_| buffer == Kind::Float && PackedFactors::reaches(tile)) {
-            packed.0.write_packed(packed.1, tile, &gradients);
+            packed.0.write_packed((packed.1, packed.2), tile, &gradients);
         } else if kind == buffer {
             self.panel.write(self.loops, p, set, tile, &gradients);
         } else {
@@ -90,16 +92,15 @@ impl Side {
         block
     }
 
-    /// The panel and a parameter's packed factors, kept for its other tiles; `None` if matrix units do not write its gradients.
-    fn packed(&mut self, p: Param) -> Option<(&Panel, &[PackedFactors])> {
+    /// The panel and a parameter's packed factors with their memory, kept for its other tiles; `None` if matrix units do not write its gradients.
+    fn packed(&mut self, p: Param) -> Option<(&Panel, &[PackedFactors], &Packs)> {
         let parts = self.parts?;
         if self.packed.as_ref().is_none_or(|(of, _)| *of != p) {
-            // Before the next ones are made.
-            self.packed = None;
-            self.packed = Some((p, self.panel.packed(p, parts)));
+            self.packs.clear();
+            self.packed = Some((p, self.panel.packed(p, parts, &mut self.packs)));
         }
         let packed = self.packed.as_ref()?.1.as_deref()?;
-        Some((&self.panel, packed))
+        Some((&self.panel, packed, &self.packs))
     }
 
     /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are

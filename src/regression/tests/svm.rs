@@ -83,7 +83,8 @@ fn machines_of_several_outputs_are_those_of_single_ones() {
     for absent in [None, Some(1)] {
         let labels: Vec<usize> =
             (0..n).map(|i| [0, 1, 2, 2][i % 4]).map(|c| if Some(c) == absent { 2 } else { c }).collect();
-        let machines = OneVsRest::fit(&kernel, &labels, outputs, &settings, &Silent).expect("machines");
+        let given = (&[0.5, 0.02][..], &settings);
+        let machines = OneVsRest::fit_all(&kernel, &labels, outputs, given, &Silent).expect("machines").remove(1);
         let predictions = machines.predict(&eval).expect("predictions");
         for c in 0..outputs {
             let own = |m: &DMatrix<f64>| {
@@ -104,13 +105,11 @@ fn machines_of_several_outputs_are_those_of_single_ones() {
         let fitted = score(&machines.predict(&kernel).expect("predictions"), &labels, outputs).expect("a score");
         assert!((fitted.accuracy - 1.0).abs() < 1e-12, "a regular kernel separates its own examples");
     }
-    let two =
-        OneVsRest::fit(&kernel, &vec![0; 21].into_iter().chain([1; 42]).collect::<Vec<_>>(), 1, &settings, &Silent);
+    let labels: Vec<usize> = (0..63).map(|i| usize::from(i >= 21)).collect();
+    let one = OneVsRest::fit_all(&kernel, &labels, 1, (&[0.02], &settings), &Silent).expect("one machine");
     let y = DVector::from_fn(63, |i, _| if i < 21 { -1.0 } else { 1.0 });
-    assert_eq!(
-        two.expect("one machine").machines,
-        [Svm::fit(SvmKind::Classification, &kernel, &y, &settings).expect("one")]
-    );
-    let refused = OneVsRest::fit(&kernel, &[0, 1], outputs, &settings, &Silent).expect_err("rows").to_string();
+    assert_eq!(one[0].machines, [Svm::fit(SvmKind::Classification, &kernel, &y, &settings).expect("one")]);
+    let refused =
+        OneVsRest::fit_all(&kernel, &[0, 1], outputs, (&[0.02], &settings), &Silent).expect_err("rows").to_string();
     assert!(refused.contains("2 labels with 3 outputs each"), "{refused}");
 }
