@@ -75,7 +75,6 @@ const SIGNS: &[&str] = &["sign-factorization", "structural-zeros"];
 
 /// Claims that do not hold, with their verdicts. They are judged from committed evidence, which is the same everywhere.
 const OTHERWISE: &[(&str, ClaimVerdict)] = &[
-    ("natural-task", ClaimVerdict::Underpowered),
     ("prompt-kernel-regime", ClaimVerdict::Underpowered),
     ("prompt-readout", ClaimVerdict::Violated),
 ];
