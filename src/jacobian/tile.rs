@@ -34,6 +34,11 @@ impl Tile {
     /// of the width of the outer-product loops: a nearly square tile reads the fewest factors per entry. Small tiles are
     /// narrower, so that whole rows use most of their entries.
     pub fn cover(rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
+        Self::cover_by(1, rows, columns, entries)
+    }
+
+    /// The same with tiles that begin at multiples of `step` rows, if they have as many.
+    pub fn cover_by(step: i64, rows: i64, columns: i64, entries: i64) -> impl Iterator<Item = Self> {
         const HEIGHT: i64 = 120;
         const LEAST: i64 = 8;
         // Columns of a tile of this many rows.
@@ -46,6 +51,7 @@ impl Tile {
         };
         let width = columns.min(width);
         let height = (entries / width).max(1);
+        let height = if height > step { height - height % step } else { height };
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))
         };

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
 use crate::progress::{Monitor, check_cancelled};
+use crate::split::ALIGNMENT;
 use crate::threads::in_threads;
 
 /// Cost (in multiplications and additions) below which threads are not worth starting.
@@ -74,7 +75,9 @@ impl Schedule {
             };
             let entries = options.tile_entries(held.first().outputs().device()) / rows.0.max(rows.1);
             let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
-            for tile in Tile::cover(set.len(), shape.1, entries.clamp(1, 1 << 24)) {
+            // Matrix units read packed factors from multiples of their own size on.
+            let step = if options.parts.is_some() { ALIGNMENT as i64 } else { 1 };
+            for tile in Tile::cover_by(step, set.len(), shape.1, entries.clamp(1, 1 << 24)) {
                 let cost = cost * tile.entries() as f64;
                 let task = Task::Tile { set: schedule.sets.len(), tile };
                 schedule.units.push(Unit { parameter: p, formulas, task, cost });
