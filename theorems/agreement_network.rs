@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::context::Context;
 use super::departure::{Departure, Length, Start, Update};
 use super::questions::{Prompts, Readout, gradients, rates, trained_readout, with_readout};
-use super::steps::{Predictions, predictions};
+use super::steps::{self, Predictions, predictions};
 use super::training::{entries, outputs};
 use crate::error::Result;
 use crate::files::{named_seed, sha256};
@@ -96,6 +96,13 @@ impl Record {
     /// Share of these sentences whose right word has the larger logit.
     pub fn right(&self, topics: &[Topic]) -> f64 {
         self.mean(topics, |a| a.right)
+    }
+
+    /// Mean |χ| of some topics' sentences if always the word that the network prefers were right, or less: `E min(p, 1 - p)` is at
+    /// least 1/2 less the root mean square of `p - 1/2`. Of questions without an answer the mean |χ| is 1/2 for any network, by
+    /// the labels' symmetry; this is small for a network that is sure of its answers, right or wrong.
+    pub fn doubt(&self, topics: &[Topic]) -> f64 {
+        self.mean(topics, |a| (0.5 - (a.deviation.powi(2) + (a.chi - 0.5).powi(2)).sqrt()).max(0.0))
     }
 
     /// Root mean square of the outputs of some topics' sentences, if outputs are small: to first order `|χ| = 1/2 ± f/4`.
@@ -250,11 +257,11 @@ impl<'a> Subject<'a> {
         let (train, probes) = halves(&self.tuning(READ[0]));
         let signs = rates(self.model, own, true);
         let (rate, plain) = (entries(own, &signs), entries(own, &rates(self.model, own, false)));
-        let (of_train, of_probes) = (gradients(own, &train)?, gradients(own, &probes)?);
+        let at_start = (&gradients(own, &train)?, &gradients(own, &probes)?);
+        let start = steps::Start::weighed(at_start, signs, (&rate, &plain));
         let made = |update| {
             check_cancelled()?;
-            let (at_start, rates) = ((&of_train, &of_probes), (&signs[..], &rate, &plain));
-            Ok((update, predictions(own, (&train, &probes), &train.labels, at_start, rates, update)))
+            Ok((update, predictions(own, (&train, &probes), &train.labels, &start, (update, steps::MOVE))))
         };
         [Update::Signgd, Update::Adam].into_iter().map(made).collect()
     }

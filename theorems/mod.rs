@@ -22,6 +22,7 @@ pub mod dichotomy;
 pub mod dynamical_dichotomy_sgd;
 pub mod dynamical_dichotomy_sign;
 mod early_adam;
+mod english;
 mod family;
 pub mod intrinsic_dimension;
 pub mod kernel_algebra;
@@ -43,6 +44,7 @@ mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
 mod prompt_kernel_analog;
+mod prompt_kernel_analog_english;
 mod prompt_kernel_limit;
 mod prompt_kernel_regime;
 mod prompt_readout;
@@ -227,6 +229,7 @@ pub fn family_registry() -> &'static [Claim] {
         natural_task::CLAIM,
         prompt_kernel_regime::CLAIM,
         prompt_kernel_analog::CLAIM,
+        prompt_kernel_analog_english::CLAIM,
         prompt_readout::CLAIM,
     ]
 }
@@ -242,6 +245,17 @@ pub fn collect_evidence(width: i64, seed: u64, directory: &Path, device: Device)
         agreement::collect(width, steps, seed, directory, device)?;
     }
     Ok(())
+}
+
+/// Measures a language model of English with the built-in cloze tasks and stores the evidence as `NAME.json` in a directory.
+/// Existing evidence of the same weights is left as it is. A network of the family of English prose is called
+/// `prose-WIDTH-seed-SEED`.
+///
+/// # Errors
+/// Those of loading a checkpoint and of encoding the tasks for it; [`crate::error::Error::Interrupted`];
+/// [`crate::error::Error::Io`].
+pub fn collect_english_evidence(name: &str, checkpoint: &Path, directory: &Path, device: Device) -> Result<()> {
+    english::collect(name, checkpoint, directory, device)
 }
 
 /// The claim with this identifier, from any suite.

@@ -10,7 +10,9 @@
 //!
 //! **Derivation.** With one output `sign ∇ℓ = sign(χ) sign(∇f)` (sign-factorization), so a step is `-η sign(χ) sign ∇f(ξ_t)`
 //! whatever χ's size, and Taylor's formula gives the rest. Nothing is fitted. K_SGD and K_SignGD have other entries, and K_A is
-//! not symmetric: with exchanged arguments it describes another algorithm.
+//! not symmetric: with exchanged arguments it describes another algorithm. To first order in η this is an identity at any
+//! weights; what pre-training decides is whether six steps of this size are still of first order, and how different the kernels
+//! are.
 //!
 //! **Experiment.** Networks pre-trained the longest on the small language (`fixtures/family/agreement.toml`), with a question
 //! that they have learned; six steps on the true labels of a sentence each (SignGD), or of one (Adam, whose memory mixes
@@ -33,9 +35,10 @@ use crate::error::Result;
 use crate::evidence::{Cell, Collected, Findings, Open, Table};
 use crate::stats::Expectation;
 
-const TRANSPOSED: Mutant = Mutant { name: "transposed", change: "K_A with its arguments exchanged" };
-const SYMMETRIC: Mutant = Mutant { name: "symmetric", change: "K_SGD in the place of K_A, at its best scale" };
-const SCALED: Graded = Graded { name: "scaled", change: "K_A a tenth too large" };
+pub(super) const TRANSPOSED: Mutant = Mutant { name: "transposed", change: "K_A with its arguments exchanged" };
+pub(super) const SYMMETRIC: Mutant =
+    Mutant { name: "symmetric", change: "K_SGD in the place of K_A, at its best scale" };
+pub(super) const SCALED: Graded = Graded { name: "scaled", change: "K_A a tenth too large" };
 
 pub(super) const CLAIM: Claim = Claim {
     id: "prompt-kernel-analog",
@@ -50,7 +53,7 @@ pub(super) const CLAIM: Claim = Claim {
 };
 
 /// Largest accepted share of the outputs' change that the prediction leaves.
-const TENTH: f64 = 0.1;
+pub(super) const TENTH: f64 = 0.1;
 
 /// Accepted distance of the best-fitting factor from 1.
 const FACTOR: f64 = 0.1;
@@ -60,6 +63,9 @@ const NATURAL: f64 = 0.25;
 
 /// Selects one prediction of the steps.
 type Of = fn(&Predictions) -> Fit;
+
+/// One number per sample: of an optimizer's steps, what a function makes of the predictions.
+pub(super) type Samples<'a> = dyn Fn(Update, &dyn Fn(&Predictions) -> f64) -> Vec<f64> + 'a;
 
 const CONTROLS: [(&str, Of); 4] = [
     ("K_SGD", |p| p.sgd),
@@ -83,24 +89,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let title = "natural: mean |χ| of the sentences before the steps (an undecided network has 1/2)";
     let natural = Expectation::AtMost { bound: NATURAL };
     collected.hypotheses.push(Open::mean(title, natural, over_widths(&evidence, Update::Signgd, |p| p.chi)));
+    judge(context, &mut collected, "", &|update, of| over_widths(&evidence, update, of));
     let tenth = Expectation::AtMost { bound: TENTH };
-    let factor = 1.0 + FACTOR * context.off(SCALED);
-    let left = |p: &Predictions| {
-        if context.is(TRANSPOSED) {
-            p.transposed.left_at_best()
-        } else if context.is(SYMMETRIC) {
-            p.sgd.left_at_best()
-        } else {
-            p.asymmetric.left_by(factor)
-        }
-    };
-    for update in [Update::Signgd, Update::Adam] {
-        let title = format!("{}: share of the outputs' change that K_A leaves", update.text());
-        collected.checks.push(Open::mean(title, tenth, over_widths(&evidence, update, left)));
-        let title = format!("{}: factor of K_A that fits best", update.text());
-        let best = |p: &Predictions| p.asymmetric.cosine / p.asymmetric.size / factor;
-        collected.checks.push(Open::mean(title, context.expected(1.0, FACTOR), over_widths(&evidence, update, best)));
-    }
     for (name, of) in CONTROLS {
         let title = format!("SignGD: share that {name} leaves at its best scale");
         let left = over_widths(&evidence, Update::Signgd, |p| of(p).left_at_best());
@@ -110,23 +100,61 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     Ok(context.judged(collected))
 }
 
-/// The share of the change that each prediction leaves, by width.
-fn by_width(evidence: &Evidence) -> Table {
-    let mut columns = vec!["steps".to_owned(), "width".to_owned(), "mean |χ| before".to_owned(), "K_A".to_owned()];
-    columns.extend(CONTROLS.map(|(name, _)| format!("{name}, best scale")));
-    let mut rows = Vec::new();
+/// The prediction that the claim takes for K_A's: that of another kernel for a mutant, and whether it is one.
+pub(super) fn taken(context: &Context<'_>, predictions: &Predictions) -> (Fit, bool) {
+    if context.is(TRANSPOSED) {
+        (predictions.transposed, true)
+    } else if context.is(SYMMETRIC) {
+        (predictions.sgd, true)
+    } else {
+        (predictions.asymmetric, false)
+    }
+}
+
+/// What the claim's prediction leaves: K_A's with the factor of a graded mutant, another kernel's at its best scale.
+fn left_by_taken(context: &Context<'_>, predictions: &Predictions) -> f64 {
+    let (own, is_other) = taken(context, predictions);
+    if is_other { own.left_at_best() } else { own.left_by(1.0 + FACTOR * context.off(SCALED)) }
+}
+
+/// Checks of one set of samples: what K_A leaves of SignGD's and Adam's steps, and its best factor. `whose` begins their titles.
+pub(super) fn judge(context: &Context<'_>, collected: &mut Collected, whose: &str, samples: &Samples<'_>) {
+    let tenth = Expectation::AtMost { bound: TENTH };
+    let factor = 1.0 + FACTOR * context.off(SCALED);
     for update in [Update::Signgd, Update::Adam] {
-        for width in Evidence::WIDTHS {
-            let mean = |of: &dyn Fn(&Predictions) -> f64| {
-                interval(
-                    &evidence.over_seeds_of(&[*width], |seed| of(made(evidence.of(seed, *width, LONGEST), update))),
-                )
-            };
-            let mut row = vec![Cell::from(update.text()), Cell::from(*width as f64), mean(&|p| p.chi)];
+        let title = format!("{whose}{}: share of the outputs' change that K_A leaves", update.text());
+        collected.checks.push(Open::mean(title, tenth, samples(update, &|p| left_by_taken(context, p))));
+        let title = format!("{whose}{}: factor of K_A that fits best", update.text());
+        let best = |p: &Predictions| p.asymmetric.cosine / p.asymmetric.size / factor;
+        collected.checks.push(Open::mean(title, context.expected(1.0, FACTOR), samples(update, &best)));
+    }
+}
+
+/// A table of the share of the change that each prediction leaves; `rows` have a name and the samples of each.
+pub(super) fn shares_left(what: &str, rows: &[(String, &Samples<'_>)]) -> Table {
+    let mut columns = vec!["steps".to_owned(), what.to_owned(), "mean |χ| before".to_owned(), "K_A".to_owned()];
+    columns.extend(CONTROLS.map(|(name, _)| format!("{name}, best scale")));
+    let cells = [Update::Signgd, Update::Adam].into_iter().flat_map(|update| {
+        rows.iter().map(move |(name, samples)| {
+            let mean = |of: &dyn Fn(&Predictions) -> f64| interval(&samples(update, of));
+            let mut row = vec![Cell::from(update.text()), Cell::from(name.as_str()), mean(&|p| p.chi)];
             row.push(mean(&|p| p.asymmetric.left_by(1.0)));
             row.extend(CONTROLS.map(|(_, of)| mean(&|p| of(p).left_at_best())));
-            rows.push(row);
+            row
+        })
+    });
+    Table { title: "Share of the outputs' change that is left, 95% intervals".into(), columns, rows: cells.collect() }
+}
+
+/// The share of the change that each prediction leaves, by width.
+fn by_width(evidence: &Evidence) -> Table {
+    let of_width = |width: i64| {
+        move |update: Update, of: &dyn Fn(&Predictions) -> f64| {
+            evidence.over_seeds_of(&[width], |seed| of(made(evidence.of(seed, width, LONGEST), update)))
         }
-    }
-    Table { title: "Share of the outputs' change that is left, 95% intervals".into(), columns, rows }
+    };
+    let samples: Vec<_> = Evidence::WIDTHS.iter().map(|width| (width.to_string(), of_width(*width))).collect();
+    let rows: Vec<(String, &Samples<'_>)> =
+        samples.iter().map(|(name, own)| (name.clone(), own as &Samples<'_>)).collect();
+    shares_left("width", &rows)
 }

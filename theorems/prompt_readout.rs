@@ -7,7 +7,8 @@
 //!
 //! **Hypotheses.** The prompt is natural: its mean |χ|, read with the trained readout, is below half of an undecided network's.
 //!
-//! **Derivation.** Departures under SGD are proportional to χ (prompt-kernel-regime). A random readout does not know the
+//! **Derivation.** Departures under SGD are proportional to χ (prompt-kernel-regime; measured there only for networks that know
+//! the answer). A random readout does not know the
 //! answer: its |χ| is 1/2. So with all else equal the ratio of departures is that of χ, up to the ratio of the two readouts'
 //! second derivatives, which is of order one: a factor of two is accepted on either side.
 //!
@@ -15,10 +16,10 @@
 //! questions, all eight combinations of place (hidden word, first token), transform (with, without) and readout (the network's
 //! own, or a random one of its norm, two draws); what is read is scaled to one size. Five steps of SGD on the true label of one
 //! sentence, as in prompt-kernel-regime. Contrasts of logarithms, means over questions and widths for each seed, intervals over
-//! seeds. The readout's contrast at the prompt's place is judged; those of place and transform, and all main effects, are in a
-//! table.
+//! seeds. The readout's contrast at the prompt's place is judged; the effects of each factor at every combination of the others
+//! are in a table.
 //!
-//! **Control.** One random readout against another.
+//! **Control.** The same contrast without the transform: the trained readout was not trained for that state.
 //!
 //! **Meaning.** The head matters through the χ that it leaves, not by being new. The other changes of standard fine-tuning have
 //! effects of their own, which a comparison with a new head on the first token confounds with the head's.
@@ -69,15 +70,26 @@ impl Way {
     }
 }
 
+impl Way {
+    fn place_text(self) -> &'static str {
+        if self.at_mask { "hidden word" } else { "first token" }
+    }
+
+    fn transform_text(self) -> &'static str {
+        if self.transform { "with transform" } else { "without transform" }
+    }
+
+    fn trained_text(self) -> &'static str {
+        if self.trained { "trained" } else { "random" }
+    }
+}
+
 const PROMPT: Way = Way { at_mask: true, transform: true, trained: true };
 const RANDOM: Way = Way { trained: false, ..PROMPT };
 
-/// Mean logarithm of a quantity of the runs with a way of reading, over questions and draws, or over one draw if given.
-fn typical(record: &Record, way: Way, draw: Option<usize>, of: fn(&Departure) -> f64) -> f64 {
-    let is_own = |r: &&Read| {
-        (r.at_mask, r.transform, r.trained) == (way.at_mask, way.transform, way.trained)
-            && draw.is_none_or(|draw| r.draw == draw)
-    };
+/// Mean logarithm of a quantity of the runs with a way of reading, over questions and draws.
+fn typical(record: &Record, way: Way, of: fn(&Departure) -> f64) -> f64 {
+    let is_own = |r: &&Read| (r.at_mask, r.transform, r.trained) == (way.at_mask, way.transform, way.trained);
     let logs: Vec<f64> = record.read.iter().filter(is_own).map(|r| of(&r.found).ln()).collect();
     logs.iter().sum::<f64>() / logs.len() as f64
 }
@@ -91,10 +103,10 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
     let other = if context.is(EXCHANGED) { PROMPT } else { RANDOM };
     let title = "natural: mean |χ| with the trained readout (an undecided network has 1/2)";
-    let chi = evidence.over_widths(|record| typical(record, PROMPT, None, CHI).exp());
+    let chi = evidence.over_widths(|record| typical(record, PROMPT, CHI).exp());
     collected.hypotheses.push(Open::mean(title, Expectation::AtMost { bound: NATURAL }, chi));
     let twice = Expectation::AtLeast { bound: 2f64.ln() };
-    let ratio = |record: &Record, of| typical(record, other, None, of) - typical(record, PROMPT, None, of);
+    let ratio = |record: &Record, of| typical(record, other, of) - typical(record, PROMPT, of);
     let of_chi = f64::from(u8::from(!context.is(NO_CHI)));
     for (name, of) in [("residual", RESIDUAL), ("gradient drift", GRADIENT)] {
         let title = format!("logarithm of the {name} of a random readout over the trained one's");
@@ -102,23 +114,22 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let left = evidence.over_widths(|record| ratio(record, of) - of_chi * ratio(record, CHI));
         collected.checks.push(Open::mean(format!("{title}, less that of χ"), context.expected(0.0, 2f64.ln()), left));
     }
-    let draws =
-        |record: &Record| typical(record, RANDOM, Some(1), RESIDUAL) - typical(record, RANDOM, Some(0), RESIDUAL);
-    let title = "logarithm of the residual of a random readout over another's";
-    collected.controls.push(Open::mean(title, twice, evidence.over_widths(draws)));
+    // Without the transform the trained readout reads a state that it was not trained for.
+    let bare = |record: &Record| {
+        let [random, trained] = [false, true].map(|trained| Way { trained, transform: false, ..PROMPT });
+        typical(record, random, RESIDUAL) - typical(record, trained, RESIDUAL)
+    };
+    let title = "without the transform: logarithm of the residual of a random readout over the trained one's";
+    collected.controls.push(Open::mean(title, twice, evidence.over_widths(bare)));
     collected.tables.extend([levels(&evidence), effects(&evidence), norms(&evidence)]);
     Ok(context.judged(collected))
 }
 
 fn levels(evidence: &Evidence) -> Table {
     let rows = Way::all().map(|way| {
-        let words = [
-            if way.at_mask { "hidden word" } else { "first token" },
-            if way.transform { "with" } else { "without" },
-            if way.trained { "trained" } else { "random" },
-        ];
+        let words = [way.place_text(), way.transform_text(), way.trained_text()];
         let numbers = [CHI, RESIDUAL, GRADIENT, |d: &Departure| d.kernel];
-        let mean = |of| interval(&evidence.over_widths(|record| typical(record, way, None, of)));
+        let mean = |of| interval(&evidence.over_widths(|record| typical(record, way, of)));
         words.map(Cell::from).into_iter().chain(numbers.map(mean)).collect()
     });
     let columns = ["read", "transform", "readout", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
@@ -129,28 +140,32 @@ fn levels(evidence: &Evidence) -> Table {
 /// A factor: its name, and a way of reading with its level replaced.
 type Factor = (&'static str, fn(Way, bool) -> Way);
 
-/// Main effects of the three factors: means over the other two.
+/// Effects of each factor at every combination of the other two. (Means over these would mislead: only one of the eight ways, the
+/// prompt's own, has a small χ.)
 fn effects(evidence: &Evidence) -> Table {
     let factors: [Factor; 3] = [
         ("random readout against the trained one", |way, new| Way { trained: !new, ..way }),
         ("first token against the hidden word", |way, new| Way { at_mask: !new, ..way }),
         ("without the transform against with it", |way, new| Way { transform: !new, ..way }),
     ];
-    let rows = factors.map(|(name, with)| {
-        let effect = |of: fn(&Departure) -> f64| {
-            interval(&evidence.over_widths(|record| {
-                // The factor's own level is overwritten, so that every combination of the others occurs twice.
-                let differences = Way::all().map(|way| {
-                    typical(record, with(way, true), None, of) - typical(record, with(way, false), None, of)
-                });
-                differences.sum::<f64>() / 8.0
-            }))
-        };
-        vec![Cell::from(name), effect(CHI), effect(RESIDUAL), effect(GRADIENT), effect(|d| d.kernel)]
+    let rows = factors.into_iter().enumerate().flat_map(|(at, (name, with))| {
+        let own_level = move |way: &Way| [way.trained, way.at_mask, way.transform][at];
+        Way::all().filter(own_level).map(move |way| {
+            let effect =
+                |of: fn(&Departure) -> f64| {
+                    interval(&evidence.over_widths(|record| {
+                        typical(record, with(way, true), of) - typical(record, with(way, false), of)
+                    }))
+                };
+            let levels = [way.trained_text(), way.place_text(), way.transform_text()];
+            let others: Vec<&str> = levels.into_iter().enumerate().filter(|(k, _)| *k != at).map(|(_, t)| t).collect();
+            let cells = [Cell::from(name), Cell::from(others.join(", "))].into_iter();
+            cells.chain([effect(CHI), effect(RESIDUAL), effect(GRADIENT), effect(|d| d.kernel)]).collect()
+        })
     });
-    let columns = ["factor", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
-    let title = "Main effects, means over the other two factors, 95% intervals".into();
-    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.to_vec() }
+    let columns = ["factor", "of", "log |χ|", "log residual", "log gradient drift", "log kernel drift"];
+    let title = "Effects of one factor at each combination of the others, 95% intervals".into();
+    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
 }
 
 /// Random heads of growing norm, with χ = 1/2 throughout.

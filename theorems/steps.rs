@@ -3,16 +3,20 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::analog::Kernels;
 use super::departure::Update;
 use super::training::{loss_gradient, outputs};
+use crate::error::Result;
 use crate::jacobian::{Examples, Parameters, PlainTap};
+use crate::kernel::{FormulaSet, GramOptions, structured_gram};
+use crate::progress::Silent;
 use crate::train::{Optimizer, output_derivative};
 
 /// Steps per run, each on one example.
 const STEPS: usize = 6;
 
-/// First-order change of an undecided example's own output in a first step.
-const MOVE: f64 = 0.05;
+/// First-order change of an undecided example's own output in a first step, for the small language.
+pub(super) const MOVE: f64 = 0.05;
 
 /// A prediction compared with the steps' changes of other examples' outputs: both as vectors over all steps and probes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,28 +57,71 @@ pub(super) struct Predictions {
     pub chi: f64,
 }
 
-/// One step on each training example in turn (SignGD), or all steps on the first (Adam, whose memory mixes examples), with
-/// learning rates `rates` for sign updates and `plain` for SGD, relative to the base width's. `gradients` are the initial
-/// gradients \[N, P\] of train and probes.
+/// The kernels at the start of a run, with the learning rates of its tensors.
+pub(super) struct Start {
+    /// Between probes (rows) and training examples (columns).
+    pub kernels: Kernels,
+    /// Mean of `<∇f, sign ∇f>` over the training examples.
+    pub diagonal: f64,
+    /// Relative learning rates of sign updates; they weigh the sign kernels.
+    pub rates: Vec<f64>,
+}
+
+impl Start {
+    /// From gradients \[N, P\] of training examples and of probes, with relative learning rates of tensors for sign updates, and
+    /// those of all entries \[P\] for sign updates and for SGD.
+    pub fn weighed(
+        (of_train, of_probes): (&Tensor, &Tensor),
+        rates: Vec<f64>,
+        (rate, plain): (&Tensor, &Tensor),
+    ) -> Self {
+        let transposed = |t: &Tensor| t.transpose(0, 1);
+        let kernels = Kernels {
+            sgd: (of_probes * plain).matmul(&transposed(of_train)),
+            asymmetric: of_probes.matmul(&transposed(&(of_train.sign() * rate))),
+            transposed: (of_probes.sign() * rate).matmul(&transposed(of_train)),
+            signgd: (of_probes.sign() * rate).matmul(&transposed(&of_train.sign())),
+        };
+        let diagonal = (of_train.abs() * rate).sum(Kind::Double).double_value(&[]) / of_train.size()[0] as f64;
+        Self { kernels, diagonal, rates }
+    }
+
+    /// By the structured engine, with one learning rate for all tensors: for networks whose gradients are too large to be held.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn even(parameters: &Parameters, train: &dyn Examples, probes: &dyn Examples) -> Result<Self> {
+        let options = GramOptions::new(FormulaSet::ALL, parameters.len());
+        let cross = structured_gram(parameters, probes, Some(train), &options, &Silent)?;
+        let formulas = FormulaSet { sgd: false, asymmetric: true, signgd: false };
+        let options = GramOptions::new(formulas, parameters.len());
+        let own = structured_gram(parameters, train, None, &options, &Silent)?.asymmetric.expect("asked for");
+        let diagonal = own.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]);
+        let of = |kernel: Option<Tensor>| kernel.expect("all were asked for");
+        let kernels = Kernels {
+            sgd: of(cross.sgd),
+            asymmetric: of(cross.asymmetric),
+            transposed: of(cross.asymmetric_reversed),
+            signgd: of(cross.signgd),
+        };
+        Ok(Self { kernels, diagonal, rates: vec![1.0; parameters.len()] })
+    }
+}
+
+/// One step on each training example in turn (SignGD), or all steps on the first (Adam, whose memory mixes examples), against
+/// what the kernels at the start predict. A first step on an example with the mean diagonal moves its own output by `2|χ|
+/// movement`, to first order, with the mean |χ| of the training examples.
 pub(super) fn predictions(
-    start: &Parameters,
+    parameters: &Parameters,
     (train, probes): (&dyn Examples, &dyn Examples),
     labels: &Tensor,
-    (of_train, of_probes): (&Tensor, &Tensor),
-    (rates, rate, plain): (&[f64], &Tensor, &Tensor),
-    update: Update,
+    start: &Start,
+    (update, movement): (Update, f64),
 ) -> Predictions {
-    let diagonal = (of_train.abs() * rate).sum(Kind::Double).double_value(&[]) / train.len() as f64;
-    let chi = output_derivative(&outputs(start, train), labels).abs().mean(Kind::Double).double_value(&[]);
-    let eta = MOVE * 2.0 * chi / diagonal;
-    let mut optimizer = Optimizer::with_rates(update.kind(), rates.iter().map(|r| r * eta).collect());
-    let transposed = |t: &Tensor| t.transpose(0, 1);
-    // [probe, train]
-    let asymmetric = of_probes.matmul(&transposed(&(of_train.sign() * rate)));
-    let reversed = (of_probes.sign() * rate).matmul(&transposed(of_train));
-    let signgd = (of_probes.sign() * rate).matmul(&transposed(&of_train.sign()));
-    let sgd = (of_probes * plain).matmul(&transposed(of_train));
-    let mut at = start.detached_copy();
+    let chi = output_derivative(&outputs(parameters, train), labels).abs().mean(Kind::Double).double_value(&[]);
+    let eta = movement * 2.0 * chi / start.diagonal;
+    let mut optimizer = Optimizer::with_rates(update.kind(), start.rates.iter().map(|r| r * eta).collect());
+    let mut at = parameters.detached_copy();
     let mut before = outputs(&at, probes);
     let (mut moved, mut columns) = (Vec::new(), Vec::new());
     for step in 0..STEPS.min(if update == Update::Signgd { train.len() } else { STEPS }) {
@@ -85,25 +132,26 @@ pub(super) fn predictions(
         let pull = loss_gradient(&at, train, &[example], &chi);
         at = optimizer.step(&at, &pull);
         let after = outputs(&at, probes);
-        moved.push(&after - &before);
+        moved.push((&after - &before).to_kind(Kind::Double));
         before = after;
         columns.push((example as i64, chi.double_value(&[0, 0])));
     }
     let moved = Tensor::cat(&moved, 1);
+    let Kernels { sgd, asymmetric, transposed, signgd } = &start.kernels;
     let predicted = |kernel: &Tensor, of: fn(f64) -> f64| {
         let column = |(example, chi): &(i64, f64)| kernel.narrow(1, *example, 1) * (-eta * of(*chi));
-        Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1)
+        Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1).to_kind(Kind::Double)
     };
     let fit = |p: Tensor| {
         let (size, actual) = (p.norm().double_value(&[]), moved.norm().double_value(&[]));
         Fit { size: size / actual, cosine: (p * &moved).sum(Kind::Double).double_value(&[]) / (size * actual) }
     };
     Predictions {
-        asymmetric: fit(predicted(&asymmetric, f64::signum)),
-        unsigned: fit(predicted(&asymmetric, |chi| chi)),
-        sgd: fit(predicted(&sgd, f64::signum)),
-        signgd: fit(predicted(&signgd, f64::signum)),
-        transposed: fit(predicted(&reversed, f64::signum)),
+        asymmetric: fit(predicted(asymmetric, f64::signum)),
+        unsigned: fit(predicted(asymmetric, |chi| chi)),
+        sgd: fit(predicted(sgd, f64::signum)),
+        signgd: fit(predicted(signgd, f64::signum)),
+        transposed: fit(predicted(transposed, f64::signum)),
         chi,
     }
 }

@@ -11,6 +11,8 @@ pub enum Instructions {
     Avx2,
     /// AVX-512; counting also needs its population counts.
     Avx512,
+    /// AVX-512's inner products of bf16.
+    Avx512Bf16,
     /// Matrix units for bf16.
     Amx,
 }
@@ -22,11 +24,12 @@ impl Instructions {
     /// The highest instruction set allowed by the environment, whether or not the machine has it.
     ///
     /// # Errors
-    /// The variable's value, if it is not one of `portable`, `avx2`, `avx512` and `amx`.
+    /// The variable's value, if it is not one of `portable`, `avx2`, `avx512`, `avx512bf16` and `amx`.
     pub fn most() -> Result<Self, &'static str> {
         static MOST: OnceLock<Result<Instructions, String>> = OnceLock::new();
         let read = || match std::env::var(VARIABLE).as_deref() {
             Err(_) | Ok("" | "amx") => Ok(Self::Amx),
+            Ok("avx512bf16") => Ok(Self::Avx512Bf16),
             Ok("avx512") => Ok(Self::Avx512),
             Ok("avx2") => Ok(Self::Avx2),
             Ok("portable") => Ok(Self::Portable),

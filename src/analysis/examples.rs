@@ -7,7 +7,9 @@ use super::splits::{SplitName, token_examples};
 use super::study::Study;
 use crate::error::Result;
 use crate::jacobian::{Examples, Tap};
-use crate::lm::{AnswerExamples, AnsweredExample, HeadExamples, OutputMode, PromptExample, PromptExamples, Roundings};
+use crate::lm::{
+    AnswerExamples, AnsweredExample, HeadExamples, OutputMode, PromptExample, PromptExamples, Reads, Roundings,
+};
 use crate::subspace::Lora;
 use crate::task::{Prompt, SpecialToken};
 
@@ -132,18 +134,21 @@ impl Study {
         token_examples(self.prompts(split))
     }
 
-    /// The examples of a split with the prompt but without its mask, read at the first token by a new head with this many
-    /// outputs: a control for the claims on prompts that changes only the head.
+    /// The examples of a split for a new head with this many outputs: the prompt without its mask, read at the first token, or a
+    /// causal model's prompt, read at its last. A control for the claims on prompts that changes only the head.
     ///
     /// # Errors
-    /// [`crate::error::Error::Model`] for a causal model.
+    /// Those of [`HeadExamples::new`].
     pub fn head_examples(&self, split: SplitName, outputs: usize) -> Result<HeadExamples<'_>> {
+        let new = |examples| HeadExamples::new(&*self.model, examples, outputs, OutputMode::Logits, self.device);
+        if self.model.facts().reads == Reads::LastToken {
+            return new(self.token_examples(split));
+        }
         let mask = self.tokenizer.require(SpecialToken::Mask)?;
         let first = |p: &Prompt| {
             let ids: Vec<i64> = p.input_ids.iter().copied().filter(|id| *id != mask).collect();
             PromptExample { segment_ids: vec![0; ids.len()], input_ids: ids, mask_position: 0 }
         };
-        let examples = self.prompts(split).iter().map(first).collect();
-        HeadExamples::new(self.masked()?, examples, outputs, OutputMode::Logits, self.device)
+        new(self.prompts(split).iter().map(first).collect())
     }
 }

@@ -42,6 +42,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::evidence::{Accuracy, Analysis, Floor, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
 use crate::jacobian::all_outputs;
+use crate::kernel::Precision;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
 use crate::progress::Monitor;
@@ -86,10 +87,12 @@ pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, moni
 /// The plan, with the implementation of products of parts, which depends on the processor.
 fn plan_facts(plan: &Plan) -> serde_json::Value {
     let mut facts = serde_json::to_value(plan).expect("a plan is plain data");
-    let splits =
-        plan.settings.train_precision.is_some() || plan.settings.precision.is_some_and(|p| p.parts().is_some());
-    if let (true, Some(facts)) = (splits, facts.as_object_mut()) {
-        facts.insert("products_by".into(), split::computed_by().into());
+    let settings = &plan.settings;
+    let of_kernels = settings.precision.and_then(Precision::parts);
+    for (name, parts) in [("products_by", of_kernels), ("train_products_by", settings.train_precision)] {
+        if let (Some(parts), Some(facts)) = (parts, facts.as_object_mut()) {
+            facts.insert(name.into(), split::computed_by(parts).into());
+        }
     }
     facts
 }

@@ -235,19 +235,6 @@ impl Study {
         &self.labels[split as usize]
     }
 
-    /// The model, which must be a masked one.
-    ///
-    /// # Errors
-    /// [`Error::Model`] for a causal one.
-    pub fn masked(&self) -> Result<&dyn LanguageModel> {
-        let facts = self.model.facts();
-        if facts.reads == Reads::Mask {
-            return Ok(&*self.model);
-        }
-        let problem = format!("a causal one ({}), but this needs a masked one (bert, roberta)", facts.architecture);
-        Err(Error::Model { model: self.model_facts.name.clone(), problem })
-    }
-
     /// Name of the included parameters.
     pub fn subset_name(&self) -> String {
         if let Some(adapters) = &self.adapters {

@@ -36,8 +36,8 @@ choices!(Dtype {
 
 choices!(Precision {
     Bf16: "bf16", "Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a \
-                   processor with bf16 matrix units, linear maps too";
-    Bf16x2: "bf16x2", "Products split into two bf16 parts (16 significant bits), on the processor's matrix units; \
+                   processor with units for bf16 (AMX, AVX512-BF16), linear maps too";
+    Bf16x2: "bf16x2", "Products split into two bf16 parts (16 significant bits), on the processor's matrix units (AMX); \
                        without them, as f32";
     Bf16x3: "bf16x3", "The same with three parts, all 24 bits of single precision";
     Tf32: "tf32", "Single precision with 11 significant bits in matrix products; CUDA only";
@@ -99,7 +99,7 @@ choices!(Profile {
 pub(super) fn parts() -> impl TypedValueParser<Value = Parts> {
     let named = |name: String| Parts::ALL.into_iter().find(|p| p.name() == name).expect("one of the names");
     let help = [
-        "Factors with 8 significant bits, the same on every processor; fast with matrix units",
+        "Factors with 8 significant bits, the same on every processor; fast with units for bf16 (AMX, AVX512-BF16)",
         "16 significant bits on processors with matrix units, otherwise single precision",
         "All bits of single precision, on matrix units if available",
     ];

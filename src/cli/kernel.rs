@@ -131,8 +131,8 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         metadata.insert("precision".into(), precision.name().into());
         // All shards must have the same manifest, and the measured error differs slightly between devices.
         if place.is_none() {
-            if precision.parts().is_some() {
-                metadata.insert("products_by".into(), computed_by().into());
+            if let Some(parts) = precision.parts() {
+                metadata.insert("products_by".into(), computed_by(parts).into());
             }
             let errors = precision_errors(&study.parameters, &train, &options)?;
             let texts: Vec<String> = errors.iter().map(|(f, e)| format!("{f} {e:.1e}")).collect();

@@ -161,7 +161,7 @@ fn run(command: Command) -> Result<bool> {
     Instructions::most().map_err(|value| Error::Environment {
         variable: instructions::VARIABLE,
         value: value.to_owned(),
-        expected: "portable, avx2, avx512 or amx",
+        expected: "portable, avx2, avx512, avx512bf16 or amx",
     })?;
     match command {
         Command::Analyze(a) => return analyze::run(&a),

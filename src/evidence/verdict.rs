@@ -3,7 +3,7 @@
 use super::{Answers, FineTuningResult, KernelFacts};
 use crate::stats::{Alike, Estimate, Expectation, Ratio, positive_mean, seeds_needed};
 
-/// Confidence level of each figure's interval: an answer is wrong with probability at most (1 - confidence)/2.
+/// Confidence level of each figure's interval: an answer is wrong with a probability of about (1 - confidence)/2.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A question about kernel behaviour on one task.

@@ -1,4 +1,4 @@
-//! The factors of one parameter's gradients, packed for a processor's matrix units once, for all tiles of the parameter.
+//! The factors of one parameter's gradients, packed for a processor's bf16 units once, for all tiles of the parameter.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,9 +6,9 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::split::{ALIGNMENT, Columns, Packs, Parts, Rows, has_units};
+use crate::split::{ALIGNMENT, Columns, Packs, Parts, Rows, splits};
 
-/// Number of tokens from which matrix units, which sum 32 products at a time, are faster than vector instructions.
+/// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
 
 /// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
@@ -20,9 +20,9 @@ pub struct PackedFactors {
 }
 
 impl PackedFactors {
-    /// The factors of a parameter, or `None` if matrix units do not write its gradients.
+    /// The factors of a parameter, or `None` if these units do not write its gradients.
     pub fn new(recorded: &Recorded, p: Param, parts: Parts, packs: &mut Packs) -> Option<Self> {
-        if !recorded.is_outer_by_units(p) {
+        if !recorded.is_outer_by_units(p, parts) {
             return None;
         }
         let batch = recorded.batch as usize;
@@ -69,13 +69,13 @@ fn each<T>(matrices: &Tensor, columns: usize, pack: impl FnMut(&[f32]) -> T) -> 
 }
 
 impl Recorded {
-    /// Whether matrix units write the gradients of a parameter: there are such units, and the gradients are sums of outer
+    /// Whether units for bf16 write the gradients of a parameter: there are such units, and the gradients are sums of outer
     /// products over many tokens.
-    pub fn is_outer_by_units(&self, p: Param) -> bool {
+    pub fn is_outer_by_units(&self, p: Param, parts: Parts) -> bool {
         let long = |factor: &Factor| {
             matches!(factor, Factor::Outer { x, .. }
                 if x.size()[1] >= LONG && x.device() == Device::Cpu && x.kind() != Kind::Double)
         };
-        has_units() && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
+        splits(parts) && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
     }
 }

@@ -13,8 +13,8 @@ use crate::split::Parts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a processor with bf16
-    /// matrix units, linear maps too.
+    /// Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a processor with units for
+    /// bf16 (AMX, AVX512-BF16), linear maps too.
     Bf16,
     /// Linear maps and gradients with factors split into two bf16 parts, 16 significant bits, on processors with matrix
     /// units; elsewhere single precision.
@@ -78,11 +78,9 @@ impl Precision {
         match self {
             Self::Bf16 => Ok(Kind::BFloat16),
             Self::Bf16x2 | Self::Bf16x3 if device == Device::Cpu => Ok(Kind::Float),
-            Self::Bf16x2 | Self::Bf16x3 => Err(Error::setting(
-                Field::Precision,
-                self.name(),
-                "tf32, bf16 or f32: bf16 parts need the matrix units of a CPU",
-            )),
+            Self::Bf16x2 | Self::Bf16x3 => {
+                Err(Error::setting(Field::Precision, self.name(), "tf32, bf16 or f32: bf16 parts are for CPUs"))
+            }
             Self::F32 => Ok(Kind::Float),
             Self::F64 => Ok(Kind::Double),
             Self::Tf32 if device.is_cuda() => Ok(Kind::Float),

@@ -26,7 +26,7 @@ pub enum Variant {
     PermutedLabels,
     /// Other words of the vocabulary in place of the label words, in several draws.
     UnrelatedWords,
-    /// No prompt: a new random head at the first token.
+    /// No label words: a new random head, at the first token of the prompt without its mask, or at the last of a causal model's.
     RandomHead,
 }
 

@@ -16,7 +16,7 @@ pub(super) fn paragraphs(analysis: &Analysis) -> Vec<String> {
             kernels_alone(analysis)
         )];
     }
-    let parts: Vec<String> = pairs.iter().map(Pair::headline).collect();
+    let parts: Vec<String> = pairs.iter().map(|pair| pair.headline(analysis)).collect();
     let mut paragraphs = vec![format!("{setting}, {}.", parts.join("; "))];
     paragraphs.extend(pairs.iter().map(|pair| pair.paragraph(analysis)));
     paragraphs
@@ -65,8 +65,21 @@ impl Pair<'_> {
         self.verdicts.iter().filter(|v| v.outcome == outcome).count()
     }
 
-    fn headline(&self) -> String {
+    fn headline(&self, analysis: &Analysis) -> String {
         let Self { optimizer, kernel, .. } = self;
+        let at_chance = self.run.is_some_and(|run| !analysis.floor().learned(run.test_accuracy));
+        let features = self.verdicts.iter().find(|v| v.question == Question::FixedFeatures);
+        if let (true, Some(features)) = (at_chance, features) {
+            let stay = match features.outcome {
+                Outcome::Holds => "and its features stay fixed",
+                Outcome::Fails => "though its features move",
+                _ => "and whether its features stay fixed is undecided",
+            };
+            return format!(
+                "fine-tuning with {optimizer} learned nothing that the test set shows, {stay}: whether it behaves like its \
+                 kernel {kernel} cannot be asked"
+            );
+        }
         let [holds, fails, open] = [Outcome::Holds, Outcome::Fails, Outcome::Undecided].map(|o| self.count(o));
         let asked = holds + fails + open;
         let (fine_tuning, whether) =

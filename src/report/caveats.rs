@@ -2,7 +2,7 @@
 
 use super::format::{code, escape, join, number, optimizer_title, percent, rate};
 use super::rows::title_of;
-use crate::evidence::{Analysis, FineTuningResult, Question, accuracy_error};
+use crate::evidence::{Analysis, FineTuningResult, Question};
 
 /// Caveats to the answer; Markdown.
 pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
@@ -90,26 +90,21 @@ fn near_majority(analysis: &Analysis) -> Option<String> {
 /// Differences below the test set's resolution.
 fn within_noise(analysis: &Analysis, run: &FineTuningResult) -> Vec<String> {
     let n = analysis.task.test;
-    let close = |a: f64, b: f64| {
-        let error = accuracy_error(a, n).zip(accuracy_error(b, n)).map(|(x, y)| x.hypot(y))?;
-        ((a - b).abs() <= 2.0 * error).then_some(error)
-    };
     let title = escape(&optimizer_title(&run.optimizer));
     let points = |a: f64, b: f64| format!("{:.1}", 100.0 * (a - b).abs());
-    let mut found = Vec::new();
     let kernel = analysis.kernels.iter().find(|k| k.formula == run.analog);
-    if let Some((kernel, method)) = kernel.and_then(|k| Some((k, k.methods.first()?)))
-        && let Some(error) = close(run.test_accuracy, method.test_accuracy)
-    {
-        found.push(format!(
-            "{title} and {} differ by {} points on test, with a standard error of about {:.1} points: which of the two \
-             is better cannot be told from {n} examples.",
-            escape(&kernel.title),
-            points(run.test_accuracy, method.test_accuracy),
-            100.0 * error
-        ));
+    let Some((kernel, method)) = kernel.and_then(|k| Some((k, k.methods.first()?))) else { return Vec::new() };
+    // Paired over the examples: the ratio's interval has the one at which both are equally good.
+    let solved = analysis.verdicts.iter().find(|v| v.question == Question::Solved && v.optimizer == run.optimizer);
+    let alike = solved.and_then(|v| v.low.zip(v.high)).is_some_and(|(low, high)| low <= 1.0 && 1.0 <= high);
+    if !alike {
+        return Vec::new();
     }
-    found
+    vec![format!(
+        "{title} and {} differ by {} points on test: which of the two is better cannot be told from these {n} examples.",
+        escape(&kernel.title),
+        points(run.test_accuracy, method.test_accuracy),
+    )]
 }
 
 /// A learning rate at the end of its grid, or runs that diverged.
@@ -134,11 +129,15 @@ fn on_the_edge(run: &FineTuningResult) -> Vec<String> {
     found
 }
 
+/// A mean so many times the median is that of a few entries.
+const FAR: f64 = 3.0;
+
 /// A mean relative distance far from the median, dominated by a few entries near zero.
 fn carried_by_few(analysis: &Analysis, run: &FineTuningResult) -> Option<String> {
     let drift = run.kernel_drift.iter().find(|(formula, _)| *formula == run.analog).map(|(_, drift)| drift)?;
     let threshold = Question::FixedFeatures.threshold();
-    (drift.mean_relative >= threshold && drift.median_relative < threshold).then(|| {
+    let across = drift.mean_relative >= threshold && drift.median_relative < threshold;
+    (across || drift.mean_relative >= FAR * drift.median_relative).then(|| {
         format!(
             "With {}, the entries of {} change by {} times their size on average, but by {} at the median: a minority \
              of the entries, usually those near zero, carries the mean and with it the verdict on fixed features.",

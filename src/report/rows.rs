@@ -175,8 +175,11 @@ pub(super) fn why_undecided(verdict: &Verdict) -> Option<String> {
 /// How many examples would decide.
 fn wanted(verdict: &Verdict) -> String {
     match verdict.needed {
-        Some(count) => format!("about {} would decide", samples(verdict.question, rounded_up(count))),
-        None => "it lies so near the threshold that no number of examples can be named that would decide".to_owned(),
+        Some(count) => {
+            let examples = samples(verdict.question, rounded_up(count));
+            format!("about {examples} would decide if the true figure were the measured one")
+        }
+        None => "no number of examples can be named that would decide".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::ptr;
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
-use super::{Parts, has_units};
+use super::{Parts, splits};
 use crate::device::threads;
 
 /// A factor of a [`Product`]: entry k of row i is at `i·stride + k` if `along`, else at `k·stride + i`.
@@ -46,11 +46,11 @@ unsafe extern "C" {
 /// `x Wᵀ + b` for x \[…, in\], W \[out, in\], b \[out\] from products of bf16 parts, differentiable once in all three; the
 /// backward pass uses the same number of parts.
 ///
-/// Without matrix units for these tensors, one part still rounds the factors, and more parts become libtorch's single
+/// Without units for these tensors and so many parts, one part still rounds the factors, and more parts become libtorch's single
 /// precision.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) -> Tensor {
     let single = [Some(x), Some(weight), bias].into_iter().flatten().all(|t| t.kind() == Kind::Float);
-    let units = single && x.device() == Device::Cpu && has_units();
+    let units = single && x.device() == Device::Cpu && splits(parts);
     let multiply = units.then_some(multiply as Multiply);
     if !single || (multiply.is_none() && parts != Parts::One) {
         return x.linear(weight, bias);
@@ -73,7 +73,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, parts: Parts) 
 
 /// # Safety
 /// The product's pointers must be those of matrices of these sizes, `out` must not be accessed by anyone else, and the
-/// processor must have matrix units.
+/// processor must have units for bf16.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn multiply(product: *const Product) {
     use kernelview_loops::parts::{Factor, Out, multiply};
@@ -99,33 +99,35 @@ unsafe extern "C" fn multiply(product: *const Product) {
 
 #[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn multiply(_: *const Product) {
-    unreachable!("no matrix units")
+    unreachable!("no units for bf16")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::split::has_units;
 
     /// Rows of the last rows of a large product are those of the same rows alone, with one thread and two. Fails for: shares of
     /// threads that overlap or leave a gap.
     #[test]
     fn threads_share_a_product() {
         if !has_units() {
-            eprintln!("skipped: this processor has no matrix units for bf16, or they are switched off");
+            eprintln!("skipped: this processor has no units for bf16, or they are switched off");
             return;
         }
+        let parts = if splits(Parts::Three) { Parts::Three } else { Parts::One };
         tch::manual_seed(5);
         let options = (Kind::Float, Device::Cpu);
         let (x, w) = (Tensor::randn([700, 300], options), Tensor::randn([410, 300], options));
         let before = tch::get_num_threads();
         let with = |threads| {
             tch::set_num_threads(threads);
-            let out = linear(&x, &w, None, Parts::Three);
+            let out = linear(&x, &w, None, parts);
             tch::set_num_threads(before);
             out
         };
         assert_eq!(with(1), with(2));
-        assert_eq!(with(1).narrow(0, 690, 10), linear(&x.narrow(0, 690, 10), &w, None, Parts::Three));
+        assert_eq!(with(1).narrow(0, 690, 10), linear(&x.narrow(0, 690, 10), &w, None, parts));
     }
 
     /// Output and all three gradients of a linear map over several axes, against double precision. One part against double precision of

@@ -1,7 +1,7 @@
-//! Linear maps with factors split into bf16 parts ([`Parts`]), which a processor's matrix units multiply several times as
-//! fast as single precision. Knows no network.
+//! Linear maps with factors split into bf16 parts ([`Parts`]), which a processor's units for bf16 multiply faster than single
+//! precision: matrix units several times, inner products of vectors twice. Knows no network.
 
 mod linear;
 
-pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units};
+pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units, splits};
 pub use linear::linear;

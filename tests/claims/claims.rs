@@ -152,6 +152,7 @@ claims![
     natural_task,
     prompt_kernel_regime,
     prompt_kernel_analog,
+    prompt_kernel_analog_english,
     prompt_readout,
 ];
 

@@ -8,8 +8,8 @@ use crate::common::causal::{config_json, tensors, write};
 use crate::common::fixture::tiny_checkpoint;
 use kernelview::analysis::{Pretrained, SplitName, Study, StudyRequest};
 use kernelview::device::Dtype;
-use kernelview::jacobian::{Examples, Parameters};
-use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, random, write_tensors};
+use kernelview::jacobian::{Examples, Parameters, all_outputs};
+use kernelview::lm::{self, Architecture, CausalArchitecture, CausalLm, OutputMode, random, with_head, write_tensors};
 use kernelview::task::{
     PromptTokenizer, PromptedTask, Reading, Splits, TaskDefinition, Template, demo, demo_definition,
 };
@@ -224,6 +224,14 @@ fn study(template: &str) -> kernelview::error::Result<(Study, PromptTokenizer)> 
     Ok((Study::new(StudyRequest::new(&network, &definition, &splits))?, tokenizer))
 }
 
+/// The rows of a causal model's decoder for the label words \[C, width\].
+fn decoder(study: &Study) -> Tensor {
+    let at = study.parameters.specs().iter().position(|spec| spec.name.ends_with("lm_head.weight"));
+    // Tied to the embeddings otherwise.
+    let words: Vec<i64> = study.task.words.iter().map(|word| word[0]).collect();
+    study.parameters.values()[at.unwrap_or(0)].index_select(0, &Tensor::from_slice(&words))
+}
+
 #[test]
 fn a_causal_prompt_is_the_template_up_to_its_mask() {
     let (study, tokenizer) = study("*cls**sent_0*_It_was*mask*.*sep+*").expect("a study");
@@ -238,8 +246,17 @@ fn a_causal_prompt_is_the_template_up_to_its_mask() {
     assert_eq!(study.model_facts.architecture, "llama");
     let examples = study.examples(SplitName::Train, study.mode).expect("examples");
     assert_eq!(examples.outputs(), 1);
-    let refused = study.masked().err().expect("not a masked model").to_string();
-    assert!(refused.ends_with(": a causal one (llama), but this needs a masked one (bert, roberta)"), "{refused}");
+    // A new head reads the same token.
+    let heads = study.head_examples(SplitName::Train, 3).expect("a head's examples");
+    let width = study.model_facts.width;
+    let weight = Tensor::arange(3 * width, (Kind::Double, Device::Cpu)).view([3, width]).sin();
+    let found = all_outputs(&with_head(&study.parameters, &weight, None), &heads, 4).expect("outputs");
+    let expected = heads.features(&study.parameters, 4).matmul(&weight.transpose(0, 1));
+    assert!((found - expected).abs().max().double_value(&[]) < 1e-12);
+    let same = heads.features(&study.parameters, 1).matmul(&decoder(&study).transpose(0, 1));
+    let logits = study.examples(SplitName::Train, OutputMode::Logits).expect("examples");
+    let logits = all_outputs(&study.parameters, &logits, 4).expect("outputs");
+    assert!((same - logits).abs().max().double_value(&[]) < 1e-12);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use kernelview::task::cloze::{self, ClozeSettings, Drawn, LEAST, TEMPLATE};
-use kernelview::task::{Example, OwnSplit, PromptTokenizer, parse_examples};
+use kernelview::task::{Example, OwnSplit, PromptTokenizer, PromptedTask, Reading, parse_examples};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -259,6 +259,27 @@ fn prompts_are_the_sentences_tokens() {
             let whole = cloze::restore(&example, task.words);
             assert_eq!(parts, ids(&whole), "{whole}");
         }
+    }
+}
+
+/// A causal model continues the text before the word, and is asked for the word's token, which begins with the space.
+#[test]
+fn causal_models_read_the_text_before_the_word() {
+    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/family/prose-64");
+    let tokenizer = PromptTokenizer::from_dir(&family).unwrap();
+    let own = OwnSplit { k: 8, seed: 13, test_limit: None, dev: None, test: None };
+    for task in cloze::builtin() {
+        let (definition, splits) = (task.definition().unwrap(), task.splits(&own).unwrap());
+        let read = PromptedTask::read_at(Reading::LastToken, &definition, &tokenizer, &splits).unwrap();
+        for (prompt, example) in read.test.iter().zip(&splits.test.examples) {
+            // Behind the tokens that begin every text of this tokenizer.
+            let text = tokenizer.encode(&example.texts[0]).unwrap();
+            assert_eq!(&prompt.input_ids[prompt.input_ids.len() - text.len()..], text, "{}", task.name);
+            assert!(prompt.input_ids.len() <= text.len() + 1);
+            assert_eq!(prompt.mask_pos + 1, prompt.input_ids.len());
+        }
+        let words: Vec<_> = task.words.iter().map(|word| tokenizer.encode(&format!(" {word}")).unwrap()).collect();
+        assert_eq!(read.words, words, "{}", task.name);
     }
 }
 

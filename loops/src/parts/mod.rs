@@ -1,8 +1,9 @@
-//! Single-precision matrix products on a processor's bf16 matrix units.
+//! Single-precision matrix products on a processor's bf16 units: matrix units (AMX), or vector instructions for inner products
+//! (AVX512-BF16).
 //!
 //! A single-precision number is a sum of bf16 parts with eight significant bits each, `x = x₁ + x₂ + x₃`, exact except below
-//! the range of bf16. The units multiply parts exactly and sum in single precision, several times as fast as
-//! single-precision products:
+//! the range of bf16. The units multiply parts exactly and sum in single precision: matrix units several times as fast as
+//! single-precision products, vector instructions twice as fast, so that they gain with one part alone:
 //!
 //! | parts | products | relative error of a product |
 //! |---|---|---|
@@ -17,7 +18,11 @@ mod outer;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod units;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 pub use outer::{ALIGNMENT, Columns, Packs, Rows};
 pub use product::Factor;
@@ -27,8 +32,7 @@ pub use product::{Out, multiply};
 #[cfg(test)]
 mod tests;
 
-use crate::instructions::Instructions;
-use units::present;
+use units::Unit;
 
 /// The number of bf16 parts into which factors are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -64,13 +68,27 @@ impl Parts {
     }
 }
 
-/// How products of parts are computed here, for files and reports.
-pub fn computed_by() -> &'static str {
-    if has_units() { "matrix units" } else { "single precision" }
+/// How products of so many parts are computed here, for files and reports.
+pub fn computed_by(parts: Parts) -> &'static str {
+    match Unit::here() {
+        Some(Unit::Matrix) => "matrix units",
+        Some(Unit::Vector) if splits(parts) => "inner products of bf16",
+        _ => "single precision",
+    }
 }
 
-/// Whether products are split here: the processor has bf16 matrix units, the system lets this process use them, and the
-/// environment does not forbid it.
+/// Whether products of so many parts are computed by units for bf16 here: the processor has them, the system lets this process
+/// use them, the environment does not forbid it, and they are faster than products in single precision.
+pub fn splits(parts: Parts) -> bool {
+    match Unit::here() {
+        Some(Unit::Matrix) => true,
+        // At twice the rate, three or six products take longer than one.
+        Some(Unit::Vector) => parts == Parts::One,
+        None => false,
+    }
+}
+
+/// Whether the processor has units for bf16 that this process may use.
 pub fn has_units() -> bool {
-    Instructions::Amx.allowed() && present()
+    Unit::here().is_some()
 }

@@ -11,15 +11,15 @@ pub const ALIGNMENT: usize = super::units::SIDE;
 mod packed {
     use super::{Parts, Range};
 
-    /// There are no matrix units.
+    /// There are no units for bf16.
     #[derive(Debug, Default)]
     pub struct Packs(());
 
-    /// There are no matrix units.
+    /// There are no units for bf16.
     #[derive(Clone, Copy, Debug)]
     pub struct Rows(());
 
-    /// There are no matrix units.
+    /// There are no units for bf16.
     #[derive(Clone, Copy, Debug)]
     pub struct Columns(());
 
@@ -29,17 +29,17 @@ mod packed {
 
         /// Not to be called.
         pub fn rows(&mut self, _: Parts, _: &[f32], _: usize) -> Rows {
-            unreachable!("no matrix units")
+            unreachable!("no units for bf16")
         }
 
         /// Not to be called.
         pub fn columns(&mut self, _: Parts, _: &[f32], _: usize) -> Columns {
-            unreachable!("no matrix units")
+            unreachable!("no units for bf16")
         }
 
         /// Not to be called.
         pub fn add_outer(&self, _: (Rows, Range<usize>), _: (Columns, Range<usize>), _: bool, _: &mut [f32]) {
-            unreachable!("no matrix units")
+            unreachable!("no units for bf16")
         }
     }
 }
@@ -49,7 +49,7 @@ mod packed {
     use super::{ALIGNMENT, Parts, Range};
     use crate::parts::pack::{Place, strip};
     use crate::parts::product::{Factor, Out, block};
-    use crate::parts::units::{Line, PART, SIDE, STEP, Tiles, present};
+    use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP, Unit};
 
     /// Packed factors, in memory that is kept for the next ones: to touch new memory can cost more than to pack.
     #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ mod packed {
         /// Packs rows of tokens with so many numbers each, which become rows of results.
         ///
         /// # Panics
-        /// If the processor has no matrix units, or the numbers are not whole rows.
+        /// If the processor has no units for bf16, or the numbers are not whole rows.
         pub fn rows(&mut self, parts: Parts, values: &[f32], columns: usize) -> Rows {
             Rows(self.pack(parts, values, columns, Place::Rows))
         }
@@ -110,7 +110,7 @@ mod packed {
         }
 
         fn pack(&mut self, parts: Parts, values: &[f32], columns: usize, place: Place) -> Packed {
-            assert!(present(), "matrix units");
+            assert!(Unit::here().is_some(), "units for bf16");
             assert!(values.len().is_multiple_of(columns), "rows of {columns} columns");
             let tokens = values.len() / columns;
             let factor = Factor { values, stride: columns, contiguous_along: false };
@@ -122,7 +122,7 @@ mod packed {
             }
             for (s, lines) in self.lines[packed.first..self.used].chunks_exact_mut(length.max(1)).enumerate() {
                 let rows = SIDE * s..columns.min(SIDE * (s + 1));
-                // SAFETY: matrix units come with these vectors (`present`).
+                // SAFETY: units come with these vectors (`Unit::here`).
                 unsafe {
                     match parts {
                         Parts::One => strip::<1>(factor, rows, 0..tokens, place, lines),
@@ -157,7 +157,7 @@ mod packed {
             if out.is_empty() {
                 return;
             }
-            let tiles = Tiles::new();
+            let multiplier = Multiplier::new();
             let steps = g.tokens.div_ceil(STEP);
             let out = Out { values: out.as_mut_ptr(), stride: width };
             for j in (0..width).step_by(SIDE) {
@@ -166,7 +166,7 @@ mod packed {
                     let rows = g.strip(&self.lines[..self.used], heights.start + i);
                     let size = (height - i, width - j);
                     // SAFETY: the block is within the result, which is the caller's own; strips are as long as the steps.
-                    unsafe { block(&tiles, g.parts, (rows, columns), steps, (out.at(i, j), size), add) };
+                    unsafe { block(&multiplier, g.parts, (rows, columns), steps, (out.at(i, j), size), add) };
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Products of matrices by the matrix units: blocks of the result, packed strips of the factors, threads.
+//! Products of matrices by units for bf16: blocks of the result, packed strips of the factors, threads.
 
 use super::Parts;
 
@@ -26,7 +26,7 @@ mod x86 {
 
     use super::{Factor, Parts};
     use crate::parts::pack::{Place, strip};
-    use crate::parts::units::{Line, PART, SIDE, STEP, Tiles};
+    use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP};
 
     /// Numbers that are summed before the next ones are packed: a strip of columns in two parts fits into the first cache.
     const ALONG: usize = 256;
@@ -85,7 +85,7 @@ mod x86 {
     /// most so many threads.
     ///
     /// # Safety
-    /// `out` is a matrix of that size which nobody else reads or writes; the processor has matrix units.
+    /// `out` is a matrix of that size which nobody else reads or writes; the processor has units for bf16.
     pub unsafe fn multiply(
         parts: Parts,
         most: usize,
@@ -157,7 +157,7 @@ mod x86 {
         out: Out,
         add: bool,
     ) {
-        let tiles = Tiles::new();
+        let multiplier = Multiplier::new();
         STRIPS.with_borrow_mut(|packed| {
             for i in rows.clone().step_by(ROWS) {
                 let rows = i..rows.end.min(i + ROWS);
@@ -169,7 +169,7 @@ mod x86 {
                     for (s, lines) in strips.chunks_exact_mut(lines).enumerate() {
                         let first = rows.start + SIDE * s;
                         let rows = first..rows.end.min(first + SIDE);
-                        // SAFETY: matrix units come with these vectors (`present`).
+                        // SAFETY: units come with these vectors (`Unit::here`).
                         unsafe { strip::<P>(a, rows, along.clone(), Place::Rows, lines) };
                     }
                     let column = Strips::room(&mut packed.columns, lines);
@@ -183,7 +183,7 @@ mod x86 {
                             // SAFETY: the block is within the result; strips are as long as the steps.
                             unsafe {
                                 let out = out.at(first, j);
-                                block(&tiles, parts, (strip, column), steps, (out, size), add || k > 0);
+                                block(&multiplier, parts, (strip, column), steps, (out, size), add || k > 0);
                             }
                         }
                     }
@@ -195,10 +195,10 @@ mod x86 {
     /// A block of the result of at most [`SIDE`] rows and columns.
     ///
     /// # Safety
-    /// As for [`Tiles::multiply`], with a block of `size`.
+    /// As for [`Multiplier::multiply`], with a block of `size`.
     #[inline]
     pub(in crate::parts) unsafe fn block(
-        tiles: &Tiles,
+        multiplier: &Multiplier,
         parts: Parts,
         (rows, columns): (&[Line], &[Line]),
         steps: usize,
@@ -208,12 +208,12 @@ mod x86 {
         let strips = (rows.as_ptr(), columns.as_ptr());
         if size.0 >= SIDE && size.1 >= SIDE {
             // SAFETY: the caller's promise.
-            unsafe { tiles.multiply(parts, strips, steps, (out.values, out.stride), add) };
+            unsafe { multiplier.multiply(parts, strips, steps, (out.values, out.stride), add) };
             return;
         }
         let mut whole = [0f32; SIDE * SIDE];
         // SAFETY: a whole block is this function's own.
-        unsafe { tiles.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false) };
+        unsafe { multiplier.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false) };
         for (i, row) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
             // SAFETY: a row of the block.
             let out = unsafe { std::slice::from_raw_parts_mut(out.values.add(i * out.stride), size.1.min(SIDE)) };

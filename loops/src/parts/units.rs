@@ -1,7 +1,11 @@
-//! The matrix units (AMX) of x86-64 processors: their availability to this process, and their innermost loop over packed
-//! factors.
+//! The units for bf16 of x86-64 processors: their availability to this process, and the choice among their innermost loops over
+//! packed factors.
 
 use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+use super::{Parts, tiles::Tiles, vectors};
+use crate::instructions::Instructions;
 
 /// Rows and columns of a block of the result: two tiles of 16 either way.
 pub(super) const SIDE: usize = 32;
@@ -32,10 +36,7 @@ fn detect() -> bool {
     const TILES: libc::c_long = 18;
     /// Leaf 7: tiles, and their products of bf16.
     const FEATURES: u32 = 1 << 24 | 1 << 22;
-    let vectors = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16");
-    if !vectors || __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & FEATURES != FEATURES {
+    if !has_vectors() || __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & FEATURES != FEATURES {
         return false;
     }
     // SAFETY: a system call of two numbers, which a system that does not know it refuses.
@@ -47,160 +48,76 @@ fn detect() -> bool {
     false
 }
 
+/// Units for bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Matrix units (AMX).
+    Matrix,
+    /// Inner products of vectors (AVX512-BF16).
+    Vector,
+}
+
+impl Unit {
+    /// The fastest units here that the environment allows.
+    pub fn here() -> Option<Self> {
+        if Instructions::Amx.allowed() && present() {
+            Some(Self::Matrix)
+        } else if Instructions::Avx512Bf16.allowed() && has_vectors() {
+            Some(Self::Vector)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the processor has AVX-512 with bf16, which packs factors for either unit.
+fn has_vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// What multiplies packed factors in this thread.
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::Tiles;
+pub(super) enum Multiplier {
+    Tiles(Tiles),
+    Vectors,
+}
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::asm;
-
-    use super::{Line, SIDE};
-    use crate::parts::Parts;
-
-    /// What the instruction that configures tiles reads.
-    #[repr(C, align(64))]
-    struct Configuration {
-        palette: u8,
-        start: u8,
-        reserved: [u8; 14],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
+impl Multiplier {
+    /// # Panics
+    /// If there are no units for bf16.
+    pub fn new() -> Self {
+        match Unit::here().expect("units for bf16") {
+            Unit::Matrix => Self::Tiles(Tiles::new()),
+            Unit::Vector => Self::Vectors,
+        }
     }
 
-    /// This thread's tiles, configured: eight of 16 rows of 64 bytes. They are given back on drop.
-    pub(in crate::parts) struct Tiles(());
-
-    impl Tiles {
-        /// Configures the tiles.
-        ///
-        /// # Panics
-        /// If there are none.
-        pub fn new() -> Self {
-            assert!(super::present(), "matrix units");
-            let mut configuration =
-                Configuration { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-            configuration.row_bytes[..8].fill(64);
-            configuration.rows[..8].fill(16);
-            // SAFETY: there are tiles; the configuration is one that palette 1 allows.
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
-            Self(())
-        }
-
-        /// Writes a block of [`SIDE`] rows and columns, `stride` numbers apart, or adds to it: products of a packed strip of rows
-        /// and a packed strip of columns, in so many steps. The smallest products are summed first.
-        ///
-        /// # Safety
-        /// `rows` and `columns` have `steps` times `parts` times [`super::PART`] lines, `out` a block.
-        #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
-        #[inline]
-        pub unsafe fn multiply(
-            &self,
-            parts: Parts,
-            (rows, columns): (*const Line, *const Line),
-            steps: usize,
-            (out, stride): (*mut f32, usize),
-            add: bool,
-        ) {
-            // SAFETY: the tiles are configured; what is read and written is the caller's promise.
-            unsafe {
-                let (top, bottom, pitch) = (out, out.add(SIDE / 2 * stride), 4 * stride);
-                if add {
-                    asm!(
-                        "tileloadd tmm0, [{top} + {pitch}]",
-                        "tileloadd tmm1, [{top} + {pitch} + 64]",
-                        "tileloadd tmm2, [{bottom} + {pitch}]",
-                        "tileloadd tmm3, [{bottom} + {pitch} + 64]",
-                        top = in(reg) top, bottom = in(reg) bottom, pitch = in(reg) pitch, options(nostack)
-                    );
-                } else {
-                    asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack));
-                }
-                if steps > 0 {
-                    match parts {
-                        Parts::One => one(rows, columns, steps),
-                        Parts::Two => two(rows, columns, steps),
-                        Parts::Three => three(rows, columns, steps),
-                    }
-                }
-                asm!(
-                    "tilestored [{top} + {pitch}], tmm0",
-                    "tilestored [{top} + {pitch} + 64], tmm1",
-                    "tilestored [{bottom} + {pitch}], tmm2",
-                    "tilestored [{bottom} + {pitch} + 64], tmm3",
-                    top = in(reg) top, bottom = in(reg) bottom, pitch = in(reg) pitch, options(nostack)
-                );
+    /// Writes a block of [`SIDE`] rows and columns, `stride` numbers apart, or adds to it: products of a packed strip of rows
+    /// and a packed strip of columns, in so many steps. In every step the smallest products are summed first.
+    ///
+    /// # Safety
+    /// `rows` and `columns` have `steps` times `parts` times [`PART`] lines, `out` a block.
+    #[inline]
+    pub unsafe fn multiply(
+        &self,
+        parts: Parts,
+        strips: (*const Line, *const Line),
+        steps: usize,
+        out: (*mut f32, usize),
+        add: bool,
+    ) {
+        // SAFETY: the caller's promise; there are these units.
+        unsafe {
+            match self {
+                Self::Tiles(tiles) => tiles.multiply(parts, strips, steps, out, add),
+                Self::Vectors => vectors::multiply(parts, strips, steps, out, add),
             }
         }
     }
-
-    impl Drop for Tiles {
-        fn drop(&mut self) {
-            // SAFETY: there are tiles.
-            unsafe { asm!("tilerelease", options(nostack, nomem)) };
-        }
-    }
-
-    /// A loop over steps: `$load` reads tiles of both strips, between which the four products of what was read are summed.
-    macro_rules! steps {
-        ($name:ident, $bytes:literal, $([$($load:literal),+])+) => {
-            /// # Safety
-            /// Tiles are configured; strips are as long as so many steps, at least one.
-            #[inline]
-            unsafe fn $name(rows: *const Line, columns: *const Line, steps: usize) {
-                // SAFETY: the caller's promise. Tiles 0 to 3 hold the sums, 4 and 5 rows, 6 and 7 columns.
-                unsafe {
-                    asm!(
-                        "2:",
-                        $(
-                            $($load,)+
-                            "tdpbf16ps tmm0, tmm4, tmm6",
-                            "tdpbf16ps tmm1, tmm4, tmm7",
-                            "tdpbf16ps tmm2, tmm5, tmm6",
-                            "tdpbf16ps tmm3, tmm5, tmm7",
-                        )+
-                        concat!("add {r}, ", $bytes),
-                        concat!("add {c}, ", $bytes),
-                        "dec {n}",
-                        "jnz 2b",
-                        r = inout(reg) rows => _,
-                        c = inout(reg) columns => _,
-                        n = inout(reg) steps => _,
-                        w = in(reg) 64usize,
-                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                        options(nostack)
-                    );
-                }
-            }
-        };
-    }
-
-    steps!(
-        one,
-        "2048",
-        [
-            "tileloadd tmm4, [{r} + {w}]",
-            "tileloadd tmm6, [{c} + {w}]",
-            "tileloadd tmm5, [{r} + {w} + 1024]",
-            "tileloadd tmm7, [{c} + {w} + 1024]"
-        ]
-    );
-
-    // a₁b₂, a₁b₁, a₂b₁: what was read is read as seldom as that order allows.
-    steps!(two, "4096",
-        ["tileloadd tmm4, [{r} + {w}]", "tileloadd tmm6, [{c} + {w} + 2048]",
-         "tileloadd tmm5, [{r} + {w} + 1024]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-        ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
-        ["tileloadd tmm4, [{r} + {w} + 2048]", "tileloadd tmm5, [{r} + {w} + 3072]"]
-    );
-
-    // a₁b₃, a₁b₂, a₁b₁, a₃b₁, a₂b₁, a₂b₂.
-    steps!(three, "6144",
-        ["tileloadd tmm4, [{r} + {w}]", "tileloadd tmm6, [{c} + {w} + 4096]",
-         "tileloadd tmm5, [{r} + {w} + 1024]", "tileloadd tmm7, [{c} + {w} + 5120]"]
-        ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-        ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
-        ["tileloadd tmm4, [{r} + {w} + 4096]", "tileloadd tmm5, [{r} + {w} + 5120]"]
-        ["tileloadd tmm4, [{r} + {w} + 2048]", "tileloadd tmm5, [{r} + {w} + 3072]"]
-        ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-    );
 }

@@ -163,7 +163,7 @@ mod tests {
         use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
         use crate::progress::Silent;
         if !crate::split::has_units() {
-            eprintln!("skipped: this processor has no matrix units for bf16, or they are switched off");
+            eprintln!("skipped: this processor has no units for bf16, or they are switched off");
             return;
         }
         let shape = random::tiny(Architecture::Roberta, 60);
@@ -190,6 +190,8 @@ mod tests {
         for (precision, bounds) in
             [(Precision::Bf16x3, [2e-6, 1e-3]), (Precision::Bf16x2, [2e-5, 1e-2]), (Precision::Bf16, [2e-2, 2e-1])]
         {
+            // Vectors of bf16 compute one part alone; more are single precision there.
+            let is_split = precision.parts().is_some_and(crate::split::splits);
             let tiles = (FormulaSet::ALL, Some(Method::Tiles));
             for (formulas, method) in [tiles, (FormulaSet::SGD, Some(Method::Ghost))] {
                 let (own, plain) = (kernels(Some(precision), formulas, method), kernels(None, formulas, method));
@@ -199,7 +201,7 @@ mod tests {
                         let error = ((a - b).norm() / b.norm()).double_value(&[]);
                         let bound = bounds[usize::from(formula != Formula::Sgd)];
                         assert!(
-                            (error > 0.0 || formula != Formula::Sgd) && error < bound,
+                            (error > 0.0 || !is_split || formula != Formula::Sgd) && error < bound,
                             "{precision:?}, {formula}: {error:e}"
                         );
                     }

@@ -6,7 +6,7 @@ use super::{Arithmetic, Method};
 use crate::error::{Error, Result};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
-use crate::split::{Parts, has_units};
+use crate::split::{Parts, splits};
 
 /// How to compute a Gram matrix.
 #[derive(Clone, Debug)]
@@ -35,8 +35,8 @@ pub struct GramOptions {
     pub method: Option<Method>,
     /// Element type of the products; `None` takes the network's.
     pub product_kind: Option<Kind>,
-    /// Number of bf16 parts into which factors of linear maps and tiles are split, if the processor has matrix units; with
-    /// `None`, or without matrix units, they are not split.
+    /// Number of bf16 parts into which factors of linear maps and tiles are split, if the processor has units for it; with
+    /// `None`, or without such units, they are not split.
     pub parts: Option<Parts>,
 }
 
@@ -66,11 +66,11 @@ impl GramOptions {
         self.product_kind.unwrap_or_else(|| parameters.kind())
     }
 
-    /// The number of parts actually used: on the CPU in single precision, with matrix units.
+    /// The number of parts actually used: on the CPU in single precision, with units for bf16.
     pub fn parts_used(&self, parameters: &Parameters) -> Option<Parts> {
         let single = parameters.kind() == Kind::Float && self.factor_kind(parameters) != Kind::Double;
         let cores = parameters.device() == Device::Cpu && self.arithmetic_on(Device::Cpu) == Arithmetic::Cores;
-        self.parts.filter(|_| single && cores && has_units())
+        self.parts.filter(|parts| single && cores && splits(*parts))
     }
 
     /// Size of one panel's tile buffer.

@@ -140,9 +140,9 @@ impl Panel {
         })
     }
 
-    /// The factors of a parameter, packed for matrix units; `None` if these do not write its gradients in all batches.
+    /// The factors of a parameter, packed for units for bf16; `None` if these do not write its gradients in all batches.
     pub fn packed(&self, p: Param, parts: Parts, packs: &mut Packs) -> Option<Vec<PackedFactors>> {
-        if !self.batches.iter().all(|batch| batch.is_outer_by_units(p)) {
+        if !self.batches.iter().all(|batch| batch.is_outer_by_units(p, parts)) {
             return None;
         }
         self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts, packs)).collect()

@@ -64,13 +64,15 @@ fn notes(grid: &Reproduction) -> Vec<String> {
         "Numbers are percentages on the test examples: the mean over seeds, in brackets the standard deviation over seeds \
          (which has both the choice of training examples and the order of mini-batches in it)."
             .to_owned(),
-        "Where fine-tuning's accuracy is not above the most frequent class's by more than twice the standard error over seeds (with \
-         one seed: by more than the standard error over test examples), or for the linearization not above zero-shot's, there is \
-         nothing to ask (n/a). The linearized model's share is a ratio of mean gains in accuracy."
+        "Where fine-tuning's accuracy is not above the most frequent class's by more than twice the standard error over seeds and test \
+         examples together (with one seed: by more than that over test examples), or for the linearization not above zero-shot's, there is nothing to ask \
+         (n/a). The linearized model's share is a ratio of mean gains in accuracy."
             .to_owned(),
-        "In brackets behind a figure is its 95% interval: over seeds, Student's for a ratio of two means (Fieller 1954) or for a mean; \
-         with one seed, over examples. A question holds or fails where the whole interval is on one side of the threshold, and is \
-         undecided elsewhere."
+        "In brackets behind a figure is its 95% interval: over seeds, Student's for a ratio of two means (Fieller 1954) or, of kernels' \
+         distances, for the geometric mean; with one seed, over examples (then MRPC and QQP by accuracy). A question holds or fails where \
+         the whole interval is on one side of the threshold, and is undecided elsewhere; behind that stands how many seeds (or examples) \
+         would decide it nine times out of ten if the true figure were the measured one. Of a hundred answers a few may be wrong. \
+         Seeds that share a test set share its error, which no interval over seeds includes: the answers are for these test examples."
             .to_owned(),
     ];
     if grid.cells.iter().any(|c| scored_by_f1(&c.key.task)) {

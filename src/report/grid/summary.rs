@@ -1,8 +1,10 @@
 //! Means over seeds, and the answers to the paper's questions.
 
-use crate::evidence::{CONFIDENCE, Floor, GridKey, GridResult, METHODS, Outcome, Question, Reproduction, Verdict};
+use crate::evidence::{
+    CONFIDENCE, Floor, GridKey, GridResult, METHODS, Outcome, Question, Reproduction, Verdict, accuracy_error,
+};
 use crate::report::format::optimizer_title;
-use crate::stats::{Estimate, Ratio, positive_mean, student_mean};
+use crate::stats::{Estimate, Ratio};
 
 /// Cells that differ only in their seed.
 pub(super) struct Group<'a> {
@@ -30,11 +32,11 @@ impl Spread {
         (!values.is_empty()).then_some(Self { mean, deviation })
     }
 
-    /// Whether the mean of some gains exceeds twice its standard error over seeds. A single seed has no spread; then `alone`
-    /// decides, from the number of test examples.
-    fn is_gain(gains: &[f64], alone: impl FnOnce() -> bool) -> bool {
+    /// Whether the mean of some gains exceeds twice its standard error: over seeds, and over test examples, which seeds share.
+    /// A single seed has no spread; then `alone` decides, from the number of test examples.
+    fn is_gain(gains: &[f64], over_examples: f64, alone: impl FnOnce() -> bool) -> bool {
         Self::of(gains).is_some_and(|gain| match gain.deviation {
-            Some(deviation) => gain.mean > 2.0 * deviation / (gains.len() as f64).sqrt(),
+            Some(deviation) => gain.mean > 2.0 * over_examples.hypot(deviation / (gains.len() as f64).sqrt()),
             None => alone(),
         })
     }
@@ -43,26 +45,36 @@ impl Spread {
 /// A question's answer over the seeds of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Answer {
-    /// The figure: a ratio of means, or a mean, over seeds.
+    /// The figure: a ratio of means, or a geometric mean, over seeds.
     pub value: f64,
     /// Its interval; `None` where it is unbounded.
     pub interval: Option<(f64, f64)>,
     /// The answer.
     pub outcome: Outcome,
+    /// How many seeds would probably decide an undecided one, if known; of a single seed, how many examples.
+    pub needed: Option<usize>,
+    /// Whether it is over seeds, and not over the examples of a single one.
+    pub over_seeds: bool,
 }
 
 impl Answer {
-    fn over_seeds(question: Question, estimate: &Estimate) -> Self {
-        let Estimate { value, low, high, .. } = *estimate;
-        let interval = (low.is_finite() && high.is_finite()).then_some((low, high));
-        Self { value, interval, outcome: question.outcome(estimate) }
+    /// From a ratio over seeds; `scale` makes the figure of it, and `threshold` is the question's before that.
+    fn over_seeds(question: Question, ratio: &Ratio, threshold: f64, scale: fn(f64) -> f64) -> Self {
+        let estimate = ratio.estimate(CONFIDENCE);
+        let Estimate { value, low, high, .. } = estimate;
+        let interval = (low.is_finite() && high.is_finite()).then_some((scale(low), scale(high)));
+        let outcome =
+            question.outcome(&Estimate { value: scale(value), low: scale(low), high: scale(high), ..estimate });
+        let needed = ratio.needed(threshold, CONFIDENCE).filter(|_| outcome == Outcome::Undecided);
+        Self { value: scale(value), interval, outcome, needed, over_seeds: true }
     }
 
-    /// The answer of a single analysis.
-    fn of(verdict: &Verdict, value: f64) -> Self {
+    /// The answer of a single analysis with a figure.
+    fn of(verdict: &Verdict) -> Option<Self> {
         let interval = verdict.low.zip(verdict.high);
         // A report without intervals is undecided.
-        Self { value, interval, outcome: if interval.is_some() { verdict.outcome } else { Outcome::Undecided } }
+        let outcome = if interval.is_some() { verdict.outcome } else { Outcome::Undecided };
+        Some(Self { value: verdict.value?, interval, outcome, needed: verdict.needed, over_seeds: false })
     }
 }
 
@@ -100,7 +112,10 @@ impl<'a> Group<'a> {
     fn learned(&self, tuned: &str) -> bool {
         let gain = |r: &&GridResult| Some(accuracy(r, tuned)? - r.majority_accuracy);
         let gains: Vec<f64> = self.results.iter().filter_map(gain).collect();
-        Spread::is_gain(&gains, || self.any(tuned, Floor::learned))
+        let error = |r: &&GridResult| accuracy_error(accuracy(r, tuned)?, r.examples[2]);
+        let errors: Vec<f64> = self.results.iter().filter_map(error).collect();
+        let over_examples = Spread::of(&errors).map_or(0.0, |errors| errors.mean);
+        Spread::is_gain(&gains, over_examples, || self.any(tuned, Floor::learned))
     }
 
     /// The fraction of fine-tuning's gain over zero-shot that the linearized model keeps, as a ratio of means over seeds,
@@ -133,7 +148,8 @@ impl<'a> Group<'a> {
     }
 
     /// The answer to a question; `None` if it is not applicable. Over several seeds, Student's interval for the ratio of two
-    /// means over them (for fixed features, of the mean); of a single one, its own interval over examples.
+    /// means over them (for fixed features, of the geometric mean: distances have a long tail, so that an interval of their
+    /// arithmetic mean would not cover); of a single one, its own figure and interval over examples.
     pub fn answer(&self, question: Question, (tuned, kernel, optimizer): (&str, &str, &str)) -> Option<Answer> {
         let verdicts: Vec<&Verdict> = self
             .results
@@ -141,23 +157,21 @@ impl<'a> Group<'a> {
             .filter_map(|r| r.verdicts.iter().find(|v| v.question == question && v.optimizer == optimizer))
             .collect();
         let ratio = |pairs: Vec<(f64, f64)>| {
-            let ratio = Ratio::Seeds(pairs);
-            match (ratio.samples(), verdicts.as_slice()) {
-                (1, [verdict]) => Answer::of(verdict, ratio.value()),
-                _ => Answer::over_seeds(question, &ratio.estimate(CONFIDENCE)),
-            }
+            let alone = verdicts.first().filter(|_| pairs.len() == 1).and_then(|verdict| Answer::of(verdict));
+            alone.unwrap_or_else(|| {
+                Answer::over_seeds(question, &Ratio::Seeds(pairs), question.threshold(), |value| value)
+            })
         };
         match question {
             Question::FixedFeatures => {
                 let values: Vec<f64> = verdicts.iter().filter_map(|v| v.value).collect();
-                match (values.as_slice(), verdicts.as_slice()) {
-                    ([], _) => None,
-                    ([value], [verdict]) => Some(Answer::of(verdict, *value)),
+                match values.as_slice() {
+                    [] => None,
+                    [_] => verdicts.first().and_then(|verdict| Answer::of(verdict)),
                     _ => {
-                        // A distance is positive: the interval is that of its logarithm.
-                        let Estimate { value, standard_error, samples, .. } = student_mean(&values, CONFIDENCE);
-                        let estimate = positive_mean(value, standard_error, samples, CONFIDENCE);
-                        Some(Answer::over_seeds(question, &estimate))
+                        // A distance of 0 has no logarithm; the smallest number stands for it.
+                        let logs = values.iter().map(|v| (v.max(f64::MIN_POSITIVE).ln(), 1.0)).collect();
+                        Some(Answer::over_seeds(question, &Ratio::Seeds(logs), question.threshold().ln(), f64::exp))
                     }
                 }
             }
@@ -227,11 +241,11 @@ pub(super) fn paragraphs(groups: &[Group<'_>], grid: &Reproduction) -> Vec<Strin
                 format!("{kernel} reaches 90% of {tuned} in {}", solved.text(&settings))
             });
             let kept = if linear.asked() == 0 {
-                "nothing is gained over zero-shot".to_owned()
+                "no linearized model can be compared".to_owned()
             } else {
                 format!(
                     "the linearized model keeps half of the gain over zero-shot in {}",
-                    linear.text("settings with one")
+                    linear.text("settings above the most frequent class with a higher mean than zero-shot")
                 )
             };
             sentences.push(format!(

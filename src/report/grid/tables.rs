@@ -81,12 +81,15 @@ fn questions(block: &[&Group<'_>], title: String) -> Option<Table> {
                 let shown = |v| rows::figure(question, v);
                 text(g.answer(question, analog).map_or_else(
                     || "n/a".into(),
-                    |Answer { value, interval, outcome }| {
+                    |Answer { value, interval, outcome, needed, over_seeds }| {
                         let interval = interval.map_or_else(
                             || "unbounded".into(),
                             |(low, high)| format!("{} to {}", shown(low), shown(high)),
                         );
-                        format!("{} ({interval}), {}", shown(value), outcome.name())
+                        let unit = if over_seeds { "seeds" } else { "examples" };
+                        let needed =
+                            needed.map_or_else(String::new, |n| format!(" (about {} {unit})", rows::rounded_up(n)));
+                        format!("{} ({interval}), {}{needed}", shown(value), outcome.name())
                     },
                 ))
             };

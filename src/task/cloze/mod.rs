@@ -18,6 +18,7 @@ use std::path::Path;
 use super::data::Example;
 use super::definition::TaskDefinition;
 use super::split::shuffled;
+use super::template::Template;
 use crate::error::{Error, Result};
 use crate::progress::check_cancelled;
 use crate::setting::Field;
@@ -27,6 +28,9 @@ pub use builtin::{BuiltinCloze, builtin, find, named};
 /// The prompt of every cloze task: the mask between the text before the word and the text after it. Neither gets an
 /// additional space: the word's space belongs to the word, and the text after it begins with whatever followed.
 pub const TEMPLATE: &str = "*cls**sent_0**mask**sent_1**sep+*";
+
+/// The same for a causal model, which continues the text before the word.
+pub const CAUSAL_TEMPLATE: &str = "*sent_0**mask*";
 
 /// Minimum number of examples per word: one each for train, dev and test.
 pub const LEAST: usize = 3;
@@ -166,7 +170,8 @@ pub fn check_words(words: &[impl AsRef<str>]) -> Result<()> {
 pub fn definition(words: &[impl AsRef<str>]) -> Result<TaskDefinition> {
     check_words(words)?;
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    TaskDefinition::new(&format!("cloze-{}", words.join("-")), TEMPLATE, &label_words(&words))
+    let definition = TaskDefinition::new(&format!("cloze-{}", words.join("-")), TEMPLATE, &label_words(&words))?;
+    Ok(TaskDefinition { causal_template: Some(Template::parse(CAUSAL_TEMPLATE)?), ..definition })
 }
 
 /// The label words in the syntax of `--label-words`: `he=he,she=she`.

@@ -284,7 +284,10 @@ fn instructions_that_are_none_are_refused() {
     let output = command.env("KERNELVIEW_INSTRUCTIONS", "sse9").output().expect("a run");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2, avx512 or amx"), "{text}");
+    assert!(
+        text.contains("KERNELVIEW_INSTRUCTIONS is `sse9`; it must be portable, avx2, avx512, avx512bf16 or amx"),
+        "{text}"
+    );
 }
 
 /// The program starts itself again with bounded waiting: once, with the same arguments and answer; not if the user has set it.

@@ -1,8 +1,8 @@
 //! Confidence sequences under optional stopping, and components of variance.
 
 use kernelview::stats::{
-    Estimate, Expectation, Outcome, components, look_share, probability_of_holding, seeds_needed, sequential_mean,
-    student_mean,
+    Estimate, Expectation, Outcome, components, crossed, look_share, probability_of_holding, seeds_needed,
+    sequential_mean, student_mean,
 };
 
 use super::{assert_rate, contains, normals, random, rate, skewed};
@@ -133,4 +133,47 @@ fn components_are_unbiased_and_the_interval_covers() {
     let mean = |sum: f64| sum / f64::from(repetitions as u32);
     // Cut at 0, the variance between groups is a little too large on average.
     assert!((mean(sums.0) - between).abs() < 0.06 && (mean(sums.1) - within).abs() < 0.03, "{sums:?}");
+}
+
+/// Seeds (rows) and tasks (columns) with effects of their own, every task with every seed. Deviations of seeds, tasks and the rest.
+#[test]
+fn crossed_components_are_unbiased_and_the_interval_covers() {
+    let mut source = random(36);
+    for (seeds, tasks, deviations) in
+        [(5, 8, [1.0, 1.0, 1.0]), (5, 8, [0.3, 2.0, 0.5]), (3, 8, [1.0, 0.2, 0.5]), (5, 8, [0.0, 0.0, 1.0])]
+    {
+        let [of_seed, of_task, of_rest] = deviations;
+        let (mut sums, mut naive) = ([0.0; 3], 0);
+        let repetitions = 4_000;
+        let name = format!("coverage, {seeds} seeds, {tasks} tasks, deviations {deviations:?}, confidence 0.95");
+        let covered = rate(&name, repetitions, |_| {
+            let columns = normals(&mut source, tasks);
+            let table: Vec<Vec<f64>> = (0..seeds)
+                .map(|_| {
+                    let own = normals(&mut source, 1)[0] * of_seed;
+                    let rest = normals(&mut source, tasks);
+                    rest.iter().zip(&columns).map(|(e, task)| own + of_task * task + of_rest * e).collect()
+                })
+                .collect();
+            let found = crossed(&table, 0.95);
+            for (sum, component) in sums.iter_mut().zip([found.rows, found.columns, found.rest]) {
+                *sum += component;
+            }
+            naive += usize::from(contains(&student_mean(&table.concat(), 0.95), 0.0));
+            contains(&found.mean, 0.0)
+        });
+        // Satterthwaite's degrees of freedom are an approximation.
+        assert!(covered.high > 0.935, "{name}: {covered:?}");
+        if of_seed > 0.0 {
+            assert!((naive as f64) < 0.85 * repetitions as f64, "{naive}");
+        }
+        for (sum, deviation) in sums.into_iter().zip(deviations) {
+            let mean = sum / f64::from(repetitions as u32);
+            // Cut at 0, components are too large on average, by less than a tenth of the largest.
+            assert!(
+                (mean - deviation * deviation).abs() < 0.1 * deviations.iter().fold(0.0f64, |a, b| a.max(b * b)),
+                "{name}: {sums:?}"
+            );
+        }
+    }
 }
