@@ -29,7 +29,7 @@ pub fn terminal_summary(analysis: &Analysis) -> String {
     if !verdicts.is_empty() {
         lines.push(String::new());
         let header =
-            ["question", "optimizer", "kernel", "figure", "95% interval", "threshold", "outcome"].map(String::from);
+            ["question", "optimizer", "kernel", "figure", "outcome", "95% interval", "threshold"].map(String::from);
         let rows: Vec<[String; 7]> = [header].into_iter().chain(verdicts.iter().map(verdict)).collect();
         lines.extend(table(&rows));
     }
@@ -55,9 +55,10 @@ fn verdict(row: &VerdictRow) -> [String; 7] {
         shorten(&row.optimizer, 12),
         shorten(&plain(&row.kernel), 16),
         row.figure.clone(),
+        // Before what may be cut at the end of a long line.
+        row.outcome.to_owned(),
         row.interval.clone(),
         row.threshold.clone(),
-        row.outcome.to_owned(),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::claims::{Document, Picture, write_with};
 use super::plots::comparison;
 use super::{Written, format};
 use crate::error::{Error, Result};
-use crate::evidence::{Findings, Reproduction, scored_by_f1};
+use crate::evidence::{Findings, Question, Reproduction, scored_by_f1};
 use summary::Group;
 
 /// The files of a grid's report.
@@ -45,7 +45,7 @@ pub fn write_reproduction(grid: &Reproduction, directory: &Path) -> Result<Writt
         findings,
         pictures: pictures.into_iter().collect(),
     };
-    let report = write_with(&document, grid, vec![("results.csv", Some(csv(grid)?))], directory)?;
+    let report = write_with(&document, grid, vec![("results.csv", Some(csv(grid, &groups)?))], directory)?;
     Ok(WrittenGrid { report, csv: directory.join("results.csv") })
 }
 
@@ -83,8 +83,9 @@ fn notes(grid: &Reproduction) -> Vec<String> {
     notes
 }
 
-/// `model,task,k,seed,head,method,metric,value`: scores of every cell, and the figures behind its verdicts.
-fn csv(grid: &Reproduction) -> Result<String> {
+/// `model,task,k,seed,head,method,metric,value`: scores of every cell, and the figures behind its verdicts; with the seed `all` the
+/// answers over seeds, with `_low`, `_high`, `_needed` (seeds, or examples of a single seed) and `_answer`.
+fn csv(grid: &Reproduction, groups: &[Group<'_>]) -> Result<String> {
     let fail = |e: String| Error::document("results.csv", e);
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut record = |fields: &[&str]| writer.write_record(fields).map_err(|e| fail(e.to_string()));
@@ -111,6 +112,29 @@ fn csv(grid: &Reproduction) -> Result<String> {
             let metric = verdict.question.name();
             if let Some(value) = verdict.value {
                 line(&format::kernel_title(&verdict.formula), &format!("{metric}_{}", verdict.optimizer), value)?;
+            }
+        }
+    }
+    for group in groups {
+        let (key, k) = (group.key, group.key.k.to_string());
+        for analog in summary::ANALOGS {
+            let (_, kernel, optimizer) = analog;
+            for question in Question::ALL {
+                let Some(answer) = group.answer(question, analog) else { continue };
+                let metric = format!("{}_{optimizer}", question.name());
+                let mut line = |suffix: &str, value: String| {
+                    let metric = format!("{metric}{suffix}");
+                    record(&[&key.model, &key.task, &k, "all", &key.head, kernel, &metric, &value])
+                };
+                line("", answer.value.to_string())?;
+                if let Some((low, high)) = answer.interval {
+                    line("_low", low.to_string())?;
+                    line("_high", high.to_string())?;
+                }
+                if let Some(needed) = answer.needed {
+                    line("_needed", needed.to_string())?;
+                }
+                line("_answer", answer.outcome.name().to_owned())?;
             }
         }
     }
