@@ -39,7 +39,7 @@ use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::{Cell, Collected, Figure, Findings, Mark, Open, Series, Table};
 use crate::pretrain::language::Topic as Question;
-use crate::stats::{Expectation, crossed, sequential_mean, student_mean};
+use crate::stats::{Expectation, crossed, student_mean};
 
 const OTHER_WORD: Mutant = Mutant { name: "other-word", change: "χ of the other label word" };
 const REVERSED: Mutant = Mutant { name: "reversed-widths", change: "widths and lengths in the wrong order" };
@@ -96,11 +96,6 @@ fn falls(evidence: &Evidence, width: i64, lengths: (usize, usize), chi: impl Fn(
         .over_seeds_of(&[width], |seed| (chi(evidence.of(seed, width, to)) / chi(evidence.of(seed, width, from))).ln())
 }
 
-/// A mean over seeds to which more were added after looks.
-fn sequence(name: impl Into<String>, expectation: Expectation, samples: Vec<f64>) -> Open {
-    Open::new(name, expectation, move |confidence| sequential_mean(&samples, confidence))
-}
-
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let evidence = Evidence::shipped()?;
     let answered = |record: &Record| record.chi(&Question::ANSWERED);
@@ -115,7 +110,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         evidence.over_seeds_of(&[smallest], |seed| evidence.of(seed, smallest, LONGEST).right(&Question::ANSWERED));
     let title =
         "pre-trained: share of answered questions' sentences on which the smallest network prefers the right word";
-    collected.hypotheses.push(sequence(title, Expectation::AtLeast { bound: 0.5 }, right));
+    collected.hypotheses.push(Open::sequence(title, Expectation::AtLeast { bound: 0.5 }, right));
 
     let mut path = diagonal();
     let mut lengths = (LENGTHS[0], LONGEST);
@@ -128,7 +123,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let (width, steps) = path[path.len() - 1];
         evidence.over_seeds_of(&[width], |seed| chi(evidence.of(seed, width, steps)))
     };
-    collected.checks.push(sequence(title, context.expected(0.0, NONE), last(&path, &measured)));
+    collected.checks.push(Open::sequence(title, context.expected(0.0, NONE), last(&path, &measured)));
     let half = Expectation::AtMost { bound: 0.5f64.ln() };
     for pair in path.windows(2) {
         let (from, to) = (pair[0], pair[1]);
@@ -139,22 +134,22 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         let ratios = evidence.over_seeds_of(&[from.0, to.0], |seed| {
             (measured(evidence.of(seed, to.0, to.1)) / measured(evidence.of(seed, from.0, from.1))).ln()
         });
-        collected.checks.push(sequence(title, half, ratios));
+        collected.checks.push(Open::sequence(title, half, ratios));
     }
     for width in Evidence::ALL_WIDTHS {
         let title =
             format!("length alone, width {width}: logarithm of |χ| after the longest pre-training over the shortest");
-        collected.checks.push(sequence(title, half, falls(&evidence, *width, lengths, measured)));
+        collected.checks.push(Open::sequence(title, half, falls(&evidence, *width, lengths, measured)));
     }
     let none = Expectation::Within { target: 0.0, tolerance: NONE };
     let title =
         "width and length together: |χ| of open questions in the same network, if the preferred word were right";
-    collected.controls.push(sequence(title, none, last(&diagonal(), &open)));
+    collected.controls.push(Open::sequence(title, none, last(&diagonal(), &open)));
     let widest = Evidence::ALL_WIDTHS[Evidence::ALL_WIDTHS.len() - 1];
     let title = format!("length alone, width {widest}: the same of open questions");
-    collected.controls.push(sequence(title, half, falls(&evidence, widest, (LENGTHS[0], LONGEST), open)));
+    collected.controls.push(Open::sequence(title, half, falls(&evidence, widest, (LENGTHS[0], LONGEST), open)));
     let title = format!("width alone: |χ| of answered questions at width {widest} after {} steps", LENGTHS[0]);
-    collected.controls.push(sequence(title, none, last(&[(widest, LENGTHS[0])], &answered)));
+    collected.controls.push(Open::sequence(title, none, last(&[(widest, LENGTHS[0])], &answered)));
 
     collected.tables.extend([levels(&evidence), by_power(&evidence), effects(&evidence), prose(&English::shipped()?)]);
     collected.figures.push(figure(&evidence));

@@ -27,8 +27,8 @@
 //! with either label. Exponent in the sentences' mean |χ| over widths and lengths, with a level of its own for each kind of
 //! question: one exponent for each seed, which draws weights, text, questions and sentences anew, and an interval over seeds.
 //! Over all networks the departure is no power of χ (it has its largest values at a |χ| of 0.2 to 0.4); this was found on the seeds
-//! 1 to 31, and the bound on |χ| was set then. The verdict is from the seeds from 32 on, which nobody had looked at. A table has
-//! what departs per χ, by ranges of χ, over all seeds. The evidence is in `reports/agreement`, a file for each network.
+//! 1 to 31, and the bound on |χ| was set then. The verdict is from the seeds from 32 on, which nobody had looked at; some were
+//! added after looks, so intervals are confidence sequences. A table has what departs per χ, by ranges of χ, over all seeds. The evidence is in `reports/agreement`, a file for each network.
 //!
 //! **Control.** The exponents of residual and kernel drift over networks that do not know the answer, of |χ| above 0.2. Questions that the sentences leave
 //! open, in the same networks, against the χ of those that they answer: effects of pre-training on any task are not effects of χ.
@@ -177,20 +177,20 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             let slopes = slopes.into_iter().map(|slope| slope / power).collect();
             let rate = if update == Update::Signgd { " with a fixed rate" } else { "" };
             let title = format!("{}{rate}: exponent of the {} in χ", update.text(), statistic.text());
-            collected.checks.push(Open::mean(title, context.expected(target, QUARTER), slopes));
+            collected.checks.push(Open::sequence(title, context.expected(target, QUARTER), slopes));
         }
     }
     let one = Expectation::Within { target: 1.0, tolerance: QUARTER };
     let sgd = (Update::Sgd, Length::Natural);
     for statistic in Statistic::ALL {
         let title = format!("open questions, SGD: exponent of the {} in the χ of answered ones", statistic.text());
-        collected.controls.push(Open::mean(title, one, open(&evidence, statistic)));
+        collected.controls.push(Open::sequence(title, one, open(&evidence, statistic)));
     }
     // Gradients move in proportion to χ in these networks, too.
     for statistic in [Statistic::Residual, Statistic::Kernel] {
         let title = format!("networks that do not know the answer, SGD: exponent of the {} in χ", statistic.text());
         let slopes = exponents(&evidence, UNKNOWN, sgd, |found| statistic.of(found));
-        collected.controls.push(Open::mean(title, one, slopes));
+        collected.controls.push(Open::sequence(title, one, slopes));
     }
     collected.tables.extend([by_update(&evidence), by_range(&evidence), effects(&evidence), by_tensor(&evidence)?]);
     collected.figures.extend(Statistic::ALL.map(|statistic| figure(&evidence, statistic)));
@@ -213,7 +213,7 @@ fn hypotheses(evidence: &Evidence, collected: &mut Collected) -> Result<()> {
     });
     let half = Expectation::AtMost { bound: 0.5f64.ln() };
     let title = "natural: logarithm of the mean |χ| of the largest network with the longest pre-training over that of the first";
-    collected.hypotheses.push(Open::mean(title, half, falls));
+    collected.hypotheses.push(Open::sequence(title, half, falls));
     let outputs = in_width(evidence, |record| record.small_outputs(&Question::OPEN))?;
     let bounded = Expectation::AtMost { bound: STILL };
     let title = "stable: exponent of open questions' outputs in width";
@@ -222,7 +222,7 @@ fn hypotheses(evidence: &Evidence, collected: &mut Collected) -> Result<()> {
     for (update, length) in [(Update::Sgd, Length::Natural), (Update::Signgd, Length::Fixed)] {
         let title = format!("non-trivial: exponent of the diagonal of {}'s kernel in χ", update.text());
         let slopes = exponents(evidence, KNOWN, (update, length), |found| found.diagonal);
-        collected.hypotheses.push(Open::mean(title, still, slopes));
+        collected.hypotheses.push(Open::sequence(title, still, slopes));
     }
     Ok(())
 }

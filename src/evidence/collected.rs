@@ -1,7 +1,7 @@
 //! Measurements of a claim before intervals are computed: its error rate is divided by the final number of intervals.
 
 use super::{Check, Figure, Findings, Table};
-use crate::stats::{Estimate, Expectation, clopper_pearson, student_mean};
+use crate::stats::{Estimate, Expectation, clopper_pearson, sequential_mean, student_mean};
 
 /// A measured quantity with its expectation, whose interval is computed when its confidence level is known.
 pub struct Open {
@@ -30,6 +30,11 @@ impl Open {
     /// The mean of independent samples.
     pub fn mean(name: impl Into<String>, expectation: Expectation, samples: Vec<f64>) -> Self {
         Self::new(name, expectation, move |confidence| student_mean(&samples, confidence))
+    }
+
+    /// The same where samples were added after looks: the interval is a confidence sequence.
+    pub fn sequence(name: impl Into<String>, expectation: Expectation, samples: Vec<f64>) -> Self {
+        Self::new(name, expectation, move |confidence| sequential_mean(&samples, confidence))
     }
 
     /// A proportion of independent trials.

@@ -49,7 +49,8 @@ pub struct Crossed {
 
 /// Mean and components of variance of a full table `table[row][column]`, rows and columns both drawn at random: two-way
 /// analysis of variance without replication. The mean's variance is `(MS_rows + MS_columns - MS_rest) / (rows · columns)`, with
-/// neither of the first two taken smaller than the last, and Satterthwaite's degrees of freedom, rounded down.
+/// neither of the first two taken smaller than the last, and Satterthwaite's degrees of freedom, rounded down. With two rows a
+/// nominal 95% may cover 92%.
 ///
 /// # Panics
 /// If there are no two rows and two columns, or rows of different sizes.

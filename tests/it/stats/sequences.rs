@@ -139,9 +139,14 @@ fn components_are_unbiased_and_the_interval_covers() {
 #[test]
 fn crossed_components_are_unbiased_and_the_interval_covers() {
     let mut source = random(36);
-    for (seeds, tasks, deviations) in
-        [(5, 8, [1.0, 1.0, 1.0]), (5, 8, [0.3, 2.0, 0.5]), (3, 8, [1.0, 0.2, 0.5]), (5, 8, [0.0, 0.0, 1.0])]
-    {
+    // Satterthwaite's degrees of freedom are an approximation, the coarser the fewer seeds there are.
+    for (seeds, tasks, deviations, least) in [
+        (5, 8, [1.0, 1.0, 1.0], 0.935),
+        (5, 8, [0.3, 2.0, 0.5], 0.935),
+        (3, 8, [1.0, 0.2, 0.5], 0.935),
+        (5, 8, [0.0, 0.0, 1.0], 0.935),
+        (2, 8, [1.0, 1.0, 0.1], 0.9),
+    ] {
         let [of_seed, of_task, of_rest] = deviations;
         let (mut sums, mut naive) = ([0.0; 3], 0);
         let repetitions = 4_000;
@@ -162,8 +167,7 @@ fn crossed_components_are_unbiased_and_the_interval_covers() {
             naive += usize::from(contains(&student_mean(&table.concat(), 0.95), 0.0));
             contains(&found.mean, 0.0)
         });
-        // Satterthwaite's degrees of freedom are an approximation.
-        assert!(covered.high > 0.935, "{name}: {covered:?}");
+        assert!(covered.low > least - 0.015, "{name}: {covered:?}");
         if of_seed > 0.0 {
             assert!((naive as f64) < 0.85 * repetitions as f64, "{naive}");
         }
