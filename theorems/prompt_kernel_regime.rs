@@ -330,55 +330,54 @@ fn by_tensor(evidence: &Evidence) -> Result<Table> {
     })
 }
 
-/// A departure against χ: a point for each width and length.
+/// A departure against χ: of answered questions a point for each range of χ, of open ones for each width and length. Marks go down
+/// in χ, so that a predicted slope passes through the smallest.
 fn figure(evidence: &Evidence, statistic: Statistic) -> Figure {
-    let points = |questions: &'static [Question], update: Update, of_open: bool| {
-        let mut marks: Vec<Mark> = Evidence::WIDTHS
-            .iter()
-            .flat_map(|width| {
-                LENGTHS.map(|steps| {
-                    let logs = |of: &dyn Fn(&Record, Question) -> f64| {
-                        evidence.over_seeds_of(&[*width], |seed| {
-                            let record = evidence.of(seed, *width, steps);
-                            questions.iter().map(|q| of(record, *q).ln()).sum::<f64>() / questions.len() as f64
-                        })
-                    };
-                    let chi = logs(&|record, question| {
-                        if of_open {
-                            record.chi(&Question::ANSWERED)
-                        } else {
-                            record.run(question, update, Length::Natural).chi
-                        }
-                    });
-                    let x = (chi.iter().sum::<f64>() / chi.len() as f64).exp();
-                    let y = logs(&|record, question| statistic.of(record.run(question, update, Length::Natural)));
-                    Mark::geometric_mean(x, &y.into_iter().map(f64::exp).collect::<Vec<_>>())
-                })
-            })
-            .collect();
-        marks.sort_by(|a, b| a.x.total_cmp(&b.x));
-        marks
+    let answered = |(update, length): (Update, Length)| -> Vec<Mark> {
+        let of_range = |(least, most): &(f64, f64)| {
+            let of_seed = |seed: &u64| -> Option<(f64, f64)> {
+                let runs = evidence.networks(*seed).flat_map(|record| {
+                    Question::ANSWERED
+                        .map(|q| (record.run(q, Update::Sgd, Length::Natural).chi, record.run(q, update, length)))
+                });
+                let logs: Vec<(f64, f64)> = runs
+                    .filter(|(chi, _)| least < chi && chi <= most)
+                    .map(|(chi, run)| (chi.ln(), statistic.of(run).ln()))
+                    .collect();
+                let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / logs.len() as f64;
+                (!logs.is_empty()).then(|| (mean(|l| l.0), mean(|l| l.1).exp()))
+            };
+            let found: Vec<(f64, f64)> = evidence.seeds.iter().filter_map(of_seed).collect();
+            let x = (found.iter().map(|f| f.0).sum::<f64>() / found.len() as f64).exp();
+            Mark::geometric_mean(x, &found.iter().map(|f| f.1).collect::<Vec<_>>())
+        };
+        RANGES.iter().rev().map(of_range).collect()
     };
-    let mut series: Vec<Series> = UPDATES
-        .into_iter()
-        .map(|update| Series {
-            name: update.text().into(),
-            marks: points(&Question::ANSWERED, update, false),
-            predicted_slope: Some(1.0),
-            control: false,
+    let mut open: Vec<Mark> = Evidence::WIDTHS
+        .iter()
+        .flat_map(|width| LENGTHS.map(|steps| (*width, steps)))
+        .map(|(width, steps)| {
+            let records: Vec<&Record> = evidence.seeds.iter().map(|seed| evidence.of(*seed, width, steps)).collect();
+            let chi = records.iter().map(|r| r.chi(&Question::ANSWERED).ln()).sum::<f64>() / records.len() as f64;
+            let typical = |record: &&Record| {
+                let logs = Question::OPEN.map(|q| statistic.of(record.run(q, Update::Sgd, Length::Natural)).ln());
+                (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+            };
+            Mark::geometric_mean(chi.exp(), &records.iter().map(typical).collect::<Vec<_>>())
         })
         .collect();
-    series.push(Series {
-        name: "SGD, open questions".into(),
-        marks: points(&Question::OPEN, Update::Sgd, true),
-        predicted_slope: None,
-        control: true,
-    });
+    open.sort_by(|a, b| b.x.total_cmp(&a.x));
+    let series =
+        |name: &str, marks, predicted_slope, control| Series { name: name.into(), marks, predicted_slope, control };
     Figure {
         name: statistic.text().replace(' ', "-"),
         title: format!("Departure from the kernel over networks: {}", statistic.text()),
-        x_label: "mean |χ| of answered questions".into(),
+        x_label: "|χ| of the question, or (open ones) of the network's answered questions".into(),
         y_label: statistic.text().into(),
-        series,
+        series: vec![
+            series("SGD", answered((Update::Sgd, Length::Natural)), Some(1.0), false),
+            series("SignGD, fixed rate", answered((Update::Signgd, Length::Fixed)), Some(0.0), false),
+            series("SGD, open questions", open, None, true),
+        ],
     }
 }
