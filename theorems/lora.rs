@@ -20,7 +20,7 @@
 //! `ψ(0) = 0`, so that `Σ ψ(λ_i t) ≤ ψ(t Σ λ_i)`. Polarization and union as there.
 //!
 //! **Experiment.** First, on random networks: an `A` with orthonormal columns (`AᵀA = 1`) must give the share itself.
-//! Then many draws of `A` for perceptrons (one token) and a small transformer (five tokens), kernels by the
+//! Then many draws of `A` for a perceptron (one token) and a small transformer (five tokens), kernels by the
 //! structured engine on the adapted network: means and variances of all entries under normal and PEFT's initial
 //! distribution; how often an entry is off by `c/2` at `k = 256`; the exponent of the error in `k`.
 //!
@@ -55,8 +55,6 @@ use crate::subspace::{Init, Lora, Target, Trained};
 const VARIANCE_ONE_OVER_N: Mutant =
     Mutant { name: "variance-one-over-n", change: "entries of A have variance 1/in instead of 1/k" };
 const HALF_RANK: Mutant = Mutant { name: "half-rank", change: "every row of A is used twice" };
-const SHARED_A: Mutant =
-    Mutant { name: "shared-a", change: "the variance as if adapters of matrices of one shape shared their A" };
 const NO_CROSS_TERM: Mutant =
     Mutant { name: "no-cross-term", change: "the variance formula lacks tr M² (<x,x'>² for one token)" };
 const PEFT_VARIANCE: Mutant =
@@ -69,7 +67,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Section 7 (LoRA); exact variances ours",
     prediction: "E K_LoRA = share of K_SGD; error ~ k^-1/2 with exact variance; PEFT's init: times s²k/(3 in)",
     text: include_str!("lora.rs"),
-    mutants: &[VARIANCE_ONE_OVER_N, HALF_RANK, SHARED_A, NO_CROSS_TERM, PEFT_VARIANCE],
+    mutants: &[VARIANCE_ONE_OVER_N, HALF_RANK, NO_CROSS_TERM, PEFT_VARIANCE],
     graded: &[VARIANCE_OFF],
     experiment,
 };
@@ -78,7 +76,7 @@ pub(super) const CLAIM: Claim = Claim {
 const TOLERANCE: f64 = 1e-11;
 /// Accepted error of the exponent (see intrinsic-dimension).
 const SLOPE_TOLERANCE: f64 = 0.1;
-/// Kernels whose moments are tested: narrow perceptron, perceptron with PEFT's initialization, transformer.
+/// Kernels whose moments are tested: perceptron, perceptron with PEFT's initialization, transformer.
 const KERNELS: usize = 3;
 /// Rank at which means and variances are tested; they are exact at every rank.
 const MOMENT_RANK: i64 = 16;
@@ -232,18 +230,7 @@ impl Compressed {
                 let variance = init.variance(rank, g.size()[2]) * wrong;
                 (g.get(i).tr().matmul(&g.get(j)), scaling * scaling * variance)
             };
-            let each = self.gradients.iter().map(term);
-            if !context.is(SHARED_A) {
-                return each.collect();
-            }
-            let mut of_shape: Vec<(Vec<i64>, (Tensor, f64))> = Vec::new();
-            for (gradient, (m, factor)) in self.gradients.iter().zip(each) {
-                match of_shape.iter_mut().find(|(shape, _)| *shape == gradient.size()) {
-                    Some((_, (sum, _))) => *sum = &*sum + m,
-                    None => of_shape.push((gradient.size(), (m, factor))),
-                }
-            }
-            of_shape.into_iter().map(|(_, term)| term).collect()
+            self.gradients.iter().map(term).collect()
         };
         let matrices: Vec<Vec<_>> = (0..n).map(|i| (0..n).map(|j| terms(i, j)).collect()).collect();
         let kurtosis = if init == Init::KaimingUniform { -1.2 } else { 0.0 };
@@ -288,10 +275,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let width = context.pick(12, 24, 48);
     let shape = Shape::Mlp { input: 8, width, depth: 3, activation: Activation::Tanh };
     let perceptron = Compressed::new(shape, "perceptron", context)?;
-    // Five matrices of one shape whose features are far from orthogonal: only the sum over matrices, and not a common A, has
-    // the stated variance.
-    let shape = Shape::Mlp { input: 8, width: 4, depth: 6, activation: Activation::Tanh };
-    let narrow = Compressed::new(shape, "narrow perceptron", context)?;
     let shape = Shape::Transformer { width: context.pick(6, 8, 16), layers: 1, length: 5 };
     let transformer = Compressed::new(shape, "transformer", context)?;
 
@@ -306,7 +289,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let draws = if context.is(VARIANCE_ONE_OVER_N) || context.is(HALF_RANK) { all / 4 } else { all };
     let mut agreement = Agreement::default();
     let kernels: [_; KERNELS] = [
-        (&narrow, Init::Gaussian, 1.0, "narrow perceptron"),
+        (&perceptron, Init::Gaussian, 1.0, "perceptron"),
         (&perceptron, Init::KaimingUniform, ALPHA / MOMENT_RANK as f64, "perceptron, PEFT"),
         (&transformer, Init::Gaussian, 1.0, "transformer"),
     ];
