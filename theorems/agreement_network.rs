@@ -82,6 +82,18 @@ pub(super) struct Record {
     pub steps_made: Vec<(Update, Predictions)>,
 }
 
+/// Mean square of `|χ| - 1/2` over sentences, from the mean |χ| and its deviation.
+fn from_half(chi: f64, deviation: f64) -> f64 {
+    deviation.powi(2) + (chi - 0.5).powi(2)
+}
+
+/// Mean |χ| of sentences if always the word that the network prefers were right, or less, from the mean |χ| and its deviation:
+/// `E min(p, 1 - p)` is at least 1/2 less the root mean square of `p - 1/2`. Of questions without an answer the mean |χ| is 1/2 for
+/// any network, by the labels' symmetry; this is small for a network that is sure of its answers, right or wrong.
+pub(super) fn doubt(chi: f64, deviation: f64) -> f64 {
+    (0.5 - from_half(chi, deviation).sqrt()).max(0.0)
+}
+
 impl Record {
     fn mean(&self, topics: &[Topic], of: fn(&Answers) -> f64) -> f64 {
         let own: Vec<f64> = self.answers.iter().filter(|a| topics.contains(&a.topic)).map(of).collect();
@@ -98,16 +110,14 @@ impl Record {
         self.mean(topics, |a| a.right)
     }
 
-    /// Mean |χ| of some topics' sentences if always the word that the network prefers were right, or less: `E min(p, 1 - p)` is at
-    /// least 1/2 less the root mean square of `p - 1/2`. Of questions without an answer the mean |χ| is 1/2 for any network, by
-    /// the labels' symmetry; this is small for a network that is sure of its answers, right or wrong.
+    /// Mean [`doubt`] of some topics' questions.
     pub fn doubt(&self, topics: &[Topic]) -> f64 {
-        self.mean(topics, |a| (0.5 - (a.deviation.powi(2) + (a.chi - 0.5).powi(2)).sqrt()).max(0.0))
+        self.mean(topics, |a| doubt(a.chi, a.deviation))
     }
 
     /// Root mean square of the outputs of some topics' sentences, if outputs are small: to first order `|χ| = 1/2 ± f/4`.
     pub fn small_outputs(&self, topics: &[Topic]) -> f64 {
-        4.0 * self.mean(topics, |a| a.deviation.powi(2) + (a.chi - 0.5).powi(2)).sqrt()
+        4.0 * self.mean(topics, |a| from_half(a.chi, a.deviation)).sqrt()
     }
 
     /// The runs of a topic.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::agreement_network::doubt;
 use super::departure::Update;
 use super::family::tasks;
 use super::steps::{Predictions, Start, predictions};
@@ -58,9 +59,9 @@ pub(super) struct Sentences {
 }
 
 impl Sentences {
-    /// Mean |χ| if always the word that the model prefers were right, or less: see the small language's.
+    /// Mean |χ| if always the word that the model prefers were right, or less.
     pub fn doubt(&self) -> f64 {
-        (0.5 - (self.deviation.powi(2) + (self.chi - 0.5).powi(2)).sqrt()).max(0.0)
+        doubt(self.chi, self.deviation)
     }
 
     fn of(measured: &Measured) -> Self {

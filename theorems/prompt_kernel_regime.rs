@@ -131,38 +131,58 @@ fn slope(
     levelled_slope(&points).unwrap_or(f64::NAN)
 }
 
-/// Exponents of a quantity of the runs in the questions' own χ, one per seed that was not looked at.
+/// The seeds that were not looked at.
+fn fresh(evidence: &Evidence) -> Vec<u64> {
+    evidence.seeds.iter().copied().filter(|seed| *seed >= FRESH).collect()
+}
+
+/// Exponents of a quantity of the runs in the questions' own χ, one per fresh seed.
 fn exponents(
     evidence: &Evidence,
     range: (f64, f64),
     (update, length): (Update, Length),
     of: impl Fn(&Departure) -> f64,
 ) -> Vec<f64> {
-    let one = |seed: &u64| {
-        slope(evidence, *seed, range, &Question::ANSWERED, |record, question| {
-            let chi = record.run(question, Update::Sgd, Length::Natural).chi;
-            (chi, of(record.run(question, update, length)))
+    let one = |seed| {
+        slope(evidence, seed, range, &Question::ANSWERED, |record, question| {
+            let run = record.run(question, update, length);
+            (run.chi, of(run))
         })
     };
-    evidence.seeds.iter().filter(|seed| **seed >= FRESH).map(one).collect()
+    fresh(evidence).into_iter().map(one).collect()
 }
 
 /// Exponents of open questions' departures in the χ of the same network's answered questions, over all networks.
 fn open(evidence: &Evidence, statistic: Statistic) -> Vec<f64> {
     let all = (0.0, f64::INFINITY);
-    let one = |seed: &u64| {
-        slope(evidence, *seed, all, &Question::OPEN, |record, question| {
+    let one = |seed| {
+        slope(evidence, seed, all, &Question::OPEN, |record, question| {
             (record.chi(&Question::ANSWERED), statistic.of(record.run(question, Update::Sgd, Length::Natural)))
         })
     };
-    evidence.seeds.iter().filter(|seed| **seed >= FRESH).map(one).collect()
+    fresh(evidence).into_iter().map(one).collect()
+}
+
+/// Mean logarithm of a quantity of answered questions' runs with a χ in a range, for each of all seeds that have such runs.
+fn logarithms(
+    evidence: &Evidence,
+    (least, most): (f64, f64),
+    (update, length): (Update, Length),
+    of: &dyn Fn(&Departure) -> f64,
+) -> Vec<f64> {
+    let one = |seed: &u64| {
+        let runs =
+            evidence.networks(*seed).flat_map(|r| Question::ANSWERED.map(|question| r.run(question, update, length)));
+        let logs: Vec<f64> = runs.filter(|run| least < run.chi && run.chi <= most).map(|run| of(run).ln()).collect();
+        (!logs.is_empty()).then(|| logs.iter().sum::<f64>() / logs.len() as f64)
+    };
+    evidence.seeds.iter().filter_map(one).collect()
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let evidence = Evidence::shipped()?;
-    let fresh = evidence.seeds.iter().filter(|seed| **seed >= FRESH).count();
     let mut collected = Collected { settings: evidence.settings(), ..Collected::default() };
-    collected.settings.push(("seeds judged".into(), format!("{fresh}, from {FRESH} on")));
+    collected.settings.push(("seeds judged".into(), format!("{}, from {FRESH} on", fresh(&evidence).len())));
     hypotheses(&evidence, &mut collected)?;
     let power = if context.is(SQUARED) { 2.0 } else { 1.0 };
     let of = |statistic: Statistic| {
@@ -255,20 +275,10 @@ fn by_range(evidence: &Evidence) -> Table {
     let mut columns = vec!["|χ|".to_owned(), "seeds".to_owned()];
     columns.extend(Statistic::ALL.map(|s| format!("logarithm of the {} over χ", s.text())));
     columns.push("logarithm of the diagonal of SGD's kernel".into());
-    let rows = RANGES.map(|(least, most)| {
-        let in_range = |seed: u64, of: &dyn Fn(&Departure) -> f64| -> Option<f64> {
-            let runs = evidence.networks(seed).flat_map(|record| {
-                Question::ANSWERED.map(|question| record.run(question, Update::Sgd, Length::Natural))
-            });
-            let logs: Vec<f64> =
-                runs.filter(|run| least < run.chi && run.chi <= most).map(|run| of(run).ln()).collect();
-            (!logs.is_empty()).then(|| logs.iter().sum::<f64>() / logs.len() as f64)
-        };
-        let over = |of: &dyn Fn(&Departure) -> f64| -> Vec<f64> {
-            evidence.seeds.iter().filter_map(|seed| in_range(*seed, of)).collect()
-        };
+    let rows = RANGES.map(|range| {
+        let over = |of: &dyn Fn(&Departure) -> f64| logarithms(evidence, range, (Update::Sgd, Length::Natural), of);
         let seeds = over(&|run| run.chi).len();
-        let mut row = vec![Cell::from(format!("{least} to {most}")), Cell::from(seeds as f64)];
+        let mut row = vec![Cell::from(format!("{} to {}", range.0, range.1)), Cell::from(seeds as f64)];
         row.extend(Statistic::ALL.map(|s| interval(&over(&move |run| s.of(run) / run.chi))));
         row.push(interval(&over(&|run| run.diagonal)));
         row
@@ -333,23 +343,12 @@ fn by_tensor(evidence: &Evidence) -> Result<Table> {
 /// A departure against χ: of answered questions a point for each range of χ, of open ones for each width and length. Marks go down
 /// in χ, so that a predicted slope passes through the smallest.
 fn figure(evidence: &Evidence, statistic: Statistic) -> Figure {
-    let answered = |(update, length): (Update, Length)| -> Vec<Mark> {
-        let of_range = |(least, most): &(f64, f64)| {
-            let of_seed = |seed: &u64| -> Option<(f64, f64)> {
-                let runs = evidence.networks(*seed).flat_map(|record| {
-                    Question::ANSWERED
-                        .map(|q| (record.run(q, Update::Sgd, Length::Natural).chi, record.run(q, update, length)))
-                });
-                let logs: Vec<(f64, f64)> = runs
-                    .filter(|(chi, _)| least < chi && chi <= most)
-                    .map(|(chi, run)| (chi.ln(), statistic.of(run).ln()))
-                    .collect();
-                let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / logs.len() as f64;
-                (!logs.is_empty()).then(|| (mean(|l| l.0), mean(|l| l.1).exp()))
-            };
-            let found: Vec<(f64, f64)> = evidence.seeds.iter().filter_map(of_seed).collect();
-            let x = (found.iter().map(|f| f.0).sum::<f64>() / found.len() as f64).exp();
-            Mark::geometric_mean(x, &found.iter().map(|f| f.1).collect::<Vec<_>>())
+    let answered = |runs: (Update, Length)| -> Vec<Mark> {
+        let of_range = |range: &(f64, f64)| {
+            let chi = logarithms(evidence, *range, runs, &|run| run.chi);
+            let departures = logarithms(evidence, *range, runs, &|run| statistic.of(run));
+            let x = (chi.iter().sum::<f64>() / chi.len() as f64).exp();
+            Mark::geometric_mean(x, &departures.into_iter().map(f64::exp).collect::<Vec<_>>())
         };
         RANGES.iter().rev().map(of_range).collect()
     };

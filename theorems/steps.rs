@@ -132,7 +132,7 @@ pub(super) fn predictions(
         let pull = loss_gradient(&at, train, &[example], &chi);
         at = optimizer.step(&at, &pull);
         let after = outputs(&at, probes);
-        moved.push((&after - &before).to_kind(Kind::Double));
+        moved.push(&after - &before);
         before = after;
         columns.push((example as i64, chi.double_value(&[0, 0])));
     }
@@ -140,7 +140,7 @@ pub(super) fn predictions(
     let Kernels { sgd, asymmetric, transposed, signgd } = &start.kernels;
     let predicted = |kernel: &Tensor, of: fn(f64) -> f64| {
         let column = |(example, chi): &(i64, f64)| kernel.narrow(1, *example, 1) * (-eta * of(*chi));
-        Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1).to_kind(Kind::Double)
+        Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1)
     };
     let fit = |p: Tensor| {
         let (size, actual) = (p.norm().double_value(&[]), moved.norm().double_value(&[]));

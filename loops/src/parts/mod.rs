@@ -70,10 +70,10 @@ impl Parts {
 
 /// How products of so many parts are computed here, for files and reports.
 pub fn computed_by(parts: Parts) -> &'static str {
-    match Unit::here() {
+    match Unit::here().filter(|_| splits(parts)) {
         Some(Unit::Matrix) => "matrix units",
-        Some(Unit::Vector) if splits(parts) => "inner products of bf16",
-        _ => "single precision",
+        Some(Unit::Vector) => "inner products of bf16",
+        None => "single precision",
     }
 }
 
