@@ -8,13 +8,14 @@
 
 mod rows;
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use kernelview::lm::{
     Activation, Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, OutputMode, PromptExample,
     PromptExamples, random,
 };
-use kernelview::progress::Silent;
+use kernelview::progress::Monitor;
 use kernelview::split::Parts;
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 use tch::{Device, Kind};
@@ -138,15 +139,26 @@ fn measure(text: &str) {
         parts: row.parts,
     };
     let include = vec![true; parameters.len()];
-    let (mut times, mut since) = (Vec::new(), Instant::now());
-    fine_tune(&parameters, &train, &dev, &include, &settings, &Silent, |_| {
-        times.push(since.elapsed().as_secs_f64());
-        since = Instant::now();
-        Ok(())
-    })
-    .expect("finite");
-    let mut times = times.split_off(1);
+    let clock = Clock(Mutex::new((Vec::new(), Instant::now())));
+    fine_tune(&parameters, &train, &dev, &include, &settings, &clock, None).expect("finite");
+    let (times, _) = clock.0.into_inner().expect("no panic");
+    let mut times = times[1..].to_vec();
     times.sort_by(f64::total_cmp);
     let fields = text.replacen(':', " | ", 2);
     println!("| {fields} | {:.3} | {:.3} | {} |", times[0], times[times.len() / 2], rows::peak_megabytes());
+}
+
+/// Seconds of each step so far, and when the last one ended.
+struct Clock(Mutex<(Vec<f64>, Instant)>);
+
+impl Monitor for Clock {
+    fn begin(&self, _: &str, _: u64) {}
+    fn end(&self) {}
+    fn note(&self, _: &str) {}
+
+    fn advance(&self, _: u64) {
+        let (times, since) = &mut *self.0.lock().expect("no panic");
+        times.push(since.elapsed().as_secs_f64());
+        *since = Instant::now();
+    }
 }

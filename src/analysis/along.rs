@@ -34,15 +34,12 @@ impl<'a> Along<'a> {
         Self { probes, start, at_start: None, residuals: Vec::new() }
     }
 
-    /// Measures a step, if it is one of the probes' steps.
+    /// Measures a step.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
     pub fn see(&mut self, step: &Step<'_>) -> Result<()> {
-        let Probes { examples, steps, batch } = self.probes;
-        if steps.binary_search(&step.number).is_err() {
-            return Ok(());
-        }
+        let Probes { examples, batch, .. } = self.probes;
         let first = Line::new(self.start, step.after);
         if self.at_start.is_none() {
             let outputs = first.outputs(0.0, Kind::Double, examples, *batch)?;
@@ -83,7 +80,7 @@ mod tests {
     use crate::pretrain::family_directory;
     use crate::progress::Silent;
     use crate::task::{demo, demo_definition};
-    use crate::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
+    use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Watch, fine_tune};
 
     /// Runs of a pre-trained network in single precision, from steps that change outputs in their sixth digit to steps beyond
     /// the linear range: residuals against those from gradients in double precision. The tolerance is four times the stated
@@ -123,6 +120,10 @@ mod tests {
                 let exact = taylor(&a, &b.minus(&a), &probes.examples, &study.include, 4).expect("an expansion");
                 relative_residual(&(outputs(&b, &probes.examples, 4) - &exact.value), &exact.slope).expect("movement")
             };
+            let mut see = |step: &Step<'_>| {
+                expected.push((step.number, residual(step.before, step.after), residual(start, step.after)));
+                along.see(step)
+            };
             fine_tune(
                 start,
                 &data(&train, SplitName::Train),
@@ -130,12 +131,7 @@ mod tests {
                 &study.include,
                 &settings,
                 &Silent,
-                |step| {
-                    if probes.steps.contains(&step.number) {
-                        expected.push((step.number, residual(step.before, step.after), residual(start, step.after)));
-                    }
-                    along.see(step)
-                },
+                Some(Watch::at(&probes.steps, &mut see)),
             )
             .expect("a run");
             assert_eq!(along.residuals.len(), expected.len());

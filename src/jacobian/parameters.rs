@@ -179,6 +179,14 @@ impl Parameters {
         self.map(|v| v.detach().copy())
     }
 
+    /// The same with independent copies of the marked parameters, without autograd history, and the others' memory shared.
+    #[must_use]
+    pub fn copied(&self, which: &[bool]) -> Self {
+        let mut which = which.iter();
+        let copy = |v: &Tensor| if which.next().is_some_and(|own| *own) { v.detach().copy() } else { v.detach() };
+        self.map(copy)
+    }
+
     /// `self - other`, parameter by parameter, without autograd history.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {

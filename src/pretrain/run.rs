@@ -180,7 +180,7 @@ impl<'a> Run<'a> {
                 });
             }
             let factor = self.recipe.schedule(step, steps);
-            self.parameters = self.optimizer.step_into(&self.parameters, gradients, factor);
+            self.optimizer.step_in_place(&mut self.parameters, &gradients, factor);
             self.progress.steps += 1;
             self.progress.loss_sum += loss;
             self.progress.loss_count += 1;

@@ -80,7 +80,7 @@ fn short_run(
             monitor.advance((steps - step - 1) as u64);
             return Ok(None);
         }
-        parameters = optimizer.step_into(&parameters, gradients, recipe.schedule(step, steps));
+        optimizer.step_in_place(&mut parameters, &gradients, recipe.schedule(step, steps));
     }
     let mut heldout = Batches::new(&corpus.heldout, tokens, masked, named_seed(recipe.seed, "held out"));
     let loss = evaluate(model, &parameters, &mut heldout, recipe.training.heldout_sequences, 32)?;

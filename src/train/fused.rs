@@ -33,33 +33,33 @@ pub(super) fn takes(tensors: &[&Tensor]) -> bool {
     })
 }
 
-/// Replaces a gradient by the new value, `value - rate·g`.
+/// Replaces a value by `value - rate·g`.
 pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) {
     let rate = -rate as f32;
-    let one = |[g]: [&mut [f32]; 1], [value]: [&[f32]; 1]| {
-        for (g, value) in g.iter_mut().zip(value) {
-            *g = *value + *g * rate;
+    let one = |[value]: [&mut [f32]; 1], [g]: [&[f32]; 1]| {
+        for (value, g) in value.iter_mut().zip(g) {
+            *value += *g * rate;
         }
     };
-    each([g], [value], &one);
+    each([value], [g], &one);
 }
 
-/// Replaces a gradient by the new value, and the moments by those after the step.
-pub(super) fn adam(value: &Tensor, (g, m, v): (&Tensor, &Tensor, &Tensor), with: Adam) {
+/// Replaces a value and its moments by those after the step.
+pub(super) fn adam((value, m, v): (&Tensor, &Tensor, &Tensor), g: &Tensor, with: Adam) {
     let (b1, b2, epsilon) = (with.beta1 as f32, with.beta2 as f32, with.epsilon as f32);
     let (c1, c2) = ((1.0 - with.beta1) as f32, (1.0 - with.beta2) as f32);
     let (root, rate) = (with.root as f32, with.rate as f32);
-    let one = |[g, m, v]: [&mut [f32]; 3], [value]: [&[f32]; 1]| {
-        for (((g, m), v), value) in g.iter_mut().zip(m).zip(v).zip(value) {
+    let one = |[value, m, v]: [&mut [f32]; 3], [g]: [&[f32]; 1]| {
+        for (((value, m), v), g) in value.iter_mut().zip(m).zip(v).zip(g) {
             *m = *m * b1 + *g * c1;
             *v = *v * b2 + *g * *g * c2;
             let denominator = v.sqrt() * root + epsilon;
             // An entry that never had a gradient gives 0/0 if ε is 0: it does not move.
             let quotient = if denominator == 0.0 { 0.0 } else { *m / denominator };
-            *g = *value + quotient * rate;
+            *value += quotient * rate;
         }
     };
-    each([g, m, v], [value], &one);
+    each([value, m, v], [g], &one);
 }
 
 /// Calls `work` with matching parts of all tensors; in threads if they are large.

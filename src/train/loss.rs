@@ -2,7 +2,8 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use crate::jacobian::{Examples, Parameters, PlainTap};
+use super::rows::{RowTap, TableGradients};
+use crate::jacobian::{Examples, Parameters};
 
 /// Mean cross-entropy of logits \[B, C\] against class indices \[B\].
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
@@ -29,13 +30,23 @@ pub fn loss_gradient(
     indices: &[usize],
     include: &[bool],
 ) -> (f64, Vec<Option<Tensor>>) {
+    loss_gradient_in(&mut TableGradients::default(), parameters, examples, (labels, indices), include)
+}
+
+/// [`loss_gradient`] in memory that is kept from step to step: the gradients are valid until the next call.
+pub(super) fn loss_gradient_in(
+    tables: &mut TableGradients,
+    parameters: &Parameters,
+    examples: &dyn Examples,
+    (labels, indices): (&Tensor, &[usize]),
+    include: &[bool],
+) -> (f64, Vec<Option<Tensor>>) {
     let mut wanted = include.iter();
     let leaves = parameters.map(|v| v.detach().set_requires_grad(*wanted.next().expect("one flag per parameter")));
-    let outputs = examples.forward(&mut PlainTap::new(&leaves), indices);
+    let mut tap = RowTap::new(&leaves);
+    let outputs = examples.forward(&mut tap, indices);
     let chosen = Tensor::from_slice(&indices.iter().map(|i| *i as i64).collect::<Vec<_>>()).to_device(labels.device());
     let loss = cross_entropy(&outputs, &labels.index_select(0, &chosen));
-    let inputs: Vec<&Tensor> = leaves.values().iter().zip(include).filter(|(_, k)| **k).map(|(v, _)| v).collect();
-    let mut gradients = Tensor::run_backward(&[&loss], &inputs, false, false).into_iter();
-    let gradients = include.iter().map(|k| if *k { gradients.next() } else { None }).collect();
+    let gradients = tap.gradients(&loss, tables);
     (loss.to_kind(Kind::Double).double_value(&[]), gradients)
 }

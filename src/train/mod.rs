@@ -6,10 +6,11 @@
 mod fused;
 mod loss;
 mod optimizer;
+mod rows;
 mod run;
 
 pub use loss::{cross_entropy, loss_gradient, output_derivative};
 pub use optimizer::{Optimizer, OptimizerKind, OptimizerState};
 pub use run::{
-    FineTuning, LabelledExamples, Step, TrainedModel, accuracy, answers, evaluate, f1, fine_tune, predictions,
+    FineTuning, LabelledExamples, Step, TrainedModel, Watch, accuracy, answers, evaluate, f1, fine_tune, predictions,
 };

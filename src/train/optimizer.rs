@@ -137,24 +137,19 @@ impl Optimizer {
         (1.0 / second.sqrt(), -eta / first)
     }
 
-    /// The value of one parameter after the current step; it may take the gradient's memory if `gives` says so.
-    fn moved(&mut self, parameters: &Parameters, i: usize, (g, gives): (&Tensor, bool), factor: f64) -> Tensor {
+    /// Moves one parameter, in its memory, by the current step.
+    fn advance(&mut self, parameters: &Parameters, i: usize, g: &Tensor, factor: f64) {
         let value = &parameters.values()[i];
         let eta = self.rates[i] * factor;
-        if fused::takes(&[value, g]) && self.kind != OptimizerKind::Signgd {
-            let new = if gives { g.shallow_clone() } else { g.copy() };
-            if let OptimizerKind::Adam { beta1, beta2, epsilon } = self.kind {
-                let (root, rate) = self.corrections(beta1, beta2, eta);
-                let (m, v) = self.moments[i].get_or_insert_with(|| (g.zeros_like(), g.zeros_like()));
-                fused::adam(value, (&new, m, v), fused::Adam { beta1, beta2, epsilon, root, rate });
-            } else {
-                fused::descend(value, &new, eta);
-            }
-            return new;
+        if self.kind == OptimizerKind::Signgd || !fused::takes(&[value, g]) {
+            let _ = value.shallow_clone().g_add_(&self.update(parameters, i, g, factor));
+        } else if let OptimizerKind::Adam { beta1, beta2, epsilon } = self.kind {
+            let (root, rate) = self.corrections(beta1, beta2, eta);
+            let (m, v) = self.moments[i].get_or_insert_with(|| (g.zeros_like(), g.zeros_like()));
+            fused::adam((value, m, v), g, fused::Adam { beta1, beta2, epsilon, root, rate });
+        } else {
+            fused::descend(value, g, eta);
         }
-        let mut new = self.update(parameters, i, g, factor);
-        new += value;
-        new
     }
 
     /// Applies one step and returns the new parameters.
@@ -164,31 +159,21 @@ impl Optimizer {
 
     /// The same, with all learning rates multiplied by a factor in this step.
     pub fn scaled_step(&mut self, parameters: &Parameters, gradients: &[Option<Tensor>], factor: f64) -> Parameters {
-        self.apply(parameters, gradients.iter().map(|g| g.as_ref().map(|g| (g.shallow_clone(), false))), factor)
+        let moves: Vec<bool> = gradients.iter().map(Option::is_some).collect();
+        let mut after = parameters.copied(&moves);
+        self.step_in_place(&mut after, gradients, factor);
+        after
     }
 
-    /// The same with gradients that are given away: on the CPU, large networks' new parameters take their memory.
-    pub fn step_into(&mut self, parameters: &Parameters, gradients: Vec<Option<Tensor>>, factor: f64) -> Parameters {
-        // Two parameters whose sum alone is used have one gradient between them.
-        let places: Vec<_> = gradients.iter().map(|g| g.as_ref().map(Tensor::data_ptr)).collect();
-        let own = |i: usize| places.iter().filter(|at| **at == places[i]).count() == 1;
-        let gradients = gradients.into_iter().enumerate().map(|(i, g)| g.map(|g| (g, own(i))));
-        self.apply(parameters, gradients, factor)
-    }
-
-    fn apply(
-        &mut self,
-        parameters: &Parameters,
-        gradients: impl Iterator<Item = Option<(Tensor, bool)>>,
-        factor: f64,
-    ) -> Parameters {
+    /// The same in the memory of the parameters, which must share that of parameters with a gradient with nobody.
+    pub fn step_in_place(&mut self, parameters: &mut Parameters, gradients: &[Option<Tensor>], factor: f64) {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        let mut gradients = gradients.enumerate();
-        parameters.map(|value| match gradients.next() {
-            Some((i, Some((g, gives)))) => self.moved(parameters, i, (&g, gives), factor),
-            _ => value.shallow_clone(),
-        })
+        for (i, g) in gradients.iter().enumerate() {
+            if let Some(g) = g {
+                self.advance(parameters, i, g, factor);
+            }
+        }
     }
 }
 
@@ -240,27 +225,26 @@ mod tests {
         }
     }
 
-    /// Fails for: memory of a gradient that two parameters share, a gradient that is lent and written to, a state that goes on
-    /// after it was copied.
+    /// Fails for: a gradient or a parameter without one that is written to, a state that goes on after it was copied, a step
+    /// that writes into the parameters from which it starts.
     #[test]
-    fn gradients_that_are_given_away_make_the_same_steps() {
+    fn steps_in_place_are_those_to_new_parameters() {
         tch::manual_seed(6);
         let draw = |n: i64| Tensor::randn([n], (Kind::Float, Device::Cpu));
-        let start = parameters(&[draw(300), draw(300), draw((1 << 18) + 3), draw(40).to_kind(Kind::Double)]);
+        let start = parameters(&[draw(300), draw((1 << 18) + 3), draw(40).to_kind(Kind::Double), draw(7)]);
         for kind in [OptimizerKind::Sgd, OptimizerKind::Signgd, OptimizerKind::ADAM] {
-            let (mut lent, mut given) = (Optimizer::new(kind, 1e-2, 4), Optimizer::new(kind, 1e-2, 4));
-            let (mut a, mut b) = (start.detached_copy(), start.detached_copy());
+            let (mut new, mut own) = (Optimizer::new(kind, 1e-2, 4), Optimizer::new(kind, 1e-2, 4));
+            let (mut a, mut b) = (start.detached_copy(), start.copied(&[true, true, true, false]));
             for _ in 0..3 {
-                let shared = draw(300);
-                let last = draw(40).to_kind(Kind::Double);
-                let gradients = [Some(shared.shallow_clone()), Some(shared), Some(draw((1 << 18) + 3)), Some(last)];
+                let gradients =
+                    [Some(draw(300)), Some(draw((1 << 18) + 3)), Some(draw(40).to_kind(Kind::Double)), None];
                 let copies: Vec<_> = gradients.iter().flatten().map(Tensor::copy).collect();
-                let (state, before) = (given.state(), a.detached_copy());
+                let (state, before) = (own.state(), a.detached_copy());
                 let kept: Vec<_> = state.moments.iter().flatten().map(|(m, v)| (m.copy(), v.copy())).collect();
-                let next = lent.step(&a, &gradients);
-                assert!(gradients.iter().flatten().zip(&copies).all(|(g, copy)| g.equal(copy)), "{kind:?}");
+                let next = new.step(&a, &gradients);
                 assert!(a.values().iter().zip(before.values()).all(|(a, before)| a.equal(before)), "{kind:?}");
-                b = given.step_into(&b, gradients.into(), 1.0);
+                own.step_in_place(&mut b, &gradients, 1.0);
+                assert!(gradients.iter().flatten().zip(&copies).all(|(g, copy)| g.equal(copy)), "{kind:?}");
                 let unchanged = |((m, v), (first, second)): (&(Tensor, Tensor), &(Tensor, Tensor))| {
                     m.equal(first) && v.equal(second)
                 };
@@ -268,6 +252,7 @@ mod tests {
                 a = next;
                 assert!(a.values().iter().zip(b.values()).all(|(a, b)| a.equal(b)), "{kind:?}");
             }
+            assert_eq!(b.values()[3].data_ptr(), start.values()[3].data_ptr(), "without a gradient");
         }
     }
 }

@@ -5,8 +5,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::loss::{cross_entropy, loss_gradient};
+use super::loss::{cross_entropy, loss_gradient_in};
 use super::optimizer::{Optimizer, OptimizerKind};
+use super::rows::TableGradients;
 use crate::error::{Error, Result};
 use crate::evidence::{Answers, Evaluation};
 use crate::jacobian::{Examples, Parameters, all_outputs};
@@ -59,6 +60,25 @@ pub struct Step<'a> {
     pub after: &'a Parameters,
 }
 
+/// Steps of a run that are observed. At these the parameters before the step are copied.
+pub struct Watch<'a> {
+    /// Numbers of the steps; `None` for all.
+    steps: Option<&'a [usize]>,
+    see: &'a mut dyn FnMut(&Step<'_>) -> Result<()>,
+}
+
+impl<'a> Watch<'a> {
+    /// `see` is called after every step; its error stops the run.
+    pub fn every(see: &'a mut dyn FnMut(&Step<'_>) -> Result<()>) -> Self {
+        Self { steps: None, see }
+    }
+
+    /// The same after the steps with these numbers, which count from 1.
+    pub fn at(steps: &'a [usize], see: &'a mut dyn FnMut(&Step<'_>) -> Result<()>) -> Self {
+        Self { steps: Some(steps), see }
+    }
+}
+
 /// Result of a run.
 pub struct TrainedModel {
     /// Parameters at the selected step.
@@ -71,11 +91,11 @@ pub struct TrainedModel {
     pub diverged: bool,
 }
 
-/// Fine-tunes from `initial`. `observe` is called after every step; its error stops the run.
+/// Fine-tunes from `initial`, which is not changed; parameters that are not marked by `include` share its memory.
 ///
 /// # Errors
-/// [`Error::Missing`] for a batch larger than the training set or a count of zero; [`Error::Interrupted`]; [`Error::Diverged`]
-/// if the loss is not finite at the first step.
+/// Those of the observer; [`Error::Missing`] without examples or for a count of zero; [`Error::Interrupted`]; [`Error::Diverged`] if
+/// the loss is not finite before the first evaluation.
 pub fn fine_tune(
     initial: &Parameters,
     train: &LabelledExamples<'_>,
@@ -83,7 +103,7 @@ pub fn fine_tune(
     include: &[bool],
     settings: &FineTuning,
     monitor: &dyn Monitor,
-    mut observe: impl FnMut(&Step<'_>) -> Result<()>,
+    mut watch: Option<Watch<'_>>,
 ) -> Result<TrainedModel> {
     let n = train.examples.len();
     if n == 0 || settings.batch_size == 0 || settings.steps == 0 || settings.eval_every == 0 {
@@ -94,25 +114,31 @@ pub fn fine_tune(
     let batch = settings.batch_size.min(n);
     let mut order = BatchOrder::new(n, settings.seed);
     let mut optimizer = Optimizer::new(settings.optimizer, settings.learning_rate, initial.len());
-    // A step does not write into the parameters from which it starts: they need no copy.
-    let mut parameters = initial.map(Tensor::detach).in_parts(settings.parts);
+    let copy = |parameters: &Parameters| parameters.in_parts(None).copied(include);
+    let mut parameters = copy(initial).in_parts(settings.parts);
+    let mut tables = TableGradients::default();
     let mut best: Option<(Evaluation, Parameters)> = None;
     let mut history = Vec::new();
     let (mut loss_sum, mut loss_count, mut diverged) = (0.0, 0usize, false);
     for number in 1..=settings.steps {
         check_cancelled()?;
         let indices = order.next(batch);
-        let (loss, gradients) = loss_gradient(&parameters, train.examples, &labels, &indices, include);
+        let (loss, gradients) =
+            loss_gradient_in(&mut tables, &parameters, train.examples, (&labels, &indices), include);
         if !loss.is_finite() {
             diverged = true;
             break;
         }
         loss_sum += loss;
         loss_count += 1;
-        let after = optimizer.step_into(&parameters, gradients, 1.0);
-        // Observers measure in the network's own precision.
-        observe(&Step { number, before: &parameters.in_parts(None), after: &after.in_parts(None) })?;
-        parameters = after;
+        let mut watched = watch.as_mut().filter(|watch| watch.steps.is_none_or(|steps| steps.contains(&number)));
+        let before = watched.as_ref().map(|_| copy(&parameters));
+        optimizer.step_in_place(&mut parameters, &gradients, 1.0);
+        drop(gradients);
+        if let Some((watch, before)) = watched.as_mut().zip(before) {
+            // Observers measure in the network's own precision.
+            (watch.see)(&Step { number, before: &before, after: &parameters.in_parts(None) })?;
+        }
         monitor.advance(1);
         if number % settings.eval_every == 0 || number == settings.steps {
             let (dev_accuracy, dev_loss) = evaluate(&parameters, dev)?;
@@ -129,7 +155,8 @@ pub fn fine_tune(
                     == Some(std::cmp::Ordering::Greater)
             });
             if better {
-                best = Some((evaluation, parameters.in_parts(None)));
+                let last = number == settings.steps;
+                best = Some((evaluation, if last { parameters.in_parts(None) } else { copy(&parameters) }));
             }
         }
     }

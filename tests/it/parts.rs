@@ -17,7 +17,7 @@ use kernelview::kernel::{
 use kernelview::lm::{Modules, PeftAdapter, PromptExamples, default_targets};
 use kernelview::progress::Silent;
 use kernelview::subspace::{Init, Lora, Target, Trained};
-use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune, output_derivative};
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, Watch, fine_tune, output_derivative};
 use tch::{Device, Kind, Tensor};
 
 pub fn folder() -> PathBuf {
@@ -80,11 +80,19 @@ fn steps_on_padded_batches_are_those_of_single_texts() {
             parts: None,
         };
         let mut moved = None;
-        fine_tune(p, &data, &data, &vec![true; p.len()], &settings, &Silent, |step| {
-            let all = step.before.minus(step.after);
-            moved = Some(Tensor::cat(&all.values().iter().map(|v| v.reshape([-1])).collect::<Vec<_>>(), 0));
-            Ok(())
-        })
+        fine_tune(
+            p,
+            &data,
+            &data,
+            &vec![true; p.len()],
+            &settings,
+            &Silent,
+            Some(Watch::every(&mut |step| {
+                let all = step.before.minus(step.after);
+                moved = Some(Tensor::cat(&all.values().iter().map(|v| v.reshape([-1])).collect::<Vec<_>>(), 0));
+                Ok(())
+            })),
+        )
         .expect("a step");
         let chi = output_derivative(&outputs(p, &examples, 1), &data.label_tensor()).reshape([1, -1]);
         let expected = chi.matmul(&dense_jacobian(p, &examples).expect("gradients")).squeeze_dim(0) / count as f64;

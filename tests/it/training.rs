@@ -6,7 +6,7 @@ use kernelview::kernel::{FormulaSet, GramOptions, structured_gram};
 use kernelview::lm::{OutputMode, Roundings};
 use kernelview::measure::{gradient_drift, kernel_drift, taylor};
 use kernelview::progress::Silent;
-use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune, output_derivative};
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, Watch, fine_tune, output_derivative};
 use tch::{Kind, Tensor};
 
 fn settings(optimizer: OptimizerKind, learning_rate: f64, steps: usize) -> FineTuning {
@@ -20,10 +20,18 @@ fn trajectory(golden: &Golden, settings: &FineTuning) -> Vec<Parameters> {
     let data = || LabelledExamples { examples: &examples, labels: &labels };
     let include = vec![true; golden.parameters.len()];
     let mut path = vec![golden.parameters.detached_copy()];
-    fine_tune(&golden.parameters, &data(), &data(), &include, settings, &Silent, |step| {
-        path.push(step.after.detached_copy());
-        Ok(())
-    })
+    fine_tune(
+        &golden.parameters,
+        &data(),
+        &data(),
+        &include,
+        settings,
+        &Silent,
+        Some(Watch::every(&mut |step| {
+            path.push(step.after.detached_copy());
+            Ok(())
+        })),
+    )
     .expect("a golden run");
     path
 }
@@ -140,7 +148,7 @@ fn a_small_sgd_step_moves_outputs_by_the_kernel() {
         &include,
         &FineTuning { batch_size: 1, ..settings(OptimizerKind::Sgd, eta, 1) },
         &Silent,
-        |_| Ok(()),
+        None,
     )
     .expect("one step");
     let moved = outputs(&run.parameters, &examples, 8) - &golden.values["logits"];
@@ -168,7 +176,7 @@ fn a_small_signgd_step_moves_outputs_by_the_asymmetric_kernel() {
     let eta = 1e-9;
     let data = LabelledExamples { examples: &one, labels: &[0] };
     let step = FineTuning { batch_size: 1, ..settings(OptimizerKind::Signgd, eta, 1) };
-    let run = fine_tune(&golden.parameters, &data, &data, &include, &step, &Silent, |_| Ok(())).expect("one step");
+    let run = fine_tune(&golden.parameters, &data, &data, &include, &step, &Silent, None).expect("one step");
     let start = outputs(&golden.parameters, &difference, 8);
     let moved = outputs(&run.parameters, &difference, 8) - &start;
     let options = GramOptions::new(FormulaSet::ALL, golden.parameters.len());

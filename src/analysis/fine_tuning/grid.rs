@@ -13,7 +13,7 @@ use crate::evidence::{Candidate, Evaluation, StepResidual};
 use crate::jacobian::{Examples, Parameters};
 use crate::lm::OutputMode;
 use crate::progress::Monitor;
-use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, fine_tune};
+use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, Watch, fine_tune};
 
 /// A run of the grid.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -87,7 +87,9 @@ impl<'a> Grid<'a> {
         let trained = side_by_side(&study.parameters, all.len(), &titles, monitor, |(parameters, index, monitor)| {
             let settings = &all[missing[index]];
             let mut along = Along::new(&probes, parameters);
-            let trained = data.run(parameters, include, settings, monitor, |step| along.see(step));
+            let mut see = |step: &Step<'_>| along.see(step);
+            let watch = Watch::at(&probes.steps, &mut see);
+            let trained = data.run(parameters, include, settings, monitor, Some(watch));
             let residuals = along.residuals;
             let rate = settings.learning_rate;
             let run = match trained {
@@ -129,7 +131,7 @@ impl<'a> Grid<'a> {
     pub fn train(&self, chosen: &Chosen, monitor: &dyn Monitor) -> Result<Parameters> {
         let settings = &chosen.settings;
         monitor.begin(&format!("{}, in the network's own precision", title(settings)), settings.steps as u64);
-        let run = self.data.run(&self.study.parameters, &self.study.include, settings, monitor, |_| Ok(()));
+        let run = self.data.run(&self.study.parameters, &self.study.include, settings, monitor, None);
         monitor.end();
         Ok(run?.parameters)
     }
@@ -153,7 +155,7 @@ impl<'a> Grid<'a> {
         side_by_side(&self.study.parameters, planned, &titles, monitor, |(parameters, index, monitor)| {
             let chosen = again[index];
             let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
-            let run = data.run(parameters, include, &settings, monitor, |_| Ok(()))?;
+            let run = data.run(parameters, include, &settings, monitor, None)?;
             if Some(run.selected) != chosen.run().candidate.selected {
                 monitor.note(&format!(
                     "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes \
@@ -219,10 +221,10 @@ impl<'a> TrainingData<'a> {
         include: &[bool],
         settings: &FineTuning,
         monitor: &dyn Monitor,
-        observe: impl FnMut(&Step<'_>) -> Result<()>,
+        watch: Option<Watch<'_>>,
     ) -> Result<TrainedModel> {
         let train = LabelledExamples { examples: &self.train, labels: self.labels[0] };
         let dev = LabelledExamples { examples: &self.dev, labels: self.labels[1] };
-        fine_tune(parameters, &train, &dev, include, settings, monitor, observe)
+        fine_tune(parameters, &train, &dev, include, settings, monitor, watch)
     }
 }

@@ -29,7 +29,7 @@ use kernelview::measure::{gradient_drift, taylor};
 use kernelview::progress::Silent;
 use kernelview::subspace::{Projection, Streaming, Trained, projected_gradients};
 use kernelview::task::{Overrides, Prompt, PromptedTask, demo, demo_definition};
-use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
+use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, Watch, fine_tune};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -230,10 +230,18 @@ fn training_and_its_linearization_equal_pytorchs() {
         let data = || LabelledExamples { examples: &examples, labels: &labels };
         let include = vec![true; p.len()];
         let mut last = p.detached_copy();
-        fine_tune(p, &data(), &data(), &include, &settings, &Silent, |step| {
-            last = step.after.detached_copy();
-            Ok(())
-        })
+        fine_tune(
+            p,
+            &data(),
+            &data(),
+            &include,
+            &settings,
+            &Silent,
+            Some(Watch::every(&mut |step| {
+                last = step.after.detached_copy();
+                Ok(())
+            })),
+        )
         .expect("a run");
         let error = relative_error(&outputs(&last, &examples, 2), &fixture.values["steps.outputs"]);
         assert!(error <= 1e-10, "{name} outputs: {error:.2e}");
