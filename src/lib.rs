@@ -96,6 +96,7 @@ pub mod lm;
 pub mod lock;
 pub mod lora;
 mod machine;
+mod mapped;
 pub mod measure;
 pub mod natural;
 pub mod network;

@@ -19,7 +19,7 @@ use tch::Tensor;
 pub use self::metadata::Value;
 use self::metadata::{Cursor, number};
 use crate::error::{Error, Result};
-use crate::files::read_whole;
+use crate::mapped::Mapped;
 
 /// A checkpoint's own weights; a GGUF file next to them is ignored.
 const WEIGHTS: [&str; 4] =
@@ -34,7 +34,7 @@ const AXES: u32 = 4;
 /// An open file.
 pub struct Gguf {
     path: PathBuf,
-    bytes: Vec<u8>,
+    content: Mapped,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Info>,
     /// Offset of the tensor data.
@@ -82,10 +82,10 @@ impl Gguf {
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] if it is not a complete GGUF file of a known version.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = read_whole(path)?;
-        let (metadata, tensors, data) =
-            parse(&bytes).map_err(|problem| Error::format(path, format!("not a complete GGUF file: {problem}")))?;
-        let file = Self { path: path.to_path_buf(), bytes, metadata, tensors, data };
+        let content = Mapped::open(path)?;
+        let (metadata, tensors, data) = parse(content.bytes())
+            .map_err(|problem| Error::format(path, format!("not a complete GGUF file: {problem}")))?;
+        let file = Self { path: path.to_path_buf(), content, metadata, tensors, data };
         match file.field("split.count").and_then(number) {
             Some(parts) if parts > 1 => {
                 let problem = format!(
@@ -197,7 +197,7 @@ impl Gguf {
         }
         let bytes = (numel / layout.entries * layout.bytes) as usize;
         let start = usize::try_from(info.offset).ok().and_then(|offset| self.data.checked_add(offset));
-        let data = start.and_then(|start| self.bytes.get(start..start.checked_add(bytes)?));
+        let data = start.and_then(|start| self.content.bytes().get(start..start.checked_add(bytes)?));
         let data = data.ok_or_else(|| fail("ends beyond the end of the file; download it again".into()))?;
         let read = blocks::read(layout, data, &info.shape);
         read.map_err(|e| fail(format!("of shape {:?}: {}", info.shape, Error::from(e))))

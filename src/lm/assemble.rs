@@ -188,7 +188,8 @@ impl<'a> Wanted<'a> {
             );
             return Err(Error::format(&source.file, message));
         }
-        let converted = value.to_kind(kind);
+        // A copy in any case: the stored tensor may be a view of the file.
+        let converted = value.to_dtype(kind, false, true);
         if !all_finite(&converted) {
             let message = if all_finite(value) {
                 format!("tensor `{name}` holds numbers beyond the range of single precision; use {} f64", Field::Dtype)

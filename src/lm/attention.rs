@@ -174,12 +174,12 @@ pub(super) fn attend(
         k = angles.turn(&k);
     }
     let queries = q.size()[2];
-    let grouped = heads != kv_heads;
-    let mut scores = if grouped {
-        let q = q.reshape([b, kv_heads, heads / kv_heads, queries, head_size]);
-        q.matmul(&k.unsqueeze(2).transpose(-2, -1)).view([b, heads, queries, -1])
-    } else {
+    // Heads with the same keys are rows of one product: a product for each head would need a copy of the keys for each.
+    let rows = heads / kv_heads * queries;
+    let mut scores = if heads == kv_heads {
         q.matmul(&k.transpose(-2, -1))
+    } else {
+        q.reshape([b, kv_heads, rows, head_size]).matmul(&k.transpose(-2, -1)).view([b, heads, queries, -1])
     };
     if let Shared::Vectors { parts, rows, distances } = shared {
         // Not in place: a recording tap keeps its results.
@@ -196,11 +196,10 @@ pub(super) fn attend(
         scores = scores.masked_fill(blocked, f64::NEG_INFINITY);
     }
     let weights = single::softmax(&scores, attention.rounding);
-    let mixed = if grouped {
-        let weights = weights.view([b, kv_heads, heads / kv_heads, queries, -1]);
-        weights.matmul(&v.unsqueeze(2)).reshape([b, heads, queries, head_size])
-    } else {
+    let mixed = if heads == kv_heads {
         weights.matmul(&v)
+    } else {
+        weights.view([b, kv_heads, rows, -1]).matmul(&v).view([b, heads, queries, head_size])
     };
     let mixed = mixed.transpose(1, 2).reshape([b, queries, heads * head_size]);
     linear(tap, &if at.is_some() { mixed } else { places.packed(&mixed) }, maps.attention_output)

@@ -11,7 +11,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::machine::{Machine, Value};
 use crate::error::{Error, Result};
-use crate::files::read_whole;
+use crate::mapped::Mapped;
 
 /// Maximum number of axes of a tensor.
 const MOST_AXES: usize = 32;
@@ -38,7 +38,7 @@ enum Entries {
     /// In a zip archive, under names that begin with `root`.
     Zip { zip: ZipArchive<File>, root: String },
     /// Consecutively, in a file from before PyTorch 1.6.
-    Old { bytes: Vec<u8>, places: HashMap<String, Range<usize>> },
+    Old { content: Mapped, places: HashMap<String, Range<usize>> },
 }
 
 impl Archive {
@@ -81,19 +81,20 @@ impl Archive {
     /// Opens a file from before PyTorch 1.6: consecutive pickled values (a number, a version, the machine's sizes, the value
     /// itself, the storages' keys), then for each key the storage's length and numbers.
     fn open_old(path: &Path) -> Result<(Self, Value)> {
-        let bytes = read_whole(path)?;
+        let content = Mapped::open(path)?;
+        let bytes = content.bytes();
         if !bytes.starts_with(OLD) {
             let message = "not a PyTorch archive: damaged, or from another program; save the model again, or convert \
                            it to model.safetensors";
             return Err(Error::format(path, message));
         }
-        let (value, places) = read_old(&bytes).map_err(|problem| {
+        let (value, places) = read_old(bytes).map_err(|problem| {
             Error::format(path, format!("a file from before PyTorch 1.6 that cannot be read: {problem}"))
         })?;
         let length = bytes.len() as u64;
         let archive = Self {
             path: path.to_path_buf(),
-            entries: Entries::Old { bytes, places },
+            entries: Entries::Old { content, places },
             storages: HashMap::new(),
             readable: length,
             copyable: 4 * length,
@@ -140,10 +141,10 @@ impl Archive {
     fn storage(&mut self, key: &str) -> Result<Vec<u8>> {
         match &self.entries {
             Entries::Zip { root, .. } => self.entry(&format!("{root}data/{key}")),
-            Entries::Old { bytes, places } => {
+            Entries::Old { content, places } => {
                 let place = places.get(key).cloned();
                 let place = place.ok_or_else(|| self.wrong(&format!("storage {key} is not in the file")))?;
-                Ok(bytes[place].to_vec())
+                Ok(content.bytes()[place].to_vec())
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) use wrapped::difference;
 /// A tensor of a checkpoint and the file it came from.
 #[derive(Debug)]
 pub struct TensorSource {
-    /// The tensor, in the stored element type, on the CPU.
+    /// The tensor, in the stored element type, on the CPU: possibly a view of the mapped file, so that what is kept is a copy.
     pub tensor: Tensor,
     /// The file.
     pub file: PathBuf,
@@ -57,9 +57,9 @@ impl Checkpoint {
         Ok(Self { tensors: wrapped::without(tensors)?, files })
     }
 
-    /// The tensors of one safetensors file.
+    /// Copies of the tensors of one safetensors file.
     pub fn read(file: &Path) -> Result<BTreeMap<String, Tensor>> {
-        Ok(safe::read(file)?.into_iter().map(|(name, source)| (name, source.tensor)).collect())
+        Ok(safe::read(file)?.into_iter().map(|(name, source)| (name, source.tensor.copy())).collect())
     }
 }
 

@@ -3,17 +3,18 @@
 use std::path::Path;
 
 use safetensors::{Dtype as StoredType, SafeTensors};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::{TensorSource, Tensors};
 use crate::error::{Error, Result};
-use crate::files::read_whole;
+use crate::mapped::Mapped;
 use crate::progress::check_cancelled;
 
 /// Reads every tensor of a file.
 pub(super) fn read(path: &Path) -> Result<Tensors> {
-    let bytes = read_whole(path)?;
-    let archive = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, not_whole(&bytes, &e)))?;
+    let file = Mapped::open(path)?;
+    let bytes = file.bytes();
+    let archive = SafeTensors::deserialize(bytes).map_err(|e| Error::format(path, not_whole(bytes, &e)))?;
     let mut tensors = Tensors::new();
     for (name, view) in archive.iter() {
         check_cancelled()?;
@@ -37,7 +38,9 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
             }
         };
         let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+        let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        let tensor = file
+            .tensor(start..start + view.data().len(), &shape, kind)
             .map_err(|e| Error::format(path, format!("tensor `{name}` of shape {shape:?}: {}", Error::from(e))))?;
         tensors.insert(name.to_owned(), TensorSource { tensor, file: path.to_path_buf() });
     }

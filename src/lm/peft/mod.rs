@@ -184,7 +184,8 @@ fn finite(tensor: Tensor, name: &str, file: &Path) -> Result<Tensor> {
     if !all_finite(&tensor) {
         return Err(Error::format(file, format!("tensor `{name}` holds NaN or infinity: its training diverged")));
     }
-    Ok(tensor)
+    // The stored tensor may be a view of the file.
+    Ok(tensor.copy())
 }
 
 /// The network's own parameters in the file.
