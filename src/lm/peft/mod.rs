@@ -173,15 +173,15 @@ fn checked(stored: Option<Stored>, name: &str, shape: &[i64], rank: i64, file: &
             reason: format!("rank {rank} by r and rank_pattern of {CONFIG}, the rest by the model's own weight"),
         });
     }
-    finite(tensor, &name, &file)
+    finite(&tensor, &name, &file)
 }
 
-fn finite(tensor: Tensor, name: &str, file: &Path) -> Result<Tensor> {
+fn finite(tensor: &Tensor, name: &str, file: &Path) -> Result<Tensor> {
     if !tensor.is_floating_point() {
         let message = format!("tensor `{name}` holds {:?}, expected floating-point numbers", tensor.kind());
         return Err(Error::format(file, message));
     }
-    if !all_finite(&tensor) {
+    if !all_finite(tensor) {
         return Err(Error::format(file, format!("tensor `{name}` holds NaN or infinity: its training diverged")));
     }
     // The stored tensor may be a view of the file.
@@ -223,7 +223,7 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
                 reason: format!("the model's own `{}`, which it replaces", spec.name),
             });
         }
-        let tensor = finite(tensor, &name, &file)?;
+        let tensor = finite(&tensor, &name, &file)?;
         if at == 0 {
             copies.push(is_decoder_weight(bare(&name)));
         }
