@@ -11,6 +11,7 @@ use kernelview::theorems::collect_evidence;
 use tch::Device;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    kernelview::device::prepare_process();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [directory, widths, seeds] = arguments.as_slice() else {
         return Err("give a directory, widths and seeds".into());

@@ -11,6 +11,7 @@ use kernelview::theorems::collect_english_evidence;
 use tch::Device;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    kernelview::device::prepare_process();
     let mut arguments = std::env::args().skip(1);
     let directory = PathBuf::from(arguments.next().ok_or("give a directory, and models as NAME=DIRECTORY")?);
     kernelview::device::set_threads(None)?;

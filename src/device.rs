@@ -142,7 +142,7 @@ pub fn prepare_process() {
         // SAFETY: mallopt takes two integers and changes only how later allocations are served.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, NEVER);
             libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
@@ -182,9 +182,14 @@ pub fn allow_tf32() {
     unsafe { std::env::set_var("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") };
 }
 
-/// Bytes up to which allocations are served from freed memory, and up to which freed memory is kept.
+/// Bytes up to which allocations are served from freed memory.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 1 << 30;
+
+/// Freed memory is not given back before the end: a step of training frees more than any bound on what is kept, and the next one
+/// would touch all of it for the first time again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const NEVER: libc::c_int = -1;
 
 /// Sets the number of threads of libtorch's CPU kernels; `None` keeps libtorch's default, all cores.
 ///

@@ -188,8 +188,7 @@ impl<'a> Wanted<'a> {
             );
             return Err(Error::format(&source.file, message));
         }
-        // A copy in any case: the stored tensor may be a view of the file.
-        let converted = value.to_dtype(kind, false, true);
+        let converted = value.to_dtype(kind, false, source.is_view);
         if !all_finite(&converted) {
             let message = if all_finite(value) {
                 format!("tensor `{name}` holds numbers beyond the range of single precision; use {} f64", Field::Dtype)

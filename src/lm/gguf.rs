@@ -220,7 +220,8 @@ fn checkpoint(file: &Gguf, of: &Form, d: &Description) -> Result<Checkpoint> {
         if of.centred && name.ends_with("norm.weight") {
             tensor = tensor.to_kind(Kind::Float) - 1.0;
         }
-        tensors.insert(name.to_owned(), TensorSource { tensor, file: file.path().to_path_buf() });
+        let source = TensorSource { tensor, is_view: false, file: file.path().to_path_buf() };
+        tensors.insert(name.to_owned(), source);
     }
     Ok(Checkpoint { tensors, files: vec![file.path().to_path_buf()] })
 }

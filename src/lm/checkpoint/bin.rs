@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
         check_cancelled()?;
         let Value::Text(name) = name else { continue };
         if let Some(tensor) = archive.tensor(&name, &value)? {
-            tensors.insert(name, TensorSource { tensor, file: path.to_path_buf() });
+            tensors.insert(name, TensorSource { tensor, is_view: false, file: path.to_path_buf() });
         }
     }
     Ok(tensors)

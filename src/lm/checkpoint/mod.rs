@@ -24,8 +24,10 @@ pub(super) use wrapped::difference;
 /// A tensor of a checkpoint and the file it came from.
 #[derive(Debug)]
 pub struct TensorSource {
-    /// The tensor, in the stored element type, on the CPU: possibly a view of the mapped file, so that what is kept is a copy.
+    /// The tensor, in the stored element type, on the CPU.
     pub tensor: Tensor,
+    /// Whether it is a view of the mapped file, of which a copy must be taken to keep it.
+    pub is_view: bool,
     /// The file.
     pub file: PathBuf,
 }

@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
         let tensor = file
             .tensor(start..start + view.data().len(), &shape, kind)
             .map_err(|e| Error::format(path, format!("tensor `{name}` of shape {shape:?}: {}", Error::from(e))))?;
-        tensors.insert(name.to_owned(), TensorSource { tensor, file: path.to_path_buf() });
+        tensors.insert(name.to_owned(), TensorSource { tensor, is_view: true, file: path.to_path_buf() });
     }
     Ok(tensors)
 }

@@ -154,7 +154,7 @@ fn all_modules(linear: &Modules, network: &[ParameterSpec], stored: &Tensors, ta
 
 /// A factor, checked for shape and finiteness.
 fn checked(stored: Option<Stored>, name: &str, shape: &[i64], rank: i64, file: &Path) -> Result<Tensor> {
-    let Some(Stored { name, source: TensorSource { tensor, file } }) = stored else {
+    let Some(Stored { name, source: TensorSource { tensor, file, .. } }) = stored else {
         return Err(Error::TensorMissing {
             path: file.to_path_buf(),
             tensor: name.to_owned(),
@@ -199,7 +199,7 @@ fn replaced(whole: impl Iterator<Item = (String, Stored)>, network: &[ParameterS
     let mut found: Vec<(Param, Tensor, String)> = Vec::new();
     // Of the first parameter, the token embeddings: whether it is the decoder's.
     let mut copies: Vec<bool> = Vec::new();
-    for (own, Stored { name, source: TensorSource { tensor, file } }) in whole {
+    for (own, Stored { name, source: TensorSource { tensor, file, .. } }) in whole {
         // The decoder's bias also goes by the decoder's name, its shared weight by that of the embeddings.
         let names = [own.clone(), format!("{prefix}.{own}"), own.replace(".decoder.bias", ".bias")];
         let at = network.iter().position(|spec| names.contains(&spec.name));
