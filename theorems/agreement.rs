@@ -39,6 +39,9 @@ const WIDTHS: [i64; 3] = [32, 64, 128];
 /// All widths of the shipped evidence.
 const ALL_WIDTHS: [i64; 4] = [32, 64, 128, 256];
 
+/// Widths of which evidence is kept, with too few seeds yet to be judged.
+const AHEAD: [i64; 1] = [512];
+
 /// Seeds are counted from 1; evidence is looked for up to this one.
 const MOST_SEEDS: u64 = 128;
 
@@ -110,7 +113,7 @@ impl Evidence {
     /// [`Error::Format`] if fewer than two seeds are complete.
     fn read(directory: &Path) -> Result<Self> {
         let (mut by_width, mut records) = (BTreeMap::<i64, Vec<u64>>::new(), BTreeMap::new());
-        for width in ALL_WIDTHS {
+        for width in ALL_WIDTHS.into_iter().chain(AHEAD) {
             let complete = by_width.entry(width).or_default();
             for seed in 1..=MOST_SEEDS {
                 let found = LENGTHS.map(|steps| {
