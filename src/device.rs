@@ -186,8 +186,8 @@ pub fn allow_tf32() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 1 << 30;
 
-/// Freed memory is not given back before the end: a step of training frees more than any bound on what is kept, and the next one
-/// would touch all of it for the first time again.
+/// Freed memory is not given back before the end: work that frees more than any bound on what is kept, and takes it again, would
+/// touch it for the first time each time (half of the time, where gradients of wide networks in double precision come and go).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const NEVER: libc::c_int = -1;
 
