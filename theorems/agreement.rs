@@ -39,7 +39,7 @@ const WIDTHS: [i64; 3] = [32, 64, 128];
 /// All widths of the shipped evidence.
 const ALL_WIDTHS: [i64; 4] = [32, 64, 128, 256];
 
-/// Widths of which evidence is kept, with too few seeds yet to be judged.
+/// Widths of which evidence is kept that no claim takes yet.
 const AHEAD: [i64; 1] = [512];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.

@@ -131,11 +131,11 @@ pub fn fine_tune(
         }
         loss_sum += loss;
         loss_count += 1;
-        let mut watched = watch.as_mut().filter(|watch| watch.steps.is_none_or(|steps| steps.contains(&number)));
-        let before = watched.as_ref().map(|_| copy(&parameters));
+        let watched = watch.as_mut().filter(|watch| watch.steps.is_none_or(|steps| steps.contains(&number)));
+        let watched = watched.map(|watch| (watch, copy(&parameters)));
         optimizer.step_in_place(&mut parameters, &gradients, 1.0);
         drop(gradients);
-        if let Some((watch, before)) = watched.as_mut().zip(before) {
+        if let Some((watch, before)) = watched {
             // Observers measure in the network's own precision.
             (watch.see)(&Step { number, before: &before, after: &parameters.in_parts(None) })?;
         }
