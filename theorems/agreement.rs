@@ -22,7 +22,7 @@ use crate::files::{create_dir, digest, load_result, store_result};
 use crate::lm::MaskedLm;
 use crate::pretrain::{Corpus, Recipe, train};
 use crate::progress::Silent;
-use crate::stats::student_mean;
+use crate::stats::{Estimate, student_mean};
 
 /// Changes whenever the measurements of a network change.
 const VERSION: &str = "2";
@@ -37,10 +37,7 @@ pub(super) const LONGEST: usize = LENGTHS[LENGTHS.len() - 1];
 const WIDTHS: [i64; 3] = [32, 64, 128];
 
 /// All widths of the shipped evidence.
-const ALL_WIDTHS: [i64; 4] = [32, 64, 128, 256];
-
-/// Widths of which evidence is kept that no claim takes yet.
-const AHEAD: [i64; 1] = [512];
+const ALL_WIDTHS: [i64; 5] = [32, 64, 128, 256, 512];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.
 const MOST_SEEDS: u64 = 128;
@@ -113,7 +110,7 @@ impl Evidence {
     /// [`Error::Format`] if fewer than two seeds are complete.
     fn read(directory: &Path) -> Result<Self> {
         let (mut by_width, mut records) = (BTreeMap::<i64, Vec<u64>>::new(), BTreeMap::new());
-        for width in ALL_WIDTHS.into_iter().chain(AHEAD) {
+        for width in ALL_WIDTHS {
             let complete = by_width.entry(width).or_default();
             for seed in 1..=MOST_SEEDS {
                 let found = LENGTHS.map(|steps| {
@@ -198,6 +195,12 @@ impl Evidence {
 /// Mean over seeds with its interval, for tables.
 pub(super) fn interval(samples: &[f64]) -> Cell {
     Cell::from(student_mean(samples, Mark::CONFIDENCE))
+}
+
+/// Geometric mean over seeds with its interval, from logarithms, for tables.
+pub(super) fn geometric(logs: &[f64]) -> Cell {
+    let Estimate { value, low, high, .. } = student_mean(logs, Mark::CONFIDENCE);
+    Cell::Interval { value: value.exp(), low: low.exp(), high: high.exp() }
 }
 
 #[cfg(test)]

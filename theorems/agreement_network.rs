@@ -71,7 +71,7 @@ pub(super) struct Record {
     pub heldout_loss: f64,
     /// By topic, with equally many questions of each.
     pub answers: Vec<Answers>,
-    /// Tensors, with their shares of the mean diagonal of the SGD kernel.
+    /// Tensors, with their shares of the mean diagonal of the SGD kernel, on the questions of [`BY_TENSOR`].
     pub shares: Vec<(String, f64)>,
     pub tuned: Vec<Tuned>,
     /// Only after the longest pre-training: the ways of reading.
@@ -127,6 +127,9 @@ impl Record {
     }
 }
 
+/// The topic whose kernel's diagonal is kept by tensor.
+pub(super) const BY_TENSOR: Topic = Topic::AuxiliaryNumber;
+
 /// Topics for the ways of reading.
 const READ: [Topic; 2] = [Topic::DeterminerNumber, Topic::RelativeClass];
 
@@ -174,7 +177,7 @@ impl<'a> Subject<'a> {
             })
             .flat_map(f64::to_le_bytes)
             .collect();
-        let (train, probes) = halves(&self.tuning(Topic::AuxiliaryNumber));
+        let (train, probes) = halves(&self.tuning(BY_TENSOR));
         let shares = Start::new(self.model, own, &train, &probes)?.shares();
         Ok(Record {
             width: self.model.config().hidden_size,

@@ -31,7 +31,7 @@
 //! parametrization (`r = 1/2`) does, muP (`r = 0`) does not.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -65,7 +65,7 @@ pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
     dichotomy::measure(context, &rule(context), number)
 }
 
-fn rule(context: &Context<'_>) -> Rule {
+pub(super) fn rule(context: &Context<'_>) -> Rule {
     Rule {
         draw: if context.is(SIGN_UPDATES) { draw_with_signs } else { draw },
         classify: classify_sgd,
@@ -92,19 +92,21 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
 }
 
 /// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = 2a_{L+1} + c` there are three kinds,
-/// drawn in turn: the output layer learns (S = 1) and gradients come from its initial weights (B ≤ 1); it learns and
+/// drawn in turn, and of each kind every r in turn: the output layer learns (S = 1) and gradients come from its initial weights (B ≤ 1); it learns and
 /// gradients come from what it has learned (B > 1); only features move the output (S > 1, B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
+    let turn = number / 3;
     let (big_b, big_s, r, eta) = match number % 3 {
         0 => {
-            let b = draws.quarters(0.5, 1.0);
-            (b, 1.0, draws.either(1.0 - b, 1.5 - b), 0.25)
+            // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
+            let r = in_turn(&[0.75, 0.0, 1.0, 0.25], turn);
+            (if r <= 0.25 { 1.0 - r } else { 1.5 - r }, 1.0, r, 0.25)
         }
-        1 => (draws.eighths(2.0, 2.5), 1.0, draws.either(0.0, 0.5), 1.0),
+        1 => (draws.eighths(2.0, 2.5), 1.0, in_turn(&[0.5, 0.25, 0.0], turn), 1.0),
         _ => {
-            let b = draws.quarters(0.5, 1.0);
-            (b, draws.eighths(1.5, 2.0), 1.0 - b, 0.25)
+            let r = in_turn(&[0.25, 0.5, 0.0], turn);
+            (1.0 - r, draws.eighths(1.5, 2.0), r, 0.25)
         }
     };
     let a = draws.eighths(-0.5, 1.0);

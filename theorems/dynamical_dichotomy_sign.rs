@@ -23,7 +23,7 @@
 //! under SGD may learn features, or blow up, under Adam.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE};
+use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -62,7 +62,7 @@ pub fn measure(context: &Context<'_>, number: usize) -> Result<Measured> {
     dichotomy::measure(context, &rule(context), number)
 }
 
-fn rule(context: &Context<'_>) -> Rule {
+pub(super) fn rule(context: &Context<'_>) -> Rule {
     Rule {
         draw: if context.is(SGD_UPDATES) { draw_with_sgd } else { draw },
         classify: classify_sign,
@@ -85,16 +85,18 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
     classify_sign(abc).r
 }
 
-/// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = a_{L+1} + c_{L+1}`: the output layer
+/// A stable, non-trivial parametrization, with every r in turn. With `B = a_{L+1} + b_{L+1}` and `S = a_{L+1} + c_{L+1}`: the output layer
 /// learns (S = 1), or only features move the output (S > 1, B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
-    let b = draws.quarters(0.5, 1.0);
-    let (big_s, r) = if (number / 2).is_multiple_of(2) {
-        (1.0, draws.either(1.0 - b, 1.5 - b))
+    let (kind, turn) = (number / 2 % 2, number / 4 * 2 + number % 2);
+    // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
+    let (big_s, r) = if kind == 0 {
+        (1.0, in_turn(&[0.75, 0.0, 1.0, 0.25], turn))
     } else {
-        (draws.eighths(1.5, 2.0), 1.0 - b)
+        (draws.eighths(1.5, 2.0), in_turn(&[0.25, 0.5, 0.0], turn))
     };
+    let b = if r <= 0.5 { 1.0 - r } else { 1.5 - r };
     let a = draws.eighths(-0.5, 1.0);
     let hidden: Vec<f64> = (0..lags.len()).map(|_| draws.eighths(-0.5, 1.0)).collect();
     let mut c: Vec<f64> = lags.iter().enumerate().map(|(l, lag)| r + lag - hidden[l] + f64::from(l > 0)).collect();

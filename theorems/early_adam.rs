@@ -14,8 +14,8 @@
 //!
 //! **Experiment.** A tanh perceptron of growing width, Adam with several `(β₁, β₂)`, one example whose χ falls from 1 to 0 as
 //! it is fitted, and overshoots. Entry by entry: updates against the adam-bound with the measured `ρ`. Outputs: the residual of
-//! the prediction with `a_t`, in width; and the step at which a step's size on probes is 10% off SignGD's, measured at the
-//! largest width, against the step that the scalar recursion gives.
+//! the prediction with `a_t`, in width; and the time at which a step's size on probes is 10% off SignGD's, interpolated between
+//! steps and measured at the largest width, against the time that the scalar recursion gives.
 //!
 //! **Control.** Two training examples with opposite targets, where the sign of a sum is not the sum of signs; and Adam without bias
 //! correction, whose updates leave the bound.
@@ -168,7 +168,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     let title = "exponent of the outputs' movement (there is something to predict)";
     findings.hypotheses.push(scan.scaling(title, MOVES, moves)?);
     findings.checks.push(exactly("updates outside the adam-bound", 0.5, outside, compared as usize));
-    // The factor crosses the threshold within a step, and finite width shifts it by a few percent: hence one step either way.
+    // Finite width shifts the factor by a few percent, and it changes by as much in a step: hence one step either way.
     let steps = "steps between the measured and the computed departure from SignGD, at the largest width";
     findings.checks.push(exactly(steps, 1.0, worst_step, BETAS.len() * seeds));
     let title = |name: &str| format!("{name}: exponent of the residual of -η a_t K(A-SignGD)");
@@ -201,7 +201,8 @@ fn trajectories(context: &Context<'_>, (width, seed): (f64, usize), compare: boo
         squares += run.residual.powi(2) / BETAS.len() as f64;
         moved += run.moved.powi(2) / BETAS.len() as f64;
         let computed = leaves(&scalar_factors(context, &run.chi, betas));
-        steps.extend([leaves(&run.factors) as f64, computed as f64, run.chi[computed.min(STEPS) - 1] / run.chi[0]]);
+        let there = (computed.ceil() as usize).clamp(1, STEPS);
+        steps.extend([leaves(&run.factors), computed, run.chi[there - 1] / run.chi[0]]);
     }
     let two = trajectory(context, Case { betas: BETAS[0], examples: 2, width, seed, compare: false })?;
     let numbers = [squares.sqrt(), two.residual, moved.sqrt(), outside, compared];
@@ -226,9 +227,13 @@ fn scalar_factors(context: &Context<'_>, chi: &[f64], (beta1, beta2): (f64, f64)
     chi.iter().enumerate().map(step).collect()
 }
 
-/// The first step (from 1) whose factor is off by more than [`LEFT`]; one past the last if none is.
-fn leaves(factors: &[f64]) -> usize {
-    factors.iter().position(|a| (a.abs() - 1.0).abs() > LEFT || a * factors[0] < 0.0).unwrap_or(factors.len()) + 1
+/// The time, in steps from 1 and interpolated between them, at which a step's factor is off by more than [`LEFT`]; one past the
+/// last if none is.
+fn leaves(factors: &[f64]) -> f64 {
+    let off: Vec<f64> = factors.iter().map(|a| (a * factors[0].signum() - 1.0).abs()).collect();
+    let Some(step) = off.iter().position(|off| *off > LEFT) else { return factors.len() as f64 + 1.0 };
+    let before = if step == 0 { 0.0 } else { off[step - 1] };
+    step as f64 + (LEFT - before) / (off[step] - before)
 }
 
 /// A run and its prediction. Mutants of the prediction share the run.

@@ -32,7 +32,7 @@ const VERSION: &str = "2";
 /// Widths of the family of English prose.
 pub(super) const WIDTHS: [i64; 3] = [64, 128, 256];
 
-/// The widths with as many seeds of pre-training as claims need.
+/// The widths with as many seeds of pre-training as confidence sequences need.
 pub(super) const REPLICATED: [i64; 1] = [64];
 
 /// Seeds are counted from 1; evidence is looked for up to this one.

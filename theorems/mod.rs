@@ -328,6 +328,7 @@ impl Claim {
         let violated = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
         let caught_by = violated.map(|c| c.name.clone()).collect();
         Ok(MutantResult {
+            of_prediction: mutant.name == context::SHIFTED.name,
             claim: self.id.into(),
             mutant: mutant.name.into(),
             strength: mutant.strength,

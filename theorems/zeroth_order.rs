@@ -18,8 +18,7 @@
 //! kernel hardly changes while P grows: the exponents in P of the second-order factor, 0, and of `|ĝ|²/|g|²`, 1, and the factor
 //! against its closed form.
 //!
-//! **Control.** The second-order factor against the exponent 1 of a noise that depends on the number of parameters; and the
-//! sign of `<g, z>` in place of its value, whose mean step is not a kernel's.
+//! **Control.** The sign of `<g, z>` in place of its value, whose mean step is not a kernel's.
 //!
 //! **Meaning.** It explains why fine-tuning with two forward passes works at all with a billion parameters (Malladi et al.
 //! 2023): the kernel has a small effective rank, and the mean of the steps is the kernel's.
@@ -251,7 +250,6 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
             ),
         ],
         controls: vec![
-            scan.scaling(format!("exponent in P of the {CURVATURE} against 1"), CURVATURE, within(1.0, STILL))?,
             signs.of_means("mean steps by the sign of <g, z>, in standard deviations from the best multiple of K"),
         ],
         tables: vec![scan.local_slopes(&[(CURVATURE, 0.0), (SIZE, 1.0)])?],

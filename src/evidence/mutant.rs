@@ -15,6 +15,9 @@ pub struct MutantResult {
     pub strength: Option<f64>,
     /// What was changed.
     pub change: String,
+    /// Whether only what is predicted was moved, and nothing measured anew: a test of the judging, not of what measures.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_prediction: bool,
     /// The claim's verdict under it.
     pub verdict: ClaimVerdict,
     /// The checks that were violated, by name.

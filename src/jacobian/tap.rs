@@ -48,6 +48,17 @@ impl<'a> PlainTap<'a> {
     pub fn new(parameters: &'a Parameters) -> Self {
         Self { parameters }
     }
+
+    /// The values.
+    pub(crate) fn parameters(&self) -> &'a Parameters {
+        self.parameters
+    }
+
+    /// `h · w + b[r]` for rows w \[R, d\] that were read from a table at r \[R\]: h \[B, d\], b \[V\] → \[B, R\].
+    pub(crate) fn decode(&self, h: &Tensor, read: &Tensor, bias: Option<Param>, rows: &Tensor) -> Tensor {
+        let bias = bias.map(|b| self.parameters.get(b).index_select(0, rows));
+        h.linear(read, bias.as_ref())
+    }
 }
 
 impl Tap for PlainTap<'_> {
@@ -76,9 +87,7 @@ impl Tap for PlainTap<'_> {
     }
 
     fn select_rows(&mut self, h: &Tensor, table: Param, bias: Option<Param>, rows: &Tensor) -> Tensor {
-        let weight = self.parameters.get(table).index_select(0, rows);
-        let bias = bias.map(|b| self.parameters.get(b).index_select(0, rows));
-        h.linear(&weight, bias.as_ref())
+        self.decode(h, &self.parameters.get(table).index_select(0, rows), bias, rows)
     }
 
     fn value(&self, parameter: Param) -> Tensor {

@@ -11,7 +11,6 @@ use crate::jacobian::{Param, Parameters, PlainTap, Tap};
 
 /// A plain tap over leaves that remembers which rows of them were read.
 pub(super) struct RowTap<'a> {
-    leaves: &'a Parameters,
     plain: PlainTap<'a>,
     reads: Vec<Read>,
 }
@@ -27,35 +26,35 @@ struct Read {
 impl<'a> RowTap<'a> {
     /// A tap over these values; those that require gradients are trained.
     pub fn new(leaves: &'a Parameters) -> Self {
-        Self { leaves, plain: PlainTap::new(leaves), reads: Vec::new() }
+        Self { plain: PlainTap::new(leaves), reads: Vec::new() }
     }
 
     /// The rows of a table, which must be trained, as a leaf.
     fn read(&mut self, table: Param, ids: &Tensor) -> Tensor {
-        let rows = Tensor::embedding(&self.leaves.get(table).detach(), ids, -1, false, false).set_requires_grad(true);
+        let rows = Tensor::embedding(&self.plain.value(table), ids, -1, false, false).set_requires_grad(true);
         self.reads.push(Read { table, ids: ids.reshape([-1]), rows: rows.shallow_clone() });
         rows
     }
 
     fn trains(&self, table: Param) -> bool {
-        self.leaves.get(table).requires_grad()
+        self.plain.parameters().get(table).requires_grad()
     }
 
     /// Gradients of a loss in the leaves that require them, `None` for the others. Those of tables are in the memory of `tables`,
     /// until the next step.
     pub fn gradients(self, loss: &Tensor, tables: &mut TableGradients) -> Vec<Option<Tensor>> {
-        let trained: Vec<&Tensor> = self.leaves.values().iter().filter(|v| v.requires_grad()).collect();
+        let leaves = self.plain.parameters();
+        let trained: Vec<&Tensor> = leaves.values().iter().filter(|v| v.requires_grad()).collect();
         let inputs: Vec<&Tensor> = trained.into_iter().chain(self.reads.iter().map(|read| &read.rows)).collect();
         let mut found = Tensor::run_backward(&[loss], &inputs, false, false).into_iter();
-        let mut gradients: Vec<Option<Tensor>> = self
-            .leaves
+        let mut gradients: Vec<Option<Tensor>> = leaves
             .values()
             .iter()
             .map(|v| if v.requires_grad() { found.next().filter(Tensor::defined) } else { None })
             .collect();
         tables.clear();
         for (read, of_rows) in self.reads.iter().zip(found) {
-            tables.add(self.leaves, read, &of_rows);
+            tables.add(leaves, read, &of_rows);
         }
         for (table, (sum, _)) in &tables.kept {
             // A table may have been used as a whole, too.
@@ -115,8 +114,7 @@ impl Tap for RowTap<'_> {
             return self.plain.select_rows(h, table, bias, rows);
         }
         let weight = self.read(table, rows);
-        let bias = bias.map(|b| self.leaves.get(b).index_select(0, rows));
-        h.linear(&weight, bias.as_ref())
+        self.plain.decode(h, &weight, bias, rows)
     }
 
     fn value(&self, parameter: Param) -> Tensor {

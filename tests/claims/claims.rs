@@ -74,7 +74,7 @@ fn mutants_are_noticed(claim: &Claim, own: &Findings, context: &Context<'_>) {
 const SIGNS: &[&str] = &["sign-factorization", "structural-zeros"];
 
 /// Claims that do not hold, with their verdicts. They are judged from committed evidence, which is the same everywhere.
-const OTHERWISE: &[(&str, ClaimVerdict)] = &[("prompt-readout", ClaimVerdict::Violated)];
+const OTHERWISE: &[(&str, ClaimVerdict)] = &[("prompt-kernel-analog-english", ClaimVerdict::Underpowered)];
 
 fn verdict(claim: &Claim) -> ClaimVerdict {
     OTHERWISE.iter().find(|(id, _)| *id == claim.id).map_or(ClaimVerdict::Holds, |(_, verdict)| *verdict)

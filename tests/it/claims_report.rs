@@ -140,9 +140,15 @@ fn realistic() -> Verification {
         mutant: name.into(),
         strength: None,
         change: change.into(),
+        of_prediction: false,
         verdict: if caught_by.is_empty() { ClaimVerdict::Holds } else { ClaimVerdict::Violated },
         caught_by: caught_by.iter().map(ToString::to_string).collect(),
         seconds: 1.5,
+    };
+    let shifted = |strength: f64, caught_by: &[&str]| MutantResult {
+        strength: Some(strength),
+        of_prediction: true,
+        ..mutant("sign-kernel-limit", "shifted", "every predicted value a tolerance too large", caught_by)
     };
     Verification {
         schema_version: SCHEMA_VERSION,
@@ -170,6 +176,8 @@ fn realistic() -> Verification {
                 &["slope of the error", "round-off"],
             ),
             mutant("sign-kernel-limit", "sign of zero", "sign(0) = 1 | not 0", &[]),
+            shifted(0.5, &[]),
+            shifted(2.0, &["slope of the error"]),
         ],
         errors: vec![
             error("singular", None, "the kernel has no inverse\nat width 64"),
@@ -191,7 +199,7 @@ fn successful() -> Verification {
 #[test]
 fn junit_files_follow_their_readers() {
     let root = crate::common::junit::check(&junit(&realistic()).unwrap());
-    assert_eq!((root.attributes["tests"].as_str(), root.children.len()), ("10", 5));
+    assert_eq!((root.attributes["tests"].as_str(), root.children.len()), ("12", 5));
     let empty = Verification { claims: Vec::new(), mutants: Vec::new(), errors: Vec::new(), ..realistic() };
     assert!(crate::common::junit::check(&junit(&empty).unwrap()).children.is_empty());
 }
@@ -218,6 +226,7 @@ fn a_violated_claim_does_not_blame_its_mutants() {
         mutant: "off".into(),
         strength,
         change: "off by a part of its tolerance".into(),
+        of_prediction: false,
         verdict: ClaimVerdict::Violated,
         caught_by: vec![by.to_owned()],
         seconds: 1.0,
@@ -243,7 +252,11 @@ fn success_is_told_in_a_line() {
     assert!(verification.succeeded());
     let markdown = claims_markdown(&verification).unwrap();
     let paragraph = markdown.lines().nth(2).unwrap();
-    assert_eq!(paragraph, "The one claim examined holds. The one mutant was noticed. The run succeeded.");
+    assert_eq!(
+        paragraph,
+        "The one claim examined holds. The one mutant was noticed. Beside it, one run with a moved prediction, which measures \
+         nothing and tests the judging, came out as it must. The run succeeded."
+    );
 }
 
 #[test]

@@ -88,3 +88,16 @@ fn reports_of_claims_are_baselines() {
         assert!(compare(&baseline, &baseline, &Options::default()).expect("comparable").passed(), "{name}");
     }
 }
+
+/// Every interval on the page about pre-trained networks is in the family's report, digit by digit.
+#[test]
+fn the_page_on_prompts_has_the_reports_intervals() {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/prompts-and-width.md"));
+    let report = read(&reports().join("family/report.md"));
+    let interval = fancy_regex::Regex::new(r"-?\d[\d.]* \\\[-?\d[\d.]*, -?\d[\d.]*\\\]").expect("an expression");
+    let found: Vec<&str> = interval.find_iter(&page).map(|m| m.expect("a match").as_str()).collect();
+    assert!(found.len() > 50, "{} intervals", found.len());
+    let missing: Vec<&str> = found.into_iter().filter(|own| !report.contains(own)).collect();
+    assert!(missing.is_empty(), "not in reports/family/report.md: {missing:#?}");
+}

@@ -49,11 +49,11 @@ pub(super) fn paragraph(verification: &Verification) -> String {
     sentences.join(" ")
 }
 
-/// The outcome for mutants, if any: those that must be noticed, graded ones that must not be, and those that a violated claim
-/// cannot judge.
+/// The outcome for mutants, if any: those that must be noticed, graded ones that must not be, those that a violated claim
+/// cannot judge, and apart from these the ones that measure nothing.
 pub(super) fn mutants(verification: &Verification) -> Option<String> {
-    let count =
-        |among: &dyn Fn(&MutantResult, Fate) -> bool| verification.fates().filter(|(m, f)| among(m, *f)).count();
+    let measured = || verification.fates().filter(|(m, _)| !m.of_prediction);
+    let count = |among: &dyn Fn(&MutantResult, Fate) -> bool| measured().filter(|(m, f)| among(m, *f)).count();
     let failed = names(verification, true).len();
     // At its tolerance a graded one may come out either way.
     let all = failed + count(&|m, fate| fate != Fate::Undecided && m.must_be_noticed());
@@ -87,6 +87,19 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
             n => (format!("{n} mutants were"), "their claims themselves do"),
         };
         sentences.push(format!("{noticed} noticed only by checks that {claims} not pass."));
+    }
+    let moved: Vec<Fate> = verification.fates().filter(|(m, _)| m.of_prediction).map(|(_, fate)| fate).collect();
+    let wrong = moved.iter().filter(|fate| fate.is_failure()).count();
+    match (moved.len(), wrong) {
+        (0, _) => {}
+        (1, 0) => sentences.push(
+            "Beside it, one run with a moved prediction, which measures nothing and tests the judging, came out as it must."
+                .to_owned(),
+        ),
+        (runs, 0) => sentences.push(format!(
+            "Beside them, {runs} runs with a moved prediction, which measure nothing and test the judging, came out as they must."
+        )),
+        (runs, wrong) => sentences.push(format!("**{wrong} of {runs} runs with a moved prediction came out wrong.**")),
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }

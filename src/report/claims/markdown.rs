@@ -68,7 +68,8 @@ pub fn mutants_markdown(verification: &Verification) -> Result<Option<String>> {
         mistaken => of(Fate::WronglyCaught),
         undecided => of(Fate::Undecided),
         caught => of(Fate::Caught),
-        graded => graded(verification),
+        graded => graded(verification, false),
+        moved => graded(verification, true),
         errors => errors(verification),
     };
     fill("mutants.md", MUTANTS, context).map(Some)
@@ -85,10 +86,10 @@ fn failed_mutants(verification: &Verification) -> Vec<Value> {
     failed.map(view).collect()
 }
 
-/// Graded mutants, each with its outcome at every strength.
-fn graded(verification: &Verification) -> Vec<Value> {
+/// Graded mutants, each with its outcome at every strength: those that move predictions alone, or the others.
+fn graded(verification: &Verification, of_prediction: bool) -> Vec<Value> {
     let mut rows: Vec<(&MutantResult, Vec<(String, String)>)> = Vec::new();
-    for mutant in &verification.mutants {
+    for mutant in verification.mutants.iter().filter(|m| m.of_prediction == of_prediction) {
         let Some(strength) = mutant.strength else { continue };
         let fate = if mutant.caught_by.is_empty() { "passes".to_owned() } else { mutant.caught_by.join("; ") };
         let found = (format!("{strength}"), fate);
