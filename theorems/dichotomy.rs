@@ -303,8 +303,8 @@ mod tests {
     use super::*;
     use crate::evidence::Profile;
 
-    /// The theory's inequalities find what was drawn to be stable and non-trivial so, with the r that was drawn, and every
-    /// violation.
+    /// The theory's inequalities find what was drawn to be stable and non-trivial so, with all r of the grid in the first twelve
+    /// draws, and every violation.
     #[test]
     fn the_theory_recognizes_what_is_drawn() {
         let context = Context::silent(Profile::Quick, 13);
@@ -317,6 +317,7 @@ mod tests {
             for number in 1..=48 {
                 let class = (rule.classify)(&(rule.draw)(&mut draws, number).abc);
                 assert!(class.stable && class.non_trivial, "{name}, draw {number}: {class:?}");
+                assert_eq!((class.r * 4.0).fract(), 0.0, "{name}, draw {number}: {class:?}");
                 if number <= 12 {
                     found.insert((class.r * 4.0) as i64);
                 }

@@ -17,8 +17,8 @@
 //! move by `n^(1-2a_{L+1}-c)` through the output layer and by `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Hu,
 //! Tensor Programs IV).
 //!
-//! **Experiment.** Parametrizations are drawn at random among the stable, non-trivial ones, with `r` on a grid of 1/4, with 1
-//! to 3 hidden layers. Networks of growing width are trained for three steps; the slope of the features' change on logarithmic
+//! **Experiment.** Parametrizations are drawn among the stable, non-trivial ones: `r` is 0, 1/4, …, 1 in turn, the other exponents
+//! are random; with 1 to 3 hidden layers. Networks of growing width are trained for three steps; the slope of the features' change on logarithmic
 //! axes must be `-r`. A sum of two powers of `n` shows the larger one's exponent only if they differ enough: layers are drawn
 //! to be equally fast or `n` times slower, and gradients through initial and through learned output weights to be at least a
 //! factor `n` apart, or of different order in the step size, which is then small. Then inequalities are violated, and the
@@ -91,16 +91,17 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
     classify_sgd(abc).r
 }
 
-/// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = 2a_{L+1} + c` there are three kinds,
-/// drawn in turn, and of each kind every r in turn: the output layer learns (S = 1) and gradients come from its initial weights (B ≤ 1); it learns and
-/// gradients come from what it has learned (B > 1); only features move the output (S > 1, B + r = 1).
+/// A stable, non-trivial parametrization. With `B = a_{L+1} + b_{L+1}` and `S = 2a_{L+1} + c` there are three kinds, drawn in turn,
+/// each with its values of r in turn, which together are 0, 1/4, …, 1: the output layer learns (S = 1) and gradients come from its
+/// initial weights (B ≤ 1); it learns and gradients come from what it has learned (B > 1); only features move the output (S > 1,
+/// B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
     let turn = number / 3;
     let (big_b, big_s, r, eta) = match number % 3 {
         0 => {
             // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
-            let r = in_turn(&[0.75, 0.0, 1.0, 0.25], turn);
+            let r = in_turn(&[0.75, 0.0, 0.25, 1.0], turn);
             (if r <= 0.25 { 1.0 - r } else { 1.5 - r }, 1.0, r, 0.25)
         }
         1 => (draws.eighths(2.0, 2.5), 1.0, in_turn(&[0.5, 0.25, 0.0], turn), 1.0),

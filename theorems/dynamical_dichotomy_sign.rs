@@ -13,8 +13,8 @@
 //! one for inputs. The fastest layer decides. Outputs move by `n^(1-a_{L+1}-c_{L+1})` through the output layer and by
 //! `n^(1-a_{L+1}-b_{L+1}-r)` through features (Yang and Littwin, Tensor Programs IVb).
 //!
-//! **Experiment.** As for SGD: random stable, non-trivial parametrizations with `r` on a grid of 1/4, SignGD and Adam (with ε =
-//! 0) in turn, three steps, the slope of the features' change against `-r`; then inequalities are violated.
+//! **Experiment.** As for SGD: stable, non-trivial parametrizations with `r` of 0, 1/4, …, 1 in turn and random exponents besides,
+//! every third with SignGD and the others with Adam (with ε = 0), three steps, the slope of the features' change against `-r`; then inequalities are violated.
 //!
 //! **Control.** A feature-learning parametrization (muP with the learning rates of sign updates) measured against the kernel
 //! regime's exponent, and the NTK parametrization against feature learning's.
@@ -85,14 +85,15 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
     classify_sign(abc).r
 }
 
-/// A stable, non-trivial parametrization, with every r in turn. With `B = a_{L+1} + b_{L+1}` and `S = a_{L+1} + c_{L+1}`: the output layer
-/// learns (S = 1), or only features move the output (S > 1, B + r = 1).
+/// A stable, non-trivial parametrization, with the r of its kind in turn, which together are 0, 1/4, …, 1. With
+/// `B = a_{L+1} + b_{L+1}` and `S = a_{L+1} + c_{L+1}`: the output layer learns (S = 1), or only features move the output (S > 1,
+/// B + r = 1).
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
     let (kind, turn) = (number / 2 % 2, number / 4 * 2 + number % 2);
     // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
     let (big_s, r) = if kind == 0 {
-        (1.0, in_turn(&[0.75, 0.0, 1.0, 0.25], turn))
+        (1.0, in_turn(&[0.75, 0.0, 0.25, 1.0], turn))
     } else {
         (draws.eighths(1.5, 2.0), in_turn(&[0.25, 0.5, 0.0], turn))
     };

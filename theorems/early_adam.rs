@@ -48,7 +48,7 @@ pub(super) const CLAIM: Claim = Claim {
     topic: Topic::Kernel,
     title: "Early Adam follows SignGD and its kernel, and leaves when χ's recursion says",
     source: "the paper, Section 4",
-    prediction: "no update outside the bound; residual falls as 1/n; leaving step as computed",
+    prediction: "no update outside the bound; residual falls as 1/n; time of leaving as computed",
     text: include_str!("early_adam.rs"),
     mutants: &[NO_BIAS_CORRECTION, EXCHANGED_BETAS, TRANSPOSED_KERNEL],
     graded: &[SHIFTED],
@@ -154,10 +154,9 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
         ],
         tables: vec![
             Table {
-                title: "Step at which Adam's outputs leave SignGD's by 10% (first seed, largest width)".into(),
-                columns: ["β₁", "β₂", "measured step", "computed step", "χ there over χ at the start"]
-                    .map(Into::into)
-                    .to_vec(),
+                title: "Time, in steps, at which Adam's outputs leave SignGD's by 10% (first seed, largest width)"
+                    .into(),
+                columns: ["β₁", "β₂", "measured", "computed", "χ there over χ at the start"].map(Into::into).to_vec(),
                 rows,
             },
             scan.local_slopes(&[(ONE, -1.0)])?,
@@ -188,8 +187,8 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
 }
 
 /// The numbers of one seed at one width: the residuals with one example and with two, the outputs' movement; updates outside the
-/// adam-bound and all that were compared; and for each pair of decay rates the measured and the computed step at which Adam
-/// leaves SignGD, and χ at the latter over χ at the start.
+/// adam-bound and all that were compared; and for each pair of decay rates the measured and the computed time at which Adam
+/// leaves SignGD, and χ there over χ at the start.
 fn trajectories(context: &Context<'_>, (width, seed): (f64, usize), compare: bool) -> Result<Vec<f64>> {
     // One network per pair of decay rates; the root mean square over them is one sample.
     let (mut squares, mut moved, mut outside, mut compared) = (0.0, 0.0, 0.0, 0.0);
@@ -227,11 +226,11 @@ fn scalar_factors(context: &Context<'_>, chi: &[f64], (beta1, beta2): (f64, f64)
     chi.iter().enumerate().map(step).collect()
 }
 
-/// The time, in steps from 1 and interpolated between them, at which a step's factor is off by more than [`LEFT`]; one past the
-/// last if none is.
+/// The time, in steps from 1 and interpolated between them, at which a step's factor is off by more than [`LEFT`]; the last step
+/// if none is.
 fn leaves(factors: &[f64]) -> f64 {
     let off: Vec<f64> = factors.iter().map(|a| (a * factors[0].signum() - 1.0).abs()).collect();
-    let Some(step) = off.iter().position(|off| *off > LEFT) else { return factors.len() as f64 + 1.0 };
+    let Some(step) = off.iter().position(|off| *off > LEFT) else { return factors.len() as f64 };
     let before = if step == 0 { 0.0 } else { off[step - 1] };
     step as f64 + (LEFT - before) / (off[step] - before)
 }

@@ -1,6 +1,6 @@
 //! Language models of English with the built-in cloze tasks: the evidence for what is said of them, a file for each model.
 //!
-//! The family of English prose has several seeds of pre-training at each width; other models are single ones, so that what is
+//! The family of English prose has several seeds of pre-training at its smaller widths; other models are single ones, so that what is
 //! said of them holds over tasks and not over pre-training. Of a seed all widths read the same text in the same order.
 //!
 //! A file names its model by the digest of its weights, because most weights are not in the repository, and is stored under a

@@ -112,7 +112,8 @@ pub struct Mutant {
     pub change: &'static str,
 }
 
-/// A wrong variant whose size can be chosen: how far off it is, in units of the tolerance of the check that must notice it.
+/// A wrong variant whose size can be chosen: how far off it is, in units of the tolerance of the check that must notice it, or of
+/// what is measured over the bound where a check has only a bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Graded {
     /// Name, unique within the claim.

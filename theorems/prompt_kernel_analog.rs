@@ -139,11 +139,11 @@ pub(super) fn judge(context: &Context<'_>, collected: &mut Collected, whose: &st
     }
 }
 
-/// A table of the share of the change that each prediction leaves, as geometric means, and of the largest that K_A leaves; `rows`
-/// have a name and the samples of each.
+/// A table of the share of the change that each prediction leaves, as geometric means, and the largest of K_A's samples (of English
+/// a seed's mean over tasks); `rows` have a name and the samples of each.
 pub(super) fn shares_left(what: &str, rows: &[(String, &Samples<'_>)]) -> Table {
     let mut columns = vec!["steps".to_owned(), what.to_owned(), "mean |χ| before".to_owned(), "K_A".to_owned()];
-    columns.push("K_A, largest".into());
+    columns.push("K_A, largest sample".into());
     columns.extend(CONTROLS.map(|(name, _)| format!("{name}, best scale")));
     let cells = [Update::Signgd, Update::Adam].into_iter().flat_map(|update| {
         rows.iter().map(move |(name, samples)| {

@@ -12,13 +12,13 @@
 //! **Derivation.** As there. Nothing is fitted. To first order in η this is an identity at any weights, pre-trained or not; what
 //! depends on the weights is how far it reaches, and by how much other kernels miss.
 //!
-//! **Experiment.** The family of English prose, several seeds of pre-training at each width on one text, on the eight built-in
-//! cloze tasks: six steps on the true labels of a sentence each (SignGD), or of one (Adam; its label alternates over tasks), with
+//! **Experiment.** The family of English prose, several seeds of pre-training at widths 64 and 128 and one at 256, on one text, on
+//! the eight built-in cloze tasks: six steps on the true labels of a sentence each (SignGD), or of one (Adam; its label alternates over tasks), with
 //! one learning rate for all tensors. Share of what the steps did to the outputs of sixteen other sentences that the prediction
 //! leaves: geometric mean over tasks, at the width with most seeds, and a confidence sequence over seeds, some of which were added
 //! after looks. That K_A leaves little tells it from no other kernel where all kernels of a prompt are nearly proportional, so the
-//! best of the other kernels is compared with it: what K_A leaves vanishes with η, a little slower than in proportion because
-//! signs of gradients change on the way; what the others leave does not, and must be at least four times as much (at this size of
+//! best of the other kernels is compared with it: what K_A leaves vanishes with η (under SignGD a little slower than in
+//! proportion, because signs of gradients change on the way); what the others leave does not, and must be at least four times as much (at this size of
 //! steps; the factor grows as they become smaller). Beside the family, and not judged, are two models with an
 //! interval over tasks, which says nothing of other pre-training: `bert-tiny-splade`, an English BERT of two layers that was
 //! fine-tuned for retrieval, and `smollm2-135m`, SmolLM2-135M-Instruct rounded to four bits, a causal language model. The

@@ -1,4 +1,5 @@
-//! A trained readout is what makes a prompt's fine-tuning lazy: a random one departs further from its kernel, all else equal.
+//! With the trained readout a prompt's fine-tuning is lazy: a random one departs at least twice as far from its kernel, all else
+//! equal.
 //!
 //! **Statement.** Prompt-based fine-tuning differs from fine-tuning with a new head in three things: it reads the hidden word
 //! and not the first token, it goes through the pre-trained transform, and its readout is trained. With all states that are
@@ -36,8 +37,8 @@ use crate::evidence::{Cell, Collected, Findings, Open, Table};
 use crate::stats::Expectation;
 
 const EXCHANGED: Mutant = Mutant { name: "exchanged", change: "the two readouts exchanged" };
-const OTHER_PLACE: Mutant =
-    Mutant { name: "other-place", change: "the trained readout on a state that it was not trained for" };
+const NO_TRANSFORM: Mutant =
+    Mutant { name: "without-transform", change: "the trained readout without the transform that it was trained with" };
 const TAMED: Graded = Graded { name: "tamed", change: "the random readout's departures ten times too small" };
 
 pub(super) const CLAIM: Claim = Claim {
@@ -47,7 +48,7 @@ pub(super) const CLAIM: Claim = Claim {
     source: "the paper, Theorem 5.5 and Section 5, against standard fine-tuning",
     prediction: "ratio of departures at least 2, with states and readouts of one size",
     text: include_str!("prompt_readout.rs"),
-    mutants: &[EXCHANGED, OTHER_PLACE],
+    mutants: &[EXCHANGED, NO_TRANSFORM],
     graded: &[TAMED],
     experiment,
 };
@@ -130,7 +131,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     }
     let (trained, random) = match () {
         () if context.is(EXCHANGED) => (RANDOM, PROMPT),
-        () if context.is(OTHER_PLACE) => (Way { transform: false, ..PROMPT }, RANDOM),
+        () if context.is(NO_TRANSFORM) => (Way { transform: false, ..PROMPT }, RANDOM),
         () => (PROMPT, RANDOM),
     };
     let twice = Expectation::AtLeast { bound: 2f64.ln() };

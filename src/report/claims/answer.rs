@@ -58,7 +58,7 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
     // At its tolerance a graded one may come out either way.
     let all = failed + count(&|m, fate| fate != Fate::Undecided && m.must_be_noticed());
     let small = count(&|m, fate| fate != Fate::Undecided && m.must_pass());
-    let undecided = count(&|_, fate| fate == Fate::Undecided);
+    let undecided = verification.fates().filter(|(_, fate)| *fate == Fate::Undecided).count();
     let mut sentences = Vec::new();
     if all + small > 0 {
         let noticed = all - failed;
@@ -88,16 +88,16 @@ pub(super) fn mutants(verification: &Verification) -> Option<String> {
         };
         sentences.push(format!("{noticed} noticed only by checks that {claims} not pass."));
     }
-    let moved: Vec<Fate> = verification.fates().filter(|(m, _)| m.of_prediction).map(|(_, fate)| fate).collect();
-    let wrong = moved.iter().filter(|fate| fate.is_failure()).count();
-    match (moved.len(), wrong) {
+    let moved = || verification.fates().filter(|(m, _)| m.of_prediction).map(|(_, fate)| fate);
+    let runs = moved().filter(|fate| *fate != Fate::Undecided).count();
+    match (runs, moved().filter(|fate| fate.is_failure()).count()) {
         (0, _) => {}
         (1, 0) => sentences.push(
-            "Beside it, one run with a moved prediction, which measures nothing and tests the judging, came out as it must."
+            "One run with a moved prediction, which measures nothing and tests the judging, came out as it must."
                 .to_owned(),
         ),
         (runs, 0) => sentences.push(format!(
-            "Beside them, {runs} runs with a moved prediction, which measure nothing and test the judging, came out as they must."
+            "{runs} runs with a moved prediction, which measure nothing and test the judging, came out as they must."
         )),
         (runs, wrong) => sentences.push(format!("**{wrong} of {runs} runs with a moved prediction came out wrong.**")),
     }
