@@ -26,11 +26,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::context::{Context, SHIFTED};
 use super::pretraining::{Choice, Masked, pretrain, transformer};
 use super::scan::{Scan, list};
+use super::steps::Fit;
 use super::training::{loss_gradient, outputs};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
@@ -260,9 +261,8 @@ pub(super) fn departure(
     let (kernel, other, factor) = if signs { (asymmetric, sgd, chi.signum()) } else { (sgd, asymmetric, chi) };
     let predicted = kernel * (-rate * factor);
     let moved = outputs(&end, probes) - outputs(start, probes);
-    let scale = (&other * &moved).sum(Kind::Double) / other.square().sum(Kind::Double);
     let residual = |predicted: &Tensor| relative_residual(&moved, predicted).unwrap_or(f64::NAN);
     let include = vec![true; start.len()];
     let drift = gradient_drift(start, &end, probes, &include, probes.len())?.map_or(f64::NAN, |d| d.total);
-    Ok(vec![residual(&predicted), residual(&(&predicted * 0.5)), drift, residual(&(other * scale))])
+    Ok(vec![residual(&predicted), residual(&(&predicted * 0.5)), drift, Fit::of(&other, &moved).left_at_best()])
 }

@@ -255,8 +255,15 @@ fn describe(draw: &Draw) -> String {
     format!("{} {}", draw.optimizer.name(), layers.collect::<Vec<_>>().join(" "))
 }
 
+/// `B = a_{L+1} + b_{L+1}` and r where the output layer learns and gradients come from its initial weights: B + r is 1 or 3/2, so
+/// that outputs move by features at order one, or by `n^-1/2`.
+pub(super) const LEARNING: [(f64, f64); 4] = [(0.75, 0.75), (1.0, 0.0), (0.75, 0.25), (0.5, 1.0)];
+
+/// The same where only features move the output: B + r is 1.
+pub(super) const FEATURES_ALONE: [(f64, f64); 3] = [(0.75, 0.25), (0.5, 0.5), (1.0, 0.0)];
+
 /// The values in turn, so that a few draws have them all.
-pub(super) fn in_turn(values: &[f64], turn: usize) -> f64 {
+pub(super) fn in_turn<T: Copy>(values: &[T], turn: usize) -> T {
     values[turn % values.len()]
 }
 

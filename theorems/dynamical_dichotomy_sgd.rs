@@ -31,7 +31,7 @@
 //! parametrization (`r = 1/2`) does, muP (`r = 0`) does not.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
+use super::dichotomy::{self, Draw, Draws, FEATURES_ALONE, LEARNING, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -100,14 +100,13 @@ fn draw(draws: &mut Draws, number: usize) -> Draw {
     let turn = number / 3;
     let (big_b, big_s, r, eta) = match number % 3 {
         0 => {
-            // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
-            let r = in_turn(&[0.75, 0.0, 0.25, 1.0], turn);
-            (if r <= 0.25 { 1.0 - r } else { 1.5 - r }, 1.0, r, 0.25)
+            let (b, r) = in_turn(&LEARNING, turn);
+            (b, 1.0, r, 0.25)
         }
         1 => (draws.eighths(2.0, 2.5), 1.0, in_turn(&[0.5, 0.25, 0.0], turn), 1.0),
         _ => {
-            let r = in_turn(&[0.25, 0.5, 0.0], turn);
-            (1.0 - r, draws.eighths(1.5, 2.0), r, 0.25)
+            let (b, r) = in_turn(&FEATURES_ALONE, turn);
+            (b, draws.eighths(1.5, 2.0), r, 0.25)
         }
     };
     let a = draws.eighths(-0.5, 1.0);

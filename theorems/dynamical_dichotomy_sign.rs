@@ -23,7 +23,7 @@
 //! under SGD may learn features, or blow up, under Adam.
 
 use super::context::{Context, SHIFTED};
-use super::dichotomy::{self, Draw, Draws, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
+use super::dichotomy::{self, Draw, Draws, FEATURES_ALONE, LEARNING, Measured, Rule, UNSCALED_LEARNING_RATE, in_turn};
 use super::{Claim, Mutant, Topic};
 use crate::error::Result;
 use crate::evidence::Findings;
@@ -91,13 +91,11 @@ fn predicted(context: &Context<'_>, abc: &Abc) -> f64 {
 fn draw(draws: &mut Draws, number: usize) -> Draw {
     let lags = draws.lags(number);
     let (kind, turn) = (number / 2 % 2, number / 4 * 2 + number % 2);
-    // B + r is 1 or 3/2: outputs move by features at order one, or n^-1/2.
-    let (big_s, r) = if kind == 0 {
-        (1.0, in_turn(&[0.75, 0.0, 0.25, 1.0], turn))
+    let (big_s, (b, r)) = if kind == 0 {
+        (1.0, in_turn(&LEARNING, turn))
     } else {
-        (draws.eighths(1.5, 2.0), in_turn(&[0.25, 0.5, 0.0], turn))
+        (draws.eighths(1.5, 2.0), in_turn(&FEATURES_ALONE, turn))
     };
-    let b = if r <= 0.5 { 1.0 - r } else { 1.5 - r };
     let a = draws.eighths(-0.5, 1.0);
     let hidden: Vec<f64> = (0..lags.len()).map(|_| draws.eighths(-0.5, 1.0)).collect();
     let mut c: Vec<f64> = lags.iter().enumerate().map(|(l, lag)| r + lag - hidden[l] + f64::from(l > 0)).collect();

@@ -28,6 +28,13 @@ pub(super) struct Fit {
 }
 
 impl Fit {
+    /// Compares tensors of one shape.
+    pub fn of(prediction: &Tensor, actual: &Tensor) -> Self {
+        let (size, length) = (prediction.norm().double_value(&[]), actual.norm().double_value(&[]));
+        let product = (prediction * actual).sum(Kind::Double).double_value(&[]);
+        Self { size: size / length, cosine: product / (size * length) }
+    }
+
     /// `|Δf - factor · prediction| / |Δf|`.
     pub fn left_by(self, factor: f64) -> f64 {
         let size = factor * self.size;
@@ -142,10 +149,7 @@ pub(super) fn predictions(
         let column = |(example, chi): &(i64, f64)| kernel.narrow(1, *example, 1) * (-eta * of(*chi));
         Tensor::cat(&columns.iter().map(column).collect::<Vec<_>>(), 1)
     };
-    let fit = |p: Tensor| {
-        let (size, actual) = (p.norm().double_value(&[]), moved.norm().double_value(&[]));
-        Fit { size: size / actual, cosine: (p * &moved).sum(Kind::Double).double_value(&[]) / (size * actual) }
-    };
+    let fit = |prediction: Tensor| Fit::of(&prediction, &moved);
     Predictions {
         asymmetric: fit(predicted(asymmetric, f64::signum)),
         unsigned: fit(predicted(asymmetric, |chi| chi)),
@@ -165,7 +169,7 @@ mod tests {
         let (actual, prediction) = ([3.0f64, -1.0, 2.0], [1.0, 0.5, 2.0]);
         let dot = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let (size, own) = (dot(&prediction, &prediction).sqrt(), dot(&actual, &actual).sqrt());
-        let fit = Fit { size: size / own, cosine: dot(&actual, &prediction) / (size * own) };
+        let fit = Fit::of(&Tensor::from_slice(&prediction), &Tensor::from_slice(&actual));
         for factor in [0.5, 1.0, 1.7] {
             let apart = [0, 1, 2].map(|i| actual[i] - factor * prediction[i]);
             assert!((fit.left_by(factor) - dot(&apart, &apart).sqrt() / own).abs() < 1e-12);
