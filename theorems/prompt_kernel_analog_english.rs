@@ -12,7 +12,7 @@
 //! **Derivation.** As there. Nothing is fitted. To first order in η this is an identity at any weights, pre-trained or not; what
 //! depends on the weights is how far it reaches, and by how much other kernels miss.
 //!
-//! **Experiment.** The family of English prose, several seeds of pre-training at widths 64 and 128 and one at 256, on one text, on
+//! **Experiment.** The family of English prose, several seeds of pre-training at each of the widths 64, 128 and 256, on one text, on
 //! the eight built-in cloze tasks: six steps on the true labels of a sentence each (SignGD), or of one (Adam; its label alternates over tasks), with
 //! one learning rate for all tensors. Share of what the steps did to the outputs of sixteen other sentences that the prediction
 //! leaves: geometric mean over tasks, at the width with most seeds, and a confidence sequence over seeds, some of which were added

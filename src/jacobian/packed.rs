@@ -6,7 +6,7 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::split::{ALIGNMENT, Columns, Packs, Parts, Rows, splits};
+use crate::split::{ALIGNMENT, Bf16, Columns, Packs, Parts, Rows, Values, splits};
 
 /// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
@@ -29,10 +29,9 @@ impl PackedFactors {
         let factors = recorded.factors[p.0].iter().map(|factor| {
             let Factor::Outer { x, g } = factor else { unreachable!("outer products alone") };
             // In the order of the rows, output by output.
-            let errors = g.transpose(0, 1).to_kind(Kind::Float).contiguous();
+            let errors = g.transpose(0, 1);
             let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
-            let inputs =
-                each(&x.to_kind(Kind::Float).contiguous(), width, |values| packs.columns(parts, values, width));
+            let inputs = each(x, width, |values| packs.columns(parts, values, width));
             (inputs, each(&errors, height, |values| packs.rows(parts, values, height)))
         });
         Some(Self { factors: factors.collect(), batch })
@@ -60,12 +59,19 @@ impl PackedFactors {
 }
 
 /// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
-fn each<T>(matrices: &Tensor, columns: usize, pack: impl FnMut(&[f32]) -> T) -> Vec<T> {
+fn each<T>(matrices: &Tensor, columns: usize, mut pack: impl FnMut(Values<'_>) -> T) -> Vec<T> {
+    let kind = if matrices.kind() == Kind::BFloat16 { Kind::BFloat16 } else { Kind::Float };
+    let matrices = matrices.to_kind(kind).contiguous();
     let size = matrices.size();
-    let tokens = size[size.len() - 2] as usize;
+    let entries = size[size.len() - 2] as usize * columns;
+    if kind == Kind::BFloat16 {
+        // SAFETY: a contiguous CPU tensor of bf16, which outlives the slice.
+        let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<Bf16>(), matrices.numel()) };
+        return values.chunks_exact(entries).map(|values| pack(Values::Bf16(values))).collect();
+    }
     // SAFETY: a contiguous CPU tensor of single precision, which outlives the slice.
     let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<f32>(), matrices.numel()) };
-    values.chunks_exact(tokens * columns).map(pack).collect()
+    values.chunks_exact(entries).map(|values| pack(Values::Single(values))).collect()
 }
 
 impl Recorded {

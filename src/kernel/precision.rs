@@ -14,10 +14,10 @@ use crate::split::Parts;
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a processor with units for
-    /// bf16 (AMX, AVX512-BF16), linear maps too.
+    /// bf16 (AMX, AVX512-BF16), linear maps too; on matrix units (AMX), gradients when they are multiplied, too.
     Bf16,
     /// Linear maps and gradients with factors split into two bf16 parts, 16 significant bits, on processors with matrix
-    /// units; elsewhere single precision.
+    /// units, and many gradients when they are multiplied; elsewhere single precision.
     Bf16x2,
     /// The same with three parts, all 24 bits of single precision.
     Bf16x3,

@@ -14,6 +14,8 @@
 //! Three parts only change the order of summation; one part rounds the factors, with the same meaning on every processor,
 //! with or without such units.
 
+#[cfg(target_arch = "x86_64")]
+mod gram;
 mod outer;
 #[cfg(target_arch = "x86_64")]
 mod pack;
@@ -24,7 +26,9 @@ mod units;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
-pub use outer::{ALIGNMENT, Columns, Packs, Rows};
+#[cfg(target_arch = "x86_64")]
+pub use gram::add_products;
+pub use outer::{ALIGNMENT, Bf16, Columns, Packs, Rows, Values};
 pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, multiply};
@@ -86,6 +90,24 @@ pub fn splits(parts: Parts) -> bool {
         Some(Unit::Vector) => parts == Parts::One,
         None => false,
     }
+}
+
+/// Whether inner products of so many long rows with so many others are faster on units for bf16: on matrix units, if there are
+/// enough products for the time it takes to pack rows. Three parts, with six products, gain nothing.
+pub fn splits_rows(parts: Parts, rows: usize, columns: usize) -> bool {
+    const ENOUGH: usize = 3072;
+    let gains = match parts {
+        Parts::One => true,
+        Parts::Two => rows * columns >= ENOUGH,
+        Parts::Three => false,
+    };
+    gains && Unit::here() == Some(Unit::Matrix)
+}
+
+/// Inner products on units for bf16: there are none.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn add_products(_: Parts, _: &[f32], _: &[f32], _: usize, _: bool, _: &mut [f64]) {
+    unreachable!("no units for bf16")
 }
 
 /// Whether the processor has units for bf16 that this process may use.

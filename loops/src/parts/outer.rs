@@ -7,9 +7,23 @@ use super::Parts;
 /// Columns from whose multiples on tiles can begin.
 pub const ALIGNMENT: usize = super::units::SIDE;
 
+/// A number of bf16: the upper half of one in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+/// The numbers of a factor.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// In single precision.
+    Single(&'a [f32]),
+    /// In bf16.
+    Bf16(&'a [Bf16]),
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 mod packed {
-    use super::{Parts, Range};
+    use super::{Parts, Range, Values};
 
     /// There are no units for bf16.
     #[derive(Debug, Default)]
@@ -28,12 +42,12 @@ mod packed {
         pub fn clear(&mut self) {}
 
         /// Not to be called.
-        pub fn rows(&mut self, _: Parts, _: &[f32], _: usize) -> Rows {
+        pub fn rows(&mut self, _: Parts, _: Values<'_>, _: usize) -> Rows {
             unreachable!("no units for bf16")
         }
 
         /// Not to be called.
-        pub fn columns(&mut self, _: Parts, _: &[f32], _: usize) -> Columns {
+        pub fn columns(&mut self, _: Parts, _: Values<'_>, _: usize) -> Columns {
             unreachable!("no units for bf16")
         }
 
@@ -46,8 +60,8 @@ mod packed {
 
 #[cfg(target_arch = "x86_64")]
 mod packed {
-    use super::{ALIGNMENT, Parts, Range};
-    use crate::parts::pack::{Place, strip};
+    use super::{ALIGNMENT, Parts, Range, Values};
+    use crate::parts::pack::{Number, Place, strip};
     use crate::parts::product::{Factor, Out, block};
     use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP, Unit};
 
@@ -97,7 +111,7 @@ mod packed {
         ///
         /// # Panics
         /// If the processor has no units for bf16, or the numbers are not whole rows.
-        pub fn rows(&mut self, parts: Parts, values: &[f32], columns: usize) -> Rows {
+        pub fn rows(&mut self, parts: Parts, values: Values<'_>, columns: usize) -> Rows {
             Rows(self.pack(parts, values, columns, Place::Rows))
         }
 
@@ -105,11 +119,18 @@ mod packed {
         ///
         /// # Panics
         /// As [`Self::rows`].
-        pub fn columns(&mut self, parts: Parts, values: &[f32], columns: usize) -> Columns {
+        pub fn columns(&mut self, parts: Parts, values: Values<'_>, columns: usize) -> Columns {
             Columns(self.pack(parts, values, columns, Place::Columns))
         }
 
-        fn pack(&mut self, parts: Parts, values: &[f32], columns: usize, place: Place) -> Packed {
+        fn pack(&mut self, parts: Parts, values: Values<'_>, columns: usize, place: Place) -> Packed {
+            match values {
+                Values::Single(values) => self.pack_numbers(parts, values, columns, place),
+                Values::Bf16(values) => self.pack_numbers(parts, values, columns, place),
+            }
+        }
+
+        fn pack_numbers<T: Number>(&mut self, parts: Parts, values: &[T], columns: usize, place: Place) -> Packed {
             assert!(Unit::here().is_some(), "units for bf16");
             assert!(values.len().is_multiple_of(columns), "rows of {columns} columns");
             let tokens = values.len() / columns;
@@ -125,9 +146,9 @@ mod packed {
                 // SAFETY: units come with these vectors (`Unit::here`).
                 unsafe {
                     match parts {
-                        Parts::One => strip::<1>(factor, rows, 0..tokens, place, lines),
-                        Parts::Two => strip::<2>(factor, rows, 0..tokens, place, lines),
-                        Parts::Three => strip::<3>(factor, rows, 0..tokens, place, lines),
+                        Parts::One => strip::<1, T>(factor, rows, 0..tokens, place, lines),
+                        Parts::Two => strip::<2, T>(factor, rows, 0..tokens, place, lines),
+                        Parts::Three => strip::<3, T>(factor, rows, 0..tokens, place, lines),
                     }
                 }
             }

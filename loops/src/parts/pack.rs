@@ -5,13 +5,15 @@
 //! is free, and this one needs the fewest moves.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_set_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_store_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16, _mm512_and_si512,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_load_si512, _mm512_maskz_loadu_ps,
+    _mm512_permutexvar_epi16, _mm512_set_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_slli_epi32, _mm512_store_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::ops::Range;
 
+use super::outer::Bf16;
 use super::product::Factor;
 use super::units::{Line, PART, SIDE, STEP};
 
@@ -25,108 +27,145 @@ pub(super) enum Place {
     Columns,
 }
 
+/// A number of a factor.
+pub(super) trait Number: Copy {
+    /// Sixteen numbers in single precision; zero where the mask is not set.
+    ///
+    /// # Safety
+    /// The numbers that the mask marks are readable; the processor has AVX-512.
+    unsafe fn load(mask: __mmask16, values: *const Self) -> __m512;
+}
+
+impl Number for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(mask: __mmask16, values: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_maskz_loadu_ps(mask, values) }
+    }
+}
+
+impl Number for Bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(mask: __mmask16, values: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { _mm256_maskz_loadu_epi16(mask, values.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    }
+}
+
 /// Packs a strip of at most [`SIDE`] rows of a factor from `first` on, summed over `along`, in P parts. What is beyond the factor is
 /// zero. `out` has P times [`PART`] lines for each [`STEP`] numbers.
 ///
 /// # Safety
 /// The processor has AVX-512 with bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn strip<const P: usize>(
-    factor: Factor<'_>,
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn strip<const P: usize, T: Number>(
+    factor: Factor<'_, T>,
     rows: Range<usize>,
     along: Range<usize>,
     place: Place,
     out: &mut [Line],
 ) {
+    let turns = factor.contiguous_along == (place == Place::Columns);
     for (k, lines) in along.clone().step_by(STEP).zip(out.chunks_exact_mut(P * PART)) {
         for half in 0..SIDE / HEIGHT {
             let first = rows.start + HEIGHT * half;
-            let parts = tile::<P>(factor, first..rows.end.min(first + HEIGHT), k..along.end.min(k + STEP), place);
-            for (part, tile) in parts.iter().enumerate() {
-                let lines = &mut lines[part * PART + half * HEIGHT..][..HEIGHT];
-                for (line, vector) in lines.iter_mut().zip(tile) {
-                    // SAFETY: a line has 64 bytes and is aligned to as many.
-                    unsafe { _mm512_store_si512((&raw mut *line).cast(), *vector) };
+            let tile = (first..rows.end.min(first + HEIGHT), k..along.end.min(k + STEP));
+            write::<P, T>(factor, tile, &mut lines[half * HEIGHT..]);
+            if turns {
+                for lines in lines.chunks_exact_mut(PART) {
+                    transpose(&mut lines[half * HEIGHT..][..HEIGHT]);
                 }
             }
         }
     }
 }
 
-/// The parts of one tile.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn tile<const P: usize>(
-    factor: Factor<'_>,
-    rows: Range<usize>,
-    along: Range<usize>,
-    place: Place,
-) -> [[__m512i; HEIGHT]; P] {
-    let mut parts = [[_mm512_setzero_si512(); HEIGHT]; P];
-    let height = rows.end.saturating_sub(rows.start);
-    let mask = |count: usize| ((1u32 << count.min(16)) - 1) as __mmask16;
-    if factor.contiguous_along {
-        let count = along.end - along.start;
-        for i in 0..height {
-            let row = &factor.values[(rows.start + i) * factor.stride + along.start..][..count];
-            // SAFETY: the masks cover the row's numbers; masked lanes are not read.
-            let numbers = unsafe {
-                (
-                    _mm512_maskz_loadu_ps(mask(count), row.as_ptr()),
-                    _mm512_maskz_loadu_ps(mask(count.saturating_sub(16)), row.as_ptr().wrapping_add(16)),
-                )
-            };
-            split(&mut parts, i, numbers);
-        }
-    } else if height > 0 {
-        let load = |k: usize| {
-            if k >= along.end {
-                return _mm512_setzero_ps();
-            }
-            let row = &factor.values[k * factor.stride + rows.start..][..height];
-            // SAFETY: the mask covers the row's numbers; masked lanes are not read.
-            unsafe { _mm512_maskz_loadu_ps(mask(height), row.as_ptr()) }
-        };
-        for i in 0..HEIGHT {
-            split(&mut parts, i, (load(along.start + i), load(along.start + HEIGHT + i)));
-        }
-    }
-    if factor.contiguous_along == (place == Place::Columns) {
-        for part in &mut parts {
-            transpose(part);
-        }
-    }
-    parts
+/// The strip of columns of the same numbers as a strip of rows: each tile's pairs transposed.
+#[target_feature(enable = "avx512f")]
+pub(super) fn turned(rows: &[Line], columns: &mut [Line]) {
+    columns.copy_from_slice(rows);
+    columns.chunks_exact_mut(HEIGHT).for_each(|tile| transpose(tile));
 }
 
-/// The parts of 16 pairs of numbers as row i of a tile: the nearest numbers of bf16, then those of what is left. The first of a
-/// pair is the lower half of 32 bits.
+/// Writes the parts of one tile, as rows of memory: each part's to the first lines of [`PART`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn write<const P: usize, T: Number>(
+    Factor { values, stride, contiguous_along }: Factor<'_, T>,
+    (rows, along): (Range<usize>, Range<usize>),
+    lines: &mut [Line],
+) {
+    let mask = |count: usize| ((1u32 << count.min(HEIGHT)) - 1) as __mmask16;
+    let (height, count) = (rows.end.saturating_sub(rows.start), along.end - along.start);
+    // Where the first numbers of pairs begin and how far behind them the second ones do; of either, how many rows of memory
+    // there are, and how many numbers in each.
+    let (start, behind, first, second) = if contiguous_along {
+        (rows.start * stride + along.start, HEIGHT, (height, count), (height, count.saturating_sub(HEIGHT)))
+    } else {
+        let start = along.start * stride + rows.start;
+        (start, HEIGHT * stride, (count, height), (count.saturating_sub(HEIGHT), height))
+    };
+    for (at, (of, width)) in [(start, first), (start + behind, second)] {
+        let end = if of == 0 || width == 0 { 0 } else { at + (of.min(HEIGHT) - 1) * stride + width.min(HEIGHT) };
+        assert!(end <= values.len(), "rows of a factor");
+    }
+    // What the next steps read: rows of memory are far apart, which the processor does not foresee.
+    let ahead = if contiguous_along { 2 * STEP } else { STEP * stride };
+    let masks = (mask(first.1), mask(second.1));
+    for (i, line) in lines.iter_mut().enumerate().take(HEIGHT) {
+        let place = values.as_ptr().wrapping_add(start + i * stride);
+        let behind_it = place.wrapping_add(behind);
+        _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(ahead).cast());
+        _mm_prefetch::<_MM_HINT_T0>(behind_it.wrapping_add(ahead).cast());
+        let marked = |mask, there: bool| if there { mask } else { 0 };
+        // SAFETY: the masks cover numbers of the factor, as asserted; masked lanes are not read.
+        let numbers = unsafe {
+            (T::load(marked(masks.0, i < first.0), place), T::load(marked(masks.1, i < second.0), behind_it))
+        };
+        let parts = split::<P>(numbers);
+        let line = &raw mut *line;
+        for (p, part) in parts.into_iter().enumerate() {
+            // SAFETY: lines of the other parts are `PART` behind one another; a line has 64 bytes and is aligned to as many.
+            unsafe { _mm512_store_si512(line.wrapping_add(p * PART).cast(), part) };
+        }
+    }
+}
+
+/// The parts of 16 pairs of numbers: the nearest numbers of bf16, then those of what is left. The first of a pair is the lower half
+/// of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn split<const P: usize>(parts: &mut [[__m512i; HEIGHT]; P], i: usize, (mut first, mut second): (__m512, __m512)) {
+fn split<const P: usize>((mut first, mut second): (__m512, __m512)) -> [__m512i; P] {
     // Of 32 numbers one behind the other, those 16 apart side by side.
     let side_by_side: __m512i = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
         16, 0,
     );
+    let mut parts = [_mm512_setzero_si512(); P];
     for (p, part) in parts.iter_mut().enumerate() {
         // SAFETY: both types are 32 numbers of 16 bits.
         let rounded: __m512i = unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) };
-        let pairs = _mm512_permutexvar_epi16(side_by_side, rounded);
-        part[i] = pairs;
+        *part = _mm512_permutexvar_epi16(side_by_side, rounded);
         if p + 1 < P {
-            let upper = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)));
+            let upper = _mm512_and_si512(*part, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(*part)));
             second = _mm512_sub_ps(second, _mm512_castsi512_ps(upper));
         }
     }
+    parts
 }
 
 /// Transposes 16 rows of 16 numbers of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: &mut [__m512i; HEIGHT]) {
-    let mut other = *rows;
+fn transpose(lines: &mut [Line]) {
+    let place = |i: usize| (&raw const lines[i]).cast::<i32>();
+    // SAFETY: a line has 64 bytes and is aligned to as many.
+    let mut rows: [__m512i; HEIGHT] = std::array::from_fn(|i| unsafe { _mm512_load_si512(place(i).cast()) });
+    let mut other = rows;
     for i in 0..8 {
         other[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
         other[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -149,5 +188,9 @@ fn transpose(rows: &mut [__m512i; HEIGHT]) {
     for i in 0..8 {
         rows[i] = _mm512_shuffle_i32x4::<0x88>(other[i], other[i + 8]);
         rows[i + 8] = _mm512_shuffle_i32x4::<0xdd>(other[i], other[i + 8]);
+    }
+    for (line, row) in lines.iter_mut().zip(rows) {
+        // SAFETY: as above.
+        unsafe { _mm512_store_si512((&raw mut *line).cast(), row) };
     }
 }

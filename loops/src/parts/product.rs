@@ -4,9 +4,9 @@ use super::Parts;
 
 /// A factor of a product, seen as rows that are summed along: entry k of row i is at `i·stride + k`, or at `k·stride + i`.
 #[derive(Clone, Copy)]
-pub struct Factor<'a> {
+pub struct Factor<'a, T = f32> {
     /// Its numbers, and maybe others.
-    pub values: &'a [f32],
+    pub values: &'a [T],
     /// Numbers from one row of memory to the next.
     pub stride: usize,
     /// Whether a row of memory is summed along.
@@ -14,9 +14,9 @@ pub struct Factor<'a> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::block;
-#[cfg(target_arch = "x86_64")]
 pub use x86::{Out, multiply};
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{STRIPS, Strips, block};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -28,25 +28,26 @@ mod x86 {
     use crate::parts::pack::{Place, strip};
     use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP};
 
-    /// Numbers that are summed before the next ones are packed: a strip of columns in two parts fits into the first cache.
-    const ALONG: usize = 256;
+    /// Numbers that are summed before the next ones are packed, by parts: the more, the more seldom the result is read and written
+    /// again, as long as packed rows stay in the second cache.
+    const ALONG: [usize; 3] = [1024, 1024, 512];
 
-    /// Rows whose packed numbers stay in the second cache.
-    const ROWS: usize = 1024;
+    /// Rows that are packed at a time.
+    const ROWS: usize = 512;
 
     /// Products below which threads are not worth starting.
     const PARALLEL: usize = 1 << 25;
 
     /// Packed strips of a thread, kept from one product to the next.
     #[derive(Default)]
-    struct Strips {
-        rows: Vec<Line>,
-        columns: Vec<Line>,
+    pub(in crate::parts) struct Strips {
+        pub rows: Vec<Line>,
+        pub columns: Vec<Line>,
     }
 
     impl Strips {
         /// At least so many lines.
-        fn room(lines: &mut Vec<Line>, count: usize) -> &mut [Line] {
+        pub fn room(lines: &mut Vec<Line>, count: usize) -> &mut [Line] {
             if lines.len() < count {
                 lines.resize(count, Line([0; STEP]));
             }
@@ -55,7 +56,7 @@ mod x86 {
     }
 
     thread_local! {
-        static STRIPS: RefCell<Strips> = RefCell::new(Strips::default());
+        pub(in crate::parts) static STRIPS: RefCell<Strips> = RefCell::new(Strips::default());
     }
 
     /// A place of the result: the numbers of a matrix whose rows are `stride` apart.
@@ -161,8 +162,8 @@ mod x86 {
         STRIPS.with_borrow_mut(|packed| {
             for i in rows.clone().step_by(ROWS) {
                 let rows = i..rows.end.min(i + ROWS);
-                for k in (0..along).step_by(ALONG) {
-                    let along = k..along.min(k + ALONG);
+                for k in (0..along).step_by(ALONG[P - 1]) {
+                    let along = k..along.min(k + ALONG[P - 1]);
                     let steps = along.len().div_ceil(STEP);
                     let lines = steps * P * PART;
                     let strips = Strips::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
@@ -170,13 +171,13 @@ mod x86 {
                         let first = rows.start + SIDE * s;
                         let rows = first..rows.end.min(first + SIDE);
                         // SAFETY: units come with these vectors (`Unit::here`).
-                        unsafe { strip::<P>(a, rows, along.clone(), Place::Rows, lines) };
+                        unsafe { strip::<P, f32>(a, rows, along.clone(), Place::Rows, lines) };
                     }
                     let column = Strips::room(&mut packed.columns, lines);
                     for j in columns.clone().step_by(SIDE) {
                         let columns = j..columns.end.min(j + SIDE);
                         // SAFETY: as above.
-                        unsafe { strip::<P>(b, columns.clone(), along.clone(), Place::Columns, column) };
+                        unsafe { strip::<P, f32>(b, columns.clone(), along.clone(), Place::Columns, column) };
                         for (s, strip) in strips.chunks_exact(lines).enumerate() {
                             let first = rows.start + SIDE * s;
                             let size = (rows.len() - SIDE * s, columns.len());

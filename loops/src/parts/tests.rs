@@ -50,6 +50,60 @@ proptest! {
         }
     }
 
+    /// Inner products of long rows, between two blocks and within one. A product is off by `Parts::error` of itself, a sum of 512
+    /// products in single precision as above. Fails for: a run of entries that overwrites the one before, blocks below the
+    /// diagonal in place of those above, columns that are not those of the rows.
+    #[test]
+    fn inner_products_equal_double_precision(
+        rows in 1usize..70, columns in 1usize..40, entries in 1usize..1500, seed in any::<u64>(),
+    ) {
+        if has_units() {
+            let (a, b) = (draw(seed, rows * entries), draw(seed ^ 1, columns * entries));
+            let products = |x: &[f32], y: &[f32]| -> (f64, f64) {
+                let each = || x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y));
+                (each().sum(), each().map(f64::abs).sum())
+            };
+            for parts in Parts::ALL {
+                let mut sums = vec![1.0; rows * columns];
+                add_products(parts, &a, &b, entries, false, &mut sums);
+                let mut own = vec![0.0; rows * rows];
+                add_products(parts, &a, &a, entries, true, &mut own);
+                let bound = parts.error() + (512 + 96) as f64 * 2f64.powi(-24);
+                for (i, row) in a.chunks_exact(entries).enumerate() {
+                    for (j, column) in b.chunks_exact(entries).enumerate() {
+                        let (exact, size) = products(row, column);
+                        prop_assert!((sums[i * columns + j] - 1.0 - exact).abs() <= bound * size + 1e-15);
+                    }
+                    for (j, column) in a.chunks_exact(entries).enumerate().skip(i) {
+                        let (exact, size) = products(row, column);
+                        prop_assert!((own[i * rows + j] - exact).abs() <= bound * size + 1e-15);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Numbers of bf16 are packed as the same numbers in single precision are.
+    #[test]
+    fn numbers_of_bf16_are_packed_as_they_are(tokens in 1usize..50, height in 1usize..40, width in 1usize..40, seed in any::<u64>()) {
+        if has_units() {
+            let halves = |seed, count| -> Vec<Bf16> {
+                draw(seed, count).into_iter().map(|x| Bf16((x.to_bits() >> 16) as u16)).collect()
+            };
+            let (g, x) = (halves(seed, tokens * height), halves(seed ^ 1, tokens * width));
+            let single = |of: &[Bf16]| -> Vec<f32> { of.iter().map(|x| f32::from_bits(u32::from(x.0) << 16)).collect() };
+            let (wide_g, wide_x) = (single(&g), single(&x));
+            let product = |g: Values<'_>, x: Values<'_>| {
+                let (mut packs, mut out) = (Packs::default(), vec![f32::NAN; height * width]);
+                let packed = (packs.rows(Parts::One, g, height), packs.columns(Parts::One, x, width));
+                packs.add_outer((packed.0, 0..height), (packed.1, 0..width), false, &mut out);
+                out
+            };
+            let own = product(Values::Bf16(&g), Values::Bf16(&x));
+            prop_assert_eq!(own, product(Values::Single(&wide_g), Values::Single(&wide_x)));
+        }
+    }
+
     /// The tile of a weight's gradient from columns within both factors. Fails for: columns that are shifted, tokens of the next
     /// example.
     #[test]
@@ -65,9 +119,10 @@ proptest! {
                 let mut out = vec![if add { 0.5 } else { f32::NAN }; heights.1 * widths.1];
                 let mut packs = Packs::default();
                 // Memory of others before them.
-                packs.rows(parts, &x, width);
+                let (values_g, values_x) = (Values::Single(&g), Values::Single(&x));
+                packs.rows(parts, values_x, width);
                 packs.clear();
-                let packed = (packs.rows(parts, &g, height), packs.columns(parts, &x, width));
+                let packed = (packs.rows(parts, values_g, height), packs.columns(parts, values_x, width));
                 packs.add_outer((packed.0, rows.clone()), (packed.1, columns.clone()), add, &mut out);
                 for (i, row) in rows.clone().enumerate() {
                     for (j, column) in columns.clone().enumerate() {

@@ -14,7 +14,7 @@ use super::sums::Products;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
-use crate::split::{Packs, Parts};
+use crate::split::{self, Packs, Parts};
 
 /// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
@@ -281,7 +281,7 @@ impl Tiler {
     /// Inner products of the rows of two matrices in double precision; if `upper`, at least those on and above the diagonal.
     fn multiply(&self, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
         match self.arithmetic {
-            Arithmetic::Cores => on_cores(a, b, upper),
+            Arithmetic::Cores => on_cores(self.held.parts, a, b, upper),
             Arithmetic::Matrices => as_matrices(a, b),
         }
     }
@@ -344,8 +344,9 @@ fn wide(t: &Tensor) -> Tensor {
     if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t.shallow_clone() }
 }
 
-/// The same on the CPU with this program's own loops; if `upper`, at least the entries on and above the diagonal.
-fn on_cores(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
+/// The same on the CPU with this program's own loops, in so many bf16 parts where units multiply these faster; if `upper`, at
+/// least the entries on and above the diagonal.
+fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
     if a.kind() != Kind::Float || !has_avx512() {
         return a.mm(&b.tr()).to_kind(Kind::Double);
     }
@@ -354,7 +355,11 @@ fn on_cores(a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
     let slice = |t: &Tensor| unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel()) };
     let (rows, columns) = (a.size()[0], b.size()[0]);
     let mut sums = vec![0.0; (rows * columns) as usize];
-    dots::add_products(slice(a), slice(b), a.size()[1] as usize, upper, &mut sums);
+    let entries = a.size()[1] as usize;
+    match parts.filter(|parts| split::splits_rows(*parts, rows as usize, columns as usize)) {
+        Some(parts) => split::add_products(parts, slice(a), slice(b), entries, upper, &mut sums),
+        None => dots::add_products(slice(a), slice(b), entries, upper, &mut sums),
+    }
     Tensor::from_slice(&sums).view([rows, columns])
 }
 

@@ -1,5 +1,6 @@
 //! The products of two panels as units of work, distributed over threads.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::arithmetic::Arithmetic;
@@ -87,15 +88,15 @@ impl Schedule {
         schedule
     }
 
-    /// Distributes the units over workers, most expensive first, each to the worker with the least load.
+    /// Distributes runs of units over workers, most expensive first, each to the worker with the least load.
     fn share(&self, workers: usize) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.units.len()).collect();
-        order.sort_by(|a, b| self.units[*b].cost.total_cmp(&self.units[*a].cost).then(a.cmp(b)));
+        let mut runs = self.runs(workers);
+        runs.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.start.cmp(&b.1.start)));
         let mut shares: Vec<(f64, Vec<usize>)> = vec![(0.0, Vec::new()); workers];
-        for unit in order {
+        for (cost, run) in runs {
             let least = (0..workers).min_by(|a, b| shares[*a].0.total_cmp(&shares[*b].0)).unwrap_or(0);
-            shares[least].0 += self.units[unit].cost;
-            shares[least].1.push(unit);
+            shares[least].0 += cost;
+            shares[least].1.extend(run);
         }
         // Ordered by parameter, so that factors stay in the cache.
         let sorted = |(_, mut units): (f64, Vec<usize>)| {
@@ -103,6 +104,24 @@ impl Schedule {
             units
         };
         shares.into_iter().map(sorted).collect()
+    }
+
+    /// Units one behind the other of one parameter, with their cost: whoever has a unit packs and reads the parameter's factors,
+    /// so that as few workers as possible should share a parameter. Short enough that no worker waits long for the last one.
+    fn runs(&self, workers: usize) -> Vec<(f64, Range<usize>)> {
+        const EACH: f64 = 8.0;
+        let most = self.units.iter().map(|unit| unit.cost).sum::<f64>() / (EACH * workers as f64);
+        let mut runs: Vec<(f64, Range<usize>)> = Vec::new();
+        for (at, unit) in self.units.iter().enumerate() {
+            let joins = |run: &&mut (f64, Range<usize>)| {
+                self.units[run.1.start].parameter == unit.parameter && run.0 + unit.cost <= most
+            };
+            match runs.last_mut().filter(joins) {
+                Some((cost, run)) => (*cost, run.end) = (*cost + unit.cost, at + 1),
+                None => runs.push((unit.cost, at..at + 1)),
+            }
+        }
+        runs
     }
 }
 
