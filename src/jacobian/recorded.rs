@@ -176,49 +176,6 @@ impl Recorded {
         }
     }
 
-    /// Inner products of this parameter's gradients with another batch's without materializing either: `Σ_{t,u}
-    /// (x_t·x'_u)(g_t·g'_u)`, as \[C·B, C·B'\]. With one token on both sides gradients are single outer products, so their
-    /// signs factor too, and the other formulas follow in the same way (`left` and `right` say whose signs to take).
-    ///
-    /// # Panics
-    /// If [`Recorded::outer_tokens`] is `None` on a side, or if signs are asked for with more than one token.
-    pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
-        let factors = |r: &Self| match r.factors[p.0].as_slice() {
-            [Factor::Outer { x, g }] => (x.shallow_clone(), g.transpose(0, 1).contiguous()),
-            _ => panic!("ghost products need a single outer factor"),
-        };
-        let tokens = self.outer_tokens(p).max(other.outer_tokens(p));
-        assert!(signs == (false, false) || tokens == Some(1), "signs of sums do not factor");
-        // Sums of products of 16-bit numbers need more digits than these have.
-        let wide = |t: Tensor| if t.kind() == Kind::BFloat16 { t.to_kind(Kind::Float) } else { t };
-        let wide = |(x, g): (Tensor, Tensor)| (wide(x), wide(g));
-        let (x, g) = wide(factors(self));
-        let (y, h) = wide(factors(other));
-        let signed = |t: Tensor, take: bool| if take { t.sign() } else { t };
-        let (x, g, y, h) = (signed(x, signs.0), signed(g, signs.0), signed(y, signs.1), signed(h, signs.1));
-        let (b, t, _) = x.size3().expect("x has three axes");
-        let (d, u, _) = y.size3().expect("x has three axes");
-        let flat = |t: &Tensor| t.reshape([-1, t.size()[t.dim() - 1]]);
-        let inputs = flat(&x).mm(&flat(&y).tr());
-        if tokens == Some(1) {
-            let errors = flat(&g).mm(&flat(&h).tr());
-            let shape = [self.count, b, other.count, d];
-            return (errors.view(shape) * inputs.view([1, b, 1, d])).view([self.rows(), other.rows()]);
-        }
-        let inputs = inputs.view([b, t, d, u]);
-        // One output of the left batch at a time bounds the memory.
-        let rows = (0..self.count).map(|c| {
-            let columns: Vec<Tensor> = (0..other.count)
-                .map(|k| {
-                    let errors = flat(&g.get(c)).mm(&flat(&h.get(k)).tr()).view([b, t, d, u]);
-                    (errors * &inputs).sum_dim_intlist([1i64, 3].as_slice(), false, x.kind())
-                })
-                .collect();
-            Tensor::cat(&columns, 1)
-        });
-        Tensor::cat(&rows.collect::<Vec<_>>(), 0)
-    }
-
     /// Directional derivatives `<∇f_bc, direction>` \[B, C\] in double precision, over the parameters that `include`
     /// marks. No gradient is materialized.
     pub fn dot(&self, direction: &Parameters, include: &[bool]) -> Tensor {

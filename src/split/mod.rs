@@ -3,7 +3,6 @@
 
 mod linear;
 
-pub use kernelview_loops::parts::{
-    ALIGNMENT, Bf16, Columns, Packs, Parts, Rows, Values, add_products, computed_by, has_units, splits, splits_rows,
-};
+pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units, splits};
+pub(crate) use kernelview_loops::parts::{Bf16, Values, add_products, splits_rows};
 pub use linear::linear;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::jacobian::{Examples, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
+use crate::jacobian::{Examples, Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
 use crate::split::{Packs, Parts};
 
 /// Padded tokens of a batch up to which examples of any length join it: below, a separate pass would cost more than padding.
@@ -166,14 +166,16 @@ impl Panel {
         }
     }
 
-    /// Inner products \[rows, rows\] in double precision without materialized gradients; see [`Recorded::ghost`].
-    pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool)) -> Tensor {
-        let row = |a: &Recorded| {
-            let blocks: Vec<Tensor> =
-                other.batches.iter().map(|b| a.ghost(b, p, signs).to_kind(Kind::Double)).collect();
-            Tensor::cat(&blocks, 1)
-        };
-        Tensor::cat(&self.batches.iter().map(row).collect::<Vec<_>>(), 0)
+    /// Inner products \[rows, rows\] in double precision without materialized gradients, or with their signs on either side; see
+    /// [`Ghost::products`].
+    pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool), parts: Option<Parts>) -> Tensor {
+        let own: Vec<Ghost> = self.batches.iter().map(|batch| Ghost::new(batch, p, signs.0)).collect();
+        let columns = other.batches.iter().map(|batch| {
+            let other = Ghost::new(batch, p, signs.1);
+            let blocks = own.iter().map(|own| own.products(&other, parts).to_kind(Kind::Double));
+            Tensor::cat(&blocks.collect::<Vec<_>>(), 0)
+        });
+        Tensor::cat(&columns.collect::<Vec<_>>(), 1)
     }
 }
 

@@ -180,7 +180,8 @@ impl Tiler {
     pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
         let held = &self.held.panel;
         let other = self.passing.as_ref().map_or(held, |s| &s.panel);
-        let product = |wanted: bool, signs| wanted.then(|| held.ghost(other, p, signs));
+        let parts = self.held.parts;
+        let product = |wanted: bool, signs| wanted.then(|| held.ghost(other, p, signs, parts));
         let same = self.passing.is_none();
         let sgd = product(formulas.sgd || same, (false, false));
         let signgd = product(formulas.signgd, (true, true));
