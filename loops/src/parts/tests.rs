@@ -68,7 +68,7 @@ proptest! {
                 add_products(parts, &a, &b, entries, false, &mut sums);
                 let mut own = vec![0.0; rows * rows];
                 add_products(parts, &a, &a, entries, true, &mut own);
-                let bound = parts.error() + (512 + 96) as f64 * 2f64.powi(-24);
+                let bound = parts.error() + f64::from(512 + 96) * 2f64.powi(-24);
                 for (i, row) in a.chunks_exact(entries).enumerate() {
                     for (j, column) in b.chunks_exact(entries).enumerate() {
                         let (exact, size) = products(row, column);
