@@ -115,7 +115,9 @@ fn write<const P: usize, T: Number>(
     // What the next steps read: rows of memory are far apart, which the processor does not foresee.
     let ahead = if contiguous_along { 2 * STEP } else { STEP * stride };
     let masks = (mask(first.1), mask(second.1));
-    for (i, line) in lines.iter_mut().enumerate().take(HEIGHT) {
+    assert!(lines.len() >= (P - 1) * PART + HEIGHT, "lines of every part");
+    let lines = lines.as_mut_ptr();
+    for i in 0..HEIGHT {
         let place = values.as_ptr().wrapping_add(start + i * stride);
         let behind_it = place.wrapping_add(behind);
         _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(ahead).cast());
@@ -126,10 +128,9 @@ fn write<const P: usize, T: Number>(
             (T::load(marked(masks.0, i < first.0), place), T::load(marked(masks.1, i < second.0), behind_it))
         };
         let parts = split::<P>(numbers);
-        let line = &raw mut *line;
         for (p, part) in parts.into_iter().enumerate() {
-            // SAFETY: lines of the other parts are `PART` behind one another; a line has 64 bytes and is aligned to as many.
-            unsafe { _mm512_store_si512(line.wrapping_add(p * PART).cast(), part) };
+            // SAFETY: there is this line, as asserted; it has 64 bytes and is aligned to as many.
+            unsafe { _mm512_store_si512(lines.wrapping_add(p * PART + i).cast(), part) };
         }
     }
 }
