@@ -1,9 +1,9 @@
 //! Inner products of the rows of two blocks on units for bf16, summed in double precision: a few long rows, all pairs.
 
 use super::Parts;
-use super::pack::{Place, strip, turned};
+use super::pack::{Place, length, strip, strips, turned};
 use super::product::{Factor, STRIPS, Strips};
-use super::units::{Multiplier, PART, SIDE, STEP, Unit};
+use super::units::{Multiplier, SIDE, STEP, Unit};
 
 /// Entries of a row that are summed in single precision before double precision takes over.
 const ALONG: usize = 512;
@@ -36,22 +36,19 @@ fn in_parts<const P: usize>(parts: Parts, (a, b): (&[f32], &[f32]), entries: usi
         for start in (0..entries).step_by(ALONG) {
             let along = start..entries.min(start + ALONG);
             let steps = along.len().div_ceil(STEP);
-            let lines = steps * P * PART;
-            let strips = Strips::room(&mut packed.rows, rows.div_ceil(SIDE) * lines);
-            for (s, lines) in strips.chunks_exact_mut(lines).enumerate() {
-                let rows = SIDE * s..rows.min(SIDE * (s + 1));
-                strip::<P, f32>(factor(a), rows, along.clone(), Place::Rows, lines);
-            }
+            let lines = length(along.len(), P);
+            let packed_rows = Strips::room(&mut packed.rows, rows.div_ceil(SIDE) * lines);
+            strips::<P, f32>(factor(a), 0..rows, along.clone(), Place::Rows, packed_rows);
             let column = Strips::room(&mut packed.columns, lines);
             for (s, j) in (0..columns).step_by(SIDE).enumerate() {
                 let width = SIDE.min(columns - j);
                 if upper {
-                    turned(&strips[s * lines..][..lines], column);
+                    turned(&packed_rows[s * lines..][..lines], column);
                 } else {
                     strip::<P, f32>(factor(b), j..j + width, along.clone(), Place::Columns, column);
                 }
                 let count = if upper { s + 1 } else { rows.div_ceil(SIDE) };
-                for (s, strip) in strips.chunks_exact(lines).enumerate().take(count) {
+                for (s, strip) in packed_rows.chunks_exact(lines).enumerate().take(count) {
                     let mut block = [0f32; SIDE * SIDE];
                     let strips = (strip.as_ptr(), column.as_ptr());
                     // SAFETY: the block is this function's own; strips are as long as the steps.

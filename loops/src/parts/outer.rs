@@ -61,9 +61,9 @@ mod packed {
 #[cfg(target_arch = "x86_64")]
 mod packed {
     use super::{ALIGNMENT, Parts, Range, Values};
-    use crate::parts::pack::{Number, Place, strip};
+    use crate::parts::pack::{Number, Place, length, strips};
     use crate::parts::product::{Factor, Out, block};
-    use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP, Unit};
+    use crate::parts::units::{Line, Multiplier, SIDE, STEP, Unit};
 
     /// Packed factors, in memory that is kept for the next ones: to touch new memory can cost more than to pack.
     #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ mod packed {
     impl Packed {
         /// Lines of a strip.
         fn length(self) -> usize {
-            self.tokens.div_ceil(STEP) * self.parts.count() * PART
+            length(self.tokens, self.parts.count())
         }
 
         /// The strip with a column.
@@ -141,15 +141,13 @@ mod packed {
             if self.lines.len() < self.used {
                 self.lines.resize(self.used, Line([0; STEP]));
             }
-            for (s, lines) in self.lines[packed.first..self.used].chunks_exact_mut(length.max(1)).enumerate() {
-                let rows = SIDE * s..columns.min(SIDE * (s + 1));
-                // SAFETY: units come with these vectors (`Unit::here`).
-                unsafe {
-                    match parts {
-                        Parts::One => strip::<1, T>(factor, rows, 0..tokens, place, lines),
-                        Parts::Two => strip::<2, T>(factor, rows, 0..tokens, place, lines),
-                        Parts::Three => strip::<3, T>(factor, rows, 0..tokens, place, lines),
-                    }
+            let lines = &mut self.lines[packed.first..self.used];
+            // SAFETY: units come with these vectors (`Unit::here`).
+            unsafe {
+                match parts {
+                    Parts::One => strips::<1, T>(factor, 0..columns, 0..tokens, place, lines),
+                    Parts::Two => strips::<2, T>(factor, 0..columns, 0..tokens, place, lines),
+                    Parts::Three => strips::<3, T>(factor, 0..columns, 0..tokens, place, lines),
                 }
             }
             packed

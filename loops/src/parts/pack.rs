@@ -55,6 +55,29 @@ impl Number for Bf16 {
     }
 }
 
+/// Lines of a strip that is summed over so many numbers, in so many parts.
+pub(super) fn length(along: usize, parts: usize) -> usize {
+    along.div_ceil(STEP) * parts * PART
+}
+
+/// Packs rows of a factor as strips, one behind the other, each of [`length`] lines; see [`strip`].
+///
+/// # Safety
+/// The processor has AVX-512 with bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn strips<const P: usize, T: Number>(
+    factor: Factor<'_, T>,
+    rows: Range<usize>,
+    along: Range<usize>,
+    place: Place,
+    out: &mut [Line],
+) {
+    let length = length(along.len(), P);
+    for (first, lines) in rows.clone().step_by(SIDE).zip(out.chunks_exact_mut(length.max(1))) {
+        strip::<P, T>(factor, first..rows.end.min(first + SIDE), along.clone(), place, lines);
+    }
+}
+
 /// Packs a strip of at most [`SIDE`] rows of a factor from `first` on, summed over `along`, in P parts. What is beyond the factor is
 /// zero. `out` has P times [`PART`] lines for each [`STEP`] numbers.
 ///

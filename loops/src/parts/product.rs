@@ -25,8 +25,8 @@ mod x86 {
     use std::thread;
 
     use super::{Factor, Parts};
-    use crate::parts::pack::{Place, strip};
-    use crate::parts::units::{Line, Multiplier, PART, SIDE, STEP};
+    use crate::parts::pack::{Place, length, strip, strips};
+    use crate::parts::units::{Line, Multiplier, SIDE, STEP};
 
     /// Numbers that are summed before the next ones are packed, by parts: the more, the more seldom the result is read and written
     /// again, as long as packed rows stay in the second cache.
@@ -165,20 +165,16 @@ mod x86 {
                 for k in (0..along).step_by(ALONG[P - 1]) {
                     let along = k..along.min(k + ALONG[P - 1]);
                     let steps = along.len().div_ceil(STEP);
-                    let lines = steps * P * PART;
-                    let strips = Strips::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
-                    for (s, lines) in strips.chunks_exact_mut(lines).enumerate() {
-                        let first = rows.start + SIDE * s;
-                        let rows = first..rows.end.min(first + SIDE);
-                        // SAFETY: units come with these vectors (`Unit::here`).
-                        unsafe { strip::<P, f32>(a, rows, along.clone(), Place::Rows, lines) };
-                    }
+                    let lines = length(along.len(), P);
+                    let packed_rows = Strips::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
+                    // SAFETY: units come with these vectors (`Unit::here`).
+                    unsafe { strips::<P, f32>(a, rows.clone(), along.clone(), Place::Rows, packed_rows) };
                     let column = Strips::room(&mut packed.columns, lines);
                     for j in columns.clone().step_by(SIDE) {
                         let columns = j..columns.end.min(j + SIDE);
                         // SAFETY: as above.
                         unsafe { strip::<P, f32>(b, columns.clone(), along.clone(), Place::Columns, column) };
-                        for (s, strip) in strips.chunks_exact(lines).enumerate() {
+                        for (s, strip) in packed_rows.chunks_exact(lines).enumerate() {
                             let first = rows.start + SIDE * s;
                             let size = (rows.len() - SIDE * s, columns.len());
                             // SAFETY: the block is within the result; strips are as long as the steps.
