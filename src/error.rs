@@ -4,6 +4,7 @@
 
 mod constructors;
 mod kinds;
+mod nearest;
 mod panics;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::setting::Field;
 
+pub(crate) use nearest::nearest;
 pub use panics::{SHORTAGE_ADVICE, is_shortage, panic_text, shortage_text};
 
 /// The result type of this crate.
@@ -360,7 +362,8 @@ pub enum Error {
     Interrupted,
 }
 
-fn amount(bytes: u64) -> String {
+/// An amount of memory in words.
+pub(crate) fn amount(bytes: u64) -> String {
     if bytes < 1_000_000_000 { format!("{} MB", bytes / 1_000_000) } else { format!("{:.1} GB", bytes as f64 / 1e9) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::progress::check_cancelled;
 
 /// Writes `bytes` to a temporary neighbour, flushes it to disk and renames it to `path`.
+///
+/// # Errors
+/// As [`write_by`].
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_by(path, |part| {
         let written = File::create(part).and_then(|mut file| {
@@ -24,18 +27,65 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Lets `write` write a temporary neighbour, and renames it to `path`.
+/// Lets `write` write a temporary neighbour, and renames it to `path`, or to the file that `path` is a link to.
+///
+/// # Errors
+/// [`Error::Format`] if something other than a regular file would be replaced; [`Error::Io`].
 pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let part = part_path(path);
-    let renamed = || fs::rename(&part, path).map_err(Error::io("write", path));
+    if let Some(what) = irregular(path) {
+        return Err(Error::format(path, format!("is {what}, which a file would replace; choose another name")));
+    }
+    let place = destination(path)?;
+    let part = part_path(&place);
+    let renamed = || fs::rename(&part, &place).map_err(Error::io("write", path));
     write(&part).and_then(|()| renamed()).inspect_err(|_| {
         // The half-written neighbour is useless; failing to remove it does no harm.
         let _ = fs::remove_file(&part);
     })
 }
 
+/// What there is at a path or behind its links, if it is not a regular file: "a directory", "a pipe", …
+pub(crate) fn irregular(path: &Path) -> Option<&'static str> {
+    let found = fs::metadata(path).ok()?.file_type();
+    if found.is_file() {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if found.is_fifo() {
+            return Some("a pipe");
+        }
+        if found.is_socket() {
+            return Some("a socket");
+        }
+        if found.is_char_device() || found.is_block_device() {
+            return Some("a device");
+        }
+    }
+    Some(if found.is_dir() { "a directory" } else { "not a regular file" })
+}
+
+/// The file that is written for a path: the path itself, or what it is a link to, whether that exists yet or not.
+///
+/// # Errors
+/// [`Error::Io`] for links that form a circle or lead to where this process may not look.
+pub(crate) fn destination(path: &Path) -> Result<PathBuf> {
+    if let Err(e) = fs::metadata(path)
+        && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    {
+        return Err(Error::io("write", path)(e));
+    }
+    // Without a circle the links come to an end.
+    let mut place = path.to_path_buf();
+    while let Ok(target) = fs::read_link(&place) {
+        place = place.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Ok(place)
+}
+
 /// The temporary name next to `path`, different for every process.
-fn part_path(path: &Path) -> PathBuf {
+pub(crate) fn part_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".part-{}", std::process::id()));
     path.with_file_name(name)
@@ -103,6 +153,21 @@ pub fn read_unpacked(path: &Path) -> Result<(Vec<u8>, String)> {
             ),
         )),
     }
+}
+
+/// Whether there is such a file.
+///
+/// # Errors
+/// A dangling link, as left by interrupted downloads in Hugging Face's cache.
+pub(crate) fn is_there(file: &Path) -> Result<bool> {
+    if file.exists() {
+        return Ok(true);
+    }
+    let Ok(target) = fs::read_link(file) else { return Ok(false) };
+    let target = target.display();
+    let message =
+        format!("this is a link to {target}, which does not exist: an interrupted download; download the model again");
+    Err(Error::format(file, message))
 }
 
 /// Decodes a file's bytes as text.
@@ -230,5 +295,67 @@ mod tests {
         }
         assert_eq!(without_directory(Path::new("/home/a/my rows.tsv")), "my rows.tsv");
         assert_eq!(without_directory(Path::new("../rows.tsv")), "../rows.tsv");
+    }
+
+    #[cfg(unix)]
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("a directory").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Fails for: a link that is replaced, a target that stays as it was, a relative target that is looked for elsewhere
+    /// than at its link, a temporary file that is left behind.
+    #[test]
+    #[cfg(unix)]
+    fn links_stay_and_what_they_lead_to_is_written() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = |name: &str| directory.path().join(name);
+        fs::create_dir(place("far")).expect("a directory");
+        fs::write(place("far/old"), "old").expect("written");
+        // To a file, to one that does not exist yet, and to a link.
+        for (link, target, file) in
+            [("one", "far/old", "far/old"), ("two", "far/new", "far/new"), ("far/three", "../one", "far/old")]
+        {
+            symlink(target, place(link)).expect("a link");
+            write_atomic(&place(link), link.as_bytes()).expect("written");
+            assert!(place(link).is_symlink() && !place(file).is_symlink(), "{link}");
+            assert_eq!(fs::read_to_string(place(file)).expect("a file"), link);
+        }
+        // In a circle, and into a directory that does not exist.
+        for (link, target) in [("four", "five"), ("five", "four"), ("six", "none/file")] {
+            symlink(target, place(link)).expect("a link");
+        }
+        for link in ["four", "five", "six"] {
+            let error = write_atomic(&place(link), b"new").expect_err("nowhere to write").to_string();
+            assert!(error.starts_with(&format!("cannot write {}: ", place(link).display())), "{error}");
+            assert!(place(link).is_symlink(), "{link}");
+        }
+        assert_eq!(names(directory.path()), ["far", "five", "four", "one", "six", "two"]);
+        assert_eq!(names(&place("far")), ["new", "old", "three"]);
+    }
+
+    /// Fails for: a directory, a socket or a device that is replaced by a file, itself or through a link.
+    #[test]
+    #[cfg(unix)]
+    fn only_regular_files_are_replaced() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = |name: &str| directory.path().join(name);
+        fs::create_dir(place("directory")).expect("a directory");
+        let _socket = std::os::unix::net::UnixListener::bind(place("socket")).expect("a socket");
+        symlink("socket", place("link")).expect("a link");
+        for (name, what) in [("directory", "a directory"), ("socket", "a socket"), ("link", "a socket")] {
+            assert_eq!(irregular(&place(name)), Some(what), "{name}");
+            let error = write_atomic(&place(name), b"new").expect_err("refused");
+            let message = format!("is {what}, which a file would replace; choose another name");
+            assert_eq!((error.exit_code(), error.to_string()), (2, format!("{}: {message}", place(name).display())));
+        }
+        assert_eq!(names(directory.path()), ["directory", "link", "socket"]);
+        assert_eq!(irregular(Path::new("/dev/null")), Some("a device"));
+        fs::write(place("file"), "").expect("written");
+        assert_eq!((irregular(&place("file")), irregular(&place("none"))), (None, None));
     }
 }

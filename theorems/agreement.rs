@@ -175,6 +175,7 @@ impl Evidence {
     pub fn all_settings(&self) -> Vec<(String, String)> {
         let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
         vec![
+            stored("reports/agreement"),
             ("networks".into(), format!("RoBERTa, muP, two layers, widths {}", numbers(&ALL_WIDTHS))),
             ("lengths of pre-training, in steps".into(), numbers(&LENGTHS.map(|n| n as i64))),
             ("seeds by width".into(), numbers(&ALL_WIDTHS.map(|width| self.by_width[&width].len() as i64))),
@@ -185,11 +186,18 @@ impl Evidence {
     pub fn settings(&self) -> Vec<(String, String)> {
         let numbers = |of: &[i64]| list(&of.iter().map(|n| *n as f64).collect::<Vec<_>>());
         vec![
+            stored("reports/agreement"),
             ("networks".into(), format!("RoBERTa, muP, two layers, widths {}", numbers(&WIDTHS))),
             ("lengths of pre-training, in steps".into(), numbers(&LENGTHS.map(|n| n as i64))),
             ("seeds".into(), self.seeds.len().to_string()),
         ]
     }
+}
+
+/// Where a claim's measurements are, for a report's settings.
+pub(super) fn stored(place: &str) -> (String, String) {
+    let text = format!("stored in {place}; the run's seed, profile and device change nothing of them");
+    ("measurements".into(), text)
 }
 
 /// Mean over seeds with its interval, for tables.

@@ -67,8 +67,8 @@ pub(super) fn experiment(
     setting: &Setting,
     Predictions { claimed, controls }: &Predictions,
 ) -> Result<Findings> {
-    let widths = context.pick(doubled(128.0, 4), doubled(128.0, 5), doubled(256.0, 7));
-    let seeds = context.seeds(32, 32, 24);
+    let widths = context.pick(doubled(128.0, 4), doubled(128.0, 5), doubled(256.0, 5));
+    let seeds = context.seeds(32, 32, 32);
     let mut names = vec![claimed.name];
     names.extend(controls.iter().map(|c| c.name));
     names.push(MOVES);

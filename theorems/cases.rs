@@ -247,7 +247,7 @@ pub(super) fn worst<Case, const L: usize>(
     random: impl Fn(&mut ChaCha8Rng) -> Case,
     errors: impl Fn(&Case, &Context<'_>) -> Result<[f64; L]>,
 ) -> Result<[f64; L]> {
-    context.monitor.begin(claim, cases as u64);
+    context.monitor.begin("random cases", cases as u64);
     let mut worst = [0.0; L];
     for i in 0..cases {
         check_cancelled()?;

@@ -111,9 +111,9 @@ impl Models<'_> {
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let network = transformer(context.pick(32, 64, 256));
+    let network = transformer(context.pick(32, 64, 128));
     let seeds = context.seeds(12, 20, 24);
-    let steps = context.pick(100, 300, 1000);
+    let steps = context.pick(100, 300, 300);
     let models = Models { context, network: &network, kept: RefCell::default() };
     let deltas = [0.001, 0.003, 0.01, 0.03, 0.1];
     let rates = [0.003, 0.01, 0.03, SIGN_MOVE];

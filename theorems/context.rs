@@ -102,19 +102,19 @@ impl Context<'_> {
         let mutant = mutant.into();
         // A measurement also depends on the strength: one made at another strength does not replace it.
         self.asked.borrow_mut().extend(STRENGTHS.map(|strength| label(mutant, strength)));
-        self.strength(mutant)
+        self.strength(|m| m.name == mutant)
     }
 
     /// An expected equality; for the graded mutant `SHIFTED`, with a target too large by its strength in tolerances.
     /// Measurements do not depend on expectations, so this does not count as a question for [`Memory`]: the mutant shares all
     /// of them.
     pub fn expected(&self, target: f64, tolerance: f64) -> Expectation {
-        Expectation::Within { target: target + tolerance * self.strength(SHIFTED.name), tolerance }
+        Expectation::Within { target: target + tolerance * self.strength(Variant::moves_prediction), tolerance }
     }
 
-    /// The strength of this run's mutant if it has this name, otherwise 0.
-    fn strength(&self, mutant: &str) -> f64 {
-        self.mutant.filter(|m| m.name == mutant).and_then(|m| m.strength).unwrap_or(0.0)
+    /// The strength of this run's mutant if it is such a one, otherwise 0.
+    fn strength(&self, such: impl Fn(&Variant) -> bool) -> f64 {
+        self.mutant.filter(such).and_then(|m| m.strength).unwrap_or(0.0)
     }
 
     /// Whether this run is a mutant's. It may decide how much is measured, never what.

@@ -108,8 +108,8 @@ struct Size {
 impl Size {
     fn of(context: &Context<'_>) -> Self {
         Self {
-            widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 7)),
-            seeds: context.seeds(28, 24, 16),
+            widths: context.pick(doubled(64.0, 5), doubled(128.0, 5), doubled(256.0, 5)),
+            seeds: context.seeds(28, 24, 24),
             // A mutant is wrong for all draws of some kind, and the first four draws include all kinds.
             draws: if context.is_mutant() { 4 } else { context.pick(6, 12, 12) },
         }

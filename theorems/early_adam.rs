@@ -119,8 +119,8 @@ struct Trajectory {
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(256.0, 6));
-    let seeds = context.seeds(40, 32, 16);
+    let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 5));
+    let seeds = context.seeds(40, 32, 32);
     let names = [ONE, TWO, MOVES];
     let (mut outside, mut compared) = (0.0, 0.0);
     let mut rows = Vec::new();

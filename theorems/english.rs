@@ -240,6 +240,7 @@ impl English {
         let seeds = WIDTHS.map(|width| format!("width {width}: {}", self.seeds_of(&[width]).len()));
         let others: Vec<&str> = self.others.keys().map(String::as_str).collect();
         vec![
+            super::agreement::stored("reports/english"),
             ("networks of English prose, seeds".into(), seeds.join(", ")),
             ("other models".into(), others.join(", ")),
             super::family::tasks_setting(),

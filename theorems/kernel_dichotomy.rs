@@ -80,8 +80,8 @@ fn between(r: f64) -> Abc {
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 5), doubled(128.0, 7));
-    let seeds = context.samples(40, 48, 32);
+    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 5), doubled(128.0, 6));
+    let seeds = context.samples(40, 48, 48);
     let scan = |r: f64| {
         let stage = format!("r = {r}");
         Scan::over(context, &stage, &widths, seeds, &STATISTICS, |width, seed| departure(context, r, width, seed))

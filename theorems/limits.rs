@@ -47,8 +47,8 @@ impl Design {
             settings.push(setting(Activation::Relu, 3));
             settings.extend(others.map(|activation| setting(activation, 2)));
         }
-        let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 8));
-        Self { widths, seeds: context.seeds(24, 32, 24), block, settings }
+        let widths = context.pick(doubled(32.0, 5), doubled(32.0, 6), doubled(128.0, 6));
+        Self { widths, seeds: context.seeds(24, 32, 32), block, settings }
     }
 
     /// Findings with nothing but the settings.

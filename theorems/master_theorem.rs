@@ -80,8 +80,8 @@ struct Case {
 }
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 6), doubled(128.0, 8));
-    let seeds = context.seeds(24, 32, 24);
+    let widths = context.pick(doubled(32.0, 5), doubled(64.0, 6), doubled(128.0, 6));
+    let seeds = context.seeds(24, 32, 32);
     let samples = context.pick(200_000, 1_000_000, 4_000_000);
     let cases = cases(context)?;
     let mut findings = Collected {

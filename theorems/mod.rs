@@ -156,6 +156,11 @@ impl Variant {
     pub fn label(&self) -> String {
         self.strength.map_or_else(|| self.name.to_owned(), |strength| context::label(self.name, strength))
     }
+
+    /// Whether the prediction is off, and nothing that is measured; see [`Context::expected`].
+    pub fn moves_prediction(&self) -> bool {
+        self.name == context::SHIFTED.name
+    }
 }
 
 /// One claim.
@@ -329,7 +334,7 @@ impl Claim {
         let violated = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
         let caught_by = violated.map(|c| c.name.clone()).collect();
         Ok(MutantResult {
-            of_prediction: mutant.name == context::SHIFTED.name,
+            of_prediction: mutant.moves_prediction(),
             claim: self.id.into(),
             mutant: mutant.name.into(),
             strength: mutant.strength,

@@ -91,9 +91,9 @@ const AVERAGED: f64 = 0.4;
 const STILL: f64 = 0.15;
 
 fn experiment(context: &Context<'_>) -> Result<Findings> {
-    let widths = context.pick(doubled(64.0, 4), doubled(128.0, 5), doubled(256.0, 7));
-    let transformer_widths = context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 6));
-    let seeds = context.seeds(40, 40, 32);
+    let widths = context.pick(doubled(64.0, 4), doubled(128.0, 5), doubled(256.0, 5));
+    let transformer_widths = context.pick(doubled(32.0, 4), doubled(64.0, 4), doubled(128.0, 5));
+    let seeds = context.seeds(40, 40, 40);
     // Enough seeds to detect an exponent that is off by 0.9 of the tolerance nine times out of ten. Controls are off by more.
     let (of_transformers, of_controls) = (seeds * 8 / 5, seeds * 3 / 5);
     let perceptrons = |name: &str, abc: Abc, seeds: usize| {

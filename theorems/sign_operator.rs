@@ -149,7 +149,7 @@ fn additivity(case: &Case, context: &Context<'_>) -> Result<f64> {
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let trajectories =
         Trajectories { optimizer: OptimizerKind::Signgd, abc: Abc::ntk_sign(2), eta: 0.1, predictions: &PREDICTIONS };
-    let seeds = context.samples(28, 40, 32);
+    let seeds = context.samples(28, 40, 40);
     let scan = trajectories.scan(context, seeds)?;
     let cases = context.cases(20, 200, 1000);
     let random = |rng: &mut ChaCha8Rng| Case::random(rng);

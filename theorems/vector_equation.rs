@@ -115,7 +115,7 @@ pub fn error(case: &Case, context: &Context<'_>) -> Result<f64> {
 fn experiment(context: &Context<'_>) -> Result<Findings> {
     let trajectories =
         Trajectories { optimizer: OptimizerKind::Sgd, abc: Abc::ntk(2), eta: 0.5, predictions: &PREDICTIONS };
-    let seeds = context.samples(40, 48, 40);
+    let seeds = context.samples(40, 48, 48);
     let scan = trajectories.scan(context, seeds)?;
     let cases = context.cases(20, 200, 1000);
     let [wrong] = worst(context, "vector-equation", cases, Case::random, |case, context| Ok([error(case, context)?]))?;

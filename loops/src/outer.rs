@@ -6,6 +6,9 @@
 
 use crate::instructions::has_avx512;
 
+/// Rows of the result that are summed at a time; fewer take as long.
+pub const HEIGHT: usize = 6;
+
 /// A matrix inside a larger one: rows of `columns` numbers, `stride` apart.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
@@ -51,10 +54,9 @@ mod x86 {
         _mm512_setzero_ps,
     };
 
-    use super::Strided;
+    use super::{HEIGHT, Strided};
 
-    /// Rows and vectors of 16 columns of a register tile: 24 accumulators and 5 operands of 32 registers.
-    const HEIGHT: usize = 6;
+    /// Vectors of 16 columns of a register tile: 24 accumulators and 5 operands of 32 registers.
     const WIDTH: usize = 4;
 
     #[target_feature(enable = "avx512f")]

@@ -49,10 +49,18 @@ use crate::progress::Monitor;
 use crate::split;
 use crate::train::{accuracy, answers, f1};
 
+/// Fails if an analysis cannot be made as planned, before anything is computed or replaced.
+///
+/// # Errors
+/// [`Error::Setting`]; [`Error::Memory`].
+pub fn check_plan(study: &Study, plan: &Plan) -> Result<()> {
+    plan.settings.check_training(study.dtype, study.device)?;
+    check_room(&regression_cost(study, &plan.settings.formulas)?, study)
+}
+
 /// Computes the results that `directory` does not yet hold, and returns the evidence.
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
-    plan.settings.check_training(study.dtype, study.device)?;
-    check_room(&regression_cost(study, &plan.settings.formulas)?, study)?;
+    check_plan(study, plan)?;
     let store = ResultStore::open(directory, &study.results_digest())?;
     let start = LogitsAtStart::of(study)?;
     let grams = kernels::kernels(study, plan, &store, monitor)?;

@@ -150,12 +150,16 @@ impl AnalysisSettings {
     }
 
     /// The measured steps of a run, ascending: the first, the last, and others between them on a logarithmic scale, where close
-    /// ones coincide. By default one per 25 steps, but at least two and at most the powers of two.
+    /// ones coincide; all of them, if as many are asked for. By default one per 25 steps, but at least two and at most the powers
+    /// of two.
     pub fn measured_steps(&self) -> Vec<usize> {
         let last = self.steps;
         let powers = last.ilog2() as usize + 2;
         let usual = (last / STEPS_PER_MEASURE).max(2).min(powers);
         let count = if self.measures == Measures::Full { self.measure_steps.unwrap_or(usual) } else { 0 };
+        if count >= last {
+            return (1..=last).collect();
+        }
         let at = |i: usize| match count - 1 {
             0 => last,
             intervals => (last as f64).powf(i as f64 / intervals as f64).round() as usize,

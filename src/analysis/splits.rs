@@ -1,5 +1,7 @@
 //! The three sets of a task's examples: their names, their prompts, and their rows in which files.
 
+use std::path::Path;
+
 use crate::evidence::SetFacts;
 use crate::lm::PromptExample;
 use crate::task::{Example, Prompt, PromptedTask, Split, Splits};
@@ -42,6 +44,15 @@ pub(super) fn prompts(task: &PromptedTask, split: SplitName) -> &[Prompt] {
         SplitName::Train => &task.train,
         SplitName::Dev => &task.dev,
         SplitName::Test => &task.test,
+    }
+}
+
+/// The data file of a split, for messages.
+pub(super) fn source(splits: &Splits, split: SplitName) -> &Path {
+    match split {
+        SplitName::Train => &splits.train.source,
+        SplitName::Dev => &splits.dev.source,
+        SplitName::Test => &splits.test.source,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A study: a loaded model and a prompted task that match.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use tch::{Device, Tensor};
@@ -7,7 +8,7 @@ use tch::{Device, Tensor};
 use super::adapters::{AdapterRequest, Adapters};
 use super::head::{self, Head};
 use super::pretrained::Pretrained;
-use super::splits::{SplitName, names, prompts, set_facts, token_examples};
+use super::splits::{SplitName, names, prompts, set_facts, source, token_examples};
 use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::{ModelFacts, SetFacts};
@@ -124,11 +125,12 @@ impl Study {
             }
             (Reads::LastToken, _) => Reading::LastTokenAlone,
         };
-        let task = PromptedTask::read_at(reading, definition, &network.tokenizer, splits)?;
+        let positions = usize::try_from(facts.max_tokens).ok();
+        let task = PromptedTask::read_within(positions, reading, definition, &network.tokenizer, splits)?;
         notes.extend(task.notes.iter().cloned());
         let sets = set_facts(splits);
         for split in names(&sets) {
-            check_prompts(&task, *split, facts.max_tokens)?;
+            check_prompts(&task, source(splits, *split), *split, facts.max_tokens)?;
         }
         let classes = definition.label_words.len();
         let usual = if classes == 2 { OutputMode::Difference } else { OutputMode::Logits };
@@ -271,7 +273,7 @@ impl Study {
 }
 
 /// Fails if a split is empty or has a prompt longer than the model's position table.
-fn check_prompts(task: &PromptedTask, split: SplitName, most: i64) -> Result<()> {
+fn check_prompts(task: &PromptedTask, file: &Path, split: SplitName, most: i64) -> Result<()> {
     let prompts = prompts(task, split);
     if prompts.is_empty() {
         return Err(Error::Missing {
@@ -282,7 +284,7 @@ fn check_prompts(task: &PromptedTask, split: SplitName, most: i64) -> Result<()>
     match prompts.iter().find(|p| task.length(p) as i64 > most) {
         None => Ok(()),
         Some(p) => Err(Error::TooLong {
-            example: format!("{}, row {}: the prompt", split.name(), p.row),
+            example: format!("{}, row {}: the prompt", file.display(), p.row),
             tokens: task.length(p),
             most,
         }),

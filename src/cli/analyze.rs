@@ -10,7 +10,7 @@ use super::output::{outln, quoted};
 use super::places::check_out_directory;
 use super::select;
 use super::terminal::Terminal;
-use crate::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, analyze};
+use crate::analysis::{AnalysisSettings, Measures, OptimizerGrid, Plan, analyze, check_plan};
 use crate::error::{Error, Result};
 use crate::evidence::Analysis;
 use crate::files::without_directory;
@@ -58,6 +58,10 @@ fn one(args: &AnalyzeArgs, seed: u64, directory: &Path) -> Result<Analysis> {
     let plan = Plan { settings, batch: engine.batch, seed };
     let _lock = DirectoryLock::alone(directory)?;
     let terminal = Terminal::new();
+    check_plan(&study, &plan)?;
+    if report::remove_other_report(directory, &plan.digest(&study.digest()))? {
+        terminal.note(&format!("{}: the report of another analysis was there, and is removed", directory.display()));
+    }
     terminal.note(&format!(
         "{} ({} parameters) on {}: {} train, {} dev, {} test examples, {}",
         study.model_facts.name,

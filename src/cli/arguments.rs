@@ -217,16 +217,19 @@ pub(super) struct AdapterArgs {
 
 impl AdapterArgs {
     /// The requested adapters, if any.
-    pub(super) fn request(&self) -> Option<AdapterRequest> {
+    pub(super) fn request(&self) -> Result<Option<AdapterRequest>> {
         if let Some(directory) = &self.adapter {
-            return Some(AdapterRequest::Read(directory.clone()));
+            return Ok(Some(AdapterRequest::Read(directory.clone())));
         }
-        self.rank.map(|rank| AdapterRequest::New {
-            targets: self.targets.clone(),
-            rank,
-            scaling: self.alpha.map_or(1.0, |alpha| alpha / rank as f64),
-            init: self.init,
-        })
+        let Some(rank) = self.rank else { return Ok(None) };
+        if rank < 1 {
+            return Err(Error::argument("--lora-rank", "it must be at least 1"));
+        }
+        if self.alpha.is_some_and(|alpha| !(alpha.is_finite() && alpha > 0.0)) {
+            return Err(Error::argument("--lora-alpha", "it must be a positive number"));
+        }
+        let scaling = self.alpha.map_or(1.0, |alpha| alpha / rank as f64);
+        Ok(Some(AdapterRequest::New { targets: self.targets.clone(), rank, scaling, init: self.init }))
     }
 }
 

@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 
 use super::output::errln;
+use super::stage::{stage_style, style};
 use crate::verify::{Event, Experiment, Listener};
 
 /// Draws the progress of a run of the suite on stderr.
@@ -76,7 +77,7 @@ impl Bars {
         let mut running = self.running.borrow_mut();
         if *event == Event::Started {
             let bar = self.all.insert_before(&self.overall, ProgressBar::no_length());
-            bar.set_style(style("{msg:42!} {bar:24} {pos:>5}/{len:<5} {per_sec:>10} {eta:>5} left"));
+            bar.set_style(stage_style("{msg:42!}"));
             bar.set_message(name.to_owned());
             running.insert(name.to_owned(), bar);
         }
@@ -96,8 +97,4 @@ impl Bars {
             Event::Started | Event::StageEnded | Event::Note(_) => {}
         }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -92,7 +92,7 @@ choices!(Init {
 choices!(Profile {
     Quick: "quick", "About two minutes for the whole suite on two cores";
     Standard: "standard", "About twenty minutes on two cores: wider networks, more seeds, narrower intervals";
-    Full: "full", "For a GPU: widths to 16384";
+    Full: "full", "About an hour on two cores: widths to 4096";
 });
 
 /// bf16 parts by name; a parser, because the type belongs to another crate.

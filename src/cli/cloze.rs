@@ -63,7 +63,7 @@ pub(super) fn run(args: &ClozeArgs) -> Result<()> {
 
 /// Checks before reading the text that the output file can be written, has the right extension and is not the text itself.
 fn check_names(text: &Path, out: &Path) -> Result<()> {
-    check_out(out, "he-she.tsv")?;
+    check_out("--out", out, "he-she.tsv")?;
     if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
         return Err(Error::format(out, "--out is tab-separated; give a name that ends in .tsv"));
     }

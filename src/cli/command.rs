@@ -83,6 +83,8 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  kernelview merge K.safetensors.shards --out K.safetensors")]
     Merge(MergeArgs),
     /// Write scripts that run a sharded kernel or grid under Slurm: a job array of shards, then a merge
+    ///
+    /// The command behind -- is parsed as its jobs will parse it: arguments that they would be refused for are refused at once.
     #[command(
         after_help = "Examples:\n  kernelview submit --slurm --shards 16 --option=--time=02:00:00 --option=--gpus=1 -- \\\n    kernel --model roberta-base/ --data-dir DATA --task MNLI --against test --out K.safetensors\n  \
                       kernelview submit --slurm --shards 8 -- reproduce \\\n    --models roberta-base/ --data-dir DATA --tasks all"
@@ -139,7 +141,7 @@ pub(super) enum Command {
     /// Needs no model and no data. Exit status: 0 no claim is violated, no control passes, no mutant survives and every
     /// experiment finished; 1 otherwise; 2 bad settings; 130 interrupted.
     #[command(
-        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --suite family\n  kernelview verify --profile full --device cuda:0"
+        after_help = "Examples:\n  kernelview verify\n  kernelview verify --mutants --jobs 4\n  kernelview verify --claim sign-kernel-limit,chi-law --seed 7 --out-dir two-claims\n  kernelview verify --profile standard --no-mutants\n  kernelview verify --suite family\n  kernelview verify --profile full"
     )]
     Verify(Box<VerifyArgs>),
     /// Test whether a task is natural for a family of models: the output derivative χ over widths, without training

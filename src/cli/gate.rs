@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::output::{self, outln};
+use super::places::check_kind;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{create_dir, write_atomic};
 use crate::gate::{Baseline, Comparison, Ignored, Options, compare};
 use crate::report::{gate_annotations, gate_junit, gate_markdown, gate_summary};
 
@@ -101,16 +102,18 @@ impl GateArgs {
         }
     }
 
-    /// Reads the baseline before the run, so that a bad one does not cost hours.
+    /// Reads the baseline before the run, so that a bad one does not cost hours; nor does a file that cannot be written.
     pub(super) fn read(&self) -> Result<Option<Baseline>> {
+        self.output.check()?;
         match &self.baseline {
-            Some(path) if !self.write_baseline => {
+            Some(path) if self.write_baseline => check_kind("--baseline", path, "baseline.json").map(|()| None),
+            Some(path) => {
                 if !path.exists() {
                     return Err(Error::format(path, "there is no baseline; make one with --write-baseline"));
                 }
                 Baseline::read(path).map(Some)
             }
-            _ => Ok(None),
+            None => Ok(None),
         }
     }
 
@@ -119,6 +122,7 @@ impl GateArgs {
         match (&self.baseline, old) {
             (Some(path), Some(old)) => judge((old, path), new, &self.output),
             (Some(path), None) => {
+                make_room(path)?;
                 new.write(path)?;
                 outln!("baseline: {} ({} metrics, {} seeds)", path.display(), new.metrics.len(), new.seeds.len())?;
                 Ok(true)
@@ -128,8 +132,20 @@ impl GateArgs {
     }
 }
 
+impl GateOutputArgs {
+    /// Fails if a file of the comparison would replace something other than a file. Its directory is made where it is missing.
+    fn check(&self) -> Result<()> {
+        let files = [("--markdown", &self.markdown, "moved.md"), ("--junit", &self.junit, "moved.xml")];
+        files.into_iter().try_for_each(|(flag, path, example)| match path {
+            Some(path) => check_kind(flag, path, example),
+            None => Ok(()),
+        })
+    }
+}
+
 /// `kernelview compare`: returns false if a metric moved.
 pub(super) fn run(args: &CompareArgs) -> Result<bool> {
+    args.output.check()?;
     let (old, new) = (Baseline::read(&args.old)?, Baseline::read(&args.new)?);
     judge((&old, &args.old), &new, &args.output)
 }
@@ -147,12 +163,19 @@ fn judge((old, path): (&Baseline, &Path), new: &Baseline, output: &GateOutputArg
 
 fn write(comparison: &Comparison, output: &GateOutputArgs) -> Result<()> {
     if let Some(path) = &output.markdown {
+        make_room(path)?;
         write_atomic(path, gate_markdown(comparison).as_bytes())?;
     }
     if let Some(path) = &output.junit {
+        make_room(path)?;
         write_atomic(path, gate_junit(comparison)?.as_bytes())?;
     }
     Ok(())
+}
+
+/// Makes the directory of a file: after hours of work a missing one is no reason to lose it.
+fn make_room(path: &Path) -> Result<()> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), create_dir)
 }
 
 #[cfg(test)]

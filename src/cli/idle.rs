@@ -24,7 +24,7 @@ struct Rule {
     refused: bool,
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 18] = [
     Rule {
         commands: &["analyze", "verify"],
         options: &["ignore", "strict", "markdown", "junit", "github"],
@@ -135,6 +135,20 @@ const RULES: [Rule; 16] = [
         refused: false,
     },
     Rule {
+        commands: &["analyze", "kernel", "lora", "natural", "sketch"],
+        options: &["columns"],
+        idle: |m| !given(m, "data"),
+        because: "has no effect: it names the columns of --data",
+        refused: false,
+    },
+    Rule {
+        commands: &["solve"],
+        options: &["task"],
+        idle: |m| !given(m, "kernels"),
+        because: "names files in --kernels; remove it",
+        refused: true,
+    },
+    Rule {
         commands: &["verify"],
         options: &["suite"],
         idle: |m| given(m, "claim"),
@@ -230,6 +244,12 @@ mod tests {
             ("lora --adapter a --draws 1 --distance 0.1 --confidence 0.9", "--intrinsic 4"),
             ("lora --adapter a --ranks 1 --targets q --init gaussian --alpha 1 --rslora", ""),
             ("verify --claim chi-law --suite all", ""),
+            ("analyze --columns text=a,label=b", "--data f"),
+            ("kernel --out K --columns text=a,label=b", "--data f"),
+            ("lora --columns text=a,label=b", "--data f"),
+            ("natural --columns text=a,label=b", "--data f"),
+            ("sketch --out S --columns text=a,label=b", "--data f"),
+            ("solve --train a --dev b --test c --task t", ""),
         ];
         let mut left: Vec<(&str, &str)> = RULES
             .iter()

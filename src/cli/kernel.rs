@@ -74,18 +74,29 @@ pub(super) enum Engine {
     Reference,
 }
 
-/// Computes the kernel and writes its file, or prints the plan.
-pub(super) fn run(args: &KernelArgs) -> Result<()> {
-    if let Some(out) = args.out.as_deref().filter(|_| !args.plan) {
-        check_out(out, "K.safetensors")?;
+impl KernelArgs {
+    /// The split of the columns, unless it is that of the rows.
+    fn other_split(&self) -> Option<SplitName> {
+        self.against.filter(|s| *s != SplitName::Train)
     }
-    let against = args.against.filter(|s| *s != SplitName::Train);
-    if args.shares && against.is_some() {
+
+    /// Whether the kernel is computed block by block.
+    fn is_cut(&self) -> bool {
+        self.block.is_some() || self.parameter_chunks.is_some() || self.shard.is_some()
+    }
+
+    /// Whether the file is to be in the paper's format.
+    fn is_published(&self) -> bool {
+        self.out.as_deref().is_some_and(is_published)
+    }
+}
+
+/// Refuses options that contradict one another whatever the model and the machine.
+pub(super) fn check_options(args: &KernelArgs) -> Result<()> {
+    if args.shares && args.other_split().is_some() {
         return Err(Error::argument("--shares", "only for the kernel of the training examples; remove --against"));
     }
-    let published = args.out.as_deref().is_some_and(is_published);
-    let cut = args.block.is_some() || args.parameter_chunks.is_some() || args.shard.is_some();
-    if cut && args.engine == Engine::Reference {
+    if args.is_cut() && args.engine == Engine::Reference {
         return Err(Error::argument(
             "--engine reference",
             "--block, --parameter-chunks and --shard need the structured engine",
@@ -96,18 +107,28 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             return Err(Error::argument(flag, "it must be at least 1"));
         }
     }
-    let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
-    if published && place.is_some() {
+    if args.is_published() && args.shard.is_some() {
         return Err(Error::argument(
             "--shard",
             "shards are merged into a kernel file first: give --out a name ending in .safetensors",
         ));
     }
-    if published && (args.formula.len() != 1 || args.shares) {
+    if args.is_published() && (args.formula.len() != 1 || args.shares) {
         let problem = "a .pt file holds one kernel: give one --formula and no --shares, or a name ending in \
                        .safetensors";
         return Err(Error::argument("--out", problem));
     }
+    Ok(())
+}
+
+/// Computes the kernel and writes its file, or prints the plan.
+pub(super) fn run(args: &KernelArgs) -> Result<()> {
+    if let Some(out) = args.out.as_deref().filter(|_| !args.plan) {
+        check_out("--out", out, "K.safetensors")?;
+    }
+    check_options(args)?;
+    let against = args.other_split();
+    let place = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     let (study, engine) = if args.all_rows {
         select::undivided_study(&args.model, &args.task)?
     } else {
@@ -145,7 +166,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
         }
     }
     let labels = (study.labels(SplitName::Train), against.map_or(&[][..], |s| study.labels(s)));
-    let grid = cut.then(|| BlockGrid {
+    let grid = args.is_cut().then(|| BlockGrid {
         left: train.len(),
         right: other.map(Examples::len),
         block: args.block.unwrap_or(BLOCK),
@@ -195,7 +216,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<()> {
             }
         }
     }
-    if published {
+    if args.is_published() {
         return write_published(out, &file, None, out);
     }
     file.write(out)?;
@@ -236,7 +257,7 @@ fn write_shard(
 const BLOCK: usize = 64;
 
 /// The directory of a kernel file's shards.
-fn shards_of(out: &Path) -> PathBuf {
+pub(super) fn shards_of(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_os_string();
     name.push(".shards");
     out.with_file_name(name)

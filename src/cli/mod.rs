@@ -25,6 +25,8 @@ mod shards;
 mod sketch;
 mod slurm;
 mod solve;
+mod stage;
+mod submit;
 mod tasks;
 mod terminal;
 mod threads;
@@ -174,7 +176,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Solve(s) => solve::run(&s)?,
         Command::Convert(c) => solve::convert(&c)?,
         Command::Merge(m) => shards::run_merge(&m)?,
-        Command::Submit(s) => shards::run_submit(&s)?,
+        Command::Submit(s) => submit::run(&s)?,
         Command::Tasks => tasks::run()?,
         Command::Lora(l) => lora::run(&l)?,
         Command::Natural(n) => natural::run(&n)?,

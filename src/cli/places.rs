@@ -4,18 +4,25 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::{destination, irregular, part_path};
 
-/// Fails before the computation, not after it, if the file cannot be written. `example` is an example of a file name.
-pub(super) fn check_out(out: &Path, example: &str) -> Result<()> {
-    if out.is_dir() {
-        return Err(Error::format(out, format!("--out is a directory; give a file, e.g. {example}")));
+/// Fails if there is something other than a regular file at an output path. `flag` is the argument with the path,
+/// `example` an example of a file name.
+pub(super) fn check_kind(flag: &str, out: &Path, example: &str) -> Result<()> {
+    match irregular(out) {
+        Some(what) => Err(Error::format(out, format!("{flag} is {what}; give a file, e.g. {example}"))),
+        None => Ok(()),
     }
-    if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-        return Err(Error::format(parent, "the directory of --out does not exist; create it first"));
+}
+
+/// Fails before the computation, not after it, if the file cannot be written. The rest as in [`check_kind`].
+pub(super) fn check_out(flag: &str, out: &Path, example: &str) -> Result<()> {
+    check_kind(flag, out, example)?;
+    let place = destination(out)?;
+    if let Some(parent) = place.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+        return Err(Error::format(parent, format!("the directory of {flag} does not exist; create it first")));
     }
-    let mut probe = out.file_name().unwrap_or_default().to_os_string();
-    probe.push(format!(".part-{}", std::process::id()));
-    let probe = out.with_file_name(probe);
+    let probe = part_path(&place);
     File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write", out))
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::arguments::ProcessorArgs;
-use super::output::outln;
+use super::output::{errln, outln};
 use super::places::check_out_directory;
 use super::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::files::{digest, load_result, store_result};
 use crate::lm::Scaling;
 use crate::lock::DirectoryLock;
 use crate::pretrain::{Corpus, FamilyReport, Recipe, check_coordinates, family_findings, sweep, train, write_family};
+use crate::report::check_line;
 use crate::stats::Outcome;
 
 #[derive(Args)]
@@ -72,6 +73,9 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     if let Some(steps) = args.steps {
         recipe = recipe.with_steps(steps.get());
     }
+    if recipe.corpus.is_none() && args.corpus_dir.is_some() {
+        errln!("note: --corpus-dir has no effect: the recipe has a language and no texts");
+    }
     let own = args.config.parent().unwrap_or(Path::new(""));
     let base = args.corpus_dir.as_deref().unwrap_or(own);
     let terminal = Terminal::new();
@@ -124,9 +128,10 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let findings = family_findings(&family)?;
     let failed = findings.checks.iter().filter(|c| c.outcome == Outcome::Violated);
     let passed = findings.controls.iter().filter(|c| c.outcome == Outcome::Holds);
-    let bad: Vec<&str> = failed.chain(passed).map(|c| c.name.as_str()).collect();
-    for name in &bad {
-        outln!("check failed: {name}")?;
+    let bad: Vec<String> =
+        failed.map(check_line).chain(passed.map(|c| format!("control, {}", check_line(c)))).collect();
+    for line in &bad {
+        outln!("check failed: {line}")?;
     }
     Ok(bad.is_empty())
 }

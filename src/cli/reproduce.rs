@@ -1,8 +1,10 @@
 //! `kernelview reproduce`.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tch::Device;
 
 use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs};
@@ -103,6 +105,15 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     if !args.data_dir.is_dir() {
         return Err(Error::format(&args.data_dir, "--data-dir is not a directory; give that of the few-shot splits"));
     }
+    // What is given twice would count as two networks or two seeds of one answer.
+    distinct("--models", models.iter().map(|(_, directory)| directory.display()))?;
+    distinct("--tasks", tasks.iter().map(|task| &task.name))?;
+    distinct("--k", &args.k)?;
+    distinct("--seeds", &args.seeds)?;
+    distinct(
+        "--heads",
+        args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned()),
+    )?;
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     Ok(GridSettings {
@@ -124,6 +135,15 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     })
 }
 
+/// Refuses a list with an entry that is in it twice.
+fn distinct<T: Display>(flag: &str, list: impl IntoIterator<Item = T>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match list.into_iter().map(|entry| entry.to_string()).find(|entry| !seen.insert(entry.clone())) {
+        Some(twice) => Err(Error::argument(flag, format!("`{twice}` is given twice"))),
+        None => Ok(()),
+    }
+}
+
 /// Prints the cells with their estimated cost.
 fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
     let (mut seconds, mut bytes, mut waiting) = (0.0, 0f64, 0);
@@ -140,6 +160,12 @@ fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
         };
         outln!("{}: {what}", label(&cell.key))?;
     }
-    outln!("{waiting} cells to compute: about {:.1} hours, {:.1} GB at the peak", seconds / 3600.0, bytes / 1e9)?;
+    let time = if seconds < 3600.0 {
+        format!("{:.0} minutes", seconds / 60.0)
+    } else {
+        format!("{:.1} hours", seconds / 3600.0)
+    };
+    let cells = if waiting == 1 { "cell" } else { "cells" };
+    outln!("{waiting} {cells} to compute: about {time}, {:.1} GB at the peak", bytes / 1e9)?;
     Ok(())
 }

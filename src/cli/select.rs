@@ -45,11 +45,11 @@ fn load(
     let ModelArgs { model: name, head, output_mode, engine } = model;
     let EngineArgs { dtype, processor, parameters, batch: _, memory, precision } = engine;
     let batch = engine.batch()?;
+    let adapters = adapters.map(AdapterArgs::request).transpose()?.flatten();
     let device = processor.prepare()?;
     let directory = model_directory("--model", name)?;
     let chosen = choose(task)?;
     let network = Pretrained::load(&directory, *dtype, device)?;
-    let adapters = adapters.and_then(AdapterArgs::request);
     if adapters.is_some() && *parameters != Subset::All {
         let problem = "it selects among the network's own parameters, but with adapters only their factors are trained: remove \
              it";
@@ -227,10 +227,12 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
         return Ok(Chosen { definition, splits, source: file_name(file), k: Some(args.k), seed: Some(args.seed) });
     }
     if let Some(task) = args.task.as_deref().and_then(cloze::find) {
-        let definition = task.definition()?.with(&overrides)?;
+        let built_in = task.definition()?;
+        let definition = built_in.clone().with(&overrides)?;
+        let splits = task.splits(&own)?.relabelled(&built_in, &definition)?;
         return Ok(Chosen {
             definition,
-            splits: task.splits(&own)?,
+            splits,
             source: "built in (sentences written for this project)".into(),
             k: Some(args.k),
             seed: Some(args.seed),
@@ -248,8 +250,9 @@ pub(super) fn choose(args: &TaskArgs) -> Result<Chosen> {
             format!("the built-in task has {DEMO_K} training examples per class; --k needs --data-dir or --data");
         return Err(Error::argument(format!("--k {}", args.k), problem));
     }
-    let definition = demo_definition()?.with(&overrides)?;
-    let mut splits = demo()?;
+    let built_in = demo_definition()?;
+    let definition = built_in.clone().with(&overrides)?;
+    let mut splits = demo()?.relabelled(&built_in, &definition)?;
     splits.limit_test(test_limit, args.seed);
     Ok(Chosen {
         definition,

@@ -1,4 +1,4 @@
-//! `kernelview merge` and `kernelview submit`.
+//! `kernelview merge`, and the arguments of `kernelview submit`.
 
 use std::path::PathBuf;
 
@@ -6,24 +6,39 @@ use clap::Args;
 
 use super::output::outln;
 use super::places::check_out;
-use super::slurm::{Submission, write_submission};
+use super::solve::write_published;
+use crate::analysis::is_published;
 use crate::error::{Error, Result};
-use crate::shard::merge;
+use crate::shard::{Manifest, merge};
 
 /// What to merge.
 #[derive(Args)]
 pub(super) struct MergeArgs {
     /// The directory of the shards: FILE.shards, where FILE is the --out of `kernel --shard`
     pub directory: PathBuf,
-    /// The kernel file to write
+    /// The file to write: safetensors, or the paper's format if the name ends in .pt (for shards of a single formula)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
 
 /// Joins the blocks into one file.
 pub(super) fn run_merge(args: &MergeArgs) -> Result<()> {
-    check_out(&args.out, "K.safetensors")?;
+    check_out("--out", &args.out, "K.safetensors")?;
+    let published = is_published(&args.out);
+    if published {
+        let manifest = Manifest::read(&args.directory)?;
+        if let Some(several) = manifest.metadata.get("formula").filter(|formulas| formulas.contains(',')) {
+            let problem = format!(
+                "a .pt file holds one kernel, and the shards are of {several}: give a name ending in .safetensors, and \
+                 `kernelview convert` it"
+            );
+            return Err(Error::argument("--out", problem));
+        }
+    }
     let file = merge(&args.directory)?;
+    if published {
+        return write_published(&args.directory, &file, None, &args.out);
+    }
     file.write(&args.out)?;
     outln!("{}: {} tensors from {}", args.out.display(), file.tensors.len(), args.directory.display())?;
     Ok(())
@@ -47,38 +62,4 @@ pub(super) struct SubmitArgs {
     /// `kernel` with its arguments, including --out FILE, or `reproduce` with its arguments
     #[arg(last = true, required = true)]
     pub arguments: Vec<String>,
-}
-
-/// Writes the scripts.
-pub(super) fn run_submit(args: &SubmitArgs) -> Result<()> {
-    if args.shards == 0 {
-        return Err(Error::argument("--shards", "it must be at least 1"));
-    }
-    if args.arguments.iter().any(|a| a == "--shard" || a.starts_with("--shard=")) {
-        return Err(Error::argument("--shard", "remove it: the scripts set it"));
-    }
-    let command = args.arguments.clone();
-    let join = match command[0].as_str() {
-        // The same command without --shard finds all cells finished and writes the whole report.
-        "reproduce" => command.clone(),
-        "kernel" => {
-            let out = command.iter().enumerate().find_map(|(i, a)| {
-                let next = || (a == "--out").then(|| command.get(i + 1).cloned())?;
-                a.strip_prefix("--out=").map(str::to_owned).or_else(next)
-            });
-            let Some(out) = out else {
-                return Err(Error::argument("-- kernel", "--out FILE is missing"));
-            };
-            vec!["merge".into(), format!("{out}.shards"), "--out".into(), out]
-        }
-        other => {
-            let problem = "after --, give the command to submit: kernel or reproduce, with its arguments";
-            return Err(Error::argument(format!("-- {other}"), problem));
-        }
-    };
-    let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
-    let submission = Submission { program, command, join, shards: args.shards, options: args.option.clone() };
-    let script = write_submission(&submission, &args.out_dir)?;
-    outln!("sh {}", script.display())?;
-    Ok(())
 }

@@ -11,8 +11,9 @@ use super::arguments::{ModelArgs, TaskArgs};
 use super::output::outln;
 use super::places::check_out;
 use super::select;
+use super::solve::write_published;
 use super::terminal::Terminal;
-use crate::analysis::SplitName;
+use crate::analysis::{SplitName, is_published};
 use crate::error::{Error, Result};
 use crate::files::named_seed;
 use crate::jacobian::Examples;
@@ -70,7 +71,7 @@ pub(super) struct SketchKernelArgs {
     /// Use only the first N examples of --against
     #[arg(long, value_name = "EXAMPLES", requires = "against")]
     pub first_against: Option<usize>,
-    /// The kernel file to write
+    /// The file to write: safetensors, or the paper's format if the name ends in .pt
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -96,6 +97,12 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
     } else {
         select::study(&args.model, &args.task)?
     };
+    let parameters = study.parameters.specs().iter().zip(&study.include).filter(|(_, included)| **included);
+    let parameters: i64 = parameters.map(|(spec, _)| spec.numel()).sum();
+    if i64::try_from(args.size).unwrap_or(i64::MAX) > parameters {
+        let problem = format!("a sketch has fewer numbers than a gradient, which has {parameters} here");
+        return Err(Error::argument(format!("--size {}", args.size), problem));
+    }
     let examples = study.examples(args.split, study.mode)?;
     let count = examples.len();
     let mut sample = index::sample(
@@ -165,13 +172,17 @@ fn report_error(found: &Sketches) -> Result<()> {
 
 /// Writes a kernel file from one or two sketches.
 pub(super) fn run_kernel(args: &SketchKernelArgs) -> Result<()> {
-    check_out(&args.out, "K.safetensors")?;
+    check_out("--out", &args.out, "K.safetensors")?;
     let rows = Sketches::open(&args.rows)?;
     let columns = args.against.as_deref().map(Sketches::open).transpose()?;
     let whole = |sketches: &Sketches, first: Option<usize>| first.unwrap_or(sketches.manifest().labels.len());
     let other = columns.as_ref().map(|columns| (columns, whole(columns, args.first_against)));
     let count = whole(&rows, args.first);
     let file = rows.kernel(count, other, &Terminal::new())?;
+    if is_published(&args.out) {
+        write_published(&args.rows, &file, None, &args.out)?;
+        return report_error(&rows);
+    }
     file.write(&args.out)?;
     outln!(
         "{}: {count} x {} examples, {} output(s), sgd, from sketches of {} numbers",

@@ -10,7 +10,7 @@ use crate::files::{create_dir, write_atomic};
 pub(super) struct Submission {
     /// The program.
     pub program: PathBuf,
-    /// A command and its arguments, without `--shard`.
+    /// The command of each shard, with its arguments.
     pub command: Vec<String>,
     /// The command that joins the shards, with its arguments.
     pub join: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) fn write_submission(submission: &Submission, directory: &Path) -> Res
         let words: Vec<String> = words.iter().map(|w| quoted(w)).collect();
         format!("exec {program} {}", words.join(" "))
     };
-    let shard = format!("{}{} --shard auto\n", head("shard"), line(command));
+    let shard = format!("{}{}\n", head("shard"), line(command));
     let merge = format!("{}{}\n", head("merge").replace("%A_%a", "%j"), line(join));
     let submit = format!(
         "#!/bin/sh\n# Submits the shards, and the merge behind them. A shard that fails holds the merge back; submit again: what\n\

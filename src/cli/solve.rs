@@ -43,7 +43,8 @@ pub(super) struct ConvertArgs {
     /// The file to read
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// The file to write
+    /// The file to write: .safetensors, or .pt, .pth or .bin for the paper's format
+    #[arg(value_name = "OUT")]
     pub out: PathBuf,
     /// Which kernel of a .safetensors file to convert, or the formula of the kernel in a .pt file [default: the only one;
     /// for .pt, sgd, or asymmetric if it holds two orientations]
@@ -63,7 +64,7 @@ struct Document<'a> {
 /// Solves kernels given as files and prints a table.
 pub(super) fn run(args: &SolveArgs) -> Result<()> {
     if let Some(json) = &args.json {
-        check_out(json, "solved.json")?;
+        check_out("--json", json, "solved.json")?;
     }
     let [train, dev, test] = match (&args.kernels, &args.train, &args.dev, &args.test) {
         (Some(directory), ..) => find_kernels(directory, args.task.as_deref())?,
@@ -109,15 +110,20 @@ fn title(kernel: &SolvedKernel, train: &Path, asked: Option<Formula>) -> String 
 
 /// Converts a kernel file to the other format.
 pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
-    check_out(&args.out, "K.safetensors")?;
-    let (from, to) = (is_published(&args.input), is_published(&args.out));
-    if from == to {
-        let kind = if from { "files of PyTorch" } else { "safetensors" };
-        let problem = format!("both names are {kind}; one must end in .pt, the other in .safetensors");
-        return Err(Error::argument("--out", problem));
+    let published = is_published(&args.out);
+    let ours = args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    if published == is_published(&args.input) || !(published || ours) {
+        let problem = "IN and OUT must be of different kinds: one name ends in .pt, .pth or .bin (the paper's format), \
+                       the other in .safetensors (this program's)";
+        return Err(Error::format(&args.out, problem));
     }
+    check_out("OUT", &args.out, "K.safetensors")?;
     let file = read_kernel(&args.input, args.formula)?;
-    if to { write_published(&args.input, &file, args.formula, &args.out) } else { write_kernel(&file, &args.out) }
+    if published {
+        write_published(&args.input, &file, args.formula, &args.out)
+    } else {
+        write_kernel(&file, &args.out)
+    }
 }
 
 fn write_kernel(file: &KernelFile, out: &Path) -> Result<()> {

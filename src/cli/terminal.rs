@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::output::errln;
+use super::stage::stage_style;
 use crate::progress::Monitor;
 
 /// Draws the progress of one command on stderr.
@@ -28,8 +29,7 @@ impl Monitor for Terminal {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{msg:42} {bar:24} {pos:>5}/{len:<5} {per_sec:>10} {eta:>5} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(stage_style("{msg:42}"));
         bar.set_message(stage.to_owned());
         *self.bar.borrow_mut() = Some(bar);
     }

@@ -13,10 +13,12 @@ use super::output::{errln, outln};
 use super::places::check_out_directory;
 use super::threads::usable;
 use crate::device::DeviceRequest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, amount, nearest};
 use crate::evidence::{ClaimVerdict, Profile, Verification};
 use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
+use crate::machine::free_memory;
+use crate::pretrain::family_members;
 use crate::report::{check_directory, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, UntilDecided, VerifySettings};
@@ -37,11 +39,12 @@ pub(super) enum Suite {
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     /// Amount of computation: quick takes minutes; standard, a quarter of an hour on two cores (wider networks, more seeds,
-    /// narrower intervals); full is for a GPU
+    /// narrower intervals); full, an hour (wider still)
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: Profile,
     /// Claims to examine: theory, on networks drawn from --seed; program, on tensor programs and their limits; family, on
-    /// the built-in pre-trained family (set KERNELVIEW_FAMILY to use another directory); or all
+    /// pre-trained networks, whose measurements come with the program (but for chi-law-prose, which measures the built-in family;
+    /// set KERNELVIEW_FAMILY to use another directory); or all
     #[arg(long, value_enum, default_value = "theory")]
     pub suite: Suite,
     /// Examine only these claims, from any suite; may be repeated
@@ -59,7 +62,7 @@ pub(super) struct VerifyArgs {
     /// Seed of all random draws
     #[arg(long, default_value_t = 13)]
     pub seed: u64,
-    /// Number of experiments to run in parallel, one CPU thread each; on a GPU always one [default: all cores]
+    /// Number of experiments to run in parallel, one CPU thread each; on a GPU always one [default: all cores, if memory allows]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Add seeds to underpowered claims until they hold or are violated; a claim's interim looks share its error rate
@@ -122,24 +125,52 @@ fn suite(suite: Suite) -> Vec<&'static Claim> {
 }
 
 fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
-    let jobs = match args.jobs {
-        Some(0) => return Err(Error::argument("--jobs", "it must be at least 1")),
-        Some(jobs) => usable("--jobs", jobs),
-        None => available_parallelism().map_or(1, usize::from),
-    };
+    if args.jobs == Some(0) {
+        return Err(Error::argument("--jobs", "it must be at least 1"));
+    }
+    let asked = args.jobs.map(|jobs| usable("--jobs", jobs));
     let device = args.device.resolve()?;
-    if device != Device::Cpu && args.jobs.is_some_and(|jobs| jobs > 1) {
-        errln!("note: --jobs has no effect: on a GPU experiments run one at a time");
+    let cores = available_parallelism().map_or(1, usize::from);
+    let (jobs, note) = if device == Device::Cpu {
+        parallel(asked, cores, args.profile.bytes(), free_memory())
+    } else {
+        let idle = asked.is_some_and(|jobs| jobs > 1);
+        (1, idle.then(|| "--jobs has no effect: on a GPU experiments run one at a time".to_owned()))
+    };
+    if let Some(note) = note {
+        errln!("note: {note}");
+    }
+    let claims = if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? };
+    if claims.iter().any(|claim| family_registry().iter().any(|own| own.id == claim.id)) {
+        // Before the long work, and not as the failure of one claim.
+        family_members()?;
     }
     Ok(VerifySettings {
         profile: args.profile,
         seed: args.seed,
-        claims: if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? },
+        claims,
         mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
         device,
         jobs,
         until_decided: args.until_decided.then_some(UntilDecided { at_most: args.at_most }),
     })
+}
+
+/// The number of parallel experiments, each of which takes at most so many bytes, and what to say about it: as many as asked for,
+/// or as there are cores and as fit into free memory, but at least one.
+fn parallel(asked: Option<usize>, cores: usize, each: u64, free: Option<u64>) -> (usize, Option<String>) {
+    let fit = free.map_or(usize::MAX, |free| usize::try_from(free / each).unwrap_or(usize::MAX).max(1));
+    let jobs = asked.unwrap_or_else(|| cores.min(fit));
+    let memory = |what: String| {
+        let (each, free) = (amount(each), amount(free.unwrap_or(0)));
+        Some(format!("{what}: an experiment takes up to {each}, and {free} are free"))
+    };
+    let note = match asked {
+        Some(jobs) if jobs > fit => memory(format!("--jobs {jobs} may run out of memory")),
+        None if fit < cores => memory(format!("{jobs} at a time instead of {cores}")),
+        _ => None,
+    };
+    (jobs, note)
 }
 
 /// A time with its unit.
@@ -161,7 +192,7 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
 fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Claim>> {
     for id in ids {
         if !registry.iter().any(|c| c.id == id) {
-            let near = nearest(id, registry.iter().map(|c| c.id));
+            let near = nearest(id, registry.iter().map(|c| c.id), usize::MAX);
             let hint = near.map_or_else(String::new, |near| format!(" did you mean `{near}`?"));
             return Err(Error::argument(
                 format!("--claim {id}"),
@@ -170,12 +201,6 @@ fn chosen(ids: &[String], registry: &[&'static Claim]) -> Result<Vec<&'static Cl
         }
     }
     Ok(registry.iter().copied().filter(|c| ids.iter().any(|id| id == c.id)).collect())
-}
-
-/// The name with the smallest edit distance, if that is at most half its length.
-fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = names.map(|candidate| (strsim::levenshtein(name, candidate), candidate)).min()?;
-    (2 * near.0 <= near.1.chars().count()).then_some(near.1)
 }
 
 #[cfg(test)]
@@ -205,6 +230,25 @@ mod tests {
         chosen(&wanted, &CLAIMS.iter().collect::<Vec<_>>())
             .map(|c| c.iter().map(|c| c.id).collect())
             .map_err(|e| e.to_string())
+    }
+
+    /// Fails for: jobs without regard to memory, none at all, a choice that is overruled.
+    #[test]
+    fn experiments_run_at_a_time_as_cores_and_memory_allow() {
+        let gb = 1_000_000_000;
+        let run = |asked, cores, free: Option<u64>| parallel(asked, cores, 4 * gb, free.map(|free| free * gb));
+        assert_eq!(run(None, 2, Some(24)), (2, None));
+        assert_eq!(run(None, 16, None), (16, None));
+        let note = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            run(None, 16, Some(14)),
+            (3, note("3 at a time instead of 16: an experiment takes up to 4.0 GB, and 14.0 GB are free"))
+        );
+        let alone = "1 at a time instead of 2: an experiment takes up to 4.0 GB, and 1.0 GB are free";
+        assert_eq!(run(None, 2, Some(1)), (1, note(alone)));
+        assert_eq!(run(Some(3), 2, Some(14)), (3, None));
+        let warning = "--jobs 4 may run out of memory: an experiment takes up to 4.0 GB, and 14.0 GB are free";
+        assert_eq!(run(Some(4), 2, Some(14)), (4, note(warning)));
     }
 
     #[test]

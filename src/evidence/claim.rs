@@ -12,7 +12,7 @@ pub enum Profile {
     Quick,
     /// About twenty minutes on two cores: wider networks, more seeds, narrower intervals.
     Standard,
-    /// For a GPU: widths to 16384.
+    /// About an hour on two cores: widths to 4096, which take more memory.
     Full,
 }
 
@@ -23,6 +23,15 @@ impl Profile {
             Self::Quick => "quick",
             Self::Standard => "standard",
             Self::Full => "full",
+        }
+    }
+
+    /// Memory of the largest experiment, in bytes, as measured; most take much less.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Quick => 1 << 30,
+            Self::Standard => 2 << 30,
+            Self::Full => 6 << 30,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel file: safetensors with kernels \[N, C, M, C\], outputs, labels, and metadata that describes them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 use super::formula::Formula;
 use super::gram::{Gram, GramMatrix, ParameterShare};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{irregular, write_atomic};
 
 /// Version of the file's layout; readers refuse others.
 pub const FORMAT_VERSION: &str = "1";
@@ -154,6 +154,7 @@ impl KernelHeader {
     /// [`Error::Io`]; [`Error::Format`] for another kind of file or a truncated one.
     pub fn read(path: &Path) -> Result<Self> {
         let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a complete kernel file ({e})"));
+        check_source(path)?;
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let length = file.metadata().map_err(Error::io("read", path))?.len();
         let mut start = [0; 8];
@@ -219,6 +220,15 @@ impl KernelHeader {
             tensors.push((name.clone(), tensor));
         }
         Ok(KernelFile { tensors, metadata: self.metadata.clone() })
+    }
+}
+
+/// Fails for what cannot hold a kernel: a directory, a pipe, an empty file.
+pub(super) fn check_source(path: &Path) -> Result<()> {
+    let length = fs::metadata(path).map_err(Error::io("read", path))?.len();
+    match irregular(path).or((length == 0).then_some("empty")) {
+        Some(what) => Err(Error::format(path, format!("is {what}; a kernel file is expected here"))),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::file::{KernelFile, check_finite};
+use super::file::{KernelFile, check_finite, check_source};
 use super::formula::Formula;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -156,6 +156,7 @@ pub fn logits_path(kernel: &Path) -> Option<PathBuf> {
 
 /// A tuple of a floating-point tensor, in double precision, and a second one.
 fn pair(path: &Path, what: &str) -> Result<(Tensor, Tensor)> {
+    check_source(path)?;
     let (mut archive, value) = Archive::open(path)?;
     let Value::Tuple(items) = value else {
         return Err(archive.wrong(&format!("the pickled value is not a tuple of {what} and targets")));

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::activation::Activation;
-use super::checkpoint::{exists, no_model};
+use super::checkpoint::no_model;
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::{is_there, read_text};
 
 /// Maximum number of layers: more must be a mistake, and the names of their tensors would fill memory.
 pub(super) const MOST_LAYERS: i64 = 1000;
@@ -26,7 +26,7 @@ impl Fields {
     /// Those of [`Self::read_file`], and a quantized checkpoint.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
-        if !exists(&path)? {
+        if !is_there(&path)? {
             let expected =
                 || "expected a Hugging Face checkpoint directory with config.json, weights and tokenizer.json".into();
             let why = no_model(directory).unwrap_or_else(expected);

@@ -1,5 +1,6 @@
 //! Kernels of adapters and projections over ranks and draws, compared with the kernel that they compress.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,9 @@ pub struct LoraReport {
     pub share_to_full: Option<KernelDistance>,
     /// Adapters over ranks.
     pub adapters: Option<Sweep>,
+    /// The adapter that was read: its directory's name and its ranks.
+    #[serde(default)]
+    pub adapter: Option<String>,
     /// The kernel of an adapter that was read, compared with the adapted weights' share and with the full kernel.
     pub trained: Option<[KernelDistance; 2]>,
     /// Random projections over dimensions.
@@ -167,9 +171,18 @@ pub fn measure(
         share_to_full: kernel_distance(share_matrix, full_matrix)?,
         targets,
         adapters,
+        adapter: read.as_ref().zip(adapter).map(|(read, directory)| described(&read.lora, directory)),
         trained,
         projections,
     })
+}
+
+/// An adapter's directory and its ranks.
+fn described(lora: &Lora, directory: &Path) -> String {
+    let ranks: BTreeSet<i64> = lora.adapters().iter().map(|a| lora.specs()[a.a.0].shape[0]).collect();
+    let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+    let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy();
+    format!("{name}, rank {}", ranks.join(", "))
 }
 
 /// Data common to all kernels.

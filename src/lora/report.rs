@@ -18,13 +18,20 @@ pub fn lora_findings(found: &LoraReport) -> Findings {
             ("model".into(), format!("{}, {}", found.model.name, found.model.architecture)),
             ("task".into(), format!("{}, {} training examples", found.task.name, found.task.train)),
             ("targets".into(), format!("{} ({} weights)", s.targets.join(", "), found.targets.len())),
-            ("initial distribution of A".into(), format!("{:?}", s.init)),
-            ("factor s".into(), format!("{} / {}", s.scaled.alpha, if s.scaled.rslora { "√rank" } else { "rank" })),
-            ("draws".into(), s.draws.to_string()),
-            ("seed".into(), s.seed.to_string()),
         ],
         ..Findings::default()
     };
+    match &found.adapter {
+        Some(adapter) => findings.settings.push(("adapter, as it was read".into(), adapter.clone())),
+        None => findings.settings.extend([
+            ("initial distribution of A".into(), format!("{:?}", s.init)),
+            ("factor s".into(), format!("{} / {}", s.scaled.alpha, if s.scaled.rslora { "√rank" } else { "rank" })),
+        ]),
+    }
+    if found.adapter.is_none() || found.projections.is_some() {
+        findings.settings.push(("draws".into(), s.draws.to_string()));
+    }
+    findings.settings.push(("seed".into(), s.seed.to_string()));
     findings.tables.push(coverage_table(found));
     for (name, what, sweep) in sweeps(found) {
         findings.tables.push(distance_table(name, what, sweep, s.confidence));

@@ -77,7 +77,7 @@ const RECORD: &str = "training.json";
 /// interrupted run continues from its last saved state, on a CPU with the same result.
 ///
 /// # Errors
-/// [`Error::NotFinite`] if the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
+/// [`Error::Format`] if a network of another recipe is finished there; [`Error::NotFinite`] if the loss is no longer finite; [`Error::Interrupted`], with the state saved; [`Error::Io`].
 pub fn train(
     recipe: &Recipe,
     width: i64,
@@ -94,6 +94,11 @@ pub fn train(
         && directory.join("config.json").exists()
     {
         return Ok(Trained { directory, curve, seconds: 0.0 });
+    }
+    if directory.join(RECORD).exists() && directory.join("model.safetensors").exists() {
+        let problem = "a network of another recipe, number of steps, seed or text is finished there, and would be lost: choose \
+                       another output directory, or remove that one";
+        return Err(Error::format(&directory, problem));
     }
     let model = MaskedLm::new(recipe.config(width));
     let mut run = Run::start(recipe, &model, corpus, &directory, digest, device);

@@ -1,5 +1,7 @@
 //! Caveats to the answer.
 
+use std::collections::BTreeSet;
+
 use super::format::{code, escape, join, number, optimizer_title, percent, rate};
 use super::rows::title_of;
 use crate::evidence::{Analysis, FineTuningResult, Question};
@@ -11,6 +13,7 @@ pub(super) fn caveats(analysis: &Analysis) -> Vec<String> {
         caveats.push(format!("About the model: {}", escape(note)));
     }
     caveats.extend(reduced_precision(analysis));
+    caveats.extend(seen_in_training(analysis));
     caveats.extend(near_majority(analysis));
     for run in &analysis.fine_tuning {
         caveats.extend(trained_otherwise(analysis, run));
@@ -68,6 +71,24 @@ fn trained_otherwise(analysis: &Analysis, run: &FineTuningResult) -> Option<Stri
         products_by(analysis),
         effect.measures.iter().map(measure).collect::<Vec<_>>().join("; ")
     ))
+}
+
+/// Examples on which settings are selected or results are reported, and which are training examples, too.
+fn seen_in_training(analysis: &Analysis) -> Option<String> {
+    let texts = |set: &str| analysis.task.sets.iter().find(|facts| facts.set == set).map(|facts| &facts.text_digests);
+    let train: BTreeSet<&String> = texts("train")?.iter().collect();
+    let shared = |set: &str| {
+        let all = texts(set)?;
+        let count = all.iter().filter(|text| train.contains(text)).count();
+        (count > 0).then(|| format!("{count} of the {} {set} examples", all.len()))
+    };
+    let shared: Vec<String> = ["dev", "test"].into_iter().filter_map(shared).collect();
+    (!shared.is_empty()).then(|| {
+        format!(
+            "The texts of {} are also those of training examples: what is learned by heart counts there.",
+            join(&shared)
+        )
+    })
 }
 
 /// Ways of solving the task that are no better than always answering one class.

@@ -80,6 +80,27 @@ impl Files<'_> {
     }
 }
 
+/// Removes the report of another analysis from a directory, with its plots; `digest` is the new one's. Returns whether there was
+/// one. Its kernels are about to be replaced, and what it says would be about others.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_other_report(directory: &Path, digest: &str) -> Result<bool> {
+    let json = directory.join("report.json");
+    let Ok(text) = fs::read_to_string(&json) else { return Ok(false) };
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if found["run"]["digest"] == digest {
+        return Ok(false);
+    }
+    remove(&json)?;
+    remove(&directory.join("report.md"))?;
+    if let Ok(entries) = fs::read_dir(directory.join(PLOTS)) {
+        let plots = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        plots.filter(|path| path.extension().is_some_and(|end| end == "svg")).try_for_each(|path| remove(&path))?;
+    }
+    Ok(true)
+}
+
 fn remove(path: &Path) -> Result<()> {
     if path.is_file() { fs::remove_file(path).map_err(Error::io("remove", path)) } else { Ok(()) }
 }

@@ -24,10 +24,10 @@ use crate::evidence::Analysis;
 use files::Files;
 
 pub use claims::{
-    ClaimFacts, Document, Picture, WrittenClaims, check_directory, claims_markdown, claims_summary, junit,
+    ClaimFacts, Document, Picture, WrittenClaims, check_directory, check_line, claims_markdown, claims_summary, junit,
     mutants_markdown, registry_list, registry_markdown, write_claims, write_document,
 };
-pub use files::Written;
+pub use files::{Written, remove_other_report};
 pub use gate::{gate_annotations, gate_junit, gate_markdown, gate_summary};
 pub use grid::{WrittenGrid, grid_summary, write_reproduction};
 pub use json::read_json;

@@ -53,7 +53,11 @@ impl Manifest {
         }
     }
 
-    fn read(directory: &Path) -> Result<Self> {
+    /// The manifest in a directory.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if there is none, or one that does not fit together.
+    pub(crate) fn read(directory: &Path) -> Result<Self> {
         let found: Self = LAYOUT.read(directory)?;
         let grid = &found.grid;
         let counts = (found.labels.0.len(), found.labels.1.len());

@@ -141,6 +141,10 @@ impl Lora {
             if *rank < 1 {
                 return refused(format!("rank {rank} is not positive"));
             }
+            let largest = out.max(input);
+            if *rank > largest {
+                return refused(format!("rank {rank} is more than {largest}, the larger side of its shape"));
+            }
             if adapters.iter().any(|a| (a.weight, a.of) == (*weight, *of)) {
                 return refused("it is a target twice".into());
             }

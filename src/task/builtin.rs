@@ -88,7 +88,8 @@ pub fn builtin(name: &str) -> Result<TaskDefinition> {
             what: "built-in task".into(),
             name: name.into(),
             hint: format!(
-                "the tasks are {}; for other data give your own file with a template and label words, or a task TOML",
+                "the paper's tasks are {} (`kernelview tasks` lists those with built-in sentences, too); for other data \
+                 `analyze` and `kernel` take your own file with a template and label words, or a task TOML",
                 BUILTIN_NAMES.join(", ")
             ),
         });

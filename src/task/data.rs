@@ -143,9 +143,8 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
         return Ok((records, Columns { texts, label: label as i64, choices, names, most, ..Columns::default() }));
     }
     let header = records.remove(0);
-    let find = |name: &str| {
-        let exact = header.fields.iter().position(|field| field.trim() == name);
-        exact.or_else(|| header.fields.iter().position(|field| field.trim().eq_ignore_ascii_case(name)))
+    let places = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        header.fields.iter().enumerate().filter(|(_, field)| is(field.trim())).map(|(at, _)| at).collect()
     };
     let missing = |name: &str| {
         let found: Vec<_> = header.fields.iter().map(|field| format!("`{}`", field.trim())).collect();
@@ -157,10 +156,23 @@ fn named(path: &Path, text: &str, task: &TaskDefinition) -> Result<(Vec<Record>,
         );
         Error::row(path, header.line, message)
     };
-    let label = find(&label).ok_or_else(|| missing(&label))?;
-    let texts = names.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>>>()?;
-    let choices = task.choice_columns();
-    let choices = choices.iter().map(|name| find(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>>>()?;
+    let find = |name: &String| {
+        let mut found = places(&|field| field == name);
+        if found.is_empty() {
+            found = places(&|field| field.eq_ignore_ascii_case(name));
+        }
+        match found[..] {
+            [] => Err(missing(name)),
+            [place] => Ok(place),
+            _ => {
+                let message = format!("the header has {} columns `{name}`; rename all but one", found.len());
+                Err(Error::row(path, header.line, message))
+            }
+        }
+    };
+    let label = find(&label)?;
+    let texts = names.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let choices = task.choice_columns().iter().map(find).collect::<Result<Vec<_>>>()?;
     Ok((records, Columns { texts, label: label as i64, choices, names, most, ..Columns::default() }))
 }
 

@@ -17,6 +17,7 @@ mod definition;
 mod demo;
 mod format;
 mod label_words;
+mod limits;
 mod listed_tokens;
 mod merges;
 mod pieces;

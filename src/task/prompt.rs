@@ -11,6 +11,7 @@ use std::path::Path;
 use super::data::Example;
 use super::definition::TaskDefinition;
 use super::label_words::{continuation, label_word_tokens, shown};
+use super::limits::Limits;
 use super::pieces::{Piece, Pieces, tokens};
 use super::reading::Reading;
 use super::split::{Split, Splits};
@@ -18,7 +19,6 @@ use super::template::Choice;
 use super::tokenizer::PromptTokenizer;
 use crate::error::{Error, Result};
 use crate::progress::check_cancelled;
-use crate::setting::Field;
 
 /// An example as a language model reads it, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,17 @@ impl PromptedTask {
         tokenizer: &PromptTokenizer,
         splits: &Splits,
     ) -> Result<Self> {
+        Self::read_within(None, reading, definition, tokenizer, splits)
+    }
+
+    /// The same for a model with this number of positions, if known: a prompt whose token to read lies beyond them is refused.
+    pub(crate) fn read_within(
+        positions: Option<usize>,
+        reading: Reading,
+        definition: &TaskDefinition,
+        tokenizer: &PromptTokenizer,
+        splits: &Splits,
+    ) -> Result<Self> {
         if definition.is_choice() && !reading.prompted() {
             let problem = "a new head has outputs for classes, but a multiple choice has different choices in every \
                            row; use its prompt";
@@ -78,6 +89,7 @@ impl PromptedTask {
         let has_words = reading.prompted() && !definition.is_choice();
         let words = if has_words { label_word_tokens(definition, tokenizer)? } else { Vec::new() };
         let longest = words.iter().map(Vec::len).max().unwrap_or(1);
+        let limits = Limits { max_length: definition.max_length, positions, more: longest - 1 };
         let mut notes: Vec<String> = long_words(definition, tokenizer, &words).into_iter().collect();
         let asks = |text: &String| text.contains("strftime_now");
         if definition.chat && tokenizer.chat_templates().get("default").is_some_and(asks) {
@@ -88,7 +100,7 @@ impl PromptedTask {
             );
         }
         let mut prompts = |what: &str, split: &Split| -> Result<Vec<Prompt>> {
-            let (prompts, seen) = encode_at(reading, definition, tokenizer, (&split.examples, &split.source), longest)?;
+            let (prompts, seen) = encode_at(reading, definition, tokenizer, (&split.examples, &split.source), limits)?;
             notes.extend(seen.notes(what));
             Ok(prompts)
         };
@@ -147,7 +159,8 @@ pub fn encode(
     examples: &[Example],
     source: &Path,
 ) -> Result<Vec<Prompt>> {
-    Ok(encode_at(Reading::Mask, task, tokenizer, (examples, source), 1)?.0)
+    let limits = Limits { max_length: task.max_length, positions: None, more: 0 };
+    Ok(encode_at(Reading::Mask, task, tokenizer, (examples, source), limits)?.0)
 }
 
 /// Findings in the texts for readers of the results.
@@ -182,13 +195,13 @@ impl Seen {
     }
 }
 
-/// Encodes a file's examples, with room for an answer of `longest` tokens.
+/// Encodes a file's examples within these limits; those of examples with choices leave room for the longest choice.
 fn encode_at(
     reading: Reading,
     task: &TaskDefinition,
     tokenizer: &PromptTokenizer,
     (examples, source): (&[Example], &Path),
-    longest: usize,
+    limits: Limits,
 ) -> Result<(Vec<Prompt>, Seen)> {
     task.check()?;
     let pieces = Pieces::new(reading, task, tokenizer)?;
@@ -207,8 +220,8 @@ fn encode_at(
             Some(choice) => choice_tokens(choice, &pieces, tokenizer, (example, source))?,
             None => Vec::new(),
         };
-        let longest = choices.iter().map(Vec::len).max().unwrap_or(longest);
-        let prompt = encode_one((reading, longest), task, &pieces, tokens, example, source)?;
+        let more = choices.iter().map(Vec::len).max().map_or(limits.more, |longest| longest - 1);
+        let prompt = encode_one((reading, Limits { more, ..limits }), task, &pieces, tokens, example, source)?;
         let prompt = Prompt { choices, ..prompt };
         let again = prompt.input_ids.get(beginning.len()..).is_some_and(|rest| rest.starts_with(&beginning));
         seen.twice += usize::from(again && !beginning.is_empty());
@@ -237,17 +250,21 @@ fn shorten(max_length: usize, pieces: &Pieces, tokens: &mut [Vec<i64>]) {
     }
 }
 
+/// The number of tokens that shortening leaves: all but those of texts.
+fn fixed(pieces: &Pieces, tokens: &[Vec<i64>]) -> usize {
+    let kept = pieces.list.iter().zip(tokens).filter(|(piece, _)| !matches!(piece, Piece::Text(_)));
+    kept.map(|(_, ids)| ids.len()).sum()
+}
+
 fn encode_one(
-    (reading, longest): (Reading, usize),
+    (reading, limits): (Reading, Limits),
     task: &TaskDefinition,
     pieces: &Pieces,
     mut tokens: Vec<Vec<i64>>,
     example: &Example,
     source: &Path,
 ) -> Result<Prompt> {
-    // The prompt's limit without the tokens to be added.
-    let more = longest - 1;
-    let room = task.max_length.saturating_sub(more);
+    let room = limits.prompt();
     if reading.continues() {
         shorten(room, pieces, &mut tokens);
     }
@@ -255,7 +272,8 @@ fn encode_one(
     let mut segment_ids = Vec::new();
     let mut segment = 0;
     let mut mask_pos = 0;
-    // The texts before the mask with their lengths: one of them must be shortened if the mask does not fit.
+    // The texts before the mask with their lengths: they must be shorter if the mask does not fit. A causal model's are
+    // shortened already.
     let mut before_mask = Vec::new();
     let mut mask_seen = false;
     for (piece, ids) in pieces.list.iter().zip(&tokens) {
@@ -264,7 +282,9 @@ fn encode_one(
                 mask_pos = input_ids.len();
                 mask_seen = true;
             }
-            Piece::Text(sentence) if !mask_seen => before_mask.push((sentence.index, ids.len())),
+            Piece::Text(sentence) if !mask_seen && !reading.continues() => {
+                before_mask.push((sentence.index, ids.len()));
+            }
             _ => {}
         }
         input_ids.extend_from_slice(ids);
@@ -280,8 +300,9 @@ fn encode_one(
         };
         mask_pos = last;
     }
-    if mask_pos >= room {
-        return Err(Error::row(source, example.row, mask_lost(reading, task, mask_pos + more, &before_mask)));
+    let kept = if reading.continues() { fixed(pieces, &tokens).max(1) } else { mask_pos + 1 };
+    if let Some(problem) = limits.problem(reading, kept + limits.more, &before_mask) {
+        return Err(Error::row(source, example.row, problem));
     }
     input_ids.truncate(room);
     segment_ids.truncate(room);
@@ -312,27 +333,4 @@ fn choice_tokens(
         found.push(tokens);
     }
     Ok(found)
-}
-
-/// Which limit to change so that the mask, or a longer answer, fits: a shorter text before it, or a longer prompt.
-fn mask_lost(reading: Reading, task: &TaskDefinition, mask_pos: usize, before_mask: &[(usize, usize)]) -> String {
-    let excess = mask_pos + 1 - task.max_length;
-    let what = match reading {
-        Reading::Mask => "mask",
-        Reading::LastToken => "token before the mask",
-        Reading::FirstTokenAlone | Reading::LastTokenAlone => "token to read",
-    };
-    let message = format!(
-        "the {what} would be token {} of a prompt truncated to {} tokens: {} must be at least {}",
-        mask_pos + 1,
-        task.max_length,
-        Field::MaxLength,
-        mask_pos + 1
-    );
-    if let Some((index, length)) = before_mask.iter().filter(|(_, length)| *length > excess).max_by_key(|text| text.1) {
-        let name = if *index == 0 { Field::FirstSentenceLimit } else { Field::OtherSentenceLimit };
-        let enough = length - excess;
-        return format!("{message}, or {name} {enough} at most");
-    }
-    message
 }

@@ -74,6 +74,31 @@ impl Splits {
         Ok(Self { dev: train.with(Vec::new()), test: train.with(Vec::new()), train, notes: Vec::new() })
     }
 
+    /// Examples that were made for one definition of a task, for another: labels are matched by name, as they are in files.
+    ///
+    /// # Errors
+    /// [`Error::Task`] for a label without examples, and for examples whose label has no word.
+    pub fn relabelled(mut self, from: &TaskDefinition, to: &TaskDefinition) -> Result<Self> {
+        let names =
+            |task: &TaskDefinition| -> Vec<String> { task.label_words.iter().map(|pair| pair.label.clone()).collect() };
+        let (old, new) = (names(from), names(to));
+        if let Some(empty) = new.iter().find(|label| !old.contains(label)) {
+            let problem =
+                format!("label `{empty}` has no examples; those that there are have the labels {}", old.join(", "));
+            return Err(Error::task(&to.name, problem));
+        }
+        let places = old.iter().map(|label| {
+            let place = new.iter().position(|other| other == label);
+            place
+                .ok_or_else(|| Error::task(&to.name, format!("label `{label}` has examples, but no word: give it one")))
+        });
+        let places = places.collect::<Result<Vec<usize>>>()?;
+        for split in [&mut self.train, &mut self.dev, &mut self.test] {
+            split.examples.iter_mut().for_each(|example| example.label = places[example.label]);
+        }
+        Ok(self)
+    }
+
     /// Whether these are all rows of an unsplit file.
     pub fn is_undivided(&self) -> bool {
         self.dev.examples.is_empty() && self.test.examples.is_empty()

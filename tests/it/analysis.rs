@@ -112,11 +112,16 @@ fn a_rerun_continues_from_finished_parts() {
     assert!(stderr.contains("adam, learning rate 1e-3, again"), "{stderr}");
     assert_same(&scratch.path("whole"), &part);
 
-    // Other steps are other runs on the same kernels.
+    // Other steps are other runs on the same kernels. The report of the earlier ones is not left beside what replaces them.
     let other: Vec<String> = arguments("part").into_iter().map(|w| if w == "12" { "8".into() } else { w }).collect();
     let answer = scratch.run(&other);
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     assert!(answer.stderr.contains("kernel train: already there"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("part: the report of another analysis was there, and is removed"),
+        "{}",
+        answer.stderr
+    );
     assert!(!answer.stderr.contains("sgd-1e-1: already there"), "{}", answer.stderr);
     // Another configuration with the same weights is another study: nothing may be reused.
     let config = scratch.path("model/config.json");

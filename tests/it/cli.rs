@@ -176,6 +176,21 @@ fn the_same_command_writes_the_same_bytes() {
     assert!(runs[0] == runs[1] && runs[1] == runs[2], "three runs wrote different bytes");
 }
 
+/// Fails for: a link that is replaced by the file, or one that is refused because its target does not exist yet.
+#[test]
+#[cfg(unix)]
+fn an_output_may_be_a_link() {
+    let scratch = Scratch::new();
+    scratch.write("far/other", "");
+    std::os::unix::fs::symlink("far/K.safetensors", scratch.path("K.safetensors")).expect("a link");
+    for run in ["first", "second"] {
+        drop(kernel_file(&scratch, "--formula sgd"));
+        assert!(scratch.path("K.safetensors").is_symlink(), "{run}");
+        KernelFile::read(&scratch.path("far/K.safetensors")).expect("the link's target");
+    }
+    assert_eq!(fs::read_dir(scratch.path("far")).expect("a directory").count(), 2);
+}
+
 #[test]
 fn against_another_split_the_kernel_is_rectangular_and_has_both_orientations() {
     let scratch = Scratch::new();

@@ -23,6 +23,10 @@ fn settings_that_cannot_be() {
         "--claim no-claim-has-a-name-like-this-one: no such claim; `kernelview claims` lists them",
     );
     refused(&scratch, &["verify", "--jobs", "0"], "--jobs: it must be at least 1");
+    let output = scratch.command(&["verify", "--suite", "family"]).env("KERNELVIEW_FAMILY", "nowhere").output();
+    let answer = scratch.answer(&output.expect("the program starts"));
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{}", answer.stderr);
+    assert!(answer.stderr.contains("nowhere: 0 pre-trained network(s) here"), "{}", answer.stderr);
     for claim in all_claims() {
         let mistyped = format!("{}s", claim.id);
         let message =

@@ -205,10 +205,12 @@ fn solve_says_what_does_not_fit() {
         "train.pt: cannot be asymmetric: the kernel has one: sgd or signgd",
     );
     refused("solve --kernels .", ".: has no train_kernels_TASK.pt; give the three files by their names");
-    refused(
-        "convert sgd.pt other.pt",
-        "--out: both names are files of PyTorch; one must end in .pt, the other in .safetensors",
-    );
+    let kinds = "IN and OUT must be of different kinds: one name ends in .pt, .pth or .bin (the paper's format), the \
+                 other in .safetensors (this program's)";
+    for (from, to) in [("sgd.pt", "other.bin"), ("K.safetensors", "K.txt"), ("sgd.pt", "K"), ("K", "K.safetensors")] {
+        refused(&format!("convert {from} {to}"), &format!("{to}: {kinds}"));
+    }
+    refused("convert sgd.pt none/K.safetensors", "none: the directory of OUT does not exist; create it first");
     refused(
         "kernel --model model --out K.pt",
         "--out: a .pt file holds one kernel: give one --formula and no --shares, or a name ending in .safetensors",

@@ -82,6 +82,10 @@ fn a_saved_adapter_comes_back_bit_for_bit() {
     let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
     assert_eq!(answer.code, Some(0), "{}", answer.stderr);
     assert!(answer.stdout.contains("The adapter's kernel is at a cosine of"), "{}", answer.stdout);
+    // Nothing was drawn, and the report says whose adapter it was.
+    let report = fs::read_to_string(scratch.path("out/report.md")).expect("a report");
+    assert!(report.contains("| adapter, as it was read | adapter, rank "), "{report}");
+    assert!(!report.contains("initial distribution") && !report.contains("| draws |"), "{report}");
 }
 
 /// Fails for: training of other parameters than the adapters, written adapters that are not the trained ones, another reading

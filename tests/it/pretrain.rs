@@ -254,6 +254,26 @@ fn checks_of_the_parametrization_are_kept() {
     assert!(!scratch.path("out/small-16/model.safetensors").exists());
 }
 
+/// A finished network is not overwritten by one of other settings.
+#[test]
+fn finished_networks_stay() {
+    let scratch = prepared("steps = 40", "steps = 2");
+    let first = pretrain(&scratch, "out", &["--width", "16"]);
+    assert!(matches!(first.code, Some(0 | 1)), "{}", first.stderr);
+    // The bounds are for longer runs; each line says what was measured.
+    assert!(
+        first.stdout.contains("check failed: width 16: held-out loss below that of the tokens' frequencies, in nats: ")
+    );
+    assert!(first.stdout.contains(", expected ≥ "), "{}", first.stdout);
+    let finished = weights(&scratch, "out/small-16/model.safetensors");
+    for more in [["--steps", "3"], ["--seed", "9"]] {
+        let answer = pretrain(&scratch, "out", &[&["--width", "16"], &more[..]].concat());
+        assert_eq!(answer.code, Some(2), "{}", answer.stderr);
+        assert!(answer.stderr.contains("out/small-16: a network of another recipe"), "{}", answer.stderr);
+        assert!(finished == weights(&scratch, "out/small-16/model.safetensors"), "{more:?}");
+    }
+}
+
 /// Half precision halves the file and loads to within its rounding.
 #[test]
 fn checkpoints_in_half_precision() {

@@ -183,6 +183,7 @@ fn prompts() -> Vec<Refusal> {
     vec![
         ("a template without a mask", said(new("*sent_0*", "a,b"), nowhere)),
         ("an unknown variable", said(new("*sent_x**mask*", "a,b"), nowhere)),
+        ("a misspelt variable", said(new("*snet_0**sent_0**mask*", "a,b"), nowhere)),
         ("an unknown escape", said(new(r"\x*sent_0**mask*", "a,b"), nowhere)),
         ("a mask by its name", masked(new("[MASK]*sent_0**mask*", "the,north"))),
         ("a text after a causal model's mask", causal(new("*mask**sent_0*", "the,north"))),

@@ -103,4 +103,10 @@ fn bad_settings_are_refused() {
     refused("reproduce --models model --data-dir . --tasks sst2x", "unknown built-in task `sst2x`");
     refused("reproduce --models model --data-dir . --shard 2/2", "shard 2 of 2: shards are counted from 0");
     refused("reproduce --models absent --data-dir .", "absent");
+    // Twice the same is no second sample.
+    refused("reproduce --models model --data-dir . --seeds 13,21,13", "--seeds: `13` is given twice");
+    refused("reproduce --models model --data-dir . --k 16,16", "--k: `16` is given twice");
+    refused("reproduce --models model --data-dir . --tasks sst-2,SST-2", "--tasks: `SST-2` is given twice");
+    refused("reproduce --models model --data-dir . --heads prompt,prompt", "--heads: `prompt` is given twice");
+    refused("reproduce --models model model --data-dir .", "--models: `model` is given twice");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::command::Scratch;
+use crate::common::command::{Answer, Scratch};
 
 const KERNEL: &str = "--dtype f64 --device cpu --threads 1 --block 10";
 
@@ -52,6 +52,29 @@ fn merged_shards_are_the_whole() {
     }
 }
 
+/// Fails for: safetensors under a name of the paper's format, other bytes than `kernel` writes under it, several kernels
+/// that are refused only after the blocks are read.
+#[test]
+fn merged_shards_have_the_format_of_their_name() {
+    let scratch = Scratch::new();
+    let done = |answer: Answer| assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    done(scratch.kernel(&format!("{KERNEL} --formula asymmetric --out direct_kernels_x.pt")));
+    done(scratch.kernel(&format!("{KERNEL} --formula asymmetric --out K.safetensors --shard 0/1")));
+    done(scratch.run(&["merge", "K.safetensors.shards", "--out", "merged_kernels_x.pt"]));
+    for kind in ["kernels", "logits"] {
+        let read = |name: &str| fs::read(scratch.path(&format!("{name}_{kind}_x.pt"))).expect("a file");
+        assert!(read("direct") == read("merged"), "{kind} differ");
+    }
+    done(scratch.kernel(&format!("{KERNEL} --formula sgd,signgd --out S.safetensors --shard 0/1")));
+    fs::remove_file(scratch.path("S.safetensors.shards/block-0000-0000-00.safetensors")).expect("a block");
+    let refused = scratch.run(&["merge", "S.safetensors.shards", "--out", "S.pt"]);
+    assert_eq!(refused.code, Some(2));
+    let message = "error: --out: a .pt file holds one kernel, and the shards are of sgd,signgd: give a name ending in \
+                   .safetensors, and `kernelview convert` it\n";
+    assert_eq!(refused.stderr, message);
+    assert!(!scratch.path("S.pt").exists());
+}
+
 #[test]
 fn shards_of_another_kernel_are_refused() {
     let scratch = Scratch::new();
@@ -92,17 +115,50 @@ fn submission_scripts() {
             && shards.contains("kernel --model model --out K.safetensors --shard auto")
     );
     assert!(read("merge.sbatch").contains("merge K.safetensors.shards --out K.safetensors"));
-    let grid = scratch.run(&["submit", "--slurm", "--out-dir", "jobs", "--", "reproduce", "--tasks", "all"]);
+    let words = "submit --slurm --out-dir jobs -- reproduce --models model --data-dir data --tasks all";
+    let grid = scratch.run(&words.split_whitespace().collect::<Vec<_>>());
     assert_eq!(grid.code, Some(0), "{}", grid.stderr);
-    assert!(read("shards.sbatch").ends_with(" reproduce --tasks all --shard auto\n"));
-    assert!(read("merge.sbatch").ends_with(" reproduce --tasks all\n"));
+    assert!(read("shards.sbatch").ends_with(" reproduce --models model --data-dir data --tasks all --shard auto\n"));
+    assert!(read("merge.sbatch").ends_with(" reproduce --models model --data-dir data --tasks all\n"));
+}
+
+/// What every job would be refused for is refused before scripts are written, with the jobs' own message.
+#[test]
+fn submissions_that_every_job_would_refuse() {
+    let scratch = Scratch::new();
+    let before = scratch.contents();
+    let parser = "-- kernel: the following required arguments were not provided:\n  --out <FILE>";
+    let grid = "reproduce --models model --data-dir data";
     for (words, message) in [
-        (&["kernel", "--model", "model"][..], "-- kernel: --out FILE is missing"),
-        (&["analyze"], "-- analyze: after --, give the command to submit: kernel or reproduce, with its arguments"),
-        (&["kernel", "--shard", "0/2"], "--shard: remove it"),
+        ("-- analyze", "-- analyze: after --, give the command to submit: kernel or reproduce, with its arguments"),
+        ("-- kernel --model model", parser),
+        ("-- kernel --out", "-- kernel: a value is required for '--out <FILE>' but none was supplied"),
+        ("-- kernel --k 0 --nope --out K.safetensors", "-- kernel: unexpected argument '--nope' found"),
+        ("-- kernel --formula ntk --out K.safetensors", "[possible values: sgd, asymmetric, signgd]"),
+        ("-- kernel --shares --out K.safetensors", "-- kernel: the argument '--shares' cannot be used with '--shard"),
+        ("-- kernel --label-words a,b --out K.safetensors --", "-- kernel: unexpected argument"),
+        ("-- kernel --block 0 --out K.safetensors", "--block: it must be at least 1"),
+        ("-- kernel --engine reference --out K.safetensors", "--engine reference: --block, --parameter-chunks and"),
+        ("-- kernel --engine reference --precision bf16 --out K", "--precision: needs the structured engine"),
+        ("-- kernel --formula sgd --out K.pt", "give --out a name ending in .safetensors"),
+        ("-- kernel --shard 0/2 --out K.safetensors", "--shard: remove it"),
+        ("-- kernel --plan", "--plan: remove it"),
+        ("-- kernel --help", "-- kernel: remove --help"),
+        ("-- reproduce --tasks all", "-- reproduce: the following required arguments were not provided:"),
+        (&format!("-- {grid} --dry-run"), "--dry-run: remove it"),
+        (&format!("-- {grid} --shard auto"), "--shard: remove it"),
+        (&format!("--option foo -- {grid}"), "--option foo: give an option of sbatch in one line that begins with --"),
+        (&format!("--option=-- -- {grid}"), "--option --: give an option of sbatch"),
+        (&format!("--shards 0 -- {grid}"), "--shards: it must be at least 1"),
     ] {
-        let refused = scratch.run(&[&["submit", "--slurm", "--"], words].concat());
-        assert_eq!(refused.code, Some(2));
-        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        let line = format!("submit --slurm {words}");
+        let refused = scratch.run(&line.split_whitespace().collect::<Vec<_>>());
+        let said = &refused.stderr;
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{line}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(message), "{line}: {said}");
     }
+    // A second line would be a command of the script.
+    let lines = ["submit", "--slurm", "--option", "--time=1\nrm", "--", "kernel", "--out", "K.safetensors"];
+    assert_eq!(scratch.run(&lines).code, Some(2));
+    assert!(scratch.contents() == before, "scripts were written");
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::common::command::{Answer, Scratch};
 use kernelview::jacobian::{Examples, Parameters, record};
-use kernelview::kernel::KernelFile;
+use kernelview::kernel::{KernelFile, PublishedKernel};
 use kernelview::network::{Abc, Activation, Mlp, MlpExamples, unit_inputs};
 use kernelview::progress::Silent;
 use kernelview::sketch::{SketchSettings, bound, sketch};
@@ -132,6 +132,10 @@ fn solve_reads_kernels_from_sketches() {
         assert!(done(&made).stdout.contains("exact ones"), "{}", made.stdout);
     }
     done(&kernel(&scratch, "train.sketch --out train.safetensors"));
+    done(&kernel(&scratch, "train.sketch --out train.pt"));
+    let published = PublishedKernel::read(&scratch.path("train.pt")).expect("a kernel in the paper's format");
+    let own = KernelFile::read(&scratch.path("train.safetensors")).expect("a kernel");
+    assert_eq!(Some(&published.kernel), own.get("kernel.sgd"));
     for split in ["dev", "test"] {
         done(&kernel(&scratch, &format!("train.sketch --against {split}.sketch --out {split}.safetensors")));
         done(&scratch.kernel(&format!("--dtype f64 --formula sgd --against {split} --out exact-{split}.safetensors")));
@@ -208,6 +212,8 @@ fn bad_input_is_refused() {
     };
     refused(run(&scratch, "--size 0 --out c"), "--size: it must be at least 1");
     refused(run(&scratch, "--block 0 --out c"), "--block: it must be at least 1");
+    let more = format!("--size {} --out c", u64::MAX);
+    refused(run(&scratch, &more), "a sketch has fewer numbers than a gradient, which has ");
     refused(run(&scratch, "--out file"), "--out is a file");
     refused(run(&scratch, "--size 17 --out a"), "a: this is another sketch");
     refused(run(&scratch, "--precision bf16 --out c"), "remove it");

@@ -235,6 +235,18 @@ fn what_is_too_large_is_refused_before_it_is_read() {
     );
 }
 
+#[test]
+fn what_cannot_hold_a_kernel_is_named() {
+    let scratch = Scratch::new();
+    scratch.write("empty.safetensors", "");
+    scratch.write("empty.pt", "");
+    scratch.write("directory/file", "");
+    for (name, what) in [("empty.safetensors", "empty"), ("empty.pt", "empty"), ("directory", "a directory")] {
+        let answer = scratch.run(&["solve", "--train", name, "--dev", name, "--test", name]);
+        refused(&answer, &format!("{name}: is {what}; a kernel file is expected here"));
+    }
+}
+
 /// A request to stop is noticed within a second or two, even inside a factorization, and `solve` ends like the other commands,
 /// with status 130 and without results.
 #[test]

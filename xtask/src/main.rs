@@ -87,10 +87,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Set up, then regenerate the committed report: `kernelview verify --profile standard --out-dir reports/standard`.
+    /// Set up, then regenerate a committed report: `kernelview verify --profile standard --out-dir reports/standard`.
     ///
     /// Takes about twenty minutes on two cores; repeat the command to continue an interrupted run.
-    Report,
+    Report {
+        /// The report of the full profile instead, in `reports/full`: about an hour.
+        #[arg(long)]
+        full: bool,
+    },
     /// Set up, fetch bert-tiny-splade, then run `cargo test --workspace --no-fail-fast ARGS`.
     ///
     /// For example `cargo xtask test --release` or `cargo xtask test -- --nocapture`.
@@ -141,10 +145,12 @@ fn execute(command: Command) -> Result<ExitCode> {
             libtorch::setup(&root)?;
             return run::become_cargo(&root, &["run", "--release", "--bin", "kernelview", "--", "verify"], &args);
         }
-        Command::Report => {
+        Command::Report { full } => {
             libtorch::setup(&root)?;
             let verify = ["run", "--release", "--bin", "kernelview", "--", "verify"];
-            let args = ["--profile", "standard", "--device", "cpu", "--out-dir", "reports/standard"];
+            let (profile, directory) = if full { ("full", "reports/full") } else { ("standard", "reports/standard") };
+            let suite = if full { "all" } else { "theory" };
+            let args = ["--suite", suite, "--profile", profile, "--device", "cpu", "--out-dir", directory];
             return run::become_cargo(&root, &verify, &args.map(OsString::from));
         }
         Command::Test { args } => {

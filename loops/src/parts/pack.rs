@@ -7,9 +7,9 @@
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16, _mm512_and_si512,
     _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_load_si512, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_set_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-    _mm512_slli_epi32, _mm512_store_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_permutexvar_epi16, _mm512_set_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_store_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::ops::Range;
 
@@ -145,10 +145,15 @@ fn write<const P: usize, T: Number>(
         let behind_it = place.wrapping_add(behind);
         _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(ahead).cast());
         _mm_prefetch::<_MM_HINT_T0>(behind_it.wrapping_add(ahead).cast());
-        let marked = |mask, there: bool| if there { mask } else { 0 };
+        // Nothing is loaded from beyond the factor, though a mask would allow it: where no memory is, a processor takes hundreds
+        // of cycles to find that no lane asked for it.
+        let zero = _mm512_setzero_ps();
         // SAFETY: the masks cover numbers of the factor, as asserted; masked lanes are not read.
         let numbers = unsafe {
-            (T::load(marked(masks.0, i < first.0), place), T::load(marked(masks.1, i < second.0), behind_it))
+            (
+                if i < first.0 { T::load(masks.0, place) } else { zero },
+                if i < second.0 { T::load(masks.1, behind_it) } else { zero },
+            )
         };
         let parts = split::<P>(numbers);
         for (p, part) in parts.into_iter().enumerate() {

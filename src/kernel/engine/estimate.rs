@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
+use super::batches::{batches, padded};
 use super::memory::{
     MemoryEstimate, TRANSIENT, element, example_bytes, fixed_bytes, inputs_and_outputs, longest, longest_batch,
     longest_cost, memory_of_kept, passes, result_bytes, site_bytes, tile_bytes,
 };
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
-use super::panel::{batches, padded};
 use super::{HELD, work};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape};
 

@@ -1,8 +1,9 @@
 //! Kernels of some examples with themselves and with others.
 
+use super::batches::{batches, padded};
 use super::memory::token_bytes;
 use super::options::GramOptions;
-use super::panel::{Panel, batches, padded};
+use super::panel::Panel;
 use super::sums::Sums;
 use super::{HELD, Run};
 use crate::error::Result;

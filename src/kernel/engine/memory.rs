@@ -4,8 +4,8 @@
 use tch::{Device, Kind};
 
 use super::Arithmetic;
+use super::batches::most_tokens;
 use super::options::GramOptions;
-use super::panel::most_tokens;
 use crate::device::threads;
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, SiteShape, shapes};

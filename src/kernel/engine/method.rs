@@ -1,5 +1,6 @@
 //! The two ways to multiply a parameter's gradients, and which is cheaper.
 
+use super::batches::most_tokens;
 use crate::kernel::FormulaSet;
 
 /// A way to multiply the gradients of one parameter.
@@ -67,8 +68,10 @@ impl Pairing {
         let signed = formulas.asymmetric || formulas.signgd;
         match method {
             Method::Ghost => {
-                let kinds = f64::from(u8::from(formulas.sgd) + u8::from(formulas.signgd))
-                    + if formulas.asymmetric { 2.0 } else { 0.0 };
+                let symmetric = f64::from(u8::from(formulas.sgd) + u8::from(formulas.signgd));
+                let asymmetric = if formulas.asymmetric { 1.0 } else { 0.0 };
+                let kinds =
+                    if self.same { symmetric * self.batch_pairs() + asymmetric } else { symmetric + 2.0 * asymmetric };
                 let elements = left * right * outputs * outputs;
                 kinds * (left * right * width + elements * height + elements * ELEMENT)
             }
@@ -84,6 +87,12 @@ impl Pairing {
                 entries * (written + rows_written * (ENTRY + if signed { SIGN } else { 0.0 }) + products)
             }
         }
+    }
+
+    /// Share of the pairs of a panel's batches that a symmetric product needs, for batches as full as they get.
+    fn batch_pairs(&self) -> f64 {
+        let batches = (self.tokens.0 as f64 / most_tokens(self.longest as usize) as f64).max(1.0);
+        0.5 + 0.5 / batches
     }
 
     /// The cheaper method for these formulas.

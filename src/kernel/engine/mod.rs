@@ -11,6 +11,7 @@
 //! integers throughout, and therefore exact and independent of the order of summation.
 
 mod arithmetic;
+mod batches;
 mod estimate;
 mod grams;
 mod memory;
@@ -20,6 +21,7 @@ mod panel;
 mod passes;
 mod shortage;
 mod sums;
+mod symmetry;
 mod tiles;
 mod work;
 
@@ -32,7 +34,8 @@ pub use memory::MemoryEstimate;
 pub use method::Method;
 pub use options::GramOptions;
 
-use self::panel::{Panel, batches};
+use self::batches::batches;
+use self::panel::Panel;
 use self::shortage::attempt;
 use self::sums::Sums;
 use crate::error::{Error, Result};

@@ -1,50 +1,10 @@
-//! Panels: recorded examples that are multiplied together, in batches of similar length.
+//! Panels: recorded examples that are multiplied together, in batches.
 
 use tch::{Kind, Tensor};
 
-use crate::jacobian::{Examples, Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
+use super::symmetry::mirrored;
+use crate::jacobian::{Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
 use crate::split::{Packs, Parts};
-
-/// Padded tokens of a batch up to which examples of any length join it: below, a separate pass would cost more than padding.
-const SMALL: usize = 256;
-
-/// Maximum padded tokens of a batch: a pass over more is no faster and takes more memory.
-const LARGE: usize = 512;
-
-/// Batches of at most `size` examples, each for one pass, cheapest first; equal costs keep their order. At most an eighth of
-/// a batch of more than [`SMALL`] tokens is padding.
-pub(super) fn batches(examples: &dyn Examples, size: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|i| examples.cost(*i));
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut tokens = 0;
-    for i in order {
-        let cost = examples.cost(i);
-        let joins = batches.last().is_some_and(|batch| {
-            let padded = (batch.len() + 1) * cost;
-            let fits = padded <= LARGE && 8 * (padded - tokens - cost) <= padded;
-            batch.len() < size.max(1) && (padded <= SMALL || fits)
-        });
-        if let Some(batch) = batches.last_mut().filter(|_| joins) {
-            batch.push(i);
-            tokens += cost;
-        } else {
-            batches.push(vec![i]);
-            tokens = cost;
-        }
-    }
-    batches
-}
-
-/// Tokens of a batch, including padding.
-pub(super) fn padded(examples: &dyn Examples, batch: &[usize]) -> usize {
-    batch.len() * batch.iter().map(|i| examples.cost(*i)).max().unwrap_or(1)
-}
-
-/// Maximum padded tokens of a batch whose longest example has this many.
-pub(super) fn most_tokens(longest: usize) -> usize {
-    LARGE.max(longest)
-}
 
 /// Gradients of some examples in factored form. Rows are ordered by batch, and within a batch as in [`Recorded::places`].
 pub(super) struct Panel {
@@ -166,10 +126,10 @@ impl Panel {
         }
     }
 
-    /// Inner products \[rows, rows\] in double precision without materialized gradients, or with their signs on either side; see
-    /// [`Ghost::products`].
+    /// Inner products \[rows, rows\] with another panel's gradients in double precision, without materialized gradients, or with
+    /// their signs on either side; see [`Ghost::products`].
     pub fn ghost(&self, other: &Self, p: Param, signs: (bool, bool), parts: Option<Parts>) -> Tensor {
-        let own: Vec<Ghost> = self.batches.iter().map(|batch| Ghost::new(batch, p, signs.0)).collect();
+        let own = self.ghosts(p, signs.0);
         let columns = other.batches.iter().map(|batch| {
             let other = Ghost::new(batch, p, signs.1);
             let blocks = own.iter().map(|own| own.products(&other, parts).to_kind(Kind::Double));
@@ -177,48 +137,22 @@ impl Panel {
         });
         Tensor::cat(&columns.collect::<Vec<_>>(), 1)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::jacobian::Tap;
-
-    struct Costs(Vec<usize>);
-
-    impl Examples for Costs {
-        fn len(&self) -> usize {
-            self.0.len()
+    /// The same with this panel's own gradients, or of their signs: every pair of batches is multiplied once.
+    pub fn ghost_of_itself(&self, p: Param, signs: bool, parts: Option<Parts>) -> Tensor {
+        let own = self.ghosts(p, signs);
+        let mut upper = Vec::with_capacity(own.len());
+        let mut at = 0;
+        for (i, left) in own.iter().enumerate() {
+            let blocks = own[i..].iter().map(|right| left.products(right, parts).to_kind(Kind::Double));
+            let row = Tensor::cat(&blocks.collect::<Vec<_>>(), 1);
+            upper.push(row.constant_pad_nd([at, 0]));
+            at += row.size()[0];
         }
-        fn outputs(&self) -> usize {
-            1
-        }
-        fn cost(&self, index: usize) -> usize {
-            self.0[index]
-        }
-        fn forward(&self, _tap: &mut dyn Tap, _indices: &[usize]) -> Tensor {
-            unreachable!("only costs are asked for")
-        }
+        mirrored(&Tensor::cat(&upper, 0))
     }
 
-    proptest! {
-        #[test]
-        fn batches_hold_every_example_once_with_little_padding(
-            costs in proptest::collection::vec(1usize..1500, 1..80), size in 1usize..40,
-        ) {
-            let batches = batches(&Costs(costs.clone()), size);
-            let mut all: Vec<usize> = batches.concat();
-            all.sort_unstable();
-            prop_assert_eq!(all, (0..costs.len()).collect::<Vec<_>>());
-            for batch in batches {
-                let tokens: usize = batch.iter().map(|i| costs[*i]).sum();
-                let padded = batch.len() * batch.iter().map(|i| costs[*i]).max().unwrap();
-                prop_assert!(batch.len() <= size);
-                prop_assert!(padded <= SMALL || 8 * (padded - tokens) <= padded);
-                prop_assert!(padded <= LARGE || batch.len() == 1);
-            }
-        }
+    fn ghosts(&self, p: Param, signs: bool) -> Vec<Ghost> {
+        self.batches.iter().map(|batch| Ghost::new(batch, p, signs)).collect()
     }
 }

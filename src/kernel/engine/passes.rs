@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 use super::Run;
+use super::batches::padded;
 use super::memory::{passes, token_bytes};
-use super::panel::{Panel, padded};
+use super::panel::Panel;
 use super::shortage::attempt;
 use crate::device::{address_space, threads};
 use crate::error::{Error, Result, SHORTAGE_ADVICE};

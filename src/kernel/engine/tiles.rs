@@ -11,6 +11,7 @@ use super::arithmetic::Arithmetic;
 use super::options::GramOptions;
 use super::panel::Panel;
 use super::sums::Products;
+use super::symmetry::mirrored;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
@@ -179,10 +180,15 @@ impl Tiler {
     /// Multiplies one parameter's gradients through their factors.
     pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
         let held = &self.held.panel;
-        let other = self.passing.as_ref().map_or(held, |s| &s.panel);
+        let other = self.passing.as_ref().map(|s| &s.panel);
         let parts = self.held.parts;
-        let product = |wanted: bool, signs| wanted.then(|| held.ghost(other, p, signs, parts));
-        let same = self.passing.is_none();
+        let product = |wanted: bool, signs: (bool, bool)| {
+            wanted.then(|| match other {
+                None if signs.0 == signs.1 => held.ghost_of_itself(p, signs.0, parts),
+                other => held.ghost(other.unwrap_or(held), p, signs, parts),
+            })
+        };
+        let same = other.is_none();
         let sgd = product(formulas.sgd || same, (false, false));
         let signgd = product(formulas.signgd, (true, true));
         let asymmetric = product(formulas.asymmetric, (false, true));
@@ -316,7 +322,7 @@ impl Tiler {
     pub fn finish(mut self) -> Products {
         let same = self.passing.is_none();
         if let Some(sgd) = self.products.sgd.take() {
-            // Ghost products fill the lower triangle too, tiles only some of it; both fill the upper one.
+            // Tiles fill only some of the lower triangle.
             self.products.sgd = Some(if same { mirrored(&sgd) } else { sgd });
         }
         if self.arithmetic == Arithmetic::Cores
@@ -368,11 +374,6 @@ fn add(sum: &mut Option<Tensor>, part: &Tensor) {
     if let Some(sum) = sum {
         *sum += part;
     }
-}
-
-/// A symmetric matrix from its upper triangle.
-fn mirrored(t: &Tensor) -> Tensor {
-    t.triu(0) + t.triu(1).tr()
 }
 
 /// Sum of the diagonal of the leading square, in double precision.

@@ -16,9 +16,10 @@ use tch::Tensor;
 use self::index::Index;
 use self::place::Weights;
 use crate::error::{Error, Result};
+use crate::files::is_there;
 
 pub use index::shard_names;
-pub(super) use place::{exists, no_model};
+pub(super) use place::no_model;
 pub(super) use wrapped::difference;
 
 /// A tensor of a checkpoint and the file it came from.
@@ -75,7 +76,7 @@ fn shards(directory: &Path, index: &Index) -> Result<(Tensors, Vec<PathBuf>)> {
     let (mut tensors, mut files) = (Tensors::new(), Vec::new());
     for name in index.shards() {
         let file = directory.join(name);
-        if !exists(&file)? {
+        if !is_there(&file)? {
             return Err(index.wrong(format!("shard `{name}` is missing; download it too")));
         }
         tensors.extend(read(&file)?.into_iter().filter(|(tensor, _)| index.shard_of(tensor) == Some(name)));

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files::is_there;
 
 /// The weights of a directory.
 pub(super) enum Weights {
@@ -45,7 +46,7 @@ const ORIGINAL: &str = "weights in the publisher's own format: convert them with
 pub(super) fn weights(directory: &Path) -> Result<Weights> {
     let adapter = directory.join("adapter_config.json");
     let weights = any_weights(directory)?;
-    if exists(&adapter)? {
+    if is_there(&adapter)? {
         return Err(Error::format(
             adapter,
             "an adapter lies beside a model, where transformers applies it if PEFT is installed; move the adapter into a \
@@ -58,7 +59,7 @@ pub(super) fn weights(directory: &Path) -> Result<Weights> {
 fn any_weights(directory: &Path) -> Result<Weights> {
     for (start, end, is_index) in NAMES {
         let file = directory.join(format!("{start}{end}"));
-        if exists(&file)? {
+        if is_there(&file)? {
             return Ok(if is_index { Weights::Shards(file) } else { Weights::Whole(file) });
         }
     }
@@ -116,25 +117,4 @@ pub(in crate::lm) fn no_model(directory: &Path) -> Option<String> {
     let (name, what) =
         OTHERS.iter().find(|(name, _)| name.starts_with("adapter") && names.iter().any(|n| n == name))?;
     Some(format!("{name} holds {what}"))
-}
-
-/// Whether there is such a file.
-///
-/// # Errors
-/// A dangling link, as left by interrupted downloads in Hugging Face's cache.
-pub(in crate::lm) fn exists(file: &Path) -> Result<bool> {
-    if file.exists() {
-        return Ok(true);
-    }
-    match fs::read_link(file) {
-        Err(_) => Ok(false),
-        Ok(target) => {
-            let target = target.display();
-            let message = format!(
-                "this is a link to {target}, which does not exist: an interrupted download; \
-                                   download the model again"
-            );
-            Err(Error::format(file, message))
-        }
-    }
 }

@@ -28,6 +28,7 @@ pub use document::{Document, Picture, write_document};
 pub use junit::junit;
 pub use markdown::{claims_markdown, mutants_markdown};
 pub use registry::{ClaimFacts, registry_list, registry_markdown};
+pub use rows::check_line;
 pub use terminal::claims_summary;
 
 /// The files of a report of claims.

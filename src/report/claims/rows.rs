@@ -146,15 +146,21 @@ pub(super) fn deciding(claim: &ClaimEvidence) -> Vec<(&Check, Role)> {
 
 /// The deciding checks of a claim's verdict as texts, or what is missing.
 pub(super) fn reasons(claim: &ClaimEvidence) -> Vec<String> {
-    let text = |(check, role): &(&Check, Role)| {
-        format!("{}: {}, expected {}", name(check, *role), measured(check), expected(&check.expectation))
-    };
-    let texts: Vec<String> = deciding(claim).iter().map(text).collect();
+    let texts: Vec<String> = deciding(claim).iter().map(|(check, role)| said(&name(check, *role), check)).collect();
     if !texts.is_empty() {
         return texts;
     }
     let missing = if claim.findings.checks.is_empty() { "check" } else { "control" };
     vec![format!("there is no {missing}, so nothing could have failed")]
+}
+
+/// A check in a line, by its own name.
+pub fn check_line(check: &Check) -> String {
+    said(&check.name, check)
+}
+
+fn said(name: &str, check: &Check) -> String {
+    format!("{name}: {}, expected {}", measured(check), expected(&check.expectation))
 }
 
 /// A check's name, with its role if it is not a prediction.

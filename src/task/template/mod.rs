@@ -3,8 +3,8 @@
 //! A template is text cut at every `*`. Each piece is a variable (the table below) or literal text in which `_` stands for a
 //! space: `*cls**sent_0*_It_was*mask*.*sep+*` reads “⟨cls⟩ first text, ` It was`, ⟨mask⟩, `.`, ⟨sep⟩”. A backslash escapes
 //! the next character (`\_`, `\*`, `\\`) or writes a newline or tab (`\n`, `\t`, `\r`); names of the tokenizer's special or
-//! added tokens keep their underscores (`<|im_start|>`). This module knows only the language; it may not know tokenizers,
-//! tasks or data.
+//! added tokens keep their underscores (`<|im_start|>`). A literal that resembles a variable's name is refused. This module
+//! knows only the language; it may not know tokenizers, tasks or data.
 //!
 //! Source: the prompts of Gao et al., "Making Pre-trained Language Models Better Few-shot Learners" (ACL 2021), which
 //! Malladi et al. (ICML 2023) use unchanged.
@@ -14,6 +14,7 @@ mod parse;
 mod part;
 #[cfg(test)]
 mod tests;
+mod typos;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +23,7 @@ pub use literal::literal_text;
 pub use part::{Choice, FirstLetter, Part, Sentence};
 
 use self::parse::{Parsed, parse_piece, pieces};
+use self::typos::meant_mask;
 
 use crate::error::{Error, Result};
 
@@ -70,7 +72,7 @@ impl Template {
         let what = if choice.is_some() { "`mask` and `choice`" } else { "`mask`" };
         match parts.iter().filter(|part| **part == Part::Mask).count() {
             1 => Ok(Self { parts, choice }),
-            0 => fail("it has no `mask` part, but exactly one is needed".to_string()),
+            0 => fail(format!("it has no `mask` part, but exactly one is needed{}", mask_hint(&parts))),
             count => fail(format!("it has {count} {what} parts, but exactly one is needed")),
         }
     }
@@ -102,6 +104,15 @@ impl Template {
         let last = self.parts.len().saturating_sub(1);
         1 + self.parts[..last].iter().filter(|part| **part == Part::Sep { next_segment: true }).count()
     }
+}
+
+/// What may have been meant as the mask, in parentheses.
+fn mask_hint(parts: &[Part]) -> String {
+    let found = parts.iter().find_map(|part| {
+        let Part::Literal(literal) = part else { return None };
+        Some((literal, meant_mask(literal)?))
+    });
+    found.map_or_else(String::new, |(literal, name)| format!(" (did you mean `*{name}*` by `{literal}`?)"))
 }
 
 impl FromStr for Template {

@@ -2,6 +2,7 @@
 
 use super::literal::normal_literal;
 use super::part::{Choice, FirstLetter, Part, Sentence};
+use super::typos::meant;
 
 /// A parsed piece.
 pub(super) enum Parsed {
@@ -32,17 +33,26 @@ pub(super) fn parse_piece(piece: &str) -> Result<Parsed, String> {
         "sep" => Part::Sep { next_segment: false },
         "sep+" => Part::Sep { next_segment: true },
         "reply" => Part::Reply,
-        _ => {
-            if let Some(part) = parse_indexed(piece) {
-                part
-            } else if let Some(problem) = misspelt(piece) {
-                return Err(problem);
-            } else {
-                Part::Literal(normal_literal(piece)?)
-            }
-        }
+        _ => match parse_indexed(piece) {
+            Some(part) => part,
+            None => Part::Literal(parse_literal(piece)?),
+        },
     };
     Ok(Parsed::Part(part))
+}
+
+/// Literal text in canonical form; an error if it looks like a misspelt variable.
+fn parse_literal(piece: &str) -> Result<String, String> {
+    let literal = normal_literal(piece)?;
+    if let Some(problem) = misspelt(&literal) {
+        return Err(problem);
+    }
+    match meant(&literal) {
+        None => Ok(literal),
+        Some(name) => Err(format!(
+            "`{literal}` is not a variable (did you mean `*{name}*`? as text it needs a space in front: `_{literal}`)"
+        )),
+    }
 }
 
 /// `choice[l|u][-]`.

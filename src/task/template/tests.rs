@@ -88,6 +88,10 @@ fn the_language_in_examples() {
     for english in ["*mask*sentence", "*mask*_sent_away", "*mask*label", "*mask*_masked", "*mask*_labels_are"] {
         assert!(Template::parse(english).is_ok(), "{english}");
     }
+    // Spaces at an end, escapes and short texts are no typing errors, and words are not those of a mask that there is.
+    for text in ["_snet_0", "snet_0:_", r"snet\_0", "seq", "sp+", "_step", "Step_1", "step_by_step", "task", "Is_it?"] {
+        assert!(Template::parse(&format!("*sent_0*{text}*mask*")).is_ok(), "{text}");
+    }
 }
 
 #[test]
@@ -120,7 +124,22 @@ fn errors_name_the_part_and_list_the_variables() {
         ("*label_yes**mask*", "`label_yes` is not a variable"),
         ("*_sent_0**mask*", "`_sent_0` is not a variable (write `sent_0`)"),
         ("*MASK*", "`MASK` is not a variable (write `mask`)"),
-        ("*cls**sent_0*", "it has no `mask` part, but exactly one is needed"),
+        (
+            "*cls**snet_0**sent_0**mask*",
+            "`snet_0` is not a variable (did you mean `*sent_0*`? as text it needs a space in front: `_snet_0`)",
+        ),
+        ("*sent_0**mask*.*sepp+*", "`sepp+` is not a variable (did you mean `*sep+*`?"),
+        ("*sent_0**mask*.sep+*", "`.sep+` is not a variable (did you mean `*sep+*`?"),
+        ("*clss**sent_0**mask*", "`clss` is not a variable (did you mean `*cls*`?"),
+        ("*sent_0**+snet-_1**mask*", "`+snet-_1` is not a variable (did you mean `*+sent-_1*`?"),
+        ("*sent_0**mask*lable 12*", "`lable_12` is not a variable (did you mean `*label_12*`?"),
+        ("*sent_0**relpy**mask*", "`relpy` is not a variable (did you mean `*reply*`?"),
+        ("*cls**sent_0*", "it has no `mask` part, but exactly one is needed; the variables"),
+        (
+            "*sent_0*_It_was*maks*.",
+            "it has no `mask` part, but exactly one is needed (did you mean `*mask*` by `maks`?); the variables",
+        ),
+        ("*sent_0**choise*", "(did you mean `*choice*` by `choise`?)"),
         ("", "it has no `mask` part"),
         ("*mask**mask*", "it has 2 `mask` parts, but exactly one is needed"),
         (r"a\x*mask*", r"unknown escape `\x`; known are \n, \t, \r, \_, \* and \\"),

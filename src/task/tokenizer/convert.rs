@@ -27,17 +27,17 @@ pub(super) fn convert(class: &Class, settings: &Settings, special: &SpecialToken
     match class.vocabulary {
         Vocabulary::None => Ok(None),
         Vocabulary::WordPiece => {
-            let Some(path) = settings.file("vocab.txt") else { return Ok(None) };
+            let Some(path) = settings.file("vocab.txt")? else { return Ok(None) };
             word_piece(path, settings, special).map(Some)
         }
         Vocabulary::Pairs(pairs) => {
-            let (Some(vocab), Some(merges)) = (settings.file("vocab.json"), settings.file("merges.txt")) else {
+            let (Some(vocab), Some(merges)) = (settings.file("vocab.json")?, settings.file("merges.txt")?) else {
                 return Ok(None);
             };
             byte_pairs(pairs, vocab, &merges, settings, special).map(Some)
         }
         Vocabulary::SentencePiece(name, kind) => {
-            let Some(path) = settings.file(name) else { return Ok(None) };
+            let Some(path) = settings.file(name)? else { return Ok(None) };
             sentence_piece::convert(kind, &path, settings, special).map(Some)
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::class::class_of_model;
 use super::special::{ADDITIONAL, EXTRA, KEYS, SpecialTokens, Token};
 use crate::error::{Error, Result};
-use crate::files::{read_text, read_whole};
+use crate::files::{is_there, read_text, read_whole};
 
 /// A parsed JSON object, with its path for messages.
 pub(super) struct NamedJson {
@@ -23,7 +23,7 @@ pub(super) struct NamedJson {
 impl NamedJson {
     /// Reads a JSON object, if the file exists.
     pub fn read(path: PathBuf) -> Result<Option<Self>> {
-        if !path.is_file() {
+        if !is_there(&path)? {
             return Ok(None);
         }
         let bytes = read_whole(&path)?;
@@ -80,13 +80,14 @@ impl Settings {
     }
 
     /// A file of the directory, if it exists.
-    pub fn file(&self, name: &str) -> Option<PathBuf> {
-        Some(self.directory.join(name)).filter(|path| path.is_file())
+    pub fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        let path = self.directory.join(name);
+        Ok(is_there(&path)?.then_some(path))
     }
 
     /// The tokenizer file: `tokenizer.json`, or the one of the latest version up to 4.57 that `fast_tokenizer_files` lists
     /// (`tokenizer.4.0.0.json`).
-    pub fn tokenizer_file(&self) -> Option<PathBuf> {
+    pub fn tokenizer_file(&self) -> Result<Option<PathBuf>> {
         let listed = self.config.as_ref().and_then(|config| config.fields.get("fast_tokenizer_files")?.as_array());
         let version = |name: &str| -> Option<(Vec<u32>, String)> {
             let numbers = name.strip_prefix("tokenizer.")?.strip_suffix(".json")?;
@@ -205,7 +206,7 @@ impl Settings {
     /// The files of chat templates by the template's name; they replace those of `tokenizer_config.json`.
     fn chat_files(&self) -> Result<BTreeMap<String, PathBuf>> {
         let mut found = BTreeMap::new();
-        found.extend(self.file("chat_template.jinja").map(|path| ("default".to_string(), path)));
+        found.extend(self.file("chat_template.jinja")?.map(|path| ("default".to_string(), path)));
         let more = self.directory.join("additional_chat_templates");
         if more.is_dir() {
             for entry in fs::read_dir(&more).map_err(Error::io("read", &more))? {

@@ -33,7 +33,7 @@ impl PromptTokenizer {
         }
         let settings = Settings::read(directory)?;
         let class = chosen_class(&settings)?;
-        let json = settings.tokenizer_file();
+        let json = settings.tokenizer_file()?;
         let stored = json.as_deref().map(read_tokenizer).transpose()?;
         let from_slow = goes_back(class, &settings, stored.as_ref())?;
         let tokens = stored.as_ref().map(special::stored_tokens);
@@ -94,7 +94,7 @@ impl PromptTokenizer {
 fn chosen_class(settings: &Settings) -> Result<&'static Class> {
     let Some((name, place)) = settings.class()? else {
         // Undetermined: the rules in the file itself, or BERT's for a list of words.
-        let plain = settings.tokenizer_file().is_some() || settings.file("vocab.txt").is_none();
+        let plain = settings.tokenizer_file()?.is_some() || settings.file("vocab.txt")?.is_none();
         let name = if plain { "PreTrainedTokenizer" } else { "BertTokenizer" };
         return Ok(class(name).expect("an entry of the table"));
     };
@@ -117,7 +117,8 @@ fn goes_back(class: &Class, settings: &Settings, stored: Option<&Tokenizer>) -> 
         return Ok(false);
     };
     let class::Vocabulary::SentencePiece(file, _) = class.vocabulary else { return Ok(false) };
-    let Some(stored) = stored.filter(|_| settings.file(file).is_none()) else { return Ok(true) };
+    let slow = settings.file(file)?;
+    let Some(stored) = stored.filter(|_| slow.is_none()) else { return Ok(true) };
     let parts = [written(stored.get_normalizer()), written(stored.get_pre_tokenizer())].concat();
     let prepends = parts.contains("\"Prepend\"")
         || parts.contains("\"prepend_scheme\":\"first\"")

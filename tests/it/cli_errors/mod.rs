@@ -4,6 +4,8 @@
 mod tasks;
 
 use std::fs;
+#[cfg(unix)]
+use std::process::Command;
 
 use crate::common::command::Scratch;
 use crate::common::fixture::{tiny_checkpoint, tokenizer_json};
@@ -46,6 +48,19 @@ fn vocabulary(scratch: &Scratch) -> u64 {
     let config = fs::read(scratch.path("model/config.json")).expect("config.json");
     let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
     config["vocab_size"].as_u64().expect("a number")
+}
+
+#[test]
+fn adapters_that_cannot_be() {
+    let scratch = Scratch::new();
+    analyze_refused(&scratch, &["--lora-rank", "0"], "--lora-rank: it must be at least 1");
+    for alpha in ["nan", "0", "inf"] {
+        let arguments = ["--lora-rank", "2", "--lora-alpha", alpha];
+        analyze_refused(&scratch, &arguments, "--lora-alpha: it must be a positive number");
+    }
+    let answer = scratch.run(&["analyze", "--model", "model", "--lora-rank", "9223372036854775807"]);
+    assert_eq!(answer.code, Some(2), "{}", answer.stderr);
+    assert!(answer.stderr.contains("is more than 16, the larger side of its shape"), "{}", answer.stderr);
 }
 
 #[test]
@@ -223,6 +238,11 @@ fn outputs_that_cannot_be_written() {
     kernel("model", "model: --out is a directory; give a file, e.g. K.safetensors");
     refused(
         &scratch,
+        &["solve", "--train", "K", "--dev", "K", "--test", "K", "--json", "none/x.json"],
+        "none: the directory of --json does not exist; create it first",
+    );
+    refused(
+        &scratch,
         &["kernel", "--model", "model", "--shares", "--against", "test", "--out", "K.safetensors"],
         "--shares: only for the kernel of the training examples; remove --against",
     );
@@ -232,6 +252,38 @@ fn outputs_that_cannot_be_written() {
         &["analyze", "--model", "model", "--out-dir", "file"],
         "file: --out-dir is a file; give a new directory or that of an earlier run",
     );
+}
+
+/// A finished file would take the place of a pipe, whose reader would wait forever. Refused before anything is read.
+#[test]
+#[cfg(unix)]
+fn outputs_that_are_pipes() {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe.safetensors");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    symlink("pipe.safetensors", scratch.path("link.safetensors")).expect("a link");
+    for (line, flag, example) in [
+        ("kernel --model no/such/model --out", "--out", "K.safetensors"),
+        ("merge nowhere --out", "--out", "K.safetensors"),
+        ("sketch-kernel nowhere --out", "--out", "K.safetensors"),
+        ("convert none.pt", "OUT", "K.safetensors"),
+        ("solve --train K --dev K --test K --json", "--json", "solved.json"),
+        ("cloze --text none.txt --words he,she --out", "--out", "he-she.tsv"),
+        ("compare old new --markdown", "--markdown", "moved.md"),
+        ("compare old new --junit", "--junit", "moved.xml"),
+        ("analyze --model no/such/model --write-baseline --baseline", "--baseline", "baseline.json"),
+    ] {
+        for name in ["pipe.safetensors", "link.safetensors"] {
+            let words: Vec<&str> = line.split(' ').chain([name]).collect();
+            let answer = scratch.run(&words);
+            let message = format!("error: {name}: {flag} is a pipe; give a file, e.g. {example}\n");
+            assert_eq!((answer.code, answer.stderr), (Some(2), message), "{line}");
+        }
+    }
+    let kind = fs::symlink_metadata(&pipe).expect("the pipe").file_type();
+    assert!(kind.is_fifo() && scratch.path("link.safetensors").is_symlink());
+    assert_eq!(fs::read_dir(scratch.path("")).expect("a directory").count(), 3, "the model, the pipe and the link");
 }
 
 /// Nobody, not even root, may create a file in /proc: the refusal must come before the computation, and even before the model
@@ -252,29 +304,20 @@ fn prompts_longer_than_the_position_table() {
     tiny_checkpoint(&scratch.path("roberta"), Architecture::Roberta, 2);
     let rows: Vec<String> = (0..5).map(|i| format!("{}\t{}\n", "it was ".repeat(70), i % 2)).collect();
     scratch.write("rows.tsv", format!("text\tlabel\n{}", rows.concat()));
-    let arguments = [
-        "kernel",
-        "--model",
-        "roberta",
-        "--data",
-        "rows.tsv",
-        "--task",
-        "SST-2",
-        "--k",
-        "1",
-        "--max-length",
-        "200",
-        "--out",
-        "K.safetensors",
-    ];
+    let arguments =
+        ["kernel", "--model", "roberta", "--data", "rows.tsv", "--task", "SST-2", "--k", "1", "--out", "K.safetensors"];
+    let with = |limits: &[&'static str]| [&arguments[..], limits].concat();
+    let beyond = "rows.tsv, row 4: the mask would be token 144, but the model has only 134 positions: give --max-length 134 and \
+                  --first-limit 130 together";
+    refused(&scratch, &with(&["--max-length", "200"]), beyond);
+    refused(&scratch, &with(&["--max-length", "134"]), beyond);
     refused(
         &scratch,
-        &arguments,
-        "train, row 4: the prompt has 146 tokens, but the model has only 134 positions: --max-length must be at most 134",
+        &with(&["--max-length", "200", "--first-limit", "130"]),
+        "rows.tsv, row 4: the prompt has 136 tokens, but the model has only 134 positions: --max-length must be at most 134",
     );
-    let shorter = [&arguments[..], &["--first-limit", "20"]].concat();
-    let answer = scratch.run(&shorter);
-    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    let advised = scratch.run(&with(&["--max-length", "134", "--first-limit", "130"]));
+    assert_eq!(advised.code, Some(0), "{}", advised.stderr);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Label words, rows, prompts and tasks that do not fit.
 
+use kernelview::task::KNOWN_VARIABLES;
+
 use super::*;
 
 #[test]
@@ -95,6 +97,14 @@ fn prompts_that_do_not_fit() {
     );
     kernel_refused(
         &scratch,
+        &["--template", "*cls**snet_0**sent_0*_It_was*mask*.*sep+*"],
+        &format!(
+            "template `*cls**snet_0**sent_0*_It_was*mask*.*sep+*`: `snet_0` is not a variable (did you mean `*sent_0*`? as text \
+             it needs a space in front: `_snet_0`); the variables are {KNOWN_VARIABLES}"
+        ),
+    );
+    kernel_refused(
+        &scratch,
         &["--template", "*cls**sent_0**mask**sent_1*"],
         "task `remarks`: the template reads sent_1, but its rows have 1 text(s), from sent_0",
     );
@@ -103,7 +113,14 @@ fn prompts_that_do_not_fit() {
         &scratch,
         &format!("text\tlabel\n{long}\t0\nb\t0\nc\t1\nd\t1\ne\t1\n"),
         &["--label-words", "bad,good", "--max-length", "400"],
-        "train, row 2: the prompt has 206 tokens, but the model has only 136 positions: --max-length must be at most 136",
+        "rows.tsv, row 2: the mask would be token 204, but the model has only 136 positions: give --max-length 136 and \
+         --first-limit 132 together",
+    );
+    let own = ["--data", "rows.tsv", "--k", "1", "--label-words", "bad,good", "--max-length", "400"];
+    kernel_refused(
+        &scratch,
+        &[&own[..], &["--template", "*cls**mask**sent_0**sep+*"]].concat(),
+        "rows.tsv, row 2: the prompt has 203 tokens, but the model has only 136 positions: --max-length must be at most 136",
     );
 }
 
@@ -113,8 +130,9 @@ fn tasks_and_splits_that_are_not_there() {
     kernel_refused(
         &scratch,
         &["--task", "SST2", "--data-dir", "data"],
-        "unknown built-in task `SST2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, \
-         RTE, MNLI, SNLI; for other data give your own file with a template and label words, or a task TOML",
+        "unknown built-in task `SST2`; the paper's tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, \
+         QNLI, RTE, MNLI, SNLI (`kernelview tasks` lists those with built-in sentences, too); for other data `analyze` and \
+         `kernel` take your own file with a template and label words, or a task TOML",
     );
     kernel_refused(
         &scratch,

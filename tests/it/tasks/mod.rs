@@ -129,6 +129,35 @@ fn the_remarks_are_balanced_distinct_and_built_in() {
     assert!(examples(&splits).eq(examples(&stored)));
 }
 
+/// Examples that are built in have their labels by name, as those of files have: words in another order are another order of
+/// outputs, and no other labels.
+#[test]
+fn labels_of_built_in_examples_follow_the_words() {
+    let own = demo_definition().unwrap();
+    let with = |words: &str| {
+        let words = Some(words.to_owned());
+        own.clone().with(&Overrides { label_words: words, ..Overrides::default() }).unwrap()
+    };
+    let name = |task: &TaskDefinition, example: &Example| task.label_words[example.label].label.clone();
+    let [first, second] = [0, 1].map(|i| own.label_words[i].label.clone());
+    let turned = with(&format!("{second}=great,{first}=terrible"));
+    let splits = demo().unwrap().relabelled(&own, &turned).unwrap();
+    for (was, is) in examples(&demo().unwrap()).zip(examples(&splits)) {
+        assert_eq!((name(&own, was), was.label), (name(&turned, is), 1 - is.label));
+    }
+    let refused = |words: &str| demo().unwrap().relabelled(&own, &with(words)).unwrap_err().to_string();
+    assert_eq!(
+        refused(&format!("{first}=bad,{second}=good,both=mixed")),
+        format!("task `remarks`: label `both` has no examples; those that there are have the labels {first}, {second}")
+    );
+    assert_eq!(
+        refused(&format!("{first}=bad,{first}x=good")),
+        format!(
+            "task `remarks`: label `{first}x` has no examples; those that there are have the labels {first}, {second}"
+        )
+    );
+}
+
 #[test]
 fn byte_order_marks_titles_and_line_ends_are_understood() {
     let (_, mrpc) = fixture("MRPC");

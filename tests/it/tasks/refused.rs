@@ -28,6 +28,8 @@ fn bad_data_files_are_refused_with_row_and_way_out() {
     insta::assert_snapshot!(refused(&mr, "t.csv", b"1,fine\n\n\n0,\"two\nlines\"\n2,odd\n"), @"t.csv, row 6: label `2` has no label word; the labels of task `mr` are 0=terrible, 1=great; correct the row, or give every label a word (`2=WORD`) in the label words");
     insta::assert_snapshot!(refused(&mr, "t.csv", b"1,fine\n0,\"open\n1,other\n"), @"t.csv, row 2: a quotation mark opens here and is not closed in the row; double quotation marks inside a quoted text, and quote a text that begins with one");
     insta::assert_snapshot!(refused(&own, "t.csv", b"sentence,label\nfine,positive\n"), @"t.csv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; name the columns text, text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers from 0 for a file without a header)");
+    insta::assert_snapshot!(refused(&own, "t.csv", b"text,label,label\nfine,positive,negative\n"), @"t.csv, row 1: the header has 2 columns `label`; rename all but one");
+    insta::assert_snapshot!(refused(&own, "t.csv", b"Text,TEXT,label\nfine,well,positive\n"), @"t.csv, row 1: the header has 2 columns `text`; rename all but one");
     insta::assert_snapshot!(refused(&own, "t.csv", b"text\nfine\n"), @"t.csv, row 1: the header has the columns `text`, but `label` is missing; name the columns text, text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers from 0 for a file without a header)");
     insta::assert_snapshot!(refused(&pair, "t.tsv", b"text\tlabel\nfine\t1\n"), @"t.tsv, row 1: the header has the columns `text`, `label`, but `text2` is missing; name the columns text, text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers from 0 for a file without a header)");
     insta::assert_snapshot!(refused(&own, "t.csv", b"label,text\npositive, \n"), @"t.csv, row 2: the column `text` is empty; write a text or remove the row");
@@ -40,7 +42,7 @@ fn bad_definitions_are_refused() {
     let over = |overrides: Overrides| message(builtin("SST-2").unwrap().with(&overrides));
     let words = |words: &str| over(Overrides { label_words: Some(words.to_string()), ..Overrides::default() });
     let template = |template: &str| over(Overrides { template: Some(template.to_string()), ..Overrides::default() });
-    insta::assert_snapshot!(message(builtin("sst2")), @"unknown built-in task `sst2`; the tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, RTE, MNLI, SNLI; for other data give your own file with a template and label words, or a task TOML");
+    insta::assert_snapshot!(message(builtin("sst2")), @"unknown built-in task `sst2`; the paper's tasks are SST-2, sst-5, mr, cr, mpqa, subj, trec, ag_news, MRPC, QQP, QNLI, RTE, MNLI, SNLI (`kernelview tasks` lists those with built-in sentences, too); for other data `analyze` and `kernel` take your own file with a template and label words, or a task TOML");
     insta::assert_snapshot!(words("bad,okay,good"), @"label words `bad,okay,good`: 3 word(s) for the 2 labels 0, 1; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,good"), @"label words `0=bad,good`: some words have a label and some have none; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
     insta::assert_snapshot!(words("0=bad,1="), @"label words `0=bad,1=`: item 2 is empty; write `terrible,great` in the order of the labels, or `0=terrible,1=great`");
@@ -147,6 +149,16 @@ fn bad_tokenizers_are_refused() {
     insta::assert_snapshot!(refused(&word_piece_directory(&[], r#"{"mask_token": 7}"#)), @"DIR/tokenizer_config.json: `mask_token` must be a string or an object with `content`");
     insta::assert_snapshot!(refused(&word_piece_directory(&[], r#"{"do_lower_case": "no"}"#)), @r#"DIR/tokenizer_config.json: `do_lower_case` must be true or false, found "no""#);
     insta::assert_snapshot!(refused(&word_piece_directory(&[], "[]")), @"DIR/tokenizer_config.json: must hold a JSON object");
+    // As interrupted downloads leave them in Hugging Face's cache: without the file's fields the tokens would be others.
+    for name in ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"] {
+        let cut = word_piece_directory(&[], "{}");
+        let _ = fs::remove_file(cut.path().join(name));
+        std::os::unix::fs::symlink("../../blobs/0123", cut.path().join(name)).unwrap();
+        let expected = format!(
+            "DIR/{name}: this is a link to ../../blobs/0123, which does not exist: an interrupted download; download the model again"
+        );
+        assert_eq!(refused(&cut), expected);
+    }
     fs::write(none.path().join("tokenizer.json"), "{}").unwrap();
     assert!(refused(&none).starts_with("DIR/tokenizer.json: not a Hugging Face tokenizer file: "));
     fs::remove_file(none.path().join("tokenizer.json")).unwrap();
