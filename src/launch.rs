@@ -42,7 +42,8 @@ pub fn place(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Pl
     };
     let found = found.and_then(|place| {
         let Place { index, count } = place;
-        let outside = || format!("shard {index} of {count}: shards are counted from 0 (an array must have no gaps)");
+        let gaps = if text == "auto" { " (an array must have no gaps)" } else { "" };
+        let outside = || format!("shard {index} of {count}: shards are counted from 0{gaps}");
         if index < count { Ok(place) } else { Err(outside()) }
     });
     found.map_err(|problem| Error::Shard { text: text.into(), problem })

@@ -63,7 +63,7 @@ const RULES: [Rule; 18] = [
     Rule {
         commands: &["analyze", "reproduce"],
         options: &["train_batch_size", "steps", "eval_every", "measures", "measure_steps", "probes", "train_precision"],
-        idle: |m| !["sgd", "signgd", "adam"].iter().any(|name| runs(m, name)),
+        idle: |m| m.get_many::<String>("optimizers").is_some_and(|mut all| all.all(String::is_empty)),
         because: "has no effect: --optimizers names none",
         refused: false,
     },

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use kernelview_loops::outer;
 use tch::Tensor;
+
+/// Rows that the loops of single precision write at a time.
+const WRITTEN: i64 = outer::HEIGHT as i64;
 
 /// A rectangle of a parameter seen as a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,9 @@ impl Tile {
         };
         let width = columns.min(width);
         let height = (entries / width).max(1);
+        // The loops write so many rows at a time. A power of two, which a tile has otherwise, would also put all rows of its
+        // buffer into the same few sets of a cache. Where tiles are low, what is lost by rounding is more.
+        let step = if step == 1 && height >= 10 * WRITTEN { WRITTEN } else { step };
         let height = if height > step { height - height % step } else { height };
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))

@@ -53,8 +53,8 @@ impl ColumnNames {
     /// # Errors
     /// [`Error::Syntax`] if some are numbers and some are not, or one is missing.
     pub fn numbers(&self, two: bool) -> Result<Option<(Vec<usize>, usize)>> {
-        let number = |key: &str| self.name(key).parse::<usize>().ok();
-        let numbers = self.given.iter().filter(|(_, name)| name.parse::<usize>().is_ok()).count();
+        let number = |key: &str| self.name(key).parse::<u32>().ok().map(|number| number as usize);
+        let numbers = self.given.iter().filter(|(_, name)| name.parse::<u32>().is_ok()).count();
         if numbers == 0 {
             return Ok(None);
         }

@@ -265,7 +265,7 @@ fn too_few_columns(count: usize, columns: &Columns, task: &TaskDefinition) -> St
         label => format!("column {}", label + 1),
     };
     format!(
-        "has {count} column(s), but task `{}` reads text from column {} and the label from {label}",
+        "has {count} column(s), but task `{}` reads text from column {} and the label from {label} (counted from 1)",
         task.name,
         texts.join(" and ")
     )

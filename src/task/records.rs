@@ -150,7 +150,8 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &
             Error::row(path, at + 1, format!("is not a JSON object ({reason}){hint}"))
         })?;
         let Value::Object(object) = value else {
-            return Err(Error::row(path, at + 1, "is not a JSON object; expected one object per line"));
+            let list = if value.is_array() { ", not a list" } else { "" };
+            return Err(Error::row(path, at + 1, format!("is not a JSON object; expected one object per line{list}")));
         };
         if let Some(problem) = whole.iter().find_map(|name| longer_list(&object, name, whole)) {
             return Err(Error::row(path, at + 1, problem));

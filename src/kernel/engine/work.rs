@@ -3,8 +3,6 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kernelview_loops::outer;
-
 use super::arithmetic::Arithmetic;
 use super::method::{Method, Pairing};
 use super::options::GramOptions;
@@ -78,9 +76,8 @@ impl Schedule {
             };
             let entries = options.tile_entries(held.first().outputs().device()) / rows.0.max(rows.1);
             let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
-            // Matrix units read packed factors from multiples of their own size on. The loops of single precision write six rows
-            // at a time, and a power of two would put all rows of a tile's buffer into the same few sets of a cache.
-            let step = if options.parts.is_some() { ALIGNMENT } else { outer::HEIGHT } as i64;
+            // Matrix units read packed factors from multiples of their own size on.
+            let step = if options.parts.is_some() { ALIGNMENT as i64 } else { 1 };
             for tile in Tile::cover_by(step, set.len(), shape.1, entries.clamp(1, 1 << 24)) {
                 let cost = cost * tile.entries() as f64;
                 let task = Task::Tile { set: schedule.sets.len(), tile };

@@ -59,7 +59,7 @@ fn rows_that_do_not_fit() {
         &scratch,
         "text\tlabel\nit was\n",
         &two,
-        "rows.tsv, row 2: has 1 column(s), but task `rows` reads text from column 1 and the label from column 2",
+        "rows.tsv, row 2: has 1 column(s), but task `rows` reads text from column 1 and the label from column 2 (counted from 1)",
     );
     data_refused(
         &scratch,

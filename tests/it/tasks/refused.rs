@@ -20,7 +20,7 @@ fn bad_data_files_are_refused_with_row_and_way_out() {
         |task: &TaskDefinition, file: &str, bytes: &[u8]| message(parse_examples(Path::new(file), bytes, task));
 
     insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\nfine\t1\nodd\t7\n"), @"t.tsv, row 3: label `7` has no label word; the labels of task `SST-2` are 0=terrible, 1=great; correct the row, or give every label a word (`7=WORD`) in the label words");
-    insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\nfine 1\n"), @"t.tsv, row 2: has 1 column(s), but task `SST-2` reads text from column 1 and the label from column 2");
+    insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\nfine 1\n"), @"t.tsv, row 2: has 1 column(s), but task `SST-2` reads text from column 1 and the label from column 2 (counted from 1)");
     insta::assert_snapshot!(refused(&mrpc, "t.tsv", b"Quality\t#1\n1\t2\t3\tone\n"), @"t.tsv, row 2: has 4 fields, but the file has 2 columns: a text that contains the separator must be in quotation marks (in files without quoting it must not contain it)");
     insta::assert_snapshot!(refused(&sst, "t.tsv", b""), @"t.tsv: has no rows of data for task `SST-2`");
     insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\n"), @"t.tsv: has no rows of data for task `SST-2`");
