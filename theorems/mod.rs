@@ -43,6 +43,7 @@ mod ntk_limit;
 mod ntk_regime;
 pub mod output_derivative;
 mod pretraining;
+mod prompt_head_norm;
 mod prompt_kernel_analog;
 mod prompt_kernel_analog_english;
 mod prompt_kernel_limit;
@@ -237,6 +238,7 @@ pub fn family_registry() -> &'static [Claim] {
         prompt_kernel_analog::CLAIM,
         prompt_kernel_analog_english::CLAIM,
         prompt_readout::CLAIM,
+        prompt_head_norm::CLAIM,
     ]
 }
 

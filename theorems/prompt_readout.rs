@@ -28,7 +28,7 @@
 //! head on the first token confounds with the head's.
 
 use super::agreement::{Evidence, LONGEST, geometric};
-use super::agreement_network::{NORMS, Read, Record};
+use super::agreement_network::{Read, Record};
 use super::context::Context;
 use super::departure::Departure;
 use super::{Claim, Graded, Mutant, Topic};
@@ -148,7 +148,7 @@ fn experiment(context: &Context<'_>) -> Result<Findings> {
     };
     let title = "without the transform: logarithm of the residual of a random readout over the trained one's";
     collected.controls.push(Open::sequence(title, twice, evidence.over_widths(bare)));
-    collected.tables.extend([by_width(&evidence), levels(&evidence), effects(&evidence), norms(&evidence)]);
+    collected.tables.extend([by_width(&evidence), levels(&evidence), effects(&evidence)]);
     Ok(context.judged(collected))
 }
 
@@ -208,23 +208,5 @@ fn effects(evidence: &Evidence) -> Table {
     });
     let columns = ["change", "of", "|χ|", "residual", "gradient drift", "kernel drift"];
     let title = "Effects of one change at each combination of the others: factors, 95% intervals".into();
-    Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
-}
-
-/// Random heads of growing norm, with χ = 1/2 throughout, over the head of the trained readout's norm.
-fn norms(evidence: &Evidence) -> Table {
-    let once = NORMS.iter().position(|factor| *factor == 1.0).expect("the trained readout's norm");
-    let rows = NORMS.iter().enumerate().map(|(at, factor)| {
-        let ratio = |record: &Record, of: fn(&Departure) -> f64| {
-            let [there, here] = [at, once].map(|at| of(&record.norms[at].1).ln());
-            there - here
-        };
-        let of = |of| geometric(&evidence.over_widths(|record| ratio(record, of)));
-        vec![Cell::from(*factor), of(RESIDUAL), of(GRADIENT), of(KERNEL)]
-    });
-    let columns = ["norm over the trained readout's", "residual", "gradient drift", "kernel drift"];
-    let title =
-        "Departures with a random head of a norm over those with the trained readout's norm: factors, 95% intervals"
-            .into();
     Table { title, columns: columns.map(str::to_owned).to_vec(), rows: rows.collect() }
 }

@@ -92,7 +92,7 @@ choices!(Init {
 choices!(Profile {
     Quick: "quick", "About two minutes for the whole suite on two cores";
     Standard: "standard", "About twenty minutes on two cores: wider networks, more seeds, narrower intervals";
-    Full: "full", "About an hour on two cores: widths to 4096";
+    Full: "full", "Less than an hour on two cores: widths to 4096, in 9 GB of memory";
 });
 
 /// bf16 parts by name; a parser, because the type belongs to another crate.

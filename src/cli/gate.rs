@@ -102,7 +102,7 @@ impl GateArgs {
         }
     }
 
-    /// Reads the baseline before the run, so that a bad one does not cost hours; nor does a file that cannot be written.
+    /// Reads the baseline before the run, so that a bad one does not cost hours; nor does a place that no file can take.
     pub(super) fn read(&self) -> Result<Option<Baseline>> {
         self.output.check()?;
         match &self.baseline {

@@ -137,7 +137,7 @@ const RULES: [Rule; 18] = [
     Rule {
         commands: &["analyze", "kernel", "lora", "natural", "sketch"],
         options: &["columns"],
-        idle: |m| !given(m, "data"),
+        idle: |m| !(given(m, "data") || given(m, "data_dir") && given(m, "task_file")),
         because: "has no effect: it names the columns of --data",
         refused: false,
     },

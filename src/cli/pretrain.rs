@@ -16,7 +16,9 @@ use crate::evidence::SCHEMA_VERSION;
 use crate::files::{digest, load_result, store_result};
 use crate::lm::Scaling;
 use crate::lock::DirectoryLock;
-use crate::pretrain::{Corpus, FamilyReport, Recipe, check_coordinates, family_findings, sweep, train, write_family};
+use crate::pretrain::{
+    Corpus, FamilyReport, Recipe, check_coordinates, family_findings, refuse_another, sweep, train, write_family,
+};
 use crate::report::check_line;
 use crate::stats::Outcome;
 
@@ -82,6 +84,10 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     let corpus = Corpus::prepare(&recipe, base, &args.out_dir.join("corpus"), &terminal)?;
     recipe.corpus = recipe.corpus.map(|corpus| corpus.without_directories());
     let _lock = DirectoryLock::alone(&args.out_dir)?;
+    let widths = if args.no_training { Vec::new() } else { recipe.model.widths.clone() };
+    for width in &widths {
+        refuse_another(&recipe, *width, &corpus, &args.out_dir)?;
+    }
     let mut family = FamilyReport {
         schema_version: SCHEMA_VERSION,
         corpus_sha256: corpus.sha256.clone(),
@@ -111,7 +117,6 @@ pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
     }
     // Written again after every network, so that a later failure does not lose the report of what is finished.
     let mut written = write_family(&family, &args.out_dir)?;
-    let widths = if args.no_training { Vec::new() } else { family.recipe.model.widths.clone() };
     for width in widths {
         let trained = train(&family.recipe, width, &corpus, &args.out_dir, device, &terminal)?;
         outln!(

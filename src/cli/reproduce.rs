@@ -106,14 +106,16 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
         return Err(Error::format(&args.data_dir, "--data-dir is not a directory; give that of the few-shot splits"));
     }
     // What is given twice would count as two networks or two seeds of one answer.
-    distinct("--models", models.iter().map(|(_, directory)| directory.display()))?;
-    distinct("--tasks", tasks.iter().map(|task| &task.name))?;
-    distinct("--k", &args.k)?;
-    distinct("--seeds", &args.seeds)?;
-    distinct(
-        "--heads",
-        args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned()),
-    )?;
+    let places = models.iter().map(|(_, place)| place.canonicalize().unwrap_or_else(|_| place.clone()));
+    refuse_repeated("--models", models.iter().map(|(name, _)| name).zip(places))?;
+    refuse_repeated("--tasks", same(tasks.iter().map(|task| &task.name)))?;
+    refuse_repeated("--k", same(&args.k))?;
+    refuse_repeated("--seeds", same(&args.seeds))?;
+    let heads = args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned());
+    refuse_repeated("--heads", same(heads))?;
+    if args.lora_rank.is_some_and(|rank| rank < 1) {
+        return Err(Error::argument("--lora-rank", "it must be at least 1"));
+    }
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     Ok(GridSettings {
@@ -135,13 +137,18 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     })
 }
 
-/// Refuses a list with an entry that is in it twice.
-fn distinct<T: Display>(flag: &str, list: impl IntoIterator<Item = T>) -> Result<()> {
+/// Refuses a list in which something comes twice, by what it is, and says it as it was written.
+fn refuse_repeated<T: Display, I: Ord>(flag: &str, list: impl IntoIterator<Item = (T, I)>) -> Result<()> {
     let mut seen = BTreeSet::new();
-    match list.into_iter().map(|entry| entry.to_string()).find(|entry| !seen.insert(entry.clone())) {
+    match list.into_iter().find_map(|(said, is)| (!seen.insert(is)).then_some(said)) {
         Some(twice) => Err(Error::argument(flag, format!("`{twice}` is given twice"))),
         None => Ok(()),
     }
+}
+
+/// Things that are what is said.
+fn same<T: Clone>(list: impl IntoIterator<Item = T>) -> impl Iterator<Item = (T, T)> {
+    list.into_iter().map(|entry| (entry.clone(), entry))
 }
 
 /// Prints the cells with their estimated cost.

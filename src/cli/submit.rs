@@ -19,7 +19,7 @@ pub(super) fn run(args: &SubmitArgs) -> Result<()> {
         return Err(Error::argument("--shards", "it must be at least 1"));
     }
     if let Some(option) = args.option.iter().find(|option| !is_option(option)) {
-        let problem = "give an option of sbatch in one line that begins with --, e.g. --option=--time=01:00:00";
+        let problem = "give an option of sbatch in one line that begins with -, e.g. --option=--time=01:00:00";
         return Err(Error::argument(format!("--option {option}"), problem));
     }
     let given = args.arguments.as_slice();
@@ -41,7 +41,7 @@ pub(super) fn run(args: &SubmitArgs) -> Result<()> {
 
 /// Whether a text can be an `#SBATCH` line's.
 fn is_option(text: &str) -> bool {
-    text.len() > 2 && text.starts_with("--") && !text.contains(char::is_control)
+    text.starts_with('-') && text != "-" && text != "--" && !text.contains(char::is_control)
 }
 
 /// Refuses commands that no jobs can share, before the scripts' own option is added.

@@ -128,37 +128,46 @@ fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
     if args.jobs == Some(0) {
         return Err(Error::argument("--jobs", "it must be at least 1"));
     }
-    let asked = args.jobs.map(|jobs| usable("--jobs", jobs));
     let device = args.device.resolve()?;
-    let cores = available_parallelism().map_or(1, usize::from);
-    let (jobs, note) = if device == Device::Cpu {
-        parallel(asked, cores, args.profile.bytes(), free_memory())
-    } else {
-        let idle = asked.is_some_and(|jobs| jobs > 1);
-        (1, idle.then(|| "--jobs has no effect: on a GPU experiments run one at a time".to_owned()))
-    };
-    if let Some(note) = note {
-        errln!("note: {note}");
-    }
     let claims = if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? };
-    if claims.iter().any(|claim| family_registry().iter().any(|own| own.id == claim.id)) {
-        // Before the long work, and not as the failure of one claim.
+    // The claim that measures the family's networks: before the long work, and not as its failure.
+    if claims.iter().any(|claim| claim.id == "chi-law-prose") {
         family_members()?;
     }
-    Ok(VerifySettings {
+    let mut settings = VerifySettings {
         profile: args.profile,
         seed: args.seed,
         claims,
         mutants: args.mutants || (args.profile != Profile::Quick && !args.no_mutants),
         device,
-        jobs,
+        jobs: 1,
         until_decided: args.until_decided.then_some(UntilDecided { at_most: args.at_most }),
-    })
+    };
+    let asked = args.jobs.map(|jobs| usable("--jobs", jobs));
+    let note = if device == Device::Cpu {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let counts = (asked, cores, settings.experiments().len());
+        let (jobs, note) = parallel(counts, args.profile.bytes(), free_memory());
+        settings.jobs = jobs;
+        note
+    } else {
+        let idle = asked.is_some_and(|jobs| jobs > 1);
+        idle.then(|| "--jobs has no effect: on a GPU experiments run one at a time".to_owned())
+    };
+    if let Some(note) = note {
+        errln!("note: {note}");
+    }
+    Ok(settings)
 }
 
 /// The number of parallel experiments, each of which takes at most so many bytes, and what to say about it: as many as asked for,
-/// or as there are cores and as fit into free memory, but at least one.
-fn parallel(asked: Option<usize>, cores: usize, each: u64, free: Option<u64>) -> (usize, Option<String>) {
+/// or as there are cores and as fit into free memory, but at least one, and no more than there are.
+fn parallel(
+    (asked, cores, experiments): (Option<usize>, usize, usize),
+    each: u64,
+    free: Option<u64>,
+) -> (usize, Option<String>) {
+    let (asked, cores) = (asked.map(|jobs| jobs.min(experiments)), cores.min(experiments));
     let fit = free.map_or(usize::MAX, |free| usize::try_from(free / each).unwrap_or(usize::MAX).max(1));
     let jobs = asked.unwrap_or_else(|| cores.min(fit));
     let memory = |what: String| {
@@ -236,7 +245,7 @@ mod tests {
     #[test]
     fn experiments_run_at_a_time_as_cores_and_memory_allow() {
         let gb = 1_000_000_000;
-        let run = |asked, cores, free: Option<u64>| parallel(asked, cores, 4 * gb, free.map(|free| free * gb));
+        let run = |asked, cores, free: Option<u64>| parallel((asked, cores, 30), 4 * gb, free.map(|free| free * gb));
         assert_eq!(run(None, 2, Some(24)), (2, None));
         assert_eq!(run(None, 16, None), (16, None));
         let note = |text: &str| Some(text.to_owned());
@@ -249,6 +258,7 @@ mod tests {
         assert_eq!(run(Some(3), 2, Some(14)), (3, None));
         let warning = "--jobs 4 may run out of memory: an experiment takes up to 4.0 GB, and 14.0 GB are free";
         assert_eq!(run(Some(4), 2, Some(14)), (4, note(warning)));
+        assert_eq!(parallel((Some(4), 2, 1), 4 * gb, Some(5 * gb)), (1, None), "there is one");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub enum Profile {
     Quick,
     /// About twenty minutes on two cores: wider networks, more seeds, narrower intervals.
     Standard,
-    /// About an hour on two cores: widths to 4096, which take more memory.
+    /// Less than an hour on two cores: widths to 4096, which take more memory.
     Full,
 }
 
@@ -26,12 +26,13 @@ impl Profile {
         }
     }
 
-    /// Memory of the largest experiment, in bytes, as measured; most take much less.
+    /// Memory for an experiment, in bytes: half of what a run with two at a time took (full), and more than the largest took
+    /// (quick and standard). Most take much less.
     pub fn bytes(self) -> u64 {
         match self {
             Self::Quick => 1 << 30,
             Self::Standard => 2 << 30,
-            Self::Full => 6 << 30,
+            Self::Full => 9 << 29,
         }
     }
 }

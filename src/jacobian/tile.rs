@@ -57,7 +57,8 @@ impl Tile {
         let height = (entries / width).max(1);
         // The loops write so many rows at a time. A power of two, which a tile has otherwise, would also put all rows of its
         // buffer into the same few sets of a cache. Where tiles are low, what is lost by rounding is more.
-        let step = if step == 1 && height >= 10 * WRITTEN { WRITTEN } else { step };
+        let rounded = step == 1 && (10 * WRITTEN..rows).contains(&height);
+        let step = if rounded { WRITTEN } else { step };
         let height = if height > step { height - height % step } else { height };
         let ranges = |length: i64, step: i64| {
             (0..(length + step - 1) / step).map(move |k| k * step..((k + 1) * step).min(length))

@@ -179,9 +179,11 @@ pub fn measure(
 
 /// An adapter's directory and its ranks.
 fn described(lora: &Lora, directory: &Path) -> String {
-    let ranks: BTreeSet<i64> = lora.adapters().iter().map(|a| lora.specs()[a.a.0].shape[0]).collect();
+    // B is [.., rank] whatever it adapts.
+    let ranks: BTreeSet<i64> = lora.adapters().iter().map(|a| lora.specs()[a.b.0].shape[1]).collect();
     let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
-    let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy();
+    let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    let name = whole.file_name().unwrap_or(directory.as_os_str()).to_string_lossy();
     format!("{name}, rank {}", ranks.join(", "))
 }
 

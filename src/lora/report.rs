@@ -17,7 +17,7 @@ pub fn lora_findings(found: &LoraReport) -> Findings {
         settings: vec![
             ("model".into(), format!("{}, {}", found.model.name, found.model.architecture)),
             ("task".into(), format!("{}, {} training examples", found.task.name, found.task.train)),
-            ("targets".into(), format!("{} ({} weights)", s.targets.join(", "), found.targets.len())),
+            ("targets".into(), targets(found)),
         ],
         ..Findings::default()
     };
@@ -45,6 +45,12 @@ pub fn lora_findings(found: &LoraReport) -> Findings {
             .into(),
     );
     findings
+}
+
+/// The modules asked for, if no adapter says which they are, and how many weights these are.
+fn targets(found: &LoraReport) -> String {
+    let weights = format!("{} weights", found.targets.len());
+    if found.adapter.is_some() { weights } else { format!("{} ({weights})", found.settings.targets.join(", ")) }
 }
 
 fn sweeps(found: &LoraReport) -> impl Iterator<Item = (&'static str, &'static str, &Sweep)> {

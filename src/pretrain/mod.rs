@@ -23,6 +23,7 @@ pub use coordinates::{CoordinateCheck, check_coordinates};
 pub use corpus::Corpus;
 pub use recipe::{LanguageName, LanguageRecipe, Recipe};
 pub use report::{FamilyReport, family_findings, write_family};
+pub(crate) use run::refuse_another;
 pub use run::{Curve, CurvePoint, Trained, train};
 pub use shipped::{Member, family_directory, family_members};
 pub use sweep::{Sweep, sweep};

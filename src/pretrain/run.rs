@@ -95,11 +95,7 @@ pub fn train(
     {
         return Ok(Trained { directory, curve, seconds: 0.0 });
     }
-    if directory.join(RECORD).exists() && directory.join("model.safetensors").exists() {
-        let problem = "a network of another recipe, number of steps, seed or text is finished there, and would be lost: choose \
-                       another output directory, or remove that one";
-        return Err(Error::format(&directory, problem));
-    }
+    refuse_another(recipe, width, corpus, out_dir)?;
     let model = MaskedLm::new(recipe.config(width));
     let mut run = Run::start(recipe, &model, corpus, &directory, digest, device);
     monitor.begin(&format!("pre-training {name}"), recipe.training.steps as u64);
@@ -123,6 +119,21 @@ pub fn train(
     // The state is no longer needed; a run that cannot remove it is complete nevertheless.
     let _ = fs::remove_file(directory.join(STATE));
     Ok(Trained { directory, curve, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// Fails if another network is finished where this one would be: it would be lost.
+///
+/// # Errors
+/// [`Error::Format`].
+pub(crate) fn refuse_another(recipe: &Recipe, width: i64, corpus: &Corpus, out_dir: &Path) -> Result<()> {
+    let directory = out_dir.join(recipe.model_name(width));
+    let finished = directory.join(RECORD).exists() && directory.join("model.safetensors").exists();
+    if !finished || load_result::<Curve>(&directory.join(RECORD), &recipe.digest(width, &corpus.digest)).is_some() {
+        return Ok(());
+    }
+    let problem = "a network is finished there that this recipe, number of steps, seed and text do not give (or another version of \
+                   this program made it), and it would be lost: choose another output directory, or remove that one";
+    Err(Error::format(&directory, problem))
 }
 
 /// A run in progress.

@@ -80,24 +80,29 @@ impl Files<'_> {
     }
 }
 
-/// Removes the report of another analysis from a directory, with its plots; `digest` is the new one's. Returns whether there was
-/// one. Its kernels are about to be replaced, and what it says would be about others.
+/// Removes the report of another analysis from a directory, with the plots that it shows; `digest` is the new one's. Returns
+/// whether there was one. Kernels beside it may be replaced before there is a new report, and it would be about others. What is no
+/// report of an analysis stays.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_other_report(directory: &Path, digest: &str) -> Result<bool> {
-    let json = directory.join("report.json");
+    let (json, markdown) = (directory.join("report.json"), directory.join("report.md"));
     let Ok(text) = fs::read_to_string(&json) else { return Ok(false) };
     let found: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    if found["run"]["digest"] == digest {
+    if found["run"]["digest"].as_str().is_none_or(|other| other == digest) {
         return Ok(false);
     }
-    remove(&json)?;
-    remove(&directory.join("report.md"))?;
-    if let Ok(entries) = fs::read_dir(directory.join(PLOTS)) {
-        let plots = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        plots.filter(|path| path.extension().is_some_and(|end| end == "svg")).try_for_each(|path| remove(&path))?;
+    let shown = fs::read_to_string(&markdown).unwrap_or_default();
+    for name in
+        shown.split(&format!("]({PLOTS}/")).skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name)
+    {
+        if !name.contains(['/', '\\']) {
+            remove(&directory.join(PLOTS).join(name))?;
+        }
     }
+    remove(&json)?;
+    remove(&markdown)?;
     Ok(true)
 }
 

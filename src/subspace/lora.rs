@@ -141,9 +141,9 @@ impl Lora {
             if *rank < 1 {
                 return refused(format!("rank {rank} is not positive"));
             }
-            let largest = out.max(input);
-            if *rank > largest {
-                return refused(format!("rank {rank} is more than {largest}, the larger side of its shape"));
+            let entries = out * input;
+            if *rank > entries {
+                return refused(format!("rank {rank} is more than its {entries} entries"));
             }
             if adapters.iter().any(|a| (a.weight, a.of) == (*weight, *of)) {
                 return refused("it is a target twice".into());

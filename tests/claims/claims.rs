@@ -144,6 +144,7 @@ claims![
     prompt_kernel_analog,
     prompt_kernel_analog_english,
     prompt_readout,
+    prompt_head_norm,
 ];
 
 #[test]

@@ -181,3 +181,34 @@ fn a_diverging_grid_says_what_to_do() {
     );
     assert!(!scratch.path("out/report.md").exists(), "no report of a failed analysis");
 }
+
+/// A report says how many dev and test examples are training examples, too.
+#[test]
+fn examples_seen_in_training_are_told() {
+    let scratch = Scratch::new();
+    let rows: Vec<String> = (0..8).map(|i| format!("the film number {i} was so\t{}", i % 2)).collect();
+    scratch.write("rows.tsv", format!("text\tlabel\n{}\n", rows.join("\n")));
+    let report = |more: &str| {
+        let text = format!(
+            "analyze --model model --data rows.tsv --template *cls**sent_0*_It_was*mask*.*sep+* --label-words 0=bad,1=good \
+             --formula sgd --optimizers= --device cpu --threads 1 {more}"
+        );
+        let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+        let directory = more.rsplit(' ').next().expect("a directory");
+        fs::read_to_string(scratch.path(&format!("{directory}/report.md"))).expect("a report")
+    };
+    let shared = report("--k 2 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
+    let said = "The texts of 4 of the 8 dev examples and 4 of the 8 test examples are also those of training examples";
+    assert!(shared.contains(said), "{shared}");
+    // Another report takes its place, with the plots that it showed; other files stay.
+    scratch.write("shared/plots/mine.svg", "mine");
+    let plots = || fs::read_dir(scratch.path("shared/plots")).expect("plots").count();
+    let own = report("--k 1 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
+    assert!(own != shared && scratch.path("shared/plots/mine.svg").exists() && plots() > 0);
+    scratch.write("shared/report.json", "{\"run\": {\"profile\": \"quick\"}}");
+    scratch.write("shared/report.md", "![mine](plots/mine.svg)");
+    report("--k 2 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
+    assert!(scratch.path("shared/plots/mine.svg").exists(), "no analysis's");
+    assert!(!report("--k 1 --out-dir apart").contains("also those of training examples"));
+}

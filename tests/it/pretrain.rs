@@ -265,12 +265,14 @@ fn finished_networks_stay() {
         first.stdout.contains("check failed: width 16: held-out loss below that of the tokens' frequencies, in nats: ")
     );
     assert!(first.stdout.contains(", expected ≥ "), "{}", first.stdout);
-    let finished = weights(&scratch, "out/small-16/model.safetensors");
+    let files = ["small-16/model.safetensors", "report.json", "report.md"].map(|name| format!("out/{name}"));
+    let read = || files.clone().map(|name| weights(&scratch, &name));
+    let finished = read();
     for more in [["--steps", "3"], ["--seed", "9"]] {
         let answer = pretrain(&scratch, "out", &[&["--width", "16"], &more[..]].concat());
         assert_eq!(answer.code, Some(2), "{}", answer.stderr);
-        assert!(answer.stderr.contains("out/small-16: a network of another recipe"), "{}", answer.stderr);
-        assert!(finished == weights(&scratch, "out/small-16/model.safetensors"), "{more:?}");
+        assert!(answer.stderr.contains("out/small-16: a network is finished there"), "{}", answer.stderr);
+        assert!(finished == read(), "{more:?}");
     }
 }
 

@@ -147,7 +147,7 @@ fn submissions_that_every_job_would_refuse() {
         ("-- reproduce --tasks all", "-- reproduce: the following required arguments were not provided:"),
         (&format!("-- {grid} --dry-run"), "--dry-run: remove it"),
         (&format!("-- {grid} --shard auto"), "--shard: remove it"),
-        (&format!("--option foo -- {grid}"), "--option foo: give an option of sbatch in one line that begins with --"),
+        (&format!("--option foo -- {grid}"), "--option foo: give an option of sbatch in one line that begins with -,"),
         (&format!("--option=-- -- {grid}"), "--option --: give an option of sbatch"),
         (&format!("--shards 0 -- {grid}"), "--shards: it must be at least 1"),
     ] {

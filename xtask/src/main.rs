@@ -91,7 +91,7 @@ enum Command {
     ///
     /// Takes about twenty minutes on two cores; repeat the command to continue an interrupted run.
     Report {
-        /// The report of the full profile instead, in `reports/full`: about an hour.
+        /// The report of the full profile instead, of all suites in `reports/full`: less than an hour.
         #[arg(long)]
         full: bool,
     },

@@ -150,6 +150,9 @@ fn labels_of_built_in_examples_follow_the_words() {
         refused(&format!("{first}=bad,{second}=good,both=mixed")),
         format!("task `remarks`: label `both` has no examples; those that there are have the labels {first}, {second}")
     );
+    let three = with(&format!("{first}=bad,{second}=good,both=mixed"));
+    let wider = demo().unwrap().relabelled(&three, &own).unwrap_err().to_string();
+    assert_eq!(wider, "task `remarks`: label `both` has examples, but no word: give it one");
     assert_eq!(
         refused(&format!("{first}=bad,{first}x=good")),
         format!(
