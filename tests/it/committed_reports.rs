@@ -60,7 +60,7 @@ fn current(name: &str, write: impl Fn(&Path)) {
 
 #[test]
 fn reports_are_what_this_program_writes() {
-    for name in ["standard", "program", "family"] {
+    for name in ["standard", "full", "program", "family"] {
         let found: Verification = read(name);
         assert_eq!(found.schema_version, SCHEMA_VERSION, "{name}");
         current(name, |directory| drop(write_claims(&found, directory).expect("written")));
@@ -82,7 +82,7 @@ fn reports_are_what_this_program_writes() {
 
 #[test]
 fn reports_of_claims_are_baselines() {
-    for name in ["standard", "program", "family"] {
+    for name in ["standard", "full", "program", "family"] {
         let path = reports().join(name).join("report.json");
         let baseline = Baseline::read(&path).unwrap_or_else(|e| panic!("{e}"));
         assert!(compare(&baseline, &baseline, &Options::default()).expect("comparable").passed(), "{name}");
