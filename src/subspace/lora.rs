@@ -14,6 +14,9 @@ use super::adapter::{Adapter, Use};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Param, ParameterSpec, Parameters};
 
+/// Numbers of a factor beyond which it cannot be meant: four terabytes.
+const MOST: i64 = 1 << 40;
+
 /// A weight to adapt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
@@ -141,9 +144,8 @@ impl Lora {
             if *rank < 1 {
                 return refused(format!("rank {rank} is not positive"));
             }
-            let entries = out * input;
-            if *rank > entries {
-                return refused(format!("rank {rank} is more than its {entries} entries"));
+            if rank.checked_mul(out.max(input)).is_none_or(|numbers| numbers > MOST) {
+                return refused(format!("factors of rank {rank} have more numbers than any memory holds"));
             }
             if adapters.iter().any(|a| (a.weight, a.of) == (*weight, *of)) {
                 return refused("it is a target twice".into());

@@ -2,7 +2,11 @@
 
 use crate::evidence::{Cell, Check, ClaimEvidence, ClaimVerdict, Findings};
 use crate::report::format::{ROUND_OFF, chosen, escape, interval, number, resolved, unit};
-use crate::stats::{Estimate, Expectation, Method, Outcome};
+use crate::report::rows::rounded_up;
+use crate::stats::{Estimate, Expectation, Method, Outcome, seeds_needed};
+
+/// How often so many samples decide.
+const POWER: f64 = 0.9;
 
 /// The role of a check in its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub(super) struct CheckRow {
     pub expected: String,
     pub measured: String,
     pub samples: usize,
-    pub outcome: &'static str,
+    pub outcome: String,
     pub detectable: String,
 }
 
@@ -42,7 +46,7 @@ impl CheckRow {
             expected: expected(&check.expectation),
             measured: measured(check),
             samples: check.estimate.samples,
-            outcome: outcome(check.outcome, role),
+            outcome: deciding_samples(check).unwrap_or_else(|| outcome(check.outcome, role).to_owned()),
             detectable,
         }
     }
@@ -107,6 +111,14 @@ pub(super) fn cell(cell: &Cell) -> String {
         Cell::Interval { value, low, high } => escape(&bracketed(*value, *low, *high, None)),
         Cell::Text(text) => escape(text),
     }
+}
+
+/// An undecided check with the number of samples that would decide it nine times out of ten if the truth were the measured number;
+/// `None` for others, and if no number of samples shows that such a truth is accepted.
+fn deciding_samples(check: &Check) -> Option<String> {
+    let undecided = check.outcome == Outcome::Underpowered;
+    let samples = undecided.then(|| seeds_needed(&check.estimate, &check.expectation, POWER)).flatten()?;
+    Some(format!("undecided; about {} samples would decide", rounded_up(samples)))
 }
 
 fn outcome(outcome: Outcome, role: Role) -> &'static str {
