@@ -7,10 +7,14 @@ use crate::error::nearest;
 /// Texts, without the `+` before and the number after them.
 const TEXTS: [&str; 6] = ["sent", "sentl", "sentu", "sent-", "sentl-", "sentu-"];
 
+/// Literals of at most this many characters are text.
+const SHORT: usize = 3;
+
 /// The variable that a literal would be without a slip. Only literals with a variable's marks are taken for one: a `+`, or a number
 /// behind a `_`; with its first letter, and without a space at either end or an escape, which are meant as text.
 pub(super) fn meant(literal: &str) -> Option<String> {
-    if literal.starts_with('_') || literal.ends_with('_') || literal.contains('\\') {
+    let short = literal.chars().count() <= SHORT;
+    if short || literal.starts_with('_') || literal.ends_with('_') || literal.contains('\\') {
         return None;
     }
     let first = |name: &str| name.trim_start_matches('+').chars().next();
