@@ -221,15 +221,21 @@ impl AdapterArgs {
         if let Some(directory) = &self.adapter {
             return Ok(Some(AdapterRequest::Read(directory.clone())));
         }
+        check_rank(self.rank)?;
         let Some(rank) = self.rank else { return Ok(None) };
-        if rank < 1 {
-            return Err(Error::argument("--lora-rank", "it must be at least 1"));
-        }
         if self.alpha.is_some_and(|alpha| !(alpha.is_finite() && alpha > 0.0)) {
             return Err(Error::argument("--lora-alpha", "it must be a positive number"));
         }
         let scaling = self.alpha.map_or(1.0, |alpha| alpha / rank as f64);
         Ok(Some(AdapterRequest::New { targets: self.targets.clone(), rank, scaling, init: self.init }))
+    }
+}
+
+/// Refuses a rank of adapters that is none.
+pub(super) fn check_rank(rank: Option<i64>) -> Result<()> {
+    match rank {
+        Some(rank) if rank < 1 => Err(Error::argument("--lora-rank", "it must be at least 1")),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tch::Device;
 
-use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs};
+use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs, check_rank};
 use super::output::outln;
 use super::places::check_out_directory;
 use super::select::model_directory;
@@ -113,9 +113,7 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     refuse_repeated("--seeds", same(&args.seeds))?;
     let heads = args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned());
     refuse_repeated("--heads", same(heads))?;
-    if args.lora_rank.is_some_and(|rank| rank < 1) {
-        return Err(Error::argument("--lora-rank", "it must be at least 1"));
-    }
+    check_rank(args.lora_rank)?;
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     Ok(GridSettings {

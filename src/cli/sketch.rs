@@ -97,8 +97,7 @@ pub(super) fn run(args: &SketchArgs) -> Result<()> {
     } else {
         select::study(&args.model, &args.task)?
     };
-    let parameters = study.parameters.specs().iter().zip(&study.include).filter(|(_, included)| **included);
-    let parameters: i64 = parameters.map(|(spec, _)| spec.numel()).sum();
+    let parameters = study.model_facts.parameters_in_subset;
     if i64::try_from(args.size).unwrap_or(i64::MAX) > parameters {
         let problem = format!("a sketch has fewer numbers than a gradient, which has {parameters} here");
         return Err(Error::argument(format!("--size {}", args.size), problem));
