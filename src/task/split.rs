@@ -79,20 +79,18 @@ impl Splits {
     /// # Errors
     /// [`Error::Task`] for a label without examples, and for examples whose label has no word.
     pub fn relabelled(mut self, from: &TaskDefinition, to: &TaskDefinition) -> Result<Self> {
-        let names =
-            |task: &TaskDefinition| -> Vec<String> { task.label_words.iter().map(|pair| pair.label.clone()).collect() };
-        let (old, new) = (names(from), names(to));
-        if let Some(empty) = new.iter().find(|label| !old.contains(label)) {
+        let labels: Vec<&str> = from.label_words.iter().map(|pair| pair.label.as_str()).collect();
+        if let Some(empty) = to.label_words.iter().find(|pair| !labels.contains(&pair.label.as_str())) {
+            let those = labels.join(", ");
             let problem =
-                format!("label `{empty}` has no examples; those that there are have the labels {}", old.join(", "));
+                format!("label `{}` has no examples; those that there are have the labels {those}", empty.label);
             return Err(Error::task(&to.name, problem));
         }
-        let places = old.iter().map(|label| {
-            let place = new.iter().position(|other| other == label);
-            place
-                .ok_or_else(|| Error::task(&to.name, format!("label `{label}` has examples, but no word: give it one")))
-        });
-        let places = places.collect::<Result<Vec<usize>>>()?;
+        let place = |label: &&str| {
+            let wordless = || Error::task(&to.name, format!("label `{label}` has examples, but no word: give it one"));
+            to.label_index(label).ok_or_else(wordless)
+        };
+        let places = labels.iter().map(place).collect::<Result<Vec<usize>>>()?;
         for split in [&mut self.train, &mut self.dev, &mut self.test] {
             split.examples.iter_mut().for_each(|example| example.label = places[example.label]);
         }
