@@ -1,5 +1,5 @@
-//! Lets every binary, test, bench and doctest of this package find libtorch at run time, with no LD_LIBRARY_PATH, and compiles the one
-//! function that libtorch has to differentiate (`src/split/linear.cpp`).
+//! Lets every binary, test, bench and doctest of this package find libtorch at run time, with no LD_LIBRARY_PATH, and compiles the
+//! functions that libtorch has to differentiate (`src/products/*.cpp`).
 //!
 //! The bindings (torch-sys, `links = "tch"`) tell where they found libtorch, but a build script can set linker
 //! arguments for its own package only: so it is done here.
@@ -15,7 +15,7 @@ fn main() {
     // workspace root makes sense, and that is this package's directory.
     let library = manifest_directory().join(library);
 
-    compile_linear(&library);
+    compile_functions(&library);
 
     // First the directory itself, so that the program outlives the checkout and its link; then the way through the
     // link, so that it also outlives a move of the cache.
@@ -41,9 +41,11 @@ fn main() {
 }
 
 /// With the headers and settings that the bindings are compiled with.
-fn compile_linear(library: &Path) {
-    const SOURCE: &str = "src/split/linear.cpp";
-    println!("cargo::rerun-if-changed={SOURCE}");
+fn compile_functions(library: &Path) {
+    const SOURCES: [&str; 2] = ["src/products/linear.cpp", "src/products/gated.cpp"];
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
     for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
@@ -60,8 +62,8 @@ fn compile_linear(library: &Path) {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .define("GLOG_USE_GLOG_EXPORT", None)
         .opt_level(1)
-        .file(SOURCE)
-        .compile("kernelview_split");
+        .files(SOURCES)
+        .compile("kernelview_products");
 }
 
 fn manifest_directory() -> PathBuf {

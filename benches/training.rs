@@ -15,8 +15,8 @@ use kernelview::lm::{
     Activation, Biases, CausalArchitecture, CausalConfig, CausalLm, LanguageModel, MaskedLm, OutputMode, PromptExample,
     PromptExamples, random,
 };
+use kernelview::products::Parts;
 use kernelview::progress::Monitor;
-use kernelview::split::Parts;
 use kernelview::train::{FineTuning, LabelledExamples, OptimizerKind, fine_tune};
 use tch::{Device, Kind};
 

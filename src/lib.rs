@@ -102,6 +102,7 @@ pub mod natural;
 pub mod network;
 mod pickle;
 pub mod pretrain;
+pub mod products;
 pub mod program;
 pub mod progress;
 pub mod regression;
@@ -110,7 +111,6 @@ pub mod reproduce;
 pub mod setting;
 pub mod shard;
 pub mod sketch;
-pub mod split;
 pub mod stats;
 #[cfg(feature = "strategies")]
 pub mod strategies;

@@ -45,8 +45,8 @@ use crate::jacobian::all_outputs;
 use crate::kernel::Precision;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
+use crate::products;
 use crate::progress::Monitor;
-use crate::split;
 use crate::train::{accuracy, answers, f1};
 
 /// Fails if an analysis cannot be made as planned, before anything is computed or replaced.
@@ -99,7 +99,7 @@ fn plan_facts(plan: &Plan) -> serde_json::Value {
     let of_kernels = settings.precision.and_then(Precision::parts);
     for (name, parts) in [("products_by", of_kernels), ("train_products_by", settings.train_precision)] {
         if let (Some(parts), Some(facts)) = (parts, facts.as_object_mut()) {
-            facts.insert(name.into(), split::computed_by(parts).into());
+            facts.insert(name.into(), products::computed_by(parts).into());
         }
     }
     facts

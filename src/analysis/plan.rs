@@ -9,8 +9,8 @@ use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::kernel::{Formula, Precision};
+use crate::products::Parts;
 use crate::setting::Field;
-use crate::split::Parts;
 use crate::train::OptimizerKind;
 
 /// An optimizer with the learning rates to try.

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
+use crate::products::Parts;
 use crate::setting::Field;
-use crate::split::Parts;
 use crate::subspace::Init;
 use crate::task::Overrides;
 

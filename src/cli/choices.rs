@@ -9,7 +9,7 @@ use crate::evidence::Profile;
 use crate::jacobian::Subset;
 use crate::kernel::{Formula, Precision};
 use crate::lm::OutputMode;
-use crate::split::Parts;
+use crate::products::Parts;
 use crate::subspace::Init;
 
 /// Makes a library enumeration usable as an argument. A variant missing here does not compile.

@@ -20,9 +20,9 @@ use crate::kernel::{
     reference_gram, structured_gram,
 };
 use crate::launch::{Place, environment, place};
+use crate::products::computed_by;
 use crate::progress::{Monitor, check_cancelled};
 use crate::shard::{Manifest, ShardStore};
-use crate::split::computed_by;
 
 #[derive(Args)]
 pub(super) struct KernelArgs {

@@ -8,6 +8,7 @@ use super::outputs_through;
 use super::parameters::{Param, Parameters};
 use super::tap::Tap;
 use crate::error::Result;
+use crate::products::linear;
 
 /// The line through two parameter vectors of a network.
 #[derive(Clone, Copy)]
@@ -60,7 +61,7 @@ impl Point<'_> {
 
 impl Tap for Point<'_> {
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        x.linear(&self.whole(weight), bias.map(|b| self.whole(b)).as_ref())
+        linear(x, &self.whole(weight), bias.map(|b| self.whole(b)).as_ref(), None)
     }
 
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::parameters::Param;
 use super::recorded::Recorded;
-use crate::split::{Parts, linear, splits};
+use crate::products::{Parts, linear, splits};
 
 /// The factors of a parameter's gradients in one batch, ready for products with those of other batches: converted and, if asked
 /// for, replaced by their signs once.
@@ -47,10 +47,7 @@ impl Ghost {
         assert!(one || !(self.signs || other.signs), "signs of sums do not factor");
         let parts = parts.filter(|parts| splits(*parts));
         let flat = |t: &Tensor| t.reshape([-1, t.size()[t.dim() - 1]]);
-        let product = |a: &Tensor, b: &Tensor| match parts {
-            Some(parts) => linear(&flat(a), &flat(b), None, parts),
-            None => flat(a).mm(&flat(b).tr()),
-        };
+        let product = |a: &Tensor, b: &Tensor| linear(&flat(a), &flat(b), None, parts);
         let inputs = product(x, y);
         if one {
             let errors = product(g, h).view([count, b, others, d]);

@@ -1,12 +1,14 @@
 //! The factors of one parameter's gradients, packed for a processor's bf16 units once, for all tiles of the parameter.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::split::{ALIGNMENT, Bf16, Columns, Packs, Parts, Rows, Values, splits};
+use crate::products::{ALIGNMENT, Bf16, Columns, Packs, Parts, Rows, Values, splits};
 
 /// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
@@ -47,14 +49,39 @@ impl PackedFactors {
         assert!(out.is_contiguous() && out.kind() == Kind::Float && out.device() == Device::Cpu, "a tile's block");
         // SAFETY: a contiguous CPU tensor of single precision, which is its caller's own.
         let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()) };
-        let range = |range: &std::ops::Range<i64>| range.start as usize..range.end as usize;
-        let (heights, widths) = (range(&tile.rows), range(&tile.columns));
-        for (at, (inputs, errors)) in self.factors.iter().enumerate() {
+        for at in 0..self.factors.len() {
             for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
-                let x = inputs[row % self.batch];
-                packs.add_outer((errors[row], heights.clone()), (x, widths.clone()), at > 0, out);
+                let (g, x) = self.of_row(at, row, tile);
+                packs.add_outer(g, x, at > 0, out);
             }
         }
+    }
+
+    /// Whether gradients can be written rounded: a sum of several factors would be rounded each time that one is added.
+    pub fn can_be_rounded(&self) -> bool {
+        self.factors.len() == 1
+    }
+
+    /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous and in bf16.
+    ///
+    /// # Panics
+    /// If they cannot be ([`Self::can_be_rounded`]).
+    pub fn write_rounded(&self, packs: &Packs, tile: &Tile, out: &Tensor) {
+        assert!(self.can_be_rounded(), "a single factor");
+        assert!(out.is_contiguous() && out.kind() == Kind::BFloat16 && out.device() == Device::Cpu, "a tile's block");
+        // SAFETY: a contiguous CPU tensor of bf16, which is its caller's own.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<Bf16>(), out.numel()) };
+        for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+            let (g, x) = self.of_row(0, row, tile);
+            packs.write_rounded(g, x, out);
+        }
+    }
+
+    /// The packed g and x of a row's factor, with the ranges of their columns that a tile has.
+    fn of_row(&self, factor: usize, row: usize, tile: &Tile) -> ((Rows, Range<usize>), (Columns, Range<usize>)) {
+        let range = |range: &Range<i64>| range.start as usize..range.end as usize;
+        let (inputs, errors) = &self.factors[factor];
+        ((errors[row], range(&tile.rows)), (inputs[row % self.batch], range(&tile.columns)))
     }
 }
 

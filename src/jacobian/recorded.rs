@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::factor::{Factor, touched};
 use super::parameters::{Param, Parameters};
 use super::tile::{RowSet, Tile};
+use crate::products::linear;
 
 /// One use of parameters in a forward pass, with the data for its gradient.
 pub(super) enum Site {
@@ -184,7 +185,7 @@ impl Recorded {
             let delta = &direction.values()[i];
             for factor in factors {
                 let (product, axes): (Tensor, &[i64]) = match factor {
-                    Factor::Outer { x, g } => (g * x.linear(delta, None::<Tensor>).unsqueeze(1), &[2, 3]),
+                    Factor::Outer { x, g } => (g * linear(x, delta, None, None).unsqueeze(1), &[2, 3]),
                     Factor::Vector { g } => (g * delta.view(-1), &[2]),
                     Factor::Rows { ids, g } => {
                         let rows = delta.reshape([delta.size()[0], -1]).index_select(0, &ids.reshape([-1]));

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::parameters::{Param, Parameters};
 use super::recorded::{Recorded, Site, joined};
-use crate::split::linear;
+use crate::products::linear;
 
 /// Operations with parameters that a forward pass may use. Everything else (attention, activations, normalization without
 /// its affine part) is ordinary tensor code. The first axis is always the batch B, along which per-example gradients are
@@ -63,11 +63,7 @@ impl<'a> PlainTap<'a> {
 
 impl Tap for PlainTap<'_> {
     fn linear(&mut self, x: &Tensor, weight: Param, bias: Option<Param>) -> Tensor {
-        let (weight, bias) = (self.parameters.get(weight), bias.map(|b| self.parameters.get(b)));
-        match self.parameters.parts() {
-            Some(parts) => linear(x, weight, bias, parts),
-            None => x.linear(weight, bias),
-        }
+        linear(x, self.parameters.get(weight), bias.map(|b| self.parameters.get(b)), self.parameters.parts())
     }
 
     fn embedding(&mut self, table: Param, ids: &Tensor) -> Tensor {

@@ -5,16 +5,17 @@ use tch::{Device, Kind};
 use super::{Formula, FormulaSet, Gram, GramOptions, structured_gram};
 use crate::error::{Error, Result};
 use crate::jacobian::{Examples, Parameters, Tap};
+use crate::products::Parts;
 use crate::progress::Silent;
 use crate::setting::Field;
-use crate::split::Parts;
 
 /// Element type in which gradients are stored and multiplied. The network itself runs in its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a processor with units for
-    /// bf16 (AMX, AVX512-BF16), linear maps too; on matrix units (AMX), gradients when they are multiplied, too.
+    /// bf16 (AMX, AVX512-BF16), linear maps too, and gradients when they are multiplied (on vectors, AVX512-BF16, for SGD's kernel
+    /// alone).
     Bf16,
     /// Linear maps and gradients with factors split into two bf16 parts, 16 significant bits, on processors with matrix
     /// units, and many gradients when they are multiplied; elsewhere single precision.

@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use crate::products::{Gate, gated};
+
 /// Elementwise activation of the feed-forward layers and the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Activation {
@@ -35,6 +37,16 @@ impl Activation {
             Self::Relu => x.relu(),
             Self::Silu => x.silu(),
             Self::Tanh => x.tanh(),
+        }
+    }
+
+    /// Applied to every entry of a gate, times `up`.
+    pub(super) fn gate(self, gate: &Tensor, up: &Tensor) -> Tensor {
+        match self {
+            Self::Silu => gated(Gate::Silu, gate, up),
+            Self::Gelu => gated(Gate::Gelu, gate, up),
+            Self::GeluTanh => gated(Gate::GeluTanh, gate, up),
+            _ => self.apply(gate) * up,
         }
     }
 }

@@ -174,9 +174,9 @@ fn feed(tap: &mut dyn Tap, x: &Tensor, parts: &FeedForward, maps: &LayerMaps) ->
     let inner = match (parts.kind, maps.gate, maps.up) {
         (FeedKind::GatedFused, Some(both), _) => {
             let both = linear(tap, x, both).chunk(2, -1);
-            parts.activation.apply(&both[0]) * &both[1]
+            parts.activation.gate(&both[0], &both[1])
         }
-        (_, Some(gate), Some(up)) => parts.activation.apply(&linear(tap, x, gate)) * linear(tap, x, up),
+        (_, Some(gate), Some(up)) => parts.activation.gate(&linear(tap, x, gate), &linear(tap, x, up)),
         (_, _, Some(up)) => parts.activation.apply(&linear(tap, x, up)),
         _ => unreachable!("a layout has the maps of its description"),
     };

@@ -11,8 +11,8 @@ use super::rows::TableGradients;
 use crate::error::{Error, Result};
 use crate::evidence::{Answers, Evaluation};
 use crate::jacobian::{Examples, Parameters, all_outputs};
+use crate::products::Parts;
 use crate::progress::{Monitor, check_cancelled};
-use crate::split::Parts;
 
 /// Examples with their classes.
 pub struct LabelledExamples<'a> {

@@ -104,6 +104,12 @@ pub fn splits_rows(parts: Parts, rows: usize, columns: usize) -> bool {
     gains && Unit::here() == Some(Unit::Matrix)
 }
 
+/// Whether inner products of rows that are rounded to bf16 are computed by vectors here, which read them in place. Matrix units
+/// would need them packed.
+pub fn multiplies_rounded() -> bool {
+    Unit::here() == Some(Unit::Vector)
+}
+
 /// Inner products on units for bf16: there are none.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn add_products(_: Parts, _: &[f32], _: &[f32], _: usize, _: bool, _: &mut [f64]) {

@@ -23,7 +23,7 @@ pub enum Values<'a> {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod packed {
-    use super::{Parts, Range, Values};
+    use super::{Bf16, Parts, Range, Values};
 
     /// There are no units for bf16.
     #[derive(Debug, Default)]
@@ -55,12 +55,19 @@ mod packed {
         pub fn add_outer(&self, _: (Rows, Range<usize>), _: (Columns, Range<usize>), _: bool, _: &mut [f32]) {
             unreachable!("no units for bf16")
         }
+
+        /// Not to be called.
+        pub fn write_rounded(&self, _: (Rows, Range<usize>), _: (Columns, Range<usize>), _: &mut [Bf16]) {
+            unreachable!("no units for bf16")
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod packed {
-    use super::{ALIGNMENT, Parts, Range, Values};
+    use std::mem::MaybeUninit;
+
+    use super::{ALIGNMENT, Bf16, Parts, Range, Values};
     use crate::parts::pack::{Number, Place, length, strips};
     use crate::parts::product::{Factor, Out, block};
     use crate::parts::units::{Line, Multiplier, SIDE, STEP, Unit};
@@ -164,6 +171,51 @@ mod packed {
             add: bool,
             out: &mut [f32],
         ) {
+            let width = widths.len();
+            assert_eq!(out.len(), heights.len() * width, "entries of the tile");
+            let out = Out { values: out.as_mut_ptr(), stride: width };
+            self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, strips, steps| {
+                // SAFETY: the block is within the result, which is the caller's own; strips are as long as the steps.
+                unsafe { block(multiplier, g.0.parts, strips, steps, (out.at(i, j), size), add) };
+            });
+        }
+
+        /// Writes the same, rounded to bf16.
+        ///
+        /// # Panics
+        /// As [`Self::add_outer`].
+        pub fn write_rounded(
+            &self,
+            (g, heights): (Rows, Range<usize>),
+            (x, widths): (Columns, Range<usize>),
+            out: &mut [Bf16],
+        ) {
+            let width = widths.len();
+            assert_eq!(out.len(), heights.len() * width, "entries of the tile");
+            self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, strips, steps| {
+                let mut whole = MaybeUninit::<[f32; SIDE * SIDE]>::uninit();
+                let own = Out { values: whole.as_mut_ptr().cast(), stride: SIDE };
+                // SAFETY: a whole block is this function's own, and is written whole; strips are as long as the steps.
+                let whole = unsafe {
+                    block(multiplier, g.0.parts, strips, steps, (own, (SIDE, SIDE)), false);
+                    whole.assume_init_ref()
+                };
+                for (k, row) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
+                    let out = &mut out[(i + k) * width + j..][..size.1.min(SIDE)];
+                    // SAFETY: units come with these vectors (`Unit::here`).
+                    unsafe { round(row, out) };
+                }
+            });
+        }
+
+        /// Calls `multiply` for every block of a tile with its corner, the size of what is left from there on, and the packed
+        /// factors' strips of so many steps.
+        fn for_each_block(
+            &self,
+            (g, heights): (Rows, Range<usize>),
+            (x, widths): (Columns, Range<usize>),
+            mut multiply: impl FnMut((usize, usize), (usize, usize), &Multiplier, (&[Line], &[Line]), usize),
+        ) {
             let (g, x) = (g.0, x.0);
             assert_eq!((g.parts, g.tokens), (x.parts, x.tokens), "parts and tokens");
             assert!(
@@ -172,22 +224,32 @@ mod packed {
             );
             assert!(heights.end <= g.columns && widths.end <= x.columns, "columns of a factor");
             let (height, width) = (heights.len(), widths.len());
-            assert_eq!(out.len(), height * width, "entries of the tile");
-            if out.is_empty() {
+            if height * width == 0 {
                 return;
             }
             let multiplier = Multiplier::new();
             let steps = g.tokens.div_ceil(STEP);
-            let out = Out { values: out.as_mut_ptr(), stride: width };
             for j in (0..width).step_by(SIDE) {
                 let columns = x.strip(&self.lines[..self.used], widths.start + j);
                 for i in (0..height).step_by(SIDE) {
                     let rows = g.strip(&self.lines[..self.used], heights.start + i);
-                    let size = (height - i, width - j);
-                    // SAFETY: the block is within the result, which is the caller's own; strips are as long as the steps.
-                    unsafe { block(&multiplier, g.parts, (rows, columns), steps, (out.at(i, j), size), add) };
+                    multiply((i, j), (height - i, width - j), &multiplier, (rows, columns), steps);
                 }
             }
+        }
+    }
+
+    /// Rounds the first numbers of a block's row to bf16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn round(row: &[f32], out: &mut [Bf16]) {
+        use std::arch::x86_64::{__m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_mask_storeu_epi16};
+        assert!(row.len() == SIDE && out.len() <= SIDE, "a block's row");
+        let mask = ((1u64 << out.len()) - 1) as u32;
+        // SAFETY: a row has two vectors of 16 numbers; the mask covers what is written. Both types are 32 numbers of 16 bits.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(SIDE / 2)));
+            let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, rounded);
         }
     }
 }

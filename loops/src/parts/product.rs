@@ -1,4 +1,4 @@
-//! Products of matrices by units for bf16: blocks of the result, packed strips of the factors, threads.
+//! Products of matrices by units for bf16: blocks of the result, packed strips of the factors.
 
 use super::Parts;
 
@@ -21,8 +21,6 @@ pub(super) use x86::{STRIPS, Strips, block};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::cell::RefCell;
-    use std::ops::Range;
-    use std::thread;
 
     use super::{Factor, Parts};
     use crate::parts::pack::{Place, length, strip, strips};
@@ -34,9 +32,6 @@ mod x86 {
 
     /// Rows that are packed at a time.
     const ROWS: usize = 512;
-
-    /// Products below which threads are not worth starting.
-    const PARALLEL: usize = 1 << 25;
 
     /// Packed strips of a thread, kept from one product to the next.
     #[derive(Default)]
@@ -68,9 +63,6 @@ mod x86 {
         pub stride: usize,
     }
 
-    // SAFETY: threads write to blocks of their own.
-    unsafe impl Send for Out {}
-
     impl Out {
         /// The place from a row and a column on.
         ///
@@ -82,69 +74,23 @@ mod x86 {
         }
     }
 
-    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, or adds it, for `size` = (rows of a, rows of b, numbers of either), in at
-    /// most so many threads.
+    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, or adds it, for `size` = (rows of a, rows of b, numbers of either), in this thread.
     ///
     /// # Safety
     /// `out` is a matrix of that size which nobody else reads or writes; the processor has units for bf16.
     pub unsafe fn multiply(
         parts: Parts,
-        most: usize,
-        (a, b): (Factor<'_>, Factor<'_>),
-        size: (usize, usize, usize),
-        out: Out,
-        add: bool,
-    ) {
-        let (rows, columns, along) = size;
-        let count = if rows * columns * along < PARALLEL { 1 } else { most.max(1) };
-        // Each thread packs all of the other factor: it is the smaller one.
-        let length = rows.max(columns);
-        let share = length.div_ceil(count).next_multiple_of(SIDE);
-        let part = |range: Range<usize>| {
-            let (i, j) = if rows > columns { (range, 0..columns) } else { (0..rows, range) };
-            // SAFETY: the caller's promise; parts do not overlap.
-            unsafe { alone(parts, (a, b), (i, j, along), out, add) };
-        };
-        let ranges: Vec<Range<usize>> = (0..length).step_by(share).map(|k| k..length.min(k + share)).collect();
-        let Some((last, others)) = ranges.split_last() else { return };
-        thread::scope(|scope| {
-            for range in others {
-                let part = SendPart(&part);
-                scope.spawn(move || part.call(range.clone()));
-            }
-            part(last.clone());
-        });
-    }
-
-    /// Lets a thread have the work on its part.
-    struct SendPart<'a, F: Fn(Range<usize>)>(&'a F);
-
-    // SAFETY: the work reads shared numbers and writes to a block that no other thread has.
-    unsafe impl<F: Fn(Range<usize>)> Send for SendPart<'_, F> {}
-
-    impl<F: Fn(Range<usize>)> SendPart<'_, F> {
-        fn call(self, range: Range<usize>) {
-            (self.0)(range);
-        }
-    }
-
-    /// A block of the result in this thread.
-    ///
-    /// # Safety
-    /// As for [`multiply`].
-    unsafe fn alone(
-        parts: Parts,
         factors: (Factor<'_>, Factor<'_>),
-        block: (Range<usize>, Range<usize>, usize),
+        size: (usize, usize, usize),
         out: Out,
         add: bool,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             match parts {
-                Parts::One => in_parts::<1>(parts, factors, block, out, add),
-                Parts::Two => in_parts::<2>(parts, factors, block, out, add),
-                Parts::Three => in_parts::<3>(parts, factors, block, out, add),
+                Parts::One => in_parts::<1>(parts, factors, size, out, add),
+                Parts::Two => in_parts::<2>(parts, factors, size, out, add),
+                Parts::Three => in_parts::<3>(parts, factors, size, out, add),
             }
         }
     }
@@ -154,14 +100,14 @@ mod x86 {
     unsafe fn in_parts<const P: usize>(
         parts: Parts,
         (a, b): (Factor<'_>, Factor<'_>),
-        (rows, columns, along): (Range<usize>, Range<usize>, usize),
+        (rows, columns, along): (usize, usize, usize),
         out: Out,
         add: bool,
     ) {
         let multiplier = Multiplier::new();
         STRIPS.with_borrow_mut(|packed| {
-            for i in rows.clone().step_by(ROWS) {
-                let rows = i..rows.end.min(i + ROWS);
+            for i in (0..rows).step_by(ROWS) {
+                let rows = i..rows.min(i + ROWS);
                 for k in (0..along).step_by(ALONG[P - 1]) {
                     let along = k..along.min(k + ALONG[P - 1]);
                     let steps = along.len().div_ceil(STEP);
@@ -170,8 +116,8 @@ mod x86 {
                     // SAFETY: units come with these vectors (`Unit::here`).
                     unsafe { strips::<P, f32>(a, rows.clone(), along.clone(), Place::Rows, packed_rows) };
                     let column = Strips::room(&mut packed.columns, lines);
-                    for j in columns.clone().step_by(SIDE) {
-                        let columns = j..columns.end.min(j + SIDE);
+                    for j in (0..columns).step_by(SIDE) {
+                        let columns = j..columns.min(j + SIDE);
                         // SAFETY: as above.
                         unsafe { strip::<P, f32>(b, columns.clone(), along.clone(), Place::Columns, column) };
                         for (s, strip) in packed_rows.chunks_exact(lines).enumerate() {

@@ -165,7 +165,7 @@ mod tests {
         use crate::kernel::{Formula, Precision};
         use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
         use crate::progress::Silent;
-        if !crate::split::has_units() {
+        if !crate::products::has_units() {
             eprintln!("skipped: this processor has no units for bf16, or they are switched off");
             return;
         }
@@ -194,7 +194,7 @@ mod tests {
             [(Precision::Bf16x3, [2e-6, 1e-3]), (Precision::Bf16x2, [2e-5, 1e-2]), (Precision::Bf16, [2e-2, 2e-1])]
         {
             // Vectors of bf16 compute one part alone; more are single precision there.
-            let is_split = precision.parts().is_some_and(crate::split::splits);
+            let is_split = precision.parts().is_some_and(crate::products::splits);
             let tiles = (FormulaSet::ALL, Some(Method::Tiles));
             for (formulas, method) in [tiles, (FormulaSet::SGD, Some(Method::Ghost))] {
                 let (own, plain) = (kernels(Some(precision), formulas, method), kernels(None, formulas, method));

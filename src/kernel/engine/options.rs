@@ -6,7 +6,7 @@ use super::{Arithmetic, Method};
 use crate::error::{Error, Result};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
-use crate::split::{Parts, splits};
+use crate::products::{Parts, splits};
 
 /// How to compute a Gram matrix.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::symmetry::mirrored;
 use crate::jacobian::{Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
-use crate::split::{Packs, Parts};
+use crate::products::{Packs, Parts};
 
 /// Gradients of some examples in factored form. Rows are ordered by batch, and within a batch as in [`Recorded::places`].
 pub(super) struct Panel {
@@ -108,11 +108,16 @@ impl Panel {
         self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts, packs)).collect()
     }
 
-    /// Writes the gradients' entries in a tile from packed factors.
+    /// Writes the gradients' entries in a tile from packed factors, in the element type of `out`: single precision, or rounded to
+    /// bf16.
     pub fn write_packed(&self, (packed, packs): (&[PackedFactors], &Packs), tile: &Tile, out: &Tensor) {
         let mut at = 0;
         for (batch, packed) in self.batches.iter().zip(packed) {
-            packed.write(packs, tile, &out.narrow(0, at, batch.rows()));
+            let out = out.narrow(0, at, batch.rows());
+            match out.kind() {
+                Kind::BFloat16 => packed.write_rounded(packs, tile, &out),
+                _ => packed.write(packs, tile, &out),
+            }
             at += batch.rows();
         }
     }

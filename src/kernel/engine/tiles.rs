@@ -15,7 +15,7 @@ use super::symmetry::mirrored;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::{FormulaSet, OVERFLOW};
-use crate::split::{self, Packs, Parts};
+use crate::products::{self, Packs, Parts, multiplies_rounded};
 
 /// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
@@ -35,11 +35,13 @@ struct Side {
     panel: Panel,
     /// Gradients of a tile, followed by their signs if a formula needs both.
     buffer: Tensor,
+    /// Gradients of a tile, rounded to bf16.
+    rounded: Tensor,
     signs: Signs,
     loops: Loops,
-    /// The parts into which matrix units split factors, if asked for.
+    /// The parts into which units for bf16 split factors, if asked for.
     parts: Option<Parts>,
-    /// The factors of the last parameter, if matrix units write its gradients.
+    /// The factors of the last parameter, if units for bf16 write its gradients.
     packed: Option<(Param, Option<Vec<PackedFactors>>)>,
     packs: Packs,
     arithmetic: Arithmetic,
@@ -58,6 +60,7 @@ impl Side {
             packed: None,
             packs: Packs::default(),
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
+            rounded: Tensor::empty([0], (Kind::BFloat16, device)),
             signs: Signs::default(),
             arithmetic,
             pretended_memory: options.pretended_memory,
@@ -93,7 +96,28 @@ impl Side {
         block
     }
 
-    /// The panel and a parameter's packed factors with their memory, kept for its other tiles; `None` if matrix units do not write its gradients.
+    /// Whether a tile's gradients are written in bf16: in one part, by vectors that multiply them as they lie.
+    fn writes_rounded(&mut self, p: Param, tile: &Tile) -> bool {
+        self.parts == Some(Parts::One)
+            && multiplies_rounded()
+            && PackedFactors::reaches(tile)
+            && self.packed(p).is_some_and(|(_, packed, _)| packed.iter().all(PackedFactors::can_be_rounded))
+    }
+
+    /// Gradients \[rows, entries\] of a tile in bf16.
+    fn write_rounded(&mut self, p: Param, tile: &Tile) -> Tensor {
+        let (rows, entries) = (self.rows(), tile.entries());
+        if (self.rounded.numel() as i64) < rows * entries {
+            self.rounded = Tensor::empty([rows * entries], (Kind::BFloat16, Device::Cpu));
+        }
+        let block = self.rounded.narrow(0, 0, rows * entries).view([rows, entries]);
+        let (panel, packed, packs) = self.packed(p).expect("packed factors");
+        panel.write_packed((packed, packs), tile, &block);
+        block
+    }
+
+    /// The panel and a parameter's packed factors with their memory, kept for its other tiles; `None` if units for bf16 do not write
+    /// its gradients.
     fn packed(&mut self, p: Param) -> Option<(&Panel, &[PackedFactors], &Packs)> {
         let parts = self.parts?;
         if self.packed.as_ref().is_none_or(|(of, _)| *of != p) {
@@ -218,6 +242,15 @@ impl Tiler {
     pub fn tile(&mut self, set: usize, tile: &Tile, formulas: FormulaSet) -> Result<()> {
         let (p, set) = (self.sets[set].0, self.sets[set].1.shallow_clone());
         let signed = formulas.asymmetric || formulas.signgd;
+        let passing = self.passing.as_mut();
+        if !signed && self.held.writes_rounded(p, tile) && passing.is_none_or(|side| side.writes_rounded(p, tile)) {
+            let block = self.held.write_rounded(p, tile);
+            let other = self.passing.as_mut().map(|side| side.write_rounded(p, tile));
+            let same = other.is_none();
+            let product = self.multiply(&block, other.as_ref().unwrap_or(&block), same);
+            self.take_sgd(p, &product);
+            return Ok(());
+        }
         let block = self.held.write(p, &set, tile);
         if signed {
             self.held.take_signs(&block, formulas.asymmetric, self.lanes)?;
@@ -238,25 +271,34 @@ impl Tiler {
     fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
         let rows = self.held.rows();
         let (gradients, signs) = (block.narrow(0, 0, rows), block.narrow(0, rows, rows));
-        let size = if formulas.sgd {
+        if formulas.sgd {
             let product = self.multiply(&gradients, &gradients, true);
-            if self.share_matrices {
-                self.products.add_share(p.0, &mirrored(&product));
-            }
-            add(&mut self.products.sgd, &product);
-            diagonal_sum(&product)
+            self.take_sgd(p, &product);
         } else {
             let flat = wide(&gradients).view(-1);
-            flat.dot(&flat).double_value(&[])
-        };
+            self.add_traces(p, flat.dot(&flat).double_value(&[]), 0.0);
+        }
         if formulas.asymmetric {
             let product = self.multiply(&gradients, &signs, false);
             add(&mut self.products.asymmetric, &product);
         }
-        let count = if formulas.signgd || formulas.asymmetric { self.count_nonzero(block) } else { 0.0 };
-        self.add_traces(p, size, count);
+        if formulas.signgd || formulas.asymmetric {
+            self.add_traces(p, 0.0, self.count_nonzero(block));
+        }
         if formulas.signgd {
             self.multiply_signs(block, None);
+        }
+    }
+
+    /// Adds inner products of gradients of a tile; of a panel with itself those on and above the diagonal.
+    fn take_sgd(&mut self, p: Param, product: &Tensor) {
+        let same = self.passing.is_none();
+        if self.share_matrices {
+            self.products.add_share(p.0, &if same { mirrored(product) } else { product.shallow_clone() });
+        }
+        add(&mut self.products.sgd, product);
+        if same {
+            self.add_traces(p, diagonal_sum(product), 0.0);
         }
     }
 
@@ -269,10 +311,7 @@ impl Tiler {
         let ((gradients, signs), (others, other_signs)) = (halves(block), halves(other));
         if formulas.sgd {
             let product = self.multiply(&gradients, &others, false);
-            if self.share_matrices {
-                self.products.add_share(p.0, &product);
-            }
-            add(&mut self.products.sgd, &product);
+            self.take_sgd(p, &product);
         }
         if formulas.asymmetric {
             let (product, reversed) =
@@ -354,18 +393,33 @@ fn wide(t: &Tensor) -> Tensor {
 /// The same on the CPU with this program's own loops, in so many bf16 parts where units multiply these faster; if `upper`, at
 /// least the entries on and above the diagonal.
 fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
-    if a.kind() != Kind::Float || !has_avx512() {
-        return a.mm(&b.tr()).to_kind(Kind::Double);
+    /// The numbers of a contiguous CPU tensor.
+    ///
+    /// # Safety
+    /// They are of this type, and are not written meanwhile.
+    unsafe fn numbers<T>(t: &Tensor) -> &[T] {
+        assert!(t.is_contiguous(), "rows of a tile's block");
+        // SAFETY: the caller's promise; the tensor outlives the slice.
+        unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<T>(), t.numel()) }
     }
-    assert!(a.is_contiguous() && b.is_contiguous(), "rows of a tile's block");
-    // SAFETY: contiguous CPU tensors of single precision, which outlive the slices and are not written meanwhile.
-    let slice = |t: &Tensor| unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel()) };
     let (rows, columns) = (a.size()[0], b.size()[0]);
     let mut sums = vec![0.0; (rows * columns) as usize];
     let entries = a.size()[1] as usize;
-    match parts.filter(|parts| split::splits_rows(*parts, rows as usize, columns as usize)) {
-        Some(parts) => split::add_products(parts, slice(a), slice(b), entries, upper, &mut sums),
-        None => dots::add_products(slice(a), slice(b), entries, upper, &mut sums),
+    match a.kind() {
+        Kind::BFloat16 => {
+            // SAFETY: this type.
+            let (a, b) = unsafe { (numbers(a), numbers(b)) };
+            products::add_rounded_products(a, b, entries, upper, &mut sums);
+        }
+        Kind::Float if has_avx512() => {
+            // SAFETY: this type.
+            let (a, b) = unsafe { (numbers(a), numbers(b)) };
+            match parts.filter(|parts| products::splits_rows(*parts, rows as usize, columns as usize)) {
+                Some(parts) => products::add_products(parts, a, b, entries, upper, &mut sums),
+                None => dots::add_products(a, b, entries, upper, &mut sums),
+            }
+        }
+        _ => return a.mm(&b.tr()).to_kind(Kind::Double),
     }
     Tensor::from_slice(&sums).view([rows, columns])
 }

@@ -13,8 +13,8 @@ use crate::device::threads;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
+use crate::products::ALIGNMENT;
 use crate::progress::{Monitor, check_cancelled};
-use crate::split::ALIGNMENT;
 use crate::threads::in_threads;
 
 /// Cost (in multiplications and additions) below which threads are not worth starting.

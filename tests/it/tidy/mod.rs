@@ -171,7 +171,7 @@ fn foreign(sources: &[Source]) -> Vec<String> {
             ("minijinja", top != "report" && top != "task"),
             ("hf_hub", top != "hub"),
             ("ureq", top != "hub"),
-            ("faer", top != "regression" && top != "device"),
+            ("faer", !["regression", "device", "products"].contains(&top)),
             ("tokenizers", top != "task" && top != "pretrain"),
         ];
         let named = wrong.iter().filter(|(library, wrong)| *wrong && names(library));

@@ -1,6 +1,7 @@
 // A linear map that libtorch differentiates, with matrix products of a caller's own: y = x Wᵀ + b, and in the backward pass
 // dx = dy W, dW = dyᵀ x, db = Σ dy. Without such a product factors are rounded to bf16, and libtorch multiplies them.
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -8,6 +9,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
 
 namespace {
 
@@ -15,16 +18,18 @@ using at::Tensor;
 
 // As in linear.rs, which says what the fields mean.
 struct Operand {
-    const float *values;
+    const void *values;
     int64_t stride;
     bool along;
 };
 
 struct Product {
     int parts;
+    bool is_double;
     Operand a, b;
     int64_t rows, columns, length;
-    float *out;
+    void *out;
+    int64_t out_stride;
     bool add;
 };
 
@@ -36,6 +41,42 @@ struct Factor {
     int64_t rows() const { return values.size(along ? 0 : 1); }
     int64_t length() const { return values.size(along ? 1 : 0); }
 };
+
+// A product's rows of a, or of b, from `first` on, at most `count`.
+Product share(const Product &whole, bool of_a, int64_t first, int64_t count) {
+    Product part = whole;
+    const int64_t bytes = whole.is_double ? sizeof(double) : sizeof(float);
+    Operand &factor = of_a ? part.a : part.b;
+    int64_t &lines = of_a ? part.rows : part.columns;
+    lines = std::min(count, lines - first);
+    factor.values = static_cast<const char *>(factor.values) + bytes * first * (factor.along ? factor.stride : 1);
+    part.out = static_cast<char *>(part.out) + bytes * first * (of_a ? part.out_stride : 1);
+    return part;
+}
+
+// Computes a product in libtorch's threads: another pool's would have to be woken each time, and would compete with them. A
+// library's only loop over numbers that others may fill is that over a tensor's elements. Each thread reads all of the smaller
+// factor.
+void multiply_in_threads(Multiply multiply, const Product &whole) {
+    // Multiplications that are worth a thread, and lines that both kinds of products take at a time.
+    constexpr int64_t WORTH = 1 << 20, STEP = 32;
+    const bool of_a = whole.rows > whole.columns;
+    const int64_t lines = of_a ? whole.rows : whole.columns;
+    const int64_t work = whole.rows * whole.columns * whole.length;
+    const int64_t threads = std::min<int64_t>({at::get_num_threads(), 1 + work / WORTH, 1 + lines / STEP});
+    const int64_t size = ((lines + threads - 1) / threads + STEP - 1) / STEP * STEP;
+    if (size >= lines) return multiply(&whole);
+    Tensor starts = at::arange(0, lines, size, at::kLong);
+    auto each = at::TensorIterator::nullary_op(starts);
+    each.for_each(
+        [&](char **data, const int64_t *strides, int64_t count) {
+            for (int64_t i = 0; i < count; ++i) {
+                const Product part = share(whole, of_a, *reinterpret_cast<int64_t *>(data[0] + i * strides[0]), size);
+                multiply(&part);
+            }
+        },
+        1);
+}
 
 Tensor rounded(const Tensor &t) { return t.to(at::kBFloat16).to(t.scalar_type()); }
 
@@ -50,14 +91,16 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
     if (bias.defined()) out.copy_(bias.expand_as(out));
     if (a.length() == 0 && !bias.defined()) out.zero_();
     const Product asked{parts,
-                        {left.const_data_ptr<float>(), left.size(1), a.along},
-                        {right.const_data_ptr<float>(), right.size(1), b.along},
+                        left.scalar_type() == at::kDouble,
+                        {left.const_data_ptr(), left.size(1), a.along},
+                        {right.const_data_ptr(), right.size(1), b.along},
                         a.rows(),
                         b.rows(),
                         a.length(),
-                        out.mutable_data_ptr<float>(),
+                        out.mutable_data_ptr(),
+                        out.size(1),
                         bias.defined()};
-    multiply(&asked);
+    multiply_in_threads(multiply, asked);
     return out;
 }
 
@@ -104,7 +147,7 @@ struct Linear : torch::autograd::Function<Linear> {
 
 // The map's output in *out, as libtorch's bindings own tensors. Returns what went wrong, or nothing; the text is this thread's,
 // until the next call.
-extern "C" const char *kernelview_split_linear(Tensor **out, const Tensor *x, const Tensor *weight, const Tensor *bias,
+extern "C" const char *kernelview_linear(Tensor **out, const Tensor *x, const Tensor *weight, const Tensor *bias,
                                                int parts, Multiply multiply) {
     static thread_local std::string failure;
     try {
