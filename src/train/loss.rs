@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::rows::{RowTap, TableGradients};
+use super::rows::{Gradient, RowTap, TableGradients};
 use crate::jacobian::{Examples, Parameters};
 
 /// Mean cross-entropy of logits \[B, C\] against class indices \[B\].
@@ -30,17 +30,20 @@ pub fn loss_gradient(
     indices: &[usize],
     include: &[bool],
 ) -> (f64, Vec<Option<Tensor>>) {
-    loss_gradient_in(&mut TableGradients::default(), parameters, examples, (labels, indices), include)
+    let mut tables = TableGradients::default();
+    let (loss, gradients) = loss_gradient_in(&mut tables, parameters, examples, (labels, indices), include);
+    let whole = gradients.into_iter().zip(parameters.values()).map(|(g, value)| Some(g?.whole(value)));
+    (loss, whole.collect())
 }
 
-/// [`loss_gradient`] in memory that is kept from step to step: the gradients are valid until the next call.
+/// [`loss_gradient`] with tables' gradients by rows, in memory that is kept from step to step: they are valid until the next call.
 pub(super) fn loss_gradient_in(
     tables: &mut TableGradients,
     parameters: &Parameters,
     examples: &dyn Examples,
     (labels, indices): (&Tensor, &[usize]),
     include: &[bool],
-) -> (f64, Vec<Option<Tensor>>) {
+) -> (f64, Vec<Option<Gradient>>) {
     let mut wanted = include.iter();
     let leaves = parameters.map(|v| v.detach().set_requires_grad(*wanted.next().expect("one flag per parameter")));
     let mut tap = RowTap::new(&leaves);

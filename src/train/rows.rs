@@ -1,13 +1,37 @@
-//! The tap under which a training step runs: tables get gradients in the rows that were read, and dense ones only at the end.
+//! The tap under which a training step runs: tables get gradients in the rows that were read.
 //!
 //! Autograd's gradient of a table is as large as the table, one for each place that reads it, and the one of the decoder's rows is
-//! there while all activations still are. Here the rows that were read are leaves of the graph, and are added up after it is gone.
+//! there while all activations still are. Here the rows that were read are leaves of the graph, and are added up after it is gone;
+//! a table of which a run reads a few thousand rows has a gradient, and moments, of a few thousand rows.
 
 use std::collections::HashMap;
 
 use tch::Tensor;
 
 use crate::jacobian::{Param, Parameters, PlainTap, Tap};
+
+/// A gradient of a parameter.
+pub(super) enum Gradient {
+    /// Of all entries.
+    Whole(Tensor),
+    /// Of the rows of a table that were read in this step or an earlier one; that of the others is zero.
+    Rows {
+        /// Which rows, in the order of their first reading.
+        ids: Tensor,
+        /// Their gradients \[rows, d\].
+        values: Tensor,
+    },
+}
+
+impl Gradient {
+    /// The same of all entries of the parameter.
+    pub fn whole(self, parameter: &Tensor) -> Tensor {
+        match self {
+            Self::Whole(whole) => whole,
+            Self::Rows { ids, values } => parameter.detach().zeros_like().index_copy(0, &ids, &values),
+        }
+    }
+}
 
 /// A plain tap over leaves that remembers which rows of them were read.
 pub(super) struct RowTap<'a> {
@@ -42,53 +66,102 @@ impl<'a> RowTap<'a> {
 
     /// Gradients of a loss in the leaves that require them, `None` for the others. Those of tables are in the memory of `tables`,
     /// until the next step.
-    pub fn gradients(self, loss: &Tensor, tables: &mut TableGradients) -> Vec<Option<Tensor>> {
+    pub fn gradients(self, loss: &Tensor, tables: &mut TableGradients) -> Vec<Option<Gradient>> {
         let leaves = self.plain.parameters();
         let trained: Vec<&Tensor> = leaves.values().iter().filter(|v| v.requires_grad()).collect();
         let inputs: Vec<&Tensor> = trained.into_iter().chain(self.reads.iter().map(|read| &read.rows)).collect();
         let mut found = Tensor::run_backward(&[loss], &inputs, false, false).into_iter();
-        let mut gradients: Vec<Option<Tensor>> = leaves
+        let mut gradients: Vec<Option<Gradient>> = leaves
             .values()
             .iter()
-            .map(|v| if v.requires_grad() { found.next().filter(Tensor::defined) } else { None })
+            .map(|v| if v.requires_grad() { found.next().filter(Tensor::defined).map(Gradient::Whole) } else { None })
             .collect();
         tables.clear();
         for (read, of_rows) in self.reads.iter().zip(found) {
-            tables.add(leaves, read, &of_rows);
+            tables.add(read, &of_rows);
         }
-        for (table, (sum, _)) in &tables.kept {
-            // A table may have been used as a whole, too.
-            let whole = gradients[table.0].take();
-            gradients[table.0] = Some(whole.map_or_else(|| sum.shallow_clone(), |whole| whole + sum));
+        for (table, rows) in &tables.kept {
+            let gradient = &mut gradients[table.0];
+            let of_rows = rows.gradient();
+            *gradient = Some(match gradient.take() {
+                // A table may be used as a whole, too.
+                Some(whole) => {
+                    let parameter = leaves.get(*table);
+                    Gradient::Whole(whole.whole(parameter) + of_rows.whole(parameter))
+                }
+                None => of_rows,
+            });
         }
         gradients
     }
 }
 
-/// Memory of tables' gradients, which is kept from step to step: in memory that is freed and taken again, activations would get
-/// in the way of blocks as large as a table, and the process would grow by one in every other step.
+/// Gradients of tables' rows, in memory that is kept from step to step.
 #[derive(Default)]
 pub(super) struct TableGradients {
-    /// For each table its gradient, and the rows of it that are not zero.
-    kept: HashMap<Param, (Tensor, Vec<Tensor>)>,
+    kept: HashMap<Param, Rows>,
+}
+
+/// Rows of a table that were ever read.
+struct Rows {
+    /// In the order of their first reading.
+    ids: Vec<i64>,
+    /// The place of each.
+    places: HashMap<i64, i64>,
+    /// Their gradients \[at least as many rows, d\].
+    sums: Tensor,
+}
+
+impl Rows {
+    fn new(of_rows: &Tensor) -> Self {
+        let width = of_rows.size()[of_rows.dim() - 1];
+        Self {
+            ids: Vec::new(),
+            places: HashMap::new(),
+            sums: of_rows.new_zeros([0, width], (of_rows.kind(), of_rows.device())),
+        }
+    }
+
+    /// Adds gradients \[.., d\] of these rows.
+    fn add(&mut self, ids: &Tensor, of_rows: &Tensor) {
+        let places: Vec<i64> = Vec::<i64>::try_from(ids)
+            .expect("a flat tensor of integers")
+            .into_iter()
+            .map(|id| {
+                let next = self.ids.len() as i64;
+                *self.places.entry(id).or_insert_with(|| {
+                    self.ids.push(id);
+                    next
+                })
+            })
+            .collect();
+        let (rows, room) = (self.ids.len() as i64, self.sums.size()[0]);
+        if rows > room {
+            self.sums = self.sums.constant_pad_nd([0, 0, 0, rows.max(2 * room) - room]);
+        }
+        let places = Tensor::from_slice(&places).to_device(self.sums.device());
+        // In the order of reading, on every device.
+        let _ = self.sums.index_put_(&[Some(&places)], &of_rows.reshape([-1, self.sums.size()[1]]), true);
+    }
+
+    fn gradient(&self) -> Gradient {
+        Gradient::Rows {
+            ids: Tensor::from_slice(&self.ids).to_device(self.sums.device()),
+            values: self.sums.narrow(0, 0, self.ids.len() as i64),
+        }
+    }
 }
 
 impl TableGradients {
     /// Sets all rows to zero.
     fn clear(&mut self) {
-        for (sum, rows) in self.kept.values_mut() {
-            for ids in rows.drain(..) {
-                let _ = sum.index_fill_(0, &ids, 0.0);
-            }
+        for rows in self.kept.values_mut() {
+            let _ = rows.sums.zero_();
         }
     }
 
-    fn add(&mut self, leaves: &Parameters, read: &Read, of_rows: &Tensor) {
-        let new = || (leaves.get(read.table).detach().zeros_like(), Vec::new());
-        let (sum, rows) = self.kept.entry(read.table).or_insert_with(new);
-        // In the order of reading, on every device.
-        let _ = sum.index_put_(&[Some(&read.ids)], &of_rows.reshape([-1, sum.size()[1]]), true);
-        rows.push(read.ids.shallow_clone());
+    fn add(&mut self, read: &Read, of_rows: &Tensor) {
+        self.kept.entry(read.table).or_insert_with(|| Rows::new(of_rows)).add(&read.ids, of_rows);
     }
 }
 
@@ -183,8 +256,9 @@ mod tests {
             let value = loss(&mut tap, &tokens, whole);
             let found = tap.gradients(&value, &mut tables);
             assert!(found[2].is_none(), "positions");
-            for (found, expected) in found[..2].iter().zip(&expected) {
-                let off = (found.as_ref().expect("a gradient") - expected).abs().max().double_value(&[]);
+            for (found, expected) in found.into_iter().zip(&expected) {
+                let found = found.expect("a gradient").whole(expected);
+                let off = (found - expected).abs().max().double_value(&[]);
                 assert!(off < 1e-14 * expected.abs().max().double_value(&[]).max(1.0), "{tokens:?}: {off:.1e}");
             }
         }

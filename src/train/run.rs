@@ -133,7 +133,7 @@ pub fn fine_tune(
         loss_count += 1;
         let watched = watch.as_mut().filter(|watch| watch.steps.is_none_or(|steps| steps.contains(&number)));
         let watched = watched.map(|watch| (watch, copy(&parameters)));
-        optimizer.step_in_place(&mut parameters, &gradients, 1.0);
+        optimizer.step_by_rows(&mut parameters, &gradients);
         drop(gradients);
         if let Some((watch, before)) = watched {
             // Observers measure in the network's own precision.
