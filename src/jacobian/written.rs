@@ -20,7 +20,7 @@ pub enum Loops {
 
 impl Recorded {
     /// Writes the gradients' entries in one tile of a parameter to `out` \[C·B, entries of the tile\], contiguous, in the order
-    /// of [`Recorded::places`].
+    /// of [`Recorded::places`]. Factors are converted to its element type, in which they are multiplied and summed.
     pub fn write(&self, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         self.write_by(Loops::Own, p, set, tile, out);
     }
@@ -56,14 +56,22 @@ impl Recorded {
 
     /// `Σ_t g_t x_tᵀ`, one product per example and output, into `out` or added to it.
     fn write_outer(&self, loops: Loops, (x, g): (&Tensor, &Tensor), tile: &Tile, out: &Tensor, add: bool) {
-        let single = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float;
-        if loops != Loops::Library && single(x) && has_avx512() {
-            self.write_outer_on_cpu(x, g, tile, out, add);
+        if loops != Loops::Library && out.device() == Device::Cpu && out.kind() == Kind::Float && has_avx512() {
+            if x.kind() == Kind::Float {
+                self.write_outer_on_cpu(x, g, tile, out, add);
+            } else {
+                // Of other numbers, what the tile needs.
+                let single = |t: Tensor| t.to_kind(Kind::Float).contiguous();
+                let x = single(x.narrow(2, tile.columns.start, tile.width()));
+                let g = single(g.narrow(3, tile.rows.start, tile.height()));
+                let whole = Tile { rows: 0..tile.height(), columns: 0..tile.width() };
+                self.write_outer_on_cpu(&x, &g, &whole, out, add);
+            }
             return;
         }
-        let x = x.narrow(2, tile.columns.start, tile.width());
+        let x = x.narrow(2, tile.columns.start, tile.width()).to_kind(out.kind());
         for c in 0..self.count {
-            let g = g.select(1, c).narrow(2, tile.rows.start, tile.height()).transpose(1, 2);
+            let g = g.select(1, c).narrow(2, tile.rows.start, tile.height()).transpose(1, 2).to_kind(out.kind());
             let mut target = out.narrow(0, c * self.batch, self.batch).view([self.batch, tile.height(), tile.width()]);
             let _ = if add { target.baddbmm_(&g, &x) } else { g.bmm_out(&target, &x) };
         }
@@ -121,7 +129,7 @@ impl Recorded {
         let base = Tensor::arange(self.rows(), (Kind::Int64, ids.device()));
         let base = base.view([self.count, self.batch, 1]).transpose(0, 1) * tile.height();
         let index = (base + local.unsqueeze(1)).reshape([-1]);
-        let g = g.narrow(3, tile.columns.start, tile.width());
+        let g = g.narrow(3, tile.columns.start, tile.width()).to_kind(out.kind());
         let kept = &g * present.unsqueeze(1).unsqueeze(-1).to_kind(g.kind());
         let mut target = out.view([self.rows() * tile.height(), tile.width()]);
         let _ = target.index_add_(0, &index, &kept.reshape([-1, tile.width()]));

@@ -82,13 +82,13 @@ impl Side {
         }
         let block = self.buffer.narrow(0, 0, needed).view([2 * rows, entries]);
         let gradients = block.narrow(0, 0, rows);
-        let kind = self.panel.first().kind();
-        let buffer = self.buffer.kind();
+        let (kind, buffer) = (self.panel.first().kind(), self.buffer.kind());
         if let Some(packed) = self.packed(p).filter(|_| buffer == Kind::Float && PackedFactors::reaches(tile)) {
             packed.0.write_packed((packed.1, packed.2), tile, &gradients);
-        } else if kind == buffer {
+        } else if self.parts.is_some() || kind == buffer {
             self.panel.write(self.loops, p, set, tile, &gradients);
         } else {
+            // Rounded, as gradients in a buffer of 16 bits are.
             let rounded = Tensor::empty([rows, entries], (kind, self.buffer.device()));
             self.panel.write(self.loops, p, set, tile, &rounded);
             gradients.shallow_clone().copy_(&rounded);
