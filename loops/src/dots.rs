@@ -24,6 +24,8 @@ pub fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mu
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 is available, as asserted.
     in_chunks((a, b), entries, upper, sums, |left, right| unsafe { x86::single::tile(left, right) });
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (a, b, entries, upper, sums);
 }
 
 /// The same for rows that are rounded to bf16; products are exact, and sums in single precision as there.
@@ -35,6 +37,8 @@ pub fn add_rounded_products(a: &[Bf16], b: &[Bf16], entries: usize, upper: bool,
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 with bf16 is available, as asserted.
     in_chunks((a, b), entries, upper, sums, |left, right| unsafe { x86::rounded::tile(left, right) });
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (a, b, entries, upper, sums);
 }
 
 /// Up to [`TILE`] rows of a block, from an entry on.

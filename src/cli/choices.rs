@@ -36,7 +36,8 @@ choices!(Dtype {
 
 choices!(Precision {
     Bf16: "bf16", "Gradient factors with 8 significant bits, in half the memory; sums in single precision. On a \
-                   processor with units for bf16 (AMX, AVX512-BF16), linear maps too";
+                   processor with units for bf16 (AMX, AVX512-BF16), linear maps too, and gradients when they are \
+                   multiplied (with AVX512-BF16, if `sgd` is the only formula)";
     Bf16x2: "bf16x2", "Products split into two bf16 parts (16 significant bits), on the processor's matrix units (AMX); \
                        without them, as f32";
     Bf16x3: "bf16x3", "The same with three parts, all 24 bits of single precision";

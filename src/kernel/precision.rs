@@ -43,7 +43,7 @@ impl Precision {
         }
     }
 
-    /// The number of bf16 parts into which factors are split, if there are matrix units.
+    /// The number of bf16 parts into which factors are split, if there are units for them.
     pub fn parts(self) -> Option<Parts> {
         match self {
             Self::Bf16 => Some(Parts::One),

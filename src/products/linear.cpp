@@ -16,7 +16,7 @@ namespace {
 
 using at::Tensor;
 
-// As in linear.rs, which says what the fields mean.
+// As in product.rs, which says what the fields mean.
 struct Operand {
     const void *values;
     int64_t stride;
@@ -54,11 +54,11 @@ Product share(const Product &whole, bool of_a, int64_t first, int64_t count) {
     return part;
 }
 
-// Computes a product in libtorch's threads: another pool's would have to be woken each time, and would compete with them. A
-// library's only loop over numbers that others may fill is that over a tensor's elements. Each thread reads all of the smaller
-// factor.
+// Computes a product in libtorch's threads, which another pool's would compete with, and have to be woken for each product. What
+// libtorch lets others run in its threads is a loop over the elements of a tensor: here the first lines of the shares. Each thread
+// reads all of the smaller factor.
 void multiply_in_threads(Multiply multiply, const Product &whole) {
-    // Multiplications that are worth a thread, and lines that both kinds of products take at a time.
+    // Multiplications that are worth a thread; the side of a block of products of parts.
     constexpr int64_t WORTH = 1 << 20, STEP = 32;
     const bool of_a = whole.rows > whole.columns;
     const int64_t lines = of_a ? whole.rows : whole.columns;
@@ -86,6 +86,10 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
         const Tensor right = rounded(b.along ? b.values.t() : b.values);
         return bias.defined() ? at::addmm(bias, left, right) : at::mm(left, right);
     }
+    TORCH_CHECK(a.length() == b.length() && a.values.scalar_type() == b.values.scalar_type() && b.values.device().is_cpu() &&
+                    (!bias.defined() || bias.scalar_type() == a.values.scalar_type()),
+                "factors of a product: ", a.values.sizes(), " of ", a.values.scalar_type(), " and ", b.values.sizes(), " of ",
+                b.values.scalar_type());
     const Tensor left = a.values.contiguous(), right = b.values.contiguous();
     Tensor out = at::empty({a.rows(), b.rows()}, left.options());
     if (bias.defined()) out.copy_(bias.expand_as(out));
@@ -148,7 +152,7 @@ struct Linear : torch::autograd::Function<Linear> {
 // The map's output in *out, as libtorch's bindings own tensors. Returns what went wrong, or nothing; the text is this thread's,
 // until the next call.
 extern "C" const char *kernelview_linear(Tensor **out, const Tensor *x, const Tensor *weight, const Tensor *bias,
-                                               int parts, Multiply multiply) {
+                                         int parts, Multiply multiply) {
     static thread_local std::string failure;
     try {
         *out = new Tensor(

@@ -15,7 +15,8 @@ const ENOUGH: usize = 1 << 18;
 pub(super) fn is_faster(x: &Tensor, weight: &Tensor) -> bool {
     is_halved_by_mkl()
         && matches!(x.kind(), Kind::Float | Kind::Double)
-        && x.device() == Device::Cpu
+        && x.kind() == weight.kind()
+        && [x.device(), weight.device()] == [Device::Cpu; 2]
         && x.numel() * weight.size()[0] as usize >= ENOUGH
 }
 
@@ -36,4 +37,61 @@ pub(super) unsafe fn multiply<T: ComplexField>(product: &Product) {
         unsafe { MatMut::<T>::from_raw_parts_mut(product.out.cast(), rows, columns, product.out_stride as isize, 1) };
     let before = if product.add { Accum::Add } else { Accum::Replace };
     matmul(out, before, a, b, T::one_impl(), Par::Seq);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Products of factors in every form, within wider rows of the result, written and added, against double precision summed in
+    /// order; on any processor. Fails for: strides exchanged, a result that is not added, numbers beside it that are written.
+    #[test]
+    fn products_equal_their_definition() {
+        fn check<T: ComplexField + Copy + Into<f64>>(number: fn(f64) -> T, bound: f64) {
+            for (rows, columns, length) in [(7, 130, 90), (1, 40, 64), (33, 1, 70), (5, 6, 1), (4, 3, 0)] {
+                for (forms, add) in (0..4).flat_map(|forms| [(forms, false), (forms, true)]) {
+                    let of = |i: usize, k: usize, shift: usize| ((i * 31 + k * 17 + shift) % 23) as f64 / 8.0 - 1.25;
+                    let factor = |lines: usize, along: bool, shift: usize| -> Vec<T> {
+                        let at = |place: usize| {
+                            let (i, k) =
+                                if along { (place / length, place % length) } else { (place % lines, place / lines) };
+                            number(of(i, k, shift))
+                        };
+                        (0..lines * length).map(at).collect()
+                    };
+                    let (a, b) = (factor(rows, forms & 1 == 0, 0), factor(columns, forms & 2 == 0, 5));
+                    let operand = |values: &[T], lines: usize, along: bool| Operand {
+                        values: values.as_ptr().cast(),
+                        stride: if along { length } else { lines } as i64,
+                        along,
+                    };
+                    let wide = columns + 3;
+                    let mut out = vec![number(0.5); rows * wide];
+                    let product = Product {
+                        parts: 0,
+                        is_double: size_of::<T>() == 8,
+                        a: operand(&a, rows, forms & 1 == 0),
+                        b: operand(&b, columns, forms & 2 == 0),
+                        rows: rows as i64,
+                        columns: columns as i64,
+                        length: length as i64,
+                        out: out.as_mut_ptr().cast(),
+                        out_stride: wide as i64,
+                        add,
+                    };
+                    // SAFETY: matrices of these sizes, this test's own.
+                    unsafe { multiply::<T>(&product) };
+                    for (place, found) in out.into_iter().enumerate() {
+                        let (i, j) = (place / wide, place % wide);
+                        let sum: f64 = (0..length).map(|k| of(i, k, 0) * of(j, k, 5)).sum();
+                        let exact = if j >= columns { 0.5 } else { sum + if add { 0.5 } else { 0.0 } };
+                        assert!((found.into() - exact).abs() <= bound, "{rows} x {columns} x {length}, {forms}, {add}");
+                    }
+                }
+            }
+        }
+        // Numbers of few bits, whose sums are exact in both.
+        check::<f32>(|x| x as f32, 0.0);
+        check::<f64>(|x| x, 0.0);
+    }
 }

@@ -69,7 +69,9 @@ fn each<const W: usize, const R: usize>(
     work: &(impl Fn([&mut [f32]; W], [&[f32]; R]) + Sync),
 ) {
     let count = written[0].numel();
-    let _checked = read.map(|t| assert!(takes(&[t, written[0]]), "contiguous numbers of single precision"));
+    for t in written.iter().chain(&read) {
+        assert!(takes(&[*t, written[0]]), "as many contiguous numbers of single precision");
+    }
     // SAFETY: contiguous CPU tensors of single precision and equal size, as asserted, which outlive the slices; the caller owns
     // those that are written and shares them with nobody.
     let (mut written, mut read) = unsafe {

@@ -15,6 +15,7 @@ use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::{HELD, work};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape};
+use crate::products::linear;
 
 /// Fraction of the rate of matrix products that a pass through a network reaches; activations and normalization are bound by
 /// memory.
@@ -213,13 +214,13 @@ impl Shapes<'_> {
     }
 }
 
-/// Operations per second of a medium-sized matrix product, the best of a few.
+/// Operations per second of a medium-sized linear map, the best of a few.
 fn measured_rate(kind: Kind, device: Device) -> f64 {
     const SIZE: i64 = 512;
     let a = Tensor::ones([SIZE, SIZE], (kind, device));
     let time = || {
         let start = Instant::now();
-        let _ = a.mm(&a).double_value(&[0, 0]);
+        let _ = linear(&a, &a, None, None).double_value(&[0, 0]);
         start.elapsed().as_secs_f64()
     };
     let best = (0..6).map(|_| time()).fold(f64::INFINITY, f64::min);

@@ -107,6 +107,7 @@ impl Side {
     /// Gradients \[rows, entries\] of a tile in bf16.
     fn write_rounded(&mut self, p: Param, tile: &Tile) -> Tensor {
         let (rows, entries) = (self.rows(), tile.entries());
+        assert!(self.pretended_memory.is_none_or(|most| rows * entries <= most), "out of memory (simulated)");
         if (self.rounded.numel() as i64) < rows * entries {
             self.rounded = Tensor::empty([rows * entries], (Kind::BFloat16, Device::Cpu));
         }

@@ -76,7 +76,7 @@ impl Schedule {
             };
             let entries = options.tile_entries(held.first().outputs().device()) / rows.0.max(rows.1);
             let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
-            // Matrix units read packed factors from multiples of their own size on.
+            // Units for bf16 read packed factors from multiples of their own size on.
             let step = if options.parts.is_some() { ALIGNMENT as i64 } else { 1 };
             for tile in Tile::cover_by(step, set.len(), shape.1, entries.clamp(1, 1 << 24)) {
                 let cost = cost * tile.entries() as f64;
