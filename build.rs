@@ -43,8 +43,8 @@ fn main() {
 /// With the headers and settings that the bindings are compiled with.
 fn compile_functions(library: &Path) {
     const SOURCES: [&str; 2] = ["src/products/linear.cpp", "src/products/gated.cpp"];
-    for source in SOURCES {
-        println!("cargo::rerun-if-changed={source}");
+    for read in SOURCES.into_iter().chain(["src/products/own.h"]) {
+        println!("cargo::rerun-if-changed={read}");
     }
     for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={name}");

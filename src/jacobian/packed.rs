@@ -44,16 +44,19 @@ impl PackedFactors {
         [tile.rows.start, tile.columns.start].iter().all(|start| (*start as usize).is_multiple_of(ALIGNMENT))
     }
 
-    /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous and in single precision.
+    /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous, in single precision or in bf16.
+    ///
+    /// # Panics
+    /// In bf16 if they cannot be rounded ([`Self::can_be_rounded`]).
     pub fn write(&self, packs: &Packs, tile: &Tile, out: &Tensor) {
-        assert!(out.is_contiguous() && out.kind() == Kind::Float && out.device() == Device::Cpu, "a tile's block");
-        // SAFETY: a contiguous CPU tensor of single precision, which is its caller's own.
-        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()) };
-        for at in 0..self.factors.len() {
-            for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
-                let (g, x) = self.of_row(at, row, tile);
-                packs.add_outer(g, x, at > 0, out);
+        assert!(out.is_contiguous() && out.device() == Device::Cpu, "a tile's block");
+        match out.kind() {
+            Kind::Float => self.each_row(tile, out, |at, g, x, out: &mut [f32]| packs.add_outer(g, x, at > 0, out)),
+            Kind::BFloat16 => {
+                assert!(self.can_be_rounded(), "a single factor");
+                self.each_row(tile, out, |_, g, x, out: &mut [Bf16]| packs.write_rounded(g, x, out));
             }
+            other => unreachable!("a tile's block of {other:?}"),
         }
     }
 
@@ -62,26 +65,22 @@ impl PackedFactors {
         self.factors.len() == 1
     }
 
-    /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous and in bf16.
-    ///
-    /// # Panics
-    /// If they cannot be ([`Self::can_be_rounded`]).
-    pub fn write_rounded(&self, packs: &Packs, tile: &Tile, out: &Tensor) {
-        assert!(self.can_be_rounded(), "a single factor");
-        assert!(out.is_contiguous() && out.kind() == Kind::BFloat16 && out.device() == Device::Cpu, "a tile's block");
-        // SAFETY: a contiguous CPU tensor of bf16, which is its caller's own.
-        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<Bf16>(), out.numel()) };
-        for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
-            let (g, x) = self.of_row(0, row, tile);
-            packs.write_rounded(g, x, out);
-        }
-    }
-
-    /// The packed g and x of a row's factor, with the ranges of their columns that a tile has.
-    fn of_row(&self, factor: usize, row: usize, tile: &Tile) -> ((Rows, Range<usize>), (Columns, Range<usize>)) {
+    /// Calls `write` for every factor and row of `out`, whose numbers are of type T, with the factor's number, its packed g and x with
+    /// the ranges of their columns that the tile has, and the row.
+    fn each_row<T>(
+        &self,
+        tile: &Tile,
+        out: &Tensor,
+        write: impl Fn(usize, (Rows, Range<usize>), (Columns, Range<usize>), &mut [T]),
+    ) {
+        // SAFETY: a contiguous CPU tensor of this type (`Self::write`), which is its caller's own.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<T>(), out.numel()) };
         let range = |range: &Range<i64>| range.start as usize..range.end as usize;
-        let (inputs, errors) = &self.factors[factor];
-        ((errors[row], range(&tile.rows)), (inputs[row % self.batch], range(&tile.columns)))
+        for (at, (inputs, errors)) in self.factors.iter().enumerate() {
+            for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
+                write(at, (errors[row], range(&tile.rows)), (inputs[row % self.batch], range(&tile.columns)), out);
+            }
+        }
     }
 }
 

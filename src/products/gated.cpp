@@ -2,11 +2,11 @@
 // pass, which costs less than the memory that it would take until then.
 
 #include <cstdint>
-#include <exception>
-#include <string>
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <ATen/Functions.h>
+
+#include "own.h"
 
 namespace {
 
@@ -45,14 +45,6 @@ struct Gated : torch::autograd::Function<Gated> {
 
 }  // namespace
 
-// In *out, as libtorch's bindings own tensors. Returns what went wrong, or nothing; the text is this thread's, until the next call.
 extern "C" const char *kernelview_gated(Tensor **out, const Tensor *gate, const Tensor *up, int64_t phi) {
-    static thread_local std::string failure;
-    try {
-        *out = new Tensor(Gated::apply(*gate, *up, phi));
-        return nullptr;
-    } catch (const std::exception &error) {
-        failure = error.what();
-        return failure.c_str();
-    }
+    return hand_over(out, [&] { return Gated::apply(*gate, *up, phi); });
 }

@@ -3,14 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <exception>
 #include <optional>
-#include <string>
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
+
+#include "own.h"
 
 namespace {
 
@@ -149,18 +149,10 @@ struct Linear : torch::autograd::Function<Linear> {
 
 }  // namespace
 
-// The map's output in *out, as libtorch's bindings own tensors. Returns what went wrong, or nothing; the text is this thread's,
-// until the next call.
 extern "C" const char *kernelview_linear(Tensor **out, const Tensor *x, const Tensor *weight, const Tensor *bias,
                                          int parts, Multiply multiply) {
-    static thread_local std::string failure;
-    try {
-        *out = new Tensor(
-            Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::make_optional(*bias), static_cast<int64_t>(parts),
-                          reinterpret_cast<int64_t>(multiply)));
-        return nullptr;
-    } catch (const std::exception &error) {
-        failure = error.what();
-        return failure.c_str();
-    }
+    return hand_over(out, [&] {
+        return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::make_optional(*bias),
+                             static_cast<int64_t>(parts), reinterpret_cast<int64_t>(multiply));
+    });
 }

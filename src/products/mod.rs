@@ -10,7 +10,6 @@ mod product;
 mod whole;
 
 pub use gated::{Gate, gated};
-pub(crate) use kernelview_loops::dots::add_rounded_products;
 pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units, splits};
 pub(crate) use kernelview_loops::parts::{Bf16, Values, add_products, multiplies_rounded, splits_rows};
 pub use linear::linear;

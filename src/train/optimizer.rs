@@ -94,8 +94,7 @@ impl Optimizer {
         factor: f64,
     ) -> Vec<Option<Tensor>> {
         self.steps += 1;
-        let zeros = |i: usize| &parameters.specs()[i].structural_zeros;
-        let update = |(i, g): (usize, &Option<Tensor>)| Some(self.update(zeros(i), i, g.as_ref()?, factor));
+        let update = |(i, g): (usize, &Option<Tensor>)| Some(self.update(of(parameters, i).1, i, g.as_ref()?, factor));
         gradients.iter().enumerate().map(update).collect()
     }
 

@@ -20,6 +20,7 @@ mod options;
 mod panel;
 mod passes;
 mod shortage;
+mod side;
 mod sums;
 mod symmetry;
 mod tiles;

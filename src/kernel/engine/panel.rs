@@ -113,11 +113,7 @@ impl Panel {
     pub fn write_packed(&self, (packed, packs): (&[PackedFactors], &Packs), tile: &Tile, out: &Tensor) {
         let mut at = 0;
         for (batch, packed) in self.batches.iter().zip(packed) {
-            let out = out.narrow(0, at, batch.rows());
-            match out.kind() {
-                Kind::BFloat16 => packed.write_rounded(packs, tile, &out),
-                _ => packed.write(packs, tile, &out),
-            }
+            packed.write(packs, tile, &out.narrow(0, at, batch.rows()));
             at += batch.rows();
         }
     }
