@@ -65,8 +65,6 @@ mod packed {
 
 #[cfg(target_arch = "x86_64")]
 mod packed {
-    use std::mem::MaybeUninit;
-
     use super::{ALIGNMENT, Bf16, Parts, Range, Values};
     use crate::parts::pack::{Number, Place, length, strips};
     use crate::parts::product::{Factor, Out, block};
@@ -192,18 +190,20 @@ mod packed {
         ) {
             let width = widths.len();
             assert_eq!(out.len(), heights.len() * width, "entries of the tile");
-            self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, strips, steps| {
-                let mut whole = MaybeUninit::<[f32; SIDE * SIDE]>::uninit();
-                let own = Out { values: whole.as_mut_ptr().cast(), stride: SIDE };
-                // SAFETY: a whole block is this function's own, and is written whole; strips are as long as the steps.
-                let whole = unsafe {
-                    block(multiplier, g.0.parts, strips, steps, (own, (SIDE, SIDE)), false);
-                    whole.assume_init_ref()
-                };
-                for (k, row) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
-                    let out = &mut out[(i + k) * width + j..][..size.1.min(SIDE)];
-                    // SAFETY: units come with these vectors (`Unit::here`).
-                    unsafe { round(row, out) };
+            self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, (rows, columns), steps| {
+                let strips = (rows.as_ptr(), columns.as_ptr());
+                let place = i * width + j;
+                if size.0 >= SIDE && size.1 >= SIDE {
+                    // SAFETY: a block within the result; strips are as long as the steps.
+                    unsafe { multiplier.multiply_rounded(g.0.parts, strips, steps, (out[place..].as_mut_ptr(), width)) };
+                    return;
+                }
+                let mut whole = [Bf16(0); SIDE * SIDE];
+                // SAFETY: a whole block is this function's own.
+                unsafe { multiplier.multiply_rounded(g.0.parts, strips, steps, (whole.as_mut_ptr(), SIDE)) };
+                for (row, values) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
+                    let some = size.1.min(SIDE);
+                    out[place + row * width..][..some].copy_from_slice(&values[..some]);
                 }
             });
         }
@@ -236,20 +236,6 @@ mod packed {
                     multiply((i, j), (height - i, width - j), &multiplier, (rows, columns), steps);
                 }
             }
-        }
-    }
-
-    /// Rounds the first numbers of a block's row to bf16.
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn round(row: &[f32], out: &mut [Bf16]) {
-        use std::arch::x86_64::{__m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_mask_storeu_epi16};
-        assert!(row.len() == SIDE && out.len() <= SIDE, "a block's row");
-        let mask = ((1u64 << out.len()) - 1) as u32;
-        // SAFETY: a row has two vectors of 16 numbers; the mask covers what is written. Both types are 32 numbers of 16 bits.
-        unsafe {
-            let (low, high) = (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(SIDE / 2)));
-            let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-            _mm512_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, rounded);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
-use super::{Parts, tiles::Tiles, vectors};
+use super::{Bf16, Parts, tiles::Tiles, vectors};
 use crate::instructions::Instructions;
 
 /// Rows and columns of a block of the result: two tiles of 16 either way.
@@ -119,6 +119,34 @@ impl Multiplier {
                 Self::Tiles(tiles) => tiles.multiply(parts, strips, steps, out, add),
                 Self::Vectors => vectors::multiply(parts, strips, steps, out, add),
             }
+        }
+    }
+
+    /// Writes the same, rounded to bf16, to a block whose rows are `stride` numbers apart.
+    ///
+    /// # Safety
+    /// As [`Self::multiply`].
+    #[inline]
+    pub unsafe fn multiply_rounded(
+        &self,
+        parts: Parts,
+        strips: (*const Line, *const Line),
+        steps: usize,
+        (out, stride): (*mut Bf16, usize),
+    ) {
+        match self {
+            Self::Tiles(tiles) => {
+                let mut whole = [0f32; SIDE * SIDE];
+                // SAFETY: the caller's promise, and a block of this function's own; rows are within the caller's.
+                unsafe {
+                    tiles.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false);
+                    for (row, values) in whole.as_chunks::<SIDE>().0.iter().enumerate() {
+                        vectors::round(values, out.add(row * stride));
+                    }
+                }
+            }
+            // SAFETY: the caller's promise; there are these units.
+            Self::Vectors => unsafe { vectors::multiply_rounded(parts, strips, steps, (out, stride)) },
         }
     }
 }

@@ -3,10 +3,11 @@
 //! An instruction adds the products of sixteen columns' pairs with one row's pair, which it broadcasts, to sixteen sums.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use super::Parts;
+use super::{Bf16, Parts};
 use super::units::{Line, PART, SIDE};
 
 /// Columns of a vector of sums.
@@ -37,9 +38,29 @@ pub(super) unsafe fn multiply(
     // SAFETY: the caller's promise.
     unsafe {
         match parts {
-            Parts::One => block::<1, 1>(&ONE, strips, steps, out, add),
-            Parts::Two => block::<2, 3>(&TWO, strips, steps, out, add),
-            Parts::Three => block::<3, 6>(&THREE, strips, steps, out, add),
+            Parts::One => single::<1, 1>(&ONE, strips, steps, out, add),
+            Parts::Two => single::<2, 3>(&TWO, strips, steps, out, add),
+            Parts::Three => single::<3, 6>(&THREE, strips, steps, out, add),
+        }
+    }
+}
+
+/// Writes the same rounded to bf16, to rows `stride` numbers apart.
+///
+/// # Safety
+/// As [`multiply`].
+pub(super) unsafe fn multiply_rounded(
+    parts: Parts,
+    strips: (*const Line, *const Line),
+    steps: usize,
+    out: (*mut Bf16, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match parts {
+            Parts::One => rounded::<1, 1>(&ONE, strips, steps, out),
+            Parts::Two => rounded::<2, 3>(&TWO, strips, steps, out),
+            Parts::Three => rounded::<3, 6>(&THREE, strips, steps, out),
         }
     }
 }
@@ -47,23 +68,84 @@ pub(super) unsafe fn multiply(
 /// # Safety
 /// As [`multiply`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn block<const P: usize, const N: usize>(
+unsafe fn single<const P: usize, const N: usize>(
     products: &[(usize, usize); N],
-    (rows, columns): (*const Line, *const Line),
+    strips: (*const Line, *const Line),
     steps: usize,
     (out, stride): (*mut f32, usize),
     add: bool,
 ) {
+    // SAFETY: rows and halves are within the block.
+    let place = |row: usize, half: usize| unsafe { out.add(row * stride + half * WIDTH) };
+    let before = |row: usize| {
+        // SAFETY: as above.
+        let load = |half: usize| unsafe { _mm512_loadu_ps(place(row, half)) };
+        if add { [load(0), load(1)] } else { [_mm512_setzero_ps(); 2] }
+    };
+    let write = |row: usize, sums: [__m512; 2]| {
+        for (half, sum) in sums.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_ps(place(row, half), sum) };
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { block::<P, N>(products, strips, steps, before, write) };
+}
+
+/// # Safety
+/// As [`multiply`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn rounded<const P: usize, const N: usize>(
+    products: &[(usize, usize); N],
+    strips: (*const Line, *const Line),
+    steps: usize,
+    (out, stride): (*mut Bf16, usize),
+) {
+    // SAFETY: rows are within the block.
+    let write = |row: usize, sums: [__m512; 2]| unsafe { store_rounded(sums, out.add(row * stride)) };
+    // SAFETY: the caller's promise.
+    unsafe { block::<P, N>(products, strips, steps, |_| [_mm512_setzero_ps(); 2], write) };
+}
+
+/// Rounds a block's row to bf16.
+///
+/// # Safety
+/// `out` has as many numbers; the processor has AVX-512 with bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn round(row: &[f32; SIDE], out: *mut Bf16) {
+    // SAFETY: a row has two vectors; the caller's promise.
+    unsafe { store_rounded([_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(WIDTH))], out) };
+}
+
+/// # Safety
+/// As [`round`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn store_rounded([low, high]: [__m512; 2], out: *mut Bf16) {
+    // SAFETY: both types are 32 numbers of 16 bits; the caller's promise.
+    unsafe {
+        let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+        _mm512_storeu_si512(out.cast(), both);
+    }
+}
+
+/// Sums of a block, row by row from what `before` has, handed to `write`.
+///
+/// # Safety
+/// As [`multiply`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn block<const P: usize, const N: usize>(
+    products: &[(usize, usize); N],
+    (rows, columns): (*const Line, *const Line),
+    steps: usize,
+    before: impl Fn(usize) -> [__m512; 2],
+    write: impl Fn(usize, [__m512; 2]),
+) {
     for first in (0..SIDE).step_by(HEIGHT) {
-        // SAFETY: `first` is a row of the block.
-        let place = |i: usize, half: usize| unsafe { out.add((first + i) * stride + half * WIDTH) };
-        let start = |i: usize, half: usize| {
-            // SAFETY: within the block.
-            if add { unsafe { _mm512_loadu_ps(place(i, half)) } } else { _mm512_setzero_ps() }
-        };
         let mut sums: [[__m512; 2]; HEIGHT] = [[_mm512_setzero_ps(); 2]; HEIGHT];
         for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = [start(i, 0), start(i, 1)];
+            *sums = before(first + i);
         }
         for step in 0..steps {
             for (of_row, of_column) in products {
@@ -87,11 +169,8 @@ unsafe fn block<const P: usize, const N: usize>(
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (half, sum) in sums.iter().enumerate() {
-                // SAFETY: within the block.
-                unsafe { _mm512_storeu_ps(place(i, half), *sum) };
-            }
+        for (i, sums) in sums.into_iter().enumerate() {
+            write(first + i, sums);
         }
     }
 }
