@@ -83,6 +83,7 @@ pub use tch;
 pub mod analysis;
 pub mod cli;
 pub mod device;
+mod entries;
 pub mod error;
 pub mod evidence;
 pub mod files;

@@ -1,7 +1,7 @@
 //! Fine-tuning over a grid of learning rates, and the measures of the selected run.
 //!
 //! Every run is trained once: residuals along it are measured during training, and each optimizer's best network is kept in a
-//! file (`kept.rs`) until the whole grid is finished.
+//! file (`kept.rs`) until it is measured.
 
 mod grid;
 mod measured;

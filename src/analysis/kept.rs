@@ -1,11 +1,14 @@
 //! Keeps the best trained network of each optimizer in a file, from the end of its run until it is measured.
 //!
-//! Networks are large and runs are many: there is one file per optimizer, which a better run replaces, and nothing in memory.
+//! Networks are large and runs are many: there is one file per optimizer, which a better run replaces. A file is written in a thread
+//! of its own; until the next run begins, its network stays in memory, from where it is measured.
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use tch::Tensor;
 
@@ -29,6 +32,15 @@ pub(super) struct Kept<'a> {
     /// The trained parameters; the others are those of the start.
     include: &'a [bool],
     best: Mutex<HashMap<&'static str, (f64, f64, f64)>>,
+    last: Mutex<Option<Last>>,
+}
+
+/// A network whose file is being written, or has just been.
+struct Last {
+    settings: FineTuning,
+    /// The trained parameters.
+    trained: HashMap<String, Tensor>,
+    writing: JoinHandle<Result<()>>,
 }
 
 impl<'a> Kept<'a> {
@@ -42,13 +54,13 @@ impl<'a> Kept<'a> {
         for (optimizer, candidate) in known {
             raise(&mut best, optimizer, candidate);
         }
-        Self { store, include, best: Mutex::new(best) }
+        Self { store, include, best: Mutex::new(best), last: Mutex::new(None) }
     }
 
     /// Keeps a run's network if no other run of its optimizer is better.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also of the file before.
     pub fn offer(&self, settings: &FineTuning, candidate: &Candidate, network: &Parameters) -> Result<()> {
         let mut best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
         if raise(&mut best, settings.optimizer.name(), candidate) {
@@ -60,37 +72,64 @@ impl<'a> Kept<'a> {
     /// Keeps a run's network whatever else is kept.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also of the file before.
     pub fn write(&self, settings: &FineTuning, network: &Parameters) -> Result<()> {
+        let mut last = self.last();
+        finish(&mut last)?;
         let name = settings.optimizer.name();
         // A file without its mark belongs to no run, even while it is being replaced.
-        self.remove(name);
-        let path = self.path(name);
-        let trained = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
-        let tensors: Vec<(&str, Tensor)> =
-            trained.map(|((spec, value), _)| (spec.name.as_str(), value.to_device(tch::Device::Cpu))).collect();
-        write_by(&path, |file| {
-            let failed = |e: tch::TchError| Error::io("write", &path)(std::io::Error::other(e.to_string()));
-            Tensor::write_safetensors(&tensors, file).map_err(failed)
-        })?;
-        self.store.put(&mark(name), settings, &())
+        self.remove_files(name);
+        let each = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
+        let trained: Vec<(String, Tensor)> = each.map(|((spec, value), _)| (spec.name.clone(), value.detach())).collect();
+        let own = trained.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
+        let (path, store, of) = (self.path(name), self.store.clone(), settings.clone());
+        let write = move || {
+            write_network(&path, &trained)?;
+            store.put(&mark(name), &of, &())
+        };
+        let writing = thread::Builder::new().spawn(write).map_err(Error::io("start a thread that writes", self.path(name)))?;
+        *last = Some(Last { settings: settings.clone(), trained: own, writing });
+        Ok(())
+    }
+
+    /// Waits until the last file is written, and forgets its network.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn settle(&self) -> Result<()> {
+        finish(&mut self.last())
     }
 
     /// The network of a run; `None` if it is not kept or its file is damaged.
     pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Option<Parameters> {
+        if let Some(last) = self.last().as_ref().filter(|last| last.settings == *settings) {
+            return self.network(start, |name| last.trained.get(name).map(Tensor::shallow_clone));
+        }
         let name = settings.optimizer.name();
         self.store.get::<()>(&mark(name), settings, &Silent)?;
         let read = Tensor::read_safetensors(self.path(name)).ok()?;
         let mut found: HashMap<String, Tensor> = read.into_iter().collect();
+        self.network(start, |name| found.remove(name))
+    }
+
+    /// A network of trained parameters and the start's others; `None` if one is missing.
+    fn network(&self, start: &Parameters, mut trained: impl FnMut(&str) -> Option<Tensor>) -> Option<Parameters> {
         let mut which = start.specs().iter().zip(self.include);
         let mut whole = true;
         let network = start.map(|value| {
-            let (spec, trained) = which.next().expect("a flag per parameter");
-            let stored = found.remove(&spec.name).filter(|t| *trained && t.size() == spec.shape);
-            whole &= stored.is_some() == *trained;
-            stored.map_or_else(|| value.shallow_clone(), |t| t.to_kind(value.kind()).to_device(value.device()))
+            let (spec, included) = which.next().expect("a flag per parameter");
+            if !included {
+                return value.shallow_clone();
+            }
+            let found = trained(&spec.name).filter(|t| t.size() == spec.shape);
+            whole &= found.is_some();
+            found.map_or_else(|| value.shallow_clone(), |t| t.to_kind(value.kind()).to_device(value.device()))
         });
         whole.then_some(network)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file of an optimizer's network.
@@ -98,11 +137,41 @@ impl<'a> Kept<'a> {
         self.store.path(&format!("{optimizer}-selected.safetensors"))
     }
 
-    /// Removes what is kept for an optimizer. A leftover that cannot be removed only wastes space.
+    /// Removes what is kept for an optimizer, and no longer needed even if it could not be written.
     pub fn remove(&self, optimizer: &str) {
+        let mut last = self.last();
+        if last.as_ref().is_some_and(|last| last.settings.optimizer.name() == optimizer) {
+            let _ = finish(&mut last);
+        }
+        self.remove_files(optimizer);
+    }
+
+    /// A leftover that cannot be removed only wastes space.
+    fn remove_files(&self, optimizer: &str) {
         let _ = fs::remove_file(self.store.path(&format!("{}.json", mark(optimizer))));
         let _ = fs::remove_file(self.path(optimizer));
     }
+}
+
+/// An analysis that ends early leaves a whole file for the next one.
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        let _ = self.settle();
+    }
+}
+
+/// Waits for the thread that writes.
+fn finish(last: &mut Option<Last>) -> Result<()> {
+    last.take().map_or(Ok(()), |last| last.writing.join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+fn write_network(path: &Path, trained: &[(String, Tensor)]) -> Result<()> {
+    let tensors: Vec<(&str, Tensor)> =
+        trained.iter().map(|(name, value)| (name.as_str(), value.to_device(tch::Device::Cpu))).collect();
+    write_by(path, |file| {
+        let failed = |e: tch::TchError| Error::io("write", path)(std::io::Error::other(e.to_string()));
+        Tensor::write_safetensors(&tensors, file).map_err(failed)
+    })
 }
 
 /// Whether a run is its optimizer's best; if so, it is recorded as such.
@@ -158,7 +227,7 @@ mod tests {
     }
 
     /// Fails for: a worse run in place of a better one, the network of other settings, a damaged file read as a network,
-    /// untrained parameters read from the file, files left behind.
+    /// untrained parameters read from the file, a file that is not written or not awaited, files left behind.
     #[test]
     fn the_best_run_is_kept_until_it_is_removed() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -173,15 +242,40 @@ mod tests {
         for (rate, accuracy, value, there) in [(0.1, 0.3, 1.0, false), (0.2, 0.6, 2.0, true), (0.3, 0.5, 3.0, false)] {
             let (settings, candidate) = run(rate, accuracy);
             kept.offer(&settings, &candidate, &network(value)).expect("kept");
-            assert_eq!(read(&settings), there.then_some([value, 0.0]), "{rate}");
+            // From memory, and from the file.
+            for _ in 0..2 {
+                assert_eq!(read(&settings), there.then_some([value, 0.0]), "{rate}");
+                kept.settle().expect("written");
+            }
         }
         let (best, _) = run(0.2, 0.6);
         assert_eq!(read(&best), Some([2.0, 0.0]), "the best stays");
         assert_eq!(read(&FineTuning { steps: 5, ..best.clone() }), None, "another run's");
         fs::write(kept.path("sgd"), b"half a fi").expect("a damaged file");
         assert_eq!(read(&best), None);
+        kept.write(&best, &network(4.0)).expect("kept");
         kept.remove("sgd");
         let left: Vec<_> = fs::read_dir(directory.path().join("parts")).expect("a directory").collect();
         assert!(left.is_empty(), "{left:?}");
+        kept.write(&best, &network(4.0)).expect("kept");
+        drop(kept);
+        let again = Kept::new(&store, &include, std::iter::empty());
+        let found = again.read(&best, &start).expect("a whole file");
+        assert_eq!(found.values()[0].double_value(&[0]), 4.0);
+    }
+
+    /// A disk that is full, say: the network is still measured from memory, and the next file tells.
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_when_the_next_one_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = ResultStore::open(directory.path(), "study").expect("a store");
+        let (start, include) = (network(0.0), [true, false]);
+        let kept = Kept::new(&store, &include, std::iter::empty());
+        fs::create_dir(kept.path("sgd")).expect("a directory in the file's place");
+        let (settings, _) = run(0.1, 0.5);
+        kept.write(&settings, &network(1.0)).expect("a thread");
+        assert!(kept.read(&settings, &start).is_some(), "from memory");
+        let error = kept.write(&settings, &network(2.0)).expect_err("a directory").to_string();
+        assert!(error.contains("sgd-selected.safetensors"), "{error}");
     }
 }

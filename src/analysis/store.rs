@@ -16,6 +16,7 @@ const VERSION: &str = "5";
 const DIRECTORY: &str = "parts";
 
 /// The store of one analysis.
+#[derive(Clone)]
 pub struct ResultStore {
     root: PathBuf,
     study: String,

@@ -121,16 +121,19 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
     let bytes = Tensor::f_from_data_size(data, &[data.len() as i64 / layout.bytes, layout.bytes], Kind::Uint8)?;
     let blocks = Blocks(bytes);
     let numbers = match layout.form {
-        Form::Q40 => (float(&blocks.nibbles(2)) - 8.0) * blocks.half(0),
-        Form::Q41 => float(&blocks.nibbles(4)) * blocks.half(0) + blocks.half(2),
-        Form::Q50 => (float(&(blocks.nibbles(6) + blocks.fifth_bits(2))) - 16.0) * blocks.half(0),
-        Form::Q51 => float(&(blocks.nibbles(8) + blocks.fifth_bits(4))) * blocks.half(0) + blocks.half(2),
-        Form::Q80 => blocks.signed(2, 32) * blocks.half(0),
+        Form::Q40 => times(less(float(&blocks.nibbles(2)), 8.0), &blocks.half(0)),
+        Form::Q41 => plus(times(float(&blocks.nibbles(4)), &blocks.half(0)), &blocks.half(2)),
+        Form::Q50 => times(less(float(&(blocks.nibbles(6) + blocks.fifth_bits(2))), 16.0), &blocks.half(0)),
+        Form::Q51 => {
+            plus(times(float(&(blocks.nibbles(8) + blocks.fifth_bits(4))), &blocks.half(0)), &blocks.half(2))
+        }
+        Form::Q80 => times(blocks.signed(2, 32), &blocks.half(0)),
         Form::Q2K => {
             let scales = blocks.at(0, 16);
             let quants = float(&blocks.quarters(16, 64)).reshape([-1, 16, 16]);
-            quants * (float(&low(&scales)) * blocks.half(80)).unsqueeze(-1)
-                - (float(&high(&scales)) * blocks.half(82)).unsqueeze(-1)
+            let (scales, minima) =
+                (float(&low(&scales)) * blocks.half(80), float(&high(&scales)) * -blocks.half(82));
+            plus(times(quants, &scales.unsqueeze(-1)), &minima.unsqueeze(-1))
         }
         Form::Q3K => {
             // Subtracts four if the third bit is not set.
@@ -139,35 +142,37 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
             let upper = Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&upper, shift)), 1);
             let scales = Tensor::cat(&[low(&lower), high(&lower)], 1) + upper * 16;
             let scales = (float(&scales) - 32.0) * blocks.half(108);
-            (float(&quants) - 4.0).reshape([-1, 16, 16]) * scales.unsqueeze(-1)
+            times(less(float(&quants), 4.0).reshape([-1, 16, 16]), &scales.unsqueeze(-1))
         }
         Form::Q4K => {
             let (scales, minima) = blocks.six_bits(4);
             let quants = float(&blocks.pairs(16, 128)).reshape([-1, 8, 32]);
-            quants * (scales * blocks.half(0)).unsqueeze(-1) - (minima * blocks.half(2)).unsqueeze(-1)
+            let (scales, minima) = (scales * blocks.half(0), minima * -blocks.half(2));
+            plus(times(quants, &scales.unsqueeze(-1)), &minima.unsqueeze(-1))
         }
         Form::Q5K => {
             let (scales, minima) = blocks.six_bits(4);
             let quants = float(&(blocks.pairs(48, 128).reshape([-1, 8, 32]) + blocks.bits(16) * 16));
-            quants * (scales * blocks.half(0)).unsqueeze(-1) - (minima * blocks.half(2)).unsqueeze(-1)
+            let (scales, minima) = (scales * blocks.half(0), minima * -blocks.half(2));
+            plus(times(quants, &scales.unsqueeze(-1)), &minima.unsqueeze(-1))
         }
         Form::Q6K => {
             // Two halves of 128 entries: the lower four bits of 64 bytes each, the upper two of 32.
             let lower = blocks.at(0, 128).reshape([-1, 2, 2, 32]);
             let lower = Tensor::cat(&[low(&lower), high(&lower)], 2);
-            let quants = float(&(lower + blocks.quarters(128, 64) * 16)) - 32.0;
+            let quants = less(float(&(lower + blocks.quarters(128, 64) * 16)), 32.0);
             // One scale per sixteen entries.
             let scales = blocks.signed(192, 16) * blocks.half(208);
-            quants.reshape([-1, 16, 16]) * scales.unsqueeze(-1)
+            times(quants.reshape([-1, 16, 16]), &scales.unsqueeze(-1))
         }
-        Form::Iq4Nl => non_linear(&blocks.nibbles(2)) * blocks.half(0),
+        Form::Iq4Nl => times(non_linear(&blocks.nibbles(2)), &blocks.half(0)),
         Form::Iq4Xs => {
             let upper = Tensor::cat(&[1, 4, 16, 64].map(|shift| two_bits(&blocks.at(2, 2), shift).unsqueeze(-1)), 2);
             let lower = blocks.at(4, 4);
             let lower = Tensor::stack(&[low(&lower), high(&lower)], 2).reshape([-1, 8]);
             let scales = (float(&(lower + upper.reshape([-1, 8]) * 16)) - 32.0) * blocks.half(0);
             let quants = blocks.at(8, 128).reshape([-1, 8, 16]);
-            non_linear(&Tensor::cat(&[low(&quants), high(&quants)], 2)) * scales.unsqueeze(-1)
+            times(non_linear(&Tensor::cat(&[low(&quants), high(&quants)], 2)), &scales.unsqueeze(-1))
         }
         Form::Plain(_) => unreachable!("read above"),
     };
@@ -238,6 +243,23 @@ impl Blocks {
 
 fn float(t: &Tensor) -> Tensor {
     t.to_kind(Kind::Float)
+}
+
+// What follows writes to its first argument: a table of embeddings takes long to write to new memory.
+
+fn less(mut t: Tensor, number: f64) -> Tensor {
+    t -= number;
+    t
+}
+
+fn times(mut t: Tensor, factors: &Tensor) -> Tensor {
+    t *= factors;
+    t
+}
+
+fn plus(mut t: Tensor, numbers: &Tensor) -> Tensor {
+    t += numbers;
+    t
 }
 
 /// The lower four bits of bytes.

@@ -1,12 +1,13 @@
 //! A network at a point between two parameter vectors, in any precision: the point is computed weight by weight as the
 //! forward pass reaches it, never as a whole.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Examples;
 use super::outputs_through;
 use super::parameters::{Param, Parameters};
 use super::tap::Tap;
+use crate::entries::{are, each};
 use crate::error::Result;
 use crate::products::linear;
 
@@ -47,16 +48,32 @@ impl Point<'_> {
         if self.share == 0.0 || from.data_ptr() == to.data_ptr() {
             return at(self.line.from);
         }
-        let end = at(self.line.to);
         if self.share == 1.0 {
-            return end;
+            return at(self.line.to);
         }
-        at(self.line.from).lerp(&end, self.share)
+        let (from, to) = (part(from), part(to));
+        if self.kind == Kind::Double && are::<f32>(&from) && are::<f32>(&to) {
+            return wide_point(&from, &to, self.share);
+        }
+        from.to_kind(self.kind).lerp(&to.to_kind(self.kind), self.share)
     }
 
     fn whole(&self, parameter: Param) -> Tensor {
         self.part(parameter, Tensor::shallow_clone)
     }
+}
+
+/// `from + share·(to - from)` in double precision for numbers in single precision, in one pass: copies of both in double precision
+/// would take longer than a product with a few examples' states.
+fn wide_point(from: &Tensor, to: &Tensor, share: f64) -> Tensor {
+    let point = Tensor::empty(from.size(), (Kind::Double, Device::Cpu));
+    each([&point], [from, to], &|[point]: [&mut [f64]; 1], [from, to]: [&[f32]; 2]| {
+        for ((point, from), to) in point.iter_mut().zip(from).zip(to) {
+            let from = f64::from(*from);
+            *point = from + share * (f64::from(*to) - from);
+        }
+    });
+    point
 }
 
 impl Tap for Point<'_> {
@@ -93,8 +110,6 @@ impl Tap for Point<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
     use crate::jacobian::outputs;
     use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples, random};

@@ -1,14 +1,9 @@
 //! Updates of large networks on the CPU in one pass over their entries. libtorch takes a dozen passes for them, each limited by
 //! memory bandwidth. The operations and their order are the same, and so are the results.
 
-use std::thread;
+use tch::Tensor;
 
-use tch::{Device, Kind, Tensor};
-
-use crate::device::threads;
-
-/// Entries from which on a tensor is divided among threads.
-const LARGE: usize = 1 << 18;
+use crate::entries::{are, each};
 
 /// Factors of Adam's step.
 #[derive(Clone, Copy)]
@@ -27,10 +22,7 @@ pub(super) struct Adam {
 
 /// Whether this module updates tensors of this kind.
 pub(super) fn takes(tensors: &[&Tensor]) -> bool {
-    let first = tensors[0];
-    tensors.iter().all(|t| {
-        t.device() == Device::Cpu && t.kind() == Kind::Float && t.is_contiguous() && t.numel() == first.numel()
-    })
+    tensors.iter().all(|t| are::<f32>(t) && t.numel() == tensors[0].numel())
 }
 
 /// Replaces a value by `value - rate·g`.
@@ -41,7 +33,7 @@ pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) {
             *value += *g * rate;
         }
     };
-    each([value], [g], &one);
+    each::<f32, f32, _, 1, 1>([value], [g], &one);
 }
 
 /// Replaces a value and its moments by those after the step.
@@ -59,53 +51,5 @@ pub(super) fn adam((value, m, v): (&Tensor, &Tensor, &Tensor), g: &Tensor, with:
             *value += quotient * rate;
         }
     };
-    each([value, m, v], [g], &one);
-}
-
-/// Calls `work` with matching parts of all tensors; in threads if they are large.
-fn each<const W: usize, const R: usize>(
-    written: [&Tensor; W],
-    read: [&Tensor; R],
-    work: &(impl Fn([&mut [f32]; W], [&[f32]; R]) + Sync),
-) {
-    let count = written[0].numel();
-    for t in written.iter().chain(&read) {
-        assert!(takes(&[*t, written[0]]), "as many contiguous numbers of single precision");
-    }
-    // SAFETY: contiguous CPU tensors of single precision and equal size, as asserted, which outlive the slices; the caller owns
-    // those that are written and shares them with nobody.
-    let (mut written, mut read) = unsafe {
-        (
-            written.map(|t| std::slice::from_raw_parts_mut(t.data_ptr().cast::<f32>(), count)),
-            read.map(|t| std::slice::from_raw_parts(t.data_ptr().cast::<f32>().cast_const(), count)),
-        )
-    };
-    let parts = if count < LARGE { 1 } else { threads() };
-    if parts == 1 {
-        return work(written, read);
-    }
-    let size = count.div_ceil(parts);
-    thread::scope(|scope| {
-        for part in 0..parts {
-            let size = size.min(written[0].len());
-            if size == 0 {
-                return;
-            }
-            let heads = written.each_mut().map(|slice| {
-                let (head, tail) = std::mem::take(slice).split_at_mut(size);
-                *slice = tail;
-                head
-            });
-            let sources = read.each_mut().map(|slice| {
-                let (head, tail) = slice.split_at(size);
-                *slice = tail;
-                head
-            });
-            if part + 1 == parts {
-                work(heads, sources);
-            } else {
-                scope.spawn(move || work(heads, sources));
-            }
-        }
-    });
+    each::<f32, f32, _, 3, 1>([value, m, v], [g], &one);
 }

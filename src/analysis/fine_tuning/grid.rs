@@ -86,6 +86,7 @@ impl<'a> Grid<'a> {
         let include = &study.include;
         let trained = side_by_side(&study.parameters, all.len(), &titles, monitor, |(parameters, index, monitor)| {
             let settings = &all[missing[index]];
+            kept.settle()?;
             let mut along = Along::new(&probes, parameters);
             let mut see = |step: &Step<'_>| along.see(step);
             let watch = Watch::at(&probes.steps, &mut see);
@@ -155,6 +156,7 @@ impl<'a> Grid<'a> {
         side_by_side(&self.study.parameters, planned, &titles, monitor, |(parameters, index, monitor)| {
             let chosen = again[index];
             let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
+            kept.settle()?;
             let run = data.run(parameters, include, &settings, monitor, None)?;
             if Some(run.selected) != chosen.run().candidate.selected {
                 monitor.note(&format!(

@@ -9,6 +9,7 @@ use super::super::splits::SplitName;
 use super::super::study::Study;
 use super::super::{Start, output_derivative};
 use super::grid::{Chosen, Run, TrainingData, evenly};
+use crate::entries::{are, each};
 use crate::error::Result;
 use crate::evidence::{FineTuningResult, Linearization, Movement};
 use crate::jacobian::{Examples, Line, Parameters};
@@ -155,13 +156,11 @@ struct Direction {
 impl Direction {
     /// Computed tensor by tensor, in double precision.
     fn of(start: &Parameters, end: &Parameters) -> Self {
-        let square = |t: Tensor| t.square().sum(Kind::Double).double_value(&[]);
-        let wide = |t: &Tensor| t.detach().to_kind(Kind::Double);
         let (mut moved, mut from) = (0.0, 0.0);
         for (a, b) in start.values().iter().zip(end.values()) {
-            let a = wide(a);
-            moved += square(wide(b) - &a);
-            from += square(a);
+            let (distance, size) = squares(a, b);
+            moved += distance;
+            from += size;
         }
         Self { moved: moved.sqrt(), from: from.sqrt() }
     }
@@ -169,6 +168,22 @@ impl Direction {
     fn relative(&self) -> f64 {
         self.moved / self.from
     }
+}
+
+/// Squared distance of two tensors, and squared size of the first.
+fn squares(a: &Tensor, b: &Tensor) -> (f64, f64) {
+    if are::<f32>(a) && are::<f32>(b) {
+        let pieces = each([], [a, b], &|_: [&mut [f32]; 0], [a, b]: [&[f32]; 2]| {
+            a.iter().zip(b).fold((0.0, 0.0), |(distance, size), (a, b)| {
+                let (a, b) = (f64::from(*a), f64::from(*b));
+                (distance + (b - a) * (b - a), size + a * a)
+            })
+        });
+        return pieces.into_iter().fold((0.0, 0.0), |sum, piece| (sum.0 + piece.0, sum.1 + piece.1));
+    }
+    let square = |t: &Tensor| t.square().sum(Kind::Double).double_value(&[]);
+    let (a, b) = (a.detach().to_kind(Kind::Double), b.detach().to_kind(Kind::Double));
+    (square(&(b - &a)), square(&a))
 }
 
 /// Margins of the right class over the best other class, for the first [`MOVEMENTS`] examples.
