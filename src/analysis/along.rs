@@ -1,12 +1,10 @@
 //! Residuals of the linearization along a run, measured during training.
 
-use tch::{Kind, Tensor};
-
 use super::examples::StudyExamples;
 use crate::error::Result;
 use crate::evidence::StepResidual;
 use crate::jacobian::{Line, Parameters};
-use crate::measure::{Expansion, Known, Rounding};
+use crate::measure::{Expansion, Known, Sample};
 use crate::train::Step;
 
 /// Examples and steps at which runs are measured.
@@ -23,7 +21,7 @@ pub(super) struct Probes<'a> {
 pub(super) struct Along<'a> {
     probes: &'a Probes<'a>,
     start: &'a Parameters,
-    at_start: Option<(Rounding, Tensor)>,
+    at_start: Option<Sample>,
     /// The residuals so far.
     pub residuals: Vec<StepResidual>,
 }
@@ -42,12 +40,10 @@ impl<'a> Along<'a> {
         let Probes { examples, batch, .. } = self.probes;
         let first = Line::new(self.start, step.after);
         if self.at_start.is_none() {
-            let outputs = first.outputs(0.0, Kind::Double, examples, *batch)?;
-            let rounding = Rounding::of(self.start, examples, *batch, Some(&outputs))?;
-            self.at_start = Some((rounding, outputs));
+            self.at_start = Some(Sample::of(self.start, examples, *batch)?);
         }
-        let Some((rounding, start)) = &self.at_start else { return Ok(()) };
-        let known = Known { start: Some(start), end: None };
+        let Some(Sample { double, rounding, .. }) = &self.at_start else { return Ok(()) };
+        let known = Known { start: Some(double), end: None };
         let whole = Expansion::double(first, examples, *batch, *rounding, known)?;
         let mut found = StepResidual {
             step: step.number,
@@ -69,7 +65,7 @@ impl<'a> Along<'a> {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::analysis::{Pretrained, SplitName, Study, StudyRequest};

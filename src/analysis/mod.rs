@@ -41,7 +41,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::evidence::{Accuracy, Analysis, Floor, OutputDerivative, RunFacts, SCHEMA_VERSION, Summary, judge};
-use crate::jacobian::all_outputs;
+use crate::jacobian::{FORWARD_BATCH, all_outputs};
 use crate::kernel::Precision;
 use crate::lm::OutputMode;
 use crate::measure::{layer_shares, output_derivative_norms};
@@ -62,8 +62,10 @@ pub fn check_plan(study: &Study, plan: &Plan) -> Result<()> {
 pub fn analyze(study: &Study, plan: &Plan, command: &str, directory: &Path, monitor: &dyn Monitor) -> Result<Analysis> {
     check_plan(study, plan)?;
     let store = ResultStore::open(directory, &study.results_digest())?;
-    let start = LogitsAtStart::of(study)?;
+    // Before the long work: a network that overflows is told now.
+    let test = logits_at_start(study, SplitName::Test)?;
     let grams = kernels::kernels(study, plan, &store, monitor)?;
+    let start = LogitsAtStart::of(study, plan, test, &grams)?;
     let kernels = regress::kernel_facts(study, plan, &grams, &store, monitor)?;
     let layers = layer_shares(study.parameters.specs(), &grams.train.shares, &study.include);
     let before = Start { logits: &start, kernel: &grams.train };
@@ -126,7 +128,7 @@ pub(crate) struct Start<'a> {
     kernel: &'a crate::kernel::Gram,
 }
 
-/// Label-word logits \[N, C\] of the model before training.
+/// Label-word logits \[N, C\] of the model before training; those of train and dev up to a constant per example.
 pub(crate) struct LogitsAtStart {
     train: tch::Tensor,
     dev: tch::Tensor,
@@ -134,22 +136,33 @@ pub(crate) struct LogitsAtStart {
 }
 
 impl LogitsAtStart {
-    fn of(study: &Study) -> Result<Self> {
-        let at = |split| -> Result<tch::Tensor> {
-            all_outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, 64)
+    /// From those on test, and from the kernels' outputs on train and dev, unless the kernels' precision is not the network's.
+    fn of(study: &Study, plan: &Plan, test: tch::Tensor, grams: &kernels::Grams) -> Result<Self> {
+        let (train, dev) = if plan.settings.precision.is_some() {
+            (logits_at_start(study, SplitName::Train)?, logits_at_start(study, SplitName::Dev)?)
+        } else {
+            (class_logits(&grams.train.left_outputs), class_logits(&grams.dev.right_outputs))
         };
-        let start = Self { train: at(SplitName::Train)?, dev: at(SplitName::Dev)?, test: at(SplitName::Test)? };
-        for (logits, split) in
-            [(&start.train, SplitName::Train), (&start.dev, SplitName::Dev), (&start.test, SplitName::Test)]
-        {
-            study.check_finite(logits, split)?;
-        }
-        Ok(start)
+        Ok(Self { train, dev, test })
     }
 
     fn output_derivative(&self, study: &Study) -> Result<OutputDerivative> {
         output_derivative(study, &self.train, &self.test)
     }
+}
+
+/// Label-word logits \[N, C\] of a split, all of them finite.
+fn logits_at_start(study: &Study, split: SplitName) -> Result<tch::Tensor> {
+    let logits = all_outputs(&study.parameters, &study.examples(split, OutputMode::Logits)?, FORWARD_BATCH)?;
+    study.check_finite(&logits, split)?;
+    Ok(logits)
+}
+
+/// Label-word logits \[N, C\] from a kernel's outputs, up to a constant per example, which changes neither answers nor the output
+/// derivative.
+fn class_logits(outputs: &tch::Tensor) -> tch::Tensor {
+    let is_difference = outputs.size()[1] == 1;
+    if is_difference { tch::Tensor::cat(&[&outputs.zeros_like(), outputs], 1) } else { outputs.shallow_clone() }
 }
 
 /// |χ| on train and test, from their logits.

@@ -13,7 +13,7 @@ use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::evidence::{ModelFacts, SetFacts};
 use crate::files::digest;
-use crate::jacobian::{Parameters, Subset};
+use crate::jacobian::{FORWARD_BATCH, Parameters, Subset};
 use crate::lm::{HeadExamples, LanguageModel, OutputMode, Reads, with_head};
 use crate::setting::Field;
 use crate::subspace::{Lora, Trained};
@@ -316,7 +316,7 @@ fn probe(network: &Pretrained, task: &PromptedTask, sets: &[SetFacts], mode: Out
     let [train, dev] = [SplitName::Train, SplitName::Dev].map(|split| -> Result<(Tensor, Vec<usize>)> {
         let prompts = prompts(task, split);
         let examples = HeadExamples::new(&*network.model, token_examples(prompts), classes, mode, network.device)?;
-        let features = examples.features(&network.parameters, 64);
+        let features = examples.features(&network.parameters, FORWARD_BATCH);
         check_finite(&features, split, prompts, network.dtype)?;
         Ok((features, labels(prompts)))
     });

@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::parameters::Param;
 use super::recorded::Recorded;
+use crate::products::linear;
 
 /// `|G' - G|²` and `|G|²` of a parameter, \[C·B\] each in double precision, row `c·B + b` for output c of example b. `None`
 /// if the gradients are not a single sum of outer products over the same tokens on both sides, or if with so many tokens
@@ -29,11 +30,18 @@ pub fn outer_distances(before: &Recorded, after: &Recorded, p: Param) -> Option<
 
 /// `|Σ_t g_t x_tᵀ|²` \[C·B\] of x \[B, T, in\] and g \[B, C, T, out\].
 fn squares(x: &Tensor, g: &Tensor) -> Tensor {
-    let inputs = x.bmm(&x.transpose(1, 2)).unsqueeze(1);
-    let errors = g.matmul(&g.transpose(2, 3));
+    let inputs = inner_products(x).unsqueeze(1);
+    let (b, c, t, width) = g.size4().expect("g has four axes");
+    let errors = inner_products(&g.reshape([b * c, t, width])).view([b, c, t, t]);
     let sums = (errors * inputs).sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double);
     // A sum of squares, up to rounding.
     sums.clamp_min(0.0).transpose(0, 1).reshape([-1])
+}
+
+/// Those of the rows of each matrix \[B, T, d\]: \[B, T, T\].
+fn inner_products(x: &Tensor) -> Tensor {
+    let each: Vec<Tensor> = (0..x.size()[0]).map(|i| x.get(i)).map(|x| linear(&x, &x, None, None)).collect();
+    Tensor::stack(&each, 0)
 }
 
 #[cfg(test)]

@@ -125,6 +125,9 @@ pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize
     tap.finish(&outputs, examples.separate())
 }
 
+/// Examples of a batch without gradients, which keeps nothing: what a pass does once for each weight should be shared by many.
+pub const FORWARD_BATCH: usize = 64;
+
 /// Maximum cost of a batch without gradients, including padding: 128 prompts of 512 tokens.
 const MOST: usize = 1 << 16;
 

@@ -29,21 +29,30 @@ pub struct Rounding {
     pub single: f64,
 }
 
-impl Rounding {
-    /// Measures it at these parameters on a few examples; `double` are the outputs in double precision, if known.
+/// Outputs of a network on a few examples in both precisions.
+#[derive(Debug)]
+pub struct Sample {
+    /// In single precision \[N, C\].
+    pub single: Tensor,
+    /// In double precision \[N, C\].
+    pub double: Tensor,
+    /// How far they are apart.
+    pub rounding: Rounding,
+}
+
+impl Sample {
+    /// Those of a network with these parameters.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn of(parameters: &Parameters, examples: &dyn Examples, batch: usize, double: Option<&Tensor>) -> Result<Self> {
+    pub fn of(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Result<Self> {
         let here = Line::new(parameters, parameters);
-        let double = match double {
-            Some(known) => known.shallow_clone(),
-            None => here.outputs(0.0, Kind::Double, examples, batch)?,
-        };
-        let single = here.outputs(0.0, Kind::Float, examples, batch)?;
+        let in_kind = |kind| here.outputs(0.0, kind, examples, batch);
+        let (single, double) = (in_kind(Kind::Float)?, in_kind(Kind::Double)?);
         // At least the unit round-off of single precision.
         let least = f64::from(f32::EPSILON) / 2.0;
-        Ok(Self { single: (norm(&(single - &double)) / norm(&double)).max(least) })
+        let rounding = Rounding { single: (norm(&(&single - &double)) / norm(&double)).max(least) };
+        Ok(Self { single, double, rounding })
     }
 }
 
@@ -80,8 +89,8 @@ impl Expansion {
     }
 
     /// In sufficient precision: single if, on `few` of the examples, its residual differs from that in double precision by at
-    /// most [`ENOUGH`] of it. `double_start` is f at the start in double precision, computed once it is needed; `single_start`,
-    /// the same in single precision.
+    /// most [`ENOUGH`] of it. `sample` holds f of the few at the start; `double_start` is f of all at the start in double
+    /// precision, computed once it is needed; `single_start`, the same in single precision.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
@@ -89,12 +98,14 @@ impl Expansion {
         line: Line<'_>,
         (examples, few): (&dyn Examples, &dyn Examples),
         batch: usize,
-        rounding: Rounding,
+        sample: &Sample,
         single_start: Option<&Tensor>,
         double_start: &mut Option<Tensor>,
     ) -> Result<Self> {
-        let double = Self::double(line, few, batch, rounding, Known::default())?;
-        let single = Self::single(line, few, batch, rounding, Known::default())?;
+        let rounding = sample.rounding;
+        let from = |start| Known { start: Some(start), end: None };
+        let double = Self::double(line, few, batch, rounding, from(&sample.double))?;
+        let single = Self::single(line, few, batch, rounding, from(&sample.single))?;
         let error = norm(&(double.missed() - single.missed())) / norm(&(&double.end - &double.start));
         if double.residual().is_some_and(|residual| error <= ENOUGH * residual) {
             let known = Known { start: single_start, end: None };
@@ -209,7 +220,7 @@ mod tests {
             PromptExamples::new(&model, prompts.collect(), &[8, 11], OutputMode::Logits, Device::Cpu).expect("valid");
         let few = examples.select(&[0, 3, 6, 9]);
         let include = vec![true; start.len()];
-        let rounding = Rounding::of(&start, &few, 4, None).expect("outputs");
+        let sample = Sample::of(&start, &few, 4).expect("outputs");
         let mut seen = Vec::new();
         for share in [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5] {
             let mut ends = other.values().iter();
@@ -221,7 +232,7 @@ mod tests {
             let expected = relative_residual(&moved, &exact.slope).expect("outputs that move");
             let line = Line::new(&start, &end);
             let found =
-                Expansion::sufficient(line, (&examples, &few), 4, rounding, None, &mut None).expect("an expansion");
+                Expansion::sufficient(line, (&examples, &few), 4, &sample, None, &mut None).expect("an expansion");
             let (residual, stated) = (found.residual().expect("a residual"), found.computed.error.expect("an error"));
             let off = (residual - expected).abs();
             assert!(off <= 4.0 * stated, "{share}: {residual} for {expected}, stated {stated:.1e}");
@@ -241,9 +252,9 @@ mod tests {
         let prompt = PromptExample { input_ids: vec![0, 7, 9, 2], segment_ids: vec![0; 4], mask_position: 2 };
         let examples =
             PromptExamples::new(&model, vec![prompt], &[8, 11], OutputMode::Logits, Device::Cpu).expect("valid");
-        let rounding = Rounding::of(&start, &examples, 1, None).expect("outputs");
+        let sample = Sample::of(&start, &examples, 1).expect("outputs");
         let here = Line::new(&start, &start);
-        let found = Expansion::sufficient(here, (&examples, &examples), 1, rounding, None, &mut None).expect("one");
+        let found = Expansion::sufficient(here, (&examples, &examples), 1, &sample, None, &mut None).expect("one");
         assert_eq!((found.residual(), found.computed.error), (None, None));
         assert_eq!(norm(&found.slope), 0.0);
     }

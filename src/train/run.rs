@@ -10,7 +10,7 @@ use super::optimizer::{Optimizer, OptimizerKind};
 use super::rows::TableGradients;
 use crate::error::{Error, Result};
 use crate::evidence::{Answers, Evaluation};
-use crate::jacobian::{Examples, Parameters, all_outputs};
+use crate::jacobian::{Examples, FORWARD_BATCH, Parameters, all_outputs};
 use crate::products::Parts;
 use crate::progress::{Monitor, check_cancelled};
 
@@ -236,7 +236,7 @@ pub fn f1(outputs: &Tensor, labels: &[usize]) -> Option<f64> {
 
 /// Accuracy and mean cross-entropy of logits on labelled examples.
 pub fn evaluate(parameters: &Parameters, data: &LabelledExamples<'_>) -> Result<(f64, f64)> {
-    let logits = all_outputs(parameters, data.examples, 64)?;
+    let logits = all_outputs(parameters, data.examples, FORWARD_BATCH)?;
     let loss = cross_entropy(&logits, &data.label_tensor()).double_value(&[]);
     Ok((accuracy(&logits, data.labels), loss))
 }

@@ -7,15 +7,15 @@ use super::super::kernels::train_kernel;
 use super::super::plan::{Measures, Plan};
 use super::super::splits::SplitName;
 use super::super::study::Study;
-use super::super::{Start, output_derivative};
+use super::super::{Start, class_logits, output_derivative};
 use super::grid::{Chosen, Run, TrainingData, evenly};
 use crate::entries::{are, each};
 use crate::error::Result;
 use crate::evidence::{FineTuningResult, Linearization, Movement};
-use crate::jacobian::{Examples, Line, Parameters};
-use crate::kernel::{Formula, Gram};
+use crate::jacobian::{Examples, FORWARD_BATCH, Line, Parameters};
+use crate::kernel::Formula;
 use crate::lm::OutputMode;
-use crate::measure::{Expansion, Known, Rounding, kernel_drift, sufficient_gradient_drift};
+use crate::measure::{Expansion, Known, Sample, kernel_drift, sufficient_gradient_drift};
 use crate::progress::Monitor;
 use crate::task::Prompt;
 use crate::train::{OptimizerKind, accuracy, answers, f1};
@@ -29,7 +29,8 @@ const COMPARED: usize = 4;
 /// What the measures of several runs share.
 #[derive(Default)]
 pub(super) struct Measured {
-    rounding: Option<Rounding>,
+    /// Outputs of a few test examples before training.
+    sample: Option<Sample>,
     /// Outputs on test before training, in double precision, once needed.
     at_start: Option<Tensor>,
 }
@@ -50,7 +51,7 @@ impl Measured {
         let name = settings.optimizer.name();
         let test = study.examples(SplitName::Test, OutputMode::Logits)?.exact();
         monitor.begin(&format!("{name}, linearization and drift"), 3);
-        let expansion = self.expansion(study, plan, network, &test, start)?;
+        let expansion = self.expansion(study, network, &test, start)?;
         monitor.advance(1);
         study.check_finite(&expansion.end, SplitName::Test)?;
         let labels = study.labels(SplitName::Test);
@@ -110,7 +111,7 @@ impl Measured {
             },
             gradient_drift: gradients,
             kernel_drift: drifts,
-            output_derivative: output_derivative(study, &class_logits(&moved), &expansion.end)?,
+            output_derivative: output_derivative(study, &class_logits(&moved.left_outputs), &expansion.end)?,
             own_precision: None,
         })
     }
@@ -119,32 +120,24 @@ impl Measured {
     fn expansion(
         &mut self,
         study: &Study,
-        plan: &Plan,
         network: &Parameters,
         test: &StudyExamples<'_>,
         start: &Start<'_>,
     ) -> Result<Expansion> {
         let few = test.select(&evenly(test.len().min(COMPARED), test.len()));
-        let rounding = match self.rounding {
-            Some(rounding) => rounding,
-            None => *self.rounding.insert(Rounding::of(&study.parameters, &few, plan.batch, None)?),
+        let sample = match &mut self.sample {
+            Some(sample) => sample,
+            none => none.insert(Sample::of(&study.parameters, &few, FORWARD_BATCH)?),
         };
         let line = Line::new(&study.parameters, network);
         let start = &start.logits.test;
         if study.parameters.kind() == Kind::Double {
             // The start's logits may be rounded as in transformers; differences need exact ones.
             let known = Known { start: None, end: None };
-            return Expansion::double(line, test, plan.batch, rounding, known);
+            return Expansion::double(line, test, FORWARD_BATCH, sample.rounding, known);
         }
-        Expansion::sufficient(line, (test, &few), plan.batch, rounding, Some(start), &mut self.at_start)
+        Expansion::sufficient(line, (test, &few), FORWARD_BATCH, sample, Some(start), &mut self.at_start)
     }
-}
-
-/// Label-word logits \[N, C\] of a kernel's left examples, up to a constant per example, which does not change the output
-/// derivative.
-fn class_logits(kernel: &Gram) -> Tensor {
-    let outputs = &kernel.left_outputs;
-    if kernel.outputs > 1 { outputs.shallow_clone() } else { Tensor::cat(&[&outputs.zeros_like(), outputs], 1) }
 }
 
 /// Size of a movement of the parameters.
