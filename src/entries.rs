@@ -37,6 +37,10 @@ where
     let count = written.iter().chain(&read).next().map_or(0, |t| t.numel());
     assert!(written.iter().all(|t| are::<T>(t)) && read.iter().all(|t| are::<S>(t)), "numbers of these types");
     assert!(written.iter().chain(&read).all(|t| t.numel() == count), "equally many entries");
+    if count == 0 {
+        // Memory of nothing is nowhere.
+        return Vec::new();
+    }
     // SAFETY: contiguous CPU tensors of these types and sizes, as asserted, which outlive the slices; the caller owns those that are
     // written and shares them with nobody.
     let (mut written, mut read) = unsafe {

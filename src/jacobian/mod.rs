@@ -126,7 +126,7 @@ pub fn record(parameters: &Parameters, examples: &dyn Examples, indices: &[usize
 }
 
 /// Examples of a batch without gradients, which keeps nothing: what a pass does once for each weight should be shared by many.
-pub const FORWARD_BATCH: usize = 64;
+pub(crate) const FORWARD_BATCH: usize = 64;
 
 /// Maximum cost of a batch without gradients, including padding: 128 prompts of 512 tokens.
 const MOST: usize = 1 << 16;
