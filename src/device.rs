@@ -148,6 +148,20 @@ pub fn prepare_process() {
     }
 }
 
+/// Lets every thread allocate from memory of its own: for small networks, whose many small tensors make threads wait for one
+/// another at every allocation, and of which memory that another thread has freed is no loss. Not under a limit on the address
+/// space (see [`prepare_process`]). The system asks for this once: call it after [`prepare_process`], before any other thread
+/// starts.
+pub fn separate_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if address_space().is_none() {
+        // Those of the work, of libtorch, and of Ctrl-C and progress.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 2;
+        // SAFETY: as in `prepare_process`.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, libc::c_int::try_from(threads).unwrap_or(libc::c_int::MAX)) };
+    }
+}
+
 /// How often an idle libtorch thread polls for work before it yields its core, unless the user has set it.
 ///
 /// OpenMP's default is 300,000 times, some ten milliseconds: if another process has the other core, every operation of a

@@ -59,6 +59,9 @@ where
         pieces.into_iter().map(|(written, read)| work(written, read)).collect()
     };
     let parts = if count < LARGE { 1 } else { threads() };
+    if parts == 1 {
+        return all(pieces);
+    }
     let share = pieces.len().div_ceil(parts);
     thread::scope(|scope| {
         let mut others = Vec::new();

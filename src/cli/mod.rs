@@ -24,6 +24,7 @@ mod select;
 mod shards;
 mod sketch;
 mod slurm;
+mod small;
 mod solve;
 mod stage;
 mod submit;
@@ -67,6 +68,9 @@ pub fn main() -> u8 {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     if shares_operations(&cli.command) {
         crate::device::bound_waiting();
+    }
+    if small::has_small_networks(&cli.command) {
+        crate::device::separate_memory();
     }
     if asks_for_tf32(&matches) {
         crate::device::allow_tf32();

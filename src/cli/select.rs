@@ -74,21 +74,12 @@ fn load(
 /// # Errors
 /// [`Error::Arguments`] and [`Error::Hub`], naming `option`.
 pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
-    let direct = Path::new(name);
-    let is_path = name.contains(['/', '\\']);
+    if let Some(place) = local_model(name)? {
+        return Ok(place);
+    }
     let on_hub = HubName::parse(name);
-    if direct.exists() || (is_path && on_hub.is_none()) {
-        return Ok(direct.to_path_buf());
-    }
-    let family = family_directory();
-    if !is_path && family.join(name).join("config.json").exists() {
-        return Ok(family.join(name));
-    }
-    let cached = cache_directory().filter(|_| !is_path).map(|c| c.join("models").join(name));
-    if let Some(cached) = &cached
-        && (cached.join("config.json").exists() || Gguf::find(cached)?.is_some())
-    {
-        return Ok(cached.clone());
+    if is_path(name) && on_hub.is_none() {
+        return Ok(Path::new(name).to_path_buf());
     }
     #[cfg(feature = "hub")]
     if let Some(on_hub) = on_hub {
@@ -101,11 +92,11 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
         }
         return Ok(directory);
     }
-    let place = cached.map_or_else(String::new, |c| format!(" in {}", c.display()));
+    let place = cached_model(name).map_or_else(String::new, |c| format!(" in {}", c.display()));
     let problem = format!(
         "no such directory, built-in model (in {}) or fetched model{place}; `cargo xtask model` lists and fetches \
          models, or give the path of a Hugging Face checkpoint directory{}",
-        family.display(),
+        family_directory().display(),
         if cfg!(feature = "hub") {
             ""
         } else {
@@ -114,6 +105,34 @@ pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
         }
     );
     Err(Error::argument(format!("{option} {name}"), problem))
+}
+
+/// Where a model is, if it is on this machine and not in the Hugging Face hub's cache.
+///
+/// # Errors
+/// A directory with several GGUF files.
+pub(super) fn local_model(name: &str) -> Result<Option<PathBuf>> {
+    let direct = Path::new(name);
+    if direct.exists() {
+        return Ok(Some(direct.to_path_buf()));
+    }
+    let built_in = family_directory().join(name);
+    if !is_path(name) && built_in.join("config.json").exists() {
+        return Ok(Some(built_in));
+    }
+    match cached_model(name) {
+        Some(cached) if cached.join("config.json").exists() || Gguf::find(&cached)?.is_some() => Ok(Some(cached)),
+        _ => Ok(None),
+    }
+}
+
+fn is_path(name: &str) -> bool {
+    name.contains(['/', '\\'])
+}
+
+/// Where a fetched model of this name is, or would be.
+fn cached_model(name: &str) -> Option<PathBuf> {
+    cache_directory().filter(|_| !is_path(name)).map(|cache| cache.join("models").join(name))
 }
 
 /// `KERNELVIEW_CACHE`, else `XDG_CACHE_HOME/kernelview`, else `~/.cache/kernelview`; the same as `cargo xtask`.
