@@ -80,14 +80,16 @@ impl<'a> Kept<'a> {
         // A file without its mark belongs to no run, even while it is being replaced.
         self.remove_files(name);
         let each = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
-        let trained: Vec<(String, Tensor)> = each.map(|((spec, value), _)| (spec.name.clone(), value.detach())).collect();
+        let trained: Vec<(String, Tensor)> =
+            each.map(|((spec, value), _)| (spec.name.clone(), value.detach())).collect();
         let own = trained.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
         let (path, store, of) = (self.path(name), self.store.clone(), settings.clone());
         let write = move || {
             write_network(&path, &trained)?;
             store.put(&mark(name), &of, &())
         };
-        let writing = thread::Builder::new().spawn(write).map_err(Error::io("start a thread that writes", self.path(name)))?;
+        let writing =
+            thread::Builder::new().spawn(write).map_err(Error::io("start a thread that writes", self.path(name)))?;
         *last = Some(Last { settings: settings.clone(), trained: own, writing });
         Ok(())
     }

@@ -124,15 +124,12 @@ pub(super) fn read(layout: Layout, data: &[u8], shape: &[i64]) -> Result<Tensor,
         Form::Q40 => times(less(float(&blocks.nibbles(2)), 8.0), &blocks.half(0)),
         Form::Q41 => plus(times(float(&blocks.nibbles(4)), &blocks.half(0)), &blocks.half(2)),
         Form::Q50 => times(less(float(&(blocks.nibbles(6) + blocks.fifth_bits(2))), 16.0), &blocks.half(0)),
-        Form::Q51 => {
-            plus(times(float(&(blocks.nibbles(8) + blocks.fifth_bits(4))), &blocks.half(0)), &blocks.half(2))
-        }
+        Form::Q51 => plus(times(float(&(blocks.nibbles(8) + blocks.fifth_bits(4))), &blocks.half(0)), &blocks.half(2)),
         Form::Q80 => times(blocks.signed(2, 32), &blocks.half(0)),
         Form::Q2K => {
             let scales = blocks.at(0, 16);
             let quants = float(&blocks.quarters(16, 64)).reshape([-1, 16, 16]);
-            let (scales, minima) =
-                (float(&low(&scales)) * blocks.half(80), float(&high(&scales)) * -blocks.half(82));
+            let (scales, minima) = (float(&low(&scales)) * blocks.half(80), float(&high(&scales)) * -blocks.half(82));
             plus(times(quants, &scales.unsqueeze(-1)), &minima.unsqueeze(-1))
         }
         Form::Q3K => {

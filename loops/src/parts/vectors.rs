@@ -7,8 +7,8 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use super::{Bf16, Parts};
 use super::units::{Line, PART, SIDE};
+use super::{Bf16, Parts};
 
 /// Columns of a vector of sums.
 const WIDTH: usize = 16;
