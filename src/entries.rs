@@ -21,6 +21,9 @@ pub(crate) fn are<T: Element>(t: &Tensor) -> bool {
     t.device() == Device::Cpu && t.kind() == T::KIND && t.is_contiguous()
 }
 
+/// Matching pieces of tensors that are written and of those that are read.
+type Piece<'a, T, S, const W: usize, const R: usize> = ([&'a mut [T]; W], [&'a [S]; R]);
+
 /// Calls `work` with matching pieces of all tensors, and returns its results in order.
 ///
 /// # Panics
@@ -49,13 +52,13 @@ where
             read.map(|t| std::slice::from_raw_parts(t.data_ptr().cast::<S>().cast_const(), count).chunks(PIECE)),
         )
     };
-    let mut pieces: Vec<([&mut [T]; W], [&[S]; R])> = (0..count.div_ceil(PIECE))
+    let mut pieces: Vec<Piece<'_, T, S, W, R>> = (0..count.div_ceil(PIECE))
         .map(|_| {
             let piece = "a piece of every tensor";
             (written.each_mut().map(|t| t.next().expect(piece)), read.each_mut().map(|t| t.next().expect(piece)))
         })
         .collect();
-    let all = |pieces: Vec<([&mut [T]; W], [&[S]; R])>| -> Vec<Out> {
+    let all = |pieces: Vec<Piece<'_, T, S, W, R>>| -> Vec<Out> {
         pieces.into_iter().map(|(written, read)| work(written, read)).collect()
     };
     let parts = if count < LARGE { 1 } else { threads() };

@@ -68,7 +68,7 @@ mod tests {
             file.set_len(bytes).expect("a file with a hole");
             place.to_str().expect("a path").to_owned()
         };
-        let small = |line: &[&str]| has_small_networks(&Cli::parse_from(line).command);
+        let small = |line: &[&str]| has_small_networks(&Cli::try_parse_from(line).expect("a command").command);
         let analyze = |model: &str| small(&["kernelview", "analyze", "--model", model]);
         assert!(small(&["kernelview", "analyze"]), "the built-in model");
         assert!(small(&["kernelview", "verify"]));
@@ -77,7 +77,8 @@ mod tests {
         assert!(analyze(&little) && !analyze(&much));
         assert!(!analyze(&model("model.gguf", SMALL / 4)) && analyze(&model("model.gguf", SMALL / 8)));
         assert!(!analyze(&model("config.json", 100)) && !analyze("no/such-model"), "unknown");
-        let both = |a: &str, b: &str| small(&["kernelview", "reproduce", "--models", &format!("{a},{b}")]);
+        let both =
+            |a: &str, b: &str| small(&["kernelview", "reproduce", "--data-dir", "d", "--models", a, b]);
         assert!(both(&little, "prose-64") && !both(&little, &much));
     }
 }

@@ -196,8 +196,8 @@ mod packed {
                 if size.0 >= SIDE && size.1 >= SIDE {
                     // SAFETY: a block within the result; strips are as long as the steps.
                     unsafe {
-                        multiplier.multiply_rounded(g.0.parts, strips, steps, (out[place..].as_mut_ptr(), width))
-                    };
+                        multiplier.multiply_rounded(g.0.parts, strips, steps, (out[place..].as_mut_ptr(), width));
+                    }
                     return;
                 }
                 let mut whole = [Bf16(0); SIDE * SIDE];
