@@ -77,8 +77,7 @@ mod tests {
         assert!(analyze(&little) && !analyze(&much));
         assert!(!analyze(&model("model.gguf", SMALL / 4)) && analyze(&model("model.gguf", SMALL / 8)));
         assert!(!analyze(&model("config.json", 100)) && !analyze("no/such-model"), "unknown");
-        let both =
-            |a: &str, b: &str| small(&["kernelview", "reproduce", "--data-dir", "d", "--models", a, b]);
+        let both = |a: &str, b: &str| small(&["kernelview", "reproduce", "--data-dir", "d", "--models", a, b]);
         assert!(both(&little, "prose-64") && !both(&little, &much));
     }
 }
