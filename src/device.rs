@@ -149,9 +149,8 @@ pub fn prepare_process() {
 }
 
 /// Lets every thread allocate from memory of its own: for small networks, whose many small tensors make threads wait for one
-/// another at every allocation, and of which memory that another thread has freed is no loss. Not under a limit on the address
-/// space (see [`prepare_process`]). The system asks for this once: call it after [`prepare_process`], before any other thread
-/// starts.
+/// another at every allocation, and whose freed memory is too little to be worth sharing. Not under a limit on the address space
+/// (see [`prepare_process`]). glibc reads this once: call it after [`prepare_process`], before any other thread starts.
 pub fn separate_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if address_space().is_none() {

@@ -27,7 +27,7 @@ type Piece<'a, T, S, const W: usize, const R: usize> = ([&'a mut [T]; W], [&'a [
 /// Calls `work` with matching pieces of all tensors, and returns its results in order.
 ///
 /// # Panics
-/// If the tensors have other entries than these types ([`are`]), or not equally many.
+/// If the tensors have other entries than these types ([`are`]), or not equally many, or if one that is written is given twice.
 pub(crate) fn each<T, S, Out: Send, const W: usize, const R: usize>(
     written: [&Tensor; W],
     read: [&Tensor; R],
@@ -41,11 +41,15 @@ where
     assert!(written.iter().all(|t| are::<T>(t)) && read.iter().all(|t| are::<S>(t)), "numbers of these types");
     assert!(written.iter().chain(&read).all(|t| t.numel() == count), "equally many entries");
     if count == 0 {
-        // Memory of nothing is nowhere.
+        // The pointer of an empty tensor may be null.
         return Vec::new();
     }
-    // SAFETY: contiguous CPU tensors of these types and sizes, as asserted, which outlive the slices; the caller owns those that are
-    // written and shares them with nobody.
+    let places = || written.iter().chain(&read).map(|t| t.data_ptr());
+    for (i, t) in written.iter().enumerate() {
+        assert!(places().enumerate().all(|(j, place)| i == j || place != t.data_ptr()), "a written tensor given once");
+    }
+    // SAFETY: contiguous CPU tensors of these types and sizes, as asserted, which outlive the slices; those that are written are
+    // the caller's own, and none of the others.
     let (mut written, mut read) = unsafe {
         (
             written.map(|t| std::slice::from_raw_parts_mut(t.data_ptr().cast::<T>(), count).chunks_mut(PIECE)),

@@ -43,7 +43,7 @@ pub(super) fn fine_tuning(
         let result = if let Some(result) = stored {
             result
         } else {
-            let network = grid.kept.read(&chosen.settings, &study.parameters).ok_or_else(|| {
+            let network = grid.kept.read(&chosen.settings, &study.parameters)?.ok_or_else(|| {
                 Error::format(grid.kept.path(optimizer), "was removed while the analysis ran; start it again")
             })?;
             if let Some(lora) = study.adapters() {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -37,10 +37,14 @@ pub(super) struct Kept<'a> {
 
 /// A network whose file is being written, or has just been.
 struct Last {
-    settings: FineTuning,
-    /// The trained parameters.
-    trained: HashMap<String, Tensor>,
+    network: Network,
     writing: JoinHandle<Result<()>>,
+}
+
+/// A run's trained parameters.
+struct Network {
+    settings: FineTuning,
+    trained: Vec<(String, Tensor)>,
 }
 
 impl<'a> Kept<'a> {
@@ -57,7 +61,8 @@ impl<'a> Kept<'a> {
         Self { store, include, best: Mutex::new(best), last: Mutex::new(None) }
     }
 
-    /// Keeps a run's network if no other run of its optimizer is better.
+    /// Keeps a run's network if no other run of its optimizer is better. An analysis that is killed before the file is whole
+    /// repeats the run.
     ///
     /// # Errors
     /// [`Error::Io`], also of the file before.
@@ -76,22 +81,20 @@ impl<'a> Kept<'a> {
     pub fn write(&self, settings: &FineTuning, network: &Parameters) -> Result<()> {
         let mut last = self.last();
         finish(&mut last)?;
-        let name = settings.optimizer.name();
         // A file without its mark belongs to no run, even while it is being replaced.
-        self.remove_files(name);
+        self.remove_files(settings.optimizer.name());
         let each = network.specs().iter().zip(network.values()).zip(self.include).filter(|(_, trained)| **trained);
-        let trained: Vec<(String, Tensor)> =
-            each.map(|((spec, value), _)| (spec.name.clone(), value.detach())).collect();
-        let own = trained.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
-        let (path, store, of) = (self.path(name), self.store.clone(), settings.clone());
-        let write = move || {
-            write_network(&path, &trained)?;
-            store.put(&mark(name), &of, &())
-        };
-        let writing =
-            thread::Builder::new().spawn(write).map_err(Error::io("start a thread that writes", self.path(name)))?;
-        *last = Some(Last { settings: settings.clone(), trained: own, writing });
-        Ok(())
+        let trained = each.map(|((spec, value), _)| (spec.name.clone(), value.detach())).collect();
+        let network = Network { settings: settings.clone(), trained };
+        let (own, store) = (network.shallow_clone(), self.store.clone());
+        match thread::Builder::new().spawn(move || own.write(&store)) {
+            Ok(writing) => {
+                *last = Some(Last { network, writing });
+                Ok(())
+            }
+            // Where there is no room for one more thread.
+            Err(_) => network.write(self.store),
+        }
     }
 
     /// Waits until the last file is written, and forgets its network.
@@ -102,20 +105,27 @@ impl<'a> Kept<'a> {
         finish(&mut self.last())
     }
 
-    /// The network of a run; `None` if it is not kept or its file is damaged.
-    pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Option<Parameters> {
-        if let Some(last) = self.last().as_ref().filter(|last| last.settings == *settings) {
-            return self.network(start, |name| last.trained.get(name).map(Tensor::shallow_clone));
+    /// The network of a run; `None` if it is not kept or its file is damaged. Another one is no longer held in memory then.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of the other's file.
+    pub fn read(&self, settings: &FineTuning, start: &Parameters) -> Result<Option<Parameters>> {
+        let mut last = self.last();
+        if let Some(Last { network, .. }) = last.as_ref().filter(|last| last.network.settings == *settings) {
+            let mut found = network.shallow_clone().trained.into_iter().collect();
+            return Ok(self.network(start, &mut found));
         }
+        finish(&mut last)?;
         let name = settings.optimizer.name();
-        self.store.get::<()>(&mark(name), settings, &Silent)?;
-        let read = Tensor::read_safetensors(self.path(name)).ok()?;
-        let mut found: HashMap<String, Tensor> = read.into_iter().collect();
-        self.network(start, |name| found.remove(name))
+        if self.store.get::<()>(&mark(name), settings, &Silent).is_none() {
+            return Ok(None);
+        }
+        let read = Tensor::read_safetensors(self.path(name)).ok();
+        Ok(read.and_then(|read| self.network(start, &mut read.into_iter().collect())))
     }
 
     /// A network of trained parameters and the start's others; `None` if one is missing.
-    fn network(&self, start: &Parameters, mut trained: impl FnMut(&str) -> Option<Tensor>) -> Option<Parameters> {
+    fn network(&self, start: &Parameters, trained: &mut HashMap<String, Tensor>) -> Option<Parameters> {
         let mut which = start.specs().iter().zip(self.include);
         let mut whole = true;
         let network = start.map(|value| {
@@ -123,7 +133,7 @@ impl<'a> Kept<'a> {
             if !included {
                 return value.shallow_clone();
             }
-            let found = trained(&spec.name).filter(|t| t.size() == spec.shape);
+            let found = trained.remove(&spec.name).filter(|t| t.size() == spec.shape);
             whole &= found.is_some();
             found.map_or_else(|| value.shallow_clone(), |t| t.to_kind(value.kind()).to_device(value.device()))
         });
@@ -136,14 +146,14 @@ impl<'a> Kept<'a> {
 
     /// The file of an optimizer's network.
     pub fn path(&self, optimizer: &str) -> PathBuf {
-        self.store.path(&format!("{optimizer}-selected.safetensors"))
+        path(self.store, optimizer)
     }
 
-    /// Removes what is kept for an optimizer, and no longer needed even if it could not be written.
+    /// Removes what is kept for an optimizer; whether it could be written no longer matters.
     pub fn remove(&self, optimizer: &str) {
         let mut last = self.last();
-        if last.as_ref().is_some_and(|last| last.settings.optimizer.name() == optimizer) {
-            let _ = finish(&mut last);
+        if last.as_ref().is_some_and(|last| last.network.settings.optimizer.name() == optimizer) {
+            await_end(&mut last);
         }
         self.remove_files(optimizer);
     }
@@ -155,25 +165,47 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// An analysis that ends early leaves a whole file for the next one.
+/// An analysis that ends early leaves a whole file for the next one. It may end by a panic, so that this must not.
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        let _ = self.settle();
+        await_end(&mut self.last());
     }
 }
 
-/// Waits for the thread that writes.
+/// Waits for the thread that writes, if there is one.
 fn finish(last: &mut Option<Last>) -> Result<()> {
     last.take().map_or(Ok(()), |last| last.writing.join().unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
-fn write_network(path: &Path, trained: &[(String, Tensor)]) -> Result<()> {
-    let tensors: Vec<(&str, Tensor)> =
-        trained.iter().map(|(name, value)| (name.as_str(), value.to_device(tch::Device::Cpu))).collect();
-    write_by(path, |file| {
-        let failed = |e: tch::TchError| Error::io("write", path)(std::io::Error::other(e.to_string()));
-        Tensor::write_safetensors(&tensors, file).map_err(failed)
-    })
+/// The same, however it ends.
+fn await_end(last: &mut Option<Last>) {
+    if let Some(last) = last.take() {
+        let _ = last.writing.join();
+    }
+}
+
+impl Network {
+    fn shallow_clone(&self) -> Self {
+        let trained = self.trained.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect();
+        Self { settings: self.settings.clone(), trained }
+    }
+
+    /// Writes the file, then its mark.
+    fn write(&self, store: &ResultStore) -> Result<()> {
+        let name = self.settings.optimizer.name();
+        let path = path(store, name);
+        let tensors: Vec<(&str, Tensor)> =
+            self.trained.iter().map(|(name, value)| (name.as_str(), value.to_device(tch::Device::Cpu))).collect();
+        write_by(&path, |file| {
+            let failed = |e: tch::TchError| Error::io("write", &path)(std::io::Error::other(e.to_string()));
+            Tensor::write_safetensors(&tensors, file).map_err(failed)
+        })?;
+        store.put(&mark(name), &self.settings, &())
+    }
+}
+
+fn path(store: &ResultStore, optimizer: &str) -> PathBuf {
+    store.path(&format!("{optimizer}-selected.safetensors"))
 }
 
 /// Whether a run is its optimizer's best; if so, it is recorded as such.
@@ -238,7 +270,7 @@ mod tests {
         let known = run(1.0, 0.4).1;
         let kept = Kept::new(&store, &include, [("sgd", &known)].into_iter());
         let read = |settings: &FineTuning| {
-            let found = kept.read(settings, &start)?;
+            let found = kept.read(settings, &start).expect("readable")?;
             Some([0, 1].map(|i| found.values()[i].double_value(&[0])))
         };
         for (rate, accuracy, value, there) in [(0.1, 0.3, 1.0, false), (0.2, 0.6, 2.0, true), (0.3, 0.5, 3.0, false)] {
@@ -262,7 +294,7 @@ mod tests {
         kept.write(&best, &network(4.0)).expect("kept");
         drop(kept);
         let again = Kept::new(&store, &include, std::iter::empty());
-        let found = again.read(&best, &start).expect("a whole file");
+        let found = again.read(&best, &start).expect("readable").expect("a whole file");
         assert_eq!(found.values()[0].double_value(&[0]), 4.0);
     }
 
@@ -276,7 +308,7 @@ mod tests {
         fs::create_dir(kept.path("sgd")).expect("a directory in the file's place");
         let (settings, _) = run(0.1, 0.5);
         kept.write(&settings, &network(1.0)).expect("a thread");
-        assert!(kept.read(&settings, &start).is_some(), "from memory");
+        assert!(kept.read(&settings, &start).is_ok_and(|found| found.is_some()), "from memory");
         let error = kept.write(&settings, &network(2.0)).expect_err("a directory").to_string();
         assert!(error.contains("sgd-selected.safetensors"), "{error}");
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::command::Command;
 use super::select::local_model;
+use crate::evidence::Profile;
 
-/// Bytes of a small network's weights: about those of the largest whose runs an analysis trains side by side.
+/// Bytes of a small network's files of weights: in single precision, those of the largest whose runs an analysis trains side by side.
 const SMALL: u64 = 1 << 27;
 
 /// Numbers in a byte of a quantized file, times the bytes of a number once it is read.
@@ -21,8 +22,8 @@ pub(super) fn has_small_networks(command: &Command) -> bool {
         Command::Lora(l) => small(&l.model.model),
         Command::Sketch(s) => small(&s.model.model),
         Command::Reproduce(r) => r.models.iter().all(small),
-        // Claims are on networks that were chosen to be small.
-        Command::Verify(_) => true,
+        // Claims are on small networks, up to widths whose matrices are as large as those of large ones.
+        Command::Verify(v) => v.profile != Profile::Full,
         _ => false,
     }
 }
@@ -71,7 +72,7 @@ mod tests {
         let small = |line: &[&str]| has_small_networks(&Cli::try_parse_from(line).expect("a command").command);
         let analyze = |model: &str| small(&["kernelview", "analyze", "--model", model]);
         assert!(small(&["kernelview", "analyze"]), "the built-in model");
-        assert!(small(&["kernelview", "verify"]));
+        assert!(small(&["kernelview", "verify"]) && !small(&["kernelview", "verify", "--profile", "full"]));
         assert!(!small(&["kernelview", "tasks"]));
         let (little, much) = (model("model.safetensors", SMALL), model("model.safetensors", SMALL + 1));
         assert!(analyze(&little) && !analyze(&much));

@@ -145,8 +145,12 @@ impl<'a> Grid<'a> {
     /// Repeats selected runs whose networks were not kept, up to their selected steps: those of an interrupted analysis whose
     /// files were removed.
     pub fn repeat(&self, chosen: &[&Chosen], monitor: &dyn Monitor) -> Result<()> {
-        let kept = |c: &Chosen| self.kept.read(&c.settings, &self.study.parameters).is_some();
-        let again: Vec<&Chosen> = chosen.iter().copied().filter(|c| !kept(c)).collect();
+        let mut again: Vec<&Chosen> = Vec::new();
+        for chosen in chosen {
+            if self.kept.read(&chosen.settings, &self.study.parameters)?.is_none() {
+                again.push(chosen);
+            }
+        }
         // Later steps were already found to be no better on dev.
         let until = |c: &Chosen| c.run().candidate.selected.map_or(c.settings.steps, |s| s.step);
         let titles: Vec<(String, u64)> =
