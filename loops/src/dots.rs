@@ -115,15 +115,8 @@ mod x86 {
         let (ab, cd) = (_mm512_castps_pd(two(of[0], of[1])), _mm512_castps_pd(two(of[2], of[3])));
         let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
         let quarters = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-        let quarter = |sums: __m512| {
-            [
-                _mm512_extractf32x4_ps::<0>(sums),
-                _mm512_extractf32x4_ps::<1>(sums),
-                _mm512_extractf32x4_ps::<2>(sums),
-                _mm512_extractf32x4_ps::<3>(sums),
-            ]
-        };
-        let [a, b, c, d] = quarter(quarters);
+        let (a, b) = (_mm512_extractf32x4_ps::<0>(quarters), _mm512_extractf32x4_ps::<1>(quarters));
+        let (c, d) = (_mm512_extractf32x4_ps::<2>(quarters), _mm512_extractf32x4_ps::<3>(quarters));
         let sums = _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
         let mut result = [0.0; WIDTH];
         // SAFETY: four numbers.

@@ -33,7 +33,7 @@ pub(super) fn descend(value: &Tensor, g: &Tensor, rate: f64) {
             *value += *g * rate;
         }
     };
-    each::<f32, f32, _, 1, 1>([value], [g], &one);
+    each([value], [g], &one);
 }
 
 /// Replaces a value and its moments by those after the step.
@@ -51,5 +51,5 @@ pub(super) fn adam((value, m, v): (&Tensor, &Tensor, &Tensor), g: &Tensor, with:
             *value += quotient * rate;
         }
     };
-    each::<f32, f32, _, 3, 1>([value, m, v], [g], &one);
+    each([value, m, v], [g], &one);
 }
