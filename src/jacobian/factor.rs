@@ -1,6 +1,6 @@
 //! The factors of a parameter's per-example gradients.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Kind, Tensor};
 
@@ -25,9 +25,15 @@ impl Factor {
         }
     }
 
-    pub fn convert(&mut self, kind: Kind) {
+    /// Converts its numbers; `inputs` are the x that have been converted, by the place and size of what they were, which must still
+    /// be there.
+    pub fn convert(&mut self, kind: Kind, inputs: &mut BTreeMap<(usize, Vec<i64>), (Tensor, Tensor)>) {
         match self {
-            Self::Outer { x, g } => (*x, *g) = (x.to_kind(kind), g.to_kind(kind)),
+            Self::Outer { x, g } => {
+                let key = (x.data_ptr() as usize, x.size());
+                let (_, converted) = inputs.entry(key).or_insert_with(|| (x.shallow_clone(), x.to_kind(kind)));
+                (*x, *g) = (converted.shallow_clone(), g.to_kind(kind));
+            }
             Self::Vector { g } | Self::Rows { g, .. } => *g = g.to_kind(kind),
         }
     }

@@ -8,7 +8,7 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::products::{ALIGNMENT, Bf16, Columns, Packs, Parts, Rows, Values, splits};
+use crate::products::{ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, Tokens, Values, splits};
 
 /// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
 const LONG: i64 = 20;
@@ -16,9 +16,8 @@ const LONG: i64 = 20;
 /// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
 #[derive(Debug)]
 pub struct PackedFactors {
-    /// For every factor of the parameter: x by example, and g by row.
-    factors: Vec<(Vec<Columns>, Vec<Rows>)>,
-    batch: usize,
+    /// For every row its factors, g and x.
+    rows: Vec<Vec<(Rows, Columns)>>,
 }
 
 impl PackedFactors {
@@ -28,15 +27,19 @@ impl PackedFactors {
             return None;
         }
         let batch = recorded.batch as usize;
-        let factors = recorded.factors[p.0].iter().map(|factor| {
+        let mut rows = vec![Vec::new(); recorded.rows() as usize];
+        for factor in &recorded.factors[p.0] {
             let Factor::Outer { x, g } = factor else { unreachable!("outer products alone") };
             // In the order of the rows, output by output.
             let errors = g.transpose(0, 1);
             let (width, height) = (x.size()[2] as usize, g.size()[3] as usize);
             let inputs = each(x, width, |values| packs.columns(parts, values, width));
-            (inputs, each(&errors, height, |values| packs.rows(parts, values, height)))
-        });
-        Some(Self { factors: factors.collect(), batch })
+            let errors = each(&errors, height, |values| packs.rows(parts, values, height));
+            for (at, (row, g)) in rows.iter_mut().zip(errors).enumerate() {
+                row.push((g, inputs[at % batch]));
+            }
+        }
+        Some(Self { rows })
     }
 
     /// Whether a tile's corner is one from which packed factors are read.
@@ -62,11 +65,17 @@ impl PackedFactors {
 
     /// Whether gradients can be written rounded: a sum of several factors would be rounded each time that one is added.
     pub fn can_be_rounded(&self) -> bool {
-        self.factors.len() == 1
+        self.rows.iter().all(|factors| factors.len() == 1)
     }
 
-    /// Calls `write` for every factor and row of `out`, whose numbers are of type T, with the factor's number, its packed g and x with
-    /// the ranges of their columns that the tile has, and the row.
+    /// Writes the gradients' entries in a tile in the layout of matrix units, as rows from `first` on.
+    pub(crate) fn gather(&self, packs: &Packs, tile: &Tile, first: usize, out: &mut Gathered) {
+        let (rows, columns) = ranges(tile);
+        packs.gather(&self.rows, (&rows, &columns), first, out);
+    }
+
+    /// Calls `write` for every row of `out`, whose numbers are of type T, and every factor, with the factor's number, its packed g and
+    /// x with the ranges of their columns that the tile has, and the row.
     fn each_row<T>(
         &self,
         tile: &Tile,
@@ -75,32 +84,58 @@ impl PackedFactors {
     ) {
         // SAFETY: a contiguous CPU tensor of this type (`Self::write`), which is its caller's own.
         let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<T>(), out.numel()) };
-        let range = |range: &Range<i64>| range.start as usize..range.end as usize;
-        for (at, (inputs, errors)) in self.factors.iter().enumerate() {
-            for (row, out) in out.chunks_exact_mut(tile.entries() as usize).enumerate() {
-                write(at, (errors[row], range(&tile.rows)), (inputs[row % self.batch], range(&tile.columns)), out);
+        let (rows, columns) = ranges(tile);
+        for (factors, out) in self.rows.iter().zip(out.chunks_exact_mut(tile.entries() as usize)) {
+            for (at, (g, x)) in factors.iter().enumerate() {
+                write(at, (*g, rows.clone()), (*x, columns.clone()), out);
             }
         }
     }
 }
 
+/// A tile's rows and columns.
+fn ranges(tile: &Tile) -> (Range<usize>, Range<usize>) {
+    let range = |range: &Range<i64>| range.start as usize..range.end as usize;
+    (range(&tile.rows), range(&tile.columns))
+}
+
 /// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
 fn each<T>(matrices: &Tensor, columns: usize, mut pack: impl FnMut(Values<'_>) -> T) -> Vec<T> {
-    let kind = if matrices.kind() == Kind::BFloat16 { Kind::BFloat16 } else { Kind::Float };
-    let matrices = matrices.to_kind(kind).contiguous();
+    let matrices = packable(matrices);
     let size = matrices.size();
-    let entries = size[size.len() - 2] as usize * columns;
-    if kind == Kind::BFloat16 {
-        // SAFETY: a contiguous CPU tensor of bf16, which outlives the slice.
-        let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<Bf16>(), matrices.numel()) };
-        return values.chunks_exact(entries).map(|values| pack(Values::Bf16(values))).collect();
+    let (values, entries) = (values(&matrices), size[size.len() - 2] as usize * columns);
+    (0..values.len()).step_by(entries.max(1)).map(|first| pack(values.part(first..first + entries))).collect()
+}
+
+/// In bf16 or in single precision, without gaps.
+fn packable(t: &Tensor) -> Tensor {
+    let kind = if t.kind() == Kind::BFloat16 { Kind::BFloat16 } else { Kind::Float };
+    t.to_kind(kind).contiguous()
+}
+
+/// The numbers of a tensor that is [`packable`].
+fn values(t: &Tensor) -> Values<'_> {
+    assert!(t.is_contiguous() && t.device() == Device::Cpu, "numbers in memory");
+    match t.kind() {
+        // SAFETY: a contiguous CPU tensor of this type, which outlives the slice.
+        Kind::BFloat16 => Values::Bf16(unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<Bf16>(), t.numel()) }),
+        // SAFETY: as above.
+        Kind::Float => Values::Single(unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<f32>(), t.numel()) }),
+        other => unreachable!("a factor of {other:?}"),
     }
-    // SAFETY: a contiguous CPU tensor of single precision, which outlives the slice.
-    let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<f32>(), matrices.numel()) };
-    values.chunks_exact(entries).map(|values| pack(Values::Single(values))).collect()
 }
 
 impl Recorded {
+    /// Packs the factors of a parameter by tokens, behind those of other batches.
+    ///
+    /// # Panics
+    /// If the gradients are not a single factor ([`Self::outer_tokens`]).
+    pub(crate) fn push_tokens(&self, p: Param, out: &mut Tokens) {
+        let (x, g) = self.outer_factors(p).expect("a single outer factor");
+        let (x, g) = (packable(x), packable(&g.transpose(0, 1)));
+        out.push(values(&x), values(&g), x.size()[1] as usize);
+    }
+
     /// Whether units for bf16 write the gradients of a parameter: there are such units, and the gradients are sums of outer
     /// products over many tokens.
     pub fn is_outer_by_units(&self, p: Param, parts: Parts) -> bool {

@@ -232,8 +232,10 @@ impl Recorded {
     /// The same gradients with factors of another element type.
     #[must_use]
     pub fn to_kind(mut self, kind: Kind) -> Self {
+        // Maps with the same input share it.
+        let mut inputs = BTreeMap::new();
         for factor in self.factors.iter_mut().flatten() {
-            factor.convert(kind);
+            factor.convert(kind, &mut inputs);
         }
         self.kind = kind;
         self

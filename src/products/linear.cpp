@@ -30,6 +30,7 @@ struct Product {
     int64_t rows, columns, length;
     void *out;
     int64_t out_stride;
+    const void *bias;
     bool add;
 };
 
@@ -51,6 +52,7 @@ Product share(const Product &whole, bool of_a, int64_t first, int64_t count) {
     lines = std::min(count, lines - first);
     factor.values = static_cast<const char *>(factor.values) + bytes * first * (factor.along ? factor.stride : 1);
     part.out = static_cast<char *>(part.out) + bytes * first * (of_a ? part.out_stride : 1);
+    if (part.bias != nullptr && !of_a) part.bias = static_cast<const char *>(part.bias) + bytes * first;
     return part;
 }
 
@@ -92,7 +94,10 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
                 b.values.scalar_type());
     const Tensor left = a.values.contiguous(), right = b.values.contiguous();
     Tensor out = at::empty({a.rows(), b.rows()}, left.options());
-    if (bias.defined()) out.copy_(bias.expand_as(out));
+    // Products of parts begin with the bias; whole factors' products are added to it.
+    const bool begins = parts > 0 && a.length() > 0;
+    const Tensor row = bias.defined() && begins ? bias.contiguous() : Tensor();
+    if (bias.defined() && !begins) out.copy_(bias.expand_as(out));
     if (a.length() == 0 && !bias.defined()) out.zero_();
     const Product asked{parts,
                         left.scalar_type() == at::kDouble,
@@ -103,7 +108,8 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
                         a.length(),
                         out.mutable_data_ptr(),
                         out.size(1),
-                        bias.defined()};
+                        row.defined() ? row.const_data_ptr() : nullptr,
+                        bias.defined() && !begins};
     multiply_in_threads(multiply, asked);
     return out;
 }

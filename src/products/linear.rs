@@ -58,7 +58,7 @@ unsafe extern "C" fn multiply_whole(product: *const Product) {
 /// else, and the processor must have units for bf16.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn multiply_parts(product: *const Product) {
-    use kernelview_loops::parts::{Factor, Out, multiply};
+    use kernelview_loops::parts::{Factor, Out, Start, multiply};
     // SAFETY: the caller's promise.
     let product = unsafe { &*product };
     let (rows, columns, length) = (product.rows as usize, product.columns as usize, product.length as usize);
@@ -76,8 +76,9 @@ unsafe extern "C" fn multiply_parts(product: *const Product) {
     let parts = Parts::ALL[(product.parts - 1) as usize];
     let factors = (factor(&product.a, rows), factor(&product.b, columns));
     let out = Out { values: product.out.cast(), stride: product.out_stride as usize };
+    let start = if product.bias.is_null() { Start::Zero } else { Start::Row(product.bias.cast()) };
     // SAFETY: the caller's promise.
-    unsafe { multiply(parts, factors, (rows, columns, length), out, product.add) };
+    unsafe { multiply(parts, factors, (rows, columns, length), out, start) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -24,5 +24,8 @@ pub(super) struct Product {
     pub length: i64,
     pub out: *mut c_void,
     pub out_stride: i64,
+    /// The row that is added to every row of the result, or null.
+    pub bias: *const c_void,
+    /// Whether the result has numbers to which the products are added: with a bias only where there are no parts.
     pub add: bool,
 }

@@ -77,6 +77,7 @@ mod tests {
                         length: length as i64,
                         out: out.as_mut_ptr().cast(),
                         out_stride: wide as i64,
+                        bias: std::ptr::null(),
                         add,
                     };
                     // SAFETY: matrices of these sizes, this test's own.

@@ -2,8 +2,8 @@
 
 use super::Parts;
 use super::pack::{Place, length, strip, strips, turned};
-use super::product::{Factor, STRIPS, Strips};
-use super::units::{Multiplier, SIDE, STEP, Unit};
+use super::product::{Factor, STRIPS, room};
+use super::units::{EMPTY, Multiplier, SIDE, STEP, Unit};
 
 /// Entries of a row that are summed in single precision before double precision takes over.
 const ALONG: usize = 512;
@@ -37,13 +37,13 @@ fn in_parts<const P: usize>(parts: Parts, (a, b): (&[f32], &[f32]), entries: usi
             let along = start..entries.min(start + ALONG);
             let steps = along.len().div_ceil(STEP);
             let lines = length(along.len(), P);
-            let packed_rows = Strips::room(&mut packed.rows, rows.div_ceil(SIDE) * lines);
+            let packed_rows = room(&mut packed.rows, rows.div_ceil(SIDE) * lines, EMPTY);
             strips::<P, f32>(factor(a), 0..rows, along.clone(), Place::Rows, packed_rows);
-            let column = Strips::room(&mut packed.columns, lines);
+            let column = room(&mut packed.columns, lines, EMPTY);
             for (s, j) in (0..columns).step_by(SIDE).enumerate() {
                 let width = SIDE.min(columns - j);
                 if upper {
-                    turned(&packed_rows[s * lines..][..lines], column);
+                    turned(&packed_rows[s * lines..][..lines], 1, column);
                 } else {
                     strip::<P, f32>(factor(b), j..j + width, along.clone(), Place::Columns, column);
                 }
@@ -52,7 +52,7 @@ fn in_parts<const P: usize>(parts: Parts, (a, b): (&[f32], &[f32]), entries: usi
                     let mut block = [0f32; SIDE * SIDE];
                     let strips = (strip.as_ptr(), column.as_ptr());
                     // SAFETY: the block is this function's own; strips are as long as the steps.
-                    unsafe { multiplier.multiply(parts, strips, steps, (block.as_mut_ptr(), SIDE), false) };
+                    unsafe { multiplier.multiply(parts, strips, steps, None, (block.as_mut_ptr(), SIDE)) };
                     let sums = sums[SIDE * s * columns..].chunks_mut(columns);
                     for (sums, block) in sums.zip(block.chunks_exact(SIDE)) {
                         for (sum, value) in sums[j..j + width].iter_mut().zip(block) {

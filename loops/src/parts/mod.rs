@@ -14,6 +14,10 @@
 //! Three parts only change the order of summation; one part rounds the factors, with the same meaning on every processor,
 //! with or without such units.
 
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere;
+#[cfg(target_arch = "x86_64")]
+mod gathered;
 #[cfg(target_arch = "x86_64")]
 mod gram;
 mod outer;
@@ -22,16 +26,24 @@ mod pack;
 mod product;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod tokens;
 mod units;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
+#[cfg(not(target_arch = "x86_64"))]
+pub use elsewhere::{Gathered, Tokens};
+#[cfg(target_arch = "x86_64")]
+pub use gathered::Gathered;
 #[cfg(target_arch = "x86_64")]
 pub use gram::add_products;
 pub use outer::{ALIGNMENT, Bf16, Columns, Packs, Rows, Values};
 pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
-pub use product::{Out, multiply};
+pub use product::{Out, Start, multiply};
+#[cfg(target_arch = "x86_64")]
+pub use tokens::Tokens;
 
 #[cfg(test)]
 mod tests;
@@ -108,6 +120,12 @@ pub fn splits_rows(parts: Parts, rows: usize, columns: usize) -> bool {
 /// would need them packed.
 pub fn multiplies_rounded() -> bool {
     Unit::here() == Some(Unit::Vector)
+}
+
+/// Whether inner products of gradients are computed by matrix units here without a gradient in single precision: [`Gathered`] tile by
+/// tile, or through their factors ([`Tokens`]). With three parts either takes longer than to write them and to multiply them as they are.
+pub fn multiplies_gradients(parts: Parts) -> bool {
+    parts != Parts::Three && Unit::here() == Some(Unit::Matrix)
 }
 
 /// Inner products on units for bf16: there are none.

@@ -21,6 +21,32 @@ pub enum Values<'a> {
     Bf16(&'a [Bf16]),
 }
 
+impl Values<'_> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of them.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Single(values) => Self::Single(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 mod packed {
     use super::{Bf16, Parts, Range, Values};
@@ -57,6 +83,17 @@ mod packed {
         }
 
         /// Not to be called.
+        pub fn gather(
+            &self,
+            _: &[Vec<(Rows, Columns)>],
+            _: (&Range<usize>, &Range<usize>),
+            _: usize,
+            _: &mut crate::parts::Gathered,
+        ) {
+            unreachable!("no units for bf16")
+        }
+
+        /// Not to be called.
         pub fn write_rounded(&self, _: (Rows, Range<usize>), _: (Columns, Range<usize>), _: &mut [Bf16]) {
             unreachable!("no units for bf16")
         }
@@ -66,8 +103,10 @@ mod packed {
 #[cfg(target_arch = "x86_64")]
 mod packed {
     use super::{ALIGNMENT, Bf16, Parts, Range, Values};
+    use crate::parts::Gathered;
     use crate::parts::pack::{Number, Place, length, strips};
-    use crate::parts::product::{Factor, Out, block};
+    use crate::parts::product::{Block, Factor, Out, block};
+    use crate::parts::tiles::Tiles;
     use crate::parts::units::{Line, Multiplier, SIDE, STEP, Unit};
 
     /// Packed factors, in memory that is kept for the next ones: to touch new memory can cost more than to pack.
@@ -208,6 +247,80 @@ mod packed {
                     out[place + row * width..][..some].copy_from_slice(&values[..some]);
                 }
             });
+        }
+
+        /// Writes sums of `Σ_t g_t x_tᵀ` over factors as rows of `out` from `first` on, which has begun with as many parts.
+        ///
+        /// # Panics
+        /// As [`Self::add_outer`], or if there are no matrix units.
+        pub fn gather(
+            &self,
+            rows: &[Vec<(Rows, Columns)>],
+            ranges: (&Range<usize>, &Range<usize>),
+            first: usize,
+            out: &mut Gathered,
+        ) {
+            let tiles = Tiles::new();
+            for (row, factors) in (first..).zip(rows) {
+                let Some((g, _)) = factors.first() else { continue };
+                // SAFETY: matrix units come with these vectors.
+                unsafe {
+                    match g.0.parts {
+                        Parts::One => self.gather_row::<1>(&tiles, factors, ranges, row, out),
+                        Parts::Two => self.gather_row::<2>(&tiles, factors, ranges, row, out),
+                        Parts::Three => self.gather_row::<3>(&tiles, factors, ranges, row, out),
+                    }
+                }
+            }
+        }
+
+        /// # Safety
+        /// The processor has AVX-512 with bf16.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        fn gather_row<const P: usize>(
+            &self,
+            tiles: &Tiles,
+            factors: &[(Rows, Columns)],
+            (heights, widths): (&Range<usize>, &Range<usize>),
+            row: usize,
+            out: &mut Gathered,
+        ) {
+            let lines = &self.lines[..self.used];
+            let (height, width) = (heights.len(), widths.len());
+            let fits = |(g, x): &(Rows, Columns)| {
+                heights.end <= g.0.columns && widths.end <= x.0.columns && g.0.tokens == x.0.tokens
+            };
+            assert!(factors.iter().all(fits), "columns and tokens of factors");
+            assert!(
+                heights.start.is_multiple_of(ALIGNMENT) && widths.start.is_multiple_of(ALIGNMENT),
+                "a tile's corner"
+            );
+            // What units have stored is read only after the next block's products: it takes a while to arrive.
+            let mut blocks = [Block([0f32; SIDE * SIDE]); 2];
+            let mut before: Option<(usize, (usize, usize))> = None;
+            let mut turn = 0;
+            for (column, j) in (0..width).step_by(SIDE).enumerate() {
+                for i in (0..height).step_by(SIDE) {
+                    // SAFETY: strips are as long as the steps.
+                    unsafe {
+                        tiles.begin(None);
+                        for (g, x) in factors {
+                            let strips = (g.0.strip(lines, heights.start + i), x.0.strip(lines, widths.start + j));
+                            tiles.add(g.0.parts, (strips.0.as_ptr(), strips.1.as_ptr()), g.0.tokens.div_ceil(STEP));
+                        }
+                    }
+                    // While the units multiply.
+                    if let Some((step, size)) = before.replace((column * height + i, (height - i, width - j))) {
+                        out.put::<P>(row, step, &blocks[1 - turn].0, size);
+                    }
+                    // SAFETY: the block is this function's own.
+                    unsafe { tiles.store(blocks[turn].0.as_mut_ptr(), SIDE) };
+                    turn = 1 - turn;
+                }
+            }
+            if let Some((step, size)) = before {
+                out.put::<P>(row, step, &blocks[1 - turn].0, size);
+            }
         }
 
         /// Calls `multiply` for every block of a tile with its corner, the size of what is left from there on, and the packed

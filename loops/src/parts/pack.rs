@@ -99,7 +99,8 @@ pub(super) fn strip<const P: usize, T: Number>(
             write::<P, T>(factor, tile, &mut lines[half * HEIGHT..]);
             if turns {
                 for lines in lines.chunks_exact_mut(PART) {
-                    transpose(&mut lines[half * HEIGHT..][..HEIGHT]);
+                    let tile = &mut lines.as_chunks_mut::<HEIGHT>().0[half];
+                    transpose(&tile.clone(), 1, tile);
                 }
             }
         }
@@ -108,9 +109,10 @@ pub(super) fn strip<const P: usize, T: Number>(
 
 /// The strip of columns of the same numbers as a strip of rows: each tile's pairs transposed.
 #[target_feature(enable = "avx512f")]
-pub(super) fn turned(rows: &[Line], columns: &mut [Line]) {
-    columns.copy_from_slice(rows);
-    columns.chunks_exact_mut(HEIGHT).for_each(|tile| transpose(tile));
+pub(super) fn turned(rows: &[Line], pitch: usize, columns: &mut [Line]) {
+    for (i, columns) in columns.as_chunks_mut::<HEIGHT>().0.iter_mut().enumerate() {
+        transpose(&rows[i * HEIGHT * pitch..], pitch, columns);
+    }
 }
 
 /// Writes the parts of one tile, as rows of memory: each part's to the first lines of [`PART`].
@@ -167,7 +169,7 @@ fn write<const P: usize, T: Number>(
 /// of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn split<const P: usize>((mut first, mut second): (__m512, __m512)) -> [__m512i; P] {
+pub(super) fn split<const P: usize>((mut first, mut second): (__m512, __m512)) -> [__m512i; P] {
     // Of 32 numbers one behind the other, those 16 apart side by side.
     let side_by_side: __m512i = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
@@ -187,11 +189,11 @@ fn split<const P: usize>((mut first, mut second): (__m512, __m512)) -> [__m512i;
     parts
 }
 
-/// Transposes 16 rows of 16 numbers of 32 bits.
+/// Writes the transpose of 16 rows of 16 numbers of 32 bits, which lie `pitch` lines apart.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(lines: &mut [Line]) {
-    let place = |i: usize| (&raw const lines[i]).cast::<i32>();
+fn transpose(lines: &[Line], pitch: usize, out: &mut [Line; HEIGHT]) {
+    let place = |i: usize| (&raw const lines[i * pitch]).cast::<i32>();
     // SAFETY: a line has 64 bytes and is aligned to as many.
     let mut rows: [__m512i; HEIGHT] = std::array::from_fn(|i| unsafe { _mm512_load_si512(place(i).cast()) });
     let mut other = rows;
@@ -218,7 +220,7 @@ fn transpose(lines: &mut [Line]) {
         rows[i] = _mm512_shuffle_i32x4::<0x88>(other[i], other[i + 8]);
         rows[i + 8] = _mm512_shuffle_i32x4::<0xdd>(other[i], other[i + 8]);
     }
-    for (line, row) in lines.iter_mut().zip(rows) {
+    for (line, row) in out.iter_mut().zip(rows) {
         // SAFETY: as above.
         unsafe { _mm512_store_si512((&raw mut *line).cast(), row) };
     }

@@ -14,40 +14,54 @@ pub struct Factor<'a, T = f32> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Out, multiply};
+pub(super) use x86::{Block, STRIPS, block, room};
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{STRIPS, Strips, block};
+pub use x86::{Out, Start, multiply};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::cell::RefCell;
+    use std::ops::Range;
 
     use super::{Factor, Parts};
-    use crate::parts::pack::{Place, length, strip, strips};
-    use crate::parts::units::{Line, Multiplier, SIDE, STEP};
+    use crate::parts::pack::{Place, length, strips};
+    use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP};
 
-    /// Numbers that are summed before the next ones are packed, by parts: the more, the more seldom the result is read and written
-    /// again, as long as packed rows stay in the second cache.
-    const ALONG: [usize; 3] = [1024, 1024, 512];
+    /// Numbers that are summed before the next ones are packed, if there are more than [`WHOLE`]: their packed rows stay in the second
+    /// cache, and the more there are, the more seldom sums are read and written again.
+    const ALONG: usize = 768;
+
+    /// Numbers that are summed in one go.
+    const WHOLE: usize = 1024;
+
+    /// Numbers of which all rows are kept packed, where there are more.
+    const SPAN: usize = 4096;
 
     /// Rows that are packed at a time.
     const ROWS: usize = 512;
 
-    /// Packed strips of a thread, kept from one product to the next.
+    /// Columns that are packed at a time: with their sums they stay in the second cache.
+    const COLUMNS: usize = 256;
+
+    /// Sums of a block of the result, until its last products.
+    #[derive(Clone, Copy)]
+    #[repr(C, align(64))]
+    pub(in crate::parts) struct Block(pub [f32; SIDE * SIDE]);
+
+    /// Packed strips of a thread and its sums, kept from one product to the next.
     #[derive(Default)]
     pub(in crate::parts) struct Strips {
         pub rows: Vec<Line>,
         pub columns: Vec<Line>,
+        blocks: Vec<Block>,
     }
 
-    impl Strips {
-        /// At least so many lines.
-        pub fn room(lines: &mut Vec<Line>, count: usize) -> &mut [Line] {
-            if lines.len() < count {
-                lines.resize(count, Line([0; STEP]));
-            }
-            &mut lines[..count]
+    /// At least so many.
+    pub(in crate::parts) fn room<T: Clone>(kept: &mut Vec<T>, count: usize, empty: T) -> &mut [T] {
+        if kept.len() < count {
+            kept.resize(count, empty);
         }
+        &mut kept[..count]
     }
 
     thread_local! {
@@ -72,25 +86,70 @@ mod x86 {
             // SAFETY: the caller's promise.
             Self { values: unsafe { self.values.add(row * self.stride + column) }, ..self }
         }
+
+        /// Writes the numbers of a block of sums of which the matrix has `size` from here on, added to those of `before`, given as for
+        /// [`Multiplier::multiply`].
+        ///
+        /// # Safety
+        /// It has, and there are as many to add to.
+        unsafe fn take(self, sums: &[f32; SIDE * SIDE], size: (usize, usize), before: Option<(*const f32, usize)>) {
+            for (i, row) in sums.as_chunks::<SIDE>().0.iter().enumerate().take(size.0) {
+                for (j, value) in row.iter().enumerate().take(size.1) {
+                    // SAFETY: within the block, and within the numbers to add to.
+                    unsafe {
+                        let before = before.map_or(0.0, |(first, stride)| first.add(i * stride + j).read());
+                        self.values.add(i * self.stride + j).write(value + before);
+                    }
+                }
+            }
+        }
     }
 
-    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, or adds it, for `size` = (rows of a, rows of b, numbers of either), in this thread.
+    /// What sums begin with.
+    #[derive(Clone, Copy)]
+    pub enum Start {
+        /// Zeros.
+        Zero,
+        /// The numbers that are there.
+        Result,
+        /// The same row of numbers, from the first column's on, in every row.
+        Row(*const f32),
+    }
+
+    impl Start {
+        /// The same for a block.
+        ///
+        /// # Safety
+        /// The column is one of the result's.
+        unsafe fn block(self, out: Out, column: usize) -> Option<(*const f32, usize)> {
+            match self {
+                Self::Zero => None,
+                Self::Result => Some((out.values, out.stride)),
+                // SAFETY: the caller's promise.
+                Self::Row(first) => Some((unsafe { first.add(column) }, 0)),
+            }
+        }
+    }
+
+    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, with sums that begin with what is asked for, for `size` = (rows of a, rows of b, numbers
+    /// of either), in this thread.
     ///
     /// # Safety
-    /// `out` is a matrix of that size which nobody else reads or writes; the processor has units for bf16.
+    /// `out` is a matrix of that size which nobody else reads or writes, and a row to start with has as many numbers as it has columns;
+    /// the processor has units for bf16.
     pub unsafe fn multiply(
         parts: Parts,
         factors: (Factor<'_>, Factor<'_>),
         size: (usize, usize, usize),
         out: Out,
-        add: bool,
+        start: Start,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             match parts {
-                Parts::One => in_parts::<1>(parts, factors, size, out, add),
-                Parts::Two => in_parts::<2>(parts, factors, size, out, add),
-                Parts::Three => in_parts::<3>(parts, factors, size, out, add),
+                Parts::One => in_parts::<1>(parts, factors, size, out, start),
+                Parts::Two => in_parts::<2>(parts, factors, size, out, start),
+                Parts::Three => in_parts::<3>(parts, factors, size, out, start),
             }
         }
     }
@@ -99,40 +158,93 @@ mod x86 {
     /// As for [`multiply`].
     unsafe fn in_parts<const P: usize>(
         parts: Parts,
-        (a, b): (Factor<'_>, Factor<'_>),
+        factors: (Factor<'_>, Factor<'_>),
         (rows, columns, along): (usize, usize, usize),
         out: Out,
-        add: bool,
+        start: Start,
     ) {
         let multiplier = Multiplier::new();
-        STRIPS.with_borrow_mut(|packed| {
+        let cut = |length: usize, first: usize, size: usize| first..length.min(first + size);
+        STRIPS.with_borrow_mut(|strips| {
             for i in (0..rows).step_by(ROWS) {
-                let rows = i..rows.min(i + ROWS);
-                for k in (0..along).step_by(ALONG[P - 1]) {
-                    let along = k..along.min(k + ALONG[P - 1]);
-                    let steps = along.len().div_ceil(STEP);
-                    let lines = length(along.len(), P);
-                    let packed_rows = Strips::room(&mut packed.rows, rows.len().div_ceil(SIDE) * lines);
-                    // SAFETY: units come with these vectors (`Unit::here`).
-                    unsafe { strips::<P, f32>(a, rows.clone(), along.clone(), Place::Rows, packed_rows) };
-                    let column = Strips::room(&mut packed.columns, lines);
-                    for j in (0..columns).step_by(SIDE) {
-                        let columns = j..columns.min(j + SIDE);
-                        // SAFETY: as above.
-                        unsafe { strip::<P, f32>(b, columns.clone(), along.clone(), Place::Columns, column) };
-                        for (s, strip) in packed_rows.chunks_exact(lines).enumerate() {
-                            let first = rows.start + SIDE * s;
-                            let size = (rows.len() - SIDE * s, columns.len());
-                            // SAFETY: the block is within the result; strips are as long as the steps.
-                            unsafe {
-                                let out = out.at(first, j);
-                                block(&multiplier, parts, (strip, column), steps, (out, size), add || k > 0);
-                            }
-                        }
+                for k in (0..along).step_by(SPAN) {
+                    let start = if k > 0 { Start::Result } else { start };
+                    for j in (0..columns).step_by(COLUMNS) {
+                        let panel = Panel {
+                            rows: cut(rows, i, ROWS),
+                            columns: cut(columns, j, COLUMNS),
+                            span: cut(along, k, SPAN),
+                        };
+                        // SAFETY: the caller's promise; a part of the result.
+                        unsafe { panel.multiply::<P>((&multiplier, parts), factors, strips, out, start) };
                     }
                 }
             }
         });
+    }
+
+    /// Rows and columns of the result that are computed together, and the numbers over which they are summed.
+    struct Panel {
+        rows: Range<usize>,
+        columns: Range<usize>,
+        span: Range<usize>,
+    }
+
+    impl Panel {
+        /// Packs the factors, rows only with the first columns, and multiplies them.
+        ///
+        /// # Safety
+        /// As for [`multiply`].
+        unsafe fn multiply<const P: usize>(
+            &self,
+            (multiplier, parts): (&Multiplier, Parts),
+            (a, b): (Factor<'_>, Factor<'_>),
+            strips_of: &mut Strips,
+            out: Out,
+            start: Start,
+        ) {
+            let (high, wide) = (self.rows.len().div_ceil(SIDE), self.columns.len().div_ceil(SIDE));
+            let all_rows = room(&mut strips_of.rows, high * length(self.span.len(), P), EMPTY);
+            let blocks = room(&mut strips_of.blocks, high * wide, Block([0.0; SIDE * SIDE]));
+            let each = if self.span.len() <= WHOLE { WHOLE } else { ALONG };
+            for k in self.span.clone().step_by(each) {
+                let along = k..self.span.end.min(k + each);
+                let (begins, ends) = (k == self.span.start, along.end == self.span.end);
+                let (steps, lines) = (along.len().div_ceil(STEP), length(along.len(), P));
+                let rows = &mut all_rows[high * length(k - self.span.start, P)..][..high * lines];
+                let columns = room(&mut strips_of.columns, wide * lines, EMPTY);
+                // SAFETY: units come with these vectors (`Unit::here`).
+                unsafe {
+                    if self.columns.start == 0 {
+                        strips::<P, f32>(a, self.rows.clone(), along.clone(), Place::Rows, rows);
+                    }
+                    strips::<P, f32>(b, self.columns.clone(), along.clone(), Place::Columns, columns);
+                }
+                for (at, sums) in blocks.iter_mut().enumerate() {
+                    let (r, c) = (at / wide, at % wide);
+                    let (i, j) = (self.rows.start + SIDE * r, self.columns.start + SIDE * c);
+                    let size = (self.rows.end - i, self.columns.end - j);
+                    let whole = size.0 >= SIDE && size.1 >= SIDE;
+                    // SAFETY: within the result.
+                    let (out, outside) = unsafe { (out.at(i, j), start.block(out.at(i, j), j)) };
+                    let own = Out { values: sums.0.as_mut_ptr(), stride: SIDE };
+                    let before = match (begins, whole) {
+                        (true, true) => outside,
+                        (true, false) => None,
+                        (false, _) => Some((own.values.cast_const(), own.stride)),
+                    };
+                    let to = if ends && whole { out } else { own };
+                    let strips = (rows[r * lines..][..lines].as_ptr(), columns[c * lines..][..lines].as_ptr());
+                    // SAFETY: blocks of the result, or this thread's own; strips are as long as the steps.
+                    unsafe {
+                        multiplier.multiply(parts, strips, steps, before, (to.values, to.stride));
+                        if ends && !whole {
+                            out.take(&sums.0, size, outside);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// A block of the result of at most [`SIDE`] rows and columns.
@@ -149,20 +261,17 @@ mod x86 {
         add: bool,
     ) {
         let strips = (rows.as_ptr(), columns.as_ptr());
+        let before = add.then_some((out.values.cast_const(), out.stride));
         if size.0 >= SIDE && size.1 >= SIDE {
             // SAFETY: the caller's promise.
-            unsafe { multiplier.multiply(parts, strips, steps, (out.values, out.stride), add) };
+            unsafe { multiplier.multiply(parts, strips, steps, before, (out.values, out.stride)) };
             return;
         }
-        let mut whole = [0f32; SIDE * SIDE];
-        // SAFETY: a whole block is this function's own.
-        unsafe { multiplier.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false) };
-        for (i, row) in whole.chunks_exact(SIDE).enumerate().take(size.0) {
-            // SAFETY: a row of the block.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.values.add(i * out.stride), size.1.min(SIDE)) };
-            for (out, value) in out.iter_mut().zip(row) {
-                *out = *value + if add { *out } else { 0.0 };
-            }
+        let mut sums = [0f32; SIDE * SIDE];
+        // SAFETY: a whole block is this function's own; the caller's promise.
+        unsafe {
+            multiplier.multiply(parts, strips, steps, None, (sums.as_mut_ptr(), SIDE));
+            out.take(&sums, size, before);
         }
     }
 }

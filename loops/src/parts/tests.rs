@@ -1,5 +1,7 @@
 //! Products of parts against double precision. Where the processor has no matrix units, what needs them skips.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,12 +22,13 @@ fn to_even(x: f32) -> Bf16 {
 
 #[cfg(target_arch = "x86_64")]
 proptest! {
-    /// In every form of both factors, written and added. A product is off by `Parts::error` of itself, a sum in single precision by
+    /// In every form of both factors, written, added to what is there and to a row. A product is off by `Parts::error` of itself, a sum in single precision by
     /// 2⁻²⁴ of its absolute products for each of `along` + 3·32 additions. Fails for: a part that is left out, factors that are
     /// packed in different orders, edges of blocks, a second run of columns that overwrites the first.
     #[test]
     fn products_equal_double_precision(
-        rows in 1usize..50, columns in 1usize..40, along in 1usize..300, forms in 0usize..4, add in any::<bool>(), seed in any::<u64>(),
+        rows in 1usize..50, columns in 1usize..40, along in 1usize..300, forms in 0usize..4, start in 0usize..3,
+        seed in any::<u64>(),
     ) {
         if has_units() {
             let (a, b) = (draw(seed, rows * along), draw(seed ^ 1, columns * along));
@@ -39,15 +42,17 @@ proptest! {
             };
             let factors = (factor(&a[..], &c[..], rows, forms & 1 == 0), factor(&b[..], &d[..], columns, forms & 2 == 0));
             for parts in Parts::ALL {
-                let mut out = vec![if add { 0.5f32 } else { f32::NAN }; rows * columns];
+                let mut out = vec![if start == 1 { 0.5f32 } else { f32::NAN }; rows * columns];
+                let row: Vec<f32> = (0..columns).map(|j| j as f32 / 64.0).collect();
                 let place = Out { values: out.as_mut_ptr(), stride: columns };
+                let begin = [Start::Zero, Start::Result, Start::Row(row.as_ptr())][start];
                 // SAFETY: a matrix of this size, this test's own; there are units.
-                unsafe { multiply(parts, factors, (rows, columns, along), place, add) };
+                unsafe { multiply(parts, factors, (rows, columns, along), place, begin) };
                 for i in 0..rows {
                     for j in 0..columns {
                         let products = (0..along).map(|k| f64::from(a[i * along + k]) * f64::from(b[j * along + k]));
                         let size: f64 = products.clone().map(f64::abs).sum::<f64>() + 0.5;
-                        let exact = products.sum::<f64>() + if add { 0.5 } else { 0.0 };
+                        let exact = products.sum::<f64>() + [0.0, 0.5, f64::from(row[j])][start];
                         let bound = (parts.error() + (along + 96) as f64 * 2f64.powi(-24)) * size;
                         let error = (f64::from(out[i * columns + j]) - exact).abs();
                         prop_assert!(error <= bound, "{parts:?} at {i}, {j}: {error:e} > {bound:e}");
@@ -147,6 +152,181 @@ proptest! {
                         prop_assert!(error <= (parts.error() + (tokens + 96) as f64 * 2f64.powi(-24)) * size);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Inner products of gradients `Σ_t g_t x_tᵀ` that are gathered tile by tile, and through their factors, between two sides and
+    /// within one, against gradients in double precision. A product is off by four roundings of factors at most, and by those of sums
+    /// in single precision. Fails for: entries of another row, of a block, or beyond a tile's edge, a factor that is not added, tokens
+    /// of the next example, outputs or batches exchanged, half of a block on the diagonal.
+    #[test]
+    fn inner_products_of_gradients_equal_double_precision(
+        batches in prop::collection::vec((1usize..5, 1usize..70), 1..3), other in (1usize..40, 1usize..40), outputs in 1usize..3,
+        (height, width) in (1usize..70, 1usize..70), cut in (1usize..70, 1usize..70), factors in 1usize..3, seed in any::<u64>(),
+    ) {
+        if multiplies_gradients(Parts::One) {
+            let side = |batches: &[(usize, usize)], seed: u64| -> Vec<Sample> {
+                let of = |(at, (examples, tokens)): (usize, &(usize, usize))| {
+                    Sample::new((*examples, *tokens), outputs, (height, width), seed ^ (at as u64) << 32)
+                };
+                batches.iter().enumerate().map(of).collect()
+            };
+            let (own, others) = (side(&batches, seed), side(&[other], !seed));
+            for parts in Parts::ALL {
+                for right in [None, Some(&others)] {
+                    let bound = 4.0 * parts.error() + 1500.0 * 2f64.powi(-24);
+                    let check = |sums: &[f64], uses: f64, part: (usize, usize)| {
+                        let inside = |values: &[f64]| -> Vec<f64> {
+                            let rows = values.chunks_exact(width).take(part.0);
+                            rows.flat_map(|row| &row[..part.1]).copied().collect()
+                        };
+                        let of = |side| -> Vec<_> {
+                            dense(side).iter().map(|(values, sizes)| (inside(values), inside(sizes))).collect()
+                        };
+                        let (rows, columns) = (of(&own), of(right.unwrap_or(&own)));
+                        for (i, (a, a_size)) in rows.iter().enumerate() {
+                            for (j, (b, b_size)) in columns.iter().enumerate().filter(|(j, _)| right.is_some() || i <= *j) {
+                                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() * uses * uses;
+                                let error = (sums[i * columns.len() + j] - dot(a, b)).abs();
+                                assert!(error <= bound * dot(a_size, b_size), "{parts:?}, {i}, {j}: {error:e}");
+                            }
+                        }
+                    };
+                    let packed = |side: &[Sample]| {
+                        let mut tokens = Tokens::default();
+                        tokens.begin(parts, (width, height), outputs);
+                        for s in side {
+                            tokens.push(Values::Single(&s.x), Values::Single(&s.g), s.tokens);
+                        }
+                        tokens
+                    };
+                    let (left, columns) = (packed(&own), right.map(|side| packed(side)));
+                    let mut sums = vec![0.0; left.rows() * columns.as_ref().map_or(left.rows(), Tokens::rows)];
+                    left.add_products(columns.as_ref(), &mut sums);
+                    check(&sums, 1.0, (height, width));
+
+                    let tile = |rows: Range<usize>, columns: Range<usize>, sums: &mut [f64]| {
+                        let gathered = |side: &[Sample]| {
+                            let (mut packs, mut out) = (Packs::default(), Gathered::default());
+                            let rows_of: Vec<_> = side.iter().flat_map(|s| s.packed(parts, factors, &mut packs)).collect();
+                            // A tile that had other entries before.
+                            out.begin(parts, rows_of.len(), (ALIGNMENT, 3 * ALIGNMENT));
+                            out.begin(parts, rows_of.len(), (rows.len(), columns.len()));
+                            packs.gather(&rows_of, (&rows, &columns), 0, &mut out);
+                            out
+                        };
+                        let (left, right) = (gathered(&own), right.map(|side| gathered(side)));
+                        left.add_products(right.as_ref(), parts, sums);
+                    };
+                    let mut sums = vec![0.0; sums.len()];
+                    for i in (0..height).step_by(ALIGNMENT) {
+                        for j in (0..width).step_by(2 * ALIGNMENT) {
+                            tile(i..height.min(i + ALIGNMENT), j..width.min(j + 2 * ALIGNMENT), &mut sums);
+                        }
+                    }
+                    check(&sums, factors as f64, (height, width));
+                    // A tile that ends within the factors.
+                    let part = (height.min(cut.0), width.min(cut.1));
+                    let mut sums = vec![0.0; sums.len()];
+                    tile(0..part.0, 0..part.1, &mut sums);
+                    check(&sums, factors as f64, part);
+                }
+            }
+        }
+    }
+}
+
+/// A batch's factors: x \[examples, tokens, width\], g \[outputs, examples, tokens, height\].
+#[cfg(target_arch = "x86_64")]
+struct Sample {
+    examples: usize,
+    tokens: usize,
+    outputs: usize,
+    size: (usize, usize),
+    x: Vec<f32>,
+    g: Vec<f32>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Sample {
+    fn new((examples, tokens): (usize, usize), outputs: usize, size: (usize, usize), seed: u64) -> Self {
+        let (x, g) = (draw(seed, examples * tokens * size.1), draw(seed ^ 1, outputs * examples * tokens * size.0));
+        Self { examples, tokens, outputs, size, x, g }
+    }
+
+    /// The factors x and g of every gradient, output by output.
+    fn rows(&self) -> impl Iterator<Item = (&[f32], &[f32])> {
+        let (x, g) = (self.tokens * self.size.1, self.tokens * self.size.0);
+        (0..self.outputs * self.examples)
+            .map(move |row| (&self.x[row % self.examples * x..][..x], &self.g[row * g..][..g]))
+    }
+
+    /// The factors of every gradient, packed, and so many times the same: a sum of as many outer products.
+    fn packed(&self, parts: Parts, times: usize, packs: &mut Packs) -> Vec<Vec<(Rows, Columns)>> {
+        let mut pack = |(x, g): (&[f32], &[f32])| {
+            let packed = (
+                packs.rows(parts, Values::Single(g), self.size.0),
+                packs.columns(parts, Values::Single(x), self.size.1),
+            );
+            vec![packed; times]
+        };
+        self.rows().map(&mut pack).collect()
+    }
+}
+
+/// Every gradient's entries, and the sums of their products' absolute values.
+#[cfg(target_arch = "x86_64")]
+fn dense(side: &[Sample]) -> Vec<(Vec<f64>, Vec<f64>)> {
+    let entries = |sample: &Sample, (x, g): (&[f32], &[f32]), value: fn(f64) -> f64| -> Vec<f64> {
+        let (height, width) = sample.size;
+        let entry = |i: usize, j: usize| {
+            (0..sample.tokens).map(|t| value(f64::from(g[t * height + i]) * f64::from(x[t * width + j]))).sum()
+        };
+        (0..height).flat_map(|i| (0..width).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect()
+    };
+    let both = |sample: &'_ Sample| -> Vec<_> {
+        sample.rows().map(|row| (entries(sample, row, |x| x), entries(sample, row, f64::abs))).collect()
+    };
+    side.iter().flat_map(both).collect()
+}
+
+/// Sizes that are cut in every direction: rows, columns, sums in several goes, and in spans.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn large_products_equal_double_precision() {
+    if !has_units() {
+        return;
+    }
+    for (rows, columns, along) in [(530, 270, 40), (3, 290, 1700), (40, 35, 5000)] {
+        let (a, b) = (draw(1, rows * along), draw(2, columns * along));
+        let factor = |values| Factor { values, stride: along, contiguous_along: true };
+        let row: Vec<f32> = (0..columns).map(|j| j as f32 / 64.0).collect();
+        for parts in Parts::ALL {
+            let mut out = vec![f32::NAN; rows * columns];
+            let place = Out { values: out.as_mut_ptr(), stride: columns };
+            // SAFETY: matrices of these sizes, this test's own; there are units.
+            unsafe {
+                multiply(
+                    parts,
+                    (factor(&a[..]), factor(&b[..])),
+                    (rows, columns, along),
+                    place,
+                    Start::Row(row.as_ptr()),
+                );
+            }
+            for (at, found) in out.iter().enumerate() {
+                let (i, j) = (at / columns, at % columns);
+                let products = (0..along).map(|k| f64::from(a[i * along + k]) * f64::from(b[j * along + k]));
+                let size = products.clone().map(f64::abs).sum::<f64>() + f64::from(row[j]);
+                let error = (f64::from(*found) - products.sum::<f64>() - f64::from(row[j])).abs();
+                let bound = (parts.error() + (along + 96) as f64 * 2f64.powi(-24)) * size;
+                assert!(error <= bound, "{parts:?} at {i}, {j}: {error:e} > {bound:e}");
             }
         }
     }

@@ -24,7 +24,7 @@ impl Tiles {
     /// # Panics
     /// If there are none.
     pub fn new() -> Self {
-        assert!(present(), "matrix units");
+        Self::assert_present();
         let mut configuration =
             Configuration { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(64);
@@ -34,25 +34,44 @@ impl Tiles {
         Self(())
     }
 
-    /// Writes a block of [`SIDE`] rows and columns, `stride` numbers apart, or adds to it: products of a packed strip of rows
-    /// and a packed strip of columns, in so many steps. The smallest products are summed first.
+    /// # Panics
+    /// If there are none.
+    pub fn assert_present() {
+        assert!(present(), "matrix units");
+    }
+
+    /// Writes a block; see [`Multiplier::multiply`](super::units::Multiplier::multiply).
     ///
     /// # Safety
-    /// `rows` and `columns` have `steps` times `parts` times [`PART`](super::units::PART) lines, `out` a block.
-    #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
+    /// As there.
     #[inline]
     pub unsafe fn multiply(
         &self,
         parts: Parts,
         (rows, columns): (*const Line, *const Line),
         steps: usize,
+        before: Option<(*const f32, usize)>,
         (out, stride): (*mut f32, usize),
-        add: bool,
     ) {
-        // SAFETY: the tiles are configured; what is read and written is the caller's promise.
+        // SAFETY: the caller's promise.
         unsafe {
-            let (top, bottom, pitch) = (out, out.add(SIDE / 2 * stride), 4 * stride);
-            if add {
+            self.begin(before);
+            self.add(parts, (rows, columns), steps);
+            self.store(out, stride);
+        }
+    }
+
+    /// Begins sums with zeros, or with a block whose rows are so many numbers apart.
+    ///
+    /// # Safety
+    /// There is this block.
+    #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
+    #[inline]
+    pub unsafe fn begin(&self, before: Option<(*const f32, usize)>) {
+        // SAFETY: the tiles are configured; what is read is the caller's promise.
+        unsafe {
+            if let Some((before, stride)) = before {
+                let (top, bottom, pitch) = (before, before.add(SIDE / 2 * stride), 4 * stride);
                 asm!(
                     "tileloadd tmm0, [{top} + {pitch}]",
                     "tileloadd tmm1, [{top} + {pitch} + 64]",
@@ -63,6 +82,19 @@ impl Tiles {
             } else {
                 asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack));
             }
+        }
+    }
+
+    /// Adds products of packed strips to the sums.
+    ///
+    /// # Safety
+    /// As for [`Multiplier::multiply`](super::units::Multiplier::multiply), after [`Self::begin`].
+    #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
+    #[inline]
+    pub unsafe fn add(&self, parts: Parts, (rows, columns): (*const Line, *const Line), steps: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rows = (rows, rows.add(SIDE / 2), size_of::<Line>());
             if steps > 0 {
                 match parts {
                     Parts::One => one(rows, columns, steps),
@@ -70,6 +102,45 @@ impl Tiles {
                     Parts::Three => three(rows, columns, steps),
                 }
             }
+        }
+    }
+
+    /// Writes the same to a block without a gap for rows that lie `pitch` lines apart, with the parts of a step side by side.
+    ///
+    /// # Safety
+    /// `rows` have [`SIDE`] times `pitch` lines, of which so many steps are read, at least one; `columns` as there.
+    #[inline]
+    pub unsafe fn multiply_lines(
+        &self,
+        parts: Parts,
+        (rows, pitch): (*const Line, usize),
+        columns: *const Line,
+        steps: usize,
+        out: &mut [f32; SIDE * SIDE],
+    ) {
+        // SAFETY: the tiles are configured; what is read is the caller's promise.
+        unsafe {
+            self.begin(None);
+            let rows = (rows, rows.add(SIDE / 2 * pitch), size_of::<Line>() * pitch);
+            match parts {
+                Parts::One => one_line(rows, columns, steps),
+                Parts::Two => two_lines(rows, columns, steps),
+                Parts::Three => three_lines(rows, columns, steps),
+            }
+            self.store(out.as_mut_ptr(), SIDE);
+        }
+    }
+
+    /// Writes the sums to a block whose rows are `stride` numbers apart.
+    ///
+    /// # Safety
+    /// There is this block.
+    #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
+    #[inline]
+    pub unsafe fn store(&self, out: *mut f32, stride: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (top, bottom, pitch) = (out, out.add(SIDE / 2 * stride), 4 * stride);
             asm!(
                 "tilestored [{top} + {pitch}], tmm0",
                 "tilestored [{top} + {pitch} + 64], tmm1",
@@ -88,13 +159,15 @@ impl Drop for Tiles {
     }
 }
 
-/// A loop over steps: `$load` reads tiles of both strips, between which the four products of what was read are summed.
+/// A loop over steps: `$load` reads tiles of both strips, between which the four products of what was read are summed. `$parts` of rows
+/// are so many bytes behind one another, and those of a step so many behind the one before.
 macro_rules! steps {
-    ($name:ident, $bytes:literal, $([$($load:literal),+])+) => {
+    ($name:ident, $rows:literal, $columns:literal, $([$($load:expr),+])+) => {
         /// # Safety
-        /// Tiles are configured; strips are as long as so many steps, at least one.
+        /// Tiles are configured; rows have two tiles whose lines are `pitch` bytes apart; both strips are as long as so many steps, at
+        /// least one.
         #[inline]
-        unsafe fn $name(rows: *const Line, columns: *const Line, steps: usize) {
+        unsafe fn $name((upper, lower, pitch): (*const Line, *const Line, usize), columns: *const Line, steps: usize) {
             // SAFETY: the caller's promise. Tiles 0 to 3 hold the sums, 4 and 5 rows, 6 and 7 columns.
             unsafe {
                 asm!(
@@ -106,13 +179,16 @@ macro_rules! steps {
                         "tdpbf16ps tmm2, tmm5, tmm6",
                         "tdpbf16ps tmm3, tmm5, tmm7",
                     )+
-                    concat!("add {r}, ", $bytes),
-                    concat!("add {c}, ", $bytes),
+                    concat!("add {u}, ", $rows),
+                    concat!("add {l}, ", $rows),
+                    concat!("add {c}, ", $columns),
                     "dec {n}",
                     "jnz 2b",
-                    r = inout(reg) rows => _,
+                    u = inout(reg) upper => _,
+                    l = inout(reg) lower => _,
                     c = inout(reg) columns => _,
                     n = inout(reg) steps => _,
+                    p = in(reg) pitch,
                     w = in(reg) 64usize,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack)
@@ -122,32 +198,34 @@ macro_rules! steps {
     };
 }
 
-steps!(
-    one,
-    "2048",
-    [
-        "tileloadd tmm4, [{r} + {w}]",
-        "tileloadd tmm6, [{c} + {w}]",
-        "tileloadd tmm5, [{r} + {w} + 1024]",
-        "tileloadd tmm7, [{c} + {w} + 1024]"
-    ]
-);
+/// The loops for rows whose parts are so many bytes apart, and steps by parts.
+macro_rules! loops {
+    ($one:ident, $two:ident, $three:ident, $part:literal, $second:literal, $third:literal) => {
+        steps!($one, $part, "2048",
+            ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w}]",
+             "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+        );
+        // a₁b₂, a₁b₁, a₂b₁: what was read is read as seldom as that order allows.
+        steps!($two, $second, "4096",
+            ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w} + 2048]",
+             "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 3072]"]
+            ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+            [concat!("tileloadd tmm4, [{u} + {p} + ", $part, "]"), concat!("tileloadd tmm5, [{l} + {p} + ", $part, "]")]
+        );
+        // a₁b₃, a₁b₂, a₁b₁, a₃b₁, a₂b₁, a₂b₂.
+        steps!($three, $third, "6144",
+            ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w} + 4096]",
+             "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 5120]"]
+            ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
+            ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+            [concat!("tileloadd tmm4, [{u} + {p} + ", $second, "]"), concat!("tileloadd tmm5, [{l} + {p} + ", $second, "]")]
+            [concat!("tileloadd tmm4, [{u} + {p} + ", $part, "]"), concat!("tileloadd tmm5, [{l} + {p} + ", $part, "]")]
+            ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
+        );
+    };
+}
 
-// a₁b₂, a₁b₁, a₂b₁: what was read is read as seldom as that order allows.
-steps!(two, "4096",
-    ["tileloadd tmm4, [{r} + {w}]", "tileloadd tmm6, [{c} + {w} + 2048]",
-     "tileloadd tmm5, [{r} + {w} + 1024]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-    ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
-    ["tileloadd tmm4, [{r} + {w} + 2048]", "tileloadd tmm5, [{r} + {w} + 3072]"]
-);
-
-// a₁b₃, a₁b₂, a₁b₁, a₃b₁, a₂b₁, a₂b₂.
-steps!(three, "6144",
-    ["tileloadd tmm4, [{r} + {w}]", "tileloadd tmm6, [{c} + {w} + 4096]",
-     "tileloadd tmm5, [{r} + {w} + 1024]", "tileloadd tmm7, [{c} + {w} + 5120]"]
-    ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-    ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
-    ["tileloadd tmm4, [{r} + {w} + 4096]", "tileloadd tmm5, [{r} + {w} + 5120]"]
-    ["tileloadd tmm4, [{r} + {w} + 2048]", "tileloadd tmm5, [{r} + {w} + 3072]"]
-    ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
-);
+// Rows packed as strips.
+loops!(one, two, three, "2048", "4096", "6144");
+// Rows gathered as they lie.
+loops!(one_line, two_lines, three_lines, "64", "128", "192");

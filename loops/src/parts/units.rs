@@ -18,6 +18,9 @@ pub(super) const STEP: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line(pub [u16; STEP]);
 
+/// A row of zeros.
+pub(super) const EMPTY: Line = Line([0; STEP]);
+
 /// Rows of 64 bytes that one part of a strip of [`SIDE`] rows takes in a step: two tiles, one behind the other.
 pub(super) const PART: usize = SIDE;
 
@@ -99,25 +102,26 @@ impl Multiplier {
         }
     }
 
-    /// Writes a block of [`SIDE`] rows and columns, `stride` numbers apart, or adds to it: products of a packed strip of rows
-    /// and a packed strip of columns, in so many steps. In every step the smallest products are summed first.
+    /// Writes a block of [`SIDE`] rows and columns: products of a packed strip of rows and a packed strip of columns, in so many
+    /// steps, added to a block from `before`, if there is one. Blocks are given by their first number and the numbers from one row
+    /// to the next. In every step the smallest products are summed first.
     ///
     /// # Safety
-    /// `rows` and `columns` have `steps` times `parts` times [`PART`] lines, `out` a block.
+    /// `rows` and `columns` have `steps` times `parts` times [`PART`] lines; `before`, which may be `out`, and `out` are blocks.
     #[inline]
     pub unsafe fn multiply(
         &self,
         parts: Parts,
         strips: (*const Line, *const Line),
         steps: usize,
+        before: Option<(*const f32, usize)>,
         out: (*mut f32, usize),
-        add: bool,
     ) {
         // SAFETY: the caller's promise; there are these units.
         unsafe {
             match self {
-                Self::Tiles(tiles) => tiles.multiply(parts, strips, steps, out, add),
-                Self::Vectors => vectors::multiply(parts, strips, steps, out, add),
+                Self::Tiles(tiles) => tiles.multiply(parts, strips, steps, before, out),
+                Self::Vectors => vectors::multiply(parts, strips, steps, before, out),
             }
         }
     }
@@ -139,7 +143,7 @@ impl Multiplier {
                 let mut whole = [0f32; SIDE * SIDE];
                 // SAFETY: the caller's promise, and a block of this function's own; rows are within the caller's.
                 unsafe {
-                    tiles.multiply(parts, strips, steps, (whole.as_mut_ptr(), SIDE), false);
+                    tiles.multiply(parts, strips, steps, None, (whole.as_mut_ptr(), SIDE));
                     for (row, values) in whole.as_chunks::<SIDE>().0.iter().enumerate() {
                         vectors::round(values, out.add(row * stride));
                     }

@@ -24,7 +24,7 @@ const ONE: [(usize, usize); 1] = [(0, 0)];
 const TWO: [(usize, usize); 3] = [(0, 1), (0, 0), (1, 0)];
 const THREE: [(usize, usize); 6] = [(0, 2), (0, 1), (0, 0), (2, 0), (1, 0), (1, 1)];
 
-/// Writes a block of [`SIDE`] rows and columns, or adds to it; see [`Multiplier::multiply`](super::units::Multiplier::multiply).
+/// Writes a block of [`SIDE`] rows and columns; see [`Multiplier::multiply`](super::units::Multiplier::multiply).
 ///
 /// # Safety
 /// As there; the processor has AVX-512 with bf16.
@@ -32,15 +32,15 @@ pub(super) unsafe fn multiply(
     parts: Parts,
     strips: (*const Line, *const Line),
     steps: usize,
+    before: Option<(*const f32, usize)>,
     out: (*mut f32, usize),
-    add: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match parts {
-            Parts::One => single::<1, 1>(&ONE, strips, steps, out, add),
-            Parts::Two => single::<2, 3>(&TWO, strips, steps, out, add),
-            Parts::Three => single::<3, 6>(&THREE, strips, steps, out, add),
+            Parts::One => single::<1, 1>(&ONE, strips, steps, before, out),
+            Parts::Two => single::<2, 3>(&TWO, strips, steps, before, out),
+            Parts::Three => single::<3, 6>(&THREE, strips, steps, before, out),
         }
     }
 }
@@ -72,20 +72,18 @@ unsafe fn single<const P: usize, const N: usize>(
     products: &[(usize, usize); N],
     strips: (*const Line, *const Line),
     steps: usize,
+    before: Option<(*const f32, usize)>,
     (out, stride): (*mut f32, usize),
-    add: bool,
 ) {
-    // SAFETY: rows and halves are within the block.
-    let place = |row: usize, half: usize| unsafe { out.add(row * stride + half * WIDTH) };
-    let before = |row: usize| {
-        // SAFETY: as above.
-        let load = |half: usize| unsafe { _mm512_loadu_ps(place(row, half)) };
-        if add { [load(0), load(1)] } else { [_mm512_setzero_ps(); 2] }
+    let before = |row: usize| match before {
+        // SAFETY: rows and halves are within the block.
+        Some((before, stride)) => [0, WIDTH].map(|half| unsafe { _mm512_loadu_ps(before.add(row * stride + half)) }),
+        None => [_mm512_setzero_ps(); 2],
     };
     let write = |row: usize, sums: [__m512; 2]| {
         for (half, sum) in sums.into_iter().enumerate() {
             // SAFETY: as above.
-            unsafe { _mm512_storeu_ps(place(row, half), sum) };
+            unsafe { _mm512_storeu_ps(out.add(row * stride + half * WIDTH), sum) };
         }
     };
     // SAFETY: the caller's promise.

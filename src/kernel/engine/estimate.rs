@@ -201,6 +201,7 @@ impl Shapes<'_> {
             rows: (hold * outputs, pass * outputs),
             shape: (height, shape.1),
             same,
+            units: self.options.on_units(self.parameters.device()),
         };
         let formulas = work::wanted(self.options.formulas, spec.is_structural_zero());
         let method = match site {

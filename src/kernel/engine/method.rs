@@ -38,6 +38,8 @@ pub struct Pairing {
     pub shape: (i64, i64),
     /// Whether both panels are the same.
     pub same: bool,
+    /// Whether matrix units multiply factors and gradients, in bf16 parts.
+    pub units: bool,
 }
 
 /// Time per element of the token-by-token matrices of ghost products, which are written, multiplied and summed, relative to
@@ -53,6 +55,18 @@ const SIGN: f64 = 20.0;
 /// The same for a pair of 64 packed signs.
 const PACKED: f64 = 1.0 / 40.0;
 
+/// On matrix units, relative to a multiply-add of a ghost product: per element of the token-by-token matrices, which stay in a cache.
+const UNIT_ELEMENT: f64 = 100.0;
+
+/// The same per entry of a materialized gradient, which is written and packed.
+const UNIT_ENTRY: f64 = 120.0;
+
+/// The same per entry and token.
+const UNIT_TOKEN: f64 = 0.25;
+
+/// The same per entry and pair of gradients, whose products are summed in double precision.
+const UNIT_PAIR: f64 = 1.3;
+
 impl Pairing {
     /// Whether ghost products can compute these formulas.
     pub fn allows_ghost(&self, formulas: FormulaSet) -> bool {
@@ -66,6 +80,18 @@ impl Pairing {
         let (rows, columns) = (self.rows.0 as f64, self.rows.1 as f64);
         let outputs = self.outputs as f64;
         let signed = formulas.asymmetric || formulas.signgd;
+        if self.units && !signed {
+            let half = if self.same { 0.5 } else { 1.0 };
+            return match method {
+                Method::Ghost => half * left * right * outputs * (width + outputs * (height + UNIT_ELEMENT)),
+                Method::Tiles => {
+                    let written = outputs * (left + if self.same { 0.0 } else { right });
+                    let rows_written = rows + if self.same { 0.0 } else { columns };
+                    let products = half * rows * columns * UNIT_PAIR;
+                    height * width * (written * UNIT_TOKEN + rows_written * UNIT_ENTRY + products)
+                }
+            };
+        }
         match method {
             Method::Ghost => {
                 let symmetric = f64::from(u8::from(formulas.sgd) + u8::from(formulas.signgd));

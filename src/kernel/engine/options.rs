@@ -6,7 +6,7 @@ use super::{Arithmetic, Method};
 use crate::error::{Error, Result};
 use crate::jacobian::Parameters;
 use crate::kernel::FormulaSet;
-use crate::products::{Parts, splits};
+use crate::products::{Parts, multiplies_gradients, splits};
 
 /// How to compute a Gram matrix.
 #[derive(Clone, Debug)]
@@ -90,6 +90,12 @@ impl GramOptions {
             Arithmetic::Matrices => self.matrix_block_entries = half,
         }
         half >= LEAST
+    }
+
+    /// Whether matrix units multiply factors and gradients, in bf16 parts.
+    pub(super) fn on_units(&self, device: Device) -> bool {
+        let cores = device == Device::Cpu && self.arithmetic_on(device) == Arithmetic::Cores;
+        cores && self.parts.is_some_and(multiplies_gradients)
     }
 
     /// The arithmetic asked for, or the device's default.

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::symmetry::mirrored;
 use crate::jacobian::{Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
-use crate::products::{Packs, Parts};
+use crate::products::{Gathered, Packs, Parts, Tokens};
 
 /// Gradients of some examples in factored form. Rows are ordered by batch, and within a batch as in [`Recorded::places`].
 pub(super) struct Panel {
@@ -118,6 +118,15 @@ impl Panel {
         }
     }
 
+    /// Writes the gradients' entries in a tile from packed factors, in the layout of matrix units.
+    pub fn gather(&self, (packed, packs): (&[PackedFactors], &Packs), tile: &Tile, out: &mut Gathered) {
+        let mut at = 0;
+        for (batch, packed) in self.batches.iter().zip(packed) {
+            packed.gather(packs, tile, at, out);
+            at += batch.rows() as usize;
+        }
+    }
+
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\].
     pub fn write(&self, loops: Loops, p: Param, set: &RowSet, tile: &Tile, out: &Tensor) {
         let mut at = 0;
@@ -125,6 +134,13 @@ impl Panel {
             batch.write_by(loops, p, set, tile, &out.narrow(0, at, batch.rows()));
             at += batch.rows();
         }
+    }
+
+    /// Packs the factors of a parameter by tokens for matrix units.
+    pub fn pack_tokens(&self, p: Param, parts: Parts, out: &mut Tokens) {
+        let (height, width) = self.first().shape(p);
+        out.begin(parts, (width as usize, height as usize), self.first().count() as usize);
+        self.batches.iter().for_each(|batch| batch.push_tokens(p, out));
     }
 
     /// Inner products \[rows, rows\] with another panel's gradients in double precision, without materialized gradients, or with

@@ -10,7 +10,7 @@ use super::panel::Panel;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::OVERFLOW;
-use crate::products::{Packs, Parts, multiplies_rounded};
+use crate::products::{Gathered, Packs, Parts, Tokens, multiplies_gradients, multiplies_rounded};
 
 /// A panel with its buffers.
 pub(super) struct Side {
@@ -19,6 +19,10 @@ pub(super) struct Side {
     buffer: Tensor,
     /// Gradients of a tile, rounded to bf16.
     rounded: Tensor,
+    /// Gradients of a tile in the layout of matrix units.
+    gathered: Gathered,
+    /// Factors of a parameter for matrix units.
+    tokens: Tokens,
     pub signs: Signs,
     loops: Loops,
     /// The parts into which units for bf16 split factors, if asked for.
@@ -43,6 +47,8 @@ impl Side {
             packs: Packs::default(),
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
             rounded: Tensor::empty([0], (Kind::BFloat16, device)),
+            gathered: Gathered::default(),
+            tokens: Tokens::default(),
             signs: Signs::default(),
             arithmetic,
             pretended_memory: options.pretended_memory,
@@ -76,6 +82,47 @@ impl Side {
             gradients.shallow_clone().copy_(&rounded);
         }
         block
+    }
+
+    /// Whether a tile's gradients are written in the layout of matrix units, which then multiply them without packing.
+    pub fn gathers(&mut self, p: Param, tile: &Tile) -> bool {
+        self.parts.is_some_and(multiplies_gradients) && PackedFactors::reaches(tile) && self.packed(p).is_some()
+    }
+
+    /// Writes a tile's gradients in that layout.
+    pub fn gather(&mut self, p: Param, tile: &Tile) {
+        let (rows, entries) = (self.rows(), tile.entries());
+        assert!(self.pretended_memory.is_none_or(|most| rows * entries <= most), "out of memory (simulated)");
+        let parts = self.parts.expect("packed factors");
+        let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.begin(parts, rows as usize, (tile.height() as usize, tile.width() as usize));
+        let (panel, packed, packs) = self.packed(p).expect("packed factors");
+        panel.gather((packed, packs), tile, &mut gathered);
+        self.gathered = gathered;
+    }
+
+    /// Inner products \[rows, rows of the other side\] of gathered gradients, or of these with one another on and above the diagonal.
+    pub fn gathered_products(&self, other: Option<&Self>) -> Tensor {
+        let parts = self.parts.expect("packed factors");
+        let size = [self.rows(), other.unwrap_or(self).rows()];
+        let mut sums = vec![0.0; (size[0] * size[1]) as usize];
+        self.gathered.add_products(other.map(|side| &side.gathered), parts, &mut sums);
+        Tensor::from_slice(&sums).view(size)
+    }
+
+    /// Inner products \[rows, rows of the other side\] of a parameter's gradients, through their factors on matrix units, or of these
+    /// with one another.
+    pub fn ghost_on_units(&mut self, p: Param, other: Option<&mut Self>) -> Tensor {
+        let parts = self.parts.expect("parts");
+        self.panel.pack_tokens(p, parts, &mut self.tokens);
+        let other = other.map(|side| {
+            side.panel.pack_tokens(p, parts, &mut side.tokens);
+            &*side
+        });
+        let size = [self.rows(), other.unwrap_or(self).rows()];
+        let mut sums = vec![0.0; (size[0] * size[1]) as usize];
+        self.tokens.add_products(other.map(|side| &side.tokens), &mut sums);
+        Tensor::from_slice(&sums).view(size)
     }
 
     /// Whether a tile's gradients are written in bf16: in one part, by vectors that multiply them as they lie.

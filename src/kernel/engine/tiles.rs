@@ -22,6 +22,7 @@ pub(super) struct Tiler {
     passing: Option<Side>,
     sets: Vec<(Param, RowSet)>,
     share_matrices: bool,
+    on_units: bool,
     arithmetic: Arithmetic,
     lanes: Lanes,
     products: Products,
@@ -42,6 +43,7 @@ impl Tiler {
             passing: passing.map(|panel| Side::new(panel, options)),
             sets,
             share_matrices: options.share_matrices,
+            on_units: options.on_units(device),
             arithmetic,
             lanes: Lanes::best(),
             products,
@@ -51,6 +53,8 @@ impl Tiler {
 
     /// Multiplies one parameter's gradients through their factors.
     pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
+        let units = (self.on_units && !formulas.asymmetric && !formulas.signgd)
+            .then(|| self.held.ghost_on_units(p, self.passing.as_mut()));
         let held = &self.held.panel;
         let other = self.passing.as_ref().map(|s| &s.panel);
         let parts = self.held.parts;
@@ -61,7 +65,7 @@ impl Tiler {
             })
         };
         let same = other.is_none();
-        let sgd = product(formulas.sgd || same, (false, false));
+        let sgd = units.or_else(|| product(formulas.sgd || same, (false, false)));
         let signgd = product(formulas.signgd, (true, true));
         let asymmetric = product(formulas.asymmetric, (false, true));
         let reversed = product(formulas.asymmetric && !same, (true, false));
@@ -90,7 +94,16 @@ impl Tiler {
     pub fn tile(&mut self, set: usize, tile: &Tile, formulas: FormulaSet) -> Result<()> {
         let (p, set) = (self.sets[set].0, self.sets[set].1.shallow_clone());
         let signed = formulas.asymmetric || formulas.signgd;
-        let passing = self.passing.as_mut();
+        let mut passing = self.passing.as_mut();
+        if !signed && self.held.gathers(p, tile) && passing.as_mut().is_none_or(|side| side.gathers(p, tile)) {
+            self.held.gather(p, tile);
+            if let Some(side) = passing {
+                side.gather(p, tile);
+            }
+            let product = self.held.gathered_products(self.passing.as_ref());
+            self.take_sgd(p, &product);
+            return Ok(());
+        }
         if !signed && self.held.writes_rounded(p, tile) && passing.is_none_or(|side| side.writes_rounded(p, tile)) {
             let block = self.held.write_rounded(p, tile);
             let other = self.passing.as_mut().map(|side| side.write_rounded(p, tile));

@@ -61,6 +61,7 @@ impl Schedule {
                 rows,
                 shape,
                 same: passing.is_none(),
+                units: options.on_units(held.first().outputs().device()),
             });
             if let Some(pairing) = pairing {
                 let method = options.method.unwrap_or_else(|| pairing.choose(formulas));
