@@ -10,9 +10,6 @@ use super::recorded::Recorded;
 use super::tile::Tile;
 use crate::products::{ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, Tokens, Values, splits};
 
-/// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
-const LONG: i64 = 20;
-
 /// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
 #[derive(Debug)]
 pub struct PackedFactors {
@@ -21,6 +18,9 @@ pub struct PackedFactors {
 }
 
 impl PackedFactors {
+    /// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
+    pub const LEAST_TOKENS: i64 = 20;
+
     /// The factors of a parameter, or `None` if these units do not write its gradients.
     pub fn new(recorded: &Recorded, p: Param, parts: Parts, packs: &mut Packs) -> Option<Self> {
         if !recorded.is_outer_by_units(p, parts) {
@@ -141,7 +141,7 @@ impl Recorded {
     pub fn is_outer_by_units(&self, p: Param, parts: Parts) -> bool {
         let long = |factor: &Factor| {
             matches!(factor, Factor::Outer { x, .. }
-                if x.size()[1] >= LONG && x.device() == Device::Cpu && x.kind() != Kind::Double)
+                if x.size()[1] >= PackedFactors::LEAST_TOKENS && x.device() == Device::Cpu && x.kind() != Kind::Double)
         };
         splits(parts) && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
     }

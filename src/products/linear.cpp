@@ -89,14 +89,14 @@ Tensor product(Multiply multiply, int parts, const Factor &a, const Factor &b, c
         return bias.defined() ? at::addmm(bias, left, right) : at::mm(left, right);
     }
     TORCH_CHECK(a.length() == b.length() && a.values.scalar_type() == b.values.scalar_type() && b.values.device().is_cpu() &&
-                    (!bias.defined() || bias.scalar_type() == a.values.scalar_type()),
+                    (!bias.defined() || (bias.scalar_type() == a.values.scalar_type() && bias.device().is_cpu())),
                 "factors of a product: ", a.values.sizes(), " of ", a.values.scalar_type(), " and ", b.values.sizes(), " of ",
                 b.values.scalar_type());
     const Tensor left = a.values.contiguous(), right = b.values.contiguous();
     Tensor out = at::empty({a.rows(), b.rows()}, left.options());
     // Products of parts begin with the bias; whole factors' products are added to it.
     const bool begins = parts > 0 && a.length() > 0;
-    const Tensor row = bias.defined() && begins ? bias.contiguous() : Tensor();
+    const Tensor row = bias.defined() && begins ? bias.expand({b.rows()}).contiguous() : Tensor();
     if (bias.defined() && !begins) out.copy_(bias.expand_as(out));
     if (a.length() == 0 && !bias.defined()) out.zero_();
     const Product asked{parts,

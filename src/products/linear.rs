@@ -101,12 +101,13 @@ mod tests {
                     Tensor::randn([rows, 300], (kind, Device::Cpu)),
                     Tensor::randn([outputs, 300], (kind, Device::Cpu)),
                 );
+                let bias = Tensor::randn([outputs], (kind, Device::Cpu));
                 for parts in [None, Some(Parts::One), Some(Parts::Three)] {
                     let before = tch::get_num_threads();
                     let with = |threads, x: &Tensor| {
                         tch::set_num_threads(threads);
                         let leaves = [x, &w].map(|t| t.detach().copy().set_requires_grad(true));
-                        let y = linear(&leaves[0], &leaves[1], None, parts);
+                        let y = linear(&leaves[0], &leaves[1], Some(&bias), parts);
                         let mut all = Tensor::run_backward(&[y.square().sum(kind)], &leaves, false, false);
                         tch::set_num_threads(before);
                         all.push(y.detach());

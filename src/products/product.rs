@@ -10,7 +10,7 @@ pub(super) struct Operand {
     pub along: bool,
 }
 
-/// `out[i, j] = Σ_k a[i, k] b[j, k]`, or `+=`, as requested by `linear.cpp`.
+/// `out[i, j] = Σ_k a[i, k] b[j, k]`, or `+=`, plus a bias for each j, as requested by `linear.cpp`.
 #[repr(C)]
 pub(super) struct Product {
     /// The number of bf16 parts, or 0 for whole factors.
@@ -26,6 +26,6 @@ pub(super) struct Product {
     pub out_stride: i64,
     /// The row that is added to every row of the result, or null.
     pub bias: *const c_void,
-    /// Whether the result has numbers to which the products are added: with a bias only where there are no parts.
+    /// Whether the result has numbers to which the products are added: those of the bias, where there are no parts or nothing to sum.
     pub add: bool,
 }

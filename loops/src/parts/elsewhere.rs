@@ -13,7 +13,7 @@ impl Gathered {
     }
 
     /// Not to be called.
-    pub fn add_products(&self, _: Option<&Self>, _: Parts, _: &mut [f64]) {
+    pub fn add_products(&self, _: Option<&Self>, _: &mut [f64]) {
         unreachable!("no matrix units")
     }
 }

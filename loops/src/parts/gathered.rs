@@ -13,32 +13,36 @@ use super::product::{Block, STRIPS, room};
 use super::tiles::Tiles;
 use super::units::{EMPTY, Line, PART, SIDE};
 
-/// Steps whose products are summed in single precision before double precision takes over: a block's.
+/// Steps whose products are summed in single precision before double precision takes over: those of a whole block.
 const STEPS: usize = SIDE;
 
 /// Rows of bf16 parts: a line for each part of a step, the parts of a step side by side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gathered {
+    parts: Parts,
     rows: usize,
+    /// Rows and columns of the tile.
+    size: (usize, usize),
     steps: usize,
     /// Lines from one row to the next: an odd number, so that the rows of a tile are not all in the same few sets of a cache.
     pitch: usize,
     lines: Vec<Line>,
 }
 
+impl Default for Gathered {
+    fn default() -> Self {
+        Self { parts: Parts::One, rows: 0, size: (0, 0), steps: 0, pitch: 0, lines: Vec::new() }
+    }
+}
+
 impl Gathered {
     /// Makes room for so many rows of a tile's numbers, in so many parts; what was gathered before is forgotten.
-    pub fn begin(&mut self, parts: Parts, rows: usize, (height, width): (usize, usize)) {
-        self.rows = rows;
-        self.steps = height * width.div_ceil(SIDE);
+    pub fn begin(&mut self, parts: Parts, rows: usize, size: (usize, usize)) {
+        (self.parts, self.rows, self.size) = (parts, rows, size);
+        self.steps = size.0 * size.1.div_ceil(SIDE);
         self.pitch = (self.steps * parts.count()) | 1;
         // Units read whole tiles of rows.
         room(&mut self.lines, rows.next_multiple_of(SIDE) * self.pitch, EMPTY);
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
     }
 
     /// Writes the leading numbers of a block, of which there are `size`, as a row's numbers from a step on.
@@ -57,7 +61,7 @@ impl Gathered {
         let mask = |count: usize| ((1u32 << count.min(HALF)) - 1) as __mmask16;
         let (low, high) = (mask(size.1), mask(size.1.saturating_sub(HALF)));
         let count = size.0.min(SIDE);
-        assert!(row < self.rows && step + count <= self.steps, "a place of a row");
+        assert!(P == self.parts.count() && row < self.rows && step + count <= self.steps, "a place of a row");
         let lines = self.lines[row * self.pitch + step * P..][..count * P].as_chunks_mut::<P>().0;
         for (numbers, lines) in block.as_chunks::<SIDE>().0.iter().zip(lines) {
             // SAFETY: halves of a row of the block.
@@ -83,17 +87,18 @@ impl Gathered {
     ///
     /// # Panics
     /// If sizes do not fit, or there are no units for bf16.
-    pub fn add_products(&self, other: Option<&Self>, parts: Parts, sums: &mut [f64]) {
+    pub fn add_products(&self, other: Option<&Self>, sums: &mut [f64]) {
         let columns = other.unwrap_or(self);
-        assert!(self.steps == columns.steps && sums.len() == self.rows * columns.rows, "sums of these rows");
+        assert_eq!((self.parts, self.size), (columns.parts, columns.size), "rows of one tile");
+        assert_eq!(sums.len(), self.rows * columns.rows, "sums of these rows");
         let tiles = Tiles::new();
         // SAFETY: matrix units come with these vectors.
-        unsafe { self.add(&tiles, columns, other.is_none(), parts, sums) };
+        unsafe { self.add(&tiles, columns, other.is_none(), sums) };
     }
 
     #[target_feature(enable = "avx512f")]
-    fn add(&self, tiles: &Tiles, columns: &Self, same: bool, parts: Parts, sums: &mut [f64]) {
-        let count = parts.count();
+    fn add(&self, tiles: &Tiles, columns: &Self, same: bool, sums: &mut [f64]) {
+        let (parts, count) = (self.parts, self.parts.count());
         STRIPS.with_borrow_mut(|strips| {
             let packed = room(&mut strips.columns, count * STEPS * PART, EMPTY);
             let mut block = Block([0.0; SIDE * SIDE]);

@@ -105,9 +105,9 @@ mod packed {
     use super::{ALIGNMENT, Bf16, Parts, Range, Values};
     use crate::parts::Gathered;
     use crate::parts::pack::{Number, Place, length, strips};
-    use crate::parts::product::{Block, Factor, Out, block};
+    use crate::parts::product::{Block, Factor, Out, block, room};
     use crate::parts::tiles::Tiles;
-    use crate::parts::units::{Line, Multiplier, SIDE, STEP, Unit};
+    use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP, Unit};
 
     /// Packed factors, in memory that is kept for the next ones: to touch new memory can cost more than to pack.
     #[derive(Debug, Default)]
@@ -182,10 +182,7 @@ mod packed {
             let packed = Packed { parts, first: self.used, columns, tokens };
             let length = packed.length();
             self.used += columns.div_ceil(SIDE) * length;
-            if self.lines.len() < self.used {
-                self.lines.resize(self.used, Line([0; STEP]));
-            }
-            let lines = &mut self.lines[packed.first..self.used];
+            let lines = &mut room(&mut self.lines, self.used, EMPTY)[packed.first..];
             // SAFETY: units come with these vectors (`Unit::here`).
             unsafe {
                 match parts {
@@ -262,7 +259,7 @@ mod packed {
         ) {
             let tiles = Tiles::new();
             for (row, factors) in (first..).zip(rows) {
-                let Some((g, _)) = factors.first() else { continue };
+                let (g, _) = factors.first().expect("a row has factors");
                 // SAFETY: matrix units come with these vectors.
                 unsafe {
                     match g.0.parts {
@@ -288,9 +285,10 @@ mod packed {
             let lines = &self.lines[..self.used];
             let (height, width) = (heights.len(), widths.len());
             let fits = |(g, x): &(Rows, Columns)| {
-                heights.end <= g.0.columns && widths.end <= x.0.columns && g.0.tokens == x.0.tokens
+                let same = (g.0.parts, g.0.tokens) == (x.0.parts, x.0.tokens) && g.0.parts.count() == P;
+                same && heights.end <= g.0.columns && widths.end <= x.0.columns
             };
-            assert!(factors.iter().all(fits), "columns and tokens of factors");
+            assert!(!factors.is_empty() && factors.iter().all(fits), "parts, tokens and columns of factors");
             assert!(
                 heights.start.is_multiple_of(ALIGNMENT) && widths.start.is_multiple_of(ALIGNMENT),
                 "a tile's corner"

@@ -100,7 +100,7 @@ pub(super) fn strip<const P: usize, T: Number>(
             if turns {
                 for lines in lines.chunks_exact_mut(PART) {
                     let tile = &mut lines.as_chunks_mut::<HEIGHT>().0[half];
-                    transpose(&tile.clone(), 1, tile);
+                    store(&transposed(load(tile, 1)), tile);
                 }
             }
         }
@@ -111,7 +111,7 @@ pub(super) fn strip<const P: usize, T: Number>(
 #[target_feature(enable = "avx512f")]
 pub(super) fn turned(rows: &[Line], pitch: usize, columns: &mut [Line]) {
     for (i, columns) in columns.as_chunks_mut::<HEIGHT>().0.iter_mut().enumerate() {
-        transpose(&rows[i * HEIGHT * pitch..], pitch, columns);
+        store(&transposed(load(&rows[i * HEIGHT * pitch..], pitch)), columns);
     }
 }
 
@@ -189,13 +189,28 @@ pub(super) fn split<const P: usize>((mut first, mut second): (__m512, __m512)) -
     parts
 }
 
-/// Writes the transpose of 16 rows of 16 numbers of 32 bits, which lie `pitch` lines apart.
+/// 16 rows of 16 numbers of 32 bits, which lie `pitch` lines apart.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(lines: &[Line], pitch: usize, out: &mut [Line; HEIGHT]) {
-    let place = |i: usize| (&raw const lines[i * pitch]).cast::<i32>();
+fn load(lines: &[Line], pitch: usize) -> [__m512i; HEIGHT] {
     // SAFETY: a line has 64 bytes and is aligned to as many.
-    let mut rows: [__m512i; HEIGHT] = std::array::from_fn(|i| unsafe { _mm512_load_si512(place(i).cast()) });
+    std::array::from_fn(|i| unsafe { _mm512_load_si512((&raw const lines[i * pitch]).cast()) })
+}
+
+/// Writes them, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(rows: &[__m512i; HEIGHT], lines: &mut [Line; HEIGHT]) {
+    for (line, row) in lines.iter_mut().zip(rows) {
+        // SAFETY: as above.
+        unsafe { _mm512_store_si512((&raw mut *line).cast(), *row) };
+    }
+}
+
+/// Their transpose.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed(mut rows: [__m512i; HEIGHT]) -> [__m512i; HEIGHT] {
     let mut other = rows;
     for i in 0..8 {
         other[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -220,8 +235,5 @@ fn transpose(lines: &[Line], pitch: usize, out: &mut [Line; HEIGHT]) {
         rows[i] = _mm512_shuffle_i32x4::<0x88>(other[i], other[i + 8]);
         rows[i + 8] = _mm512_shuffle_i32x4::<0xdd>(other[i], other[i + 8]);
     }
-    for (line, row) in out.iter_mut().zip(rows) {
-        // SAFETY: as above.
-        unsafe { _mm512_store_si512((&raw mut *line).cast(), row) };
-    }
+    rows
 }

@@ -27,20 +27,20 @@ mod x86 {
     use crate::parts::pack::{Place, length, strips};
     use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP};
 
-    /// Numbers that are summed before the next ones are packed, if there are more than [`WHOLE`]: their packed rows stay in the second
-    /// cache, and the more there are, the more seldom sums are read and written again.
+    /// Numbers that are summed before the next ones are packed, if there are more than [`WHOLE`]. Shorter sums would be read and written
+    /// again more often, packed rows of longer ones would leave the second cache.
     const ALONG: usize = 768;
 
     /// Numbers that are summed in one go.
     const WHOLE: usize = 1024;
 
-    /// Numbers of which all rows are kept packed, where there are more.
+    /// Numbers of which a panel's rows are kept packed for all columns, where sums are longer.
     const SPAN: usize = 4096;
 
     /// Rows that are packed at a time.
     const ROWS: usize = 512;
 
-    /// Columns that are packed at a time: with their sums they stay in the second cache.
+    /// Columns that are packed at a time.
     const COLUMNS: usize = 256;
 
     /// Sums of a block of the result, until its last products.
@@ -87,22 +87,34 @@ mod x86 {
             Self { values: unsafe { self.values.add(row * self.stride + column) }, ..self }
         }
 
-        /// Writes the numbers of a block of sums of which the matrix has `size` from here on, added to those of `before`, given as for
-        /// [`Multiplier::multiply`].
+        /// Writes the numbers of a block of which the matrix has `size` from here on.
         ///
         /// # Safety
-        /// It has, and there are as many to add to.
-        unsafe fn take(self, sums: &[f32; SIDE * SIDE], size: (usize, usize), before: Option<(*const f32, usize)>) {
-            for (i, row) in sums.as_chunks::<SIDE>().0.iter().enumerate().take(size.0) {
-                for (j, value) in row.iter().enumerate().take(size.1) {
-                    // SAFETY: within the block, and within the numbers to add to.
-                    unsafe {
-                        let before = before.map_or(0.0, |(first, stride)| first.add(i * stride + j).read());
-                        self.values.add(i * self.stride + j).write(value + before);
-                    }
-                }
+        /// It has.
+        unsafe fn take(self, block: &[f32; SIDE * SIDE], size: (usize, usize)) {
+            for (i, row) in block.as_chunks::<SIDE>().0.iter().enumerate().take(size.0) {
+                let row = &row[..size.1.min(SIDE)];
+                // SAFETY: numbers of the matrix, which the block is not part of.
+                unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), self.values.add(i * self.stride), row.len()) };
             }
         }
+    }
+
+    /// A block that begins with those of the numbers that are there, so that its sums have the order of a whole block's; given as for
+    /// [`Multiplier::multiply`].
+    ///
+    /// # Safety
+    /// There are `size` numbers.
+    unsafe fn begun(before: Option<(*const f32, usize)>, size: (usize, usize)) -> [f32; SIDE * SIDE] {
+        let mut block = [0.0; SIDE * SIDE];
+        if let Some((first, stride)) = before {
+            for (i, row) in block.as_chunks_mut::<SIDE>().0.iter_mut().enumerate().take(size.0) {
+                let row = &mut row[..size.1.min(SIDE)];
+                // SAFETY: the caller's promise; the block is this function's own.
+                unsafe { std::ptr::copy_nonoverlapping(first.add(i * stride), row.as_mut_ptr(), row.len()) };
+            }
+        }
+        block
     }
 
     /// What sums begin with.
@@ -131,7 +143,7 @@ mod x86 {
         }
     }
 
-    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, with sums that begin with what is asked for, for `size` = (rows of a, rows of b, numbers
+    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, with sums that begin with what is asked for (nothing, if there is nothing to sum), for `size` = (rows of a, rows of b, numbers
     /// of either), in this thread.
     ///
     /// # Safety
@@ -199,20 +211,20 @@ mod x86 {
             &self,
             (multiplier, parts): (&Multiplier, Parts),
             (a, b): (Factor<'_>, Factor<'_>),
-            strips_of: &mut Strips,
+            kept: &mut Strips,
             out: Out,
             start: Start,
         ) {
             let (high, wide) = (self.rows.len().div_ceil(SIDE), self.columns.len().div_ceil(SIDE));
-            let all_rows = room(&mut strips_of.rows, high * length(self.span.len(), P), EMPTY);
-            let blocks = room(&mut strips_of.blocks, high * wide, Block([0.0; SIDE * SIDE]));
+            let all_rows = room(&mut kept.rows, high * length(self.span.len(), P), EMPTY);
+            let blocks = room(&mut kept.blocks, high * wide, Block([0.0; SIDE * SIDE]));
             let each = if self.span.len() <= WHOLE { WHOLE } else { ALONG };
             for k in self.span.clone().step_by(each) {
                 let along = k..self.span.end.min(k + each);
                 let (begins, ends) = (k == self.span.start, along.end == self.span.end);
                 let (steps, lines) = (along.len().div_ceil(STEP), length(along.len(), P));
                 let rows = &mut all_rows[high * length(k - self.span.start, P)..][..high * lines];
-                let columns = room(&mut strips_of.columns, wide * lines, EMPTY);
+                let columns = room(&mut kept.columns, wide * lines, EMPTY);
                 // SAFETY: units come with these vectors (`Unit::here`).
                 unsafe {
                     if self.columns.start == 0 {
@@ -227,19 +239,19 @@ mod x86 {
                     let whole = size.0 >= SIDE && size.1 >= SIDE;
                     // SAFETY: within the result.
                     let (out, outside) = unsafe { (out.at(i, j), start.block(out.at(i, j), j)) };
+                    if begins && !whole {
+                        // SAFETY: what is left of the result, or of the row.
+                        sums.0 = unsafe { begun(outside, size) };
+                    }
                     let own = Out { values: sums.0.as_mut_ptr(), stride: SIDE };
-                    let before = match (begins, whole) {
-                        (true, true) => outside,
-                        (true, false) => None,
-                        (false, _) => Some((own.values.cast_const(), own.stride)),
-                    };
+                    let before = if begins && whole { outside } else { Some((own.values.cast_const(), own.stride)) };
                     let to = if ends && whole { out } else { own };
                     let strips = (rows[r * lines..][..lines].as_ptr(), columns[c * lines..][..lines].as_ptr());
                     // SAFETY: blocks of the result, or this thread's own; strips are as long as the steps.
                     unsafe {
                         multiplier.multiply(parts, strips, steps, before, (to.values, to.stride));
                         if ends && !whole {
-                            out.take(&sums.0, size, outside);
+                            out.take(&sums.0, size);
                         }
                     }
                 }
@@ -267,11 +279,12 @@ mod x86 {
             unsafe { multiplier.multiply(parts, strips, steps, before, (out.values, out.stride)) };
             return;
         }
-        let mut sums = [0f32; SIDE * SIDE];
         // SAFETY: a whole block is this function's own; the caller's promise.
         unsafe {
-            multiplier.multiply(parts, strips, steps, None, (sums.as_mut_ptr(), SIDE));
-            out.take(&sums, size, before);
+            let mut sums = begun(before, size);
+            let own = sums.as_mut_ptr();
+            multiplier.multiply(parts, strips, steps, Some((own.cast_const(), SIDE)), (own, SIDE));
+            out.take(&sums, size);
         }
     }
 }

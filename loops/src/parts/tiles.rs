@@ -105,7 +105,8 @@ impl Tiles {
         }
     }
 
-    /// Writes the same to a block without a gap for rows that lie `pitch` lines apart, with the parts of a step side by side.
+    /// Writes a block, whose rows lie one behind the other, of products with rows that are not packed as strips but lie `pitch` lines
+    /// apart, each with the parts of a step side by side.
     ///
     /// # Safety
     /// `rows` have [`SIDE`] times `pitch` lines, of which so many steps are read, at least one; `columns` as there.
@@ -159,8 +160,8 @@ impl Drop for Tiles {
     }
 }
 
-/// A loop over steps: `$load` reads tiles of both strips, between which the four products of what was read are summed. `$parts` of rows
-/// are so many bytes behind one another, and those of a step so many behind the one before.
+/// A loop over steps: `$load` reads tiles of both strips, between which the four products of what was read are summed. `$rows` and
+/// `$columns` are the bytes from a step to the next.
 macro_rules! steps {
     ($name:ident, $rows:literal, $columns:literal, $([$($load:expr),+])+) => {
         /// # Safety
@@ -198,7 +199,8 @@ macro_rules! steps {
     };
 }
 
-/// The loops for rows whose parts are so many bytes apart, and steps by parts.
+/// The loops for one, two and three parts over rows whose parts are `$part` bytes apart, side by side: `$second` and `$third` are two
+/// and three times as many.
 macro_rules! loops {
     ($one:ident, $two:ident, $three:ident, $part:literal, $second:literal, $third:literal) => {
         steps!($one, $part, "2048",

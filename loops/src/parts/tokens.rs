@@ -74,11 +74,6 @@ impl Tokens {
         self.batches.clear();
     }
 
-    /// Number of gradients: examples times outputs.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Packs a batch of examples with so many tokens each: x \[examples, tokens, in\], g \[outputs, examples, tokens, out\].
     ///
     /// # Panics
@@ -214,12 +209,16 @@ impl Strip {
     }
 }
 
+/// Sums of a block's columns.
+#[repr(C, align(64))]
+struct Sums([f32; SIDE]);
+
 /// Sums of the products of two blocks' numbers, for each pair of the strips' examples.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn by_example(inputs: &Block, errors: &Block, (row, column): (&Strip, &Strip), mut add: impl FnMut(usize, usize, f64)) {
     const WIDTH: usize = 16;
-    let mut sums = Block([0.0; SIDE * SIDE]);
+    let mut sums = Sums([0.0; SIDE]);
     for (i, rows) in row.runs() {
         let mut halves = [_mm512_setzero_ps(); SIDE / WIDTH];
         for r in rows {

@@ -104,7 +104,7 @@ impl Multiplier {
 
     /// Writes a block of [`SIDE`] rows and columns: products of a packed strip of rows and a packed strip of columns, in so many
     /// steps, added to a block from `before`, if there is one. Blocks are given by their first number and the numbers from one row
-    /// to the next. In every step the smallest products are summed first.
+    /// to the next, which may be 0 for `before`: the same row then. In every step the smallest products are summed first.
     ///
     /// # Safety
     /// `rows` and `columns` have `steps` times `parts` times [`PART`] lines; `before`, which may be `out`, and `out` are blocks.

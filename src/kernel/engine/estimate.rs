@@ -15,7 +15,7 @@ use super::method::{Method, Pairing};
 use super::options::GramOptions;
 use super::{HELD, work};
 use crate::jacobian::{Examples, Param, Parameters, SiteShape};
-use crate::products::linear;
+use crate::products::{Parts, linear};
 
 /// Fraction of the rate of matrix products that a pass through a network reaches; activations and normalization are bound by
 /// memory.
@@ -23,6 +23,9 @@ const PASS_EFFICIENCY: f64 = 0.6;
 
 /// The same for products of gradients.
 const PRODUCT_EFFICIENCY: f64 = 0.8;
+
+/// Rate of matrix units in products of gradients, relative to that of a linear map, which they also pack and write.
+const UNIT_EFFICIENCY: f64 = 1.6;
 
 /// Estimated cost of a computation.
 #[derive(Clone, Debug)]
@@ -107,7 +110,14 @@ pub fn estimate_gram(
 
 impl Shapes<'_> {
     fn estimate(&self, left: &dyn Examples, right: Option<&dyn Examples>) -> KernelEstimate {
-        let rate = measured_rate(self.parameters.kind(), self.parameters.device());
+        let rate = measured_rate(self.parameters.kind(), self.parameters.device(), None);
+        // Products of gradients in single precision, and on matrix units.
+        let single = PRODUCT_EFFICIENCY * rate;
+        let units = if self.on_units() {
+            UNIT_EFFICIENCY * measured_rate(Kind::Float, Device::Cpu, self.options.parts)
+        } else {
+            single
+        };
         let example = example_bytes(self.parameters, &self.sites, left, self.options);
         let room = (self.options.keep_bytes as f64 / example).max(2.0);
         let (n, m) = self.examples;
@@ -151,7 +161,7 @@ impl Shapes<'_> {
                 let cost = if self.same { held_panels as f64 * own.1 } else { 0.0 } + passing_panels * other.1;
                 layer.entries += spec.numel();
                 *layer.methods.entry(if self.same { own.0 } else { other.0 }).or_default() += 1;
-                layer.seconds += 2.0 * cost / rate / PRODUCT_EFFICIENCY;
+                layer.seconds += 2.0 * cost / if own.2 { units } else { single };
             }
         }
         let recorded = n + passing;
@@ -178,8 +188,13 @@ impl Shapes<'_> {
         self.parameters.specs()[p.0].numel() as f64
     }
 
-    /// Method and cost of one parameter between panels of this many examples.
-    fn products(&self, site: &SiteShape, (hold, pass): (usize, usize), same: bool) -> (&'static str, f64) {
+    fn on_units(&self) -> bool {
+        let kind = self.options.factor_kind(self.parameters);
+        self.options.on_units(kind, self.parameters.device()) && self.options.parts_used(self.parameters).is_some()
+    }
+
+    /// Method and cost of one parameter between panels of this many examples, and whether that is a cost of matrix units.
+    fn products(&self, site: &SiteShape, (hold, pass): (usize, usize), same: bool) -> (&'static str, f64, bool) {
         let p = site.parameter();
         let spec = &self.parameters.specs()[p.0];
         let shape = (spec.shape[0], spec.shape[1..].iter().product());
@@ -201,7 +216,7 @@ impl Shapes<'_> {
             rows: (hold * outputs, pass * outputs),
             shape: (height, shape.1),
             same,
-            units: self.options.on_units(self.parameters.device()),
+            units: self.on_units(),
         };
         let formulas = work::wanted(self.options.formulas, spec.is_structural_zero());
         let method = match site {
@@ -211,17 +226,17 @@ impl Shapes<'_> {
             }
             _ => Method::Tiles,
         };
-        (method.name(), pairing.cost(method, formulas))
+        (method.name(), pairing.cost(method, formulas), pairing.uses_units(formulas))
     }
 }
 
 /// Operations per second of a medium-sized linear map, the best of a few.
-fn measured_rate(kind: Kind, device: Device) -> f64 {
+fn measured_rate(kind: Kind, device: Device, parts: Option<Parts>) -> f64 {
     const SIZE: i64 = 512;
     let a = Tensor::ones([SIZE, SIZE], (kind, device));
     let time = || {
         let start = Instant::now();
-        let _ = linear(&a, &a, None, None).double_value(&[0, 0]);
+        let _ = linear(&a, &a, None, parts).double_value(&[0, 0]);
         start.elapsed().as_secs_f64()
     };
     let best = (0..6).map(|_| time()).fold(f64::INFINITY, f64::min);

@@ -1,6 +1,7 @@
 //! The two ways to multiply a parameter's gradients, and which is cheaper.
 
 use super::batches::most_tokens;
+use crate::jacobian::PackedFactors;
 use crate::kernel::FormulaSet;
 
 /// A way to multiply the gradients of one parameter.
@@ -67,32 +68,38 @@ const UNIT_TOKEN: f64 = 0.25;
 /// The same per entry and pair of gradients, whose products are summed in double precision.
 const UNIT_PAIR: f64 = 1.3;
 
+/// The same for a multiply-add in single precision, which writes gradients of few tokens.
+const SINGLE: f64 = 5.0;
+
 impl Pairing {
     /// Whether ghost products can compute these formulas.
     pub fn allows_ghost(&self, formulas: FormulaSet) -> bool {
         self.longest == 1 || !(formulas.asymmetric || formulas.signgd)
     }
 
-    /// Cost of a method in multiply-adds of a matrix product.
+    /// Whether costs are those of matrix units, which multiply gradients themselves but not their signs.
+    pub fn uses_units(&self, formulas: FormulaSet) -> bool {
+        self.units && !(formulas.asymmetric || formulas.signgd)
+    }
+
+    /// Cost of a method in multiply-adds of a matrix product; of one on matrix units, if these multiply.
     pub fn cost(&self, method: Method, formulas: FormulaSet) -> f64 {
         let (height, width) = (self.shape.0 as f64, self.shape.1 as f64);
         let (left, right) = (self.tokens.0 as f64, self.tokens.1 as f64);
         let (rows, columns) = (self.rows.0 as f64, self.rows.1 as f64);
         let outputs = self.outputs as f64;
         let signed = formulas.asymmetric || formulas.signgd;
-        if self.units && !signed {
-            let half = if self.same { 0.5 } else { 1.0 };
-            return match method {
-                Method::Ghost => half * left * right * outputs * (width + outputs * (height + UNIT_ELEMENT)),
-                Method::Tiles => {
-                    let written = outputs * (left + if self.same { 0.0 } else { right });
-                    let rows_written = rows + if self.same { 0.0 } else { columns };
-                    let products = half * rows * columns * UNIT_PAIR;
-                    height * width * (written * UNIT_TOKEN + rows_written * UNIT_ENTRY + products)
-                }
-            };
-        }
+        let half = if self.same { 0.5 } else { 1.0 };
+        let written = outputs * (left + if self.same { 0.0 } else { right });
+        let rows_written = rows + if self.same { 0.0 } else { columns };
         match method {
+            Method::Ghost if self.uses_units(formulas) => {
+                half * left * right * (width + outputs * outputs * (height + UNIT_ELEMENT))
+            }
+            Method::Tiles if self.uses_units(formulas) && self.longest >= PackedFactors::LEAST_TOKENS => {
+                let products = half * rows * columns * UNIT_PAIR;
+                height * width * (written * UNIT_TOKEN + rows_written * UNIT_ENTRY + products)
+            }
             Method::Ghost => {
                 let symmetric = f64::from(u8::from(formulas.sgd) + u8::from(formulas.signgd));
                 let asymmetric = if formulas.asymmetric { 1.0 } else { 0.0 };
@@ -103,14 +110,12 @@ impl Pairing {
             }
             Method::Tiles => {
                 let entries = height * width;
-                let written = outputs * (left + if self.same { 0.0 } else { right });
-                let rows_written = rows + if self.same { 0.0 } else { columns };
                 let pairs = rows * columns;
-                let half = if self.same { 0.5 } else { 1.0 };
                 let products = f64::from(u8::from(formulas.sgd)) * pairs
                     + if formulas.asymmetric { if self.same { pairs } else { 2.0 * pairs } } else { 0.0 }
                     + if formulas.signgd { half * pairs * PACKED } else { 0.0 };
-                entries * (written + rows_written * (ENTRY + if signed { SIGN } else { 0.0 }) + products)
+                let scale = if self.uses_units(formulas) { SINGLE } else { 1.0 };
+                scale * entries * (written + rows_written * (ENTRY + if signed { SIGN } else { 0.0 }) + products)
             }
         }
     }

@@ -163,14 +163,28 @@ mod tests {
     /// from the wrong columns, tokens of another example, parts that only one side has.
     #[test]
     fn kernels_by_parts_equal_single_precision() {
+        use crate::lm::{Architecture, OutputMode};
+        check_parts(Architecture::Roberta, OutputMode::Difference, 32);
+    }
+
+    /// The same with two outputs, batches of few examples with other numbers of tokens, and weights with several uses; shares of
+    /// parameters are symmetric, and their traces those of the matrices.
+    #[test]
+    fn kernels_by_parts_of_several_outputs_batches_and_uses_equal_single_precision() {
+        use crate::lm::{Architecture, OutputMode};
+        check_parts(Architecture::Roberta, OutputMode::Logits, 2);
+        check_parts(Architecture::Albert, OutputMode::Logits, 2);
+    }
+
+    fn check_parts(architecture: crate::lm::Architecture, mode: crate::lm::OutputMode, batch: usize) {
         use crate::kernel::{Formula, Precision};
-        use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
+        use crate::lm::{MaskedLm, ModelConfig, PromptExample, PromptExamples, random};
         use crate::progress::Silent;
         if !crate::products::has_units() {
             eprintln!("skipped: this processor has no units for bf16, or they are switched off");
             return;
         }
-        let shape = random::tiny(Architecture::Roberta, 60);
+        let shape = random::tiny(architecture, 60);
         let model = MaskedLm::new(ModelConfig { hidden_size: 96, heads: 2, intermediate_size: 160, ..shape });
         let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
         let examples = |from: i64, count: i64, tokens: i64| {
@@ -180,18 +194,20 @@ mod tests {
                 mask_position: (tokens - 4) as usize,
             };
             let prompts = (from..from + count).map(prompt).collect();
-            PromptExamples::new(&model, prompts, &[8, 11], OutputMode::Difference, Device::Cpu).expect("valid")
+            PromptExamples::new(&model, prompts, &[8, 11], mode, Device::Cpu).expect("valid")
         };
         let kernels = |(left, right): &(PromptExamples<'_>, PromptExamples<'_>),
                        precision: Option<Precision>,
                        formulas,
                        method| {
-            let mut options = GramOptions { method, ..GramOptions::new(formulas, parameters.len()) };
+            let mut options = GramOptions { batch, method, ..GramOptions::new(formulas, parameters.len()) };
             if let Some(precision) = precision {
                 precision.apply(&parameters, &mut options).expect("single precision on the CPU");
             }
-            [None, Some(right as &dyn Examples)]
-                .map(|right| structured_gram(&parameters, left, right, &options, &Silent).expect("kernels"))
+            [None, Some(right as &dyn Examples)].map(|right| {
+                let options = GramOptions { share_matrices: right.is_none(), ..options.clone() };
+                structured_gram(&parameters, left, right, &options, &Silent).expect("kernels")
+            })
         };
         // Gradients of few tokens are not written by these units.
         let panels = [24, 9].map(|tokens| (examples(0, 5, tokens), examples(5, 3, tokens)));
@@ -209,15 +225,42 @@ mod tests {
                     for formula in Formula::ALL {
                         let (Some(a), Some(b)) = (own.matrix(formula), plain.matrix(formula)) else { continue };
                         let error = ((a - b).norm() / b.norm()).double_value(&[]);
-                        let bound = bounds[usize::from(formula != Formula::Sgd)];
+                        // A weight's rounding is the same in all of its uses.
+                        let uses = if architecture == crate::lm::Architecture::Albert { 2.0 } else { 1.0 };
+                        let bound = uses * bounds[usize::from(formula != Formula::Sgd)];
                         assert!(
                             (error > 0.0 || !is_split || formula != Formula::Sgd) && error < bound,
-                            "{precision:?}, {formula}: {error:e}"
+                            "{architecture:?}, {precision:?}, {formula}, {method:?}: {error:e}"
                         );
+                    }
+                    let all = plain.sgd.as_ref().expect("asked for").norm().double_value(&[]);
+                    for (share, plain) in own.shares.iter().zip(&plain.shares) {
+                        let (a, b) = (share.sgd.as_ref().expect("asked for"), plain.sgd.as_ref().expect("asked for"));
+                        assert!((a - b).norm().double_value(&[]) < bounds[0] * all, "{precision:?}, a share");
+                        assert!(a.equal(&a.tr()), "a symmetric share");
+                        let trace = a.trace().double_value(&[]);
+                        assert!((share.trace_sgd - trace).abs() <= 1e-12 * trace, "{} {trace}", share.trace_sgd);
                     }
                 }
             }
         }
+    }
+
+    /// Factors in bf16 take half of the memory, but for a few of single tokens: maps with the same input (queries, keys, values) still
+    /// share it. With copies of it they would take 65%.
+    #[test]
+    fn converted_factors_share_inputs() {
+        use crate::jacobian::record;
+        use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
+        let shape = random::tiny(Architecture::Bert, 60);
+        let model = MaskedLm::new(ModelConfig { hidden_size: 96, layers: 4, ..shape });
+        let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
+        let prompt = PromptExample { input_ids: (5..29).collect(), segment_ids: vec![0; 24], mask_position: 20 };
+        let examples = PromptExamples::new(&model, vec![prompt], &[8, 11], OutputMode::Difference, Device::Cpu);
+        let recorded = record(&parameters, &examples.expect("valid"), &[0]);
+        let before = recorded.bytes();
+        let after = recorded.to_kind(Kind::BFloat16).bytes();
+        assert!(100 * after < 55 * before, "{after} of {before} bytes");
     }
 
     #[test]

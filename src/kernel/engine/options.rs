@@ -92,10 +92,10 @@ impl GramOptions {
         half >= LEAST
     }
 
-    /// Whether matrix units multiply factors and gradients, in bf16 parts.
-    pub(super) fn on_units(&self, device: Device) -> bool {
+    /// Whether matrix units multiply factors of this type and gradients, in bf16 parts.
+    pub(super) fn on_units(&self, kind: Kind, device: Device) -> bool {
         let cores = device == Device::Cpu && self.arithmetic_on(device) == Arithmetic::Cores;
-        cores && self.parts.is_some_and(multiplies_gradients)
+        kind != Kind::Double && cores && self.parts.is_some_and(multiplies_gradients)
     }
 
     /// The arithmetic asked for, or the device's default.

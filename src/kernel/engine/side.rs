@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::arithmetic::Arithmetic;
 use super::options::GramOptions;
 use super::panel::Panel;
+use super::symmetry::mirrored;
 use crate::error::{Error, Result};
 use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
 use crate::kernel::OVERFLOW;
@@ -103,11 +104,7 @@ impl Side {
 
     /// Inner products \[rows, rows of the other side\] of gathered gradients, or of these with one another on and above the diagonal.
     pub fn gathered_products(&self, other: Option<&Self>) -> Tensor {
-        let parts = self.parts.expect("packed factors");
-        let size = [self.rows(), other.unwrap_or(self).rows()];
-        let mut sums = vec![0.0; (size[0] * size[1]) as usize];
-        self.gathered.add_products(other.map(|side| &side.gathered), parts, &mut sums);
-        Tensor::from_slice(&sums).view(size)
+        self.products_with(other, |sums| self.gathered.add_products(other.map(|side| &side.gathered), sums))
     }
 
     /// Inner products \[rows, rows of the other side\] of a parameter's gradients, through their factors on matrix units, or of these
@@ -119,9 +116,16 @@ impl Side {
             side.panel.pack_tokens(p, parts, &mut side.tokens);
             &*side
         });
+        let products = self.products_with(other, |sums| self.tokens.add_products(other.map(|side| &side.tokens), sums));
+        // The halves of a block on the diagonal are summed in other orders.
+        if other.is_none() { mirrored(&products) } else { products }
+    }
+
+    /// What is added to zeros \[rows, rows of the other side\].
+    fn products_with(&self, other: Option<&Self>, add: impl FnOnce(&mut [f64])) -> Tensor {
         let size = [self.rows(), other.unwrap_or(self).rows()];
         let mut sums = vec![0.0; (size[0] * size[1]) as usize];
-        self.tokens.add_products(other.map(|side| &side.tokens), &mut sums);
+        add(&mut sums);
         Tensor::from_slice(&sums).view(size)
     }
 

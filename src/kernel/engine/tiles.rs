@@ -35,6 +35,7 @@ impl Tiler {
         let rows = (held.rows(), passing.as_ref().map_or(held.rows(), Panel::rows));
         let device = held.first().outputs().device();
         let same = passing.is_none();
+        let on_units = options.on_units(held.first().kind(), device);
         let products = Products::zeros(rows, options.formulas, same, options.include.len(), device);
         let arithmetic = options.arithmetic_on(device);
         let packed = options.formulas.signgd && arithmetic == Arithmetic::Cores;
@@ -43,7 +44,7 @@ impl Tiler {
             passing: passing.map(|panel| Side::new(panel, options)),
             sets,
             share_matrices: options.share_matrices,
-            on_units: options.on_units(device),
+            on_units,
             arithmetic,
             lanes: Lanes::best(),
             products,
@@ -53,7 +54,8 @@ impl Tiler {
 
     /// Multiplies one parameter's gradients through their factors.
     pub fn ghost(&mut self, p: Param, formulas: FormulaSet) {
-        let units = (self.on_units && !formulas.asymmetric && !formulas.signgd)
+        let signed = formulas.asymmetric || formulas.signgd;
+        let units = (self.on_units && !signed && (formulas.sgd || self.passing.is_none()))
             .then(|| self.held.ghost_on_units(p, self.passing.as_mut()));
         let held = &self.held.panel;
         let other = self.passing.as_ref().map(|s| &s.panel);
@@ -95,7 +97,8 @@ impl Tiler {
         let (p, set) = (self.sets[set].0, self.sets[set].1.shallow_clone());
         let signed = formulas.asymmetric || formulas.signgd;
         let mut passing = self.passing.as_mut();
-        if !signed && self.held.gathers(p, tile) && passing.as_mut().is_none_or(|side| side.gathers(p, tile)) {
+        let alone = formulas.sgd && !signed;
+        if alone && self.held.gathers(p, tile) && passing.as_mut().is_none_or(|side| side.gathers(p, tile)) {
             self.held.gather(p, tile);
             if let Some(side) = passing {
                 side.gather(p, tile);
@@ -104,7 +107,7 @@ impl Tiler {
             self.take_sgd(p, &product);
             return Ok(());
         }
-        if !signed && self.held.writes_rounded(p, tile) && passing.is_none_or(|side| side.writes_rounded(p, tile)) {
+        if alone && self.held.writes_rounded(p, tile) && passing.is_none_or(|side| side.writes_rounded(p, tile)) {
             let block = self.held.write_rounded(p, tile);
             let other = self.passing.as_mut().map(|side| side.write_rounded(p, tile));
             let same = other.is_none();

@@ -61,7 +61,7 @@ impl Schedule {
                 rows,
                 shape,
                 same: passing.is_none(),
-                units: options.on_units(held.first().outputs().device()),
+                units: options.on_units(held.first().kind(), held.first().outputs().device()),
             });
             if let Some(pairing) = pairing {
                 let method = options.method.unwrap_or_else(|| pairing.choose(formulas));
@@ -76,7 +76,10 @@ impl Schedule {
                 Some(other) => held.touched(p).intersection(&other.touched(p)),
             };
             let entries = options.tile_entries(held.first().outputs().device()) / rows.0.max(rows.1);
-            let cost = (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64;
+            let cost = match pairing.filter(|pairing| pairing.uses_units(formulas)) {
+                Some(pairing) => pairing.cost(Method::Tiles, formulas) / (shape.0 * shape.1) as f64,
+                None => (rows.0 * rows.1) as f64 + 64.0 * (rows.0 + rows.1) as f64,
+            };
             // Units for bf16 read packed factors from multiples of their own size on.
             let step = if options.parts.is_some() { ALIGNMENT as i64 } else { 1 };
             for tile in Tile::cover_by(step, set.len(), shape.1, entries.clamp(1, 1 << 24)) {
