@@ -18,7 +18,7 @@ pub enum Precision {
     /// alone).
     Bf16,
     /// Linear maps and gradients with factors split into two bf16 parts, 16 significant bits, on processors with matrix
-    /// units, and many gradients when they are multiplied; elsewhere single precision.
+    /// units, and when they are multiplied (for SGD's kernel alone, or if there are many); elsewhere single precision.
     Bf16x2,
     /// The same with three parts, all 24 bits of single precision.
     Bf16x3,
