@@ -143,57 +143,67 @@ impl Tokens {
     #[target_feature(enable = "avx512f")]
     fn add(&self, tiles: &Tiles, columns: &Self, same: bool, sums: &mut [f64]) {
         let each = self.each();
-        let steps = (self.sizes.0.div_ceil(STEP), self.sizes.1.div_ceil(STEP));
         // Packed columns: x, then the g of every output.
         let lines = each.0 + columns.outputs * each.1;
         let at_once = (KEPT / (lines * size_of::<Line>())).max(1);
-        let (mut inputs, mut errors) = (Block([0.0; SIDE * SIDE]), Block([0.0; SIDE * SIDE]));
         STRIPS.with_borrow_mut(|kept| {
             for (start, chunk) in (0..).step_by(at_once).zip(columns.strips.chunks(at_once)) {
                 let packed = room(&mut kept.columns, chunk.len() * lines, EMPTY);
                 for (strip, packed) in chunk.iter().zip(packed.chunks_exact_mut(lines)) {
-                    let (x, g) = packed.split_at_mut(each.0);
-                    turned(&columns.lines[strip.x..][..each.0], 1, x);
-                    for (output, g) in g.chunks_exact_mut(each.1).enumerate() {
-                        turned(&columns.lines[strip.g.0 + output * strip.g.1..][..each.1], 1, g);
-                    }
+                    columns.turn(strip, packed);
                 }
                 for (r, row) in self.strips.iter().enumerate() {
-                    for (c, (column, packed)) in chunk.iter().zip(packed.chunks_exact(lines)).enumerate() {
-                        let c = start + c;
-                        if same && c < r {
-                            continue;
-                        }
-                        let (x, g) = packed.split_at(each.0);
-                        let strips = (self.lines[row.x..][..each.0].as_ptr(), x.as_ptr());
-                        // SAFETY: a block of this function's own; strips are as long as the steps.
-                        unsafe { tiles.multiply(self.parts, strips, steps.0, None, (inputs.0.as_mut_ptr(), SIDE)) };
-                        for i in 0..self.outputs {
-                            let own = &self.lines[row.g.0 + i * row.g.1..][..each.1];
-                            for (j, g) in g.chunks_exact(each.1).enumerate() {
-                                let strips = (own.as_ptr(), g.as_ptr());
-                                // SAFETY: as above.
-                                unsafe {
-                                    tiles.multiply(self.parts, strips, steps.1, None, (errors.0.as_mut_ptr(), SIDE));
-                                }
-                                let places = (
-                                    row.batch.row + i * row.batch.examples,
-                                    column.batch.row + j * column.batch.examples,
-                                );
-                                by_example(&inputs, &errors, (row, column), |a, b, sum| {
-                                    let (a, b) = (places.0 + a, places.1 + b);
-                                    sums[a * columns.rows + b] += sum;
-                                    // Blocks below the diagonal are those above it, turned.
-                                    if same && c > r {
-                                        sums[b * columns.rows + a] += sum;
-                                    }
-                                });
+                    let pairs = (start..).zip(chunk.iter().zip(packed.chunks_exact(lines)));
+                    // Blocks below the diagonal are those above it, turned.
+                    for (c, (column, packed)) in pairs.filter(|(c, _)| !same || *c >= r) {
+                        self.multiply(tiles, row, (column, packed), |a, b, sum| {
+                            sums[a * columns.rows + b] += sum;
+                            if same && c > r {
+                                sums[b * columns.rows + a] += sum;
                             }
-                        }
+                        });
                     }
                 }
             }
         });
+    }
+
+    /// Packs a strip as columns: x, then the g of every output.
+    #[target_feature(enable = "avx512f")]
+    fn turn(&self, strip: &Strip, out: &mut [Line]) {
+        let each = self.each();
+        let (x, g) = out.split_at_mut(each.0);
+        turned(&self.lines[strip.x..][..each.0], 1, x);
+        for (output, g) in g.chunks_exact_mut(each.1).enumerate() {
+            turned(&self.lines[strip.g.0 + output * strip.g.1..][..each.1], 1, g);
+        }
+    }
+
+    /// Products of a strip of rows with one of columns, of which `packed` are the packed columns, handed to `add` with their rows.
+    #[target_feature(enable = "avx512f")]
+    fn multiply(
+        &self,
+        tiles: &Tiles,
+        row: &Strip,
+        (column, packed): (&Strip, &[Line]),
+        mut add: impl FnMut(usize, usize, f64),
+    ) {
+        let each = self.each();
+        let (mut inputs, mut errors) = (Block([0.0; SIDE * SIDE]), Block([0.0; SIDE * SIDE]));
+        let product = |rows: usize, length: usize, columns: &[Line], steps: usize, out: &mut Block| {
+            let strips = (self.lines[rows..][..length].as_ptr(), columns[..length].as_ptr());
+            // SAFETY: a block of this function's own; strips are as long as the steps.
+            unsafe { tiles.multiply(self.parts, strips, steps, None, (out.0.as_mut_ptr(), SIDE)) };
+        };
+        let (x, g) = packed.split_at(each.0);
+        product(row.x, each.0, x, self.sizes.0.div_ceil(STEP), &mut inputs);
+        for i in 0..self.outputs {
+            for (j, g) in g.chunks_exact(each.1).enumerate() {
+                product(row.g.0 + i * row.g.1, each.1, g, self.sizes.1.div_ceil(STEP), &mut errors);
+                let first = (row.batch.row + i * row.batch.examples, column.batch.row + j * column.batch.examples);
+                by_example(&inputs, &errors, (row, column), |a, b, sum| add(first.0 + a, first.1 + b, sum));
+            }
+        }
     }
 }
 
