@@ -143,8 +143,8 @@ mod x86 {
         }
     }
 
-    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, with sums that begin with what is asked for (nothing, if there is nothing to sum), for `size` = (rows of a, rows of b, numbers
-    /// of either), in this thread.
+    /// Writes `out[i, j] = Σ_k a[i, k] b[j, k]`, with sums that begin with what is asked for, for `size` = (rows of a, rows of b,
+    /// numbers of either), in this thread. Without numbers to sum nothing is written.
     ///
     /// # Safety
     /// `out` is a matrix of that size which nobody else reads or writes, and a row to start with has as many numbers as it has columns;

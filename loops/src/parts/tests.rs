@@ -22,8 +22,8 @@ fn to_even(x: f32) -> Bf16 {
 
 #[cfg(target_arch = "x86_64")]
 proptest! {
-    /// In every form of both factors, written, added to what is there and to a row. A product is off by `Parts::error` of itself, a sum in single precision by
-    /// 2⁻²⁴ of its absolute products for each of `along` + 3·32 additions. Fails for: a part that is left out, factors that are
+    /// In every form of both factors, written, added to what is there and to a row. A product is off by `Parts::error` of itself, a
+    /// sum in single precision by 2⁻²⁴ of its absolute products for each of `along` + 3·32 additions. Fails for: a part that is left out, factors that are
     /// packed in different orders, edges of blocks, a second run of columns that overwrites the first.
     #[test]
     fn products_equal_double_precision(
