@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use super::Parts;
 use super::pack::{split, turned};
-use super::product::{Block, STRIPS, room};
+use super::product::{Block, STRIPS, add_block, room};
 use super::tiles::Tiles;
 use super::units::{EMPTY, Line, PART, SIDE};
 
@@ -114,13 +114,7 @@ impl Gathered {
                         let rows = (lines(self, i), self.pitch);
                         // SAFETY: there are whole tiles of rows; columns are as long as the steps.
                         unsafe { tiles.multiply_lines(parts, rows, packed.as_ptr(), steps, &mut block.0) };
-                        let width = SIDE.min(columns.rows - j);
-                        let sums = sums[i * columns.rows..].chunks_mut(columns.rows);
-                        for (sums, block) in sums.zip(block.0.as_chunks::<SIDE>().0) {
-                            for (sum, value) in sums[j..j + width].iter_mut().zip(block) {
-                                *sum += f64::from(*value);
-                            }
-                        }
+                        add_block(&block.0, (i, j), columns.rows, sums);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::pack::{Place, length, strip, strips, turned};
-use super::product::{Factor, STRIPS, room};
+use super::product::{Factor, STRIPS, add_block, room};
 use super::units::{EMPTY, Multiplier, SIDE, STEP, Unit};
 
 /// Entries of a row that are summed in single precision before double precision takes over.
@@ -53,12 +53,7 @@ fn in_parts<const P: usize>(parts: Parts, (a, b): (&[f32], &[f32]), entries: usi
                     let strips = (strip.as_ptr(), column.as_ptr());
                     // SAFETY: the block is this function's own; strips are as long as the steps.
                     unsafe { multiplier.multiply(parts, strips, steps, None, (block.as_mut_ptr(), SIDE)) };
-                    let sums = sums[SIDE * s * columns..].chunks_mut(columns);
-                    for (sums, block) in sums.zip(block.chunks_exact(SIDE)) {
-                        for (sum, value) in sums[j..j + width].iter_mut().zip(block) {
-                            *sum += f64::from(*value);
-                        }
-                    }
+                    add_block(&block, (SIDE * s, j), columns, sums);
                 }
             }
         }

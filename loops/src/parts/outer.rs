@@ -104,10 +104,10 @@ mod packed {
 mod packed {
     use super::{ALIGNMENT, Bf16, Parts, Range, Values};
     use crate::parts::Gathered;
-    use crate::parts::pack::{Number, Place, length, strips};
-    use crate::parts::product::{Block, Factor, Out, block, room};
+    use crate::parts::pack::{Place, length, pack};
+    use crate::parts::product::{Block, Out, block, room};
     use crate::parts::tiles::Tiles;
-    use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP, Unit};
+    use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP};
 
     /// Packed factors, in memory that is kept for the next ones: to touch new memory can cost more than to pack.
     #[derive(Debug, Default)]
@@ -168,29 +168,12 @@ mod packed {
         }
 
         fn pack(&mut self, parts: Parts, values: Values<'_>, columns: usize, place: Place) -> Packed {
-            match values {
-                Values::Single(values) => self.pack_numbers(parts, values, columns, place),
-                Values::Bf16(values) => self.pack_numbers(parts, values, columns, place),
-            }
-        }
-
-        fn pack_numbers<T: Number>(&mut self, parts: Parts, values: &[T], columns: usize, place: Place) -> Packed {
-            assert!(Unit::here().is_some(), "units for bf16");
             assert!(values.len().is_multiple_of(columns), "rows of {columns} columns");
             let tokens = values.len() / columns;
-            let factor = Factor { values, stride: columns, contiguous_along: false };
             let packed = Packed { parts, first: self.used, columns, tokens };
-            let length = packed.length();
-            self.used += columns.div_ceil(SIDE) * length;
+            self.used += columns.div_ceil(SIDE) * packed.length();
             let lines = &mut room(&mut self.lines, self.used, EMPTY)[packed.first..];
-            // SAFETY: units come with these vectors (`Unit::here`).
-            unsafe {
-                match parts {
-                    Parts::One => strips::<1, T>(factor, 0..columns, 0..tokens, place, lines),
-                    Parts::Two => strips::<2, T>(factor, 0..columns, 0..tokens, place, lines),
-                    Parts::Three => strips::<3, T>(factor, 0..columns, 0..tokens, place, lines),
-                }
-            }
+            pack(parts, (values, columns, false), (columns, tokens), place, lines);
             packed
         }
 
@@ -293,31 +276,19 @@ mod packed {
                 heights.start.is_multiple_of(ALIGNMENT) && widths.start.is_multiple_of(ALIGNMENT),
                 "a tile's corner"
             );
-            // What units have stored is read only after the next block's products: it takes a while to arrive.
-            let mut blocks = [Block([0f32; SIDE * SIDE]); 2];
-            let mut before: Option<(usize, (usize, usize))> = None;
-            let mut turn = 0;
+            let mut block = Block([0.0; SIDE * SIDE]);
             for (column, j) in (0..width).step_by(SIDE).enumerate() {
                 for i in (0..height).step_by(SIDE) {
-                    // SAFETY: strips are as long as the steps.
-                    unsafe {
-                        tiles.begin(None);
-                        for (g, x) in factors {
-                            let strips = (g.0.strip(lines, heights.start + i), x.0.strip(lines, widths.start + j));
-                            tiles.add(g.0.parts, (strips.0.as_ptr(), strips.1.as_ptr()), g.0.tokens.div_ceil(STEP));
-                        }
+                    let own = block.0.as_mut_ptr();
+                    for (at, (g, x)) in factors.iter().enumerate() {
+                        let strips = (g.0.strip(lines, heights.start + i), x.0.strip(lines, widths.start + j));
+                        let strips = (strips.0.as_ptr(), strips.1.as_ptr());
+                        let before = (at > 0).then_some((own.cast_const(), SIDE));
+                        // SAFETY: the block is this function's own; strips are as long as the steps.
+                        unsafe { tiles.multiply(g.0.parts, strips, g.0.tokens.div_ceil(STEP), before, (own, SIDE)) };
                     }
-                    // While the units multiply.
-                    if let Some((step, size)) = before.replace((column * height + i, (height - i, width - j))) {
-                        out.put::<P>(row, step, &blocks[1 - turn].0, size);
-                    }
-                    // SAFETY: the block is this function's own.
-                    unsafe { tiles.store(blocks[turn].0.as_mut_ptr(), SIDE) };
-                    turn = 1 - turn;
+                    out.put::<P>(row, column * height + i, &block.0, (height - i, width - j));
                 }
-            }
-            if let Some((step, size)) = before {
-                out.put::<P>(row, step, &blocks[1 - turn].0, size);
             }
         }
 

@@ -13,9 +13,10 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::outer::Bf16;
+use super::Parts;
+use super::outer::{Bf16, Values};
 use super::product::Factor;
-use super::units::{Line, PART, SIDE, STEP};
+use super::units::{Line, PART, SIDE, STEP, Unit};
 
 /// Rows of a tile.
 const HEIGHT: usize = 16;
@@ -58,6 +59,36 @@ impl Number for Bf16 {
 /// Lines of a strip that is summed over so many numbers, in so many parts.
 pub(super) fn length(along: usize, parts: usize) -> usize {
     along.div_ceil(STEP) * parts * PART
+}
+
+/// Packs `size` = (rows, numbers of either) of a factor, given by its numbers, their stride and whether a row of memory is summed along,
+/// as strips, one behind the other.
+///
+/// # Panics
+/// If the processor has no units for bf16.
+pub(super) fn pack(
+    parts: Parts,
+    (values, stride, contiguous_along): (Values<'_>, usize, bool),
+    size: (usize, usize),
+    place: Place,
+    out: &mut [Line],
+) {
+    match values {
+        Values::Single(values) => all(parts, Factor { values, stride, contiguous_along }, size, place, out),
+        Values::Bf16(values) => all(parts, Factor { values, stride, contiguous_along }, size, place, out),
+    }
+}
+
+fn all<T: Number>(parts: Parts, factor: Factor<'_, T>, (rows, along): (usize, usize), place: Place, out: &mut [Line]) {
+    assert!(Unit::here().is_some(), "units for bf16");
+    // SAFETY: units come with these vectors (`Unit::here`).
+    unsafe {
+        match parts {
+            Parts::One => strips::<1, T>(factor, 0..rows, 0..along, place, out),
+            Parts::Two => strips::<2, T>(factor, 0..rows, 0..along, place, out),
+            Parts::Three => strips::<3, T>(factor, 0..rows, 0..along, place, out),
+        }
+    }
 }
 
 /// Packs rows of a factor as strips, one behind the other, each of [`length`] lines; see [`strip`].

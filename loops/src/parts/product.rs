@@ -14,7 +14,7 @@ pub struct Factor<'a, T = f32> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Block, STRIPS, block, room};
+pub(super) use x86::{Block, STRIPS, add_block, block, room};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Out, Start, multiply};
 
@@ -115,6 +115,22 @@ mod x86 {
             }
         }
         block
+    }
+
+    /// Adds a block's leading numbers to sums in double precision, whose rows have so many numbers, from a row and a column on.
+    #[inline]
+    pub(in crate::parts) fn add_block(
+        block: &[f32; SIDE * SIDE],
+        (row, column): (usize, usize),
+        columns: usize,
+        sums: &mut [f64],
+    ) {
+        let width = SIDE.min(columns - column);
+        for (sums, block) in sums[row * columns..].chunks_mut(columns).zip(block.as_chunks::<SIDE>().0) {
+            for (sum, value) in sums[column..column + width].iter_mut().zip(block) {
+                *sum += f64::from(*value);
+            }
+        }
     }
 
     /// What sums begin with.

@@ -23,8 +23,8 @@ fn to_even(x: f32) -> Bf16 {
 #[cfg(target_arch = "x86_64")]
 proptest! {
     /// In every form of both factors, written, added to what is there and to a row. A product is off by `Parts::error` of itself, a
-    /// sum in single precision by 2⁻²⁴ of its absolute products for each of `along` + 3·32 additions. Fails for: a part that is left out, factors that are
-    /// packed in different orders, edges of blocks, a second run of columns that overwrites the first.
+    /// sum in single precision by 2⁻²⁴ of its absolute products for each of `along` + 3·32 additions. Fails for: a part that is left
+    /// out, factors that are packed in different orders, edges of blocks, a second run of columns that overwrites the first.
     #[test]
     fn products_equal_double_precision(
         rows in 1usize..50, columns in 1usize..40, along in 1usize..300, forms in 0usize..4, start in 0usize..3,

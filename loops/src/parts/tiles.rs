@@ -24,7 +24,7 @@ impl Tiles {
     /// # Panics
     /// If there are none.
     pub fn new() -> Self {
-        Self::assert_present();
+        assert!(present(), "matrix units");
         let mut configuration =
             Configuration { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(64);
@@ -32,12 +32,6 @@ impl Tiles {
         // SAFETY: there are tiles; the configuration is one that palette 1 allows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
         Self(())
-    }
-
-    /// # Panics
-    /// If there are none.
-    pub fn assert_present() {
-        assert!(present(), "matrix units");
     }
 
     /// Writes a block; see [`Multiplier::multiply`](super::units::Multiplier::multiply).
@@ -67,7 +61,7 @@ impl Tiles {
     /// There is this block.
     #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
     #[inline]
-    pub unsafe fn begin(&self, before: Option<(*const f32, usize)>) {
+    unsafe fn begin(&self, before: Option<(*const f32, usize)>) {
         // SAFETY: the tiles are configured; what is read is the caller's promise.
         unsafe {
             if let Some((before, stride)) = before {
@@ -91,7 +85,7 @@ impl Tiles {
     /// As for [`Multiplier::multiply`](super::units::Multiplier::multiply), after [`Self::begin`].
     #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
     #[inline]
-    pub unsafe fn add(&self, parts: Parts, (rows, columns): (*const Line, *const Line), steps: usize) {
+    unsafe fn add(&self, parts: Parts, (rows, columns): (*const Line, *const Line), steps: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let rows = (rows, rows.add(SIDE / 2), size_of::<Line>());
@@ -138,7 +132,7 @@ impl Tiles {
     /// There is this block.
     #[expect(clippy::unused_self, reason = "who has tiles has configured them")]
     #[inline]
-    pub unsafe fn store(&self, out: *mut f32, stride: usize) {
+    unsafe fn store(&self, out: *mut f32, stride: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let (top, bottom, pitch) = (out, out.add(SIDE / 2 * stride), 4 * stride);

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::Parts;
 use super::outer::Values;
-use super::pack::{Number, Place, length, strips, turned};
-use super::product::{Block, Factor, STRIPS, room};
+use super::pack::{Place, length, pack, turned};
+use super::product::{Block, STRIPS, room};
 use super::tiles::Tiles;
 use super::units::{EMPTY, Line, SIDE, STEP};
 
@@ -24,7 +24,6 @@ pub struct Tokens {
     sizes: (usize, usize),
     outputs: usize,
     rows: usize,
-    batches: Vec<Batch>,
     strips: Vec<Strip>,
     lines: Vec<Line>,
     used: usize,
@@ -53,16 +52,7 @@ struct Strip {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self {
-            parts: Parts::One,
-            sizes: (0, 0),
-            outputs: 0,
-            rows: 0,
-            batches: Vec::new(),
-            strips: Vec::new(),
-            lines: Vec::new(),
-            used: 0,
-        }
+        Self { parts: Parts::One, sizes: (0, 0), outputs: 0, rows: 0, strips: Vec::new(), lines: Vec::new(), used: 0 }
     }
 }
 
@@ -71,7 +61,6 @@ impl Tokens {
     pub fn begin(&mut self, parts: Parts, sizes: (usize, usize), outputs: usize) {
         (self.parts, self.sizes, self.outputs, self.rows, self.used) = (parts, sizes, outputs, 0, 0);
         self.strips.clear();
-        self.batches.clear();
     }
 
     /// Packs a batch of examples with so many tokens each: x \[examples, tokens, in\], g \[outputs, examples, tokens, out\].
@@ -104,26 +93,10 @@ impl Tokens {
 
     /// Packs tokens and returns the first line.
     fn pack(&mut self, values: Values<'_>, columns: usize, tokens: usize) -> usize {
-        match values {
-            Values::Single(values) => self.pack_numbers(values, columns, tokens),
-            Values::Bf16(values) => self.pack_numbers(values, columns, tokens),
-        }
-    }
-
-    fn pack_numbers<T: Number>(&mut self, values: &[T], columns: usize, tokens: usize) -> usize {
-        let factor = Factor { values, stride: columns, contiguous_along: true };
         let first = self.used;
         self.used += tokens.div_ceil(SIDE) * length(columns, self.parts.count());
         let lines = &mut room(&mut self.lines, self.used, EMPTY)[first..];
-        Tiles::assert_present();
-        // SAFETY: matrix units come with these vectors.
-        unsafe {
-            match self.parts {
-                Parts::One => strips::<1, T>(factor, 0..tokens, 0..columns, Place::Rows, lines),
-                Parts::Two => strips::<2, T>(factor, 0..tokens, 0..columns, Place::Rows, lines),
-                Parts::Three => strips::<3, T>(factor, 0..tokens, 0..columns, Place::Rows, lines),
-            }
-        }
+        pack(self.parts, (values, columns, true), (tokens, columns), Place::Rows, lines);
         first
     }
 
