@@ -10,6 +10,7 @@ pub mod outer;
 pub mod pairs;
 pub mod parts;
 pub mod signs;
+pub mod strips;
 
 mod lanes;
 

@@ -10,12 +10,15 @@ use crate::instructions::{has_avx512, has_whole_vectors};
 /// Rows of the result that are summed at a time; fewer take as long.
 pub const HEIGHT: usize = 6;
 
+/// Columns of the result that are summed at a time.
+pub const WIDTH: usize = 64;
+
 /// A matrix inside a larger one: rows of `columns` numbers, `stride` apart.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
-    values: &'a [f32],
-    stride: usize,
-    columns: usize,
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) columns: usize,
 }
 
 impl<'a> Strided<'a> {
@@ -28,7 +31,7 @@ impl<'a> Strided<'a> {
         Self { values: &values[from.min(values.len())..], stride, columns }
     }
 
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.values.len().div_ceil(self.stride)
     }
 }
@@ -49,20 +52,17 @@ pub fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(crate) mod x86 {
     use std::arch::x86_64::{
-        __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-        _mm512_set1_ps, _mm512_setzero_ps,
+        __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
     use std::cell::RefCell;
 
-    use super::{HEIGHT, Strided, has_whole_vectors};
+    use super::{HEIGHT, Strided, WIDTH, has_whole_vectors};
 
     /// Vectors of 16 columns of a register tile: 24 accumulators and 5 operands of 32 registers.
-    const WIDTH: usize = 4;
-
-    /// Columns of a register tile.
-    const COLUMNS: usize = 16 * WIDTH;
+    const VECTORS: usize = WIDTH / 16;
 
     /// Tokens from which rows in place do not stay in the first cache.
     const MANY: usize = 48;
@@ -78,22 +78,16 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     pub(super) fn write(g: Strided<'_>, x: Strided<'_>, add: bool, out: &mut [f32]) {
         // Slower vectors leave time to read rows again from the second cache.
-        let copies = has_whole_vectors() && x.stride > COLUMNS && g.rows() >= MANY && g.columns >= TALL;
+        let copies = has_whole_vectors() && x.stride > WIDTH && g.rows() >= MANY && g.columns >= TALL;
         COPY.with_borrow_mut(|copy| {
-            for j in (0..x.columns).step_by(COLUMNS) {
-                let width = (x.columns - j).min(COLUMNS);
+            for j in (0..x.columns).step_by(WIDTH) {
+                let width = (x.columns - j).min(WIDTH);
                 let in_place = Strided { values: &x.values[j.min(x.values.len())..], stride: x.stride, columns: width };
                 let x_here = if copies { side_by_side(in_place, copy) } else { in_place };
                 for i in (0..g.columns).step_by(HEIGHT) {
-                    let at = (i, j);
-                    match (g.columns - i).min(HEIGHT) {
-                        6 => tile::<6>(g, x_here, at, x.columns, add, out),
-                        5 => tile::<5>(g, x_here, at, x.columns, add, out),
-                        4 => tile::<4>(g, x_here, at, x.columns, add, out),
-                        3 => tile::<3>(g, x_here, at, x.columns, add, out),
-                        2 => tile::<2>(g, x_here, at, x.columns, add, out),
-                        _ => tile::<1>(g, x_here, at, x.columns, add, out),
-                    }
+                    let columns = (g.columns - i).min(HEIGHT);
+                    let strip = Strided { values: &g.values[i.min(g.values.len())..], stride: g.stride, columns };
+                    any_tile(strip, x_here, (i, j), x.columns, add, out);
                 }
             }
         });
@@ -102,9 +96,9 @@ mod x86 {
     /// The matrix in memory of its own, with rows one behind the other.
     #[target_feature(enable = "avx512f")]
     fn side_by_side<'a>(x: Strided<'_>, copy: &'a mut Vec<f32>) -> Strided<'a> {
-        copy.resize(x.rows() * COLUMNS, 0.0);
+        copy.resize(x.rows() * WIDTH, 0.0);
         let masks = masks(x.columns);
-        for (row, copy) in x.values.chunks(x.stride).zip(copy.chunks_exact_mut(COLUMNS)) {
+        for (row, copy) in x.values.chunks(x.stride).zip(copy.chunks_exact_mut(WIDTH)) {
             let row = &row[..x.columns];
             for (k, mask) in masks.iter().enumerate() {
                 // SAFETY: the masks cover the row; masked lanes are not read, and the copy has as many lanes.
@@ -114,15 +108,37 @@ mod x86 {
                 }
             }
         }
-        Strided { values: copy, stride: COLUMNS, columns: x.columns }
+        Strided { values: copy, stride: WIDTH, columns: x.columns }
     }
 
     /// The lanes of the first so many columns.
-    fn masks(columns: usize) -> [__mmask16; WIDTH] {
+    fn masks(columns: usize) -> [__mmask16; VECTORS] {
         std::array::from_fn(|k| ((1u32 << columns.saturating_sub(16 * k).min(16)) - 1) as __mmask16)
     }
 
-    /// Rows from `i` and columns from `j` on of a result with `width` columns: all of x, and up to six columns of g.
+    /// Writes rows from `i` and columns from `j` on of a result with `width` columns, or adds to them: for all columns of g and of x, at
+    /// most [`HEIGHT`] and [`WIDTH`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn any_tile(
+        g: Strided<'_>,
+        x: Strided<'_>,
+        (i, j): (usize, usize),
+        width: usize,
+        add: bool,
+        out: &mut [f32],
+    ) {
+        match g.columns {
+            6 => tile::<6>(g, x, (i, j), width, add, out),
+            5 => tile::<5>(g, x, (i, j), width, add, out),
+            4 => tile::<4>(g, x, (i, j), width, add, out),
+            3 => tile::<3>(g, x, (i, j), width, add, out),
+            2 => tile::<2>(g, x, (i, j), width, add, out),
+            _ => tile::<1>(g, x, (i, j), width, add, out),
+        }
+    }
+
+    /// The same for H columns of g.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn tile<const H: usize>(
@@ -134,25 +150,32 @@ mod x86 {
         out: &mut [f32],
     ) {
         let masks = masks(x.columns);
-        let mut sums = [[_mm512_setzero_ps(); WIDTH]; H];
-        for t in 0..g.rows() {
-            let factors = &g.values[t * g.stride + i..][..H];
-            let row = &x.values[t * x.stride..][..x.columns];
-            // SAFETY: the masks cover the row; masked lanes are not read.
-            let load = |k: usize| unsafe { _mm512_maskz_loadu_ps(masks[k], row.as_ptr().wrapping_add(16 * k)) };
-            let vectors: [__m512; WIDTH] = std::array::from_fn(load);
-            for (factor, sums) in factors.iter().zip(&mut sums) {
-                let factor = _mm512_set1_ps(*factor);
+        let mut sums = [[_mm512_setzero_ps(); VECTORS]; H];
+        let tokens = x.rows();
+        let holds = |m: Strided<'_>, columns: usize| m.values.len() >= tokens.max(1) * m.stride - m.stride + columns;
+        assert!(tokens == 0 || (holds(g, H) && holds(x, x.columns)), "rows of factors");
+        let (mut factors, mut row) = (g.values.as_ptr(), x.values.as_ptr());
+        for _ in 0..tokens {
+            // SAFETY: rows of so many columns, as asserted. The masks cover the row; masked lanes are not read.
+            let load = |k: usize| unsafe {
+                let place = row.wrapping_add(16 * k);
+                if x.columns == WIDTH { _mm512_loadu_ps(place) } else { _mm512_maskz_loadu_ps(masks[k], place) }
+            };
+            let vectors: [__m512; VECTORS] = std::array::from_fn(load);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let factor = _mm512_set1_ps(unsafe { *factors.add(r) });
                 for (vector, sum) in vectors.iter().zip(sums) {
                     *sum = _mm512_fmadd_ps(factor, *vector, *sum);
                 }
             }
+            (factors, row) = (factors.wrapping_add(g.stride), row.wrapping_add(x.stride));
         }
         for (r, sums) in sums.into_iter().enumerate() {
             let row = &mut out[(i + r) * width + j..][..x.columns];
             for (k, (sum, mask)) in sums.into_iter().zip(masks).enumerate() {
                 let place = row.as_mut_ptr().wrapping_add(16 * k);
-                // SAFETY: as above, for the row of the result.
+                // SAFETY: the masks cover the row of the result; masked lanes are not accessed.
                 unsafe {
                     let sum = if add { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, place), sum) } else { sum };
                     _mm512_mask_storeu_ps(place, mask, sum);

@@ -168,13 +168,14 @@ impl Shapes<'_> {
         let longest = longest_cost(left, right);
         let scale = per_example / longest as f64;
         let batch = longest_batch(self.options.batch, longest);
+        let kept = memory_of_kept(self.parameters, &self.sites, left, self.options);
         KernelEstimate {
             layers,
             pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
             memory: MemoryEstimate {
                 fixed: fixed_bytes(self.parameters),
                 results: result_bytes(left, right, self.options),
-                factors: memory_of_kept(self.parameters) * (hold + pass).min(n + m) as f64 * example * scale,
+                factors: kept * (hold + pass).min(n + m) as f64 * example * scale,
                 pass: TRANSIENT * (batch * passes(self.parameters, self.options) as f64).min(n.max(m) as f64) * example,
                 tiles: tile_bytes(self.parameters, self.options),
             },

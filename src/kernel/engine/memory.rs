@@ -1,6 +1,8 @@
 //! How much memory a computation takes, and how many gradients to keep so that a memory limit holds. Derived from shapes
 //! alone, so that the same command makes the same choice everywhere.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind};
 
 use super::Arithmetic;
@@ -8,7 +10,7 @@ use super::batches::most_tokens;
 use super::options::GramOptions;
 use crate::device::threads;
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Parameters, SiteShape, shapes};
+use crate::jacobian::{Examples, Parameters, SiteShape, StripFactors, shapes};
 use crate::setting::Field;
 
 /// Bytes that a process with libtorch takes before it holds a tensor: code, thread stacks, buffers of matrix products.
@@ -61,7 +63,7 @@ impl GramOptions {
         let example = example_bytes(parameters, &sites, left, self);
         let rest = limit - fixed_bytes(parameters) - result_bytes(left, right, self) - tile_bytes(parameters, self);
         // One example in a pass, with the activations that autograd saves, and one on each side.
-        let kept = memory_of_kept(parameters);
+        let kept = memory_of_kept(parameters, &sites, left, self);
         let least = (TRANSIENT + 2.0 * kept) * example;
         if rest < least {
             let needed = limit - rest + least;
@@ -145,9 +147,34 @@ pub(super) fn inputs_and_outputs(examples: &dyn Examples) -> (f64, f64) {
     if examples.separate() { (outputs, 1.0) } else { (1.0, outputs) }
 }
 
-/// Memory of kept factors relative to their bytes.
-pub(super) fn memory_of_kept(parameters: &Parameters) -> f64 {
-    if parameters.device() == Device::Cpu { SCATTERED } else { 1.0 }
+/// Memory of kept factors relative to their bytes: with those of a parameter that every thread packs for its tiles.
+pub(super) fn memory_of_kept(
+    parameters: &Parameters,
+    sites: &[SiteShape],
+    examples: &dyn Examples,
+    options: &GramOptions,
+) -> f64 {
+    if parameters.device() != Device::Cpu {
+        return 1.0;
+    }
+    let kind = options.factor_kind(parameters);
+    let packed = match options.parts_used(parameters) {
+        Some(parts) => element(Kind::BFloat16) * parts.count() as f64,
+        None if kind == Kind::Float => element(kind),
+        None => return SCATTERED,
+    };
+    let (inputs, outputs) = inputs_and_outputs(examples);
+    let mut largest = BTreeMap::new();
+    for site in sites {
+        if let SiteShape::Linear { weight, tokens, .. } = *site
+            && tokens >= StripFactors::LEAST_TOKENS
+        {
+            let alone = SiteShape::Linear { weight, tokens, shared_input: false };
+            *largest.entry(weight).or_insert(0.0) += inputs * site_bytes(parameters, &alone, outputs, packed);
+        }
+    }
+    let largest = largest.into_values().fold(0.0, f64::max);
+    SCATTERED + threads() as f64 * largest / example_bytes(parameters, sites, examples, options)
 }
 
 pub(super) fn fixed_bytes(parameters: &Parameters) -> f64 {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::symmetry::mirrored;
-use crate::jacobian::{Ghost, Loops, PackedFactors, Param, Recorded, RowSet, Tile};
+use crate::jacobian::{Ghost, Loops, PackedFactors, Param, Recorded, RowSet, StripFactors, Tile};
 use crate::products::{Gathered, Packs, Parts, Tokens};
 
 /// Gradients of some examples in factored form. Rows are ordered by batch, and within a batch as in [`Recorded::places`].
@@ -108,6 +108,14 @@ impl Panel {
         self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts, packs)).collect()
     }
 
+    /// Packs the factors of a parameter in strips of single precision; `false` if that gains nothing for some batch.
+    pub fn pack_strips(&self, p: Param, out: &mut StripFactors) -> bool {
+        let gains = self.batches.iter().all(|batch| batch.is_outer_in_strips(p));
+        out.clear();
+        self.batches.iter().filter(|_| gains).for_each(|batch| out.push(batch, p));
+        gains
+    }
+
     /// Writes the gradients' entries in a tile from packed factors, in the element type of `out`: single precision, or rounded to
     /// bf16.
     pub fn write_packed(&self, (packed, packs): (&[PackedFactors], &Packs), tile: &Tile, out: &Tensor) {
@@ -171,5 +179,59 @@ impl Panel {
 
     fn ghosts(&self, p: Param, signs: bool) -> Vec<Ghost> {
         self.batches.iter().map(|batch| Ghost::new(batch, p, signs)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernelview_loops::strips;
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+    use crate::jacobian::record;
+    use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
+
+    /// Gradients from factors packed in strips are those from factors in place, bit for bit: of two batches with other numbers of
+    /// tokens, two outputs, weights with one use and with several, tile by tile. Fails for: rows in the order of examples, factors of
+    /// another batch, a use that replaces the one before.
+    #[test]
+    fn strips_give_the_gradients_of_factors_in_place() {
+        if !strips::gain() {
+            eprintln!("skipped: packing in strips gains nothing on this processor");
+            return;
+        }
+        for architecture in [Architecture::Roberta, Architecture::Albert] {
+            let shape = random::tiny(architecture, 60);
+            let model = MaskedLm::new(ModelConfig { hidden_size: 96, heads: 2, intermediate_size: 160, ..shape });
+            let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
+            let prompt = |i: i64| PromptExample {
+                input_ids: (0..20 + 2 * (i / 3)).map(|t| 5 + (7 * i + 11 * t) % 50).collect(),
+                segment_ids: vec![0; (20 + 2 * (i / 3)) as usize],
+                mask_position: 9,
+            };
+            let prompts = (0..5).map(prompt).collect();
+            let examples =
+                PromptExamples::new(&model, prompts, &[8, 11], OutputMode::Logits, Device::Cpu).expect("valid");
+            let mut panel = Panel::of(record(&parameters, &examples, &[0, 1, 2]), &[0, 1, 2]);
+            panel.push(record(&parameters, &examples, &[3, 4]), &[3, 4]);
+            let mut packed = StripFactors::default();
+            let mut written = 0;
+            for p in (0..parameters.len()).map(Param).filter(|p| panel.reaches(*p)) {
+                if !panel.pack_strips(p, &mut packed) {
+                    continue;
+                }
+                let ((height, width), set) = (panel.first().shape(p), panel.touched(p));
+                for tile in Tile::cover_by(6, height, width, 64 * 30) {
+                    assert!(StripFactors::reach(&tile));
+                    let [found, expected] = [(); 2]
+                        .map(|()| Tensor::full([panel.rows(), tile.entries()], f64::NAN, (Kind::Float, Device::Cpu)));
+                    packed.write(&tile, &found);
+                    panel.write(Loops::Own, p, &set, &tile, &expected);
+                    assert!(found.equal(&expected), "{architecture:?}, {}", parameters.specs()[p.0].name);
+                    written += 1;
+                }
+            }
+            assert!(written > 10, "{written} tiles");
+        }
     }
 }

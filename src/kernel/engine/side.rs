@@ -9,7 +9,7 @@ use super::options::GramOptions;
 use super::panel::Panel;
 use super::symmetry::mirrored;
 use crate::error::{Error, Result};
-use crate::jacobian::{Loops, PackedFactors, Param, RowSet, Tile};
+use crate::jacobian::{Loops, PackedFactors, Param, RowSet, StripFactors, Tile};
 use crate::kernel::OVERFLOW;
 use crate::products::{Gathered, Packs, Parts, Tokens, multiplies_gradients, multiplies_rounded};
 
@@ -31,6 +31,9 @@ pub(super) struct Side {
     /// The factors of the last parameter, if units for bf16 write its gradients.
     packed: Option<(Param, Option<Vec<PackedFactors>>)>,
     packs: Packs,
+    strips: StripFactors,
+    /// The parameter whose factors were packed in strips last, and whether that gained.
+    in_strips: Option<(Param, bool)>,
     arithmetic: Arithmetic,
     pretended_memory: Option<i64>,
 }
@@ -46,6 +49,8 @@ impl Side {
             parts: options.parts.filter(|_| arithmetic == Arithmetic::Cores),
             packed: None,
             packs: Packs::default(),
+            strips: StripFactors::default(),
+            in_strips: None,
             buffer: Tensor::empty([0], (buffer_kind(kind, arithmetic), device)),
             rounded: Tensor::empty([0], (Kind::BFloat16, device)),
             gathered: Gathered::default(),
@@ -74,6 +79,9 @@ impl Side {
         let (kind, buffer) = (self.panel.first().kind(), self.buffer.kind());
         if let Some(packed) = self.packed(p).filter(|_| buffer == Kind::Float && PackedFactors::reaches(tile)) {
             packed.0.write_packed((packed.1, packed.2), tile, &gradients);
+        } else if self.loops == Loops::Own && buffer == Kind::Float && StripFactors::reach(tile) && self.packs_strips(p)
+        {
+            self.strips.write(tile, &gradients);
         } else if self.parts.is_some() || kind == buffer {
             self.panel.write(self.loops, p, set, tile, &gradients);
         } else {
@@ -160,6 +168,14 @@ impl Side {
         }
         let packed = self.packed.as_ref()?.1.as_deref()?;
         Some((&self.panel, packed, &self.packs))
+    }
+
+    /// Whether a parameter's factors are packed in strips, which are kept for its other tiles.
+    fn packs_strips(&mut self, p: Param) -> bool {
+        if self.in_strips.is_none_or(|(of, _)| of != p) {
+            self.in_strips = Some((p, self.panel.pack_strips(p, &mut self.strips)));
+        }
+        self.in_strips.is_some_and(|(_, gains)| gains)
     }
 
     /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are
