@@ -5,8 +5,11 @@
 //! half of their speed, and compute both halves of a symmetric result. Here six rows meet four rows in registers, entries
 //! are cut so that rows stay in the cache, and only the upper triangle is computed where both blocks are one.
 
+use std::cell::RefCell;
+
 use crate::instructions::has_avx512;
 use crate::parts::{Bf16, multiplies_rounded};
+use crate::{Lanes, Real};
 
 /// Left rows of a register tile, which stay in the first cache while right rows pass by: 24 accumulators and 5 operands of 32
 /// registers.
@@ -45,7 +48,32 @@ pub fn add_rounded_products(a: &[Bf16], b: &[Bf16], entries: usize, upper: bool,
     let _ = (a, b, entries, upper, sums);
 }
 
-/// Rows of a block that a register tile multiplies, from an entry on.
+/// What [`add_signed_products`] adds to, each \[rows of a, rows of b\] if asked for.
+#[derive(Default)]
+pub struct SignedSums<'s> {
+    /// `<a_i, b_j>`.
+    pub plain: Option<&'s mut [f64]>,
+    /// `<a_i, sign b_j>`.
+    pub right_signs: Option<&'s mut [f64]>,
+    /// `<sign a_i, b_j>`.
+    pub left_signs: Option<&'s mut [f64]>,
+}
+
+/// Adds products of rows and of their signs, those of [`add_products`] in its order; without b, of a with itself, plain ones for i ≤ j
+/// (and some below the diagonal). Rows are read from beyond the second cache once, and signs are never written there.
+///
+/// # Panics
+/// If [`has_avx512`] does not hold, or lengths do not fit.
+pub fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, sums: SignedSums<'_>, lanes: Lanes) {
+    assert!(has_avx512(), "AVX-512");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: AVX-512 is available, as asserted.
+    signed_in_chunks(a, b, entries, sums, lanes, |left, right| unsafe { x86::single::tile(left, right) });
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (a, b, entries, sums, lanes);
+}
+
+/// Some rows of a block, or all of them, and of their entries those of a chunk.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 struct Rows<'a, T> {
@@ -59,10 +87,28 @@ struct Rows<'a, T> {
 
 #[cfg(target_arch = "x86_64")]
 impl<'a, T: Copy> Rows<'a, T> {
+    /// A chunk of the rows of a block.
+    fn chunk(block: &'a [T], entries: usize, (start, length): (usize, usize)) -> Self {
+        let count = block.len() / entries;
+        Self { values: &block[start.min(block.len())..], stride: entries, count, length }
+    }
+
+    /// Some of them.
+    fn some(self, first: usize, most: usize) -> Self {
+        Self { values: &self.values[first * self.stride..], count: most.min(self.count - first), ..self }
+    }
+
     /// A row of them.
     fn get(&self, row: usize) -> &'a [T] {
         &self.values[row * self.stride..][..self.length]
     }
+}
+
+/// The chunks of so many entries: first entry and length.
+#[cfg(target_arch = "x86_64")]
+fn chunks<T>(entries: usize) -> impl Iterator<Item = (usize, usize)> {
+    let chunk = CHUNK / size_of::<T>();
+    (0..entries).step_by(chunk).map(move |start| (start, chunk.min(entries - start)))
 }
 
 /// Adds the inner products of register tiles of rows, chunk by chunk of their entries.
@@ -76,25 +122,79 @@ fn in_chunks<'a, T: Copy>(
 ) {
     let (rows, columns) = (a.len() / entries, b.len() / entries);
     assert_eq!((a.len(), b.len(), sums.len()), (rows * entries, columns * entries, rows * columns));
-    let chunk = CHUNK / size_of::<T>();
-    for start in (0..entries).step_by(chunk) {
-        let length = chunk.min(entries - start);
-        let some = |block: &'a [T], first: usize, count: usize| {
-            let values = &block[first * entries + start..];
-            Rows { values, stride: entries, count, length }
-        };
-        for i in (0..rows).step_by(HEIGHT) {
-            let left = some(a, i, HEIGHT.min(rows - i));
-            for j in (if upper { i } else { 0 }..columns).step_by(WIDTH) {
-                let right = some(b, j, WIDTH.min(columns - j));
-                for (r, row) in tile(left, right).iter().enumerate().take(left.count) {
-                    for (c, value) in row.iter().enumerate().take(right.count) {
-                        sums[(i + r) * columns + j + c] += f64::from(*value);
-                    }
+    for chunk in chunks::<T>(entries) {
+        add_chunk((Rows::chunk(a, entries, chunk), Rows::chunk(b, entries, chunk)), upper, sums, &tile);
+    }
+}
+
+/// Adds the inner products of a chunk.
+#[cfg(target_arch = "x86_64")]
+fn add_chunk<'a, T: Copy>(
+    (a, b): (Rows<'a, T>, Rows<'a, T>),
+    upper: bool,
+    sums: &mut [f64],
+    tile: &impl Fn(Rows<'a, T>, Rows<'a, T>) -> [[f32; WIDTH]; HEIGHT],
+) {
+    for i in (0..a.count).step_by(HEIGHT) {
+        let left = a.some(i, HEIGHT);
+        for j in (if upper { i } else { 0 }..b.count).step_by(WIDTH) {
+            let right = b.some(j, WIDTH);
+            for (r, row) in tile(left, right).iter().enumerate().take(left.count) {
+                for (c, value) in row.iter().enumerate().take(right.count) {
+                    sums[(i + r) * b.count + j + c] += f64::from(*value);
                 }
             }
         }
     }
+}
+
+/// Adds the inner products of rows and of their signs, chunk by chunk.
+#[cfg(target_arch = "x86_64")]
+fn signed_in_chunks(
+    a: &[f32],
+    b: Option<&[f32]>,
+    entries: usize,
+    mut sums: SignedSums<'_>,
+    lanes: Lanes,
+    tile: impl for<'a> Fn(Rows<'a, f32>, Rows<'a, f32>) -> [[f32; WIDTH]; HEIGHT],
+) {
+    thread_local! {
+        /// The signs of a chunk of a, and of b.
+        static SIGNS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    }
+    let of = |block: &[f32]| block.len() / entries;
+    let (rows, columns) = (of(a), of(b.unwrap_or(a)));
+    assert_eq!((a.len(), b.unwrap_or(a).len()), (rows * entries, columns * entries));
+    for sums in [&sums.plain, &sums.right_signs, &sums.left_signs].into_iter().flatten() {
+        assert_eq!(sums.len(), rows * columns);
+    }
+    SIGNS.with_borrow_mut(|[of_a, of_b]| {
+        for chunk in chunks::<f32>(entries) {
+            let left = Rows::chunk(a, entries, chunk);
+            let right = Rows::chunk(b.unwrap_or(a), entries, chunk);
+            if let Some(sums) = &mut sums.plain {
+                add_chunk((left, right), b.is_none(), sums, &tile);
+            }
+            if let Some(sums) = &mut sums.right_signs {
+                add_chunk((left, signs(right, of_b, lanes)), false, sums, &tile);
+            }
+            if let Some(sums) = &mut sums.left_signs {
+                add_chunk((signs(left, of_a, lanes), right), false, sums, &tile);
+            }
+        }
+    });
+}
+
+/// The signs of rows, in memory of their own.
+#[cfg(target_arch = "x86_64")]
+fn signs<'a>(rows: Rows<'_, f32>, kept: &'a mut Vec<f32>, lanes: Lanes) -> Rows<'a, f32> {
+    // A vector's multiple apart, and not a power of two.
+    const STRIDE: usize = CHUNK / size_of::<f32>();
+    kept.resize(rows.count * STRIDE, 0.0);
+    for (row, signs) in kept.chunks_exact_mut(STRIDE).enumerate() {
+        f32::signs(rows.get(row), &mut signs[..rows.length], lanes);
+    }
+    Rows { values: kept, stride: STRIDE, ..rows }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -244,6 +344,43 @@ mod tests {
                         let (value, size) = exact(row, &a[j * entries..][..entries]);
                         prop_assert!((own[i * rows + j] - value).abs() <= bound * size + 1e-15);
                     }
+                }
+            }
+        }
+
+        /// Bit for bit the products with written signs, each alone and all together, of two blocks and of one with itself. Fails for: sums
+        /// exchanged, signs of another chunk or of the last rows before.
+        #[test]
+        fn products_with_signs_are_those_of_written_signs(
+            rows in 1usize..14, columns in 1usize..10, entries in 1usize..2500, seed in any::<u64>(), wanted in 0usize..8,
+        ) {
+            use rand::{Rng, SeedableRng};
+            if has_avx512() {
+                let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+                let mut draw = |n: usize| -> Vec<f32> {
+                    (0..n * entries).map(|_| if random.random_bool(0.1) { 0.0 } else { random.random_range(-1.0..1.0) }).collect()
+                };
+                let (a, b) = (draw(rows), draw(columns));
+                let signs = |of: &[f32]| -> Vec<f32> {
+                    of.iter().map(|x| if *x == 0.0 { 0.0 } else { x.signum() }).collect()
+                };
+                for other in [Some(&b), None] {
+                    let (right, size) = (other.unwrap_or(&a), rows * other.map_or(rows, |_| columns));
+                    let mut expected = [(); 3].map(|()| vec![0.5; size]);
+                    let mut found = expected.clone();
+                    let factors = [(&a, right.clone()), (&a, signs(right)), (&signs(&a), right.clone())];
+                    for (k, (left, right)) in factors.into_iter().enumerate().filter(|(k, _)| wanted >> k & 1 == 1) {
+                        add_products(left, &right, entries, k == 0 && other.is_none(), &mut expected[k]);
+                    }
+                    let [plain, right_signs, left_signs] = &mut found;
+                    let asked = |k: usize, sums| (wanted >> k & 1 == 1).then_some(sums);
+                    let sums = SignedSums {
+                        plain: asked(0, &mut plain[..]),
+                        right_signs: asked(1, &mut right_signs[..]),
+                        left_signs: asked(2, &mut left_signs[..]),
+                    };
+                    add_signed_products(&a, other.map(Vec::as_slice), entries, sums, Lanes::best());
+                    prop_assert_eq!(&found, &expected);
                 }
             }
         }

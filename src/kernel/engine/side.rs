@@ -1,5 +1,6 @@
 //! One side of a worker's products: a panel with the buffers to which a tile's gradients and their signs are written.
 
+use kernelview_loops::instructions::has_avx512;
 use kernelview_loops::signs::{NotANumber, Signs};
 use kernelview_loops::{Lanes, Real};
 use tch::{Device, Kind, Tensor};
@@ -176,6 +177,12 @@ impl Side {
             self.in_strips = Some((p, self.panel.pack_strips(p, &mut self.strips)));
         }
         self.in_strips.is_some_and(|(_, gains)| gains)
+    }
+
+    /// Whether products with signs take them from gradients chunk by chunk, so that they are not written: this program's loops in single
+    /// precision.
+    pub fn signs_chunks(&self) -> bool {
+        self.loops == Loops::Own && self.parts.is_none() && self.buffer.kind() == Kind::Float && has_avx512()
     }
 
     /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are

@@ -1,7 +1,7 @@
 //! One worker's products of tiles: multiplies gradients and their signs of both sides, in either [`Arithmetic`].
 
 use kernelview_loops::Lanes;
-use kernelview_loops::dots;
+use kernelview_loops::dots::{self, SignedSums};
 use kernelview_loops::instructions::has_avx512;
 use tch::{Device, Kind, Tensor};
 
@@ -117,7 +117,8 @@ impl Tiler {
         }
         let block = self.held.write(p, &set, tile);
         if signed {
-            self.held.take_signs(&block, formulas.asymmetric, self.lanes)?;
+            let dense = formulas.asymmetric && !self.held.signs_chunks();
+            self.held.take_signs(&block, dense, self.lanes)?;
         }
         let Some(side) = &mut self.passing else {
             self.own(p, &block, formulas);
@@ -125,7 +126,8 @@ impl Tiler {
         };
         let other = side.write(p, &set, tile);
         if signed {
-            side.take_signs(&other, formulas.asymmetric, self.lanes)?;
+            let dense = formulas.asymmetric && !side.signs_chunks();
+            side.take_signs(&other, dense, self.lanes)?;
         }
         self.across(p, &block, &other, formulas);
         Ok(())
@@ -133,17 +135,15 @@ impl Tiler {
 
     /// Multiplies a panel with itself; `block` holds its gradients, followed by their signs.
     fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
-        let rows = self.held.rows();
-        let (gradients, signs) = (block.narrow(0, 0, rows), block.narrow(0, rows, rows));
-        if formulas.sgd {
-            let product = self.multiply(&gradients, &gradients, true);
+        let gradients = block.narrow(0, 0, self.held.rows());
+        let products = self.signed_products(block, None, formulas);
+        if let Some(product) = products.sgd {
             self.take_sgd(p, &product);
         } else {
             let flat = wide(&gradients).view(-1);
             self.add_traces(p, flat.dot(&flat).double_value(&[]), 0.0);
         }
-        if formulas.asymmetric {
-            let product = self.multiply(&gradients, &signs, false);
+        if let Some(product) = products.asymmetric {
             add(&mut self.products.asymmetric, &product);
         }
         if formulas.signgd || formulas.asymmetric {
@@ -168,23 +168,36 @@ impl Tiler {
 
     /// Multiplies two panels.
     fn across(&mut self, p: Param, block: &Tensor, other: &Tensor, formulas: FormulaSet) {
-        let halves = |t: &Tensor| {
-            let rows = t.size()[0] / 2;
-            (t.narrow(0, 0, rows), t.narrow(0, rows, rows))
-        };
-        let ((gradients, signs), (others, other_signs)) = (halves(block), halves(other));
-        if formulas.sgd {
-            let product = self.multiply(&gradients, &others, false);
+        let products = self.signed_products(block, Some(other), formulas);
+        if let Some(product) = products.sgd {
             self.take_sgd(p, &product);
         }
-        if formulas.asymmetric {
-            let (product, reversed) =
-                (self.multiply(&gradients, &other_signs, false), self.multiply(&signs, &others, false));
+        if let (Some(product), Some(reversed)) = (products.asymmetric, products.reversed) {
             add(&mut self.products.asymmetric, &product);
             add(&mut self.products.reversed, &reversed);
         }
         if formulas.signgd {
             self.multiply_signs(block, Some(other));
+        }
+    }
+
+    /// The products with gradients of two blocks, or of one with itself; of these the plain ones on and above the diagonal.
+    fn signed_products(&self, block: &Tensor, other: Option<&Tensor>, formulas: FormulaSet) -> TileProducts {
+        let halves = |t: &Tensor| {
+            let rows = t.size()[0] / 2;
+            (t.narrow(0, 0, rows), t.narrow(0, rows, rows))
+        };
+        let (gradients, signs) = halves(block);
+        let crossed = formulas.asymmetric && other.is_some();
+        if formulas.asymmetric && self.held.signs_chunks() {
+            let others = other.map(|t| halves(t).0);
+            return with_signs(&gradients, others.as_ref(), (formulas.sgd, crossed), self.lanes);
+        }
+        let (others, other_signs) = halves(other.unwrap_or(block));
+        TileProducts {
+            sgd: formulas.sgd.then(|| self.multiply(&gradients, &others, other.is_none())),
+            asymmetric: formulas.asymmetric.then(|| self.multiply(&gradients, &other_signs, false)),
+            reversed: crossed.then(|| self.multiply(&signs, &others, false)),
         }
     }
 
@@ -239,6 +252,38 @@ impl Tiler {
     }
 }
 
+/// Products of a tile's gradients and their signs that are no integers.
+struct TileProducts {
+    sgd: Option<Tensor>,
+    asymmetric: Option<Tensor>,
+    reversed: Option<Tensor>,
+}
+
+/// Those of gradients of two sides, or of one with itself, by loops that take the signs as they go: `<g, sign g'>`, and `<g, g'>` and
+/// `<sign g, g'>` if wanted.
+fn with_signs(a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lanes: Lanes) -> TileProducts {
+    let size = [a.size()[0], b.unwrap_or(a).size()[0]];
+    let zeros = || vec![0.0; (size[0] * size[1]) as usize];
+    let (mut plain, mut right, mut left) = (sgd.then(zeros), zeros(), reversed.then(zeros));
+    let sums =
+        SignedSums { plain: plain.as_deref_mut(), right_signs: Some(&mut right), left_signs: left.as_deref_mut() };
+    // SAFETY: gradients in single precision (`Side::signs_chunks`).
+    let (rows, others) = unsafe { (numbers(a), b.map(|b| numbers(b))) };
+    dots::add_signed_products(rows, others, a.size()[1] as usize, sums, lanes);
+    let matrix = |sums: Vec<f64>| Tensor::from_slice(&sums).view(size);
+    TileProducts { sgd: plain.map(matrix), asymmetric: Some(matrix(right)), reversed: left.map(matrix) }
+}
+
+/// The numbers of a contiguous CPU tensor.
+///
+/// # Safety
+/// They are of this type, and are not written meanwhile.
+unsafe fn numbers<T>(t: &Tensor) -> &[T] {
+    assert!(t.is_contiguous(), "rows of a tile's block");
+    // SAFETY: the caller's promise; the tensor outlives the slice.
+    unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<T>(), t.numel()) }
+}
+
 /// Products \[M, N\] of matrices \[M, K\], \[N, K\]. A product of 16-bit matrices is rounded to 16 bits unless single
 /// precision is requested, which libtorch supports only on GPUs; on the CPU the factors are converted.
 fn as_matrices(a: &Tensor, b: &Tensor) -> Tensor {
@@ -257,15 +302,6 @@ fn wide(t: &Tensor) -> Tensor {
 /// The same on the CPU with this program's own loops, in so many bf16 parts where units multiply these faster; if `upper`, at
 /// least the entries on and above the diagonal.
 fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
-    /// The numbers of a contiguous CPU tensor.
-    ///
-    /// # Safety
-    /// They are of this type, and are not written meanwhile.
-    unsafe fn numbers<T>(t: &Tensor) -> &[T] {
-        assert!(t.is_contiguous(), "rows of a tile's block");
-        // SAFETY: the caller's promise; the tensor outlives the slice.
-        unsafe { std::slice::from_raw_parts(t.data_ptr().cast::<T>(), t.numel()) }
-    }
     let (rows, columns) = (a.size()[0], b.size()[0]);
     let mut sums = vec![0.0; (rows * columns) as usize];
     let entries = a.size()[1] as usize;
