@@ -363,7 +363,7 @@ fn waiting_is_bounded_where_the_user_has_not_chosen() {
     };
     let (answer, spins) = run(None);
     assert_eq!(spins.len(), 2, "loaded twice: {spins:?}");
-    assert_eq!(spins[1], "1000");
+    assert_eq!(spins[1], "4000");
     let (same, chosen) = run(Some(("GOMP_SPINCOUNT", "77")));
     assert_eq!((same, chosen), (answer, vec!["77".to_owned()]));
     assert_eq!(run(Some(("OMP_WAIT_POLICY", "active"))).1.len(), 1);
