@@ -5,11 +5,9 @@
 //! half of their speed, and compute both halves of a symmetric result. Here six rows meet four rows in registers, entries
 //! are cut so that rows stay in the cache, and only the upper triangle is computed where both blocks are one.
 
-use std::cell::RefCell;
-
+use crate::Lanes;
 use crate::instructions::has_avx512;
 use crate::parts::{Bf16, multiplies_rounded};
-use crate::{Lanes, Real};
 
 /// Left rows of a register tile, which stay in the first cache while right rows pass by: 24 accumulators and 5 operands of 32
 /// registers.
@@ -60,7 +58,8 @@ pub struct SignedSums<'s> {
 }
 
 /// Adds products of rows and of their signs, those of [`add_products`] in its order; without b, of a with itself, plain ones for i ≤ j
-/// (and some below the diagonal). Rows are read from beyond the second cache once, and signs are never written there.
+/// (and some below the diagonal). Of up to some hundred rows a chunk and its signs stay in the second cache, so that rows are read from
+/// beyond it once.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
@@ -160,7 +159,7 @@ fn signed_in_chunks(
 ) {
     thread_local! {
         /// The signs of a chunk of a, and of b.
-        static SIGNS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+        static SIGNS: std::cell::RefCell<[Vec<f32>; 2]> = const { std::cell::RefCell::new([Vec::new(), Vec::new()]) };
     }
     let of = |block: &[f32]| block.len() / entries;
     let (rows, columns) = (of(a), of(b.unwrap_or(a)));
@@ -188,13 +187,16 @@ fn signed_in_chunks(
 /// The signs of rows, in memory of their own.
 #[cfg(target_arch = "x86_64")]
 fn signs<'a>(rows: Rows<'_, f32>, kept: &'a mut Vec<f32>, lanes: Lanes) -> Rows<'a, f32> {
-    // A vector's multiple apart, and not a power of two.
-    const STRIDE: usize = CHUNK / size_of::<f32>();
-    kept.resize(rows.count * STRIDE, 0.0);
-    for (row, signs) in kept.chunks_exact_mut(STRIDE).enumerate() {
+    use crate::Real;
+    // Whole vectors, an odd number of them: a power of two would put all rows into the same few sets of a cache.
+    let stride = 16 * (rows.length.div_ceil(16) | 1);
+    if kept.len() < rows.count * stride {
+        kept.resize(rows.count * stride, 0.0);
+    }
+    for (row, signs) in kept.chunks_exact_mut(stride).take(rows.count).enumerate() {
         f32::signs(rows.get(row), &mut signs[..rows.length], lanes);
     }
-    Rows { values: kept, stride: STRIDE, ..rows }
+    Rows { values: kept, stride, ..rows }
 }
 
 #[cfg(target_arch = "x86_64")]

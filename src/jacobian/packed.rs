@@ -94,7 +94,7 @@ impl PackedFactors {
 }
 
 /// A tile's rows and columns.
-fn ranges(tile: &Tile) -> (Range<usize>, Range<usize>) {
+pub(super) fn ranges(tile: &Tile) -> (Range<usize>, Range<usize>) {
     let range = |range: &Range<i64>| range.start as usize..range.end as usize;
     (range(&tile.rows), range(&tile.columns))
 }

@@ -1,81 +1,123 @@
 //! The factors of one parameter's gradients, packed in single precision once for all tiles of the parameter.
 
-use kernelview_loops::outer::{HEIGHT, WIDTH};
-use kernelview_loops::strips::{Columns, Rows, Strips, gain};
+use kernelview_loops::strips::{Columns, Rows, gain, write_outer};
 use tch::{Device, Kind, Tensor};
 
 use super::factor::Factor;
+use super::packed::ranges;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
 
 /// Packed factors of the gradients of some batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StripFactors {
-    strips: Strips,
+    /// A tensor, so that a shortage of memory is reported as of any other; kept for the next parameter, because to touch new memory can
+    /// cost more than to pack.
+    numbers: Tensor,
+    used: usize,
     /// For every row of the gradients its factors, g and x.
     rows: Vec<Vec<(Rows, Columns)>>,
 }
 
+impl Default for StripFactors {
+    fn default() -> Self {
+        Self { numbers: Tensor::empty([0], (Kind::Float, Device::Cpu)), used: 0, rows: Vec::new() }
+    }
+}
+
 impl StripFactors {
-    /// Number of tokens from which packing was seen to gain: nothing with 8, a tenth with 12, a third with 32.
+    /// Number of tokens from which packing was not seen to lose: with 12 it gains a tenth, with 32 a third.
     pub const LEAST_TOKENS: i64 = 8;
 
-    /// Forgets all factors, but keeps their memory.
-    pub fn clear(&mut self) {
-        self.strips.clear();
-        self.rows.clear();
+    /// Forgets all factors, and makes room for those of a parameter of these batches.
+    ///
+    /// # Panics
+    /// As libtorch does, if there is no memory for them.
+    pub fn begin<'a>(&mut self, batches: impl Iterator<Item = &'a Recorded>, p: Param) {
+        let factors = batches.flat_map(|recorded| &recorded.factors[p.0]);
+        let needed: usize = factors.filter_map(room).sum();
+        (self.used, self.rows) = (0, Vec::new());
+        if self.numbers.numel() < needed {
+            // First what is there is given back.
+            self.numbers = Tensor::empty([0], (Kind::Float, Device::Cpu));
+            self.numbers = Tensor::empty([needed as i64], (Kind::Float, Device::Cpu));
+        }
     }
 
     /// Packs the factors of a batch's gradients behind those of other batches.
     ///
     /// # Panics
-    /// If [`Recorded::is_outer_in_strips`] does not hold.
+    /// If [`Recorded::is_outer_in_strips`] does not hold, or there is no room for them ([`Self::begin`]).
     pub fn push(&mut self, recorded: &Recorded, p: Param) {
-        let (first, batch) = (self.rows.len(), recorded.batch as usize);
-        self.rows.resize_with(first + recorded.rows() as usize, Vec::new);
+        let (at, batch, count) = (self.rows.len(), recorded.batch as usize, recorded.count as usize);
+        self.rows.resize_with(at + batch * count, Vec::new);
+        // SAFETY: a contiguous CPU tensor of this type, which is this struct's own.
+        let numbers =
+            unsafe { std::slice::from_raw_parts_mut(self.numbers.data_ptr().cast::<f32>(), self.numbers.numel()) };
         for factor in &recorded.factors[p.0] {
             let Factor::Outer { x, g } = factor else { unreachable!("outer products alone") };
-            let inputs = each(x, |values, columns| self.strips.columns(values, columns));
-            // In the order of the rows, output by output.
-            let errors = each(&g.transpose(0, 1), |values, columns| self.strips.rows(values, columns));
-            for (at, (row, g)) in self.rows[first..].iter_mut().zip(errors).enumerate() {
-                row.push((g, inputs[at % batch]));
+            let first = &mut self.used;
+            let inputs = each(x, |values, tokens, columns| {
+                let packed = Columns::pack(values, columns, *first, numbers);
+                *first += Columns::room(tokens, columns);
+                packed
+            });
+            // [B, C], where rows are output by output.
+            let errors = each(g, |values, tokens, columns| {
+                let packed = Rows::pack(values, columns, *first, numbers);
+                *first += Rows::room(tokens, columns);
+                packed
+            });
+            for (place, row) in self.rows[at..].iter_mut().enumerate() {
+                let (c, b) = (place / batch, place % batch);
+                row.push((errors[b * count + c], inputs[b]));
             }
         }
-    }
-
-    /// Whether a tile's corner is one from which packed factors are read.
-    pub fn reach(tile: &Tile) -> bool {
-        (tile.rows.start as usize).is_multiple_of(HEIGHT) && (tile.columns.start as usize).is_multiple_of(WIDTH)
     }
 
     /// Writes the gradients' entries in a tile to `out` \[rows, entries\], contiguous, in single precision.
     ///
     /// # Panics
-    /// If the tile is not [reached](Self::reach), or `out` has another form.
+    /// If `out` has another form.
     pub fn write(&self, tile: &Tile, out: &Tensor) {
         let rows = [self.rows.len() as i64, tile.entries()];
         assert!(out.is_contiguous() && out.device() == Device::Cpu && out.kind() == Kind::Float && out.size() == rows);
-        // SAFETY: a contiguous CPU tensor of this type, which is its caller's own.
-        let out = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()) };
-        let range = |range: &std::ops::Range<i64>| range.start as usize..range.end as usize;
+        // SAFETY: contiguous CPU tensors of this type, this struct's own and its caller's.
+        let (numbers, out) = unsafe {
+            (
+                std::slice::from_raw_parts(self.numbers.data_ptr().cast::<f32>(), self.used),
+                std::slice::from_raw_parts_mut(out.data_ptr().cast::<f32>(), out.numel()),
+            )
+        };
+        let (heights, widths) = ranges(tile);
         for (factors, out) in self.rows.iter().zip(out.chunks_exact_mut(tile.entries() as usize)) {
             for (at, (g, x)) in factors.iter().enumerate() {
-                self.strips.write_outer((*g, range(&tile.rows)), (*x, range(&tile.columns)), at > 0, out);
+                write_outer(numbers, (*g, heights.clone()), (*x, widths.clone()), at > 0, out);
             }
         }
     }
 }
 
+/// Numbers that a factor takes.
+fn room(factor: &Factor) -> Option<usize> {
+    let Factor::Outer { x, g } = factor else { return None };
+    let of = |t: &Tensor, room: fn(usize, usize) -> usize| {
+        let [.., tokens, columns] = t.size()[..] else { unreachable!("matrices") };
+        t.numel() / (tokens * columns) as usize * room(tokens as usize, columns as usize)
+    };
+    Some(of(x, Columns::room) + of(g, Rows::room))
+}
+
 /// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
-fn each<T>(matrices: &Tensor, mut pack: impl FnMut(&[f32], usize) -> T) -> Vec<T> {
-    let matrices = matrices.contiguous();
+fn each<T>(matrices: &Tensor, mut pack: impl FnMut(&[f32], usize, usize) -> T) -> Vec<T> {
     let [.., tokens, columns] = matrices.size()[..] else { unreachable!("matrices") };
-    assert!(matrices.kind() == Kind::Float && matrices.device() == Device::Cpu, "factors in single precision");
+    let (tokens, columns) = (tokens as usize, columns as usize);
+    let single = matrices.kind() == Kind::Float && matrices.device() == Device::Cpu;
+    assert!(single && matrices.is_contiguous(), "factors in single precision are kept contiguous");
     // SAFETY: a contiguous CPU tensor of this type, which outlives the slice.
     let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<f32>(), matrices.numel()) };
-    values.chunks_exact((tokens * columns) as usize).map(|values| pack(values, columns as usize)).collect()
+    values.chunks_exact(tokens * columns).map(|values| pack(values, tokens, columns)).collect()
 }
 
 impl Recorded {

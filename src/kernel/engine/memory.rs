@@ -157,6 +157,9 @@ pub(super) fn memory_of_kept(
     if parameters.device() != Device::Cpu {
         return 1.0;
     }
+    if options.arithmetic_on(Device::Cpu) != Arithmetic::Cores {
+        return SCATTERED;
+    }
     let kind = options.factor_kind(parameters);
     let packed = match options.parts_used(parameters) {
         Some(parts) => element(Kind::BFloat16) * parts.count() as f64,
@@ -167,6 +170,7 @@ pub(super) fn memory_of_kept(
     let mut largest = BTreeMap::new();
     for site in sites {
         if let SiteShape::Linear { weight, tokens, .. } = *site
+            && options.include[weight.0]
             && tokens >= StripFactors::LEAST_TOKENS
         {
             let alone = SiteShape::Linear { weight, tokens, shared_input: false };
@@ -221,4 +225,44 @@ fn megabytes(bytes: f64) -> String {
 
 pub(super) fn longest_cost(left: &dyn Examples, right: Option<&dyn Examples>) -> usize {
     costs(left).chain(right.into_iter().flat_map(costs)).max().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::FormulaSet;
+    use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
+    use crate::products::Parts;
+
+    /// Kept factors with those of the largest weight, 160 x 96, in every thread: only where they are packed. Fails for: weights that are
+    /// left out of the kernel, the wrong number of bytes, a weight's two factors of which one is forgotten.
+    #[test]
+    fn packed_factors_count_where_there_are_any() {
+        const TOKENS: usize = 24;
+        let shape = random::tiny(Architecture::Bert, 60);
+        let model = MaskedLm::new(ModelConfig { hidden_size: 96, intermediate_size: 160, ..shape });
+        let prompt = PromptExample {
+            input_ids: (5..5 + TOKENS as i64).collect(),
+            segment_ids: vec![0; TOKENS],
+            mask_position: 20,
+        };
+        let examples = PromptExamples::new(&model, vec![prompt], &[8, 11], OutputMode::Difference, Device::Cpu);
+        let examples = examples.expect("valid");
+        let packed = |kind: Kind, change: fn(&mut GramOptions)| {
+            let parameters = random::parameters(&model, 3, 1.0, kind, Device::Cpu);
+            let mut options = GramOptions::new(FormulaSet::ALL, parameters.len());
+            change(&mut options);
+            let sites = longest(&parameters, &examples, None);
+            let more = memory_of_kept(&parameters, &sites, &examples, &options) - SCATTERED;
+            (more * example_bytes(&parameters, &sites, &examples, &options)).round()
+        };
+        let numbers = (threads() * TOKENS * (96 + 160)) as f64;
+        assert_eq!(packed(Kind::Float, |_| ()), 4.0 * numbers);
+        let units = crate::products::splits(Parts::Three);
+        let bytes = if units { 6.0 } else { 4.0 };
+        assert_eq!(packed(Kind::Float, |options| options.parts = Some(Parts::Three)), bytes * numbers);
+        assert_eq!(packed(Kind::Double, |_| ()), 0.0);
+        assert_eq!(packed(Kind::Float, |options| options.arithmetic = Some(Arithmetic::Matrices)), 0.0);
+        assert_eq!(packed(Kind::Float, |options| options.include.fill(false)), 0.0);
+    }
 }

@@ -80,8 +80,7 @@ impl Side {
         let (kind, buffer) = (self.panel.first().kind(), self.buffer.kind());
         if let Some(packed) = self.packed(p).filter(|_| buffer == Kind::Float && PackedFactors::reaches(tile)) {
             packed.0.write_packed((packed.1, packed.2), tile, &gradients);
-        } else if self.loops == Loops::Own && buffer == Kind::Float && StripFactors::reach(tile) && self.packs_strips(p)
-        {
+        } else if self.loops == Loops::Own && buffer == Kind::Float && self.packs_strips(p) {
             self.strips.write(tile, &gradients);
         } else if self.parts.is_some() || kind == buffer {
             self.panel.write(self.loops, p, set, tile, &gradients);

@@ -115,9 +115,10 @@ impl Tiler {
             self.take_sgd(p, &product);
             return Ok(());
         }
+        // Both sides have one type of numbers and the same options.
+        let dense = formulas.asymmetric && !self.held.signs_chunks();
         let block = self.held.write(p, &set, tile);
         if signed {
-            let dense = formulas.asymmetric && !self.held.signs_chunks();
             self.held.take_signs(&block, dense, self.lanes)?;
         }
         let Some(side) = &mut self.passing else {
@@ -126,7 +127,6 @@ impl Tiler {
         };
         let other = side.write(p, &set, tile);
         if signed {
-            let dense = formulas.asymmetric && !side.signs_chunks();
             side.take_signs(&other, dense, self.lanes)?;
         }
         self.across(p, &block, &other, formulas);
@@ -267,7 +267,8 @@ fn with_signs(a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lan
     let (mut plain, mut right, mut left) = (sgd.then(zeros), zeros(), reversed.then(zeros));
     let sums =
         SignedSums { plain: plain.as_deref_mut(), right_signs: Some(&mut right), left_signs: left.as_deref_mut() };
-    // SAFETY: gradients in single precision (`Side::signs_chunks`).
+    assert!(a.kind() == Kind::Float && b.is_none_or(|b| b.kind() == Kind::Float), "gradients in single precision");
+    // SAFETY: this type.
     let (rows, others) = unsafe { (numbers(a), b.map(|b| numbers(b))) };
     dots::add_signed_products(rows, others, a.size()[1] as usize, sums, lanes);
     let matrix = |sums: Vec<f64>| Tensor::from_slice(&sums).view(size);
