@@ -152,7 +152,7 @@ pub(crate) mod x86 {
         let masks = masks(x.columns);
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; H];
         let tokens = x.rows();
-        let holds = |m: Strided<'_>, columns: usize| m.values.len() >= tokens.max(1) * m.stride - m.stride + columns;
+        let holds = |m: Strided<'_>, columns: usize| m.values.len() >= (tokens - 1) * m.stride + columns;
         assert!(tokens == 0 || (holds(g, H) && holds(x, x.columns)), "rows of factors");
         let (mut factors, mut row) = (g.values.as_ptr(), x.values.as_ptr());
         for _ in 0..tokens {

@@ -100,7 +100,7 @@ pub(super) fn ranges(tile: &Tile) -> (Range<usize>, Range<usize>) {
 }
 
 /// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
-fn each<T>(matrices: &Tensor, columns: usize, mut pack: impl FnMut(Values<'_>) -> T) -> Vec<T> {
+pub(super) fn each<T>(matrices: &Tensor, columns: usize, mut pack: impl FnMut(Values<'_>) -> T) -> Vec<T> {
     let matrices = packable(matrices);
     let size = matrices.size();
     let (values, entries) = (values(&matrices), size[size.len() - 2] as usize * columns);

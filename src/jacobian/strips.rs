@@ -4,10 +4,11 @@ use kernelview_loops::strips::{Columns, Rows, gain, write_outer};
 use tch::{Device, Kind, Tensor};
 
 use super::factor::Factor;
-use super::packed::ranges;
+use super::packed::{each, ranges};
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
+use crate::products::Values;
 
 /// Packed factors of the gradients of some batches.
 #[derive(Debug)]
@@ -57,16 +58,17 @@ impl StripFactors {
             unsafe { std::slice::from_raw_parts_mut(self.numbers.data_ptr().cast::<f32>(), self.numbers.numel()) };
         for factor in &recorded.factors[p.0] {
             let Factor::Outer { x, g } = factor else { unreachable!("outer products alone") };
+            let (tokens, width, height) = (x.size()[1] as usize, x.size()[2] as usize, g.size()[3] as usize);
             let first = &mut self.used;
-            let inputs = each(x, |values, tokens, columns| {
-                let packed = Columns::pack(values, columns, *first, numbers);
-                *first += Columns::room(tokens, columns);
+            let inputs = each(x, width, |values| {
+                let packed = Columns::pack(single(values), width, *first, numbers);
+                *first += Columns::room(tokens, width);
                 packed
             });
             // [B, C], where rows are output by output.
-            let errors = each(g, |values, tokens, columns| {
-                let packed = Rows::pack(values, columns, *first, numbers);
-                *first += Rows::room(tokens, columns);
+            let errors = each(g, height, |values| {
+                let packed = Rows::pack(single(values), height, *first, numbers);
+                *first += Rows::room(tokens, height);
                 packed
             });
             for (place, row) in self.rows[at..].iter_mut().enumerate() {
@@ -109,15 +111,10 @@ fn room(factor: &Factor) -> Option<usize> {
     Some(of(x, Columns::room) + of(g, Rows::room))
 }
 
-/// Packs each of the matrices \[tokens, columns\] along all axes but the last two.
-fn each<T>(matrices: &Tensor, mut pack: impl FnMut(&[f32], usize, usize) -> T) -> Vec<T> {
-    let [.., tokens, columns] = matrices.size()[..] else { unreachable!("matrices") };
-    let (tokens, columns) = (tokens as usize, columns as usize);
-    let single = matrices.kind() == Kind::Float && matrices.device() == Device::Cpu;
-    assert!(single && matrices.is_contiguous(), "factors in single precision are kept contiguous");
-    // SAFETY: a contiguous CPU tensor of this type, which outlives the slice.
-    let values = unsafe { std::slice::from_raw_parts(matrices.data_ptr().cast::<f32>(), matrices.numel()) };
-    values.chunks_exact(tokens * columns).map(|values| pack(values, tokens, columns)).collect()
+/// The numbers of a factor that is packed ([`Recorded::is_outer_in_strips`]).
+fn single(values: Values<'_>) -> &[f32] {
+    let Values::Single(values) = values else { unreachable!("factors in single precision") };
+    values
 }
 
 impl Recorded {

@@ -135,12 +135,11 @@ impl Tiler {
 
     /// Multiplies a panel with itself; `block` holds its gradients, followed by their signs.
     fn own(&mut self, p: Param, block: &Tensor, formulas: FormulaSet) {
-        let gradients = block.narrow(0, 0, self.held.rows());
         let products = self.signed_products(block, None, formulas);
         if let Some(product) = products.sgd {
             self.take_sgd(p, &product);
         } else {
-            let flat = wide(&gradients).view(-1);
+            let flat = wide(&block.narrow(0, 0, self.held.rows())).view(-1);
             self.add_traces(p, flat.dot(&flat).double_value(&[]), 0.0);
         }
         if let Some(product) = products.asymmetric {
