@@ -1,5 +1,7 @@
 //! Residuals of the linearization along a run, measured during training.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::examples::StudyExamples;
 use crate::error::Result;
 use crate::evidence::StepResidual;
@@ -13,23 +15,52 @@ pub(super) struct Probes<'a> {
     pub examples: StudyExamples<'a>,
     /// The measured steps, ascending.
     pub steps: Vec<usize>,
-    /// Largest number of examples in a forward pass.
-    pub batch: usize,
+    at_start: Mutex<Option<Sample>>,
+}
+
+impl<'a> Probes<'a> {
+    /// Examples and steps.
+    pub fn new(examples: StudyExamples<'a>, steps: Vec<usize>) -> Self {
+        Self { examples, steps, at_start: Mutex::default() }
+    }
+
+    /// Outputs of the examples before training, computed once.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Interrupted`].
+    pub fn at_start(&self, start: &Parameters) -> Result<Sample> {
+        let mut known = self.at_start.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = match &*known {
+            Some(sample) => sample,
+            None => known.insert(Sample::of(start, &self.examples)?),
+        };
+        Ok(sample.shallow_clone())
+    }
 }
 
 /// Measures one run. Everything is in double precision: within a single step the outputs hardly move.
 pub(super) struct Along<'a> {
     probes: &'a Probes<'a>,
     start: &'a Parameters,
+    shares: bool,
     at_start: Option<Sample>,
+    /// Expansions from the start to the measured steps, if they are shared.
+    expansions: Vec<(usize, Expansion)>,
     /// The residuals so far.
     pub residuals: Vec<StepResidual>,
 }
 
 impl<'a> Along<'a> {
-    /// Starts at the run's initial parameters.
-    pub fn new(probes: &'a Probes<'a>, start: &'a Parameters) -> Self {
-        Self { probes, start, at_start: None, residuals: Vec::new() }
+    /// Starts at the run's initial parameters. Runs that share what they compute must all have as many threads as the measures at
+    /// their ends, because sums depend on the number of threads.
+    pub fn new(probes: &'a Probes<'a>, start: &'a Parameters, shares: bool) -> Self {
+        Self { probes, start, shares, at_start: None, expansions: Vec::new(), residuals: Vec::new() }
+    }
+
+    /// The expansion of the probes' outputs from the start to a step, if it was measured and is shared.
+    pub fn expansion(&mut self, step: usize) -> Option<Expansion> {
+        let at = self.expansions.iter().position(|(measured, _)| *measured == step)?;
+        Some(self.expansions.swap_remove(at).1)
     }
 
     /// Measures a step.
@@ -37,14 +68,15 @@ impl<'a> Along<'a> {
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
     pub fn see(&mut self, step: &Step<'_>) -> Result<()> {
-        let Probes { examples, batch, .. } = self.probes;
+        let examples = &self.probes.examples;
         let first = Line::new(self.start, step.after);
         if self.at_start.is_none() {
-            self.at_start = Some(Sample::of(self.start, examples, *batch)?);
+            let own = || Sample::of(self.start, examples);
+            self.at_start = Some(if self.shares { self.probes.at_start(self.start)? } else { own()? });
         }
         let Some(Sample { double, rounding, .. }) = &self.at_start else { return Ok(()) };
         let known = Known { start: Some(double), end: None };
-        let whole = Expansion::double(first, examples, *batch, *rounding, known)?;
+        let whole = Expansion::double(first, examples, *rounding, known)?;
         let mut found = StepResidual {
             step: step.number,
             residual: whole.residual(),
@@ -54,11 +86,14 @@ impl<'a> Along<'a> {
         // Up to the first step, the cumulative residual is the step's own.
         if step.number > 1 {
             let known = Known { start: None, end: Some(&whole.end) };
-            let one = Expansion::double(Line::new(step.before, step.after), examples, *batch, *rounding, known)?;
+            let one = Expansion::double(Line::new(step.before, step.after), examples, *rounding, known)?;
             found.residual = one.residual();
             found.error = found.error.zip(one.computed.error).map(|(a, b)| a.max(b));
         }
         self.residuals.push(found);
+        if self.shares {
+            self.expansions.push((step.number, whole));
+        }
         Ok(())
     }
 }
@@ -91,7 +126,7 @@ mod tests {
         let of = |split| study.examples(split, OutputMode::Logits).expect("examples");
         let (train, dev) = (of(SplitName::Train), of(SplitName::Dev));
         let data = |examples, split| LabelledExamples { examples, labels: study.labels(split) };
-        let probes = Probes { examples: dev.select(&[0, 9, 18, 27]), steps: vec![1, 2, 5], batch: 3 };
+        let probes = Probes::new(dev.select(&[0, 9, 18, 27]), vec![1, 2, 5]);
         let start = &study.parameters;
         let double = |p: &Parameters| p.map(|v| v.detach().to_kind(Kind::Double));
         for (optimizer, rate) in [
@@ -109,7 +144,7 @@ mod tests {
                 seed: 1,
                 parts: None,
             };
-            let mut along = Along::new(&probes, start);
+            let mut along = Along::new(&probes, start, true);
             let mut expected = Vec::new();
             let residual = |from: &Parameters, to: &Parameters| {
                 let (a, b) = (double(from), double(to));
@@ -141,6 +176,9 @@ mod tests {
                 }
                 assert!(error <= 0.01 * single.max(whole), "{name}: stated {error:.1e} of {single} and {whole}");
             }
+            let shared = along.expansion(2).expect("a measured step");
+            assert_eq!(shared.residual(), along.residuals[1].cumulative);
+            assert!(along.expansion(3).is_none(), "a step that was not measured");
         }
     }
 }

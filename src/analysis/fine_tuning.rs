@@ -36,9 +36,9 @@ pub(super) fn fine_tuning(
         grid.chosen.iter().map(|c| store.get(&name(c), &depends(c), monitor)).collect();
     let missing: Vec<&Chosen> = grid.chosen.iter().zip(&stored).filter(|(_, s)| s.is_none()).map(|(c, _)| c).collect();
     grid.repeat(&missing, monitor)?;
-    let mut measured = Measured::default();
+    let mut measured = Measured::new(study, plan, (start, &data, &grid.probes));
     let mut results = Vec::new();
-    for (chosen, stored) in grid.chosen.iter().zip(stored) {
+    for ((chosen, expansion), stored) in grid.chosen.iter().zip(&grid.expansions).zip(stored) {
         let optimizer = chosen.settings.optimizer.name();
         let result = if let Some(result) = stored {
             result
@@ -50,11 +50,11 @@ pub(super) fn fine_tuning(
                 let facts = &study.model_facts;
                 save_adapter(&store.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
             }
-            let mut result = measured.end_of(study, plan, chosen, &network, (start, &data), monitor)?;
+            let mut result = measured.end_of(chosen, &network, expansion.as_ref(), monitor)?;
             if let Some(parts) = chosen.settings.parts {
                 let own = chosen.in_own_precision();
                 let network = grid.train(&own, monitor)?;
-                let own = measured.end_of(study, plan, &own, &network, (start, &data), monitor)?;
+                let own = measured.end_of(&own, &network, None, monitor)?;
                 result.own_precision = Some(OwnPrecision::of(parts.name(), &result, &own));
             }
             store.put(&name(chosen), &depends(chosen), &result)?;

@@ -24,6 +24,12 @@ const SMALL: usize = 1 << 25;
 /// wait.
 const SMALL_ALONE: usize = 1 << 23;
 
+/// Whether so many runs of a network go one after another, with all threads.
+pub(super) fn in_turn(parameters: &Parameters, planned: usize) -> bool {
+    let most = if planned == 1 { SMALL_ALONE } else { SMALL };
+    parameters.device() != Device::Cpu || parameters.numel() as usize > most
+}
+
 /// A run as passed to `work`: its own handles on the initial parameters, its index, its monitor.
 pub(super) type Job<'a> = (&'a Parameters, usize, &'a dyn Monitor);
 
@@ -39,9 +45,7 @@ pub(super) fn side_by_side<T: Send>(
     monitor: &dyn Monitor,
     work: impl Fn(Job<'_>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let most = if planned == 1 { SMALL_ALONE } else { SMALL };
-    let small = parameters.device() == Device::Cpu && parameters.numel() as usize <= most;
-    if !small {
+    if in_turn(parameters, planned) {
         let one = |(index, (stage, units)): (usize, &(String, u64))| {
             monitor.begin(stage, *units);
             let result = work((parameters, index, monitor));

@@ -3,10 +3,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Examples;
-use super::outputs_through;
 use super::parameters::{Param, Parameters};
 use super::tap::Tap;
+use super::{Examples, FORWARD_BATCH, outputs_through};
 use crate::entries::{are, each};
 use crate::error::Result;
 use crate::products::linear;
@@ -25,10 +24,13 @@ impl<'a> Line<'a> {
     }
 
     /// Outputs \[N, C\], in double precision on the CPU, at `from + share·(to - from)`; parameters and activations are of `kind`.
+    /// Every batch computes all weights at the point, so that batches are as large as those of a network without gradients.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn outputs(&self, share: f64, kind: Kind, examples: &dyn Examples, batch: usize) -> Result<Tensor> {
+    pub fn outputs(&self, share: f64, kind: Kind, examples: &dyn Examples) -> Result<Tensor> {
+        // In as much memory as in single precision.
+        let batch = if kind == Kind::Double { FORWARD_BATCH / 2 } else { FORWARD_BATCH };
         outputs_through(&mut Point { line: *self, share, kind }, examples, batch)
     }
 }
@@ -137,7 +139,7 @@ mod tests {
             });
             let expected = outputs(&point, &examples, 2);
             let off = |kind| {
-                let found = line.outputs(share, kind, &examples, 2).expect("outputs");
+                let found = line.outputs(share, kind, &examples).expect("outputs");
                 ((found - &expected).norm() / expected.norm()).double_value(&[])
             };
             let (double, single) = (off(Kind::Double), off(Kind::Float));

@@ -41,19 +41,36 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Handles of the same outputs.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let Self { single, double, rounding } = self;
+        Self { single: single.shallow_clone(), double: double.shallow_clone(), rounding: *rounding }
+    }
+
     /// Those of a network with these parameters.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn of(parameters: &Parameters, examples: &dyn Examples, batch: usize) -> Result<Self> {
+    pub fn of(parameters: &Parameters, examples: &dyn Examples) -> Result<Self> {
         let here = Line::new(parameters, parameters);
-        let in_kind = |kind| here.outputs(0.0, kind, examples, batch);
+        let in_kind = |kind| here.outputs(0.0, kind, examples);
         let (single, double) = (in_kind(Kind::Float)?, in_kind(Kind::Double)?);
         // At least the unit round-off of single precision.
         let least = f64::from(f32::EPSILON) / 2.0;
         let rounding = Rounding { single: (norm(&(&single - &double)) / norm(&double)).max(least) };
         Ok(Self { single, double, rounding })
     }
+}
+
+/// A few examples on which precisions are compared.
+pub struct Few<'a> {
+    /// The examples.
+    pub examples: &'a dyn Examples,
+    /// Their outputs at the start.
+    pub start: &'a Sample,
+    /// Their expansion in double precision, if it is known.
+    pub double: Option<&'a Expansion>,
 }
 
 /// Known outputs at the ends of a line, in the required precision.
@@ -88,33 +105,39 @@ impl Expansion {
         relative_residual(&(&self.end - &self.start), &self.slope)
     }
 
-    /// In sufficient precision: single if, on `few` of the examples, its residual differs from that in double precision by at
-    /// most [`ENOUGH`] of it. `sample` holds f of the few at the start; `double_start` is f of all at the start in double
-    /// precision, computed once it is needed; `single_start`, the same in single precision.
+    /// In sufficient precision: single if, on a few examples, its residual differs from that in double precision by at most
+    /// [`ENOUGH`] of it. `double_start` is f of all examples at the start in double precision, computed once it is needed;
+    /// `single_start`, the same in single precision.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
     pub fn sufficient(
         line: Line<'_>,
-        (examples, few): (&dyn Examples, &dyn Examples),
-        batch: usize,
-        sample: &Sample,
+        examples: &dyn Examples,
+        few: &Few<'_>,
         single_start: Option<&Tensor>,
         double_start: &mut Option<Tensor>,
     ) -> Result<Self> {
-        let rounding = sample.rounding;
+        let Sample { single, double, rounding } = few.start;
+        let rounding = *rounding;
         let from = |start| Known { start: Some(start), end: None };
-        let double = Self::double(line, few, batch, rounding, from(&sample.double))?;
-        let single = Self::single(line, few, batch, rounding, from(&sample.single))?;
+        let single = Self::single(line, few.examples, rounding, from(single))?;
+        let computed;
+        let double = if let Some(known) = few.double {
+            known
+        } else {
+            computed = Self::double(line, few.examples, rounding, from(double))?;
+            &computed
+        };
         let error = norm(&(double.missed() - single.missed())) / norm(&(&double.end - &double.start));
         if double.residual().is_some_and(|residual| error <= ENOUGH * residual) {
             let known = Known { start: single_start, end: None };
-            let all = Self::single(line, examples, batch, rounding, known)?;
+            let all = Self::single(line, examples, rounding, known)?;
             let computed = Computed { error: finite(error), ..all.computed };
             return Ok(Self { computed, ..all });
         }
         let known = Known { start: double_start.as_ref(), end: None };
-        let all = Self::double(line, examples, batch, rounding, known)?;
+        let all = Self::double(line, examples, rounding, known)?;
         *double_start = Some(all.start.shallow_clone());
         Ok(all)
     }
@@ -123,14 +146,8 @@ impl Expansion {
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn double(
-        line: Line<'_>,
-        examples: &dyn Examples,
-        batch: usize,
-        rounding: Rounding,
-        known: Known<'_>,
-    ) -> Result<Self> {
-        let at = |share: f64| line.outputs(share, Kind::Double, examples, batch);
+    pub fn double(line: Line<'_>, examples: &dyn Examples, rounding: Rounding, known: Known<'_>) -> Result<Self> {
+        let at = |share: f64| line.outputs(share, Kind::Double, examples);
         let (start, end) = ends(known, at)?;
         let (noise, moved) = (DOUBLE * rounding.single * norm(&start), norm(&(&end - &start)));
         let share = double_share(noise / moved, moved / norm(&start));
@@ -145,14 +162,8 @@ impl Expansion {
     }
 
     /// In single precision, without an estimate of the error.
-    fn single(
-        line: Line<'_>,
-        examples: &dyn Examples,
-        batch: usize,
-        rounding: Rounding,
-        known: Known<'_>,
-    ) -> Result<Self> {
-        let at = |share: f64| line.outputs(share, Kind::Float, examples, batch);
+    fn single(line: Line<'_>, examples: &dyn Examples, rounding: Rounding, known: Known<'_>) -> Result<Self> {
+        let at = |share: f64| line.outputs(share, Kind::Float, examples);
         let (start, end) = ends(known, at)?;
         let share = single_share(rounding.single * norm(&start) / norm(&(&end - &start)));
         let slope = (at(share)? - at(-share)?) / (2.0 * share);
@@ -220,7 +231,8 @@ mod tests {
             PromptExamples::new(&model, prompts.collect(), &[8, 11], OutputMode::Logits, Device::Cpu).expect("valid");
         let few = examples.select(&[0, 3, 6, 9]);
         let include = vec![true; start.len()];
-        let sample = Sample::of(&start, &few, 4).expect("outputs");
+        let sample = Sample::of(&start, &few).expect("outputs");
+        let few = Few { examples: &few, start: &sample, double: None };
         let mut seen = Vec::new();
         for share in [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5] {
             let mut ends = other.values().iter();
@@ -231,8 +243,7 @@ mod tests {
             let moved = outputs(&b, &examples, 4) - &exact.value;
             let expected = relative_residual(&moved, &exact.slope).expect("outputs that move");
             let line = Line::new(&start, &end);
-            let found =
-                Expansion::sufficient(line, (&examples, &few), 4, &sample, None, &mut None).expect("an expansion");
+            let found = Expansion::sufficient(line, &examples, &few, None, &mut None).expect("an expansion");
             let (residual, stated) = (found.residual().expect("a residual"), found.computed.error.expect("an error"));
             let off = (residual - expected).abs();
             assert!(off <= 4.0 * stated, "{share}: {residual} for {expected}, stated {stated:.1e}");
@@ -252,9 +263,10 @@ mod tests {
         let prompt = PromptExample { input_ids: vec![0, 7, 9, 2], segment_ids: vec![0; 4], mask_position: 2 };
         let examples =
             PromptExamples::new(&model, vec![prompt], &[8, 11], OutputMode::Logits, Device::Cpu).expect("valid");
-        let sample = Sample::of(&start, &examples, 1).expect("outputs");
+        let sample = Sample::of(&start, &examples).expect("outputs");
         let here = Line::new(&start, &start);
-        let found = Expansion::sufficient(here, (&examples, &examples), 1, &sample, None, &mut None).expect("one");
+        let few = Few { examples: &examples, start: &sample, double: None };
+        let found = Expansion::sufficient(here, &examples, &few, None, &mut None).expect("one");
         assert_eq!((found.residual(), found.computed.error), (None, None));
         assert_eq!(norm(&found.slope), 0.0);
     }

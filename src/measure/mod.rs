@@ -13,6 +13,6 @@ mod shares;
 pub use chi::{output_derivative_norms, output_derivative_sizes};
 pub use distance::kernel_distance;
 pub use drift::{gradient_drift, kernel_drift, sufficient_gradient_drift};
-pub use expansion::{ENOUGH, Expansion, Known, Rounding, Sample};
+pub use expansion::{ENOUGH, Expansion, Few, Known, Rounding, Sample};
 pub use linearization::{Taylor, relative_residual, taylor};
 pub use shares::layer_shares;

@@ -4,7 +4,7 @@ use super::super::along::{Along, Probes};
 use super::super::examples::StudyExamples;
 use super::super::kept::{Kept, rank};
 use super::super::plan::Plan;
-use super::super::side_by_side::side_by_side;
+use super::super::side_by_side::{in_turn, side_by_side};
 use super::super::splits::SplitName;
 use super::super::store::ResultStore;
 use super::super::study::Study;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Candidate, Evaluation, StepResidual};
 use crate::jacobian::{Examples, Parameters};
 use crate::lm::OutputMode;
+use crate::measure::Expansion;
 use crate::progress::Monitor;
 use crate::train::{FineTuning, LabelledExamples, OptimizerKind, Step, TrainedModel, Watch, fine_tune};
 
@@ -49,10 +50,12 @@ impl Chosen {
 pub(super) struct Grid<'a> {
     study: &'a Study,
     data: &'a TrainingData<'a>,
-    probes: Probes<'a>,
+    pub probes: Probes<'a>,
     pub kept: Kept<'a>,
     /// One per optimizer.
     pub chosen: Vec<Chosen>,
+    /// For each of them the expansion of the probes' outputs to the selected run's network, if this process measured it.
+    pub expansions: Vec<Option<Expansion>>,
 }
 
 impl<'a> Grid<'a> {
@@ -65,11 +68,8 @@ impl<'a> Grid<'a> {
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let count = plan.settings.probes(data.dev.len());
-        let probes = Probes {
-            examples: data.dev.select(&evenly(count, data.dev.len())).exact(),
-            steps: plan.settings.measured_steps(),
-            batch: plan.batch,
-        };
+        let examples = data.dev.select(&evenly(count, data.dev.len())).exact();
+        let probes = Probes::new(examples, plan.settings.measured_steps());
         let all: Vec<FineTuning> = plan
             .settings
             .optimizers
@@ -84,19 +84,23 @@ impl<'a> Grid<'a> {
         let kept = Kept::new(store, &study.include, known);
         let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
         let include = &study.include;
+        let shares = in_turn(&study.parameters, all.len());
+        let mut of_runs: Vec<Option<Expansion>> = all.iter().map(|_| None).collect();
         let trained = side_by_side(&study.parameters, all.len(), &titles, monitor, |(parameters, index, monitor)| {
             let settings = &all[missing[index]];
             kept.settle()?;
-            let mut along = Along::new(&probes, parameters);
+            let mut along = Along::new(&probes, parameters, shares);
             let mut see = |step: &Step<'_>| along.see(step);
             let watch = Watch::at(&probes.steps, &mut see);
             let trained = data.run(parameters, include, settings, monitor, Some(watch));
-            let residuals = along.residuals;
+            let residuals = std::mem::take(&mut along.residuals);
             let rate = settings.learning_rate;
+            let mut expansion = None;
             let run = match trained {
                 Ok(TrainedModel { parameters, selected, history, diverged }) => {
                     let candidate = Candidate { learning_rate: rate, selected: Some(selected), diverged };
                     kept.offer(settings, &candidate, &parameters)?;
+                    expansion = along.expansion(selected.step);
                     Run { candidate, history, residuals }
                 }
                 Err(e) if e.is_numeric() => {
@@ -106,15 +110,17 @@ impl<'a> Grid<'a> {
                 Err(e) => return Err(e),
             };
             store.put(&name(settings), &depends(settings), &run)?;
-            Ok(run)
+            Ok((run, expansion))
         })?;
-        for (i, run) in missing.into_iter().zip(trained) {
-            found[i] = Some(run);
+        for (i, (run, expansion)) in missing.into_iter().zip(trained) {
+            (found[i], of_runs[i]) = (Some(run), expansion);
         }
         let mut found = found.into_iter().flatten();
-        let mut chosen = Vec::new();
+        let mut of_runs = of_runs.into_iter();
+        let (mut chosen, mut expansions) = (Vec::new(), Vec::new());
         for optimizer in &plan.settings.optimizers {
             let runs: Vec<Run> = found.by_ref().take(optimizer.learning_rates.len()).collect();
+            let mut own: Vec<_> = of_runs.by_ref().take(runs.len()).collect();
             let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| Error::Diverged {
                 optimizer: optimizer.kind.name().into(),
                 learning_rates: optimizer.learning_rates.clone(),
@@ -124,8 +130,9 @@ impl<'a> Grid<'a> {
             let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
             let probes = if probes.steps.is_empty() { 0 } else { count };
             chosen.push(Chosen { settings, runs, best, probes });
+            expansions.push(own[best].take());
         }
-        Ok(Self { study, data, probes, kept, chosen })
+        Ok(Self { study, data, probes, kept, chosen, expansions })
     }
 
     /// Trains a run outside the grid and returns its final network.

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::super::along::Probes;
 use super::super::examples::StudyExamples;
 use super::super::kernels::train_kernel;
 use super::super::plan::{Measures, Plan};
@@ -15,7 +16,7 @@ use crate::evidence::{FineTuningResult, Linearization, Movement};
 use crate::jacobian::{Examples, Line, Parameters};
 use crate::kernel::Formula;
 use crate::lm::OutputMode;
-use crate::measure::{Expansion, Known, Sample, kernel_drift, sufficient_gradient_drift};
+use crate::measure::{Expansion, Few, Known, kernel_drift, sufficient_gradient_drift};
 use crate::progress::Monitor;
 use crate::task::Prompt;
 use crate::train::{OptimizerKind, accuracy, answers, f1};
@@ -23,35 +24,46 @@ use crate::train::{OptimizerKind, accuracy, answers, f1};
 /// Number of test examples in the scatter plot of movements.
 const MOVEMENTS: usize = 400;
 
-/// Number of examples on which precisions are compared.
-const COMPARED: usize = 4;
+/// Largest number of examples whose gradients at both ends of a run are in memory at once.
+const TOGETHER: usize = 4;
 
-/// What the measures of several runs share.
-#[derive(Default)]
-pub(super) struct Measured {
-    /// Outputs of a few test examples before training.
-    sample: Option<Sample>,
+/// The measures of several runs, with what they share.
+pub(super) struct Measured<'a> {
+    study: &'a Study,
+    plan: &'a Plan,
+    start: &'a Start<'a>,
+    data: &'a TrainingData<'a>,
+    /// On which precisions are compared.
+    probes: &'a Probes<'a>,
     /// Outputs on test before training, in double precision, once needed.
     at_start: Option<Tensor>,
 }
 
-impl Measured {
-    /// Measures the final network of the selected run.
+impl<'a> Measured<'a> {
+    /// Nothing is measured yet.
+    pub fn new(
+        study: &'a Study,
+        plan: &'a Plan,
+        (start, data, probes): (&'a Start<'a>, &'a TrainingData<'a>, &'a Probes<'a>),
+    ) -> Self {
+        Self { study, plan, start, data, probes, at_start: None }
+    }
+
+    /// Measures the final network of the selected run; `known` is the expansion of the probes' outputs to it, if it is known.
     pub fn end_of(
         &mut self,
-        study: &Study,
-        plan: &Plan,
         chosen: &Chosen,
         network: &Parameters,
-        (start, data): (&Start<'_>, &TrainingData<'_>),
+        known: Option<&Expansion>,
         monitor: &dyn Monitor,
     ) -> Result<FineTuningResult> {
+        let Self { study, plan, start, data, .. } = *self;
         let Chosen { settings, runs, probes, .. } = chosen;
         let Run { candidate, history, residuals } = chosen.run();
         let name = settings.optimizer.name();
         let test = study.examples(SplitName::Test, OutputMode::Logits)?.exact();
         monitor.begin(&format!("{name}, linearization and drift"), 3);
-        let expansion = self.expansion((study, plan.batch), network, &test, start)?;
+        let expansion = self.expansion(network, &test, known)?;
         monitor.advance(1);
         study.check_finite(&expansion.end, SplitName::Test)?;
         let labels = study.labels(SplitName::Test);
@@ -62,8 +74,7 @@ impl Measured {
             let all = study.examples(SplitName::Train, study.mode)?.exact();
             let features = all.select(&evenly(plan.settings.features(all.len()), all.len()));
             let ends = (&study.parameters, network);
-            // The factors of both networks are in memory at once.
-            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(COMPARED))?
+            sufficient_gradient_drift(ends, &features, 0, &study.include, plan.batch.min(TOGETHER))?
         } else {
             None
         };
@@ -119,24 +130,20 @@ impl Measured {
     /// The expansion from the start to a trained network, on test.
     fn expansion(
         &mut self,
-        (study, batch): (&Study, usize),
         network: &Parameters,
         test: &StudyExamples<'_>,
-        start: &Start<'_>,
+        double: Option<&Expansion>,
     ) -> Result<Expansion> {
-        let few = test.select(&evenly(test.len().min(COMPARED), test.len()));
-        let sample = match &mut self.sample {
-            Some(sample) => sample,
-            none => none.insert(Sample::of(&study.parameters, &few, batch)?),
-        };
-        let line = Line::new(&study.parameters, network);
-        let start = &start.logits.test;
-        if study.parameters.kind() == Kind::Double {
+        let start = &self.study.parameters;
+        let sample = self.probes.at_start(start)?;
+        let line = Line::new(start, network);
+        if start.kind() == Kind::Double {
             // The start's logits may be rounded as in transformers; differences need exact ones.
             let known = Known { start: None, end: None };
-            return Expansion::double(line, test, batch, sample.rounding, known);
+            return Expansion::double(line, test, sample.rounding, known);
         }
-        Expansion::sufficient(line, (test, &few), batch, sample, Some(start), &mut self.at_start)
+        let few = Few { examples: &self.probes.examples, start: &sample, double };
+        Expansion::sufficient(line, test, &few, Some(&self.start.logits.test), &mut self.at_start)
     }
 }
 
