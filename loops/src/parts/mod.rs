@@ -25,6 +25,8 @@ mod outer;
 mod pack;
 mod product;
 #[cfg(target_arch = "x86_64")]
+mod signed;
+#[cfg(target_arch = "x86_64")]
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod tokens;
@@ -42,6 +44,8 @@ pub use outer::{ALIGNMENT, Bf16, Columns, Packs, Rows, Values};
 pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, Start, multiply};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use signed::{add_signed_products, multiplies_signed};
 #[cfg(target_arch = "x86_64")]
 pub use tokens::Tokens;
 

@@ -126,6 +126,30 @@ impl Tiles {
         }
     }
 
+    /// Writes a block, whose rows lie one behind the other, of products of strips of which one has three parts, the other signs.
+    ///
+    /// # Safety
+    /// The strips are as long as so many steps, at least one.
+    #[inline]
+    pub unsafe fn multiply_signs(
+        &self,
+        signs: Signs,
+        (rows, columns): (*const Line, *const Line),
+        steps: usize,
+        out: &mut [f32; SIDE * SIDE],
+    ) {
+        // SAFETY: the tiles are configured; what is read is the caller's promise.
+        unsafe {
+            self.begin(None);
+            let rows = (rows, rows.add(SIDE / 2), size_of::<Line>());
+            match signs {
+                Signs::Rows => rows_signs(rows, columns, steps),
+                Signs::Columns => columns_signs(rows, columns, steps),
+            }
+            self.store(out.as_mut_ptr(), SIDE);
+        }
+    }
+
     /// Writes the sums to a block whose rows are `stride` numbers apart.
     ///
     /// # Safety
@@ -145,6 +169,13 @@ impl Tiles {
             );
         }
     }
+}
+
+/// Which of two strips has signs.
+#[derive(Clone, Copy)]
+pub(super) enum Signs {
+    Rows,
+    Columns,
 }
 
 impl Drop for Tiles {
@@ -192,6 +223,20 @@ macro_rules! steps {
         }
     };
 }
+
+// Signs with three parts, the smallest first.
+steps!(rows_signs, "2048", "6144",
+    ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w} + 4096]",
+     "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 5120]"]
+    ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
+    ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+);
+steps!(columns_signs, "6144", "2048",
+    ["tileloadd tmm4, [{u} + {p} + 4096]", "tileloadd tmm6, [{c} + {w}]",
+     "tileloadd tmm5, [{l} + {p} + 4096]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+    ["tileloadd tmm4, [{u} + {p} + 2048]", "tileloadd tmm5, [{l} + {p} + 2048]"]
+    ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm5, [{l} + {p}]"]
+);
 
 /// The loops for one, two and three parts over rows whose parts are `$part` bytes apart, side by side: `$second` and `$third` are two
 /// and three times as many.
