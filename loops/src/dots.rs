@@ -20,12 +20,20 @@ const WIDTH: usize = 4;
 const CHUNK: usize = 3072;
 
 /// Adds `<a_i, b_j>` to `sums` \[rows of a, rows of b\] for all rows of `entries` numbers; with `upper`, where a is b, for
-/// i ≤ j (and some below the diagonal).
+/// i ≤ j (and some below the diagonal). Of many rows matrix units multiply three exact parts of every number, which is faster.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
 pub fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
     assert!(has_avx512(), "AVX-512");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let wanted = if upper { parts::Wanted::Half } else { parts::Wanted::Plain };
+        if parts::multiplies_exactly(wanted, a.len() / entries, b.len() / entries) {
+            let sums = SignedSums { plain: Some(sums), ..SignedSums::default() };
+            return parts::add_signed_products(a, (!upper).then_some(b), entries, sums);
+        }
+    }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 is available, as asserted.
     in_chunks((a, b), entries, upper, sums, |left, right| unsafe { x86::single::tile(left, right) });
@@ -60,15 +68,14 @@ pub struct SignedSums<'s> {
 /// Adds products of rows and of their signs; without b, of a with itself, plain ones for i ≤ j (and some below the diagonal). Of up to
 /// some hundred rows a chunk and its signs stay in the second cache, so that rows are read from beyond it once.
 ///
-/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, which multiply three exact parts of every
-/// number two to three times as fast.
+/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, two to three times as fast.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
 pub fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, sums: SignedSums<'_>, lanes: Lanes) {
     assert!(has_avx512(), "AVX-512");
     #[cfg(target_arch = "x86_64")]
-    if parts::multiplies_signed(a.len() / entries, b.unwrap_or(a).len() / entries) {
+    if parts::multiplies_exactly(parts::Wanted::Signed, a.len() / entries, b.unwrap_or(a).len() / entries) {
         return parts::add_signed_products(a, b, entries, sums);
     }
     #[cfg(target_arch = "x86_64")]

@@ -17,6 +17,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(target_arch = "x86_64")]
+mod exact;
+#[cfg(target_arch = "x86_64")]
 mod gathered;
 #[cfg(target_arch = "x86_64")]
 mod gram;
@@ -45,7 +47,7 @@ pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, Start, multiply};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use signed::{add_signed_products, multiplies_signed};
+pub(crate) use signed::{Wanted, add_signed_products, multiplies_exactly};
 #[cfg(target_arch = "x86_64")]
 pub use tokens::Tokens;
 

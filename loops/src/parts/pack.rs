@@ -19,7 +19,7 @@ use super::product::Factor;
 use super::units::{Line, PART, SIDE, STEP, Unit};
 
 /// Rows of a tile.
-const HEIGHT: usize = 16;
+pub(super) const HEIGHT: usize = 16;
 
 /// Which of the two factors of a product is packed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -241,7 +241,7 @@ fn store(rows: &[__m512i; HEIGHT], lines: &mut [Line; HEIGHT]) {
 /// Their transpose.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(mut rows: [__m512i; HEIGHT]) -> [__m512i; HEIGHT] {
+pub(super) fn transposed(mut rows: [__m512i; HEIGHT]) -> [__m512i; HEIGHT] {
     let mut other = rows;
     for i in 0..8 {
         other[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
