@@ -64,6 +64,7 @@ impl Sample {
 }
 
 /// A few examples on which precisions are compared.
+#[derive(Clone, Copy)]
 pub struct Few<'a> {
     /// The examples.
     pub examples: &'a dyn Examples,
@@ -245,6 +246,11 @@ mod tests {
             let line = Line::new(&start, &end);
             let found = Expansion::sufficient(line, &examples, &few, None, &mut None).expect("an expansion");
             let (residual, stated) = (found.residual().expect("a residual"), found.computed.error.expect("an error"));
+            let start = Known { start: Some(&sample.double), end: None };
+            let known = Expansion::double(line, few.examples, sample.rounding, start).expect("an expansion");
+            let with = Few { double: Some(&known), ..few };
+            let again = Expansion::sufficient(line, &examples, &with, None, &mut None).expect("an expansion");
+            assert_eq!((again.residual(), again.computed), (found.residual(), found.computed), "{share}");
             let off = (residual - expected).abs();
             assert!(off <= 4.0 * stated, "{share}: {residual} for {expected}, stated {stated:.1e}");
             assert!(stated <= 2.0 * ENOUGH * expected, "{share}: {stated:.1e} of {expected}");

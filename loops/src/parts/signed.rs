@@ -9,14 +9,8 @@ use super::tiles::{Signs, Tiles};
 use super::units::{EMPTY, SIDE, STEP, Unit};
 use crate::dots::SignedSums;
 
-/// Entries of a row that are summed in single precision before double precision takes over.
-const ALONG: usize = 768;
-
-/// The same for more than [`FEW`] rows, which take more of the second cache.
-const SHORT: usize = 384;
-
-/// See [`SHORT`].
-const FEW: usize = 64;
+/// Entries of a row that are summed in single precision before double precision takes over, and that are packed at a time.
+const ALONG: usize = 512;
 
 /// Which products of rows are asked for.
 #[derive(Clone, Copy)]
@@ -58,10 +52,9 @@ fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) 
     for sums in [&plain, &right_signs, &left_signs].into_iter().flatten() {
         assert_eq!(sums.len(), a.rows * columns.rows, "sums of these rows");
     }
-    let most = if a.rows.max(columns.rows) > FEW { SHORT } else { ALONG };
     STRIPS.with_borrow_mut(|kept| {
-        for start in (0..a.entries).step_by(most) {
-            let along = start..a.entries.min(start + most);
+        for start in (0..a.entries).step_by(ALONG) {
+            let along = start..a.entries.min(start + ALONG);
             let steps = along.len().div_ceil(STEP);
             let (numbers, signs) = (length(along.len(), PARTS), length(along.len(), 1));
             let packed = room(&mut kept.rows, a.rows.div_ceil(SIDE) * (numbers + signs), EMPTY);

@@ -385,7 +385,7 @@ proptest! {
                             _ => sign(*x) * f64::from(*y),
                         };
                         let (exact, size) = pairs().map(product).fold((0.5, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
-                        let additions = entries.min(768) * if k == 0 { 6 } else { 3 };
+                        let additions = entries.min(512) * if k == 0 { 6 } else { 3 };
                         let bound = (additions + 4) as f64 * 2f64.powi(-24) * size + 1e-37;
                         let error = (found[k][at] - exact).abs();
                         prop_assert!(error <= bound, "{k}, {i}, {j} of {entries}: {error:e} > {bound:e}");
