@@ -7,7 +7,9 @@
 
 use crate::Lanes;
 use crate::instructions::has_avx512;
-use crate::parts::{self, Bf16, multiplies_rounded};
+use crate::parts::{Bf16, multiplies_rounded};
+#[cfg(target_arch = "x86_64")]
+use crate::parts::{Wanted, add_signed_products as add_by_units, multiplies_exactly};
 
 /// Left rows of a register tile, which stay in the first cache while right rows pass by: 24 accumulators and 5 operands of 32
 /// registers.
@@ -28,10 +30,10 @@ pub fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mu
     assert!(has_avx512(), "AVX-512");
     #[cfg(target_arch = "x86_64")]
     {
-        let wanted = if upper { parts::Wanted::Half } else { parts::Wanted::Plain };
-        if parts::multiplies_exactly(wanted, a.len() / entries, b.len() / entries) {
+        let wanted = if upper { Wanted::Half } else { Wanted::Plain };
+        if multiplies_exactly(wanted, a.len() / entries, b.len() / entries) {
             let sums = SignedSums { plain: Some(sums), ..SignedSums::default() };
-            return parts::add_signed_products(a, (!upper).then_some(b), entries, sums);
+            return add_by_units(a, (!upper).then_some(b), entries, sums);
         }
     }
     #[cfg(target_arch = "x86_64")]
@@ -75,8 +77,8 @@ pub struct SignedSums<'s> {
 pub fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, sums: SignedSums<'_>, lanes: Lanes) {
     assert!(has_avx512(), "AVX-512");
     #[cfg(target_arch = "x86_64")]
-    if parts::multiplies_exactly(parts::Wanted::Signed, a.len() / entries, b.unwrap_or(a).len() / entries) {
-        return parts::add_signed_products(a, b, entries, sums);
+    if multiplies_exactly(Wanted::Signed, a.len() / entries, b.unwrap_or(a).len() / entries) {
+        return add_by_units(a, b, entries, sums);
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 is available, as asserted.
@@ -363,8 +365,8 @@ mod tests {
             }
         }
 
-        /// Bit for bit the products with written signs (so few rows are not for matrix units), each alone and all together, of two blocks and of one with itself. Fails for: sums
-        /// exchanged, signs of another chunk or of the last rows before.
+        /// Bit for bit the products with written signs (so few rows are not for matrix units), each alone and all together, of two
+        /// blocks and of one with itself. Fails for: sums exchanged, signs of another chunk or of the last rows before.
         #[test]
         fn products_with_signs_are_those_of_written_signs(
             rows in 1usize..14, columns in 1usize..10, entries in 1usize..2500, seed in any::<u64>(), wanted in 0usize..8,

@@ -48,6 +48,7 @@ pub(crate) fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, 
 #[target_feature(enable = "avx512f")]
 fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) {
     let SignedSums { mut plain, mut right_signs, mut left_signs } = sums;
+    // Both have rows of `entries` numbers (`Block::new`).
     let columns = b.unwrap_or(a);
     for sums in [&plain, &right_signs, &left_signs].into_iter().flatten() {
         assert_eq!(sums.len(), a.rows * columns.rows, "sums of these rows");
