@@ -75,8 +75,8 @@ struct Shapes<'a> {
     outputs: f64,
     /// Number of input sets per example: C if outputs have separate inputs, else 1.
     inputs: f64,
-    /// Padded tokens of all left and all right examples.
-    tokens: (f64, f64),
+    /// Padded tokens of an example, relative to those of the longest: of the held set, and of the streamed one.
+    scale: (f64, f64),
     examples: (usize, usize),
     same: bool,
 }
@@ -88,7 +88,11 @@ pub fn estimate_gram(
     right: Option<&dyn Examples>,
     options: &GramOptions,
 ) -> KernelEstimate {
-    let total = |e: &dyn Examples| batches(e, options.batch).iter().map(|p| padded(e, p)).sum::<usize>() as f64;
+    let longest_of_all = longest_cost(left, right) as f64;
+    let scale = |e: &dyn Examples| {
+        let tokens: usize = batches(e, options.batch).iter().map(|p| padded(e, p)).sum();
+        tokens.max(1) as f64 / e.len().max(1) as f64 / longest_of_all
+    };
     // The smaller set is held, the larger one streamed.
     let (held, passing) = match right {
         Some(r) if r.len() < left.len() => (r, Some(left)),
@@ -101,7 +105,7 @@ pub fn estimate_gram(
         sites: longest(parameters, left, right),
         outputs,
         inputs,
-        tokens: (total(held), passing.map_or(0.0, total)),
+        scale: (scale(held), scale(passing.unwrap_or(held))),
         examples: (held.len(), passing.map_or(0, Examples::len)),
         same: right.is_none(),
     };
@@ -119,21 +123,26 @@ impl Shapes<'_> {
             single
         };
         let example = example_bytes(self.parameters, &self.sites, left, self.options);
-        let room = (self.options.keep_bytes as f64 / example).max(2.0);
         let (n, m) = self.examples;
-        let (hold, pass) = match (self.same, n as f64 <= room) {
+        let keep = self.options.keep_bytes as f64;
+        // Bytes of an example on either side, on average, and how many of them a part of what is kept has room for.
+        let bytes = (example * self.scale.0, example * self.scale.1);
+        let fit = |share: f64, bytes: f64| ((share / bytes) as usize).max(1);
+        let (hold, pass) = match (self.same, n as f64 * bytes.0 <= keep) {
             (true, true) => (n, 0),
-            (true, false) => (((HELD * room) as usize).max(1), (((1.0 - HELD) * room) as usize).max(1)),
+            (true, false) => (fit(HELD * keep, bytes.0), fit((1.0 - HELD) * keep, bytes.0)),
             (false, _) => {
-                let hold = n.min((HELD * room) as usize).max(1);
-                (hold, m.min(room as usize - hold.min(room as usize - 1)).max(1))
+                let hold = n.min(fit(HELD * keep, bytes.0));
+                (hold, m.min(fit(keep - hold as f64 * bytes.0, bytes.1)).max(1))
             }
         };
+        // Examples kept, as if all of them were the longest.
+        let kept = (hold as f64 * self.scale.0 + pass as f64 * self.scale.1)
+            .min(n as f64 * self.scale.0 + m as f64 * self.scale.1);
         let held_panels = n.div_ceil(hold);
         // Every held panel meets all later examples of the same set, or all of the other set.
         let passing = if self.same { n.saturating_sub(hold) * held_panels / 2 } else { m * held_panels };
         let passing_panels = if pass == 0 { 0.0 } else { passing as f64 / pass as f64 };
-        let per_example = self.tokens.0.max(1.0) / n as f64;
         let mut layers: Vec<LayerEstimate> = Vec::new();
         let mut operations = 0.0;
         for site in &self.sites {
@@ -150,7 +159,6 @@ impl Shapes<'_> {
                 layers.push(LayerEstimate { layer, entries: 0, methods, bytes: 0.0, seconds: 0.0 });
             }
             let layer = layers.iter_mut().find(|l| l.layer == spec.layer).expect("pushed above");
-            let kept = (hold + pass).min(n + m) as f64;
             let size = element(self.options.factor_kind(self.parameters));
             layer.bytes += kept * self.inputs * site_bytes(self.parameters, site, self.outputs, size);
             // A parameter with several uses is multiplied once.
@@ -166,16 +174,16 @@ impl Shapes<'_> {
         }
         let recorded = n + passing;
         let longest = longest_cost(left, right);
-        let scale = per_example / longest as f64;
         let batch = longest_batch(self.options.batch, longest);
-        let kept = memory_of_kept(self.parameters, &self.sites, left, self.options);
+        let packed = memory_of_kept(self.parameters, &self.sites, left, self.options);
+        let passes_of_longest = n as f64 * self.scale.0 + passing as f64 * self.scale.1;
         KernelEstimate {
             layers,
-            pass_seconds: operations * scale * recorded as f64 / rate / PASS_EFFICIENCY,
+            pass_seconds: operations * passes_of_longest / rate / PASS_EFFICIENCY,
             memory: MemoryEstimate {
                 fixed: fixed_bytes(self.parameters),
                 results: result_bytes(left, right, self.options),
-                factors: kept * (hold + pass).min(n + m) as f64 * example * scale,
+                factors: packed * kept * example,
                 pass: TRANSIENT * (batch * passes(self.parameters, self.options) as f64).min(n.max(m) as f64) * example,
                 tiles: tile_bytes(self.parameters, self.options),
             },
@@ -210,8 +218,10 @@ impl Shapes<'_> {
             // Rows that some example touches, assuming that none is shared.
             SiteShape::Rows { rows, .. } => (1, (rows * hold.max(pass)).min(shape.0)),
         };
+        // Nothing is shorter than the token that an answer is read at.
+        let all = |examples: i64, scale: f64| ((tokens as f64 * scale).max(1.0) * examples as f64).round() as i64;
         let pairing = Pairing {
-            tokens: (tokens * hold, tokens * pass),
+            tokens: (all(hold, self.scale.0), all(pass, self.scale.1)),
             longest: tokens,
             outputs,
             rows: (hold * outputs, pass * outputs),
@@ -242,4 +252,47 @@ fn measured_rate(kind: Kind, device: Device, parts: Option<Parts>) -> f64 {
     };
     let best = (0..6).map(|_| time()).fold(f64::INFINITY, f64::min);
     2.0 * (SIZE * SIZE * SIZE) as f64 / best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::FormulaSet;
+    use crate::lm::{Architecture, MaskedLm, OutputMode, PromptExample, PromptExamples, random};
+
+    /// Fifteen short examples and a long one take the time and the memory of their tokens. Fails for: either of sixteen long ones, of
+    /// sixteen short ones.
+    #[test]
+    fn short_examples_cost_what_they_have_of_the_longest() {
+        let model = MaskedLm::new(random::tiny(Architecture::Bert, 60));
+        let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
+        let of = |lengths: &[i64]| {
+            let prompt = |length: &i64| PromptExample {
+                input_ids: (5..5 + length).collect(),
+                segment_ids: vec![0; *length as usize],
+                mask_position: 3,
+            };
+            let prompts = lengths.iter().map(prompt).collect();
+            PromptExamples::new(&model, prompts, &[8, 11], OutputMode::Difference, Device::Cpu).expect("valid")
+        };
+        let mut lengths = [6; 16];
+        lengths[4] = 24;
+        let (long, mixed) = (of(&[24; 16]), of(&lengths));
+        let mut options = GramOptions::new(FormulaSet::ALL, parameters.len());
+        // Without padding.
+        options.batch = 1;
+        let example = example_bytes(&parameters, &longest(&parameters, &long, None), &long, &options);
+        options.keep_bytes = (8.0 * example) as usize;
+        let [long, mixed] = [&long, &mixed].map(|examples| estimate_gram(&parameters, examples, None, &options));
+        let share = 114.0 / 384.0;
+        let passes = (mixed.pass_seconds * mixed.rate) / (long.pass_seconds * long.rate);
+        assert!(long.recorded > 16 && mixed.recorded == 16, "{} and {}", long.recorded, mixed.recorded);
+        assert!((passes * long.recorded as f64 / 16.0 - share).abs() < 1e-9, "{passes}");
+        let kept = long.panels.0 + long.panels.1;
+        assert!(mixed.panels == (16, 0) && (6..=8).contains(&kept), "{:?} and {kept}", mixed.panels);
+        let factors = mixed.memory.factors / long.memory.factors;
+        assert!((factors * kept as f64 / 16.0 - share).abs() < 1e-9, "{factors}");
+        let products = |e: &KernelEstimate| e.layers.iter().map(|l| l.seconds).sum::<f64>() * e.rate;
+        assert!(products(&mixed) < products(&long), "{} of {}", products(&mixed), products(&long));
+    }
 }
