@@ -22,7 +22,8 @@ const WIDTH: usize = 4;
 const CHUNK: usize = 3072;
 
 /// Adds `<a_i, b_j>` to `sums` \[rows of a, rows of b\] for all rows of `entries` numbers; with `upper`, where a is b, for
-/// i ≤ j (and some below the diagonal). Of many rows matrix units multiply three exact parts of every number, which is faster.
+/// i ≤ j (and some below the diagonal). Of many rows matrix units, if there are any, multiply
+/// three exact parts of every number, which is faster.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
@@ -70,7 +71,8 @@ pub struct SignedSums<'s> {
 /// Adds products of rows and of their signs; without b, of a with itself, plain ones for i ≤ j (and some below the diagonal). Of up to
 /// some hundred rows a chunk and its signs stay in the second cache, so that rows are read from beyond it once.
 ///
-/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, two to three times as fast.
+/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, if there are any, two to three times
+/// as fast.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
@@ -360,6 +362,36 @@ mod tests {
                     for j in i..rows {
                         let (value, size) = exact(row, &a[j * entries..][..entries]);
                         prop_assert!((own[i * rows + j] - value).abs() <= bound * size + 1e-15);
+                    }
+                }
+            }
+        }
+
+        /// Of so many rows that matrix units multiply them, if there are any, against double precision; of one block with itself on
+        /// and above the diagonal. Units add six products of parts per entry, each with an error of 2⁻²⁴ of what is added, for 512
+        /// entries at a time. Fails for: another block in place of itself, and the reverse.
+        #[test]
+        fn products_of_many_rows_equal_double_precision(seed in any::<u64>(), entries in 500usize..700) {
+            use rand::{Rng, SeedableRng};
+            if has_avx512() {
+                let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+                let mut draw = |n: usize| -> Vec<f32> { (0..n * entries).map(|_| random.random_range(-1.0..1.0)).collect() };
+                let (a, b) = (draw(96), draw(64));
+                let (mut sums, mut own) = (vec![0.0; 96 * 64], vec![0.0; 96 * 96]);
+                add_products(&a, &b, entries, false, &mut sums);
+                add_products(&a, &a, entries, true, &mut own);
+                let off = |found: f64, x: &[f32], y: &[f32]| {
+                    let products = || x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y));
+                    let size: f64 = products().map(f64::abs).sum();
+                    (found - products().sum::<f64>()).abs() / size
+                };
+                let bound = f64::from(6 * 512 + 4) * 2f64.powi(-24);
+                for (i, row) in a.chunks_exact(entries).enumerate() {
+                    for (j, other) in b.chunks_exact(entries).enumerate() {
+                        prop_assert!(off(sums[i * 64 + j], row, other) < bound, "{i}, {j}");
+                    }
+                    for (j, other) in a.chunks_exact(entries).enumerate().skip(i) {
+                        prop_assert!(off(own[i * 96 + j], row, other) < bound, "{i}, {j} of one");
                     }
                 }
             }

@@ -1,4 +1,5 @@
-//! Residuals of the linearization along a run, measured during training.
+//! Residuals of the linearization along a run, measured during training on probes, which also decide the precision of the measures
+//! at its end.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -71,8 +72,8 @@ impl<'a> Along<'a> {
         let examples = &self.probes.examples;
         let first = Line::new(self.start, step.after);
         if self.at_start.is_none() {
-            let own = || Sample::of(self.start, examples);
-            self.at_start = Some(if self.shares { self.probes.at_start(self.start)? } else { own()? });
+            let shared = self.shares.then(|| self.probes.at_start(self.start));
+            self.at_start = Some(shared.unwrap_or_else(|| Sample::of(self.start, examples))?);
         }
         let Some(Sample { double, rounding, .. }) = &self.at_start else { return Ok(()) };
         let known = Known { start: Some(double), end: None };

@@ -274,7 +274,7 @@ pub(super) struct FineTuningArgs {
     /// steps, at least 2, at most the powers of two]
     #[arg(long, value_name = "N")]
     pub measure_steps: Option<usize>,
-    /// Number of dev examples used for these measures, evenly spaced [default: 8]
+    /// Number of dev examples used for these measures and to choose the precision of those at the end, evenly spaced [default: 8]
     #[arg(long, value_name = "N")]
     pub probes: Option<usize>,
     /// Compute linear maps from bf16 parts while training; weights, sums and everything else stay in single precision. The

@@ -251,6 +251,11 @@ mod tests {
             let with = Few { double: Some(&known), ..few };
             let again = Expansion::sufficient(line, &examples, &with, None, &mut None).expect("an expansion");
             assert_eq!((again.residual(), again.computed), (found.residual(), found.computed), "{share}");
+            let other = Expansion { end: &known.end * 2.0, ..known };
+            let with = Few { double: Some(&other), ..few };
+            let again = Expansion::sufficient(line, &examples, &with, None, &mut None).expect("an expansion");
+            let single = found.computed.arithmetic == Arithmetic::Single;
+            assert!(!single || again.computed != found.computed, "{share}: what is known was not used");
             let off = (residual - expected).abs();
             assert!(off <= 4.0 * stated, "{share}: {residual} for {expected}, stated {stated:.1e}");
             assert!(stated <= 2.0 * ENOUGH * expected, "{share}: {stated:.1e} of {expected}");

@@ -4,7 +4,7 @@
 //! become pairs by one transposition, before they are split into parts.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _CMP_NEQ_OQ, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512,
+    __m512, __m512i, __mmask16, _CMP_NEQ_UQ, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_maskz_loadu_ps, _mm512_maskz_or_epi32,
     _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
     _mm512_srli_epi32, _mm512_store_si512, _mm512_sub_ps,
@@ -130,12 +130,12 @@ impl Pair {
         [pairs(a[0], b[0]), pairs(a[1], b[1]), pairs(a[2], b[2])]
     }
 
-    /// Their signs: -1, 0 or 1. Zero has none, nor what is not a number.
+    /// Their signs: -1, 0 or 1, which what is not a number has as the loops of vectors read it.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn signs(self) -> __m512i {
         let of = |numbers: __m512i| {
-            let signed = _mm512_cmp_ps_mask::<_CMP_NEQ_OQ>(_mm512_castsi512_ps(numbers), _mm512_setzero_ps());
+            let signed = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_castsi512_ps(numbers), _mm512_setzero_ps());
             let sign = _mm512_and_si512(numbers, _mm512_set1_epi32(i32::MIN));
             _mm512_maskz_or_epi32(signed, sign, _mm512_set1_epi32(1f32.to_bits() as i32))
         };
@@ -158,7 +158,7 @@ fn split(numbers: __m512i) -> [__m512i; PARTS] {
     [first, second, _mm512_sub_ps(left, second)].map(|x| _mm512_castps_si512(x))
 }
 
-/// Pairs of numbers of bf16, given by those of single precision that they are, but for the bits below the range of bf16.
+/// Pairs of numbers that bf16 has, given in single precision. Bits below its range are cut off.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn pairs(first: __m512i, second: __m512i) -> __m512i {

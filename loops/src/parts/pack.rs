@@ -1,8 +1,8 @@
 //! Splits numbers into bf16 parts, in the layout of the matrix units.
 //!
 //! The units sum over pairs of numbers: a tile of rows has 16 pairs of one row of the factor in each of its 16 rows, a tile of columns
-//! one pair for each of 16 columns. One is the other with its pairs transposed. A pair is two numbers 16 apart: the order of a sum
-//! is free, and this one needs the fewest moves.
+//! one pair for each of 16 columns. One is the other with its pairs transposed. A pair is two numbers 16 apart here: the order of a
+//! sum is free, and this one needs the fewest moves.
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16, _mm512_and_si512,

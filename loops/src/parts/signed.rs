@@ -19,12 +19,12 @@ pub(crate) enum Wanted {
     Signed,
     /// With others.
     Plain,
-    /// With one another, half of which are the others.
+    /// With one another: half of the pairs.
     Half,
 }
 
-/// Whether matrix units compute products of so many rows with so many others faster than vectors here. They take as long for rows that
-/// a strip lacks as for those that it has.
+/// Whether matrix units compute products of so many rows with so many others faster than vectors here. Rows that are
+/// missing from a strip take as long as those that are there.
 pub(crate) fn multiplies_exactly(wanted: Wanted, rows: usize, columns: usize) -> bool {
     let (least, percent) = match wanted {
         Wanted::Signed => (512, 45),
@@ -35,7 +35,7 @@ pub(crate) fn multiplies_exactly(wanted: Wanted, rows: usize, columns: usize) ->
     pairs >= least && 100 * pairs >= percent * whole && Unit::here() == Some(Unit::Matrix)
 }
 
-/// The products of [`crate::dots::add_signed_products`]. Parts below the range of bf16 are lost: of numbers below 1e-33.
+/// The products of [`crate::dots::add_signed_products`]. Parts below the range of bf16 are lost: bits of numbers below 1e-31.
 ///
 /// # Panics
 /// If there are no matrix units, or lengths do not fit.
@@ -54,6 +54,7 @@ fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) 
         assert_eq!(sums.len(), a.rows * columns.rows, "sums of these rows");
     }
     STRIPS.with_borrow_mut(|kept| {
+        let mut block = [0f32; SIDE * SIDE];
         for start in (0..a.entries).step_by(ALONG) {
             let along = start..a.entries.min(start + ALONG);
             let steps = along.len().div_ceil(STEP);
@@ -72,7 +73,6 @@ fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) 
                 columns.pack(j, &along, Place::Columns, Packed { numbers: out.0, signs: out.1 });
                 for (i, packed) in a.strips().zip(packed.chunks_exact(numbers + signs)) {
                     let (row, row_signs) = packed.split_at(numbers);
-                    let mut block = [0f32; SIDE * SIDE];
                     let out = &mut block;
                     // SAFETY: the block is this function's own; strips are as long as the steps.
                     unsafe {

@@ -125,14 +125,15 @@ impl Shapes<'_> {
         let example = example_bytes(self.parameters, &self.sites, left, self.options);
         let (n, m) = self.examples;
         let keep = self.options.keep_bytes as f64;
-        // Bytes of an example on either side, on average, and how many of them a part of what is kept has room for.
+        // Bytes of an example on either side, on average, as if all of an example grew with its tokens, and how many of them a part of
+        // what is kept has room for.
         let bytes = (example * self.scale.0, example * self.scale.1);
         let fit = |share: f64, bytes: f64| ((share / bytes) as usize).max(1);
         let (hold, pass) = match (self.same, n as f64 * bytes.0 <= keep) {
             (true, true) => (n, 0),
             (true, false) => (fit(HELD * keep, bytes.0), fit((1.0 - HELD) * keep, bytes.0)),
             (false, _) => {
-                let hold = n.min(fit(HELD * keep, bytes.0));
+                let hold = n.min(fit(HELD * keep, bytes.0)).max(1);
                 (hold, m.min(fit(keep - hold as f64 * bytes.0, bytes.1)).max(1))
             }
         };
