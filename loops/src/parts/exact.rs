@@ -23,9 +23,9 @@ const UPPER: i32 = 0xffff_0000_u32 as i32;
 /// Numbers of a vector.
 const WIDTH: usize = 16;
 
-/// Rows of numbers, one behind the other.
+/// Rows of numbers in single precision, one behind the other.
 #[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
+pub(super) struct Singles<'a> {
     values: &'a [f32],
     pub entries: usize,
     pub rows: usize,
@@ -37,7 +37,7 @@ pub(super) struct Packed<'l> {
     pub signs: Option<&'l mut [Line]>,
 }
 
-impl<'a> Block<'a> {
+impl<'a> Singles<'a> {
     /// # Panics
     /// If there are not whole rows.
     pub fn new(values: &'a [f32], entries: usize) -> Self {
@@ -56,7 +56,7 @@ impl<'a> Block<'a> {
     pub fn pack(&self, first: usize, along: &Range<usize>, place: Place, mut out: Packed<'_>) {
         for (step, start) in along.clone().step_by(STEP).enumerate() {
             for half in 0..SIDE / HEIGHT {
-                let tile = Tile { block: self, first: first + HEIGHT * half, entries: start..along.end };
+                let tile = Tile { of: self, first: first + HEIGHT * half, entries: start..along.end };
                 let mut write = |line: usize, pair: Pair| {
                     let line = half * HEIGHT + line;
                     if let Some(numbers) = &mut out.numbers {
@@ -90,9 +90,9 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Some rows of a block, and of a step's entries those from a first one on.
+/// Some of the rows, and of a step's entries those from a first one on.
 struct Tile<'a> {
-    block: &'a Block<'a>,
+    of: &'a Singles<'a>,
     first: usize,
     entries: Range<usize>,
 }
@@ -105,10 +105,10 @@ impl Tile<'_> {
         /// Bytes ahead of which rows, which are far apart, are fetched.
         const AHEAD: usize = 2 * STEP * size_of::<f32>();
         let (row, at) = (self.first + row, self.entries.start + at);
-        if row >= self.block.rows || at >= self.entries.end {
+        if row >= self.of.rows || at >= self.entries.end {
             return _mm512_setzero_si512();
         }
-        let place = &raw const self.block.values[row * self.block.entries + at];
+        let place = &raw const self.of.values[row * self.of.entries + at];
         _mm_prefetch::<_MM_HINT_T0>(place.cast::<i8>().wrapping_add(AHEAD));
         let mask = ((1u32 << WIDTH.min(self.entries.end - at)) - 1) as __mmask16;
         // SAFETY: the mask marks numbers of the row.

@@ -2,7 +2,7 @@
 //! of three bf16 parts, and a sign is one part.
 
 use super::Parts;
-use super::exact::{Block, PARTS, Packed};
+use super::exact::{PARTS, Packed, Singles};
 use super::pack::{Place, length};
 use super::product::{STRIPS, add_block, room};
 use super::tiles::{Signs, Tiles};
@@ -42,13 +42,13 @@ pub(crate) fn multiplies_exactly(wanted: Wanted, rows: usize, columns: usize) ->
 pub(crate) fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, sums: SignedSums<'_>) {
     let tiles = Tiles::new();
     // SAFETY: matrix units come with these vectors.
-    unsafe { add(&tiles, Block::new(a, entries), b.map(|b| Block::new(b, entries)), sums) };
+    unsafe { add(&tiles, Singles::new(a, entries), b.map(|b| Singles::new(b, entries)), sums) };
 }
 
 #[target_feature(enable = "avx512f")]
-fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) {
+fn add(tiles: &Tiles, a: Singles<'_>, b: Option<Singles<'_>>, sums: SignedSums<'_>) {
     let SignedSums { mut plain, mut right_signs, mut left_signs } = sums;
-    // Both have rows of `entries` numbers (`Block::new`).
+    // Both have rows of `entries` numbers (`Singles::new`).
     let columns = b.unwrap_or(a);
     for sums in [&plain, &right_signs, &left_signs].into_iter().flatten() {
         assert_eq!(sums.len(), a.rows * columns.rows, "sums of these rows");
@@ -68,9 +68,11 @@ fn add(tiles: &Tiles, a: Block<'_>, b: Option<Block<'_>>, sums: SignedSums<'_>) 
             }
             let (column, column_signs) = room(&mut kept.columns, numbers + signs, EMPTY).split_at_mut(numbers);
             for j in columns.strips() {
-                let wanted = (plain.is_some() || left_signs.is_some(), right_signs.is_some());
-                let out = (wanted.0.then_some(&mut *column), wanted.1.then_some(&mut *column_signs));
-                columns.pack(j, &along, Place::Columns, Packed { numbers: out.0, signs: out.1 });
+                let out = Packed {
+                    numbers: (plain.is_some() || left_signs.is_some()).then_some(&mut *column),
+                    signs: right_signs.is_some().then_some(&mut *column_signs),
+                };
+                columns.pack(j, &along, Place::Columns, out);
                 for (i, packed) in a.strips().zip(packed.chunks_exact(numbers + signs)) {
                     let (row, row_signs) = packed.split_at(numbers);
                     let out = &mut block;

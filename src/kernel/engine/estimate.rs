@@ -75,6 +75,8 @@ struct Shapes<'a> {
     outputs: f64,
     /// Number of input sets per example: C if outputs have separate inputs, else 1.
     inputs: f64,
+    /// Cost of the longest example.
+    longest: usize,
     /// Padded tokens of an example, relative to those of the longest: of the held set, and of the streamed one.
     scale: (f64, f64),
     examples: (usize, usize),
@@ -88,10 +90,10 @@ pub fn estimate_gram(
     right: Option<&dyn Examples>,
     options: &GramOptions,
 ) -> KernelEstimate {
-    let longest_of_all = longest_cost(left, right) as f64;
+    let most = longest_cost(left, right);
     let scale = |e: &dyn Examples| {
         let tokens: usize = batches(e, options.batch).iter().map(|p| padded(e, p)).sum();
-        tokens.max(1) as f64 / e.len().max(1) as f64 / longest_of_all
+        tokens.max(1) as f64 / e.len().max(1) as f64 / most as f64
     };
     // The smaller set is held, the larger one streamed.
     let (held, passing) = match right {
@@ -105,6 +107,7 @@ pub fn estimate_gram(
         sites: longest(parameters, left, right),
         outputs,
         inputs,
+        longest: most,
         scale: (scale(held), scale(passing.unwrap_or(held))),
         examples: (held.len(), passing.map_or(0, Examples::len)),
         same: right.is_none(),
@@ -174,8 +177,7 @@ impl Shapes<'_> {
             }
         }
         let recorded = n + passing;
-        let longest = longest_cost(left, right);
-        let batch = longest_batch(self.options.batch, longest);
+        let batch = longest_batch(self.options.batch, self.longest);
         let packed = memory_of_kept(self.parameters, &self.sites, left, self.options);
         let passes_of_longest = n as f64 * self.scale.0 + passing as f64 * self.scale.1;
         KernelEstimate {
