@@ -7,9 +7,9 @@
 
 use crate::Lanes;
 use crate::instructions::has_avx512;
-use crate::parts::{Bf16, multiplies_rounded};
+use crate::parts::{Bf16, Parts, multiplies_rounded};
 #[cfg(target_arch = "x86_64")]
-use crate::parts::{Wanted, add_signed_products as add_by_units, multiplies_exactly};
+use crate::parts::{Wanted, add_signed_products as add_by_units, multiplies_rows};
 
 /// Left rows of a register tile, which stay in the first cache while right rows pass by: 24 accumulators and 5 operands of 32
 /// registers.
@@ -22,26 +22,26 @@ const WIDTH: usize = 4;
 const CHUNK: usize = 3072;
 
 /// Adds `<a_i, b_j>` to `sums` \[rows of a, rows of b\] for all rows of `entries` numbers; with `upper`, where a is b, for
-/// i ≤ j (and some below the diagonal). Of many rows matrix units, if there are any, multiply
-/// three exact parts of every number, which is faster.
+/// i ≤ j (and some below the diagonal). Of many rows matrix units, if there are any, multiply bf16 parts of every number, which is
+/// faster: as many as asked for, of which three are exact. Otherwise products are those of single precision.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
-pub fn add_products(a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
+pub fn add_products(parts: Parts, a: &[f32], b: &[f32], entries: usize, upper: bool, sums: &mut [f64]) {
     assert!(has_avx512(), "AVX-512");
     #[cfg(target_arch = "x86_64")]
     {
         let wanted = if upper { Wanted::Half } else { Wanted::Plain };
-        if multiplies_exactly(wanted, a.len() / entries, b.len() / entries) {
+        if multiplies_rows(parts, wanted, a.len() / entries, b.len() / entries) {
             let sums = SignedSums { plain: Some(sums), ..SignedSums::default() };
-            return add_by_units(a, (!upper).then_some(b), entries, sums);
+            return add_by_units(parts, a, (!upper).then_some(b), entries, sums);
         }
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 is available, as asserted.
     in_chunks((a, b), entries, upper, sums, |left, right| unsafe { x86::single::tile(left, right) });
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (a, b, entries, upper, sums);
+    let _ = (parts, a, b, entries, upper, sums);
 }
 
 /// The same for rows that are rounded to bf16; products are exact, and sums in single precision as there.
@@ -71,22 +71,29 @@ pub struct SignedSums<'s> {
 /// Adds products of rows and of their signs; without b, of a with itself, plain ones for i ≤ j (and some below the diagonal). Of up to
 /// some hundred rows a chunk and its signs stay in the second cache, so that rows are read from beyond it once.
 ///
-/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, if there are any, two to three times
-/// as fast.
+/// They are those of [`add_products`] in its order, or, of many rows, those of matrix units, if there are any: two to three times
+/// as fast with three parts.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
-pub fn add_signed_products(a: &[f32], b: Option<&[f32]>, entries: usize, sums: SignedSums<'_>, lanes: Lanes) {
+pub fn add_signed_products(
+    parts: Parts,
+    a: &[f32],
+    b: Option<&[f32]>,
+    entries: usize,
+    sums: SignedSums<'_>,
+    lanes: Lanes,
+) {
     assert!(has_avx512(), "AVX-512");
     #[cfg(target_arch = "x86_64")]
-    if multiplies_exactly(Wanted::Signed, a.len() / entries, b.unwrap_or(a).len() / entries) {
-        return add_by_units(a, b, entries, sums);
+    if multiplies_rows(parts, Wanted::Signed, a.len() / entries, b.unwrap_or(a).len() / entries) {
+        return add_by_units(parts, a, b, entries, sums);
     }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AVX-512 is available, as asserted.
     signed_in_chunks(a, b, entries, sums, lanes, |left, right| unsafe { x86::single::tile(left, right) });
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (a, b, entries, sums, lanes);
+    let _ = (parts, a, b, entries, sums, lanes);
 }
 
 /// Some rows of a block, or all of them, and of their entries those of a chunk.
@@ -344,8 +351,8 @@ mod tests {
                     add_rounded_products(&short_a, &short_b, entries, false, &mut sums);
                     add_rounded_products(&short_a, &short_a, entries, true, &mut own);
                 } else {
-                    add_products(&a, &b, entries, false, &mut sums);
-                    add_products(&a, &a, entries, true, &mut own);
+                    add_products(Parts::Three, &a, &b, entries, false, &mut sums);
+                    add_products(Parts::Three, &a, &a, entries, true, &mut own);
                 }
                 let exact = |x: &[f32], y: &[f32]| -> (f64, f64) {
                     let products = || x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y));
@@ -378,8 +385,8 @@ mod tests {
                 let mut draw = |n: usize| -> Vec<f32> { (0..n * entries).map(|_| random.random_range(-1.0..1.0)).collect() };
                 let (a, b) = (draw(96), draw(64));
                 let (mut sums, mut own) = (vec![0.0; 96 * 64], vec![0.0; 96 * 96]);
-                add_products(&a, &b, entries, false, &mut sums);
-                add_products(&a, &a, entries, true, &mut own);
+                add_products(Parts::Three, &a, &b, entries, false, &mut sums);
+                add_products(Parts::Three, &a, &a, entries, true, &mut own);
                 let off = |found: f64, x: &[f32], y: &[f32]| {
                     let products = || x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y));
                     let size: f64 = products().map(f64::abs).sum();
@@ -419,7 +426,7 @@ mod tests {
                     let mut found = expected.clone();
                     let factors = [(&a, right.clone()), (&a, signs(right)), (&signs(&a), right.clone())];
                     for (k, (left, right)) in factors.into_iter().enumerate().filter(|(k, _)| wanted >> k & 1 == 1) {
-                        add_products(left, &right, entries, k == 0 && other.is_none(), &mut expected[k]);
+                        add_products(Parts::Three, left, &right, entries, k == 0 && other.is_none(), &mut expected[k]);
                     }
                     let [plain, right_signs, left_signs] = &mut found;
                     let asked = |k: usize, sums| (wanted >> k & 1 == 1).then_some(sums);
@@ -428,7 +435,7 @@ mod tests {
                         right_signs: asked(1, &mut right_signs[..]),
                         left_signs: asked(2, &mut left_signs[..]),
                     };
-                    add_signed_products(&a, other.map(Vec::as_slice), entries, sums, Lanes::best());
+                    add_signed_products(Parts::Three, &a, other.map(Vec::as_slice), entries, sums, Lanes::best());
                     prop_assert_eq!(&found, &expected);
                 }
             }

@@ -158,7 +158,7 @@ mod tests {
                     [x.linear(&w, Some(&wide(&b))), g.matmul(&w), flat(&g, outputs).tr().mm(&flat(&x, inputs))]
                 };
                 let exact = if parts == Some(Parts::One) { of(&rounded) } else { of(&wide) };
-                // Two parts leave out products of 2⁻¹⁶; sums in single precision are off by less than 2⁻²⁰ here.
+                // Two parts leave out about 2⁻¹⁶ of a product; sums in single precision are off by less than 2⁻²⁰ here.
                 let bound = if parts == Some(Parts::Two) { 1e-5 } else { 1e-6 };
                 for (found, exact) in [&y, &gradients[0], &gradients[1]].into_iter().zip(&exact) {
                     assert_eq!(found.size(), exact.size());

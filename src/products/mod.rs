@@ -12,6 +12,6 @@ mod whole;
 pub use gated::{Gate, gated};
 pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units, splits};
 pub(crate) use kernelview_loops::parts::{
-    Bf16, Gathered, Tokens, Values, add_products, multiplies_gradients, multiplies_rounded, splits_rows,
+    Bf16, Gathered, Tokens, Values, multiplies_gradients, multiplies_rounded,
 };
 pub use linear::linear;

@@ -5,10 +5,10 @@
 //! the range of bf16. The units multiply parts exactly and sum in single precision: matrix units several times as fast as
 //! single-precision products, vector instructions twice as fast, so that they gain with one part alone:
 //!
-//! | parts | products | relative error of a product |
+//! | parts | products | relative error of a product, at most |
 //! |---|---|---|
-//! | one | `a₁b₁` | 2⁻⁸ |
-//! | two | `a₁b₁ + a₁b₂ + a₂b₁` | 2⁻¹⁶ |
+//! | one | `a₁b₁` | 2⁻⁷: 2⁻⁸ for each factor |
+//! | two | `a₁b₁ + a₁b₂ + a₂b₁` | 3·2⁻¹⁶: 2⁻¹⁶ for each factor and for `a₂b₂` |
 //! | three | those and `a₂b₂ + a₁b₃ + a₃b₁` | 2⁻²³, that of single precision |
 //!
 //! Three parts only change the order of summation; one part rounds the factors, with the same meaning on every processor,
@@ -17,17 +17,15 @@
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(target_arch = "x86_64")]
-mod exact;
-#[cfg(target_arch = "x86_64")]
 mod gathered;
-#[cfg(target_arch = "x86_64")]
-mod gram;
 mod outer;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 mod product;
 #[cfg(target_arch = "x86_64")]
 mod signed;
+#[cfg(target_arch = "x86_64")]
+mod singles;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 #[cfg(target_arch = "x86_64")]
@@ -40,14 +38,12 @@ mod vectors;
 pub use elsewhere::{Gathered, Tokens};
 #[cfg(target_arch = "x86_64")]
 pub use gathered::Gathered;
-#[cfg(target_arch = "x86_64")]
-pub use gram::add_products;
 pub use outer::{ALIGNMENT, Bf16, Columns, Packs, Rows, Values};
 pub use product::Factor;
 #[cfg(target_arch = "x86_64")]
 pub use product::{Out, Start, multiply};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use signed::{Wanted, add_signed_products, multiplies_exactly};
+pub(crate) use signed::{Wanted, add_signed_products, multiplies_rows};
 #[cfg(target_arch = "x86_64")]
 pub use tokens::Tokens;
 
@@ -86,7 +82,8 @@ impl Parts {
 
     /// A bound on the relative error of a product of two factors, without that of its sum.
     pub fn error(self) -> f64 {
-        2f64.powi([-8, -16, -23][self as usize])
+        let of = |times: f64, digits: i32| times * 2f64.powi(-digits);
+        [of(1.0, 7), of(3.0, 16), of(1.0, 23)][self as usize]
     }
 }
 
@@ -110,18 +107,6 @@ pub fn splits(parts: Parts) -> bool {
     }
 }
 
-/// Whether inner products of so many long rows with so many others are faster on units for bf16: on matrix units, if there are
-/// enough products for the time it takes to pack rows. Three parts, with six products, gain nothing.
-pub fn splits_rows(parts: Parts, rows: usize, columns: usize) -> bool {
-    const ENOUGH: usize = 3072;
-    let gains = match parts {
-        Parts::One => true,
-        Parts::Two => rows * columns >= ENOUGH,
-        Parts::Three => false,
-    };
-    gains && Unit::here() == Some(Unit::Matrix)
-}
-
 /// Whether inner products of rows that are rounded to bf16 are computed by vectors here, which read them in place. Matrix units
 /// would need them packed.
 pub fn multiplies_rounded() -> bool {
@@ -132,12 +117,6 @@ pub fn multiplies_rounded() -> bool {
 /// tile, or through their factors ([`Tokens`]). With three parts either takes longer than to write them and to multiply them as they are.
 pub fn multiplies_gradients(parts: Parts) -> bool {
     parts != Parts::Three && Unit::here() == Some(Unit::Matrix)
-}
-
-/// Inner products on units for bf16: there are none.
-#[cfg(not(target_arch = "x86_64"))]
-pub fn add_products(_: Parts, _: &[f32], _: &[f32], _: usize, _: bool, _: &mut [f64]) {
-    unreachable!("no units for bf16")
 }
 
 /// Whether the processor has units for bf16 that this process may use.

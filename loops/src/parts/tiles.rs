@@ -126,14 +126,14 @@ impl Tiles {
         }
     }
 
-    /// Writes a block, whose rows lie one behind the other, of products of strips of which one has three parts, the other signs.
+    /// Writes a block, whose rows lie one behind the other, of products of strips of which one has numbers in parts, the other signs.
     ///
     /// # Safety
     /// The strips are as long as so many steps, at least one.
     #[inline]
     pub unsafe fn multiply_signs(
         &self,
-        signs: Signs,
+        (parts, signs): (Parts, Signs),
         (rows, columns): (*const Line, *const Line),
         steps: usize,
         out: &mut [f32; SIDE * SIDE],
@@ -142,9 +142,12 @@ impl Tiles {
         unsafe {
             self.begin(None);
             let rows = (rows, rows.add(SIDE / 2), size_of::<Line>());
-            match signs {
-                Signs::Rows => rows_signs(rows, columns, steps),
-                Signs::Columns => columns_signs(rows, columns, steps),
+            match (parts, signs) {
+                (Parts::One, _) => one(rows, columns, steps),
+                (Parts::Two, Signs::Rows) => signs_two(rows, columns, steps),
+                (Parts::Two, Signs::Columns) => two_signs(rows, columns, steps),
+                (Parts::Three, Signs::Rows) => signs_three(rows, columns, steps),
+                (Parts::Three, Signs::Columns) => three_signs(rows, columns, steps),
             }
             self.store(out.as_mut_ptr(), SIDE);
         }
@@ -224,14 +227,24 @@ macro_rules! steps {
     };
 }
 
-// Signs with three parts, the smallest first.
-steps!(rows_signs, "2048", "6144",
+// Signs with two and three parts, the smallest first.
+steps!(signs_two, "2048", "4096",
+    ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w} + 2048]",
+     "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 3072]"]
+    ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+);
+steps!(two_signs, "4096", "2048",
+    ["tileloadd tmm4, [{u} + {p} + 2048]", "tileloadd tmm6, [{c} + {w}]",
+     "tileloadd tmm5, [{l} + {p} + 2048]", "tileloadd tmm7, [{c} + {w} + 1024]"]
+    ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm5, [{l} + {p}]"]
+);
+steps!(signs_three, "2048", "6144",
     ["tileloadd tmm4, [{u} + {p}]", "tileloadd tmm6, [{c} + {w} + 4096]",
      "tileloadd tmm5, [{l} + {p}]", "tileloadd tmm7, [{c} + {w} + 5120]"]
     ["tileloadd tmm6, [{c} + {w} + 2048]", "tileloadd tmm7, [{c} + {w} + 3072]"]
     ["tileloadd tmm6, [{c} + {w}]", "tileloadd tmm7, [{c} + {w} + 1024]"]
 );
-steps!(columns_signs, "6144", "2048",
+steps!(three_signs, "6144", "2048",
     ["tileloadd tmm4, [{u} + {p} + 4096]", "tileloadd tmm6, [{c} + {w}]",
      "tileloadd tmm5, [{l} + {p} + 4096]", "tileloadd tmm7, [{c} + {w} + 1024]"]
     ["tileloadd tmm4, [{u} + {p} + 2048]", "tileloadd tmm5, [{l} + {p} + 2048]"]

@@ -159,7 +159,7 @@ mod tests {
 
     /// Kernels by parts of bf16 of a small language model against single precision, in the Frobenius norm: what is written of
     /// gradients, in one panel and between two, of many tokens and of few, and what passes compute. Three parts are another order of summation, as two
-    /// processors are (`docs/processors.md`); two and one leave out 2⁻¹⁶ and 2⁻⁸ of every product. Fails for: a tile that is packed
+    /// processors are (`docs/processors.md`); two and one leave out about 2⁻¹⁶ and 2⁻⁸ of every product. Fails for: a tile that is packed
     /// from the wrong columns, tokens of another example, parts that only one side has.
     #[test]
     fn kernels_by_parts_equal_single_precision() {

@@ -181,7 +181,7 @@ impl Side {
     /// Whether products with signs take them from gradients chunk by chunk, so that they are not written: this program's loops in single
     /// precision.
     pub fn signs_chunks(&self) -> bool {
-        self.loops == Loops::Own && self.parts.is_none() && self.buffer.kind() == Kind::Float && has_avx512()
+        self.loops == Loops::Own && self.buffer.kind() == Kind::Float && has_avx512()
     }
 
     /// Takes the signs of a written block: packed, and if `dense` also as numbers after the gradients; if they are

@@ -14,7 +14,7 @@ use super::symmetry::mirrored;
 use crate::error::Result;
 use crate::jacobian::{Param, RowSet, Tile};
 use crate::kernel::FormulaSet;
-use crate::products::{self, Parts};
+use crate::products::Parts;
 
 /// A worker with its panels, buffers and sums.
 pub(super) struct Tiler {
@@ -190,7 +190,7 @@ impl Tiler {
         let crossed = formulas.asymmetric && other.is_some();
         if formulas.asymmetric && self.held.signs_chunks() {
             let others = other.map(|t| halves(t).0);
-            return with_signs(&gradients, others.as_ref(), (formulas.sgd, crossed), self.lanes);
+            return with_signs(self.held.parts, &gradients, others.as_ref(), (formulas.sgd, crossed), self.lanes);
         }
         let (others, other_signs) = halves(other.unwrap_or(block));
         TileProducts {
@@ -260,7 +260,7 @@ struct TileProducts {
 
 /// Those of gradients of two sides, or of one with itself, by loops that take the signs as they go: `<g, sign g'>`, and `<g, g'>` and
 /// `<sign g, g'>` if wanted.
-fn with_signs(a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lanes: Lanes) -> TileProducts {
+fn with_signs(parts: Option<Parts>, a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lanes: Lanes) -> TileProducts {
     let size = [a.size()[0], b.unwrap_or(a).size()[0]];
     let zeros = || vec![0.0; (size[0] * size[1]) as usize];
     let (mut plain, mut right, mut left) = (sgd.then(zeros), zeros(), reversed.then(zeros));
@@ -269,7 +269,7 @@ fn with_signs(a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lan
     assert!(a.kind() == Kind::Float && b.is_none_or(|b| b.kind() == Kind::Float), "gradients in single precision");
     // SAFETY: this type.
     let (rows, others) = unsafe { (numbers(a), b.map(|b| numbers(b))) };
-    dots::add_signed_products(rows, others, a.size()[1] as usize, sums, lanes);
+    dots::add_signed_products(parts.unwrap_or(Parts::Three), rows, others, a.size()[1] as usize, sums, lanes);
     let matrix = |sums: Vec<f64>| Tensor::from_slice(&sums).view(size);
     TileProducts { sgd: plain.map(matrix), asymmetric: Some(matrix(right)), reversed: left.map(matrix) }
 }
@@ -314,10 +314,7 @@ fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor
         Kind::Float if has_avx512() => {
             // SAFETY: this type.
             let (a, b) = unsafe { (numbers(a), numbers(b)) };
-            match parts.filter(|parts| products::splits_rows(*parts, rows as usize, columns as usize)) {
-                Some(parts) => products::add_products(parts, a, b, entries, upper, &mut sums),
-                None => dots::add_products(a, b, entries, upper, &mut sums),
-            }
+            dots::add_products(parts.unwrap_or(Parts::Three), a, b, entries, upper, &mut sums);
         }
         _ => return a.mm(&b.tr()).to_kind(Kind::Double),
     }

@@ -1,24 +1,17 @@
-//! Packs rows of numbers in single precision for matrix units: as three parts whose sum they are, and as their signs.
+//! Packs rows of numbers in single precision for matrix units: as bf16 parts, of which three are the number, and as their signs.
 //!
 //! In a step of 32 numbers a pair is two numbers eight apart, of the first sixteen or of the last: as columns, sixteen rows' numbers
 //! become pairs by one transposition, before they are split into parts.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _CMP_NEQ_UQ, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_maskz_loadu_ps, _mm512_maskz_or_epi32,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-    _mm512_srli_epi32, _mm512_store_si512, _mm512_sub_ps,
+    __m512i, __mmask16, _CMP_NEQ_UQ, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_maskz_loadu_ps, _mm512_maskz_or_epi32, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_store_si512,
 };
 use std::ops::Range;
 
-use super::pack::{HEIGHT, Place, transposed};
+use super::pack::{HEIGHT, Place, split, transposed};
 use super::units::{Line, PART, SIDE, STEP};
-
-/// Parts of a number.
-pub(super) const PARTS: usize = 3;
-
-/// The bits of a number in single precision that are those of bf16.
-const UPPER: i32 = 0xffff_0000_u32 as i32;
 
 /// Numbers of a vector.
 const WIDTH: usize = 16;
@@ -31,7 +24,7 @@ pub(super) struct Singles<'a> {
     pub rows: usize,
 }
 
-/// What is packed of a strip: the three parts of its numbers, [`PARTS`] times [`PART`] lines per step, and their signs, [`PART`] lines.
+/// What is packed of a strip: the P parts of its numbers, P times [`PART`] lines per step, and their signs, [`PART`] lines.
 pub(super) struct Packed<'l> {
     pub numbers: Option<&'l mut [Line]>,
     pub signs: Option<&'l mut [Line]>,
@@ -51,17 +44,17 @@ impl<'a> Singles<'a> {
         (0..self.rows).step_by(SIDE)
     }
 
-    /// Packs entries of the rows of a strip. What is beyond them is zero.
-    #[target_feature(enable = "avx512f")]
-    pub fn pack(&self, first: usize, along: &Range<usize>, place: Place, mut out: Packed<'_>) {
+    /// Packs entries of the rows of a strip, in P parts. What is beyond them is zero.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub fn pack<const P: usize>(&self, first: usize, along: &Range<usize>, place: Place, mut out: Packed<'_>) {
         for (step, start) in along.clone().step_by(STEP).enumerate() {
             for half in 0..SIDE / HEIGHT {
                 let tile = Tile { of: self, first: first + HEIGHT * half, entries: start..along.end };
                 let mut write = |line: usize, pair: Pair| {
                     let line = half * HEIGHT + line;
                     if let Some(numbers) = &mut out.numbers {
-                        for (p, part) in pair.parts().into_iter().enumerate() {
-                            store(part, &mut numbers[(step * PARTS + p) * PART + line]);
+                        for (p, part) in pair.parts::<P>().into_iter().enumerate() {
+                            store(part, &mut numbers[(step * P + p) * PART + line]);
                         }
                     }
                     if let Some(signs) = &mut out.signs {
@@ -121,48 +114,26 @@ impl Tile<'_> {
 struct Pair(__m512i, __m512i);
 
 impl Pair {
-    /// Their three parts, of which the largest is first: the nearest number of bf16, the nearest one of what is left, and the rest,
-    /// which has at most eight bits.
+    /// Their parts, of which the largest is first: the nearest number of bf16, the nearest one of what is left, and so on; of three the
+    /// last is the rest, which has at most eight bits.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn parts(self) -> [__m512i; PARTS] {
-        let (a, b) = (split(self.0), split(self.1));
-        [pairs(a[0], b[0]), pairs(a[1], b[1]), pairs(a[2], b[2])]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    fn parts<const P: usize>(self) -> [__m512i; P] {
+        split((_mm512_castsi512_ps(self.0), _mm512_castsi512_ps(self.1)))
     }
 
     /// Their signs: -1, 0 or 1, which what is not a number has as the loops of vectors read it.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn signs(self) -> __m512i {
         let of = |numbers: __m512i| {
             let signed = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(_mm512_castsi512_ps(numbers), _mm512_setzero_ps());
             let sign = _mm512_and_si512(numbers, _mm512_set1_epi32(i32::MIN));
             _mm512_maskz_or_epi32(signed, sign, _mm512_set1_epi32(1f32.to_bits() as i32))
         };
-        pairs(of(self.0), of(self.1))
+        let [signs] = Self(of(self.0), of(self.1)).parts();
+        signs
     }
-}
-
-/// The parts of numbers, in the upper halves.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn split(numbers: __m512i) -> [__m512i; PARTS] {
-    let nearest = |x: __m512| {
-        let half = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-        _mm512_castsi512_ps(_mm512_and_si512(half, _mm512_set1_epi32(UPPER)))
-    };
-    let whole = _mm512_castsi512_ps(numbers);
-    let first = nearest(whole);
-    let left = _mm512_sub_ps(whole, first);
-    let second = nearest(left);
-    [first, second, _mm512_sub_ps(left, second)].map(|x| _mm512_castps_si512(x))
-}
-
-/// Pairs of numbers that bf16 has, given in single precision. Bits below its range are cut off.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn pairs(first: __m512i, second: __m512i) -> __m512i {
-    _mm512_or_si512(_mm512_srli_epi32::<16>(first), _mm512_and_si512(second, _mm512_set1_epi32(UPPER)))
 }
 
 #[inline]
