@@ -7,6 +7,7 @@ use clap::Args;
 use tch::Device;
 
 use super::choices;
+use super::numbers::check_counts;
 use super::threads::use_threads;
 use crate::analysis::{AdapterRequest, Head, Measures};
 use crate::device::{DeviceRequest, Dtype};
@@ -221,21 +222,13 @@ impl AdapterArgs {
         if let Some(directory) = &self.adapter {
             return Ok(Some(AdapterRequest::Read(directory.clone())));
         }
-        check_rank(self.rank)?;
+        check_counts(&[("--lora-rank", self.rank)])?;
         let Some(rank) = self.rank else { return Ok(None) };
         if self.alpha.is_some_and(|alpha| !(alpha.is_finite() && alpha > 0.0)) {
             return Err(Error::argument("--lora-alpha", "it must be a positive number"));
         }
         let scaling = self.alpha.map_or(1.0, |alpha| alpha / rank as f64);
         Ok(Some(AdapterRequest::New { targets: self.targets.clone(), rank, scaling, init: self.init }))
-    }
-}
-
-/// Refuses a rank of adapters that is none.
-pub(super) fn check_rank(rank: Option<i64>) -> Result<()> {
-    match rank {
-        Some(rank) if rank < 1 => Err(Error::argument("--lora-rank", "it must be at least 1")),
-        _ => Ok(()),
     }
 }
 

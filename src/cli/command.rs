@@ -1,6 +1,6 @@
 //! The commands and their help texts.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::analyze::AnalyzeArgs;
 use super::claims::ClaimsArgs;
@@ -9,6 +9,7 @@ use super::gate::CompareArgs;
 use super::kernel::KernelArgs;
 use super::lora::LoraArgs;
 use super::natural::NaturalArgs;
+use super::numbers::with_numbers;
 use super::pretrain::PretrainArgs;
 use super::reproduce::ReproduceArgs;
 use super::shards::{MergeArgs, SubmitArgs};
@@ -29,6 +30,11 @@ use super::verify::VerifyArgs;
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The commands as they are parsed.
+pub(super) fn commands() -> clap::Command {
+    with_numbers(Cli::command())
 }
 
 #[derive(Subcommand)]

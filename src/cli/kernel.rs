@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::arguments::{ModelArgs, TaskArgs};
 use super::estimate;
+use super::numbers::check_counts;
 use super::output::{self, outln};
 use super::places::check_out;
 use super::select;
@@ -102,11 +103,7 @@ pub(super) fn check_options(args: &KernelArgs) -> Result<()> {
             "--block, --parameter-chunks and --shard need the structured engine",
         ));
     }
-    for (flag, value) in [("--block", args.block), ("--parameter-chunks", args.parameter_chunks)] {
-        if value == Some(0) {
-            return Err(Error::argument(flag, "it must be at least 1"));
-        }
-    }
+    check_counts(&[("--block", args.block), ("--parameter-chunks", args.parameter_chunks)])?;
     if args.is_published() && args.shard.is_some() {
         return Err(Error::argument(
             "--shard",

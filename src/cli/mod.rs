@@ -16,6 +16,7 @@ mod idle;
 mod kernel;
 mod lora;
 mod natural;
+mod numbers;
 mod output;
 mod places;
 mod pretrain;
@@ -37,7 +38,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::sync::Mutex;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use kernelview_loops::instructions::{self, Instructions};
 
 use crate::error::{Error, Result, is_shortage, panic_text, shortage_text};
@@ -61,7 +62,7 @@ const INTERNAL: u8 = 70;
 pub fn main() -> u8 {
     crate::device::prepare_process();
     die_with_closed_pipes();
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match command::commands().try_get_matches() {
         Ok(matches) => matches,
         Err(e) => return help_or_refusal(&e),
     };

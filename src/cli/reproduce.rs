@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tch::Device;
 
-use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs, check_rank};
+use super::arguments::{EngineArgs, FineTuningArgs, LimitArgs};
+use super::numbers::check_counts;
 use super::output::outln;
 use super::places::check_out_directory;
 use super::select::model_directory;
@@ -113,7 +114,7 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     refuse_repeated("--seeds", same(&args.seeds))?;
     let heads = args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned());
     refuse_repeated("--heads", same(heads))?;
-    check_rank(args.lora_rank)?;
+    check_counts(&[("--lora-rank", args.lora_rank)])?;
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     Ok(GridSettings {

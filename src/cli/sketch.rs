@@ -8,6 +8,7 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use super::arguments::{ModelArgs, TaskArgs};
+use super::numbers::check_counts;
 use super::output::outln;
 use super::places::check_out;
 use super::select;
@@ -78,11 +79,7 @@ pub(super) struct SketchKernelArgs {
 
 /// Writes a sketch, or the missing part of one.
 pub(super) fn run(args: &SketchArgs) -> Result<()> {
-    for (flag, value) in [("--size", args.size), ("--block", args.block)] {
-        if value == 0 {
-            return Err(Error::argument(flag, "it must be at least 1"));
-        }
-    }
+    check_counts(&[("--size", Some(args.size)), ("--block", Some(args.block))])?;
     if args.out.exists() && !args.out.is_dir() {
         return Err(Error::format(&args.out, "--out is a file; give a new directory or that of an earlier run"));
     }

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 
-use super::command::{Cli, Command};
+use super::command::{Cli, Command, commands};
 use super::idle;
 use super::kernel::{KernelArgs, check_options, shards_of};
+use super::numbers::check_counts;
 use super::output::outln;
 use super::shards::SubmitArgs;
 use super::slurm::{Submission, write_submission};
@@ -15,9 +16,7 @@ use crate::error::{Error, Result};
 
 /// Writes the scripts.
 pub(super) fn run(args: &SubmitArgs) -> Result<()> {
-    if args.shards == 0 {
-        return Err(Error::argument("--shards", "it must be at least 1"));
-    }
+    check_counts(&[("--shards", Some(args.shards))])?;
     if let Some(option) = args.option.iter().find(|option| !is_option(option)) {
         let problem = "give an option of sbatch in one line that begins with -, e.g. --option=--time=01:00:00";
         return Err(Error::argument(format!("--option {option}"), problem));
@@ -87,6 +86,6 @@ fn parsed(words: &[String]) -> Result<(Command, ArgMatches)> {
 
 fn parse(words: &[String]) -> std::result::Result<(Command, ArgMatches), clap::Error> {
     let line = std::iter::once("kernelview").chain(words.iter().map(String::as_str));
-    let matches = Cli::command().try_get_matches_from(line)?;
+    let matches = commands().try_get_matches_from(line)?;
     Ok((Cli::from_arg_matches(&matches)?.command, matches))
 }

@@ -9,6 +9,7 @@ use tch::Device;
 
 use super::board::Board;
 use super::gate::GateArgs;
+use super::numbers::check_counts;
 use super::output::{errln, outln};
 use super::places::check_out_directory;
 use super::threads::usable;
@@ -125,9 +126,7 @@ fn suite(suite: Suite) -> Vec<&'static Claim> {
 }
 
 fn settings(args: &VerifyArgs) -> Result<VerifySettings> {
-    if args.jobs == Some(0) {
-        return Err(Error::argument("--jobs", "it must be at least 1"));
-    }
+    check_counts(&[("--jobs", args.jobs)])?;
     let device = args.device.resolve()?;
     let claims = if args.claim.is_empty() { suite(args.suite) } else { chosen(&args.claim, &suite(Suite::All))? };
     // The claim that measures the family's networks: before the long work, and not as its failure.

@@ -20,7 +20,7 @@ mod ratio;
 mod sequence;
 
 pub use classification::f1;
-pub use components::{Components, Crossed, components, crossed};
+pub use components::{Crossed, crossed};
 pub use estimate::{Estimate, Method, bootstrap_mean, clopper_pearson, positive_mean, prediction_bound, student_mean};
 pub use expectation::{Expectation, Outcome};
 pub use exponent::{Exponent, Scaling, exponent};

@@ -22,7 +22,7 @@ fn settings_that_cannot_be() {
         &["verify", "--claim", "no-claim-has-a-name-like-this-one"],
         "--claim no-claim-has-a-name-like-this-one: no such claim; `kernelview claims` lists them",
     );
-    refused(&scratch, &["verify", "--jobs", "0"], "--jobs: it must be at least 1");
+    refused(&scratch, &["verify", "--jobs", "0"], "--jobs: it is 0, expected 1 or more");
     let output = scratch.command(&["verify", "--suite", "family"]).env("KERNELVIEW_FAMILY", "nowhere").output();
     let answer = scratch.answer(&output.expect("the program starts"));
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{}", answer.stderr);

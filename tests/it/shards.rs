@@ -87,7 +87,7 @@ fn shards_of_another_kernel_are_refused() {
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("nowhere: no manifest.json here"), "{}", nothing.stderr);
     for (flags, message) in [
-        ("--parameter-chunks 0", "--parameter-chunks: it must be at least 1"),
+        ("--parameter-chunks 0", "--parameter-chunks: it is 0, expected 1 or more"),
         ("--parameter-chunks 1000", "parameter tensors"),
     ] {
         let refused = scratch.kernel(&format!("{flags} --out K.safetensors"));
@@ -137,7 +137,7 @@ fn submissions_that_every_job_would_refuse() {
         ("-- kernel --formula ntk --out K.safetensors", "[possible values: sgd, asymmetric, signgd]"),
         ("-- kernel --shares --out K.safetensors", "-- kernel: the argument '--shares' cannot be used with '--shard"),
         ("-- kernel --label-words a,b --out K.safetensors --", "-- kernel: unexpected argument"),
-        ("-- kernel --block 0 --out K.safetensors", "--block: it must be at least 1"),
+        ("-- kernel --block 0 --out K.safetensors", "--block: it is 0, expected 1 or more"),
         ("-- kernel --engine reference --out K.safetensors", "--engine reference: --block, --parameter-chunks and"),
         ("-- kernel --engine reference --precision bf16 --out K", "--precision: needs the structured engine"),
         ("-- kernel --formula sgd --out K.pt", "give --out a name ending in .safetensors"),
@@ -149,7 +149,7 @@ fn submissions_that_every_job_would_refuse() {
         (&format!("-- {grid} --shard auto"), "--shard: remove it"),
         (&format!("--option foo -- {grid}"), "--option foo: give an option of sbatch in one line that begins with -,"),
         (&format!("--option=-- -- {grid}"), "--option --: give an option of sbatch"),
-        (&format!("--shards 0 -- {grid}"), "--shards: it must be at least 1"),
+        (&format!("--shards 0 -- {grid}"), "--shards: it is 0, expected 1 or more"),
     ] {
         let line = format!("submit --slurm {words}");
         let refused = scratch.run(&line.split_whitespace().collect::<Vec<_>>());

@@ -210,8 +210,8 @@ fn bad_input_is_refused() {
         assert_eq!(answer.code, Some(2), "{}", answer.stderr);
         assert!(answer.stderr.contains(message), "{}", answer.stderr);
     };
-    refused(run(&scratch, "--size 0 --out c"), "--size: it must be at least 1");
-    refused(run(&scratch, "--block 0 --out c"), "--block: it must be at least 1");
+    refused(run(&scratch, "--size 0 --out c"), "--size: it is 0, expected 1 or more");
+    refused(run(&scratch, "--block 0 --out c"), "--block: it is 0, expected 1 or more");
     let more = format!("--size {} --out c", u64::MAX);
     refused(run(&scratch, &more), "a sketch has fewer numbers than a gradient, which has ");
     refused(run(&scratch, "--out file"), "--out is a file");

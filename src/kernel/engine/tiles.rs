@@ -260,7 +260,13 @@ struct TileProducts {
 
 /// Those of gradients of two sides, or of one with itself, by loops that take the signs as they go: `<g, sign g'>`, and `<g, g'>` and
 /// `<sign g, g'>` if wanted.
-fn with_signs(parts: Option<Parts>, a: &Tensor, b: Option<&Tensor>, (sgd, reversed): (bool, bool), lanes: Lanes) -> TileProducts {
+fn with_signs(
+    parts: Option<Parts>,
+    a: &Tensor,
+    b: Option<&Tensor>,
+    (sgd, reversed): (bool, bool),
+    lanes: Lanes,
+) -> TileProducts {
     let size = [a.size()[0], b.unwrap_or(a).size()[0]];
     let zeros = || vec![0.0; (size[0] * size[1]) as usize];
     let (mut plain, mut right, mut left) = (sgd.then(zeros), zeros(), reversed.then(zeros));

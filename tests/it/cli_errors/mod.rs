@@ -53,7 +53,7 @@ fn vocabulary(scratch: &Scratch) -> u64 {
 #[test]
 fn adapters_that_cannot_be() {
     let scratch = Scratch::new();
-    analyze_refused(&scratch, &["--lora-rank", "0"], "--lora-rank: it must be at least 1");
+    analyze_refused(&scratch, &["--lora-rank", "0"], "--lora-rank: it is 0, expected 1 or more");
     for alpha in ["nan", "0", "inf"] {
         let arguments = ["--lora-rank", "2", "--lora-alpha", alpha];
         analyze_refused(&scratch, &arguments, "--lora-alpha: it must be a positive number");

@@ -1,11 +1,11 @@
-//! Confidence sequences under optional stopping, and components of variance.
+//! Confidence sequences under optional stopping, and crossed components of variance.
 
 use kernelview::stats::{
-    Estimate, Expectation, Outcome, components, crossed, look_share, probability_of_holding, seeds_needed,
-    sequential_mean, student_mean,
+    Estimate, Expectation, Outcome, crossed, look_share, probability_of_holding, seeds_needed, sequential_mean,
+    student_mean,
 };
 
-use super::{assert_rate, contains, normals, random, rate, skewed};
+use super::{contains, normals, random, rate, skewed};
 
 /// Number of samples, with a look after each.
 const LOOKS: usize = 200;
@@ -105,34 +105,6 @@ fn seeds_that_a_verdict_needs() {
     let (student, sequence) = (student_mean(&samples, 0.9999), sequential_mean(&samples, 0.9999));
     assert!(needed(&student) < needed(&sequence), "{} {}", needed(&student), needed(&sequence));
     assert!(probability_of_holding(&sequence, &bound).is_some());
-}
-
-/// Groups with their own effect (a seed of pre-training), members with theirs (its tasks): variances are estimated, and the
-/// mean's interval covers although the members of a group are alike.
-#[test]
-fn components_are_unbiased_and_the_interval_covers() {
-    let mut source = random(35);
-    let (groups, members, between, within) = (8, 6, 0.5, 2.0);
-    let (mut sums, mut naive) = ((0.0, 0.0), 0);
-    let repetitions = 4_000;
-    let covered = rate("coverage over groups, 8 groups of 6, confidence 0.95", repetitions, |_| {
-        let values: Vec<Vec<f64>> = (0..groups)
-            .map(|_| {
-                let own = normals(&mut source, 1)[0] * f64::sqrt(between);
-                normals(&mut source, members).iter().map(|x| own + x * f64::sqrt(within)).collect()
-            })
-            .collect();
-        let found = components(&values, 0.95);
-        sums = (sums.0 + found.between, sums.1 + found.within);
-        naive += usize::from(contains(&student_mean(&values.concat(), 0.95), 0.0));
-        contains(&found.mean, 0.0)
-    });
-    assert_rate(&covered, 0.95);
-    // The coverage if all samples were taken as independent.
-    assert!((naive as f64) < 0.9 * repetitions as f64, "{naive}");
-    let mean = |sum: f64| sum / f64::from(repetitions as u32);
-    // Cut at 0, the variance between groups is a little too large on average.
-    assert!((mean(sums.0) - between).abs() < 0.06 && (mean(sums.1) - within).abs() < 0.03, "{sums:?}");
 }
 
 /// Seeds (rows) and tasks (columns) with effects of their own, every task with every seed. Deviations of seeds, tasks and the rest.
