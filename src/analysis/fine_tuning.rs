@@ -38,7 +38,7 @@ pub(super) fn fine_tuning(
     grid.repeat(&missing, monitor)?;
     let mut measured = Measured::new(study, plan, (start, &data, &grid.probes));
     let mut results = Vec::new();
-    for ((chosen, expansion), stored) in grid.chosen.iter().zip(&grid.expansions).zip(stored) {
+    for (chosen, stored) in grid.chosen.iter().zip(stored) {
         let optimizer = chosen.settings.optimizer.name();
         let result = if let Some(result) = stored {
             result
@@ -50,11 +50,11 @@ pub(super) fn fine_tuning(
                 let facts = &study.model_facts;
                 save_adapter(&store.adapter_path(optimizer), &facts.architecture, &facts.name, lora, &network)?;
             }
-            let mut result = measured.end_of(chosen, &network, expansion.as_ref(), monitor)?;
+            let mut result = measured.end_of(chosen, &network, monitor)?;
             if let Some(parts) = chosen.settings.parts {
                 let own = chosen.in_own_precision();
                 let network = grid.train(&own, monitor)?;
-                let own = measured.end_of(&own, &network, None, monitor)?;
+                let own = measured.end_of(&own, &network, monitor)?;
                 result.own_precision = Some(OwnPrecision::of(parts.name(), &result, &own));
             }
             store.put(&name(chosen), &depends(chosen), &result)?;

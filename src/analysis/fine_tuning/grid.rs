@@ -31,6 +31,8 @@ pub(super) struct Chosen {
     best: usize,
     /// Number of dev examples measured along the runs.
     pub probes: usize,
+    /// The expansion of the probes' outputs to the selected run's network, if this process measured it.
+    pub expansion: Option<Expansion>,
 }
 
 impl Chosen {
@@ -38,7 +40,7 @@ impl Chosen {
     pub fn in_own_precision(&self) -> Self {
         let steps = self.run().candidate.selected.map_or(self.settings.steps, |s| s.step);
         let settings = FineTuning { parts: None, steps, eval_every: steps, ..self.settings.clone() };
-        Self { settings, runs: vec![self.run().clone()], best: 0, probes: self.probes }
+        Self { settings, runs: vec![self.run().clone()], best: 0, probes: self.probes, expansion: None }
     }
 
     pub fn run(&self) -> &Run {
@@ -54,8 +56,6 @@ pub(super) struct Grid<'a> {
     pub kept: Kept<'a>,
     /// One per optimizer.
     pub chosen: Vec<Chosen>,
-    /// For each of them the expansion of the probes' outputs to the selected run's network, if this process measured it.
-    pub expansions: Vec<Option<Expansion>>,
 }
 
 impl<'a> Grid<'a> {
@@ -78,14 +78,15 @@ impl<'a> Grid<'a> {
             .collect();
         let name = |s: &FineTuning| format!("{}-{:e}", s.optimizer.name(), s.learning_rate);
         let depends = |s: &FineTuning| serde_json::json!(("run", s, &probes.steps, count));
-        let mut found: Vec<Option<Run>> = all.iter().map(|s| store.get(&name(s), &depends(s), monitor)).collect();
+        let mut found: Vec<Option<(Run, Option<Expansion>)>> =
+            all.iter().map(|s| Some((store.get(&name(s), &depends(s), monitor)?, None))).collect();
         let missing: Vec<usize> = (0..all.len()).filter(|i| found[*i].is_none()).collect();
-        let known = all.iter().zip(&found).filter_map(|(s, run)| Some((s.optimizer.name(), &run.as_ref()?.candidate)));
+        let known =
+            all.iter().zip(&found).filter_map(|(s, run)| Some((s.optimizer.name(), &run.as_ref()?.0.candidate)));
         let kept = Kept::new(store, &study.include, known);
         let titles: Vec<(String, u64)> = missing.iter().map(|i| (title(&all[*i]), all[*i].steps as u64)).collect();
         let include = &study.include;
         let shares = in_turn(&study.parameters, all.len());
-        let mut of_runs: Vec<Option<Expansion>> = all.iter().map(|_| None).collect();
         let trained = side_by_side(&study.parameters, all.len(), &titles, monitor, |(parameters, index, monitor)| {
             let settings = &all[missing[index]];
             kept.settle()?;
@@ -112,15 +113,14 @@ impl<'a> Grid<'a> {
             store.put(&name(settings), &depends(settings), &run)?;
             Ok((run, expansion))
         })?;
-        for (i, (run, expansion)) in missing.into_iter().zip(trained) {
-            (found[i], of_runs[i]) = (Some(run), expansion);
+        for (i, run) in missing.into_iter().zip(trained) {
+            found[i] = Some(run);
         }
         let mut found = found.into_iter().flatten();
-        let mut of_runs = of_runs.into_iter();
-        let (mut chosen, mut expansions) = (Vec::new(), Vec::new());
+        let mut chosen = Vec::new();
         for optimizer in &plan.settings.optimizers {
-            let runs: Vec<Run> = found.by_ref().take(optimizer.learning_rates.len()).collect();
-            let mut own: Vec<_> = of_runs.by_ref().take(runs.len()).collect();
+            let (runs, mut expansions): (Vec<Run>, Vec<_>) =
+                found.by_ref().take(optimizer.learning_rates.len()).unzip();
             let best = best_rate(runs.iter().map(|r| &r.candidate)).ok_or_else(|| Error::Diverged {
                 optimizer: optimizer.kind.name().into(),
                 learning_rates: optimizer.learning_rates.clone(),
@@ -129,10 +129,10 @@ impl<'a> Grid<'a> {
             })?;
             let settings = settings(plan, optimizer.kind, optimizer.learning_rates[best]);
             let probes = if probes.steps.is_empty() { 0 } else { count };
-            chosen.push(Chosen { settings, runs, best, probes });
-            expansions.push(own[best].take());
+            let expansion = expansions.swap_remove(best);
+            chosen.push(Chosen { settings, runs, best, probes, expansion });
         }
-        Ok(Self { study, data, probes, kept, chosen, expansions })
+        Ok(Self { study, data, probes, kept, chosen })
     }
 
     /// Trains a run outside the grid and returns its final network.
@@ -152,24 +152,24 @@ impl<'a> Grid<'a> {
     /// Repeats selected runs whose networks were not kept, up to their selected steps: those of an interrupted analysis whose
     /// files were removed.
     pub fn repeat(&self, chosen: &[&Chosen], monitor: &dyn Monitor) -> Result<()> {
-        let mut again: Vec<&Chosen> = Vec::new();
+        let mut again = Vec::new();
         for chosen in chosen {
             if self.kept.read(&chosen.settings, &self.study.parameters)?.is_none() {
-                again.push(chosen);
+                // Later steps were already found to be no better on dev.
+                let selected = chosen.run().candidate.selected;
+                again.push((&chosen.settings, selected, selected.map_or(chosen.settings.steps, |s| s.step)));
             }
         }
-        // Later steps were already found to be no better on dev.
-        let until = |c: &Chosen| c.run().candidate.selected.map_or(c.settings.steps, |s| s.step);
         let titles: Vec<(String, u64)> =
-            again.iter().map(|c| (format!("{}, again", title(&c.settings)), until(c) as u64)).collect();
+            again.iter().map(|(settings, _, steps)| (format!("{}, again", title(settings)), *steps as u64)).collect();
         let planned = self.chosen.iter().map(|c| c.runs.len()).sum();
         let (data, include, kept) = (self.data, &self.study.include, &self.kept);
         side_by_side(&self.study.parameters, planned, &titles, monitor, |(parameters, index, monitor)| {
-            let chosen = again[index];
-            let settings = FineTuning { steps: until(chosen), ..chosen.settings.clone() };
+            let (whole, selected, steps) = again[index];
+            let settings = FineTuning { steps, ..whole.clone() };
             kept.settle()?;
             let run = data.run(parameters, include, &settings, monitor, None)?;
-            if Some(run.selected) != chosen.run().candidate.selected {
+            if Some(run.selected) != selected {
                 monitor.note(&format!(
                     "{}: repeating the selected run gave other figures (dev loss {:.6} at step {}); the device computes \
                      in varying order, and the repeated run is measured",
@@ -178,7 +178,7 @@ impl<'a> Grid<'a> {
                     run.selected.step
                 ));
             }
-            kept.write(&chosen.settings, &run.parameters)
+            kept.write(whole, &run.parameters)
         })?;
         Ok(())
     }

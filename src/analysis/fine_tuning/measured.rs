@@ -49,21 +49,15 @@ impl<'a> Measured<'a> {
         Self { study, plan, start, data, probes, at_start: None }
     }
 
-    /// Measures the final network of the selected run; `known` is the expansion of the probes' outputs to it, if it is known.
-    pub fn end_of(
-        &mut self,
-        chosen: &Chosen,
-        network: &Parameters,
-        known: Option<&Expansion>,
-        monitor: &dyn Monitor,
-    ) -> Result<FineTuningResult> {
+    /// Measures the final network of the selected run.
+    pub fn end_of(&mut self, chosen: &Chosen, network: &Parameters, monitor: &dyn Monitor) -> Result<FineTuningResult> {
         let Self { study, plan, start, data, .. } = *self;
         let Chosen { settings, runs, probes, .. } = chosen;
         let Run { candidate, history, residuals } = chosen.run();
         let name = settings.optimizer.name();
         let test = study.examples(SplitName::Test, OutputMode::Logits)?.exact();
         monitor.begin(&format!("{name}, linearization and drift"), 3);
-        let expansion = self.expansion(network, &test, known)?;
+        let expansion = self.expansion(network, &test, chosen.expansion.as_ref())?;
         monitor.advance(1);
         study.check_finite(&expansion.end, SplitName::Test)?;
         let labels = study.labels(SplitName::Test);
