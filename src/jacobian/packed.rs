@@ -8,7 +8,9 @@ use super::factor::Factor;
 use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
-use crate::products::{ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, Tokens, Values, splits};
+use crate::products::{
+    ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, Tokens, Values, multiplies_gradients, splits,
+};
 
 /// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
 #[derive(Debug)]
@@ -18,10 +20,26 @@ pub struct PackedFactors {
 }
 
 impl PackedFactors {
-    /// Number of tokens from which such units, which sum 32 products at a time, are faster than vector instructions.
-    pub const LEAST_TOKENS: i64 = 20;
+    /// Whether such units write gradients faster than vector instructions: so many, each a sum over so many tokens.
+    pub fn gain(parts: Parts, gradients: impl IntoIterator<Item = (i64, i64)>) -> bool {
+        /// Tokens that units sum at a time.
+        const STEP: i64 = 32;
+        // The tokens that vectors sum meanwhile, measured. With one part on matrix units, factors are in bf16, too, which vectors
+        // would convert for every tile.
+        let least = match parts {
+            Parts::One if multiplies_gradients(parts) => 1,
+            Parts::One => 20,
+            Parts::Two => 22,
+            Parts::Three => 30,
+        };
+        let sum = |sum: (i64, i64), (count, tokens): (i64, i64)| {
+            (sum.0 + count * tokens, sum.1 + count * (tokens as u64).div_ceil(STEP as u64) as i64)
+        };
+        let (tokens, steps) = gradients.into_iter().fold((0, 0), sum);
+        tokens >= least * steps
+    }
 
-    /// The factors of a parameter, or `None` if these units do not write its gradients.
+    /// The factors of a parameter, or `None` if these units cannot write its gradients.
     pub fn new(recorded: &Recorded, p: Param, parts: Parts, packs: &mut Packs) -> Option<Self> {
         if !recorded.is_outer_by_units(p, parts) {
             return None;
@@ -136,13 +154,18 @@ impl Recorded {
         out.push(values(&x), values(&g), x.size()[1] as usize);
     }
 
-    /// Whether units for bf16 write the gradients of a parameter: there are such units, and the gradients are sums of outer
-    /// products over many tokens.
+    /// Whether units for bf16 can write the gradients of a parameter: there are such units, and the gradients are sums of outer
+    /// products.
     pub fn is_outer_by_units(&self, p: Param, parts: Parts) -> bool {
-        let long = |factor: &Factor| {
-            matches!(factor, Factor::Outer { x, .. }
-                if x.size()[1] >= PackedFactors::LEAST_TOKENS && x.device() == Device::Cpu && x.kind() != Kind::Double)
-        };
-        splits(parts) && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(long)
+        let outer = |factor: &Factor| matches!(factor, Factor::Outer { x, .. } if x.device() == Device::Cpu && x.kind() != Kind::Double);
+        splits(parts) && !self.factors[p.0].is_empty() && self.factors[p.0].iter().all(outer)
+    }
+
+    /// Of every sum of outer products that a parameter's gradients have: how many gradients, and over how many tokens.
+    pub fn outer_sums(&self, p: Param) -> impl Iterator<Item = (i64, i64)> {
+        self.factors[p.0].iter().filter_map(|factor| match factor {
+            Factor::Outer { x, .. } => Some((self.rows(), x.size()[1])),
+            _ => None,
+        })
     }
 }

@@ -120,7 +120,7 @@ impl Shapes<'_> {
         let rate = measured_rate(self.parameters.kind(), self.parameters.device(), None);
         // Products of gradients in single precision, and on matrix units.
         let single = PRODUCT_EFFICIENCY * rate;
-        let units = if self.on_units() {
+        let units = if self.on_units().is_some() {
             UNIT_EFFICIENCY * measured_rate(Kind::Float, Device::Cpu, self.options.parts)
         } else {
             single
@@ -200,9 +200,9 @@ impl Shapes<'_> {
         self.parameters.specs()[p.0].numel() as f64
     }
 
-    fn on_units(&self) -> bool {
+    fn on_units(&self) -> Option<Parts> {
         let kind = self.options.factor_kind(self.parameters);
-        self.options.on_units(kind, self.parameters.device()) && self.options.parts_used(self.parameters).is_some()
+        self.options.parts_used(self.parameters).and(self.options.on_units(kind, self.parameters.device()))
     }
 
     /// Method and cost of one parameter between panels of this many examples, and whether that is a cost of matrix units.

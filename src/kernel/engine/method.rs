@@ -3,6 +3,7 @@
 use super::batches::most_tokens;
 use crate::jacobian::PackedFactors;
 use crate::kernel::FormulaSet;
+use crate::products::Parts;
 
 /// A way to multiply the gradients of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +40,8 @@ pub struct Pairing {
     pub shape: (i64, i64),
     /// Whether both panels are the same.
     pub same: bool,
-    /// Whether matrix units multiply factors and gradients, in bf16 parts.
-    pub units: bool,
+    /// The bf16 parts in which matrix units multiply factors and gradients, if they do.
+    pub units: Option<Parts>,
 }
 
 /// Time per element of the token-by-token matrices of ghost products, which are written, multiplied and summed, relative to
@@ -79,7 +80,14 @@ impl Pairing {
 
     /// Whether costs are those of matrix units, which multiply gradients themselves but not their signs.
     pub fn uses_units(&self, formulas: FormulaSet) -> bool {
-        self.units && !(formulas.asymmetric || formulas.signgd)
+        self.units.is_some() && !(formulas.asymmetric || formulas.signgd)
+    }
+
+    /// Whether matrix units write gradients, too, judged by the mean number of tokens of either panel.
+    fn units_write(&self) -> bool {
+        let mean = |tokens: i64, rows: i64| (rows, (tokens * self.outputs) as u64 / rows.max(1) as u64);
+        let of = [mean(self.tokens.0, self.rows.0), mean(self.tokens.1, self.rows.1)];
+        self.units.is_some_and(|parts| PackedFactors::gain(parts, of.map(|(rows, tokens)| (rows, tokens as i64))))
     }
 
     /// Cost of a method in multiply-adds of a matrix product; of one on matrix units, if these multiply.
@@ -96,7 +104,7 @@ impl Pairing {
             Method::Ghost if self.uses_units(formulas) => {
                 half * left * right * (width + outputs * outputs * (height + UNIT_ELEMENT))
             }
-            Method::Tiles if self.uses_units(formulas) && self.longest >= PackedFactors::LEAST_TOKENS => {
+            Method::Tiles if self.uses_units(formulas) && self.units_write() => {
                 let products = half * rows * columns * UNIT_PAIR;
                 height * width * (written * UNIT_TOKEN + rows_written * UNIT_ENTRY + products)
             }

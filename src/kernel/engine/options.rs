@@ -92,10 +92,10 @@ impl GramOptions {
         half >= LEAST
     }
 
-    /// Whether matrix units multiply factors of this type and gradients, in bf16 parts.
-    pub(super) fn on_units(&self, kind: Kind, device: Device) -> bool {
+    /// The bf16 parts in which matrix units multiply factors of this type and gradients, if they do.
+    pub(super) fn on_units(&self, kind: Kind, device: Device) -> Option<Parts> {
         let cores = device == Device::Cpu && self.arithmetic_on(device) == Arithmetic::Cores;
-        kind != Kind::Double && cores && self.parts.is_some_and(multiplies_gradients)
+        self.parts.filter(|parts| kind != Kind::Double && cores && multiplies_gradients(*parts))
     }
 
     /// The arithmetic asked for, or the device's default.

@@ -101,9 +101,12 @@ impl Panel {
         })
     }
 
-    /// The factors of a parameter, packed for units for bf16; `None` if these do not write its gradients in all batches.
+    /// The factors of a parameter, packed for units for bf16; `None` if these cannot write its gradients in all batches, or would take
+    /// longer than vectors.
     pub fn packed(&self, p: Param, parts: Parts, packs: &mut Packs) -> Option<Vec<PackedFactors>> {
-        if !self.batches.iter().all(|batch| batch.is_outer_by_units(p, parts)) {
+        if !self.batches.iter().all(|batch| batch.is_outer_by_units(p, parts))
+            || !PackedFactors::gain(parts, self.batches.iter().flat_map(|batch| batch.outer_sums(p)))
+        {
             return None;
         }
         self.batches.iter().map(|batch| PackedFactors::new(batch, p, parts, packs)).collect()

@@ -35,7 +35,7 @@ impl Tiler {
         let rows = (held.rows(), passing.as_ref().map_or(held.rows(), Panel::rows));
         let device = held.first().outputs().device();
         let same = passing.is_none();
-        let on_units = options.on_units(held.first().kind(), device);
+        let on_units = options.on_units(held.first().kind(), device).is_some();
         let products = Products::zeros(rows, options.formulas, same, options.include.len(), device);
         let arithmetic = options.arithmetic_on(device);
         let packed = options.formulas.signgd && arithmetic == Arithmetic::Cores;
