@@ -25,6 +25,19 @@ pub(super) struct Grams {
     pub test: Gram,
 }
 
+/// Fails if the engine cannot compute the kernels as planned: by its precision, or by its limit of memory.
+pub(super) fn check(study: &Study, plan: &Plan) -> Result<()> {
+    let formulas = FormulaSet::of(&plan.settings.formulas);
+    let train = study.examples(SplitName::Train, study.mode)?;
+    let dev = study.examples(SplitName::Dev, study.mode)?;
+    let test = study.examples(SplitName::Test, study.mode)?;
+    let piece = test.select(&(0..test.len().min(PIECE)).collect::<Vec<_>>());
+    for right in [None, Some(&dev as &dyn Examples), Some(&piece)] {
+        plan.engine().options(study, &study.parameters, formulas, &train, right)?;
+    }
+    Ok(())
+}
+
 /// Computes or reads the three kernels.
 pub(super) fn kernels(study: &Study, plan: &Plan, store: &ResultStore, monitor: &dyn Monitor) -> Result<Grams> {
     let kernels = KernelStore { study, plan, store, monitor };

@@ -55,6 +55,7 @@ use crate::train::{accuracy, answers, f1};
 /// [`Error::Setting`]; [`Error::Memory`].
 pub fn check_plan(study: &Study, plan: &Plan) -> Result<()> {
     plan.settings.check_training(study.dtype, study.device)?;
+    kernels::check(study, plan)?;
     check_room(&regression_cost(study, &plan.settings.formulas)?, study)
 }
 

@@ -17,7 +17,7 @@ use crate::files::without_directory;
 use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
 use crate::progress::Monitor;
-use crate::report;
+use crate::report::{self, ReportKind};
 use crate::train::OptimizerKind;
 
 #[derive(Args)]
@@ -39,14 +39,11 @@ pub(super) struct AnalyzeArgs {
 
 /// Runs the analysis and writes the report. Returns false if a metric moved from the baseline.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<bool> {
-    check_out_directory(&args.out_dir)?;
     let old = args.gate.read()?;
     let own = args.task.seed;
-    let mut found = Vec::new();
-    for (number, seed) in args.gate.seeds(own).into_iter().enumerate() {
-        let directory = if number == 0 { args.out_dir.clone() } else { args.out_dir.join(format!("seed-{seed}")) };
-        found.push(one(args, seed, &directory)?);
-    }
+    let runs = args.gate.runs(own, &args.out_dir);
+    runs.iter().try_for_each(|(_, directory)| check_out_directory(directory, ReportKind::Analysis))?;
+    let found = runs.iter().map(|(seed, directory)| one(args, *seed, directory)).collect::<Result<Vec<_>>>()?;
     args.gate.finish(old.as_ref(), &Baseline::of_analyses(&found)?)
 }
 
@@ -136,7 +133,7 @@ const PATHS: [&str; 7] = ["--model", "--data", "--data-dir", "--dev-data", "--te
 /// Absolute paths are shortened to their last component: they mean nothing on another machine and reveal who ran the command
 /// where.
 fn command_line(seed: u64) -> String {
-    let typed: Vec<String> = std::env::args().skip(1).collect();
+    let typed: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     command_of(&typed, seed)
 }
 

@@ -77,7 +77,7 @@ impl Bars {
         let mut running = self.running.borrow_mut();
         if *event == Event::Started {
             let bar = self.all.insert_before(&self.overall, ProgressBar::no_length());
-            bar.set_style(stage_style("{msg:42!}"));
+            bar.set_style(stage_style());
             bar.set_message(name.to_owned());
             running.insert(name.to_owned(), bar);
         }

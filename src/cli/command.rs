@@ -48,7 +48,7 @@ pub(super) enum Command {
     ///
     /// Without arguments: the built-in model `prose-128` on the built-in task `cloze-was-were`.
     #[command(
-        after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --seed 13 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
+        after_help = "Examples:\n  kernelview analyze\n  kernelview analyze --model M --data-dir DATA/k-shot-1k-test --task SST-2 --k 16 --out-dir sst2\n  kernelview analyze --model roberta-base/ --data mine.csv \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words bad,good"
     )]
     Analyze(Box<AnalyzeArgs>),
     /// Kernel matrices of one model and task, as a safetensors file
@@ -58,7 +58,7 @@ pub(super) enum Command {
     /// logits, labels, and metadata: the file and line of each example, the SHA-256 of its texts, and everything else that
     /// the kernel depends on. `docs/kernel-file.md` documents every field.
     #[command(
-        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --data-dir DATA --task RTE --against test --dtype f64 --out RTE.safetensors\n  kernelview kernel --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview kernel --model M --data rows.tsv --all-rows --task SST-2 --out K.safetensors"
+        after_help = "Examples:\n  kernelview kernel --formula sgd --out K.safetensors\n  kernelview kernel --model M --data-dir DATA --task RTE --formula sgd --out train_kernels_rte.pt\n  kernelview kernel --model M --data-dir DATA --task RTE --dtype f64 --out K.safetensors\n  kernelview kernel --model M --data-dir DATA --task RTE --against test --memory 6GB --plan\n  kernelview kernel --model M --data rows.tsv --out K.safetensors \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview kernel --model M --data rows.tsv --all-rows --task SST-2 --out K.safetensors"
     )]
     Kernel(Box<KernelArgs>),
     /// Kernel regression on kernels given as files, this program's or the paper's
@@ -104,7 +104,7 @@ pub(super) enum Command {
     /// to 4% of sqrt(K_ii K_jj) at 1024. The error is also measured on a few examples. Repeat the command to continue an
     /// interrupted run. `docs/sketch.md` has the mathematics and the layout of the directory.
     #[command(
-        after_help = "Examples:\n  kernelview sketch --out train.sketch\n  kernelview sketch --data-dir DATA --task SST-2 --k 512 --split train --out train.sketch\n  kernelview sketch --data-dir DATA --task SST-2 --k 512 --split test --out test.sketch\n  kernelview sketch --data rows.tsv --all-rows --size 4096 --shard 0/4 --out rows.sketch \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview sketch-kernel train.sketch --against test.sketch --out K.safetensors"
+        after_help = "Examples:\n  kernelview sketch --out train.sketch\n  kernelview sketch --model M --data-dir DATA --task SST-2 --k 512 --split train --out train.sketch\n  kernelview sketch --model M --data-dir DATA --task SST-2 --k 512 --split test --out test.sketch\n  kernelview sketch --data rows.tsv --all-rows --size 4096 --shard 0/4 --out rows.sketch \\\n    --template '*cls**sent_0*_It_was*mask*.*sep+*' --label-words a,b\n  kernelview sketch-kernel train.sketch --against test.sketch --out K.safetensors"
     )]
     Sketch(Box<SketchArgs>),
     /// Compute an SGD kernel from sketches, as a kernel file for `solve`
@@ -120,7 +120,7 @@ pub(super) enum Command {
     /// One task per line: name, template in LM-BFF's language, label=word. Give the name with --task; --template and
     /// --label-words override the other two.
     #[command(
-        after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --data-dir DATA --task RTE\n  kernelview analyze --task cloze-he-she"
+        after_help = "Examples:\n  kernelview tasks\n  kernelview analyze --model M --data-dir DATA --task RTE\n  kernelview analyze --task cloze-he-she"
     )]
     Tasks,
     /// Make a cloze task from any text: sentences with one word left out, and the candidate words
@@ -156,7 +156,7 @@ pub(super) enum Command {
     /// examples. Measured on all examples, next to three controls for which it must not fall: permuted labels, unrelated
     /// label words, and a random head without a prompt. Writes report.md, report.json and a plot to --out-dir.
     #[command(
-        after_help = "Examples:\n  kernelview natural --models family/prose-64 family/prose-128 family/prose-256 --task cloze-he-she\n  kernelview natural --models A B --data-dir DATA/k-shot-1k-test --task SST-2 --max-length 64 --first-limit 50\n  kernelview natural --models A B C --data he-she.tsv --k 16 \\\n    --template '*cls**sent_0**mask**sent_1**sep+*' --label-words he=he,she=she"
+        after_help = "Examples:\n  kernelview natural --models family/prose-64 family/prose-128 family/prose-256 --task cloze-he-she\n  kernelview natural --models A B --data-dir DATA --task SST-2 --max-length 64 --first-limit 50\n  kernelview natural --models A B C --data he-she.tsv --k 16 \\\n    --template '*cls**sent_0**mask**sent_1**sep+*' --label-words he=he,she=she"
     )]
     Natural(Box<NaturalArgs>),
     /// Pre-train a family of masked language models that differ only in width, in muP
@@ -177,7 +177,7 @@ pub(super) enum Command {
     ///
     /// Exit status: 0 all cells finished; 1 a cell failed; 2 bad settings; 130 interrupted.
     #[command(
-        after_help = "Examples:\n  kernelview reproduce --models roberta-base/ --data-dir DATA/k-shot-1k-test --k 16,64\n  kernelview reproduce --models smollm2-135m --data-dir DATA --tasks SST-2,mr --seeds 13,21 --dry-run\n  kernelview reproduce --models prose-64 prose-256 --data-dir DATA --heads prompt,random,linear-probe \\\n    --max-length 64 --first-limit 50"
+        after_help = "Examples:\n  kernelview reproduce --models roberta-base/ --data-dir DATA/k-shot-1k-test --k 16,64\n  kernelview reproduce --models smollm2-135m --data-dir DATA --tasks SST-2,mr --seeds 13 --dry-run\n  kernelview reproduce --models prose-64 prose-256 --data-dir DATA --heads prompt,linear-probe \\\n    --max-length 64 --first-limit 50"
     )]
     Reproduce(Box<ReproduceArgs>),
     /// Compare two runs: baselines or report.json of `analyze` or `verify`
@@ -198,7 +198,7 @@ pub(super) enum Command {
     /// and the rank needed for a given distance, measured and proved. In the kernel regime this determines what LoRA can
     /// learn. Writes report.md, report.json and plots to --out-dir.
     #[command(
-        after_help = "Examples:\n  kernelview lora\n  kernelview lora --data-dir DATA --task SST-2 --model roberta-base/ --ranks 1,4,16,64 --distance 0.2\n  kernelview lora --targets all-linear --intrinsic 64,256\n  kernelview lora --model M --data-dir DATA --task mr --adapter my-adapter/"
+        after_help = "Examples:\n  kernelview lora\n  kernelview lora --data-dir DATA --task SST-2 --model roberta-base/ --ranks 1,4,16 --distance 0.2\n  kernelview lora --targets all-linear --intrinsic 64,256\n  kernelview lora --model M --data-dir DATA --task mr --adapter my-adapter/"
     )]
     Lora(Box<LoraArgs>),
     /// List the claims that `kernelview verify` examines, with their predictions and sources
@@ -208,4 +208,20 @@ pub(super) enum Command {
         after_help = "Examples:\n  kernelview claims\n  kernelview claims --format markdown\n  kernelview claims --format json"
     )]
     Claims(ClaimsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails for: an example that the widest help folds, so that a shell would see two commands.
+    #[test]
+    fn examples_are_as_wide_as_help_at_most() {
+        for command in commands().get_subcommands() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in after.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        }
+    }
 }

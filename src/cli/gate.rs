@@ -94,12 +94,20 @@ impl std::str::FromStr for Seeds {
 
 impl GateArgs {
     /// The seeds to run: only the command's own, unless a baseline is to be written.
-    pub(super) fn seeds(&self, own: u64) -> Vec<u64> {
+    fn seeds(&self, own: u64) -> Vec<u64> {
         match &self.baseline_seeds {
             _ if !self.write_baseline => vec![own],
             Seeds::Count(count) => (0..*count).map(|i| own.wrapping_add(i)).collect(),
             Seeds::List(list) => list.clone(),
         }
+    }
+
+    /// The same with the directories of their reports: the given one for the first, others inside of it.
+    pub(super) fn runs(&self, own: u64, directory: &Path) -> Vec<(u64, PathBuf)> {
+        let place = |(number, seed): (usize, u64)| {
+            (seed, if number == 0 { directory.to_owned() } else { directory.join(format!("seed-{seed}")) })
+        };
+        self.seeds(own).into_iter().enumerate().map(place).collect()
     }
 
     /// Reads the baseline before the run, so that a bad one does not cost hours; nor does a place that no file can take.

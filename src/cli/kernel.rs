@@ -103,7 +103,11 @@ pub(super) fn check_options(args: &KernelArgs) -> Result<()> {
             "--block, --parameter-chunks and --shard need the structured engine",
         ));
     }
-    check_counts(&[("--block", args.block), ("--parameter-chunks", args.parameter_chunks)])?;
+    check_counts(&[
+        ("--k", Some(args.task.k)),
+        ("--block", args.block),
+        ("--parameter-chunks", args.parameter_chunks),
+    ])?;
     if args.is_published() && args.shard.is_some() {
         return Err(Error::argument(
             "--shard",

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::lm::default_targets;
 use crate::lock::DirectoryLock;
 use crate::lora::{LoraSettings, Scaled, lora_summary, measure, write_lora};
+use crate::report::ReportKind;
 use crate::subspace::Init;
 
 /// Which adapters, and what to measure.
@@ -60,7 +61,7 @@ pub(super) struct LoraArgs {
 
 /// Measures and writes the report.
 pub(super) fn run(args: &LoraArgs) -> Result<()> {
-    check_out_directory(&args.out_dir)?;
+    check_out_directory(&args.out_dir, ReportKind::Adapters)?;
     let (study, engine) = select::study(&args.model, &args.task)?;
     let targets = if args.targets.is_empty() {
         default_targets(&study.model_facts.architecture).iter().map(|t| (*t).to_owned()).collect()

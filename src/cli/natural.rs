@@ -1,5 +1,6 @@
 //! `kernelview natural`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,6 +18,7 @@ use crate::jacobian::Subset;
 use crate::natural::{Naturalness, measure, verdict, write_naturalness};
 use crate::pretrain::family_members;
 use crate::progress::{Monitor, check_cancelled};
+use crate::report::ReportKind;
 
 #[derive(Args)]
 pub(super) struct NaturalArgs {
@@ -37,7 +39,7 @@ pub(super) struct NaturalArgs {
 
 /// Measures every model and writes the report.
 pub(super) fn run(args: &NaturalArgs) -> Result<()> {
-    check_out_directory(&args.out_dir)?;
+    check_out_directory(&args.out_dir, ReportKind::Naturalness)?;
     let device = args.processor.prepare()?;
     let (directories, chosen): (Vec<_>, _) = if args.models.is_empty() {
         (family_members()?.into_iter().map(|m| m.directory).collect(), choose_cloze(&args.task)?)
@@ -49,12 +51,15 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
     terminal.begin(&format!("output derivative on {}", chosen.definition.name), directories.len() as u64);
     let mut rows = Vec::new();
     let mut data = None;
+    let [mut architectures, mut tokenizers] = [(); 2].map(|()| BTreeSet::new());
     for directory in &directories {
         check_cancelled()?;
         let network = Pretrained::load(directory, args.dtype, device)?;
         let study = Study::new(chosen.request(&network, Head::Prompt, Subset::All, None))?;
         let facts = &study.model_facts;
         let task = study.task_facts();
+        architectures.insert(facts.architecture.clone());
+        tokenizers.insert(task.tokenizer_digest);
         data = Some((task.source_digest, task.sets));
         rows.push(((facts.name.clone(), facts.width, facts.layers), measure(&study, args.task.seed)?));
         terminal.advance(1);
@@ -79,12 +84,19 @@ pub(super) fn run(args: &NaturalArgs) -> Result<()> {
         seed: args.task.seed,
         models,
         measured,
+        differ: [("architecture", architectures), ("tokenizer", tokenizers)]
+            .into_iter()
+            .filter_map(|(what, found)| (found.len() > 1).then(|| what.to_owned()))
+            .collect(),
     };
     let written = write_naturalness(&found, &args.out_dir)?;
     outln!("{}: {}", found.task, verdict(&found).text())?;
     for ((name, width, _), measured) in found.models.iter().zip(&found.measured) {
         let mean = measured[0].chi.iter().sum::<f64>() / measured[0].chi.len() as f64;
         outln!("  {name} (width {width}): mean |χ| {mean:.4}, accuracy {:.3}", measured[0].accuracy)?;
+    }
+    if let Some(caveat) = found.caveat() {
+        outln!("{caveat}")?;
     }
     outln!("report: {}", written.markdown.display())?;
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::{destination, irregular, part_path};
+use crate::report::{ReportKind, check_directory};
 
 /// Fails if there is something other than a regular file at an output path. `flag` is the argument with the path,
 /// `example` an example of a file name.
@@ -26,10 +27,10 @@ pub(super) fn check_out(flag: &str, out: &Path, example: &str) -> Result<()> {
     File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write", out))
 }
 
-/// Fails if the directory of a report is a file.
-pub(super) fn check_out_directory(directory: &Path) -> Result<()> {
+/// Fails if the directory of a report is a file, or has something that the report would replace.
+pub(super) fn check_out_directory(directory: &Path, kind: ReportKind) -> Result<()> {
     if directory.exists() && !directory.is_dir() {
         return Err(Error::format(directory, "--out-dir is a file; give a new directory or that of an earlier run"));
     }
-    Ok(())
+    check_directory(directory, kind)
 }

@@ -19,7 +19,7 @@ use crate::lock::DirectoryLock;
 use crate::pretrain::{
     Corpus, FamilyReport, Recipe, check_coordinates, family_findings, refuse_another, sweep, train, write_family,
 };
-use crate::report::check_line;
+use crate::report::{ReportKind, check_line};
 use crate::stats::Outcome;
 
 #[derive(Args)]
@@ -63,7 +63,7 @@ pub(super) enum PretrainCheck {
 
 /// Runs checks and training and writes the report. Returns false if a check failed or a control passed.
 pub(super) fn run(args: &PretrainArgs) -> Result<bool> {
-    check_out_directory(&args.out_dir)?;
+    check_out_directory(&args.out_dir, ReportKind::Family)?;
     let device = args.processor.prepare()?;
     let mut recipe = Recipe::read(&args.config)?;
     if !args.width.is_empty() {

@@ -17,7 +17,7 @@ use crate::analysis::{Head, Measures};
 use crate::error::{Error, Result};
 use crate::launch::{environment, place};
 use crate::lock::DirectoryLock;
-use crate::report::{grid_summary, write_reproduction};
+use crate::report::{ReportKind, grid_summary, write_reproduction};
 use crate::reproduce::{GridSettings, label, preview, run as run_grid};
 use crate::task::{BUILTIN_NAMES, Overrides, builtin};
 
@@ -69,7 +69,7 @@ pub(super) struct ReproduceArgs {
 
 /// Runs the grid and writes its report. Returns false if a cell failed.
 pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
-    check_out_directory(&args.out_dir)?;
+    check_out_directory(&args.out_dir, ReportKind::Reproduction)?;
     let device = args.engine.processor.prepare()?;
     let settings = settings(args, device)?;
     if args.dry_run {
@@ -87,7 +87,20 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<bool> {
     Ok(grid.cells.iter().all(|cell| cell.error.is_none()))
 }
 
+/// Refuses options that cannot be, whatever the models and the machine.
+pub(super) fn check_options(args: &ReproduceArgs) -> Result<()> {
+    refuse_repeated("--k", same(&args.k))?;
+    refuse_repeated("--seeds", same(&args.seeds))?;
+    let heads = args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned());
+    refuse_repeated("--heads", same(heads))?;
+    check_counts(&[("--lora-rank", args.lora_rank)])?;
+    let counts = args.k.iter().map(|k| ("--k", Some(*k))).chain([("--test-limit", args.limits.parts().1)]);
+    check_counts(&counts.collect::<Vec<_>>())?;
+    args.tuning.settings(&args.engine, Measures::End).map(drop)
+}
+
 fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
+    check_options(args)?;
     let models = args
         .models
         .iter()
@@ -110,11 +123,6 @@ fn settings(args: &ReproduceArgs, device: Device) -> Result<GridSettings> {
     let places = models.iter().map(|(_, place)| place.canonicalize().unwrap_or_else(|_| place.clone()));
     refuse_repeated("--models", models.iter().map(|(name, _)| name).zip(places))?;
     refuse_repeated("--tasks", same(tasks.iter().map(|task| &task.name)))?;
-    refuse_repeated("--k", same(&args.k))?;
-    refuse_repeated("--seeds", same(&args.seeds))?;
-    let heads = args.heads.iter().filter_map(ValueEnum::to_possible_value).map(|head| head.get_name().to_owned());
-    refuse_repeated("--heads", same(heads))?;
-    check_counts(&[("--lora-rank", args.lora_rank)])?;
     let (overrides, test_limit) = args.limits.parts();
     let shard = args.shard.as_deref().map(|text| place(text, &environment)).transpose()?;
     Ok(GridSettings {

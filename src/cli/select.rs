@@ -13,7 +13,7 @@ use crate::hub::HubName;
 use crate::hub::Origin;
 use crate::jacobian::Subset;
 use crate::lm::OutputMode;
-use crate::pretrain::family_directory;
+use crate::pretrain::{BUILT_IN, FAMILY_VARIABLE, family_directory};
 use crate::task::{DataFormat, Overrides, OwnSplit, Splits, TaskDefinition, builtin, cloze, demo, demo_definition};
 
 /// Loads the model and task, and returns them with the kernel engine's settings.
@@ -76,6 +76,14 @@ fn load(
 pub(super) fn model_directory(option: &str, name: &str) -> Result<PathBuf> {
     if let Some(place) = local_model(name)? {
         return Ok(place);
+    }
+    if BUILT_IN.contains(&name) {
+        let problem = format!(
+            "a built-in model comes with the sources of this program and is not in {}; set {FAMILY_VARIABLE} to a copy of their \
+             directory fixtures/family",
+            family_directory().display()
+        );
+        return Err(Error::argument(format!("{option} {name}"), problem));
     }
     let on_hub = HubName::parse(name);
     if is_path(name) && on_hub.is_none() {

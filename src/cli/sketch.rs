@@ -168,6 +168,7 @@ fn report_error(found: &Sketches) -> Result<()> {
 
 /// Writes a kernel file from one or two sketches.
 pub(super) fn run_kernel(args: &SketchKernelArgs) -> Result<()> {
+    check_counts(&[("--first", args.first), ("--first-against", args.first_against)])?;
     check_out("--out", &args.out, "K.safetensors")?;
     let rows = Sketches::open(&args.rows)?;
     let columns = args.against.as_deref().map(Sketches::open).transpose()?;

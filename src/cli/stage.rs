@@ -5,17 +5,16 @@ use std::fmt::Write;
 use indicatif::{ProgressState, ProgressStyle};
 
 /// A stage's name in `message`, its bar, units done and of how many, their rate and the time left.
-pub(super) fn stage_style(message: &str) -> ProgressStyle {
+pub(super) fn stage_style() -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn Write| {
         // Fails only where the bar's own text does.
         let _ = out.write_str(&spoken_rate(state.per_sec()));
     };
-    style(&template(message)).with_key("rate", rate)
+    style(TEMPLATE).with_key("rate", rate)
 }
 
-fn template(message: &str) -> String {
-    format!("{message} {{bar:24}} {{pos:>5}}/{{len:<5}} {{rate:>10}} {{eta:>5}} left")
-}
+/// As wide as the terminal: a line that wraps is not overwritten by the next one.
+const TEMPLATE: &str = "{wide_msg} {bar:16} {pos:>5}/{len:<5} {rate:>10} {eta:>5} left";
 
 /// A style of its own.
 pub(super) fn style(template: &str) -> ProgressStyle {
@@ -39,7 +38,7 @@ fn digits(number: f64) -> String {
 mod tests {
     use indicatif::ProgressStyle;
 
-    use super::{spoken_rate, template};
+    use super::{TEMPLATE, spoken_rate};
 
     #[test]
     fn rates_have_two_digits_and_slow_ones_are_times() {
@@ -51,6 +50,6 @@ mod tests {
 
     #[test]
     fn the_library_reads_the_template() {
-        assert!(ProgressStyle::with_template(&template("{msg:42!}")).is_ok());
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 }

@@ -10,6 +10,7 @@ use super::idle;
 use super::kernel::{KernelArgs, check_options, shards_of};
 use super::numbers::check_counts;
 use super::output::outln;
+use super::reproduce;
 use super::shards::SubmitArgs;
 use super::slurm::{Submission, write_submission};
 use crate::error::{Error, Result};
@@ -28,8 +29,12 @@ pub(super) fn run(args: &SubmitArgs) -> Result<()> {
     idle::tell(&matches)?;
     let join = match job {
         Command::Kernel(kernel) => merge_of(&kernel)?,
-        // The same command without --shard finds all cells finished and writes the whole report.
-        _ => given.to_vec(),
+        Command::Reproduce(grid) => {
+            reproduce::check_options(&grid)?;
+            // The same command without --shard finds all cells finished and writes the whole report.
+            given.to_vec()
+        }
+        _ => unreachable!("kernel or reproduce (`check_given`)"),
     };
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let submission = Submission { program, command, join, shards: args.shards, options: args.option.clone() };

@@ -29,7 +29,7 @@ impl Monitor for Terminal {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        bar.set_style(stage_style("{msg:42}"));
+        bar.set_style(stage_style());
         bar.set_message(stage.to_owned());
         *self.bar.borrow_mut() = Some(bar);
     }

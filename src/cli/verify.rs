@@ -20,7 +20,7 @@ use crate::gate::Baseline;
 use crate::lock::DirectoryLock;
 use crate::machine::free_memory;
 use crate::pretrain::family_members;
-use crate::report::{check_directory, claims_summary, write_claims};
+use crate::report::{ReportKind, claims_summary, write_claims};
 use crate::theorems::{Claim, all_claims, family_registry, program_registry, registry};
 use crate::verify::{self, UntilDecided, VerifySettings};
 
@@ -81,18 +81,14 @@ pub(super) struct VerifyArgs {
 
 /// Runs the suite and writes its report. Returns false if it failed or a metric moved from the baseline.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool> {
-    check_out_directory(&args.out_dir)?;
-    check_directory(&args.out_dir)?;
+    let runs = args.gate.runs(args.seed, &args.out_dir);
+    runs.iter().try_for_each(|(_, directory)| check_out_directory(directory, ReportKind::Claims))?;
     let settings = settings(args)?;
     let old = args.gate.read()?;
-    let (mut found, mut directories) = (Vec::new(), Vec::new());
-    for (number, seed) in args.gate.seeds(args.seed).into_iter().enumerate() {
-        let directory = if number == 0 { args.out_dir.clone() } else { args.out_dir.join(format!("seed-{seed}")) };
-        found.push(one(&VerifySettings { seed, ..settings.clone() }, &directory)?);
-        directories.push(directory);
-    }
+    let of = |(seed, directory): &(u64, PathBuf)| one(&VerifySettings { seed: *seed, ..settings.clone() }, directory);
+    let found = runs.iter().map(of).collect::<Result<Vec<_>>>()?;
     let unmoved = args.gate.finish(old.as_ref(), &Baseline::of_claims(&found)?)?;
-    for (directory, found) in directories.iter().zip(&found) {
+    for ((_, directory), found) in runs.iter().zip(&found) {
         // A claim that ran out of time continues from its finished looks.
         let is_open = args.until_decided && found.claims.iter().any(|c| c.verdict == ClaimVerdict::Underpowered);
         if !is_open {

@@ -164,7 +164,7 @@ pub fn accuracy_error(accuracy: f64, n: usize) -> Option<f64> {
 /// Baselines that fine-tuning must exceed on test for the questions to be applicable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floor {
-    /// Accuracy of always answering the most frequent class: chance.
+    /// Accuracy of always answering the most frequent class.
     pub majority: f64,
     /// Accuracy of the pre-trained model.
     pub zero_shot: f64,
@@ -173,7 +173,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Whether an accuracy is above chance by more than its standard error.
+    /// Whether an accuracy is above the most frequent class by more than its standard error.
     pub fn learned(&self, accuracy: f64) -> bool {
         accuracy_error(accuracy, self.examples).is_some_and(|error| accuracy - self.majority > error)
     }
@@ -199,7 +199,7 @@ impl Figure {
 /// Answers the three questions for every optimizer with its kernel analog.
 ///
 /// Solved compares test accuracies, kernel over fine-tuned; linearization the gains over the pre-trained model, whose
-/// answers are `before`. Both have intervals of a ratio over the same test examples. If fine-tuning is at chance, neither
+/// answers are `before`. Both have intervals of a ratio over the same test examples. If fine-tuning is no better than one class, neither
 /// question is applicable; nor is linearization if fine-tuning gained nothing. Fixed features uses the mean relative
 /// distance of the analog's training kernel, with the jackknife over training examples.
 pub fn judge(

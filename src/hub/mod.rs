@@ -38,7 +38,9 @@ pub fn find(name: &HubName) -> Result<PathBuf> {
             Some(file) => format!("without {file}"),
         },
     };
-    let here = format!("no such directory or known model; {lacking} in the Hugging Face cache");
+    let here = format!(
+        "no such directory, built-in model (prose-64, prose-128, prose-256) or model fetched by `cargo xtask model`; {lacking} in the Hugging Face cache"
+    );
     let mut here = format!("{here} {}", root.display());
     // As in transformers, a name without an organization does not match names with one.
     if let [namesake, ..] = &cache::namesakes(&root, &name.model)[..] {

@@ -13,6 +13,9 @@ use crate::files::{is_there, read_text};
 /// Maximum number of layers: more must be a mistake, and the names of their tensors would fill memory.
 pub(super) const MOST_LAYERS: i64 = 1000;
 
+/// Largest size that is read.
+const LARGEST: i64 = 1 << 31;
+
 /// A JSON object with settings, and the file it came from, for messages.
 pub(super) struct Fields {
     path: PathBuf,
@@ -114,9 +117,11 @@ impl Fields {
         match (self.present(field), default) {
             (None, Some(d)) => Ok(d),
             (None, None) => Err(self.fail(format!("the field `{field}` is missing (expected a positive integer)"))),
-            (Some(v), _) => {
-                v.as_i64().filter(|n| *n > 0 && *n <= 1 << 31).ok_or_else(|| self.wrong(field, "a positive integer", v))
-            }
+            (Some(v), _) => match v.as_i64() {
+                Some(size @ 1..=LARGEST) => Ok(size),
+                Some(size) if size > 0 => Err(self.wrong(field, &format!("{LARGEST} at most"), v)),
+                _ => Err(self.wrong(field, "a positive integer", v)),
+            },
         }
     }
 
@@ -142,7 +147,7 @@ impl Fields {
             None => Ok(default),
             Some(v) => v
                 .as_i64()
-                .filter(|n| (0..=1 << 31).contains(n))
+                .filter(|n| (0..=LARGEST).contains(n))
                 .ok_or_else(|| self.wrong(field, "a non-negative integer", v)),
         }
     }

@@ -24,7 +24,13 @@ pub fn lora_findings(found: &LoraReport) -> Findings {
     match &found.adapter {
         Some(adapter) => findings.settings.push(("adapter, as it was read".into(), adapter.clone())),
         None => findings.settings.extend([
-            ("initial distribution of A".into(), format!("{:?}", s.init)),
+            (
+                "initial distribution of A".into(),
+                serde_json::to_value(s.init)
+                    .ok()
+                    .and_then(|v| v.as_str().map(|n| n.replace('_', "-")))
+                    .unwrap_or_default(),
+            ),
             ("factor s".into(), format!("{} / {}", s.scaled.alpha, if s.scaled.rslora { "√rank" } else { "rank" })),
         ]),
     }
@@ -95,21 +101,27 @@ fn column(rows: &[Vec<KernelDistance>], rank: usize, of: fn(&KernelDistance) -> 
     rows.iter().map(|row| of(&row[rank])).collect()
 }
 
-fn mean(samples: &[f64], confidence: f64) -> Cell {
+/// A mean of a quantity between two bounds, with an interval that does not leave them.
+fn mean(samples: &[f64], (least, most): (f64, f64), confidence: f64) -> Cell {
     let Estimate { value, low, high, .. } = student_mean(samples, confidence);
-    if low.is_finite() && high.is_finite() { Cell::Interval { value, low, high } } else { Cell::Number(value) }
+    let (bounded_low, bounded_high) = (low.max(least), high.min(most));
+    if low.is_finite() && high.is_finite() {
+        Cell::Interval { value, low: bounded_low, high: bounded_high }
+    } else {
+        Cell::Number(value)
+    }
 }
 
 fn distance_table(name: &str, what: &str, sweep: &Sweep, confidence: f64) -> Table {
     let row = |(i, rank): (usize, &i64)| {
-        let own = |of| mean(&column(&sweep.distances, i, of), confidence);
+        let distance = |of: &[Vec<KernelDistance>], what| mean(&column(of, i, what), (0.0, f64::INFINITY), confidence);
         vec![
             Cell::Text(rank.to_string()),
-            own(|d| d.frobenius),
-            own(|d| d.operator),
-            own(|d| d.alignment),
-            mean(&column(&sweep.to_full, i, |d| d.frobenius), confidence),
-            mean(&column(&sweep.to_full, i, KernelDistance::at_best_rate), confidence),
+            distance(&sweep.distances, |d| d.frobenius),
+            distance(&sweep.distances, |d| d.operator),
+            mean(&column(&sweep.distances, i, |d| d.alignment), (-1.0, 1.0), confidence),
+            distance(&sweep.to_full, |d| d.frobenius),
+            distance(&sweep.to_full, KernelDistance::at_best_rate),
         ]
     };
     let columns = [

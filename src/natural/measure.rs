@@ -1,5 +1,7 @@
 //! |χ| of every example under one model, for the task and for variants of it that are not natural.
 
+use std::collections::BTreeSet;
+
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -79,9 +81,24 @@ pub struct Naturalness {
     pub models: Vec<(String, i64, i64)>,
     /// `measured[model][variant]`, with variants in the order of [`Variant::ALL`].
     pub measured: Vec<Vec<Measured>>,
+    /// What the models differ in beside width and depth. Empty in older reports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differ: Vec<String>,
 }
 
 impl Naturalness {
+    /// That the models differ in more than their width, if they do.
+    pub fn caveat(&self) -> Option<String> {
+        let depths: BTreeSet<i64> = self.models.iter().map(|model| model.2).collect();
+        let depth = (depths.len() > 1).then(|| "depth".to_owned());
+        let all: Vec<String> = depth.into_iter().chain(self.differ.iter().cloned()).collect();
+        let (last, others) = all.split_last()?;
+        let list = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
+        Some(format!(
+            "The models differ in {list}, too: what changes over them is not the width alone, and the test says less."
+        ))
+    }
+
     /// The data's name with the beginning of its digest, if it has one.
     pub(super) fn data(&self) -> String {
         let beginning: String = self.source_digest.chars().take(12).collect();

@@ -131,13 +131,7 @@ pub fn naturalness_findings(found: &Naturalness) -> Findings {
         y_label: "mean |χ|".into(),
         series: Variant::ALL.into_iter().enumerate().map(series).collect(),
     });
-    let depths: std::collections::BTreeSet<i64> = found.models.iter().map(|m| m.2).collect();
-    if depths.len() > 1 {
-        findings.notes.push(
-            "The models differ in depth too: what changes over them is not the width alone, and the test says less."
-                .into(),
-        );
-    }
+    findings.notes.extend(found.caveat());
     findings
 }
 

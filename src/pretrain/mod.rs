@@ -25,6 +25,6 @@ pub use recipe::{LanguageName, LanguageRecipe, Recipe};
 pub use report::{FamilyReport, family_findings, write_family};
 pub(crate) use run::refuse_another;
 pub use run::{Curve, CurvePoint, Trained, train};
-pub use shipped::{Member, family_directory, family_members};
+pub use shipped::{BUILT_IN, FAMILY_VARIABLE, Member, family_directory, family_members};
 pub use sweep::{Sweep, sweep};
 pub use vocabulary::{SPECIAL_TOKENS, language_ids, language_tokenizer, train_tokenizer};

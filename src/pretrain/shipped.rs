@@ -6,7 +6,10 @@ use crate::error::{Error, Result};
 use crate::lm::ModelConfig;
 
 /// Environment variable with the directory of another family: networks `NAME-WIDTH`, as made by pre-training.
-const FAMILY_VARIABLE: &str = "KERNELVIEW_FAMILY";
+pub const FAMILY_VARIABLE: &str = "KERNELVIEW_FAMILY";
+
+/// Names of the family's networks in the program's sources.
+pub const BUILT_IN: [&str; 3] = ["prose-64", "prose-128", "prose-256"];
 
 /// A network of the family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -73,11 +73,12 @@ impl Pair<'_> {
             let stay = match features.outcome {
                 Outcome::Holds => "and its features stay fixed",
                 Outcome::Fails => "though its features move",
-                _ => "and whether its features stay fixed is undecided",
+                Outcome::Undecided => "and whether its features stay fixed is undecided",
+                Outcome::NotApplicable => "and whether its features stay fixed was not measured",
             };
             return format!(
-                "fine-tuning with {optimizer} learned nothing that the test set shows, {stay}: whether it behaves like its \
-                 kernel {kernel} cannot be asked"
+                "fine-tuning with {optimizer} is on test no better than the most frequent class, {stay}: whether it behaves \
+                 like its kernel {kernel} cannot be asked"
             );
         }
         let [holds, fails, open] = [Outcome::Holds, Outcome::Fails, Outcome::Undecided].map(|o| self.count(o));

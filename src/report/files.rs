@@ -101,8 +101,8 @@ pub fn remove_other_report(directory: &Path, digest: &str) -> Result<bool> {
             remove(&directory.join(PLOTS).join(name))?;
         }
     }
-    remove(&json)?;
     remove(&markdown)?;
+    remove(&json)?;
     Ok(true)
 }
 

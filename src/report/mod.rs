@@ -13,6 +13,7 @@ mod grid;
 mod json;
 mod junit_file;
 mod markdown;
+mod place;
 mod plots;
 mod rows;
 mod terminal;
@@ -24,13 +25,14 @@ use crate::evidence::Analysis;
 use files::Files;
 
 pub use claims::{
-    ClaimFacts, Document, Picture, WrittenClaims, check_directory, check_line, claims_markdown, claims_summary, junit,
-    mutants_markdown, registry_list, registry_markdown, write_claims, write_document,
+    ClaimFacts, Document, Picture, WrittenClaims, check_line, claims_markdown, claims_summary, junit, mutants_markdown,
+    registry_list, registry_markdown, write_claims, write_document,
 };
 pub use files::{Written, remove_other_report};
 pub use gate::{gate_annotations, gate_junit, gate_markdown, gate_summary};
 pub use grid::{WrittenGrid, grid_summary, write_reproduction};
 pub use json::read_json;
+pub use place::{ReportKind, check_directory};
 pub use terminal::terminal_summary;
 
 /// Writes a report into a directory, creating it if missing. Everything is rendered before anything is written; `report.md`

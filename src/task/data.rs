@@ -211,7 +211,11 @@ fn example(path: &Path, record: Record, columns: &Columns, task: &TaskDefinition
         return Err(Error::row(path, line, message));
     }
     let label_column = usize::try_from(columns.label).ok().or_else(|| count.checked_add_signed(columns.label as isize));
-    let label_column = label_column.filter(|column| *column < count && !columns.texts.contains(column));
+    if let Some(both) = label_column.filter(|column| columns.texts.contains(column)) {
+        let message = format!("column {} (counted from 1) is read as a text and as the label", both + 1);
+        return Err(Error::row(path, line, message));
+    }
+    let label_column = label_column.filter(|column| *column < count);
     let reached = columns.texts.iter().chain(&columns.title).chain(&columns.choices).all(|column| *column < count);
     let Some(label_column) = label_column.filter(|_| reached) else {
         return Err(Error::row(path, line, too_few_columns(count, columns, task)));

@@ -13,6 +13,7 @@ use super::format::DataFormat;
 use super::reading::Reading;
 use super::template::Template;
 use crate::error::{Error, Result};
+use crate::setting::Field;
 
 /// The label in the data files, and the word that represents it at the mask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -215,7 +216,7 @@ impl TaskDefinition {
             }
         }
         if self.max_length == 0 {
-            return fail("max_length must be at least 1".to_string());
+            return fail(format!("{} is 0, expected 1 or more", Field::MaxLength));
         }
         for template in [Some(&self.template), self.causal_template.as_ref()].into_iter().flatten() {
             if template.choice().is_some() != self.is_choice() {

@@ -3,8 +3,11 @@
 //! Every error names the file and the row, counted as in an editor. May not know tasks.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -27,7 +30,11 @@ pub(crate) fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let row = |before: &str| 1 + before.matches('\n').count();
     let text = std::str::from_utf8(bytes).map_err(|reason| {
         let before = std::str::from_utf8(&bytes[..reason.valid_up_to()]).unwrap_or_default();
-        Error::row(path, row(before), "is not UTF-8 text; convert the file, e.g. with `iconv -t UTF-8`")
+        Error::row(
+            path,
+            row(before),
+            "is not UTF-8 text; convert the file from what it is in, e.g. with `iconv -f ISO-8859-1 -t UTF-8`",
+        )
     })?;
     match text.split_once('\0') {
         Some((before, _)) => Err(Error::row(path, row(before), "contains a NUL character; remove it")),
@@ -153,6 +160,9 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &
             let list = if value.is_array() { ", not a list" } else { "" };
             return Err(Error::row(path, at + 1, format!("is not a JSON object; expected one object per line{list}")));
         };
+        if let Some(twice) = serde_json::from_str(line).ok().and_then(|Names(names)| repeated(&names).cloned()) {
+            return Err(Error::row(path, at + 1, format!("has the field `{twice}` twice")));
+        }
         if let Some(problem) = whole.iter().find_map(|name| longer_list(&object, name, whole)) {
             return Err(Error::row(path, at + 1, problem));
         }
@@ -179,6 +189,36 @@ pub(super) fn json_records(path: &Path, text: &str, columns: &[String], whole: &
         records.push(Record { line: at + 1, fields });
     }
     Ok(records)
+}
+
+/// The names of an object's fields, as often as they come.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Names;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = fields.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
+/// A name that comes twice.
+fn repeated(names: &[String]) -> Option<&String> {
+    names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
 }
 
 /// A field by its name, or by a path of names separated by dots; list entries by number.

@@ -137,13 +137,14 @@ impl Splits {
         seed: u64,
         test_limit: Option<usize>,
     ) -> Result<Self> {
+        check_k(k)?;
         let task_dir = task_directory(data_dir.as_ref(), &task.name)?;
         let exact = task_dir.join(format!("{k}-{seed}"));
         let large = task_dir.join(format!("{LARGE_K}-{seed}"));
         let mut splits = if exact.is_dir() {
             let read = |stem: &str| read_split(&exact, stem, task);
             Self { train: read("train")?, dev: read("dev")?, test: read("test")?, notes: Vec::new() }
-        } else if k > 0 && 2 * k <= LARGE_K && large.is_dir() {
+        } else if 2 * k <= LARGE_K && large.is_dir() {
             derive(&read_split(&large, "train", task)?, read_split(&large, "test", task)?, task, k)?
         } else {
             return Err(no_split(&task_dir, k, seed));
@@ -165,9 +166,7 @@ impl Splits {
     /// As [`Splits::from_file`].
     pub fn divide(whole: &Split, task: &TaskDefinition, own: &OwnSplit) -> Result<Self> {
         let Split { examples, source, .. } = whole;
-        if own.k == 0 {
-            return Err(Error::setting(Field::K, own.k, "1 or more: it is the number of rows per label"));
-        }
+        check_k(own.k)?;
         let order = shuffled(examples.len(), "own file", own.seed);
         let sharing = if own.dev.is_none() { 2 } else { 1 };
         let (mut train, mut dev) = (Vec::new(), Vec::new());
@@ -315,6 +314,10 @@ impl Splits {
     pub fn limit_test(&mut self, limit: Option<usize>, seed: u64) {
         self.test.examples = limited(std::mem::take(&mut self.test.examples), limit, seed);
     }
+}
+
+fn check_k(k: usize) -> Result<()> {
+    if k == 0 { Err(Error::setting(Field::K, k, "1 or more: it is the number of rows per label")) } else { Ok(()) }
 }
 
 /// The first `limit` rows after a seeded shuffle, put back into the file's order.

@@ -188,12 +188,15 @@ fn examples_seen_in_training_are_told() {
     let scratch = Scratch::new();
     let rows: Vec<String> = (0..8).map(|i| format!("the film number {i} was so\t{}", i % 2)).collect();
     scratch.write("rows.tsv", format!("text\tlabel\n{}\n", rows.join("\n")));
-    let report = |more: &str| {
+    let run = |more: &str| {
         let text = format!(
             "analyze --model model --data rows.tsv --template *cls**sent_0*_It_was*mask*.*sep+* --label-words 0=bad,1=good \
              --formula sgd --optimizers= --device cpu --threads 1 {more}"
         );
-        let answer = scratch.run(&text.split_whitespace().collect::<Vec<_>>());
+        scratch.run(&text.split_whitespace().collect::<Vec<_>>())
+    };
+    let report = |more: &str| {
+        let answer = run(more);
         assert_eq!(answer.code, Some(0), "{}", answer.stderr);
         let directory = more.rsplit(' ').next().expect("a directory");
         fs::read_to_string(scratch.path(&format!("{directory}/report.md"))).expect("a report")
@@ -206,9 +209,16 @@ fn examples_seen_in_training_are_told() {
     let plots = || fs::read_dir(scratch.path("shared/plots")).expect("plots").count();
     let own = report("--k 1 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
     assert!(own != shared && scratch.path("shared/plots/mine.svg").exists() && plots() > 0);
+    // One that is refused leaves it.
+    for refused in ["--memory 1MB", "--precision tf32"] {
+        let answer = run(&format!("{refused} --k 2 --dev-data rows.tsv --test-data rows.tsv --out-dir shared"));
+        assert_eq!(answer.code, Some(2), "{}", answer.stderr);
+        assert_eq!(fs::read_to_string(scratch.path("shared/report.md")).expect("a report"), own, "{refused}");
+    }
     scratch.write("shared/report.json", "{\"run\": {\"profile\": \"quick\"}}");
-    scratch.write("shared/report.md", "![mine](plots/mine.svg)");
-    report("--k 2 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
-    assert!(scratch.path("shared/plots/mine.svg").exists(), "no analysis's");
+    let answer = run("--k 2 --dev-data rows.tsv --test-data rows.tsv --out-dir shared");
+    let said = "shared/report.json: a file that is no report of this program is here";
+    assert!(answer.code == Some(2) && answer.stderr.contains(said), "{}", answer.stderr);
+    assert_eq!(fs::read_to_string(scratch.path("shared/report.md")).expect("a report"), own);
     assert!(!report("--k 1 --out-dir apart").contains("also those of training examples"));
 }

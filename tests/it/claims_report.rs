@@ -329,7 +329,7 @@ fn the_report_of_an_analysis_is_not_replaced() {
     fs::write(directory.path().join("report.json"), r#"{"schema_version": 1, "zero_shot": {"dev": 0.5}}"#).unwrap();
     let message = write_claims(&successful(), directory.path()).unwrap_err().to_string();
     assert!(message.ends_with(
-        "report.json: this is the report of an analysis; choose another directory (setting `out_directory`), or remove that report"
+        "report.json: the report of an analysis is here; choose another directory (setting `out_directory`), or move it away"
     ));
     assert_eq!(names(directory.path()), ["report.json"]);
 }

@@ -55,8 +55,7 @@ fn directories_that_cannot_be_written() {
     refused(
         &scratch,
         &["verify", "--out-dir", "analysis"],
-        "analysis/report.json: this is the report of an analysis; choose another directory (--out-dir), or remove \
-         that report",
+        "analysis/report.json: the report of an analysis is here; choose another directory (--out-dir), or move it away",
     );
 }
 

@@ -379,7 +379,7 @@ fn bad_input_is_refused_and_nothing_is_written() {
             "latin.txt",
             "he,she",
             "he-she.tsv",
-            "latin.txt, row 2: is not UTF-8 text; convert the file, e.g. with `iconv -t UTF-8`",
+            "latin.txt, row 2: is not UTF-8 text; convert the file from what it is in, e.g. with `iconv -f ISO-8859-1 -t UTF-8`",
         ),
         (
             "damaged.gz",

@@ -172,7 +172,7 @@ fn names_without_an_organization_are_found() {
         refused(
             &kernel(&scratch, "tiny", &hub.endpoint, &[(variable, "1")]),
             &format!(
-                "--model tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub (it has \
+                "--model tiny: no such directory, built-in model (prose-64, prose-128, prose-256) or model fetched by `cargo xtask model`; not in the Hugging Face cache DIR/hf/hub (it has \
                  org/tiny), and {variable} forbids network access; {ELSEWHERE}"
             ),
         );
@@ -269,7 +269,7 @@ fn a_changed_download_is_not_kept() {
     refused(
         &kernel(&scratch, "org/tiny", endpoint, &[]),
         &format!(
-            "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and \
+            "--model org/tiny: no such directory, built-in model (prose-64, prose-128, prose-256) or model fetched by `cargo xtask model`; not in the Hugging Face cache DIR/hf/hub, and \
 could not download model.safetensors from {endpoint}: the SHA-256 differs from the one stated by the hub; try again"
         ),
     );
@@ -282,7 +282,9 @@ could not download model.safetensors from {endpoint}: the SHA-256 differs from t
 fn what_neither_has_is_refused() {
     let scratch = Scratch::new();
     let start = |model: &str, lacking: &str| {
-        format!("--model {model}: no such directory or known model; {lacking} in the Hugging Face cache DIR/hf/hub")
+        format!(
+            "--model {model}: no such directory, built-in model (prose-64, prose-128, prose-256) or model fetched by `cargo xtask model`; {lacking} in the Hugging Face cache DIR/hf/hub"
+        )
     };
     let hub = Hub::start(tiny(&scratch));
     for model in ["org/none", "org/tiny@none"] {
@@ -327,7 +329,7 @@ fn what_neither_has_is_refused() {
 #[test]
 fn repositories_without_what_this_program_reads_are_refused() {
     let scratch = Scratch::new();
-    let start = "--model org/tiny: no such directory or known model; not in the Hugging Face cache DIR/hf/hub, and";
+    let start = "--model org/tiny: no such directory, built-in model (prose-64, prose-128, prose-256) or model fetched by `cargo xtask model`; not in the Hugging Face cache DIR/hf/hub, and";
     let mut files = tiny(&scratch);
     files.remove("model.safetensors");
     let hub = Hub::start(files);

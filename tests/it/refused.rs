@@ -232,6 +232,7 @@ fn data() -> Vec<Refusal> {
         ("a NUL character", read("t.csv", b"label,text\n1,fi\0ne\n", &own)),
         ("more fields than columns", read("t.csv", b"label,text\n0,great, and funny\n", &own)),
         ("fewer fields than columns", read("t.csv", b"label,text\n0\n", &own)),
+        ("a field that comes twice", read("t.jsonl", br#"{"text": "fine", "label": 1, "text": "good"}"#, &own)),
         ("an unclosed quotation mark", read("t.tsv", b"label\ttext\n0\t\"open\n", &own)),
         ("a quotation mark closed before the field ends", read("t.csv", b"label,text\n1,\"fine\" he said\n", &own)),
         ("a space before a quotation mark", read("t.csv", b"label,text\n1, \"fine\"\n", &own)),

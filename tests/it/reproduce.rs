@@ -104,6 +104,8 @@ fn bad_settings_are_refused() {
     refused("reproduce --models model --data-dir . --shard 2/2", "shard 2 of 2: shards are counted from 0");
     refused("reproduce --models absent --data-dir .", "absent");
     // Twice the same is no second sample.
+    refused("reproduce --models model --data-dir . --k 16,0", "--k: it is 0, expected 1 or more");
+    refused("reproduce --models model --data-dir . --test-limit 0", "--test-limit: it is 0, expected 1 or more");
     refused("reproduce --models model --data-dir . --seeds 13,21,13", "--seeds: `13` is given twice");
     refused("reproduce --models model --data-dir . --k 16,16", "--k: `16` is given twice");
     refused("reproduce --models model --data-dir . --tasks sst-2,SST-2", "--tasks: `SST-2` is given twice");

@@ -220,7 +220,7 @@ fn bad_input_is_refused() {
     refused(run(&scratch, "--shard 3/2 --out c"), "shards are counted from 0");
     refused(kernel(&scratch, "nowhere --out K.safetensors"), "nowhere: no manifest.json here");
     refused(kernel(&scratch, "a --against b --out K.safetensors"), "b: sketch_seed is 1, but 0 in a");
-    refused(kernel(&scratch, "a --first 0 --out K.safetensors"), "the number of examples of a is 0; it must be 1 to ");
+    refused(kernel(&scratch, "a --first 0 --out K.safetensors"), "--first: it is 0, expected 1 or more");
     refused(
         kernel(&scratch, "a --first 1000000 --out K.safetensors"),
         "the number of examples of a is 1000000; it must be 1 to ",

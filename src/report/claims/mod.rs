@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Files, PLOTS, Plot, Written, json};
 use super::format::slug;
+use super::place::{ReportKind, check_directory};
 use super::plots;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evidence::{ClaimEvidence, Figure, Verification};
-use crate::setting::Field;
 
 pub(super) use document::write_with;
 pub use document::{Document, Picture, write_document};
@@ -46,8 +46,9 @@ pub struct WrittenClaims {
 /// `mutants.md` of an earlier run that are not replaced are removed.
 ///
 /// # Errors
-/// [`Error::Format`] if the directory has the report of an analysis; [`Error::Io`].
+/// Those of [`check_directory`]; [`crate::error::Error::Io`].
 pub fn write_claims(verification: &Verification, directory: &Path) -> Result<WrittenClaims> {
+    check_directory(directory, ReportKind::Claims)?;
     let plots = plots_of(verification)?;
     let mutants = mutants_markdown(verification)?;
     let has_mutants = mutants.is_some();
@@ -56,28 +57,19 @@ pub fn write_claims(verification: &Verification, directory: &Path) -> Result<Wri
         json: json(verification)?,
         plots: plots.iter().flatten().collect(),
         beside: vec![("mutants.md", mutants), ("junit.xml", Some(junit(verification)?))],
-        earlier: earlier_plots(directory)?,
+        earlier: earlier_plots(directory),
     };
     let place = |name: &str| directory.join(name);
     let report = files.write(directory)?;
     Ok(WrittenClaims { report, junit: place("junit.xml"), mutants: has_mutants.then(|| place("mutants.md")) })
 }
 
-/// Fails if the directory has the report of an analysis, which would be overwritten.
-///
-/// # Errors
-/// [`Error::Format`].
-pub fn check_directory(directory: &Path) -> Result<()> {
-    earlier_plots(directory).map(drop)
-}
-
 /// Plots of an earlier run whose report is in the directory.
-fn earlier_plots(directory: &Path) -> Result<Vec<String>> {
-    /// The fields of `report.json` common to both kinds of reports and all versions.
+fn earlier_plots(directory: &Path) -> Vec<String> {
+    /// The fields of `report.json` common to all versions.
     #[derive(serde::Deserialize)]
     struct Earlier {
-        claims: Option<Vec<EarlierClaim>>,
-        zero_shot: Option<serde_json::Value>,
+        claims: Vec<EarlierClaim>,
     }
     #[derive(serde::Deserialize)]
     struct EarlierClaim {
@@ -92,22 +84,10 @@ fn earlier_plots(directory: &Path) -> Result<Vec<String>> {
     struct Named {
         name: String,
     }
-    let path = directory.join("report.json");
-    // Another program's file is replaced, and lists nothing to remove.
-    let earlier = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Earlier>(&bytes).ok());
-    match earlier {
-        Some(Earlier { zero_shot: Some(_), .. }) => Err(Error::format(
-            &path,
-            format!(
-                "this is the report of an analysis; choose another directory ({}), or remove that report",
-                Field::OutDirectory
-            ),
-        )),
-        Some(Earlier { claims: Some(claims), .. }) => {
-            Ok(claims.iter().flat_map(|c| c.findings.figures.iter().map(|f| plot_file(&c.id, &f.name))).collect())
-        }
-        _ => Ok(Vec::new()),
-    }
+    let earlier = fs::read(directory.join("report.json")).ok();
+    let earlier = earlier.and_then(|bytes| serde_json::from_slice::<Earlier>(&bytes).ok());
+    let claims = earlier.map_or_else(Vec::new, |report| report.claims);
+    claims.iter().flat_map(|c| c.findings.figures.iter().map(|f| plot_file(&c.id, &f.name))).collect()
 }
 
 fn plot_file(claim: &str, figure: &str) -> String {

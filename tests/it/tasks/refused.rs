@@ -24,7 +24,7 @@ fn bad_data_files_are_refused_with_row_and_way_out() {
     insta::assert_snapshot!(refused(&mrpc, "t.tsv", b"Quality\t#1\n1\t2\t3\tone\n"), @"t.tsv, row 2: has 4 fields, but the file has 2 columns: a text that contains the separator must be in quotation marks (in files without quoting it must not contain it)");
     insta::assert_snapshot!(refused(&sst, "t.tsv", b""), @"t.tsv: has no rows of data for task `SST-2`");
     insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\n"), @"t.tsv: has no rows of data for task `SST-2`");
-    insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\nfine\t1\nna\xefve\t1\n"), @"t.tsv, row 3: is not UTF-8 text; convert the file, e.g. with `iconv -t UTF-8`");
+    insta::assert_snapshot!(refused(&sst, "t.tsv", b"sentence\tlabel\nfine\t1\nna\xefve\t1\n"), @"t.tsv, row 3: is not UTF-8 text; convert the file from what it is in, e.g. with `iconv -f ISO-8859-1 -t UTF-8`");
     insta::assert_snapshot!(refused(&mr, "t.csv", b"1,fine\n\n\n0,\"two\nlines\"\n2,odd\n"), @"t.csv, row 6: label `2` has no label word; the labels of task `mr` are 0=terrible, 1=great; correct the row, or give every label a word (`2=WORD`) in the label words");
     insta::assert_snapshot!(refused(&mr, "t.csv", b"1,fine\n0,\"open\n1,other\n"), @"t.csv, row 2: a quotation mark opens here and is not closed in the row; double quotation marks inside a quoted text, and quote a text that begins with one");
     insta::assert_snapshot!(refused(&own, "t.csv", b"sentence,label\nfine,positive\n"), @"t.csv, row 1: the header has the columns `sentence`, `label`, but `text` is missing; name the columns text, text2 (only if there is a second text) and label, or say which they are (columns `text=NAME,label=NAME`; numbers from 0 for a file without a header)");
@@ -52,7 +52,7 @@ fn bad_definitions_are_refused() {
     insta::assert_snapshot!(template("*sent_1**mask*"), @"task `SST-2`: the template reads sent_1, but its rows have 1 text(s), from sent_0");
     insta::assert_snapshot!(template("It_was*mask*"), @"task `SST-2`: the template `It_was*mask*` reads no text (sent_0 is the first)");
     insta::assert_snapshot!(template("*sent_0**mask**label_2*"), @"task `SST-2`: the template reads label_2, but there are 2 labels, from label_0");
-    insta::assert_snapshot!(over(Overrides { max_length: Some(0), ..Overrides::default() }), @"task `SST-2`: max_length must be at least 1");
+    insta::assert_snapshot!(over(Overrides { max_length: Some(0), ..Overrides::default() }), @"task `SST-2`: setting `max_length` is 0, expected 1 or more");
     let relabelled = Overrides { label_words: Some("1=good,0=bad".to_string()), ..Overrides::default() };
     assert_eq!(builtin("mrpc").unwrap().with(&relabelled).unwrap().label_summary(), "1=good, 0=bad");
 }
