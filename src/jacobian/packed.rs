@@ -29,8 +29,8 @@ impl PackedFactors {
         let least = match parts {
             Parts::One if multiplies_gradients(parts) => 1,
             Parts::One => 20,
-            Parts::Two => 22,
-            Parts::Three => 30,
+            Parts::Two => 18,
+            Parts::Three => 26,
         };
         let sum = |sum: (i64, i64), (count, tokens): (i64, i64)| {
             (sum.0 + count * tokens, sum.1 + count * (tokens as u64).div_ceil(STEP as u64) as i64)

@@ -105,7 +105,7 @@ mod packed {
     use super::{ALIGNMENT, Bf16, Parts, Range, Values};
     use crate::parts::Gathered;
     use crate::parts::pack::{Place, length, pack};
-    use crate::parts::product::{Block, STRIPS, room};
+    use crate::parts::product::{Block, Out, block, room};
     use crate::parts::tiles::Tiles;
     use crate::parts::units::{EMPTY, Line, Multiplier, SIDE, STEP};
 
@@ -132,24 +132,6 @@ mod packed {
     /// The factor whose columns are the result's columns.
     #[derive(Clone, Copy, Debug)]
     pub struct Columns(Packed);
-
-    /// Writes rows of blocks that stand side by side, or adds them. In the order of memory: blocks one by one would be written to many places
-    /// at a time, which takes twice as long.
-    #[target_feature(enable = "avx512f")]
-    fn join<'r>(blocks: &[Block], rows: impl Iterator<Item = &'r mut [f32]>, add: bool) {
-        for (r, row) in rows.enumerate() {
-            for (block, out) in blocks.iter().zip(row.chunks_mut(SIDE)) {
-                let values = &block.0.as_chunks::<SIDE>().0[r];
-                if add {
-                    out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
-                } else if let Ok(out) = <&mut [f32; SIDE]>::try_from(&mut *out) {
-                    *out = *values;
-                } else {
-                    out.copy_from_slice(&values[..out.len()]);
-                }
-            }
-        }
-    }
 
     impl Packed {
         /// Lines of a strip.
@@ -208,19 +190,10 @@ mod packed {
         ) {
             let width = widths.len();
             assert_eq!(out.len(), heights.len() * width, "entries of the tile");
-            STRIPS.with_borrow_mut(|kept| {
-                let blocks = room(&mut kept.blocks, width.div_ceil(SIDE), Block([0.0; SIDE * SIDE]));
-                self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, (rows, columns), steps| {
-                    let strips = (rows.as_ptr(), columns.as_ptr());
-                    let own = blocks[j / SIDE].0.as_mut_ptr();
-                    // SAFETY: the block is this function's own; strips are as long as the steps.
-                    unsafe { multiplier.multiply(g.0.parts, strips, steps, None, (own, SIDE)) };
-                    if size.1 <= SIDE {
-                        let rows = out[i * width..].chunks_exact_mut(width).take(SIDE);
-                        // SAFETY: units come with these vectors.
-                        unsafe { join(blocks, rows, add) };
-                    }
-                });
+            let out = Out { values: out.as_mut_ptr(), stride: width };
+            self.for_each_block((g, heights), (x, widths), |(i, j), size, multiplier, strips, steps| {
+                // SAFETY: the block is within the result, which is the caller's own; strips are as long as the steps.
+                unsafe { block(multiplier, g.0.parts, strips, steps, (out.at(i, j), size), add) };
             });
         }
 
@@ -340,6 +313,7 @@ mod packed {
             }
             let multiplier = Multiplier::new();
             let steps = g.tokens.div_ceil(STEP);
+            // Side by side: blocks below one another would be written to more places at a time, which takes up to a fifth longer.
             for i in (0..height).step_by(SIDE) {
                 let rows = g.strip(&self.lines[..self.used], heights.start + i);
                 for j in (0..width).step_by(SIDE) {

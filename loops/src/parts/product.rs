@@ -14,7 +14,7 @@ pub struct Factor<'a, T = f32> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Block, STRIPS, add_block, room};
+pub(super) use x86::{Block, STRIPS, add_block, block, room};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Out, Start, multiply};
 
@@ -53,7 +53,7 @@ mod x86 {
     pub(in crate::parts) struct Strips {
         pub rows: Vec<Line>,
         pub columns: Vec<Line>,
-        pub blocks: Vec<Block>,
+        blocks: Vec<Block>,
     }
 
     /// At least so many.
@@ -272,6 +272,35 @@ mod x86 {
                     }
                 }
             }
+        }
+    }
+
+    /// A block of the result of at most [`SIDE`] rows and columns.
+    ///
+    /// # Safety
+    /// As for [`Multiplier::multiply`], with a block of `size`.
+    #[inline]
+    pub(in crate::parts) unsafe fn block(
+        multiplier: &Multiplier,
+        parts: Parts,
+        (rows, columns): (&[Line], &[Line]),
+        steps: usize,
+        (out, size): (Out, (usize, usize)),
+        add: bool,
+    ) {
+        let strips = (rows.as_ptr(), columns.as_ptr());
+        let before = add.then_some((out.values.cast_const(), out.stride));
+        if size.0 >= SIDE && size.1 >= SIDE {
+            // SAFETY: the caller's promise.
+            unsafe { multiplier.multiply(parts, strips, steps, before, (out.values, out.stride)) };
+            return;
+        }
+        // SAFETY: a whole block is this function's own; the caller's promise.
+        unsafe {
+            let mut sums = begun(before, size);
+            let own = sums.as_mut_ptr();
+            multiplier.multiply(parts, strips, steps, Some((own.cast_const(), SIDE)), (own, SIDE));
+            out.take(&sums, size);
         }
     }
 }
