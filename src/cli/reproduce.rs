@@ -174,7 +174,9 @@ fn print_plan(settings: &GridSettings, args: &ReproduceArgs) -> Result<()> {
         };
         outln!("{}: {what}", label(&cell.key))?;
     }
-    let time = if seconds < 3600.0 {
+    let time = if seconds < 120.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 3600.0 {
         format!("{:.0} minutes", seconds / 60.0)
     } else {
         format!("{:.1} hours", seconds / 3600.0)
