@@ -22,8 +22,8 @@ const WIDTH: usize = 4;
 const CHUNK: usize = 3072;
 
 /// Adds `<a_i, b_j>` to `sums` \[rows of a, rows of b\] for all rows of `entries` numbers; with `upper`, where a is b, for
-/// i ≤ j (and some below the diagonal). Of many rows matrix units, if there are any, multiply bf16 parts of every number, which is
-/// faster: as many as asked for, of which three are exact. Otherwise products are those of single precision.
+/// i ≤ j (and some below the diagonal). Matrix units, if there are any, multiply as many bf16 parts of every number as are asked for, of
+/// which three are exact, where that is faster: in two and three parts, of many rows. Otherwise products are those of single precision.
 ///
 /// # Panics
 /// If [`has_avx512`] does not hold, or lengths do not fit.
@@ -399,6 +399,41 @@ mod tests {
                     }
                     for (j, other) in a.chunks_exact(entries).enumerate().skip(i) {
                         prop_assert!(off(own[i * 96 + j], row, other) < bound, "{i}, {j} of one");
+                    }
+                }
+            }
+        }
+
+        /// Fewer parts where these are asked for, if there are matrix units: products of numbers of bf16 are the same in any number of parts,
+        /// those of others are off by what is left out. Fails for: another number of parts than asked for.
+        #[test]
+        fn products_have_the_parts_that_are_asked_for(seed in any::<u64>(), rows in (2usize..4).prop_map(|strips| 32 * strips), entries in 1usize..40) {
+            use rand::{Rng, SeedableRng};
+            if has_avx512() {
+                let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+                let a: Vec<f32> = (0..rows * entries).map(|_| random.random_range(0.5..1.0)).collect();
+                let error = |parts: Parts, signed: bool| {
+                    let mut found = vec![0.0; rows * rows];
+                    if signed {
+                        let sums = SignedSums { right_signs: Some(&mut found), ..SignedSums::default() };
+                        add_signed_products(parts, &a, None, entries, sums, Lanes::best());
+                    } else {
+                        add_products(parts, &a, &a, entries, false, &mut found);
+                    }
+                    let row = |i: usize| a[i * entries..][..entries].iter().map(|x| f64::from(*x));
+                    let exact = |i: usize, j: usize| row(i).zip(row(j)).map(|(x, y)| if signed { x } else { x * y }).sum::<f64>();
+                    let off = |at: usize| (found[at] / exact(at / rows, at % rows) - 1.0).abs();
+                    (0..rows * rows).map(off).fold(0.0, f64::max)
+                };
+                for signed in [false, true] {
+                    let [one, two, three] = Parts::ALL.map(|parts| error(parts, signed));
+                    prop_assert!(three < 1e-6, "{signed}: {three:e}");
+                    if crate::parts::multiplies_gradients(Parts::One) {
+                        prop_assert!(one > 1e-4 && one < 1e-2, "{signed}: {one:e}");
+                        // Exactly those of single precision only by chance.
+                        prop_assert!(two < 5e-5 && (two > three || entries < 3), "{signed}: {two:e}, {three:e}");
+                    } else {
+                        prop_assert!(one < 1e-6 && two < 1e-6);
                     }
                 }
             }

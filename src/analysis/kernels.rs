@@ -27,15 +27,20 @@ pub(super) struct Grams {
 
 /// Fails if the engine cannot compute the kernels as planned: by its precision, or by its limit of memory.
 pub(super) fn check(study: &Study, plan: &Plan) -> Result<()> {
-    let formulas = FormulaSet::of(&plan.settings.formulas);
-    let train = study.examples(SplitName::Train, study.mode)?;
-    let dev = study.examples(SplitName::Dev, study.mode)?;
-    let test = study.examples(SplitName::Test, study.mode)?;
-    let piece = test.select(&(0..test.len().min(PIECE)).collect::<Vec<_>>());
-    for right in [None, Some(&dev as &dyn Examples), Some(&piece)] {
-        plan.engine().options(study, &study.parameters, formulas, &train, right)?;
+    if plan.settings.precision.is_none() && plan.settings.memory.is_none() {
+        return Ok(());
     }
-    Ok(())
+    let formulas = FormulaSet::of(&plan.settings.formulas);
+    let [train, dev, test] =
+        [SplitName::Train, SplitName::Dev, SplitName::Test].map(|split| study.examples(split, study.mode));
+    let (train, dev, test) = (train?, dev?, test?);
+    let fits = |right: Option<&dyn Examples>| {
+        plan.engine().options(study, &study.parameters, formulas, &train, right).map(drop)
+    };
+    fits(None)?;
+    fits(Some(&dev))?;
+    crate::jacobian::blocks(test.len(), PIECE)
+        .try_for_each(|piece| fits(Some(&test.select(&piece.collect::<Vec<_>>()))))
 }
 
 /// Computes or reads the three kernels.

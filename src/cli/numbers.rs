@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use bytesize::ByteSize;
@@ -10,20 +11,22 @@ use clap::{Arg, Command};
 use crate::error::{Error, Result};
 
 /// A command and all below it. Their numbers may begin with a minus sign, so that a negative one is refused as such, and not as an
-/// option of that name.
+/// option of that name; an option in place of a number is refused as no number.
 pub(super) fn with_numbers(command: Command) -> Command {
     command.mut_args(of_number).mut_subcommands(with_numbers)
 }
 
 fn of_number(option: Arg) -> Arg {
     let of = option.get_value_parser().type_id();
-    let signed = |option: Arg| option.allow_negative_numbers(true);
+    let signed = |option: Arg| option.allow_hyphen_values(true);
     if of == TypeId::of::<usize>() {
         signed(option).value_parser(whole::<usize>)
     } else if of == TypeId::of::<u64>() {
         signed(option).value_parser(whole::<u64>)
     } else if of == TypeId::of::<i64>() {
         signed(option).value_parser(whole::<i64>)
+    } else if of == TypeId::of::<NonZeroUsize>() {
+        signed(option).value_parser(count)
     } else if of == TypeId::of::<f64>() {
         signed(option).value_parser(number)
     } else if of == TypeId::of::<ByteSize>() {
@@ -43,6 +46,10 @@ fn whole<T: FromStr + PartialOrd + Default>(text: &str) -> std::result::Result<T
         }
         _ => Err("expected a whole number, 0 or more".to_owned()),
     }
+}
+
+fn count(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    NonZeroUsize::new(whole(text)?).ok_or_else(|| "expected a whole number, 1 or more".to_owned())
 }
 
 fn number(text: &str) -> std::result::Result<f64, String> {
@@ -75,6 +82,8 @@ mod tests {
     /// were, a type of numbers that is not known here.
     #[test]
     fn what_is_no_number_is_refused_with_what_is_expected() {
+        const WHOLE: [TypeId; 4] =
+            [TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<i64>(), TypeId::of::<NonZeroUsize>()];
         let mut seen = 0;
         for command in commands().get_subcommands() {
             for option in command.get_arguments() {
@@ -83,7 +92,7 @@ mod tests {
                     "expected a number, for example"
                 } else if of == TypeId::of::<ByteSize>() {
                     "expected a size, for example 800MB or 6GB"
-                } else if [TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<i64>()].iter().any(|t| of == *t) {
+                } else if WHOLE.iter().any(|t| of == *t) {
                     "expected a whole number, 0 or more"
                 } else {
                     continue;
@@ -94,11 +103,11 @@ mod tests {
                     let refused = commands().try_get_matches_from(["kernelview", command.get_name(), &flag, value]);
                     refused.expect_err("a refusal").to_string()
                 };
-                for value in ["x", "", "1,5x", "-"] {
+                for value in ["x", "", "1,5x", "-", "-x", "--k"] {
                     assert!(said(value).contains(expected), "{} {flag} {value}: {}", command.get_name(), said(value));
                 }
                 if expected.contains("whole") {
-                    assert!(said("-1").contains(expected) && said("1.5").contains(expected));
+                    assert!(["-1", "1.5", "-1,2", "-1e3", "-inf"].iter().all(|value| said(value).contains(expected)));
                     assert!(said("99999999999999999999").contains("too large"));
                 }
             }
@@ -108,13 +117,14 @@ mod tests {
 
     #[test]
     fn sizes_and_signs_are_read() {
-        let found = commands().try_get_matches_from("kernelview analyze --memory 6GB --k +3 --lr-sgd -1".split(' '));
+        let found =
+            commands().try_get_matches_from("kernelview analyze --memory 6GB --k +3 --lr-sgd -1e-3,2".split(' '));
         let found = found.expect("numbers");
         let (_, found) = found.subcommand().expect("a command");
         assert_eq!(found.get_one::<ByteSize>("memory"), Some(&ByteSize::gb(6)));
         assert_eq!(found.get_one::<usize>("k"), Some(&3));
         let rates: Vec<f64> = found.get_many("lr_sgd").expect("rates").copied().collect();
-        assert_eq!(rates, [-1.0], "refused with the setting, which names what is expected of it");
+        assert_eq!(rates, [-1e-3, 2.0], "refused with the setting, which names what is expected of it");
     }
 
     #[test]

@@ -20,10 +20,11 @@ pub struct PackedFactors {
 }
 
 impl PackedFactors {
+    /// Tokens that units sum at a time; packed factors have whole steps of them.
+    pub const STEP: i64 = 32;
+
     /// Whether such units write gradients faster than vector instructions: so many, each a sum over so many tokens.
     pub fn gain(parts: Parts, gradients: impl IntoIterator<Item = (i64, i64)>) -> bool {
-        /// Tokens that units sum at a time.
-        const STEP: i64 = 32;
         // The tokens that vectors sum meanwhile, measured. With one part on matrix units, factors are in bf16, too, which vectors
         // would convert for every tile.
         let least = match parts {
@@ -33,7 +34,7 @@ impl PackedFactors {
             Parts::Three => 26,
         };
         let sum = |sum: (i64, i64), (count, tokens): (i64, i64)| {
-            (sum.0 + count * tokens, sum.1 + count * (tokens as u64).div_ceil(STEP as u64) as i64)
+            (sum.0 + count * tokens, sum.1 + count * (tokens as u64).div_ceil(Self::STEP as u64) as i64)
         };
         let (tokens, steps) = gradients.into_iter().fold((0, 0), sum);
         tokens >= least * steps

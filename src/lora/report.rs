@@ -26,10 +26,7 @@ pub fn lora_findings(found: &LoraReport) -> Findings {
         None => findings.settings.extend([
             (
                 "initial distribution of A".into(),
-                serde_json::to_value(s.init)
-                    .ok()
-                    .and_then(|v| v.as_str().map(|n| n.replace('_', "-")))
-                    .unwrap_or_default(),
+                serde_json::to_string(&s.init).expect("a name").trim_matches('"').replace('_', "-"),
             ),
             ("factor s".into(), format!("{} / {}", s.scaled.alpha, if s.scaled.rslora { "√rank" } else { "rank" })),
         ]),
@@ -239,4 +236,20 @@ pub fn write_lora(found: &LoraReport, directory: &Path) -> Result<Written> {
     let document =
         Document { title, paragraphs: lora_summary(found), findings: lora_findings(found), pictures: Vec::new() };
     write_document(&document, found, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_stay_within_bounds() {
+        let of = |samples: &[f64]| match mean(samples, (-1.0, 1.0), 0.95) {
+            Cell::Interval { low, high, .. } => (low, high),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&[0.2, 0.9]), (-1.0, 1.0));
+        let (low, high) = of(&[0.2, 0.21, 0.2]);
+        assert!(low > -1.0 && low < 0.21 && high > 0.2 && high < 1.0);
+    }
 }

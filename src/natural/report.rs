@@ -174,4 +174,28 @@ mod tests {
         // Every example falls alike, so nothing scatters.
         assert!(found.high - found.low < 1e-9, "{found:?}");
     }
+    #[test]
+    fn what_differs_beside_the_width_is_said() {
+        let of = |depths: [i64; 2], differ: &[&str]| {
+            let found = Naturalness {
+                schema_version: 1,
+                task: String::new(),
+                source: String::new(),
+                source_digest: String::new(),
+                sets: Vec::new(),
+                words: Vec::new(),
+                seed: 0,
+                models: [64, 128].into_iter().zip(depths).map(|(w, d)| (format!("m{w}"), w, d)).collect(),
+                measured: Vec::new(),
+                differ: differ.iter().map(|what| (*what).to_owned()).collect(),
+            };
+            found.caveat().map(|text| text.split_once(", too:").expect("a list").0.to_owned())
+        };
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(of([2, 2], &[]), None);
+        assert_eq!(of([2, 3], &[]), said("The models differ in depth"));
+        assert_eq!(of([2, 2], &["tokenizer"]), said("The models differ in tokenizer"));
+        let all = of([2, 3], &["architecture", "tokenizer"]);
+        assert_eq!(all, said("The models differ in depth, architecture and tokenizer"));
+    }
 }

@@ -52,3 +52,22 @@ pub fn family_members() -> Result<Vec<Member>> {
     members.sort();
     Ok(members)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_models_are_those_of_the_sources() {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/family");
+        let entries = std::fs::read_dir(directory).expect("the family").flatten();
+        let mut found: Vec<String> = entries
+            .filter(|entry| entry.path().join("config.json").exists())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        found.sort_unstable();
+        let mut named = BUILT_IN.to_vec();
+        named.sort_unstable();
+        assert_eq!(found, named);
+    }
+}

@@ -67,9 +67,9 @@ impl Pair<'_> {
 
     fn headline(&self, analysis: &Analysis) -> String {
         let Self { optimizer, kernel, .. } = self;
-        let at_chance = self.run.is_some_and(|run| !analysis.floor().learned(run.test_accuracy));
+        let learned = self.run.is_none_or(|run| analysis.floor().learned(run.test_accuracy));
         let features = self.verdicts.iter().find(|v| v.question == Question::FixedFeatures);
-        if let (true, Some(features)) = (at_chance, features) {
+        if let (false, Some(features)) = (learned, features) {
             let stay = match features.outcome {
                 Outcome::Holds => "and its features stay fixed",
                 Outcome::Fails => "though its features move",
@@ -77,7 +77,7 @@ impl Pair<'_> {
                 Outcome::NotApplicable => "and whether its features stay fixed was not measured",
             };
             return format!(
-                "fine-tuning with {optimizer} is on test no better than the most frequent class, {stay}: whether it behaves \
+                "fine-tuning with {optimizer} is on test not clearly better than the most frequent class, {stay}: whether it behaves \
                  like its kernel {kernel} cannot be asked"
             );
         }

@@ -1,7 +1,10 @@
 //! Whether a report may be written into a directory: what stands there must be an earlier report of the same kind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+use serde::de::IgnoredAny;
 
 use super::files::PLOTS;
 use crate::error::{Error, Result};
@@ -45,8 +48,9 @@ impl ReportKind {
         ][self as usize]
     }
 
-    fn of(report: &serde_json::Value) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| report.get(kind.mark()).is_some())
+    /// The kind of a report of this program, by the names of its fields.
+    fn of(names: &BTreeSet<String>) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| names.contains(kind.mark()) && names.contains("schema_version"))
     }
 }
 
@@ -68,16 +72,18 @@ pub fn check_directory(directory: &Path, kind: ReportKind) -> Result<()> {
     if plots.exists() && !plots.is_dir() {
         return refuse(&plots, "a file");
     }
+    // `report.json` is written first and removed last, maybe by another process meanwhile.
+    let has_markdown = markdown.exists();
     if json.exists() {
-        let found = fs::read(&json).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        return match found.as_ref().and_then(ReportKind::of) {
+        let text = fs::read(&json).map_err(Error::io("read", &json))?;
+        let names = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&text).unwrap_or_default();
+        return match ReportKind::of(&names.into_keys().collect()) {
             Some(own) if own == kind => Ok(()),
             Some(other) => refuse(&json, &format!("the report {}", other.title())),
             None => refuse(&json, "a file that is no report of this program"),
         };
     }
-    // `report.json` is written first, and removed last.
-    if markdown.exists() { refuse(&markdown, "a file that is no report of this program") } else { Ok(()) }
+    if has_markdown { refuse(&markdown, "a file without the report.json of a report of this program") } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -104,25 +110,52 @@ mod tests {
         for files in [
             &[][..],
             &[("other.md", "notes")],
-            &[("report.json", r#"{"claims": []}"#)],
-            &[("report.json", r#"{"claims": []}"#), ("report.md", "# Report"), (PLOTS, "/")],
+            &[("report.json", r#"{"schema_version": 1, "claims": []}"#)],
+            &[("report.json", r#"{"claims": [], "schema_version": 1}"#), ("report.md", "# Report"), (PLOTS, "/")],
         ] {
             assert_eq!(of(files), Ok(()));
         }
         for (files, expected) in [
-            (&[("report.md", "my notes")][..], "report.md: a file that is no report of this program is here"),
+            (
+                &[("report.md", "my notes")][..],
+                "report.md: a file without the report.json of a report of this program is here",
+            ),
             (
                 &[("report.json", "[1]"), ("report.md", "")],
                 "report.json: a file that is no report of this program is here",
             ),
             (&[("report.json", "not JSON")], "report.json: a file that is no report of this program is here"),
-            (&[("report.json", r#"{"zero_shot": 1}"#)], "report.json: the report of an analysis is here"),
-            (&[("report.json", r#"{"cells": 1}"#)], "report.json: the report of a grid of analyses is here"),
+            (&[("report.json", r#"{"claims": 1}"#)], "report.json: a file that is no report of this program is here"),
+            (
+                &[("report.json", r#"{"schema_version": 1, "zero_shot": 1}"#)],
+                "report.json: the report of an analysis is here",
+            ),
+            (
+                &[("report.json", r#"{"schema_version": 1, "cells": 1}"#)],
+                "report.json: the report of a grid of analyses is here",
+            ),
             (&[("report.md", "/")], "report.md: a directory is here"),
             (&[(PLOTS, "")], "plots: a file is here"),
         ] {
             let said = of(files).expect_err("a refusal");
             assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    /// The committed reports, of which every kind but that of output derivatives and of an analysis has one. Fails for: a mark that a
+    /// kind's reports do not have.
+    #[test]
+    fn kinds_are_known_by_their_reports() {
+        let reports = Path::new(env!("CARGO_MANIFEST_DIR")).join("reports");
+        for (name, kind) in [
+            ("standard", ReportKind::Claims),
+            ("bert-tiny", ReportKind::Reproduction),
+            ("lora", ReportKind::Adapters),
+            ("pretraining", ReportKind::Family),
+        ] {
+            for other in ReportKind::ALL {
+                assert_eq!(check_directory(&reports.join(name), other).is_ok(), other == kind, "{name} as {other:?}");
+            }
         }
     }
 }

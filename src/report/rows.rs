@@ -203,7 +203,7 @@ pub(super) fn recovered(analysis: &Analysis, run: &FineTuningResult) -> String {
     match run.linearization.recovered_share {
         None if run.test_accuracy <= floor.zero_shot => "n/a (no gain)".to_owned(),
         None => "n/a".to_owned(),
-        Some(_) if !floor.learned(run.test_accuracy) => "n/a (no better than one class)".to_owned(),
+        Some(_) if !floor.learned(run.test_accuracy) => "n/a (not clearly better than one class)".to_owned(),
         Some(share) => percent(share),
     }
 }
@@ -232,7 +232,7 @@ pub(super) fn why_not(analysis: &Analysis, verdict: &Verdict) -> Option<String> 
             percent(run.test_accuracy)
         ),
         Question::Solved | Question::Linearization if !floor.learned(run.test_accuracy) => format!(
-            "fine-tuning is no better than the most frequent class: it answers {} of the test examples right, that class {}",
+            "fine-tuning is not clearly better than the most frequent class: it answers {} of the test examples right, that class {}",
             with_error(run.test_accuracy, floor.examples),
             percent(floor.majority)
         ),

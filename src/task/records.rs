@@ -2,7 +2,7 @@
 //!
 //! Every error names the file and the row, counted as in an editor. May not know tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -218,7 +218,8 @@ impl<'de> Deserialize<'de> for Names {
 
 /// A name that comes twice.
 fn repeated(names: &[String]) -> Option<&String> {
-    names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
+    let mut seen = HashSet::new();
+    names.iter().find(|name| !seen.insert(name.as_str()))
 }
 
 /// A field by its name, or by a path of names separated by dots; list entries by number.

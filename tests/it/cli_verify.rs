@@ -51,7 +51,7 @@ fn directories_that_cannot_be_written() {
     let answer = scratch.run(&["verify", "--out-dir", "file/inside"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""));
     assert!(answer.stderr.starts_with("error: cannot create directory file/inside: "), "{}", answer.stderr);
-    scratch.write("analysis/report.json", r#"{"zero_shot": {"dev": 0.5, "test": 0.5}}"#);
+    scratch.write("analysis/report.json", r#"{"schema_version": 1, "zero_shot": {"dev": 0.5, "test": 0.5}}"#);
     refused(
         &scratch,
         &["verify", "--out-dir", "analysis"],

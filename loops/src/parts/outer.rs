@@ -313,7 +313,7 @@ mod packed {
             }
             let multiplier = Multiplier::new();
             let steps = g.tokens.div_ceil(STEP);
-            // Side by side: blocks below one another would be written to more places at a time, which takes up to a fifth longer.
+            // Side by side: blocks below one another would be written to more places at a time, which takes up to half as long again.
             for i in (0..height).step_by(SIDE) {
                 let rows = g.strip(&self.lines[..self.used], heights.start + i);
                 for j in (0..width).step_by(SIDE) {

@@ -10,7 +10,7 @@ use super::batches::most_tokens;
 use super::options::GramOptions;
 use crate::device::threads;
 use crate::error::{Error, Result};
-use crate::jacobian::{Examples, Parameters, SiteShape, StripFactors, shapes};
+use crate::jacobian::{Examples, PackedFactors, Parameters, SiteShape, StripFactors, shapes};
 use crate::setting::Field;
 
 /// Bytes that a process with libtorch takes before it holds a tensor: code, thread stacks, buffers of matrix products.
@@ -161,9 +161,10 @@ pub(super) fn memory_of_kept(
         return SCATTERED;
     }
     let kind = options.factor_kind(parameters);
-    let packed = match options.parts_used(parameters) {
-        Some(parts) => element(Kind::BFloat16) * parts.count() as f64,
-        None if kind == Kind::Float => element(kind),
+    // Units take whole steps of tokens, and gradients of few tokens, too, if others have more.
+    let (packed, step, least) = match options.parts_used(parameters) {
+        Some(parts) => (element(Kind::BFloat16) * parts.count() as f64, PackedFactors::STEP, 1),
+        None if kind == Kind::Float => (element(kind), 1, StripFactors::LEAST_TOKENS),
         None => return SCATTERED,
     };
     let (inputs, outputs) = inputs_and_outputs(examples);
@@ -171,8 +172,9 @@ pub(super) fn memory_of_kept(
     for site in sites {
         if let SiteShape::Linear { weight, tokens, .. } = *site
             && options.include[weight.0]
-            && tokens >= StripFactors::LEAST_TOKENS
+            && tokens >= least
         {
+            let tokens = (tokens as u64).next_multiple_of(step as u64) as i64;
             let alone = SiteShape::Linear { weight, tokens, shared_input: false };
             *largest.entry(weight).or_insert(0.0) += inputs * site_bytes(parameters, &alone, outputs, packed);
         }
@@ -239,6 +241,7 @@ mod tests {
     #[test]
     fn packed_factors_count_where_there_are_any() {
         const TOKENS: usize = 24;
+        const STEP: usize = PackedFactors::STEP as usize;
         let shape = random::tiny(Architecture::Bert, 60);
         let model = MaskedLm::new(ModelConfig { hidden_size: 96, intermediate_size: 160, ..shape });
         let prompt = PromptExample {
@@ -259,8 +262,9 @@ mod tests {
         let numbers = (threads() * TOKENS * (96 + 160)) as f64;
         assert_eq!(packed(Kind::Float, |_| ()), 4.0 * numbers);
         let units = crate::products::splits(Parts::Three);
-        let bytes = if units { 6.0 } else { 4.0 };
-        assert_eq!(packed(Kind::Float, |options| options.parts = Some(Parts::Three)), bytes * numbers);
+        let in_steps = numbers * STEP as f64 / TOKENS as f64;
+        let expected = if units { 6.0 * in_steps } else { 4.0 * numbers };
+        assert_eq!(packed(Kind::Float, |options| options.parts = Some(Parts::Three)), expected);
         assert_eq!(packed(Kind::Double, |_| ()), 0.0);
         assert_eq!(packed(Kind::Float, |options| options.arithmetic = Some(Arithmetic::Matrices)), 0.0);
         assert_eq!(packed(Kind::Float, |options| options.include.fill(false)), 0.0);

@@ -83,11 +83,11 @@ impl Pairing {
         self.units.is_some() && !(formulas.asymmetric || formulas.signgd)
     }
 
-    /// Whether matrix units write gradients, too, judged by the mean number of tokens of either panel.
+    /// Whether matrix units write the gradients of both panels, too, judged by their mean numbers of tokens.
     fn units_write(&self) -> bool {
-        let mean = |tokens: i64, rows: i64| (rows, (tokens * self.outputs) as u64 / rows.max(1) as u64);
-        let of = [mean(self.tokens.0, self.rows.0), mean(self.tokens.1, self.rows.1)];
-        self.units.is_some_and(|parts| PackedFactors::gain(parts, of.map(|(rows, tokens)| (rows, tokens as i64))))
+        let panels = [(self.rows.0, self.tokens.0), (self.rows.1, self.tokens.1)];
+        let mean = |(rows, tokens): (i64, i64)| (rows, tokens * self.outputs / rows.max(1));
+        self.units.is_some_and(|parts| panels.into_iter().all(|panel| PackedFactors::gain(parts, [mean(panel)])))
     }
 
     /// Cost of a method in multiply-adds of a matrix product; of one on matrix units, if these multiply.

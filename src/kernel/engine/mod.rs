@@ -187,14 +187,17 @@ mod tests {
         let shape = random::tiny(architecture, 60);
         let model = MaskedLm::new(ModelConfig { hidden_size: 96, heads: 2, intermediate_size: 160, ..shape });
         let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
-        let examples = |from: i64, count: i64, tokens: i64| {
-            let prompt = |i: i64| PromptExample {
-                input_ids: (0..tokens + 3 * (i % 3)).map(|t| 5 + (7 * i + 11 * t) % 50).collect(),
-                segment_ids: vec![0; (tokens + 3 * (i % 3)) as usize],
-                mask_position: (tokens - 4) as usize,
+        let lengths = |from: i64, tokens: &[i64]| {
+            let prompt = |(i, tokens): (i64, &i64)| PromptExample {
+                input_ids: (0..*tokens).map(|t| 5 + (7 * i + 11 * t) % 50).collect(),
+                segment_ids: vec![0; *tokens as usize],
+                mask_position: 3,
             };
-            let prompts = (from..from + count).map(prompt).collect();
+            let prompts = (from..).zip(tokens).map(prompt).collect();
             PromptExamples::new(&model, prompts, &[8, 11], mode, Device::Cpu).expect("valid")
+        };
+        let examples = |from: i64, count: i64, tokens: i64| {
+            lengths(from, &(from..from + count).map(|i| tokens + 3 * (i % 3)).collect::<Vec<_>>())
         };
         let kernels = |(left, right): &(PromptExamples<'_>, PromptExamples<'_>),
                        precision: Option<Precision>,
@@ -209,8 +212,15 @@ mod tests {
                 structured_gram(&parameters, left, right, &options, &Silent).expect("kernels")
             })
         };
-        // Gradients of few tokens are not written by these units.
-        let panels = [24, 9].map(|tokens| (examples(0, 5, tokens), examples(5, 3, tokens)));
+        // In three parts units write none of 9 tokens, and so those of one side alone where the other has 40; in two and three parts, none
+        // of batches of 5 and 28 tokens together, though of the longer batch.
+        let mixed = || lengths(0, &[28, 28, 5, 5, 5]);
+        let panels = [
+            (examples(0, 5, 24), examples(5, 3, 24)),
+            (examples(0, 5, 9), examples(5, 3, 9)),
+            (examples(0, 5, 64), examples(5, 3, 9)),
+            (mixed(), examples(5, 3, 64)),
+        ];
         for (precision, bounds) in
             [(Precision::Bf16x3, [2e-6, 1e-3]), (Precision::Bf16x2, [2e-5, 1e-2]), (Precision::Bf16, [2e-2, 2e-1])]
         {

@@ -81,8 +81,7 @@ fn models_that_are_not_there() {
             kernel(
                 name,
                 &format!(
-                    "--model {name}: no such directory, no network of that name in DIR/family, and no fetched \
-                     model{place}; {rest}"
+                    "--model {name}: no such directory, built-in model (in DIR/family) or fetched model{place}; {rest}"
                 ),
             );
         }
@@ -97,6 +96,12 @@ fn models_that_are_not_there() {
         &["natural"],
         "DIR/family: 0 pre-trained network(s) here, two widths are needed; set KERNELVIEW_FAMILY to a directory that \
          `kernelview pretrain` made",
+    );
+    // Not asked of the hub.
+    kernel(
+        "prose-64",
+        "--model prose-64: a built-in model comes with the sources of this program and is not in DIR/family; set \
+         KERNELVIEW_FAMILY to a copy of their directory fixtures/family",
     );
     fs::create_dir(scratch.path("empty")).expect("a directory");
     kernel(

@@ -197,8 +197,8 @@ fn headline(analysis: &Analysis) -> String {
 fn no_better_than_one_class_nothing_is_learned_or_linearized() {
     use Outcome::{Holds, NotApplicable};
     for (majority, zero_shot, tuned, reason) in [
-        (34, 32, 33, "(no better than one class)"),
-        (33, 32, 34, "(no better than one class)"),
+        (34, 32, 33, "(not clearly better than one class)"),
+        (33, 32, 34, "(not clearly better than one class)"),
         (34, 33, 32, "(no gain)"),
     ] {
         let chance = asked(90, majority, [zero_shot, tuned, tuned, 70]);
@@ -208,7 +208,7 @@ fn no_better_than_one_class_nothing_is_learned_or_linearized() {
         let first = headline(&chance);
         assert!(
             first.ends_with(
-                "is on test no better than the most frequent class, and its features stay fixed: whether it behaves like \
+                "is on test not clearly better than the most frequent class, and its features stay fixed: whether it behaves like \
                  its kernel K(SGD) cannot be asked."
             ),
             "{first}"
