@@ -212,12 +212,13 @@ mod tests {
                 structured_gram(&parameters, left, right, &options, &Silent).expect("kernels")
             })
         };
-        // In three parts units write none of 9 tokens, and so those of one side alone where the other has 40; in two and three parts, none
-        // of batches of 5 and 28 tokens together, though of the longer batch.
+        // In two and three parts units write none of 9 tokens, and so those of one side alone where the other has 64, and none of batches of
+        // 5 and 28 tokens together.
         let mixed = || lengths(0, &[28, 28, 5, 5, 5]);
         let panels = [
             (examples(0, 5, 24), examples(5, 3, 24)),
             (examples(0, 5, 9), examples(5, 3, 9)),
+            (examples(0, 5, 9), examples(5, 3, 64)),
             (examples(0, 5, 64), examples(5, 3, 9)),
             (mixed(), examples(5, 3, 64)),
         ];

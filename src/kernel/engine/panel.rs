@@ -196,6 +196,33 @@ mod tests {
     use crate::jacobian::record;
     use crate::lm::{Architecture, MaskedLm, ModelConfig, OutputMode, PromptExample, PromptExamples, random};
 
+    /// Units write the gradients of a short batch among long ones, and not those of a long one among short ones. Fails for: the shortest or
+    /// the longest batch in place of their mean.
+    #[test]
+    fn units_write_what_gains_on_the_whole() {
+        if !crate::products::splits(Parts::Two) {
+            eprintln!("skipped: this processor has no matrix units for bf16, or they are switched off");
+            return;
+        }
+        let model = MaskedLm::new(random::tiny(Architecture::Bert, 60));
+        let parameters = random::parameters(&model, 3, 1.0, Kind::Float, Device::Cpu);
+        let packed = |lengths: [i64; 5]| {
+            let prompt = |length: i64| PromptExample {
+                input_ids: (5..5 + length).collect(),
+                segment_ids: vec![0; length as usize],
+                mask_position: 2,
+            };
+            let prompts = lengths.into_iter().map(prompt).collect();
+            let examples = PromptExamples::new(&model, prompts, &[8, 11], OutputMode::Difference, Device::Cpu);
+            let examples = examples.expect("valid");
+            let mut panel = Panel::of(record(&parameters, &examples, &[0]), &[0]);
+            (1..5).for_each(|i| panel.push(record(&parameters, &examples, &[i]), &[i]));
+            let weight = parameters.specs().iter().position(|s| s.name.ends_with("intermediate.dense.weight"));
+            panel.packed(Param(weight.expect("a weight")), Parts::Two, &mut Packs::default()).is_some()
+        };
+        assert!(packed([28, 28, 28, 28, 5]) && !packed([28, 5, 5, 5, 5]));
+    }
+
     /// Gradients from factors packed in strips are those from factors in place, bit for bit: of two batches with other numbers of
     /// tokens, two outputs, weights with one use and with several, tile by tile. Fails for: rows in the order of examples, factors of
     /// another batch, a use that replaces the one before.
