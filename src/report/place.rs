@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::files::PLOTS;
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ pub fn check_directory(directory: &Path, kind: ReportKind) -> Result<()> {
     let has_markdown = markdown.exists();
     if json.exists() {
         let text = fs::read(&json).map_err(Error::io("read", &json))?;
-        let names = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&text).unwrap_or_default();
+        let names = serde_json::from_slice::<BTreeMap<String, &RawValue>>(&text).unwrap_or_default();
         return match ReportKind::of(&names.into_keys().collect()) {
             Some(own) if own == kind => Ok(()),
             Some(other) => refuse(&json, &format!("the report {}", other.title())),
