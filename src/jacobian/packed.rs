@@ -9,7 +9,7 @@ use super::parameters::Param;
 use super::recorded::Recorded;
 use super::tile::Tile;
 use crate::products::{
-    ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, Tokens, Values, multiplies_gradients, splits,
+    ALIGNMENT, Bf16, Columns, Gathered, Packs, Parts, Rows, STEP, Tokens, Values, multiplies_gradients, splits,
 };
 
 /// Packed factors of the gradients of one batch, in [`Packs`] of their owner's.
@@ -21,7 +21,7 @@ pub struct PackedFactors {
 
 impl PackedFactors {
     /// Tokens that units sum at a time; packed factors have whole steps of them.
-    pub const STEP: i64 = 32;
+    pub const STEP: i64 = STEP as i64;
 
     /// Whether such units write gradients faster than vector instructions: so many, each a sum over so many tokens.
     pub fn gain(parts: Parts, gradients: impl IntoIterator<Item = (i64, i64)>) -> bool {

@@ -11,5 +11,7 @@ mod whole;
 
 pub use gated::{Gate, gated};
 pub use kernelview_loops::parts::{ALIGNMENT, Columns, Packs, Parts, Rows, computed_by, has_units, splits};
-pub(crate) use kernelview_loops::parts::{Bf16, Gathered, Tokens, Values, multiplies_gradients, multiplies_rounded};
+pub(crate) use kernelview_loops::parts::{
+    Bf16, Gathered, STEP, Tokens, Values, multiplies_gradients, multiplies_rounded,
+};
 pub use linear::linear;

@@ -50,6 +50,7 @@ pub use tokens::Tokens;
 #[cfg(test)]
 mod tests;
 
+pub use units::STEP;
 use units::Unit;
 
 /// The number of bf16 parts into which factors are split.

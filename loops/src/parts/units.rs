@@ -11,7 +11,7 @@ use crate::instructions::Instructions;
 pub(super) const SIDE: usize = 32;
 
 /// Products of an entry of the result that one step sums: what a tile's row of 64 bytes holds.
-pub(super) const STEP: usize = 32;
+pub const STEP: usize = 32;
 
 /// A row of a tile: 32 numbers of bf16.
 #[repr(C, align(64))]

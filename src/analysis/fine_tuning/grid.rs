@@ -38,9 +38,14 @@ pub(super) struct Chosen {
 impl Chosen {
     /// The same run, up to its selected step, with products in the network's own precision.
     pub fn in_own_precision(&self) -> Self {
-        let steps = self.run().candidate.selected.map_or(self.settings.steps, |s| s.step);
+        let steps = self.steps();
         let settings = FineTuning { parts: None, steps, eval_every: steps, ..self.settings.clone() };
         Self { settings, runs: vec![self.run().clone()], best: 0, probes: self.probes, expansion: None }
+    }
+
+    /// Steps up to the selected one: later ones were found to be no better on dev.
+    fn steps(&self) -> usize {
+        self.run().candidate.selected.map_or(self.settings.steps, |s| s.step)
     }
 
     pub fn run(&self) -> &Run {
@@ -155,9 +160,7 @@ impl<'a> Grid<'a> {
         let mut again = Vec::new();
         for chosen in chosen {
             if self.kept.read(&chosen.settings, &self.study.parameters)?.is_none() {
-                // Later steps were already found to be no better on dev.
-                let selected = chosen.run().candidate.selected;
-                again.push((&chosen.settings, selected, selected.map_or(chosen.settings.steps, |s| s.step)));
+                again.push((&chosen.settings, chosen.run().candidate.selected, chosen.steps()));
             }
         }
         let titles: Vec<(String, u64)> =

@@ -190,7 +190,7 @@ impl Tiler {
         let crossed = formulas.asymmetric && other.is_some();
         if formulas.asymmetric && self.held.signs_chunks() {
             let others = other.map(|t| halves(t).0);
-            return with_signs(self.held.parts, &gradients, others.as_ref(), (formulas.sgd, crossed), self.lanes);
+            return with_signs(self.row_parts(), &gradients, others.as_ref(), (formulas.sgd, crossed), self.lanes);
         }
         let (others, other_signs) = halves(other.unwrap_or(block));
         TileProducts {
@@ -200,10 +200,15 @@ impl Tiler {
         }
     }
 
+    /// The parts that suffice for inner products of gradients: all three, which are the number, if none are asked for.
+    fn row_parts(&self) -> Parts {
+        self.held.parts.unwrap_or(Parts::Three)
+    }
+
     /// Inner products of the rows of two matrices in double precision; if `upper`, at least those on and above the diagonal.
     fn multiply(&self, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
         match self.arithmetic {
-            Arithmetic::Cores => on_cores(self.held.parts, a, b, upper),
+            Arithmetic::Cores => on_cores(self.row_parts(), a, b, upper),
             Arithmetic::Matrices => as_matrices(a, b),
         }
     }
@@ -261,7 +266,7 @@ struct TileProducts {
 /// Those of gradients of two sides, or of one with itself, by loops that take the signs as they go: `<g, sign g'>`, and `<g, g'>` and
 /// `<sign g, g'>` if wanted.
 fn with_signs(
-    parts: Option<Parts>,
+    parts: Parts,
     a: &Tensor,
     b: Option<&Tensor>,
     (sgd, reversed): (bool, bool),
@@ -275,7 +280,7 @@ fn with_signs(
     assert!(a.kind() == Kind::Float && b.is_none_or(|b| b.kind() == Kind::Float), "gradients in single precision");
     // SAFETY: this type.
     let (rows, others) = unsafe { (numbers(a), b.map(|b| numbers(b))) };
-    dots::add_signed_products(parts.unwrap_or(Parts::Three), rows, others, a.size()[1] as usize, sums, lanes);
+    dots::add_signed_products(parts, rows, others, a.size()[1] as usize, sums, lanes);
     let matrix = |sums: Vec<f64>| Tensor::from_slice(&sums).view(size);
     TileProducts { sgd: plain.map(matrix), asymmetric: Some(matrix(right)), reversed: left.map(matrix) }
 }
@@ -307,7 +312,7 @@ fn wide(t: &Tensor) -> Tensor {
 
 /// The same on the CPU with this program's own loops, in so many bf16 parts where units multiply these faster; if `upper`, at
 /// least the entries on and above the diagonal.
-fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
+fn on_cores(parts: Parts, a: &Tensor, b: &Tensor, upper: bool) -> Tensor {
     let (rows, columns) = (a.size()[0], b.size()[0]);
     let mut sums = vec![0.0; (rows * columns) as usize];
     let entries = a.size()[1] as usize;
@@ -320,7 +325,7 @@ fn on_cores(parts: Option<Parts>, a: &Tensor, b: &Tensor, upper: bool) -> Tensor
         Kind::Float if has_avx512() => {
             // SAFETY: this type.
             let (a, b) = unsafe { (numbers(a), numbers(b)) };
-            dots::add_products(parts.unwrap_or(Parts::Three), a, b, entries, upper, &mut sums);
+            dots::add_products(parts, a, b, entries, upper, &mut sums);
         }
         _ => return a.mm(&b.tr()).to_kind(Kind::Double),
     }
